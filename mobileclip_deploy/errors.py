@@ -188,7 +188,7 @@ SYSTEM = {
     errno.EACCES: "it may not be read",
     errno.EPERM: "it may not be read",
     errno.ELOOP: "a link that leads in a circle",
-    errno.ENAMETOOLONG: "its name is too long",
+    errno.ENAMETOOLONG: "name too long",
 }
 """What the system says most often of a file, in words of ours."""
 

@@ -106,7 +106,7 @@ def test_settings_are_arguments_like_any_other(settings: Any) -> None:
     ("fields", "says"),
     [
         ({"mirror": 2}, "mirror: above 1"),
-        ({"ratio": (-1, 2)}, "ratio: Value error, two numbers above 0"),
+        ({"ratio": (-1, 2)}, "ratio: two numbers above 0"),
         ({"hue": float("nan")}, "hue: not a finite number"),
         ({"colour": 1}, "colour: not known here"),
     ],
