@@ -58,7 +58,7 @@ def test_wrong_pictures_cost_what_the_pages_say() -> None:
 
 @pytest.mark.parametrize("name", ["start_ios.md", "start_android.md", "start_browser.md"])
 def test_a_start_page_begins_with_a_clone_and_an_environment(name: str) -> None:
-    first = re.search(r"```\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
+    first = re.search(r"```\n(git clone.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
     assert first is not None
     words = [line.split()[:2] for line in first[1].splitlines()]
     assert [" ".join(two) for two in words[:3]] == ["git clone", "cd REPOSITORY", "python3 -m"]
