@@ -31,7 +31,7 @@ from mobileclip_deploy.targets.grids.search import LEARNED
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import Matched
 
-__all__ = ["learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]
+__all__ = ["TUNED", "learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]
 
 # A learned number may stand several steps from where it was, and its neighbours make up for it. Of an output the root
 # mean square of what its numbers are off by, in that of rounding to the nearest: REACH is far beyond what rounding

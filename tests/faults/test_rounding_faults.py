@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from mobileclip_deploy.learning.rounding.columns import round_columns
+from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, on_grid, spread
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, TableLattice, lattice_of
 from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.rounding import stored_sha256, unlike_choice
+from mobileclip_deploy.verify.rounding import TUNED, stored_sha256, unlike_choice
 
 OUTPUTS, INPUTS, BLOCK, OUTPUT = 24, 96, 32, 5
 GRIDS = {
@@ -112,6 +114,12 @@ def test_tuned_scales_may_move_but_not_as_far_as_this(learned: Learned) -> None:
     if learned.grid.kind == "integers":
         assert scaled(1.015)(learned).told("tuned") is None
         assert scaled(0.985)(learned).told("tuned") is None
+
+
+def test_scales_may_move_by_what_the_rates_of_tuning_add_up_to() -> None:
+    own = TuningSettings()
+    rates = (own.relative_rate * (1 + math.cos(math.pi * step / own.steps)) / 2 for step in range(own.steps))
+    assert sum(rates) == pytest.approx(TUNED, rel=0.01)
 
 
 @pytest.mark.parametrize("method", ["gptq", "tuned"])
