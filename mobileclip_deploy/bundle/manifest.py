@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.layouts import Layout
@@ -139,7 +139,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
     `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None
-    for the target's own. `tokenizer`: None of a variant without a text tower. `measurements`: the file with what one
+    for the target's own. `axes`: the file of the axes that both projections were cut to, which `checkpoint.compacted`
+    tells of. `tokenizer`: None of a variant without a text tower. `measurements`: the file with what one
     machine measured of the bundle; all else here is the same for the same checkpoint, options and versions. Schema
     version 1 had the checks in the manifest itself, as `parity`.
     """
@@ -154,6 +155,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     towers: dict[TowerName, TowerEntry] = Field(min_length=1)
     classifier: ClassifierEntry | None = None
     rounding: RoundingEntry | None = None
+    axes: AttachmentEntry | None = None
     embed_dim: int
     logit_scale: float
     template: Template
@@ -162,6 +164,12 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     measurements: Literal["parity.json"] | None = None
     parity: tuple[Check, ...] = ()
     environment: dict[str, str]
+
+    @model_validator(mode="after")
+    def _axes_and_what_they_are(self) -> Manifest:
+        if (self.axes is None) != (self.checkpoint.compacted is None):
+            raise ValueError("`axes` and `checkpoint.compacted` go together: both are of smaller embeddings")
+        return self
 
     @property
     def tokens(self) -> TokenizerSpec:

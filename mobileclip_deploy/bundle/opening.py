@@ -28,7 +28,7 @@ from mobileclip_deploy.files.names import is_below, within
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
-__all__ = ["ROUNDING", "SEARCH_LOG", "Bundle", "staged_bundle"]
+__all__ = ["AXES", "ROUNDING", "SEARCH_LOG", "Bundle", "staged_bundle"]
 
 # Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
 LARGEST_SIZE = 4096
@@ -42,6 +42,10 @@ SEARCH_LOG = "smallest.json"
 
 ROUNDING = "rounding.safetensors"
 """Biases that learned rounding moved, float32, by tower and name; stands in the bundle where there are any towers."""
+
+
+AXES = "axes.safetensors"
+"""The axes that both projections were cut to, float32 [D, N]; stands in a bundle of smaller embeddings."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Bundle:
                 bundle._check_file(attachment, bundle._inside(attachment.file))
         if bundle.manifest.rounding is not None:
             bundle._check_file(bundle.manifest.rounding.floats, bundle.floats)
+        if bundle.manifest.axes is not None:
+            bundle._check_file(bundle.manifest.axes, bundle.axes)
         return bundle
 
     @classmethod
@@ -137,6 +143,12 @@ class Bundle:
         """What learned rounding changed beside the weights on grids."""
         rounding = self.manifest.rounding
         return self._inside(ROUNDING if rounding is None else rounding.floats.file)
+
+    @property
+    def axes(self) -> Path:
+        """The axes that the embeddings of the checkpoint were cut to."""
+        axes = self.manifest.axes
+        return self._inside(AXES if axes is None else axes.file)
 
     @property
     def measurements(self) -> Measurements | None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mobileclip_deploy.bundle.opening import Bundle
+from mobileclip_deploy.checkpoints.compacting import Axes, compact
 from mobileclip_deploy.checkpoints.loading import Origin, load
 from mobileclip_deploy.checkpoints.preprocessing import CARD
 from mobileclip_deploy.checkpoints.source import Source
@@ -38,11 +39,13 @@ def is_source(bundle: Bundle, checkpoint: Path) -> bool:
     return wanted.weights is not None and Source.of(load(checkpoint, preprocess=CARD)).provenance.same_weights(wanted)
 
 
-def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None:
-    """Open the checkpoint that a bundle names: the file given, or the one that is found; None where none is.
+def open_source(bundle: Bundle, checkpoint: Path | None = None, full: bool = False) -> Source | None:
+    """Open the checkpoint that a bundle names: the file given, or the one that is found; None where none is. Of a
+    bundle of smaller embeddings, the checkpoint cut to the axes that stand in it, or the `full` one.
 
     Raises:
         CheckpointError: the file given is another checkpoint, or cannot be read.
+        InvalidInput: the axes are damaged, or of another space.
     """
     wanted = bundle.manifest.checkpoint
     path = checkpoint if checkpoint is not None else find_checkpoint(bundle)
@@ -60,4 +63,4 @@ def open_source(bundle: Bundle, checkpoint: Path | None = None) -> Source | None
             f"{path} is not the checkpoint this bundle was exported from: that one is {wanted.file}, sha256 "
             f"{wanted.sha256}, or any file with the same weights"
         )
-    return source
+    return source if full or wanted.compacted is None else compact(source, Axes.read(bundle.axes), wanted.compacted)

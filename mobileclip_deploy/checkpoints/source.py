@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold
@@ -11,15 +11,20 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.checkpoints.compacting import Axes
+
 __all__ = ["Source"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model in eval mode, and where its weights came from: file, SHA-256, variant, layout, licence."""
+    """A model in eval mode, and where its weights came from: file, SHA-256, variant, layout, licence. `axes`: what its
+    embeddings were cut to, where `provenance.compacted` says so."""
 
     model: MobileCLIP
     provenance: Provenance
+    axes: Axes | None = None
 
     @classmethod
     def of(cls, model: MobileCLIP) -> Self:

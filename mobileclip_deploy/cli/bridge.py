@@ -15,7 +15,7 @@ __all__ = ["bridge"]
 @click.command()
 @click.option("--from", "source", type=FILE, required=True, metavar="OLD", help="An index of the old model.")
 @click.option("--to", type=FILE, metavar="NEW", help="An index of the new model, with some of the same pictures.")
-@click.option("--by", type=FILE, metavar="MAP", help="A map that was learned.")
+@click.option("--by", type=FILE, metavar="MAP", help="A map that was learned, or a bundle of smaller embeddings.")
 @click.option("-o", "--output", type=FILE, required=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @json_option
@@ -30,6 +30,7 @@ def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: 
     Examples:
       mobileclip-deploy bridge --from old.mcdx --to new.mcdx -o map.safetensors
       mobileclip-deploy bridge --from old.mcdx --by map.safetensors -o library.mcdx
+      mobileclip-deploy bridge --from full.mcdx --by out/nano-e64-onnx-w8 -o small.mcdx
     """
     from mobileclip_deploy.embeddings.index import Index
 
@@ -45,8 +46,8 @@ def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: 
         print_json(found)
         return
     told, figures = found.bridge, found.bridge.figures
-    if found.count is not None:
-        say(f"wrote {found.path}: {found.count:,} embeddings brought from {told.from_space} to {told.to_space}")
+    if found.count is not None or figures is None:
+        say(f"wrote {found.path}: {found.count or 0:,} embeddings brought from {told.from_space} to {told.to_space}")
         return
     say(
         f"wrote {found.path}: {told.from_space} to {told.to_space}, {figures.kind}, learned from {figures.pairs:,} "

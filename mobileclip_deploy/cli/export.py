@@ -89,6 +89,19 @@ __all__ = ["export"]
     help="Write a classifier of these labels, a list or a file with one a line: image only, probabilities out.",
 )
 @click.option("--template", metavar="TEXT", help='With --labels: "a photo of a {}" [default: the model\'s own].')
+@click.option(
+    "--embedding-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Numbers of an embedding, such as 64: both towers end on axes fitted to --fit, another embedding space.",
+)
+@click.option("--fit", type=FILE, metavar="DIR", help="With --embedding-size: pictures like the app's, 4 N at least.")
+@click.option(
+    "--captions",
+    type=FILE,
+    metavar="FILE",
+    help="With --fit: texts like those the app is asked, 500 and more [default: DIR's prompts.txt, or packaged ones].",
+)
 @click.option("-o", "--output", type=FILE, default=Path(), metavar="DIR", help="[default: .]")
 @click.option(
     "--dataset",
@@ -121,6 +134,7 @@ def export(
       mobileclip-deploy export --target onnx --precision image=fp16,text=fp32 -o out/
       mobileclip-deploy export --target coreml --precision smallest --max-drop 1 -o out/
       mobileclip-deploy export --target onnx --precision image=fp16,text=w8 -o out/
+      mobileclip-deploy export --target onnx --precision w8 --embedding-size 64 --fit photos/ -o out/
       mobileclip-deploy export --layout immich --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """

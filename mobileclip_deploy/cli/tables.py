@@ -75,6 +75,8 @@ def print_exports(results: Sequence[Written]) -> None:
         for check in result.report.checks if result.report is not None else ():
             if check.step == "task" and check.losses:
                 say(f"{result.bundle.path.name}: {check.detail}")
+            if check.step == "cut":
+                say(f"{result.bundle.path.name}: {check.detail}")
             if check.step == "pictures":
                 say(f"resizing inside {result.bundle.path.name}: {check.status}; {check.describe()}")
     for result in results:

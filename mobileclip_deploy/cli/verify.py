@@ -44,6 +44,13 @@ __all__ = ["verify"]
     type=click.Choice(["gpu", "npu"]),
     help="Compile for this place as well, and ask it for answers: gpu for LiteRT, npu for Qualcomm's.",
 )
+@click.option(
+    "--fit",
+    type=FILE,
+    metavar="DIR",
+    help="The pictures that smaller embeddings were fitted to: they are fitted again.",
+)
+@click.option("--captions", type=FILE, metavar="FILE", help="With --fit, as of the export.")
 @gate_option
 @json_option
 @click.option("--baseline", type=FILE, metavar="LOCK", help="Compare with the figures last accepted.")
@@ -60,6 +67,8 @@ def verify(
     explain: bool,
     checks: str,
     place: str | None,
+    fit: Path | None,
+    captions: Path | None,
     gate_texts: tuple[str, ...],
     as_json: bool,
     baseline: Path | None,
@@ -95,7 +104,7 @@ def verify(
     lock = several.Baseline.of(baseline, accept)
     gates = parse_gates(gate_texts) if gate_texts else None
     request = VerifyRequest(
-        bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place
+        bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place, fit, captions
     )
     with progress() as update:
         found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)

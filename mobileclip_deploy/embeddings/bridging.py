@@ -13,6 +13,8 @@ import torch
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
@@ -60,7 +62,8 @@ class BridgeFigures(BaseModel, frozen=True):
 
 
 class BridgeDescription(BaseModel, frozen=True, extra="ignore"):
-    """What a bridge's file says of it: from which space to which, and what a new index there is like."""
+    """What a bridge's file says of it: from which space to which, and what a new index there is like. `figures`: None
+    of the axes that the new space was made with: they are the map itself, and nothing was learned."""
 
     from_space: str = Field(min_length=1, max_length=1000)
     to_space: str = Field(min_length=1, max_length=1000)
@@ -68,7 +71,7 @@ class BridgeDescription(BaseModel, frozen=True, extra="ignore"):
     artifact: str = Field(default="", max_length=1000)
     store: str = "int8"
     scale: FiniteFloat = Field(ge=0, le=1)
-    figures: BridgeFigures
+    figures: BridgeFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,29 @@ class Bridge:
     def __call__(self, vectors: Floats) -> Floats:
         """Embeddings [N, D2] of length 1 in the new space, of embeddings [N, D1] in the old."""
         return unit(vectors @ self.matrix + self.offset)
+
+    @classmethod
+    def of_axes(cls, bundle: Bundle, old: Index) -> Bridge:
+        """From full embeddings to a bundle's smaller ones: by the axes that its towers end on.
+
+        Raises:
+            InvalidInput: the bundle has full embeddings, or the index holds signs alone, which have no rotation.
+        """
+        told = bundle.manifest.checkpoint.compacted
+        if told is None:
+            raise InvalidInput(f"{bundle.path} has full embeddings; learn a bridge from pictures with `to`")
+        if old.store.name == "bits-only":
+            raise InvalidInput(f"{old.path} holds signs alone, which cannot be cut; embed the pictures again")
+        tower = bundle.manifest.towers.get(old.description.tower)
+        description = BridgeDescription(
+            from_space=told.from_space,
+            to_space=bundle.manifest.embedding_space,
+            variant=bundle.manifest.variant,
+            artifact="" if tower is None else tower.sha256,
+            store=old.store.name,
+            scale=float(np.float32(told.int8_scale)) if old.store.scale else 0.0,
+        )
+        return cls(Axes.read(bundle.axes).matrix, np.zeros(told.size, np.float32), description)
 
     def save(self, path: Path) -> None:
         """Write as .safetensors: `matrix`, `offset`, and the description in the metadata.
@@ -109,6 +135,8 @@ class Bridge:
             raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
         except (SafetensorError, OSError, KeyError) as error:
             raise InvalidInput(f"{path} is no bridge ({worded(error)}); `bridge` learns one") from None
+        if description.figures is None:
+            raise InvalidInput(f"{path} is no bridge: it does not say how near it comes; learn it again")
         fits = matrix.ndim == 2 and offset.shape == matrix.shape[1:] and matrix.dtype == offset.dtype == np.float32
         store = description.store
         scaled = store in STORES and (description.scale > 0) == (store in ("int8", "bits"))  # as an index's header
@@ -170,7 +198,8 @@ def learn(old: Index, new: Index) -> Bridge:
 
 
 def cross(old: Index, bridge: Bridge, output: Path) -> Index:
-    """Write an index of the new space with all that an old one holds; its description says that it was bridged.
+    """Write an index of the new space with all that an old one holds. Its description says that it was bridged, unless
+    by the axes that the space was made with: these embeddings are what embedding the pictures anew gives.
 
     Raises:
         InvalidInput: the index is of another space than the bridge is from.
@@ -186,7 +215,7 @@ def cross(old: Index, bridge: Bridge, output: Path) -> Index:
         tower=old.description.tower,
         artifact=told.artifact,
         fast_jpeg=old.description.fast_jpeg,
-        bridged_from=told.from_space,
+        bridged_from=None if told.figures is None else told.from_space,
     )
     parts = ((ids, stamps, bridge(vectors)) for ids, stamps, vectors in old.parts())
     create(output, Header(Store(told.store, bridge.matrix.shape[1], told.scale), description), parts)

@@ -168,7 +168,8 @@ def bridge(
         source: an index of the old space.
         to: an index of the new space, with some of the same pictures under the same ids: the map is learned from
             these, and written to `output`, a .safetensors.
-        by: a map that was written so: the index is brought across by it, and written to `output`, an .mcdx.
+        by: a map that was written so: the index is brought across by it, and written to `output`, an .mcdx. Or a bundle
+            of smaller embeddings, whose axes bring an index of the full ones across.
         force: replace an output that is there.
 
     Raises:
@@ -188,5 +189,5 @@ def bridge(
         learned.save(path)
         return BridgeResult(path, learned.description, None)
     assert by is not None
-    learned = Bridge.read(Path(by))
+    learned = Bridge.of_axes(Bundle.of(by), old) if Path(by).is_dir() else Bridge.read(Path(by))
     return BridgeResult(path, learned.description, len(cross(old, learned, path)))

@@ -20,7 +20,7 @@ from mobileclip_deploy.embeddings.embedding_files import asked_images, asked_tex
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.spaces import remember
-from mobileclip_deploy.embeddings.storage import INT8_MOST, Store
+from mobileclip_deploy.embeddings.storage import Store, rounded_scale
 from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
 from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
@@ -92,12 +92,14 @@ class IndexFile:
 def int8_scale(bundle: Bundle) -> float:
     """The scale of a bundle's embedding space: an int8 integer times this is a component of a unit vector.
 
-    From the golden pictures' embeddings by the checkpoint itself, so that every bundle of a checkpoint has the same;
-    rounded up to two digits, which other machines' last bits do not reach.
+    As the manifest records it where the space was fitted to pictures (`embedding_size` of an export); else from the
+    golden pictures' embeddings by the checkpoint itself, so that every bundle of a checkpoint has the same.
 
     Raises:
         InvalidInput: the golden file cannot be read, or holds no pictures.
     """
+    if (compacted := bundle.manifest.checkpoint.compacted) is not None:
+        return float(np.float32(compacted.int8_scale))
     try:
         check_tensors(bundle.golden)
         with safe_open(bundle.golden, framework="np") as file:
@@ -107,9 +109,7 @@ def int8_scale(bundle: Bundle) -> float:
     largest = float(np.abs(golden).max())
     if not 0 < largest <= 1:
         raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
-    wanted = min(1.0, MARGIN * largest) / INT8_MOST
-    digits = 1 - int(np.floor(np.log10(wanted)))
-    return float(np.float32(np.ceil(wanted * 10**digits) / 10**digits))
+    return rounded_scale(MARGIN * largest)
 
 
 def embed_to_index(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.arguments import StoreName
 
-__all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of"]
+__all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of", "rounded_scale"]
 
 Floats = npt.NDArray[np.float32]
 INT8_MOST = 127
@@ -64,6 +64,14 @@ class Store:
         if "bits" in arrays:
             return signs(arrays["bits"], self.dimension) / np.float32(np.sqrt(self.dimension))
         return arrays[self.name].astype(np.float32)
+
+
+def rounded_scale(largest: float) -> float:
+    """The scale of int8 integers whose largest one is this component of a unit vector: rounded up to two digits, which
+    other machines' last bits do not reach."""
+    wanted = min(1.0, largest) / INT8_MOST
+    digits = 1 - int(np.floor(np.log10(wanted)))
+    return float(np.float32(np.ceil(wanted * 10**digits) / 10**digits))
 
 
 def integers_of(vectors: Floats, scale: float) -> tuple[npt.NDArray[np.int8], int]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TowerEntry
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, PreprocessEntry, TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
+from mobileclip_deploy.bundle.opening import AXES
+from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
@@ -22,7 +24,7 @@ from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.verify.companions import write_companions
 
-__all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_beside", "write_manifest"]
+__all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_axes", "write_beside", "write_manifest"]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
@@ -66,7 +68,18 @@ def _attachment(attachment: Attachment, folder: Path) -> AttachmentEntry:
     )
 
 
-def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry]) -> Manifest:
+def write_axes(axes: Axes | None, folder: Path) -> AttachmentEntry | None:
+    """The axes that the source's embeddings were cut to, in a file of their own; None of full embeddings."""
+    if axes is None:
+        return None
+    path = folder / AXES
+    axes.save(path)
+    return AttachmentEntry(file=AXES, sha256=artifact_sha256(path), bytes=artifact_bytes(path))
+
+
+def make_manifest(
+    plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry], axes: AttachmentEntry | None = None
+) -> Manifest:
     """The manifest of a bundle that has not been verified."""
     variant, target, labels = source.variant, plan.target, plan.request.head.labels
     classifier = None
@@ -82,6 +95,7 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
         layout=plan.request.layout,
         towers=entries,
         classifier=classifier,
+        axes=axes,
         embed_dim=variant.embed_dim,
         logit_scale=source.model.logit_factor,
         template=variant.template,

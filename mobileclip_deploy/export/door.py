@@ -16,6 +16,7 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.verify.axes import check_cut
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 __all__ = ["export", "export_all", "export_plan"]
@@ -63,6 +64,12 @@ def export(
         max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
         max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
         budget: of "smallest": minutes; a search that ends with them goes on where it was when it is called again.
+        embedding_size: numbers of an embedding, from 1 to all; fewer make another embedding space, and bundles called
+            `<variant>-e<size>-<target>-<precision>` (docs/search.md). It needs `fit`.
+        fit: a folder of pictures like the app's, at least four for each number of an embedding, none of those that
+            accuracy is compared on.
+        captions: a file of texts like those that the app will be asked: one per line, a JSON list, or a table of pairs;
+            those of the folder's prompts.txt when None. With 500 and more a search keeps more.
         dataset: what accuracy is compared on; the built-in checkpoint has its own, others have none.
 
     Raises:
@@ -118,15 +125,19 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
         GateFailed, ExportError: see `export`; bundles that were written before stay. An `ExportGateFailed` has what was
             measured.
     """
+    full, plan = plan.source, plan.compacted(progress)
     progress("reference embeddings")
     reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
         task = checkpoint_looks(plan.source.model, plan.dataset, progress)
+    cut, told = None, plan.source.provenance.compacted
+    if task is not None and told is not None:
+        cut = check_cut(told, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
     written: list[Written] = []
     for bundle in plan.bundles:
         try:
-            written.append(_written(bundle, plan, Evidence(reference, task), progress))
+            written.append(_written(bundle, plan, Evidence(reference, task, cut=cut), progress))
         except ExportGateFailed as error:
             error.results = (*written, *error.results)
             raise

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mobileclip_deploy.bundle import MANIFEST
+from mobileclip_deploy.checkpoints.compacting import compact
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.compacting import FittingSet, check_size, fit_compact, read_fitting_set
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
@@ -27,6 +29,7 @@ from mobileclip_deploy.files import check_bundle_destination
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.towers.contexts import chosen_contexts
 from mobileclip_deploy.verify.pace import told_time
@@ -65,12 +68,24 @@ class BundlePlan:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """Everything that an export does. `dataset`: what accuracy is compared on. `notes`: as in `Choices`."""
+    """Everything that an export does. `dataset`: what accuracy is compared on. `notes`: as in `Choices`. `fitted_to`:
+    what axes of smaller embeddings are fitted to; None of full ones."""
 
     source: Source
     bundles: tuple[BundlePlan, ...]
     dataset: Dataset | None
     notes: tuple[str, ...] = ()
+    fitted_to: FittingSet | None = None
+
+    def compacted(self, progress: Progress = silent) -> ExportPlan:
+        """This plan with the source that its bundles are made of: cut to axes, where smaller embeddings are asked for.
+
+        Raises:
+            InvalidInput: the checkpoint's embeddings of what axes are fitted to are all the same.
+        """
+        if self.fitted_to is None:
+            return self
+        return replace(self, source=compact(self.source, *fit_compact(self.source, self.fitted_to, progress)))
 
 
 def plan_export(choices: Choices, source: Source) -> ExportPlan:
@@ -90,6 +105,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         raise UsageError("`contexts` are of the text tower, which this checkpoint does not have; leave them out")
     if request.contexts:
         request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
+    fitted_to = _fitted_to(request, source)
     learned_on = _learned_on(request, source, towers)
     bundles = {}
     for target, precisions in choices.pairs:
@@ -99,10 +115,11 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     for path in bundles:
         check_bundle_destination(path, MANIFEST, request.writing.force)
     dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.writing.verify else None
-    notes = (*_recovered_elsewhere(source, choices), *(learned_on.notes if learned_on is not None else ()))
+    read = (one for one in (fitted_to, learned_on) if one is not None)
+    notes = (*_recovered_elsewhere(source, choices), *(note for one in read for note in one.notes))
     if request.writing.verify:
         notes += _times(source, bundles.values())
-    return ExportPlan(source, tuple(bundles.values()), dataset, notes)
+    return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to)
 
 
 def _answering(request: ExportRequest, source: Source) -> ExportRequest:
@@ -124,6 +141,21 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
         request = replace(request, head=head)
         check_learning(request)
     return request
+
+
+def _fitted_to(request: ExportRequest, source: Source) -> FittingSet | None:
+    """What axes are fitted to, without anything that they will be judged by; None of full embeddings."""
+    asked = request.compact
+    if asked is None:
+        return None
+    check_size(asked.size, source.variant, source.model.towers)
+    if source.provenance.recovered is not None:
+        raise UsageError(
+            f"{source.provenance.file} is on a grid already, which axes would move it off; leave `embedding_size` out, "
+            "or give the checkpoint it was made from"
+        )
+    judged_by = accuracy_dataset(source, request.dataset)
+    return read_fitting_set(asked.size, asked.pictures, asked.captions, source.variant, judged_by)
 
 
 def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerName]) -> CalibrationSet | None:
@@ -175,6 +207,8 @@ def _bundle(
         kind += "-contexts"
     # A layout stands for its target; what tells backends of one target apart stays.
     called = target.label if layout is None else layout.name + target.label.removeprefix(target.name)
+    if request.compact is not None:
+        called = f"e{request.compact.size}-{called}"
     return BundlePlan(
         path=request.output / f"{source.variant.name}-{called}-{label}{kind}",
         target=target if request.searched else target.settled(precisions),

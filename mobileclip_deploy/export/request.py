@@ -28,10 +28,12 @@ __all__ = [
     "BYTES",
     "SMALLEST",
     "Choices",
+    "CompactRequest",
     "ExportChoices",
     "ExportRequest",
     "Limits",
     "Writing",
+    "asked_compact",
     "check_learning",
     "choose",
     "requested",
@@ -60,6 +62,9 @@ class ExportChoices(TypedDict, total=False):
     max_size: float | None
     budget: float | None
     dataset: StrPath | None
+    embedding_size: int | None
+    fit: StrPath | None
+    captions: StrPath | None
     progress: Progress
 
 
@@ -103,6 +108,45 @@ class Writing:
     allow_failing: bool = False
 
 
+@dataclass(frozen=True)
+class CompactRequest:
+    """Embeddings of `size` numbers, on axes fitted to the `pictures` of a folder, and to `captions` (see
+    `embeddings.compacting.read_fitting_set`).
+
+    Raises:
+        UsageError: the size is below 1, or the folder or the file is missing.
+    """
+
+    size: int
+    pictures: Path
+    captions: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"`embedding_size` {self.size} is below 1")
+        if not self.pictures.is_dir():
+            raise UsageError(f"`fit` {self.pictures}: no such folder; give one with pictures like the app's")
+        if self.captions is not None and not self.captions.is_file():
+            raise UsageError(
+                f"`captions` {self.captions}: no such file; give one with a text per line, or leave it out"
+            )
+
+
+def asked_compact(size: int | None, fit: StrPath | None, captions: StrPath | None) -> CompactRequest | None:
+    """What three words of a user ask for; None where there are none of them.
+
+    Raises:
+        UsageError: one goes without another that it needs.
+    """
+    if size is None and fit is None and captions is None:
+        return None
+    if size is None or fit is None:
+        raise UsageError(
+            "`embedding_size` goes with `fit`, a folder of pictures like the app's, and `captions` with both"
+        )
+    return CompactRequest(size, Path(fit), None if captions is None else Path(captions))
+
+
 USUAL_GATES, USUALLY = Gates(), Writing()
 
 
@@ -113,10 +157,11 @@ class ExportRequest:
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
     not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `contexts`: lengths in tokens that
-    the text tower takes beside its full one. `tower`: "image", "text" or "both" (those that the checkpoint has).
-    `options`: of the targets, by the names of their fields; those that are None were not given. `calibration`: a folder
-    of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`. `limits`: of a search, which
-    "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
+    the text tower takes beside its full one. `compact`: smaller embeddings. `tower`: "image", "text" or "both" (those
+    that the checkpoint has). `options`: of the targets, by the names of their fields; those that are None were not
+    given. `calibration`: a folder of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`.
+    `limits`: of a search, which "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's
+    own.
     """
 
     targets: tuple[str, ...]
@@ -134,6 +179,7 @@ class ExportRequest:
     layout: Layout | None = None
     input: str = "pixels"
     contexts: tuple[int, ...] = ()
+    compact: CompactRequest | None = None
 
     @property
     def learns(self) -> bool:
@@ -175,6 +221,7 @@ def requested(
     read |= {"calibration": Path, "dataset": Path}
     told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
     told |= {"limits": Limits(**limits)} if limits else {}
+    told["compact"] = asked_compact(*(told.pop(name, None) for name in ("embedding_size", "fit", "captions")))
     return ExportRequest(tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **told)
 
 

@@ -11,7 +11,14 @@ from mobileclip_deploy.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
-from mobileclip_deploy.export.contents import attach, make_manifest, tower_entry, write_beside, write_manifest
+from mobileclip_deploy.export.contents import (
+    attach,
+    make_manifest,
+    tower_entry,
+    write_axes,
+    write_beside,
+    write_manifest,
+)
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.rounding import record_rounding
 from mobileclip_deploy.files.leftovers import temporary_folder
@@ -166,7 +173,7 @@ def describe(work: Work) -> None:
     for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
-    work.manifest = make_manifest(plan, work.source, entries)
+    work.manifest = make_manifest(plan, work.source, entries, write_axes(work.source.axes, work.folder))
     if work.rounded is not None:
         rounding = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
         work.manifest = work.manifest.model_copy(update={"rounding": rounding})
@@ -200,6 +207,8 @@ def check(work: Work) -> None:
                 given={name: job.shared for name, job in work.jobs.items() if job.shared is not None},
             )
         )
+    if work.evidence.cut is not None:
+        work.report = work.report.model_copy(update={"checks": (*work.report.checks, work.evidence.cut)})
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
     if failures and not plan.request.writing.allow_failing:
         raise ExportGateFailed(

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, PositiveFloat
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
-__all__ = ["Provenance", "Recovered", "TakenPreprocess", "tensors_sha256", "weight_sha256"]
+__all__ = ["Compacted", "Provenance", "Recovered", "TakenPreprocess", "tensors_sha256", "weight_sha256"]
 
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
@@ -31,6 +31,37 @@ class Recovered(BaseModel, frozen=True, extra="forbid"):
             f"These weights were recovered for {self.target}; {target} rounds them once more, on grids of its own. "
             f"Compare with an export of {self.source_file}, or recover with `target='{target}'`."
         )
+
+
+class Compacted(BaseModel, frozen=True, extra="forbid"):
+    """That both projections end on `size` axes instead of in the checkpoint's `full_size` numbers, whose embedding
+    space is `from_space`.
+
+    `axes_sha256`: of the axes' numbers (`tensors_sha256`), which stand beside the model. `fit`: the way they were
+    fitted (`embeddings.axes`), to `pictures` and `captions`, whose SHA-256 is `fitted_sha256`. `own_captions`: False
+    for the packaged prompts. `logit_scale`: what cosines are multiplied by before a softmax, fitted again
+    (`full_logit_scale` is the checkpoint's). `int8_scale`: of an index, an int8 integer times this is a component of a
+    unit vector; of the fitting pictures' components a share `clipped`, 0 to 1, was beyond it.
+    """
+
+    size: PositiveInt
+    full_size: PositiveInt
+    from_space: str
+    axes_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    fit: Literal["mean"]
+    pictures: PositiveInt
+    captions: PositiveInt
+    own_captions: bool
+    fitted_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    logit_scale: PositiveFloat
+    full_logit_scale: PositiveFloat
+    int8_scale: PositiveFloat
+    clipped: float = Field(ge=0, le=1)
+
+    @property
+    def space(self) -> str:
+        """What it adds to the name of an embedding space."""
+        return f"-e{self.size}-{self.axes_sha256[:8]}"
 
 
 class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
@@ -57,6 +88,8 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     not the variant's own. `notes` are sentences a user should see: what was assumed, passed over or changed on the way
     from the file to the model. `preprocess` is set when it was said what pictures are made with. `recovered` is set
     when the weights were trained for a precision: then `file`, `sha256` and `weights` are of the recovered file.
+    `compacted` is set when both projections were cut to fewer numbers: `file`, `sha256` and `weights` stay those of the
+    checkpoint.
     """
 
     variant: str
@@ -74,6 +107,7 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     preprocess: TakenPreprocess | None = None
     recovered: Recovered | None = None
     weights: str | None = None
+    compacted: Compacted | None = None
 
     @property
     def embedding_space(self) -> str:
@@ -84,7 +118,13 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
             source = self.recovered.source_weights or self.recovered.source_sha256
         else:
             source = self.weights or self.sha256
-        return f"{self.variant}-{source[:16]}{self.preprocess.space if self.preprocess else ''}"
+        pictures = self.preprocess.space if self.preprocess else ""
+        return f"{self.variant}-{source[:16]}{pictures}{self.compacted.space if self.compacted else ''}"
+
+    @property
+    def content(self) -> str:
+        """What tells this model's numbers from others': the file's SHA-256, and that of the axes it was cut to."""
+        return self.sha256 + ("" if self.compacted is None else f"-{self.compacted.axes_sha256}")
 
     def same_weights(self, other: Provenance) -> bool:
         """Whether both are of the same weights: the same file, or another one with the same tensors."""

@@ -284,6 +284,10 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
             )
         return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size": size})})
 
+    def with_embed_dim(self, size: int) -> Variant:
+        """The variant with both projections cut to `size` numbers."""
+        return self.model_copy(update={"embed_dim": size})
+
     @property
     def image_input_shape(self) -> tuple[int, int, int]:
         """(3, S, S): one image after preprocessing."""

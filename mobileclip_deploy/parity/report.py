@@ -41,7 +41,8 @@ class Check(BaseModel, frozen=True):
     same of prompts at a shorter length of ids; one check for each), `weights` (as
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
     `activations` (the same with activations rounded by the steps in the file), `ranges` (these steps against the
-    ranges of the checkpoint's values),
+    ranges of the checkpoint's values), `fit` (axes of smaller embeddings against a fit made now), `cut` (what
+    a search loses by them),
     `reproduced` (the artifact against one converted again), `gpu`, `gpu range` and `gpu answers` (what its compiler for
     the GPU leaves on the CPU, whether the rest fits into float16, and what comes of it), `task` (accuracy in percent,
     and what it dropped in points:

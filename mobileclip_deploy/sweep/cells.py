@@ -14,19 +14,24 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.evaluation.learnable import files_digest
 from mobileclip_deploy.export.door import export_plan
 from mobileclip_deploy.export.plan import plan_export
-from mobileclip_deploy.export.request import ExportRequest, Writing, choose
+from mobileclip_deploy.export.request import CompactRequest, ExportRequest, Writing, asked_compact, choose
 from mobileclip_deploy.files import file_sha256, read_json, write_whole
+from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
 from mobileclip_deploy.sweep.result import Row, row_of
 from mobileclip_deploy.sweep.specification import HUB, CheckpointChoice, Specification
 from mobileclip_deploy.targets import Target, named_targets, names_all
+from mobileclip_deploy.towers.calibration import PROMPT_FILES
 
 __all__ = ["Cell", "cell_memory", "kept", "list_cells", "make_cell", "record"]
 
 RECORDS = "cells"
+SMALLER = ("embedding_size", "fit", "captions")
+"""Of a checkpoint's choice: `Cell.content` has what is in them."""
 OWN_BYTES, WEIGHT_BYTES, PIXEL_BYTES = 2_000_000_000, 28, 2_000
 """Bytes of memory: of a process with the converters' packages; per weight (float32, float64, folded, twin, converted);
 per pixel of an image. See docs/sweep.md for what was measured."""
@@ -35,7 +40,7 @@ per pixel of an image. See docs/sweep.md for what was measured."""
 @dataclass(frozen=True)
 class Cell:
     """One bundle to make. `options` of the target, called `named` in the specification; `content` tells what the
-    checkpoint is: its SHA-256, or its place on the hub."""
+    checkpoint is: its SHA-256, or its place on the hub, and what its axes are fitted to."""
 
     checkpoint: str
     choice: CheckpointChoice
@@ -59,7 +64,7 @@ class Cell:
     @property
     def identity(self) -> str:
         """The hash of all that decides the result, but for the packages' versions."""
-        told = asdict(self) | {"choice": self.choice.model_dump(exclude={"file"})}
+        told = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
         told["version"] = metadata.version("mobileclip-deploy")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -110,7 +115,7 @@ def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
             )
     cells = []
     for name, choice in specification.checkpoints.items():
-        content = _content(name, choice)
+        content = _content(name, choice) + _fitted(choice)
         judged = (specification.dataset, specification.calibration)
         cells += [Cell(name, choice, content, *pair, *judged) for pair in pairs]
     if not cells:
@@ -146,6 +151,21 @@ def _content(name: str, choice: CheckpointChoice) -> str:
         return choice.file or choice.variant
     variant_of(choice)
     return file_sha256(_file(choice))
+
+
+def _compact(choice: CheckpointChoice) -> CompactRequest | None:
+    return asked_compact(*(getattr(choice, name) for name in SMALLER))
+
+
+def _fitted(choice: CheckpointChoice) -> str:
+    """What tells the pictures and captions from others that axes are fitted to; nothing of full embeddings."""
+    asked = _compact(choice)
+    if asked is None:
+        return ""
+    files = [*image_files(asked.pictures), *(asked.pictures / name for name in PROMPT_FILES)]
+    digest = files_digest(asked.pictures, [file for file in files if file.is_file()])
+    captions = b"" if asked.captions is None else file_sha256(asked.captions).encode()
+    return f"-e{asked.size}-{hashlib.sha256(digest + captions).hexdigest()}"
 
 
 def _file(choice: CheckpointChoice) -> Path:
@@ -204,6 +224,7 @@ def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
         calibration=None if cell.calibration is None else Path(cell.calibration),
         writing=Writing(force=True, allow_failing=True),
         dataset=None if cell.dataset is None else Path(cell.dataset),
+        compact=_compact(choice),
     )
     written = export_plan(plan_export(choose(request), Source.of(model)))[0]
     row = row_of(cell.row, written, f"{cell.folder}/{written.bundle.path.name}")

@@ -33,13 +33,17 @@ Names = Annotated[tuple[str, ...], AfterValidator(_some)]
 
 class CheckpointChoice(BaseModel, frozen=True, extra="forbid"):
     """As the options of `export` name a checkpoint; the built-in one where all is left out. `file` is relative to the
-    specification, or a place on the hub ("hf:OWNER/NAME"), whose `variant` has to be named."""
+    specification, or a place on the hub ("hf:OWNER/NAME"), whose `variant` has to be named. `embedding_size`, with
+    `fit` and `captions`: the checkpoint with smaller embeddings."""
 
     file: str | None = None
     variant: str | None = None
     download: bool = False
     image_size: int | None = Field(default=None, gt=0)
     preprocess: str | None = None
+    embedding_size: int | None = Field(default=None, gt=0)
+    fit: str | None = None
+    captions: str | None = None
 
 
 class Specification(BaseModel, frozen=True, extra="forbid"):
@@ -89,7 +93,9 @@ def read_specification(path: Path) -> Specification:
         "calibration": _placed(found.calibration, folder),
     }
     placed["checkpoints"] = {
-        name: choice.model_copy(update={"file": _placed(choice.file, folder)})
+        name: choice.model_copy(
+            update={field: _placed(getattr(choice, field), folder) for field in ("file", "fit", "captions")}
+        )
         for name, choice in found.checkpoints.items()
     }
     if not placed["checkpoints"]:

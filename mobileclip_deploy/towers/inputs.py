@@ -106,8 +106,8 @@ def embed_exactly(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.ND
         return exact_texts(model, inputs.ids)
     assert model.image is not None
     network = copy.deepcopy(model.image).double()
-    batches = torch.from_numpy(inputs.pixels).double().split(EXACT_BATCH)
-    return torch.cat([network(normalize(batch, model.variant.preprocess)) for batch in batches]).numpy()
+    batches = torch.from_numpy(inputs.pixels).split(EXACT_BATCH)
+    return torch.cat([network(normalize(batch.double(), model.variant.preprocess)) for batch in batches]).numpy()
 
 
 @torch.no_grad()

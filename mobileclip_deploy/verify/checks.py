@@ -17,6 +17,7 @@ from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.attachments import check_attachments
+from mobileclip_deploy.verify.axes import check_fit
 from mobileclip_deploy.verify.claims import check_contents, check_measured
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
 from mobileclip_deploy.verify.forms import check_contexts, check_pictures
@@ -50,6 +51,7 @@ def verify_subject(subject: Subject) -> ParityReport:
     if isinstance(subject, OpenedSubject):
         for check_beside in (check_settings, check_companions, check_golden):
             checks += _timed(check_beside, subject)
+        checks += _timed(check_fit, subject.again)
     if (told := subject.told_time) is not None:
         subject.progress(f"{subject.name}: {told}")
     for tower in subject.bundle.manifest.towers:

@@ -41,6 +41,7 @@ OF_SOURCE = (
     "preprocess",
     "recovered",
     "weights",
+    "compacted",
 )
 """What the manifest says of its checkpoint, and the checkpoint has to say too."""
 

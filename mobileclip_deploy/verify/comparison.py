@@ -138,13 +138,15 @@ def compare_bundles(
 
 
 def _origin(bundle: Bundle) -> str:
-    """The SHA-256 of the file whose answers are the bundle's embedding space."""
+    """What tells the bundle's embedding space by files: the SHA-256 of the one whose answers it is, and what it was cut
+    to."""
     checkpoint = bundle.manifest.checkpoint
-    return checkpoint.sha256 if checkpoint.recovered is None else checkpoint.recovered.source_sha256
+    sha256 = checkpoint.sha256 if checkpoint.recovered is None else checkpoint.recovered.source_sha256
+    return sha256[:16] + ("" if checkpoint.compacted is None else checkpoint.compacted.space)
 
 
 def _by_weights(bundle: Bundle) -> bool:
-    return not bundle.manifest.embedding_space.endswith(_origin(bundle)[:16])
+    return not bundle.manifest.embedding_space.endswith(_origin(bundle))
 
 
 def _row(

@@ -36,6 +36,8 @@ class VerifyChoices(TypedDict, total=False):
     gates: Gates | None
     thorough: bool
     place: str | None
+    fit: StrPath | None
+    captions: StrPath | None
     baseline: StrPath | None
     accept: bool
     progress: Progress
@@ -58,6 +60,8 @@ def verify(
     gates: Gates | None = None,
     thorough: bool = True,
     place: str | None = None,
+    fit: StrPath | None = None,
+    captions: StrPath | None = None,
     baseline: StrPath | None = None,
     accept: bool = False,
     progress: Progress = silent,
@@ -78,6 +82,8 @@ def verify(
             left out, and accuracy is measured on a sample of it (check `sampled`).
         place: `gpu` compiles LiteRT's artifacts for the GPU as well, on Mesa's software Vulkan (docs/litert.md);
             `npu` Qualcomm's once more, which tells of each operation whether the NPU takes it (docs/qualcomm.md).
+        fit, captions: the pictures and captions that the axes of smaller embeddings were fitted to: they are fitted
+            again and compared.
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
 
@@ -101,6 +107,8 @@ def verify(
         gates=gates,
         thorough=thorough,
         place=place,
+        fit=optional_path(fit),
+        captions=optional_path(captions),
     )
     requests = (replace(request, bundle=one) for one in listed)
     reports = tuple(verify_bundle(one, baseline=locked, progress=progress).report for one in requests)

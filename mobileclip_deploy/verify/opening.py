@@ -22,6 +22,7 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
+from mobileclip_deploy.verify.axes import FittedAgain, FittedTo, fitted_again
 from mobileclip_deploy.verify.places import require_place
 from mobileclip_deploy.verify.subject import Evidence, GoldenAnswers, OpenedSubject, SampledReference, checkpoint_looks
 
@@ -40,7 +41,8 @@ class VerifyRequest:
     on which accuracy is compared; for the built-in checkpoint its own held-out set. `calibration`: the images that the
     bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None. `thorough`:
     convert again and measure accuracy on the whole dataset; otherwise on some of its images. `place`: compile the
-    artifacts for this place of a device, such as `gpu`, as well.
+    artifacts for this place of a device, such as `gpu`, as well. `fit`, `captions`: what the axes of smaller embeddings
+    were fitted to, to fit them again.
     """
 
     bundle: Bundle | StrPath
@@ -52,6 +54,8 @@ class VerifyRequest:
     gates: Gates | None = None
     thorough: bool = True
     place: str | None = None
+    fit: Path | None = None
+    captions: Path | None = None
 
 
 @contextlib.contextmanager
@@ -86,9 +90,18 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
             fresh, reference = _answers(bundle, stored, source)
             subject.golden = GoldenAnswers(stored, fresh)
             reference = reference if own is None else Reference.compute(source.model, own)
+            subject.again = _again(request, bundle, progress)
             subject.evidence = _evidence(request, bundle, source, reference, progress)
             subject.source = source.folded()
         yield subject
+
+
+def _again(request: VerifyRequest, bundle: Bundle, progress: Progress) -> FittedAgain | None:
+    if request.fit is None:
+        return None
+    full = open_source(bundle, request.checkpoint, full=True)
+    assert full is not None
+    return fitted_again(bundle, full, FittedTo(request.fit, request.captions, request.dataset), progress)
 
 
 def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:
@@ -106,8 +119,8 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Referen
 
 def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:
     """The user's images and prompts, if any; read before anything is computed."""
-    if source is None and (request.images or request.prompts or request.dataset):
-        raise InvalidInput("images, prompts and datasets of your own need the source checkpoint (`checkpoint`)")
+    if source is None and (request.images or request.prompts or request.dataset or request.fit):
+        raise InvalidInput("images, prompts, datasets and fits of your own need the source checkpoint (`checkpoint`)")
     if source is None or not (request.images or request.prompts):
         return None
     images = _images(request.images) if request.images else []

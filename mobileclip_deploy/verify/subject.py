@@ -36,6 +36,7 @@ from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
+from mobileclip_deploy.verify.axes import FittedAgain
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
@@ -80,12 +81,14 @@ class SampledReference:
 class Evidence:
     """What bundles of one source are held against: its answers to real inputs, and its accuracy, where that counts, on
     a whole dataset or on some images of it. `times`: how wide the interval of what accuracy loses is taken, in
-    intervals of 95%; more than 1 where several artifacts are asked of the same images."""
+    intervals of 95%; more than 1 where several artifacts are asked of the same images. `cut`: what smaller embeddings
+    lost there."""
 
     reference: Reference
     task: Looks | None = None
     sampled: SampledReference | None = None
     times: float = 1.0
+    cut: Check | None = None
 
 
 @dataclass(frozen=True)
@@ -393,9 +396,11 @@ class OpenedSubject(Subject):
 
     Attributes:
         golden: its golden answers; None where the checkpoint is not at hand.
+        again: its axes and those of a fit that was made now; None where none was asked for.
     """
 
     golden: GoldenAnswers | None = None
+    again: FittedAgain | None = None
     _shared: dict[TowerName, Shared] = field(init=False, default_factory=dict)
 
     @cached_property

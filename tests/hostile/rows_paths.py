@@ -67,6 +67,10 @@ def rounding(document: Any, value: str) -> None:
     document["rounding"] = ROUNDING | {"floats": ATTACHED | {"file": value}}
 
 
+def axes(document: Any, value: str) -> None:
+    document["axes"] = ATTACHED | {"file": value}
+
+
 MANIFESTS = tuple(
     Row(
         "manifest",
@@ -80,6 +84,7 @@ MANIFESTS = tuple(
         ("artifact", put("towers", "image", "file")),
         ("attachment", attached),
         ("rounding", rounding),
+        ("axes", axes),
     )
     for field, (value, line) in PATHS.items()
 )

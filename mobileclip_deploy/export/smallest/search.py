@@ -478,7 +478,8 @@ def _trials(
 ) -> tuple[Trials, Looks | None]:
     """Where candidates are tried, and what the one chosen is confirmed on; the checkpoint's own accuracy is measured
     before it is folded."""
-    settings = f"{source.provenance.sha256} {sorted(plan.target.options.recorded().items())} {plan.request.calibration}"
+    options = sorted(plan.target.options.recorded().items())
+    settings = f"{source.provenance.content} {options} {plan.request.calibration}"
     # Another checkpoint or other options never find what a search has kept.
     folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
     own = chosen_on = confirmed_on = None

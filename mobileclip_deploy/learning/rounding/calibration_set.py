@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,16 +13,19 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
-from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.evaluation.learnable import (
+    Needed,
+    different_pictures,
+    different_texts,
+    files_digest,
+    spread_evenly,
+)
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.rounding.methods import check_folder
 from mobileclip_deploy.model.image_files import image_files
-from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
-from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.calibration import PROMPT_FILES
-from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts, read_prompts
+from mobileclip_deploy.towers.samples import read_prompts
 
 __all__ = ["HELD_BACK", "CalibrationSet", "read_calibration_set"]
 
@@ -32,6 +35,11 @@ LEAST_IMAGES, LEAST_CAPTIONS = 128, 500
 ADVISED_IMAGES = 256
 # More take longer, and are worth little.
 MOST_IMAGES, MOST_CAPTIONS = 1024, 2048
+NEEDED = Needed(
+    "learned rounding",
+    LEAST_IMAGES,
+    "(with few it makes a tower worse than `rounding='nearest'`, and the gates may not show it)",
+)
 HELD_BACK = 10
 """One in so many is not learned from: on these it is decided whether what was learned is kept."""
 
@@ -83,10 +91,11 @@ def read_calibration_set(
     size = variant.preprocess.size
     pixels, ids = torch.empty(0, 3, size, size), torch.empty(0, variant.tokens.context_length, dtype=torch.int64)
     if "image" in towers:
-        files = _spread(image_files(folder), MOST_IMAGES)
-        pixels, repeated = _different_pictures(folder, files, variant, dataset)
-        for file in files:
-            digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
+        files = spread_evenly(image_files(folder), MOST_IMAGES)
+        pixels, repeated = different_pictures(folder, files, NEEDED, variant, dataset)
+        # Channels last: torch's convolutions take a fifth less time, forward and backward.
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        digest.update(files_digest(folder, files))
         if repeated:
             notes.append(f"{folder}: {repeated} pictures repeat others; each counts once.")
         if len(pixels) < ADVISED_IMAGES:
@@ -102,61 +111,17 @@ def read_calibration_set(
     return CalibrationSet(folder.resolve().name, digest.hexdigest(), pixels, ids, tuple(notes))
 
 
-def _different_pictures(
-    folder: Path, files: Sequence[Path], variant: Variant, dataset: Dataset | None
-) -> tuple[Tensor, int]:
-    """The pictures, each once, and how many repeat others."""
-    if len(files) < LEAST_IMAGES:
-        raise InvalidInput(
-            f"{folder} holds {len(files)} pictures; learned rounding needs {LEAST_IMAGES} at least, like those of the "
-            "app (with few it makes a tower worse than `rounding='nearest'`, and the gates may not show it)"
-        )
-    pixels = load_batch(files, variant.preprocess)
-    first: dict[str, int] = {}
-    for number, picture in enumerate(pixels):
-        first.setdefault(_picture_sha256(picture), number)
-    if len(first) < LEAST_IMAGES:
-        raise InvalidInput(
-            f"{folder} holds {len(first)} different pictures in {len(files)} files; learned rounding needs "
-            f"{LEAST_IMAGES} at least"
-        )
-    judged_by: list[ImageSource] = [*image_paths(), *(dataset.images if dataset is not None else ())]
-    for source in judged_by:
-        picture = preprocess(decode_image(read_image(source), str(source)), variant.preprocess)
-        same = first.get(_picture_sha256(picture))
-        if same is not None:
-            raise InvalidInput(
-                f"{files[same]} is the picture {source}, which the gates look at: what is learned from it would be "
-                "judged by it; take it out, or another set"
-            )
-    # Channels last: torch's convolutions take a fifth less time, forward and backward.
-    kept = pixels[list(first.values())].contiguous(memory_format=torch.channels_last)
-    return kept, len(files) - len(first)
-
-
 def _different_texts(
     folder: Path, texts: Sequence[str], variant: Variant, dataset: Dataset | None
 ) -> tuple[Tensor, int]:
     """The ids of the captions, each once, without those that the gates look at; and how many were left out."""
-    length = variant.tokens.context_length
-    judged_by = {row.tobytes() for row in tokenize(_judged_texts(dataset), length)}
-    different = {row.tobytes(): row for row in tokenize(texts, length)} if texts else {}
-    kept = [row for key, row in different.items() if key not in judged_by]
+    kept, left_out = different_texts(texts, variant, dataset)
     if len(kept) < LEAST_CAPTIONS:
         raise InvalidInput(
             f"{folder} has {len(kept)} different captions ({', '.join(PROMPT_FILES)} or pairs.jsonl) that are none of "
             f"the gates' own; learned rounding of the text tower needs {LEAST_CAPTIONS} at least"
         )
-    chosen = [kept[index] for index in _even(len(kept), MOST_CAPTIONS)]
-    return torch.from_numpy(np.stack(chosen)), len(texts) - len(kept)
-
-
-def _judged_texts(dataset: Dataset | None) -> list[str]:
-    asked = [*prompts(), *calibration_prompts()]
-    if dataset is None:
-        return asked
-    classes = [template.replace("{}", name) for template in dataset.templates for name in dataset.classes]
-    return [*asked, *dataset.captions, *classes]
+    return torch.from_numpy(np.stack(spread_evenly(kept, MOST_CAPTIONS))), left_out
 
 
 def _captions(folder: Path) -> list[str]:
@@ -164,15 +129,3 @@ def _captions(folder: Path) -> list[str]:
     if file is not None:
         return read_prompts(file)
     return [text for row in read_pairs(folder).rows for text in row.texts]
-
-
-def _picture_sha256(picture: Tensor) -> str:
-    return hashlib.sha256(picture.numpy().tobytes()).hexdigest()
-
-
-def _spread(files: Sequence[Path], most: int) -> list[Path]:
-    return [files[index] for index in _even(len(files), most)]
-
-
-def _even(count: int, most: int) -> Iterable[int]:
-    return range(count) if count <= most else (index * count // most for index in range(most))

@@ -139,7 +139,7 @@ def _kept(
     if learning.kept is None:
         return None
     grids = {name: repr(grid) for name, grid in storage.items()}
-    of = {"checkpoint": source.provenance.sha256, "data": data.sha256, "target": target.label}
+    of = {"checkpoint": source.provenance.content, "data": data.sha256, "target": target.label}
     key = kept_as(**of, tower=tower, method=learning.method, grids=grids, towers=source.model.towers)
     return KeptTower(learning.kept / f"{tower}.safetensors", key)
 

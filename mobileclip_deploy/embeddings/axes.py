@@ -1,0 +1,110 @@
+"""Axes that keep what a search finds: fitted to embeddings of pictures and texts, in float64.
+
+They are the principal axes of the log-Euclidean mean of both second moments (Arsigny et al., SIAM J. Matrix Anal.
+Appl. 29, 2007): the mean of their logarithms. What is strong in pictures alone, or in texts alone, does not win over
+what both have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput
+
+__all__ = ["Fitted", "fit_axes", "fit_logit_scale", "mean_axes"]
+
+SHRINKAGE = 0.1
+"""Part of the mean variance that is added to every direction, so that the logarithm of a moment exists."""
+GRID = 2.0**-20
+"""Numbers of axes are multiples of it: what other processors and numbers of threads move them by (below 1e-12) is
+rounded away, and products of axes stay 0 and 1 within 1e-6."""
+SPREAD = 1e-6
+"""Embeddings whose numbers differ by less tell nothing apart."""
+LEAST_SCALE, LARGEST_SCALE = 0.01, 1000.0
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Orthonormal axes float32 [D, N], and the logit scale that goes with embeddings on them."""
+
+    axes: Floats
+    logit_scale: float
+
+
+def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> Fitted:
+    """Axes to which embeddings are cut, and the logit scale with which cosines of what is left are nearest to before.
+
+    Args:
+        images: embeddings [P, D] by the image tower; texts: [T, D] by the text tower; of any length.
+        size: numbers N that are kept, at most D. All of them are a rotation, and keep every cosine.
+        logit_scale: what full cosines are multiplied by before a softmax.
+
+    Raises:
+        InvalidInput: embeddings that are not finite, of no length, or all the same.
+    """
+    pictures, words = _told_apart(images, "pictures"), _told_apart(texts, "captions")
+    axes = np.round(mean_axes(pictures, words, size) / GRID) * GRID
+    cut = _unit(words @ axes) @ _unit(pictures @ axes).T
+    return Fitted(axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale))
+
+
+def mean_axes(images: Doubles, texts: Doubles, size: int) -> Doubles:
+    """The `size` principal axes [D, N] of the log-Euclidean mean of both second moments, the strongest first, each
+    with its largest number above 0.
+
+    Args:
+        images: unit length [P, D]; texts: [T, D].
+    """
+    logarithm = (_logarithm(images) + _logarithm(texts)) / 2
+    axes = np.linalg.eigh(logarithm)[1][:, ::-1][:, :size]
+    strongest = np.abs(axes).argmax(axis=0)
+    return np.ascontiguousarray(axes * np.sign(axes[strongest, np.arange(size)]))
+
+
+def fit_logit_scale(full: Doubles, cut: Doubles, logit_scale: float) -> float:
+    """The scale s with the smallest mean over pictures of KL(softmax(logit_scale full) || softmax(s cut)) over texts,
+    which is how a classifier uses it, to six digits.
+
+    There both distributions have the same mean of the cosines in `cut`, and that rises with s: it is found by halving.
+
+    Args:
+        full: cosines [T, P] of texts and pictures by full embeddings; cut: by those on axes.
+    """
+    wanted = _mean_under(logit_scale * full, cut)
+    low, high = np.log(LEAST_SCALE), np.log(LARGEST_SCALE)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _mean_under(np.exp(middle) * cut, cut) < wanted else (low, middle)
+    return float(f"{np.exp((low + high) / 2):.6g}")
+
+
+def _mean_under(logits: Doubles, values: Doubles) -> float:
+    """The mean over columns of the mean of values [T, P] under the softmax of logits [T, P] over rows."""
+    weights = np.exp(logits - logits.max(axis=0))
+    return float(((weights * values).sum(axis=0) / weights.sum(axis=0)).mean())
+
+
+def _logarithm(rows: Doubles) -> Doubles:
+    moment = rows.T @ rows / len(rows)
+    shrunk = (1 - SHRINKAGE) * moment + SHRINKAGE * np.trace(moment) / len(moment) * np.eye(len(moment))
+    values, vectors = np.linalg.eigh(shrunk)
+    return np.asarray((vectors * np.log(values)) @ vectors.T)
+
+
+def _told_apart(rows: Doubles, what: str) -> Doubles:
+    """Embeddings at length 1."""
+    if not (np.isfinite(rows).all() and rows.any(axis=1).all()):
+        raise InvalidInput(f"the checkpoint's embeddings of these {what} are not finite, or of no length")
+    unit = _unit(rows)
+    if np.ptp(unit, axis=0).max() < SPREAD:
+        raise InvalidInput(f"the checkpoint's embeddings of all these {what} are the same: no axis tells them apart")
+    return unit
+
+
+def _unit(rows: Doubles) -> Doubles:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

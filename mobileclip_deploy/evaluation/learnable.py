@@ -1,0 +1,112 @@
+"""Pictures and texts of a user's own that something is learned from: each once, and none that it will be judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
+from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import Variant
+from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts
+
+__all__ = ["Needed", "different_pictures", "different_texts", "files_digest", "judged_texts", "spread_evenly"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Needed:
+    """How many pictures something takes at least. `what` it is, as in "learned rounding"; `why`: what comes of fewer,
+    in brackets."""
+
+    what: str
+    pictures: int
+    why: str = ""
+
+
+def different_pictures(
+    folder: Path, files: Sequence[Path], needed: Needed, variant: Variant, dataset: Dataset | None
+) -> tuple[Tensor, int]:
+    """The pictures as the image tower takes them, each once, float32 [N, 3, S, S] in [0, 1]; how many repeat others.
+
+    Args:
+        folder: that the files are in, for messages.
+        dataset: on which accuracy will be compared; None where there is none.
+
+    Raises:
+        InvalidInput: too few pictures, or one that cannot be read; a picture that the gates look at.
+    """
+    if len(files) < needed.pictures:
+        raise InvalidInput(
+            f"{folder} holds {len(files)} pictures; {needed.what} needs {needed.pictures} at least, like those of the "
+            f"app{needed.why and ' ' + needed.why}"
+        )
+    pixels = load_batch(files, variant.preprocess)
+    first: dict[str, int] = {}
+    for number, picture in enumerate(pixels):
+        first.setdefault(_picture_sha256(picture), number)
+    if len(first) < needed.pictures:
+        raise InvalidInput(
+            f"{folder} holds {len(first)} different pictures in {len(files)} files; {needed.what} needs "
+            f"{needed.pictures} at least"
+        )
+    judged_by: list[ImageSource] = [*image_paths(), *(dataset.images if dataset is not None else ())]
+    for source in judged_by:
+        picture = preprocess(decode_image(read_image(source), str(source)), variant.preprocess)
+        same = first.get(_picture_sha256(picture))
+        if same is not None:
+            raise InvalidInput(
+                f"{files[same]} is the picture {source}, which the gates look at: what is learned from it would be "
+                "judged by it; take it out, or another set"
+            )
+    return pixels[list(first.values())], len(files) - len(first)
+
+
+def different_texts(
+    texts: Sequence[str], variant: Variant, dataset: Dataset | None
+) -> tuple[list[npt.NDArray[np.int64]], int]:
+    """The ids [77] of the texts, each once, without those that the gates look at; and how many were left out."""
+    length = variant.tokens.context_length
+    judged_by = {row.tobytes() for row in tokenize(judged_texts(dataset), length)}
+    different = {row.tobytes(): row for row in tokenize(texts, length)} if texts else {}
+    kept = [row for key, row in different.items() if key not in judged_by]
+    return kept, len(texts) - len(kept)
+
+
+def judged_texts(dataset: Dataset | None) -> list[str]:
+    """The texts that the gates look at."""
+    asked = [*prompts(), *calibration_prompts()]
+    if dataset is None:
+        return asked
+    classes = [template.replace("{}", name) for template in dataset.templates for name in dataset.classes]
+    return [*asked, *dataset.captions, *classes]
+
+
+def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
+    """What tells some files of a folder from others: their names and SHA-256, without the folder's own place."""
+    return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()
+
+
+def spread_evenly(rows: Sequence[T], most: int) -> list[T]:
+    """So many of the rows at most, spread evenly over them."""
+    return [rows[index] for index in _even(len(rows), most)]
+
+
+def _picture_sha256(picture: Tensor) -> str:
+    return hashlib.sha256(picture.numpy().tobytes()).hexdigest()
+
+
+def _even(count: int, most: int) -> Iterable[int]:
+    return range(count) if count <= most else (index * count // most for index in range(most))

@@ -1,0 +1,155 @@
+"""Smaller embeddings: both towers end on fitted axes, and what is wrong with them is seen by `verify`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import refusal, run
+from PIL import Image
+from safetensors.numpy import load_file
+from tiny import WORDS, known
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.embeddings import Index, spaces
+from mobileclip_deploy.embeddings.axes import fit_axes
+from mobileclip_deploy.embeddings.library import int8_scale
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.model.provenance import tensors_sha256
+from mobileclip_deploy.towers.samples import image_paths
+
+SIZE = 6
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tiny checkpoint, while its card is known; pictures to fit to are in `pictures` beside it."""
+    folder = tmp_path_factory.mktemp("compact")
+    write_pictures(folder / "pictures", 4 * SIZE)
+    (folder / "pictures" / "prompts.txt").write_text("\n".join(f"a thing of {n}" for n in range(600)))
+    with known(folder) as checkpoint:
+        yield checkpoint
+
+
+@pytest.fixture(scope="module")
+def bundle(words: Path) -> mcd.Bundle:
+    return mcd.export(
+        mcd.load_model(WORDS, words), "onnx", "fp32", words.parent, embedding_size=SIZE, fit=words.parent / "pictures"
+    )
+
+
+def test_both_towers_end_on_the_axes(words: Path, bundle: mcd.Bundle) -> None:
+    manifest, model = bundle.manifest, mcd.load_model(WORDS, words)
+    told, space = manifest.checkpoint.compacted, mcd.load_model(WORDS, words).provenance.embedding_space
+    assert told is not None
+    assert bundle.path.name == f"{WORDS}-e{SIZE}-onnx-fp32"
+    assert manifest.embedding_space == f"{space}-e{SIZE}-{told.axes_sha256[:8]}"
+    assert (told.from_space, told.size, told.full_size, manifest.embed_dim) == (space, SIZE, 24, SIZE)
+    assert (told.pictures, told.captions, told.own_captions) == (4 * SIZE, 600, True)
+    assert manifest.logit_scale == pytest.approx(min(100, told.logit_scale), rel=1e-6)
+    assert told.full_logit_scale == model.logit_factor != told.logit_scale
+    assert int8_scale(bundle) == np.float32(told.int8_scale)
+
+    axes = load_file(bundle.axes)["axes"]
+    assert tensors_sha256({"axes": axes}) == told.axes_sha256
+    pixels = np.random.default_rng(1).random((3, 3, 64, 64), np.float32)
+    full = mcd.load_runner(model, "image")(pixels)
+    found = mcd.load_runner(bundle, "image")(pixels)
+    np.testing.assert_allclose(found, full @ axes, rtol=0, atol=1e-4 * np.abs(full).max())
+    report = mcd.verify(bundle, checkpoint=words)
+    assert report.passed
+
+
+def test_axes_are_those_of_both_towers_and_keep_all_where_all_are_kept() -> None:
+    generator = np.random.default_rng(0)
+    spread = np.array([3, 2, 1, 1, 0.1, 0.1, 0.1, 0.1])
+    images = generator.standard_normal((200, 8)) * spread
+    texts = generator.standard_normal((200, 8)) * spread[[0, 2, 1, 3, 4, 5, 6, 7]]
+    found = fit_axes(images, texts, 4, 20)
+    np.testing.assert_allclose(np.abs(found.axes[:4]).max(axis=0), 1, atol=0.1)
+    assert np.abs(found.axes[4:]).max() < 0.3
+    whole = fit_axes(images, texts, 8, 20)
+    assert whole.logit_scale == pytest.approx(20, rel=1e-4)
+    np.testing.assert_allclose(whole.axes @ whole.axes.T, np.eye(8), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [(np.full((50, 8), np.nan), "not finite"), (np.zeros((50, 8)), "no length"), (np.ones((50, 8)), "are the same")],
+)
+def test_embeddings_that_tell_nothing_are_refused(rows: np.ndarray, says: str) -> None:
+    sound = np.random.default_rng(0).standard_normal((50, 8))
+    for images, texts in ((rows, sound), (sound, rows)):
+        with pytest.raises(InvalidInput, match=says):
+            fit_axes(images, texts, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [(0, "below 1"), (25, "has 24 numbers; give 1 to as many"), (7, "holds 24 pictures; an embedding of 7 numbers")],
+)
+def test_sizes_that_cannot_be_are_refused(words: Path, size: int, says: str) -> None:
+    model = mcd.load_model(WORDS, words)
+    with pytest.raises((UsageError, InvalidInput), match=says):
+        mcd.export(model, "onnx", "fp32", words.parent / "none", embedding_size=size, fit=words.parent / "pictures")
+    assert not (words.parent / "none").exists()
+
+
+def test_pictures_count_once_and_none_is_the_gates_own(words: Path, tmp_path: Path) -> None:
+    model, folder = mcd.load_model(WORDS, words), Path(shutil.copytree(words.parent / "pictures", tmp_path / "mine"))
+    (folder / "000.png").unlink()
+    shutil.copy(folder / "001.png", folder / "again.png")
+    with pytest.raises(InvalidInput, match="holds 23 different pictures in 24 files"):
+        mcd.export(model, "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=folder)
+    shutil.copy(image_paths()[0], folder / "mine.jpg")
+    with pytest.raises(InvalidInput, match=r"mine\.jpg is the picture .*, which the gates look at"):
+        mcd.export(model, "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--embedding-size", "8"], "goes with --fit"),
+        (["--fit", "."], "goes with --fit"),
+        (["--captions", "a.txt"], "goes with --fit"),
+        (["--embedding-size", "8", "--fit", "nowhere"], "--fit nowhere: no such folder"),
+    ],
+)
+def test_words_that_lack_another_are_refused(arguments: list[str], says: str, tmp_path: Path) -> None:
+    assert says in refusal(run("export", "--target", "onnx", *arguments, "-o", str(tmp_path / "out")))
+
+
+def test_a_library_is_cut_without_its_pictures(
+    words: Path, bundle: mcd.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spaces, "cache_folder", lambda name: tmp_path / "cache" / name)
+    whole = mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", tmp_path, verify=False)
+    photos = words.parent / "pictures"
+    for source, name, store in ((whole, "full", "float32"), (bundle, "anew", "int8"), (whole, "signs", "bits-only")):
+        mcd.embed(source, photos, tmp_path / f"{name}.mcdx", store=store)
+    full, anew = (Index(tmp_path / f"{name}.mcdx") for name in ("full", "anew"))
+    written = mcd.bridge(full, by=bundle.path, output=tmp_path / "cut.mcdx")
+    cut = Index(tmp_path / "cut.mcdx")
+    assert (written.count, cut.description.bridged_from) == (4 * SIZE, None)
+    assert cut.description.embedding_space == anew.description.embedding_space == bundle.manifest.embedding_space
+    (_, fresh), (_, brought) = next(anew.vectors()), next(cut.vectors())
+    np.testing.assert_allclose(brought, fresh, atol=anew.store.scale)
+    for wrong, says in (
+        (tmp_path / "anew.mcdx", "is of the embedding space"),
+        (tmp_path / "signs.mcdx", "signs alone"),
+    ):
+        with pytest.raises(InvalidInput, match=says):
+            mcd.bridge(wrong, by=bundle.path, output=tmp_path / "none.mcdx")
+    with pytest.raises(InvalidInput, match="has full embeddings"):
+        mcd.bridge(full, by=whole.path, output=tmp_path / "none.mcdx")
