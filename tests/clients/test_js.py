@@ -176,6 +176,7 @@ def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(
     def ran(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
 
+    (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")
     packed = ran(npm, "pack", "--silent", str(PACKAGE)).stdout.strip()
     assert packed.startswith("mobileclip-")
     words = (
