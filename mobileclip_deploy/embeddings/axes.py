@@ -2,7 +2,7 @@
 
 They are the principal axes of the log-Euclidean mean of both second moments (Arsigny et al., SIAM J. Matrix Anal.
 Appl. 29, 2007): the mean of their logarithms. What is strong in pictures alone, or in texts alone, does not win over
-what both have.
+what both have. benchmarks/compact.py measures it beside others.
 """
 
 from __future__ import annotations

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import refusal, run
+from exports import rehash
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints import compacting
+from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.embeddings import Index, spaces
 from mobileclip_deploy.embeddings.axes import fit_axes
 from mobileclip_deploy.embeddings.library import int8_scale
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.provenance import tensors_sha256
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -128,6 +135,112 @@ def test_pictures_count_once_and_none_is_the_gates_own(words: Path, tmp_path: Pa
 )
 def test_words_that_lack_another_are_refused(arguments: list[str], says: str, tmp_path: Path) -> None:
     assert says in refusal(run("export", "--target", "onnx", *arguments, "-o", str(tmp_path / "out")))
+
+
+def change(edit: Callable[[dict[str, Any]], object], folder: Path) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    edit(manifest)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def replace_axes(folder: Path, axes: np.ndarray, whole: bool = True) -> None:
+    """Other axes, with their hashes repaired; and that of the numbers where `whole`."""
+    save_file({"axes": np.ascontiguousarray(axes)}, folder / "axes.safetensors")
+    file = folder / "axes.safetensors"
+    entry = {"sha256": artifact_sha256(file), "bytes": file.stat().st_size}
+
+    def edit(manifest: dict[str, Any]) -> None:
+        manifest["axes"] |= entry
+        if whole:
+            told = manifest["checkpoint"]["compacted"]
+            old, told["axes_sha256"] = told["axes_sha256"], tensors_sha256({"axes": axes})
+            manifest["embedding_space"] = manifest["embedding_space"].replace(old[:8], told["axes_sha256"][:8])
+
+    change(edit, folder)
+
+
+def rotated(axes: np.ndarray) -> np.ndarray:
+    turn = np.eye(SIZE, dtype=np.float32)
+    turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    return axes @ turn
+
+
+def failed(folder: Path, checkpoint: Path) -> set[str]:
+    return {f"{check.tower} {check.step}" for check in mcd.verify(folder, checkpoint=checkpoint, thorough=False).failed}
+
+
+def test_other_axes_are_seen(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    axes = load_file(bundle.axes)["axes"]
+    save_file({"axes": rotated(axes)}, folder / "axes.safetensors")
+    with pytest.raises(InvalidInput, match=r"axes\.safetensors is not the file that was exported"):
+        mcd.verify(folder, checkpoint=words)
+    replace_axes(folder, rotated(axes), whole=False)
+    assert {"both settings", "image shipped", "text shipped"} <= failed(folder, words)
+    replace_axes(folder, rotated(axes))
+    assert {"image golden", "text golden", "image shipped", "text weights"} <= failed(folder, words)
+    signs = np.where(np.arange(SIZE) == 1, -1, 1).astype(np.float32)
+    replace_axes(folder, axes * signs)  # keeps every cosine, and is another space all the same
+    assert {"image shipped", "text shipped"} <= failed(folder, words)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda axes: axes * np.float32(1.01), "not orthonormal"),
+        (lambda axes: np.where(axes == axes.max(), np.float32(np.nan), axes), "not orthonormal"),
+        (lambda axes: axes[:20] / np.linalg.norm(axes[:20], axis=0), "not orthonormal|are of embeddings of 20"),
+        (lambda axes: axes.astype(np.float64), "float32"),
+        (lambda axes: np.linalg.qr(axes.T)[0].astype(np.float32)[:, :3], "are of embeddings of 6 numbers"),
+    ],
+)
+def test_no_axes_are_refused(
+    words: Path, bundle: mcd.Bundle, spoil: Callable[[np.ndarray], np.ndarray], says: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    replace_axes(folder, spoil(load_file(bundle.axes)["axes"]))
+    with pytest.raises(InvalidInput, match=says):
+        mcd.verify(folder, checkpoint=words)
+
+
+def test_axes_of_another_size_are_seen(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    replace_axes(folder, load_file(bundle.axes)["axes"][:, :5])
+    assert {"both settings", "image structure"} & failed(folder, words)
+
+
+def test_a_sign_in_one_tower_is_seen(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, made = compacting._projected, []
+
+    def one_turned(layer: torch.nn.Linear, axes: Axes) -> torch.nn.Linear:
+        made.append(layer)
+        result = sound(layer, axes)
+        if len(made) == 1:
+            result.weight.data[2] *= -1
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compacting, "_projected", one_turned)
+        wrong = mcd.export(
+            mcd.load_model(WORDS, words), "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=words.parent / "pictures"
+        )
+    assert len(made) == 2
+    assert {"image golden", "image shipped", "image weights"} <= failed(wrong.path, words)
+
+
+def test_a_logit_scale_that_was_not_fitted_is_seen(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    full = mcd.load_model(WORDS, words).logit_factor
+    change(lambda manifest: manifest.update(logit_scale=full), folder)
+    assert failed(folder, words) == {"both settings"}
+
+
+def test_what_the_manifest_says_of_the_space_is_held(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    change(lambda manifest: manifest["checkpoint"]["compacted"].update(from_space="another"), folder)
+    assert "both settings" in failed(folder, words)
+    rehash(folder)
 
 
 def test_a_library_is_cut_without_its_pictures(

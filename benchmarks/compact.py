@@ -1,0 +1,301 @@
+"""What smaller embeddings lose: nano's held-out pictures, by size and store, by axes, and by what they were fitted to.
+
+    python benchmarks/compact.py [--pairs FOLDER] [--embeddings FILE.npz] [--write]
+
+Axes are fitted to nano's calibration set (384 pictures in training styles, 1,024 captions), none of it evaluated. With
+`--pairs`, the folder of `models/nano/build_data.py --pairs`, also to as many of all training pictures and captions.
+Scores are sums of the numbers that an index holds, in its order; a loss is paired with full embeddings in float32, with
+the 95% interval over the 1,911 captions. `--write`: into benchmarks/results/compact.json and docs/search.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from generated import replace_block
+from search import interval, measured, written
+
+from mobileclip_deploy.checkpoints.door import load_model
+from mobileclip_deploy.embeddings import Store
+from mobileclip_deploy.embeddings.axes import SHRINKAGE, fit_axes
+from mobileclip_deploy.embeddings.index import RESCORED
+from mobileclip_deploy.embeddings.scoring import Query
+from mobileclip_deploy.embeddings.storage import rounded_scale, signs
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.learnable import judged_texts, spread_evenly
+from mobileclip_deploy.evaluation.metrics import paired_difference, percentage
+from mobileclip_deploy.model.image_files import image_files
+from mobileclip_deploy.model.preprocessing import load_batch
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+from mobileclip_deploy.towers.samples import prompts, read_prompts
+
+PAGE, RESULTS = Path("docs/search.md"), Path("benchmarks/results/compact.json")
+CALIBRATION = models_dir() / "nano" / "calibration"
+SIZES, STORES = (128, 96, 64, 48, 32), ("float32", "int8", "bits-only", "bits")
+NAMES = {"bits-only": "bits", "bits": "bits, the best rescored by int8"}
+FITTED = (16, 64, 256, 384, 1024, 4096)
+TRAINING = ("training_images", "training_texts")
+TOP, LIBRARY, ROUNDS = 10, 200_000, 15
+Doubles = npt.NDArray[np.float64]
+Map = tuple[Doubles, Doubles]
+"""What image embeddings and what text embeddings are multiplied by, [D, N]."""
+
+
+@dataclass(frozen=True)
+class Nano:
+    """Embeddings of nano, unit length: of its evaluation, and of what axes are fitted to."""
+
+    images: Doubles
+    captions: Doubles
+    classes: Doubles
+    labels: npt.NDArray[np.int64]
+    fit_images: Doubles
+    fit_texts: Doubles
+    packaged: Doubles
+    logit_scale: float
+
+
+def unit(rows: npt.NDArray[Any]) -> Doubles:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float64)
+
+
+def nano(kept: Path | None, pairs: Path | None) -> tuple[Nano, list[Doubles]]:
+    """The embeddings, and those of training pictures and captions; computed where no file has them."""
+    if kept is not None and kept.is_file():
+        found = {name: float(value) if value.ndim == 0 else value for name, value in np.load(kept).items()}
+        more = [found.pop(name) for name in TRAINING if name in found]
+        return Nano(**found), more
+    model = load_model()
+    size, spec, data = model.variant.context_length, model.variant.preprocess, builtin_dataset()
+    named = [data.templates[0].replace("{}", name) for name in data.classes]
+
+    def images(files: list[Path]) -> Doubles:
+        return unit(embed_images(model, load_batch(files, spec).numpy()))
+
+    def texts(lines: list[str]) -> Doubles:
+        return unit(embed_texts(model, tokenize(lines, size)))
+
+    own = Nano(
+        images=images([Path(str(one)) for one in data.images]),
+        captions=texts(list(data.captions)),
+        classes=texts(named),
+        labels=np.asarray(data.labels),
+        fit_images=images(image_files(CALIBRATION)),
+        fit_texts=texts(read_prompts(CALIBRATION / "prompts.txt")),
+        packaged=texts(prompts()),
+        logit_scale=model.logit_factor,
+    )
+    more = []
+    if pairs is not None:
+        files, captions = training(pairs)
+        more = [images(spread_evenly(files, max(FITTED))), texts(spread_evenly(captions, max(FITTED)))]
+    if kept is not None:
+        np.savez(kept, **vars(own), **dict(zip(TRAINING, more, strict=False)))
+    return own, more
+
+
+def training(pairs: Path) -> tuple[list[Path], list[str]]:
+    """All training pictures, and all training captions that the evaluation does not ask for."""
+    lines = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    asked = set(judged_texts(builtin_dataset()))
+    asked |= {text.removeprefix("an emoji of ") for text in asked} | {f"an emoji of {text}" for text in asked}
+    captions = dict.fromkeys(text for line in lines for text in line["captions"] if text not in asked)
+    return [pairs / line["image"] for line in lines], list(captions)
+
+
+def hits(data: Nano, by: Map, store: str, scale_of: Doubles) -> dict[str, npt.NDArray[np.bool_]]:
+    """For each caption whether its picture is among the first 1, 5 and 10, and for each picture whether its class is
+    first: with the numbers that an index of a store holds, in its order (docs/index_format.md)."""
+    images, captions, classes = (
+        unit(rows @ by[n]).astype(np.float32) for rows, n in ((data.images, 0), (data.captions, 1), (data.classes, 1))
+    )
+    fitted = np.abs(unit(scale_of @ by[0]))
+    kept = Store(
+        store, images.shape[1], rounded_scale(float(np.quantile(fitted, 0.9999))) if "32" not in store else 0.0
+    )
+    arrays, _ = kept.encode(images)
+    queries = np.stack([Query.of(vector).integers for vector in captions]).astype(np.float32)
+    scores = {"int8": lambda: queries @ arrays["int8"].astype(np.float32).T, "float32": lambda: captions @ images.T}
+    scores["bits"] = lambda: queries @ signs(arrays["bits"], kept.dimension).T
+    found = scores[next(iter(arrays))]()
+    order = np.argsort(-found, axis=1, kind="stable")
+    if store == "bits":
+        first = np.sort(order[:, : max(RESCORED, 5 * TOP)], axis=1)
+        again = np.take_along_axis(scores["int8"](), first, axis=1)
+        order = np.take_along_axis(first, np.argsort(-again, axis=1, kind="stable"), axis=1)
+    places = order[:, :TOP] == np.arange(len(order))[:, None]
+    told = {f"R@{k}": places[:, :k].any(axis=1) for k in (1, 5, 10)}
+    nearest = (unit(kept.decode(arrays)) @ classes.T).argmax(axis=1)
+    return told | {"top-1": nearest == data.labels}
+
+
+def row(name: str, found: dict[str, npt.NDArray[np.bool_]], full: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Any]:
+    """Figures in percent, and what they lost in points, with intervals."""
+    figures = {key: percentage(values).model_dump() for key, values in found.items()}
+    changes = {key: paired_difference(values, full[key]).model_dump() for key, values in found.items()}
+    return {"name": name, "figures": figures, "changes": changes}
+
+
+def moment(rows: Doubles, centred: bool = False) -> Doubles:
+    rows = rows - rows.mean(axis=0) * centred
+    return rows.T @ rows / len(rows)
+
+
+def of_matrix(matrix: Doubles, function: Callable[[Doubles], Doubles]) -> Doubles:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * function(np.maximum(values, 1e-12))) @ vectors.T)
+
+
+def strongest(matrix: Doubles, size: int) -> Doubles:
+    return np.ascontiguousarray(np.linalg.eigh(matrix)[1][:, ::-1][:, :size])
+
+
+def shrunk(matrix: Doubles, part: float = SHRINKAGE) -> Doubles:
+    return (1 - part) * matrix + part * np.trace(matrix) / len(matrix) * np.eye(len(matrix))
+
+
+def ways(images: Doubles, texts: Doubles, size: int) -> dict[str, Map]:
+    """Axes by each way, of the same pictures and captions. Those of one matrix serve both towers."""
+    one, two = moment(images), moment(texts)
+    half, inverse = of_matrix(shrunk(one), np.sqrt), of_matrix(shrunk(one), lambda values: values**-0.5)
+    axes = {
+        "first numbers, as they come": np.eye(images.shape[1])[:, :size],
+        "principal axes of pictures": strongest(one, size),
+        "the same, centred": strongest(moment(images, True), size),
+        "principal axes of captions": strongest(two, size),
+        "of the sum of both moments": strongest(one / np.trace(one) + two / np.trace(two), size),
+        "of the log-Euclidean mean (ours)": ours(images, texts, size)[0],
+        "of the geometric mean": strongest(half @ of_matrix(inverse @ shrunk(two) @ inverse, np.sqrt) @ half, size),
+        "of what scores vary by (cross moment)": strongest(one @ two @ one, size),
+    }
+    found = {name: (matrix, matrix) for name, matrix in axes.items()}
+    white = strongest(one, size)
+    lengths = np.sqrt(np.diag(white.T @ one @ white))
+    found["principal axes of pictures, whitened"] = (white / lengths, white / lengths)
+    return found
+
+
+def ours(images: Doubles, texts: Doubles, size: int) -> Map:
+    axes = fit_axes(images, texts, size, 1.0).axes.astype(np.float64)
+    return axes, axes
+
+
+def sizes(data: Nano, full: dict[str, npt.NDArray[np.bool_]]) -> list[dict[str, Any]]:
+    rows = []
+    for size in SIZES:
+        by = ours(data.fit_images, data.fit_texts, size)
+        for store in STORES:
+            kept = Store(store, size)
+            told = sum(np.dtype(dtype).itemsize * columns for dtype, columns in kept.arrays.values())
+            rows.append(
+                {"size": size, "store": store, "bytes": told} | row(store, hits(data, by, store, data.fit_images), full)
+            )
+    return rows
+
+
+def curve(data: Nano, full: dict[str, npt.NDArray[np.bool_]], more: list[Doubles]) -> list[dict[str, Any]]:
+    """64 int8 numbers by what axes were fitted to."""
+    rows = []
+
+    def add(source: str, images: Doubles, texts: Doubles) -> None:
+        told = {"source": source, "pictures": len(images), "captions": len(texts)}
+        rows.append(told | row(source, hits(data, ours(images, texts, 64), "int8", images), full))
+
+    for count in (one for one in FITTED if one <= len(data.fit_images)):
+        add("calibration set", np.stack(spread_evenly(list(data.fit_images), count)), data.fit_texts)
+    add("calibration set, packaged prompts", data.fit_images, data.packaged)
+    for count in FITTED[3:] if more else ():
+        add("all training styles", *(np.stack(spread_evenly(list(part), count)) for part in more))
+    return rows
+
+
+def search_times() -> dict[str, Any]:
+    """CPU time of one exact search over int8 of 64 numbers, as a ratio of 512, in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        chance = np.random.default_rng(3)
+        indices = {size: written(Path(folder) / f"{size}.mcdx", LIBRARY, size) for size in (512, 64)}
+        asked = {size: chance.standard_normal(size).astype(np.float32) for size in indices}
+        calls = {str(size): (lambda size=size: indices[size].search(asked[size], 20)) for size in indices}
+        times = measured(calls, ROUNDS)  # type: ignore[arg-type]
+        told = {str(size): index.path.stat().st_size for size, index in indices.items()}
+    ratio = interval(np.asarray(times["64"]) / np.asarray(times["512"]))
+    return {
+        "pictures": LIBRARY,
+        "bytes": told,
+        "ms": {k: float(np.median(v)) for k, v in times.items()},
+        "ratio": ratio,
+    }
+
+
+def told(change: dict[str, float]) -> str:
+    return f"{change['value']:+.1f} ({change['low']:+.1f} to {change['high']:+.1f})"
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The three tables of the page."""
+    keys = ("R@1", "R@5", "R@10", "top-1")
+    head = " | ".join(keys)
+    base = result["full"]["figures"]
+    lines = [f"| numbers | stored as | bytes | {head} |", "|---:|---|---:|" + "---:|" * 4]
+    lines += ["| 128 | full, float32 | 512 | " + " | ".join(f"{base[key]['value']:.1f}%" for key in keys) + " |"]
+    for one in result["sizes"]:
+        cells = " | ".join(told(one["changes"][key]) for key in keys)
+        lines.append(f"| {one['size']} | {NAMES.get(one['store'], one['store'])} | {one['bytes']} | {cells} |")
+    lines += [
+        "",
+        "64 int8 numbers on other axes, fitted to the same:",
+        "",
+        f"| axes | {head} |",
+        "|---|" + "---:|" * 4,
+    ]
+    for one in result["ways"]:
+        lines.append(f"| {one['name']} | " + " | ".join(told(one["changes"][key]) for key in keys) + " |")
+    lines += ["", "64 int8 numbers, by what the axes were fitted to:", ""]
+    lines += [f"| fitted to | pictures | captions | {head} |", "|---|---:|---:|" + "---:|" * 4]
+    for one in result["curve"]:
+        cells = " | ".join(told(one["changes"][key]) for key in keys)
+        lines.append(f"| {one['source']} | {one['pictures']:,} | {one['captions']:,} | {cells} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--embeddings", type=Path, help="an .npz to keep embeddings in, and to take them from")
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    began = time.process_time()
+    data, more = nano(given.embeddings, given.pairs)
+    whole = np.eye(data.images.shape[1])
+    full = hits(data, (whole, whole), "float32", data.fit_images)
+    result = {
+        "full": row("full", full, full),
+        "sizes": sizes(data, full),
+        "ways": [
+            row(name, hits(data, by, "int8", data.fit_images), full)
+            for name, by in ways(data.fit_images, data.fit_texts, 64).items()
+        ],
+        "curve": curve(data, full, more),
+        "search": search_times(),
+    }
+    print(tables(result))
+    print(result["search"], f"{time.process_time() - began:.0f} s of CPU time")
+    if given.write:
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        replace_block(PAGE, "<!-- begin: benchmarks/compact.py -->", "<!-- end -->", tables(result))
+
+
+if __name__ == "__main__":
+    main()
