@@ -87,7 +87,7 @@ class Gates:
 
     semantic: Deviating | None = None
     relative: Deviating | None = None
-    cosine: Annotated[float, Bounds(-1, 1)] | None = None
+    cosine: Annotated[float, Bounds(0, 1)] | None = None
     snr: float = SNR
     task: Deviating = 0.5
     own: tuple[OwnBound, ...] = ()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.parity import Bound, Deviation, Gates, parse_gates
-from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.parity.gates import exported_gates, passes
 
 
 def deviation(relative: float, cosine: float, scale: float = 1.0) -> Deviation:
@@ -72,6 +72,14 @@ def test_the_last_of_two_bounds_of_one_name_counts() -> None:
 def test_a_malformed_gate_is_refused_with_the_names_there_are(text: str) -> None:
     with pytest.raises(UsageError, match="semantic, relative, cosine, snr, task"):
         parse_gates([text])
+
+
+@pytest.mark.parametrize("text", ["cosine=-1", "cosine=-0.1", "cosine=1.1", "relative=-1", "semantic=-1e-3", "task=-1"])
+def test_a_bound_that_holds_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"gate '{text}'"):
+        parse_gates([text])
+    with pytest.raises(InvalidInput, match="the manifest's option gates cannot be used"):
+        exported_gates({"gates": text})
 
 
 def test_a_classifier_has_gates_of_its_own() -> None:
