@@ -40,6 +40,7 @@ def image(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(model, "image", "galaxy-s24-ultra", tmp_path_factory.mktemp("qnn"))
 
 
+@pytest.mark.whole  # `test_conformance.py` shows as much of the text tower
 def test_a_binary_answers_as_the_tower_does_and_a_second_one_the_same(
     model: MobileCLIP, image: Path, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_binary_answers_as_the_tower_does_and_a_second_one_the_same(
     assert "emulator of Hexagon v75" in first.engine
 
 
+@pytest.mark.whole
 def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> None:
     assert sorted(path.name for path in image.iterdir()) == [
         "tiny_image.onnx",
@@ -63,6 +65,7 @@ def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> N
     assert found.contexts[0].sdk.startswith("2.")
 
 
+@pytest.mark.whole
 def test_what_the_npu_does_not_take_is_refused_by_name_and_left_to_the_cpu_where_that_is_wanted(
     model: MobileCLIP, tmp_path: Path
 ) -> None:
