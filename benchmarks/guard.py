@@ -13,6 +13,7 @@ and so on), and are replaced by a run without `--against`. Nothing here is timed
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,7 @@ ROUNDS = 24
 SHORTEST_SAMPLE = 10_000_000
 """Nanoseconds: of what is faster, a sample has several inferences."""
 SAMPLES = 3
+ANSWER = "guard's sample: "
 SIDE = 512
 Option = tuple[str, str]
 
@@ -48,7 +50,7 @@ Option = tuple[str, str]
 @dataclass(frozen=True)
 class Setting:
     """One way to set up a runtime, and on which files. `options`: instead of the place's own where their names are the
-    same."""
+    same. `apart`: in a process of its own."""
 
     name: str
     target: str
@@ -56,6 +58,7 @@ class Setting:
     options: tuple[Option, ...] = ()
     variants: tuple[str, ...] = VARIANTS
     precisions: tuple[str, ...] = PRECISIONS
+    apart: bool = False
 
 
 SETTINGS = (
@@ -63,7 +66,8 @@ SETTINGS = (
     Setting("2 threads", "onnx", threads=2),
     Setting("sums of int8 without saturation", "onnx", options=(PRECISE,)),
     Setting("as shipped", "executorch"),
-    Setting("2 threads", "executorch", threads=2),
+    # A process has one pool of threads, and one of another size leaves the files that are loaded without theirs.
+    Setting("2 threads", "executorch", threads=2, apart=True),
     Setting("as shipped", "litert"),
     Setting("2 threads", "litert", threads=2),
     Setting("float16 summed in float32", "coreai", variants=("nano",), precisions=("fp32", "fp16")),
@@ -131,7 +135,7 @@ def measured(subjects: Subjects, planted: Sequence[Option] = (), rounds: int = R
     """Load every row, and take samples in turns."""
     rows = settings(planted)
     began, cpu = time.monotonic(), time.process_time()
-    samples = {index: _sample(_session(subjects, *row).run) for index, row in enumerate(rows)}
+    samples = {index: _sample_of(subjects, row, index) for index, row in enumerate(rows)}
     torch.set_num_threads(1)
     matrix = torch.randn(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     samples[len(rows)] = _sample(lambda: matrix @ matrix)
@@ -189,6 +193,31 @@ def _opened(target: Target, artifact: Artifact, options: Mapping[str, str], sett
     return artifact.session(SessionSetup(place, setting.threads, *artifact.ports))
 
 
+def _sample_of(subjects: Subjects, row: tuple[str, str, Setting], number: int) -> Callable[[], float]:
+    """How a row is sampled; `number`: of the row, by which a process of its own finds it."""
+    if not row[2].apart:
+        return _sample(_session(subjects, *row).run)
+    command = [sys.executable, __file__, str(subjects.folder), str(number)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def asked() -> float:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write("sample\n")
+        child.stdin.flush()
+        told = (line.partition(ANSWER) for line in child.stdout)  # a runtime may print lines of its own
+        return next(float(value) for _, found, value in told if found)
+
+    return asked
+
+
+def _answer(folder: Path, number: int) -> None:
+    """Be the process of a row: a sample for every line, until there is none."""
+    sample = _sample(_session(Subjects(folder), *settings()[number]).run)
+    for _ in sys.stdin:
+        print(f"{ANSWER}{sample()}", flush=True)
+
+
 def _sample(run: Callable[[], object]) -> Callable[[], float]:
     """CPU nanoseconds of an inference, the least of `SAMPLES`: each as many inferences as take `SHORTEST_SAMPLE`."""
     began = time.process_time_ns()
@@ -207,3 +236,7 @@ def _sample(run: Callable[[], object]) -> Callable[[], float]:
 def read(path: Path) -> GuardResult:
     """What a run kept."""
     return GuardResult.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":  # as `_sample_of` starts it
+    _answer(Path(sys.argv[1]), int(sys.argv[2]))
