@@ -26,6 +26,9 @@ __all__ = [
     "Manifest",
     "Measurements",
     "PreprocessEntry",
+    "RelevanceAnswer",
+    "RelevanceEntry",
+    "RelevancePoint",
     "RoundedTowerEntry",
     "RoundingEntry",
     "TensorEntry",
@@ -135,6 +138,66 @@ class RoundingEntry(BaseModel, frozen=True, extra="forbid"):
     towers: dict[TowerName, RoundedTowerEntry]
 
 
+class RelevancePoint(BaseModel, frozen=True, extra="forbid"):
+    """What the threshold does in a library of `size` pictures, as shares of queries from 0 to 1.
+
+    Attributes:
+        left_out, nonsense: false alarms among queries whose picture is not in the library, and among texts that fit
+            none; None where there were none.
+        missed: queries whose picture is there and that are told "nothing found"; None without `queries`, as all below.
+        auc_left_out, auc_nonsense: area under the ROC curve against either; `cosine_...`: that of the bare cosine.
+        roc: false alarms, of both kinds together, and what is found at them.
+    """
+
+    size: int
+    left_out: float | None = None
+    nonsense: float | None = None
+    missed: float | None = None
+    auc_left_out: float | None = None
+    auc_nonsense: float | None = None
+    cosine_auc_left_out: float | None = None
+    cosine_auc_nonsense: float | None = None
+    roc: tuple[tuple[float, float], ...] = ()
+
+
+class RelevanceAnswer(BaseModel, frozen=True, extra="forbid"):
+    """What a client computes for one golden prompt: the mean and spread of its scores over the background, and the
+    cosine that a match needs in a library of 1,000 pictures."""
+
+    mean: float
+    spread: float
+    needed: float
+
+
+class RelevanceEntry(BaseModel, frozen=True, extra="forbid"):
+    """From when on a match counts (docs/search.md): a text t of length 1 needs the cosine `intercept + slope ln(n) -
+    weights . t - spread s` in a library of n pictures, s the standard deviation of its scores over the background.
+
+    Attributes:
+        file: .safetensors: `background` int8 [K, D], an integer times `scale` is a component; `weights` float32 [D].
+        background: name of the pictures' folder; `images`: how many; `images_sha256`: of their contents.
+        queries: captions with their own pictures that it was learned from; None: only `false_alarms` were looked at,
+            `weights` and `spread` are 0, and what is missed is not known.
+        false_alarms: share of queries without a picture that the threshold lets pass, as it was aimed at.
+        curve: what it does, on captions that it was not learned from.
+        golden: of the golden prompts, in their order.
+    """
+
+    file: AttachmentEntry
+    background: str
+    images: int
+    images_sha256: str
+    scale: float = Field(gt=0, le=1)
+    queries: int | None = None
+    queries_sha256: str | None = None
+    spread: float
+    intercept: float
+    slope: float = Field(ge=0)
+    false_alarms: float = Field(gt=0, lt=1)
+    curve: tuple[RelevancePoint, ...]
+    golden: tuple[RelevanceAnswer, ...]
+
+
 class Manifest(BaseModel, frozen=True, extra="forbid"):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
@@ -156,6 +219,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     classifier: ClassifierEntry | None = None
     rounding: RoundingEntry | None = None
     axes: AttachmentEntry | None = None
+    relevance: RelevanceEntry | None = None
     embed_dim: int
     logit_scale: float
     template: Template

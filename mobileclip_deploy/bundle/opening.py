@@ -46,6 +46,8 @@ ROUNDING = "rounding.safetensors"
 
 AXES = "axes.safetensors"
 """The axes that both projections were cut to, float32 [D, N]; stands in a bundle of smaller embeddings."""
+RELEVANCE = "relevance.safetensors"
+"""Background pictures and what was learned on them, from when on a match counts; where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Bundle:
             bundle._check_file(bundle.manifest.rounding.floats, bundle.floats)
         if bundle.manifest.axes is not None:
             bundle._check_file(bundle.manifest.axes, bundle.axes)
+        if bundle.manifest.relevance is not None:
+            bundle._check_file(bundle.manifest.relevance.file, bundle.relevance)
         return bundle
 
     @classmethod
@@ -149,6 +153,12 @@ class Bundle:
         """The axes that the embeddings of the checkpoint were cut to."""
         axes = self.manifest.axes
         return self._inside(AXES if axes is None else axes.file)
+
+    @property
+    def relevance(self) -> Path:
+        """Background pictures, and from when on a match counts."""
+        told = self.manifest.relevance
+        return self._inside(RELEVANCE if told is None else told.file.file)
 
     @property
     def measurements(self) -> Measurements | None:

@@ -80,6 +80,18 @@ __all__ = ["export"]
     help="How weights get onto their grids; gptq learns it on --calibration (128 images, 500 captions at least), "
     "tuned then trains what is float.",
 )
+@click.option(
+    "--background",
+    type=FILE,
+    metavar="DIR",
+    help='At least 256 pictures of all kinds: the bundle learns when a search finds "nothing".',
+)
+@click.option(
+    "--queries",
+    type=FILE,
+    metavar="PATH",
+    help="With --background: captions with their own pictures (a .csv, say), 256 at least, to learn it on.",
+)
 @click.option("--max-drop", type=float, metavar="POINTS", help="Smallest: what accuracy may drop [default: 0.5].")
 @click.option("--max-size", type=float, metavar="MB", help="Smallest: what the artifacts may have together [no limit].")
 @click.option("--budget", type=float, metavar="MINUTES", help="Smallest: how long to search [no limit].")

@@ -19,6 +19,12 @@ __all__ = ["search"]
 @click.option("--image", "images", type=FILE, multiple=True, metavar="FILE", help="A picture as a query; repeatable.")
 @click.option("--bundle", type=BundlePath(), help="That embeds the query [default: the one that last wrote an index].")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Matches for each.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    metavar="COSINE",
+    help="That the nearest needs, or nothing is found; -1 shows all [default: what the bundle says, of texts].",
+)
 @click.option("--html", type=FILE, metavar="FILE", help="Write a page with small pictures, too.")
 @click.option("--export", type=FILE, metavar="FILE", help="Write it for another engine: .npy, .usearch or .sqlite.")
 @click.option("--force", is_flag=True, help="Replace the FILE of --html or --export.")
@@ -27,7 +33,8 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     """Find the pictures of an index that are nearest to a text, or to a picture.
 
     INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS are put to the text
-    tower as they are, without a template.
+    tower as they are, without a template. Where the bundle was exported with --background, a text that no picture fits
+    finds nothing.
 
     \b
     Examples:
@@ -45,6 +52,7 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     from mobileclip_deploy import export_index
     from mobileclip_deploy import search as run
     from mobileclip_deploy.cli.output import note, print_json, print_table
+    from mobileclip_deploy.embeddings.searching import nothing_found
     from mobileclip_deploy.errors import UsageError
 
     if export is not None:
@@ -61,5 +69,8 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     if found.bridged_from is not None:
         note(f"the index was brought from {found.bridged_from} by a bridge: matches are nearly those of new embeddings")
     for answer in found.answers:
+        if not answer.found:
+            say(nothing_found(answer))
+            continue
         title = f"{answer.query} ({len(answer.matches)} of {found.count:,})"
         print_table(title, [">cosine", "id"], [[f"{match.score:.3f}", match.id] for match in answer.matches])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from mobileclip_deploy.arguments import Count
+from mobileclip_deploy.arguments import Count, StoreName
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.bridging import Bridge, BridgeResult, cross, learn
@@ -21,7 +20,7 @@ from mobileclip_deploy.embeddings.engines import write_for_engine
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.library import SUFFIX, IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.embeddings.page import write_page
-from mobileclip_deploy.embeddings.searching import SearchResult, search_index
+from mobileclip_deploy.embeddings.searching import Asked, SearchResult, search_index
 from mobileclip_deploy.embeddings.spaces import bundle_of_space
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.pictures import Reading
@@ -41,7 +40,7 @@ def embed(
     skip_bad: bool = True,
     workers: Count | None = None,
     fast_jpeg: bool = False,
-    store: Literal["int8", "float16", "float32", "bits", "bits-only"] | None = None,
+    store: StoreName | None = None,
     incremental: bool = False,
     prune: bool = False,
     force: bool = False,
@@ -104,6 +103,7 @@ def search(
     images: StrPath | Sequence[StrPath] = (),
     bundle: Bundle | StrPath | None = None,
     top: Count = 20,
+    threshold: float | None = None,
     html: StrPath | None = None,
     force: bool = False,
 ) -> SearchResult:
@@ -116,6 +116,8 @@ def search(
         bundle: that embeds the queries, of the index's embedding space; when None the one that last wrote an index of
             that space on this machine.
         top: matches for each query; fewer where the index holds fewer.
+        threshold: the cosine that the nearest picture needs, or nothing is found; -1 shows everything. When None it is
+            what the bundle learned from its background pictures (`export`), of texts; a bundle without them shows all.
         html: a file to write the answers to, as a page with small pictures.
         force: replace a page that is there.
 
@@ -129,7 +131,8 @@ def search(
         check_file_destination(page, force, "html")
     opened = index if isinstance(index, Index) else Index(index)
     chosen = bundle_of_space(opened.description.embedding_space) if bundle is None else Bundle.of(bundle)
-    result = search_index(opened, chosen, [texts] if isinstance(texts, str) else texts, paths(images), top)
+    listed = [texts] if isinstance(texts, str) else texts
+    result = search_index(opened, chosen, Asked(tuple(listed), tuple(paths(images)), top, threshold))
     if page is not None:
         write_page(result, opened.description.tower, page)
     return result

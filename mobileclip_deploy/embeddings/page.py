@@ -6,7 +6,7 @@ import base64
 import io
 from pathlib import Path
 
-from mobileclip_deploy.embeddings.searching import SearchResult
+from mobileclip_deploy.embeddings.searching import SearchResult, nothing_found
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.files.pages import filled_page
@@ -26,7 +26,8 @@ def write_page(result: SearchResult, tower: TowerName, path: Path) -> None:
         tower: of the index: ids of images are files, which are shown as JPEGs of `SIDE` pixels.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = filled_page(__package__ or "", result=result, picture=_picture if tower == "image" else lambda _: None)
+    shown = _picture if tower == "image" else lambda _: None
+    page = filled_page(__package__ or "", result=result, nothing_found=nothing_found, picture=shown)
     write_whole(path, page)
 
 

@@ -11,24 +11,36 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.embeddings.index import Index, Match
+from mobileclip_deploy.embeddings.relevance import Relevance
+from mobileclip_deploy.embeddings.storage import BITS
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["Answer", "SearchResult", "search_index"]
+__all__ = ["Answer", "Asked", "SearchResult", "nothing_found", "search_index"]
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query found, the nearest first. `kind`: what the query is."""
+    """What one query found, the nearest first.
+
+    Attributes:
+        kind: what the query is.
+        found: False where no picture fits: then `matches` is empty.
+        needed: the cosine that the nearest needs; None where nothing says one, and everything is shown.
+        best: the largest cosine in the index; None of an empty index.
+    """
 
     query: str
     kind: TowerName
     matches: tuple[Match, ...]
+    found: bool = True
+    needed: float | None = None
+    best: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,25 @@ class SearchResult:
     answers: tuple[Answer, ...]
 
 
-def search_index(index: Index, bundle: Bundle, texts: Sequence[str], images: Sequence[Path], top: int) -> SearchResult:
-    """Ask an index.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: texts and image files, `top` matches of each.
+
+    Attributes:
+        threshold: the cosine that the nearest needs, in place of the one that the bundle's background pictures say; -1
+            shows everything.
+    """
+
+    texts: tuple[str, ...] = ()
+    images: tuple[Path, ...] = ()
+    top: int = 20
+    threshold: float | None = None
+
+
+def search_index(index: Index, bundle: Bundle, asked: Asked) -> SearchResult:
+    """Ask an index. What a text's nearest picture needs is told by the bundle's `Relevance`, where it has one, for a
+    library of this size; of pictures as queries, and of an index of signs alone, whose scores are no cosines, nothing
+    is told.
 
     Raises:
         UsageError: nothing is asked, or the bundle lacks the tower.
@@ -59,15 +88,37 @@ def search_index(index: Index, bundle: Bundle, texts: Sequence[str], images: Seq
             f"{index.path} is of the embedding space {index.description.embedding_space}, and {bundle.path} gives "
             f"{space}: they cannot be compared; name a bundle of that space"
         )
-    if not texts and not images:
+    if not asked.texts and not asked.images:
         raise UsageError("nothing is asked; give a text or an image")
+    if asked.threshold is not None and not -1 <= asked.threshold <= 1:
+        raise UsageError(f"`threshold` {asked.threshold:g} is no cosine: give a number from -1 to 1")
     answers: list[Answer] = []
-    asked: dict[TowerName, list[str]] = {"text": list(texts), "image": [str(image) for image in images]}
-    for kind, queries in asked.items():
+    kinds: dict[TowerName, list[str]] = {"text": list(asked.texts), "image": [str(image) for image in asked.images]}
+    for kind, queries in kinds.items():
         if queries:
-            found = index.search(_embedded(bundle, kind, queries), top)
-            answers += [Answer(query, kind, tuple(rows)) for query, rows in zip(queries, found, strict=True)]
+            vectors = _embedded(bundle, kind, queries)
+            found = index.search(vectors, asked.top)
+            needed = _needed(index, bundle, kind, vectors, asked.threshold)
+            answers += [_answer(*one, kind) for one in zip(queries, found, needed, strict=True)]
     return SearchResult(index.path, bundle.path, space, len(index), index.description.bridged_from, tuple(answers))
+
+
+def _needed(
+    index: Index, bundle: Bundle, kind: TowerName, vectors: Floats, threshold: float | None
+) -> Sequence[float | None]:
+    """The cosine that the nearest of each query [Q, D] needs; None where nothing says one."""
+    if threshold is not None:
+        return [threshold] * len(vectors)
+    if kind == "image" or index.description.tower == "text" or index.store.name == BITS[1]:
+        return [None] * len(vectors)
+    relevance = Relevance.of(bundle)
+    return [None] * len(vectors) if relevance is None else relevance.needed(vectors, len(index)).tolist()
+
+
+def _answer(query: str, matches: Sequence[Match], needed: float | None, kind: TowerName) -> Answer:
+    best = matches[0].score if matches else None
+    found = best is not None and (needed is None or best >= needed)
+    return Answer(query, kind, tuple(matches) if found else (), found, needed, best)
 
 
 def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:
@@ -76,3 +127,13 @@ def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:
     if tower == "text":
         return embed_texts(embedder, queries)
     return embed_dataset_images(embedder, [Path(query) for query in queries], queries)[0]
+
+
+def nothing_found(answer: Answer) -> str:
+    """What to say of a query that no picture fits."""
+    if answer.best is None or answer.needed is None:
+        return f"{answer.query}: nothing found; the index is empty"
+    return (
+        f"{answer.query}: nothing found; the nearest of the library has a cosine of {answer.best:.3f}, and this query "
+        f"needs {answer.needed:.3f}"
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Unpack
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.relevance import learn_relevance
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, requested
@@ -45,6 +47,10 @@ def export(
             samples. Learned rounding needs one: 128 images and 500 captions at least, none of those that accuracy is
             compared on.
         rounding: "nearest", or learned on `calibration`: "gptq", or "tuned", which takes minutes (docs/rounding.md).
+        background: a folder of at least 256 pictures of all kinds, by which a search says "nothing found"
+            (docs/search.md); their embeddings stand in the bundle.
+        queries: captions with pictures of their own, a dataset (docs/datasets.md), 256 at least, on which that is
+            learned; without them it is held against false alarms alone.
         gates: bounds to replace; a bundle records them, and `verify` holds it to the same.
         verify: run every check before the bundle takes its place.
         force: replace a bundle that is there.
@@ -128,6 +134,7 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     full, plan = plan.source, plan.compacted(progress)
     progress("reference embeddings")
     reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
+    relevance = None if plan.background is None else learn_relevance(plan.source.model, plan.background, progress)
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
         task = checkpoint_looks(plan.source.model, plan.dataset, progress)
@@ -137,7 +144,8 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     written: list[Written] = []
     for bundle in plan.bundles:
         try:
-            written.append(_written(bundle, plan, Evidence(reference, task, cut=cut), progress))
+            evidence = Evidence(reference, task, cut=cut)
+            written.append(_written(replace(bundle, relevance=relevance), plan, evidence, progress))
         except ExportGateFailed as error:
             error.results = (*written, *error.results)
             raise

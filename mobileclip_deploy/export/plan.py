@@ -13,6 +13,8 @@ from mobileclip_deploy.bundle import MANIFEST
 from mobileclip_deploy.checkpoints.compacting import compact
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.compacting import FittingSet, check_size, fit_compact, read_fitting_set
+from mobileclip_deploy.embeddings.relevance import LearnedRelevance
+from mobileclip_deploy.embeddings.relevance_set import RelevanceSet, read_relevance_set
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
@@ -42,8 +44,8 @@ class BundlePlan:
     """One bundle to be written: where, for which target with which options settled, each tower at which precision.
 
     `request`: with all that was decided for this checkpoint. `four_bit`: the layers of precision "mixed", see
-    `TowerJob`. `learned_on`: what rounding is learned on; None where every number goes to the nearest. `search` instead
-    of precisions: they are found.
+    `TowerJob`. `learned_on`: what rounding is learned on; None where every number goes to the nearest. `relevance`:
+    from when on a match counts, once it was learned. `search` instead of precisions: they are found.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class BundlePlan:
     request: ExportRequest
     four_bit: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
     learned_on: CalibrationSet | None = None
+    relevance: LearnedRelevance | None = None
     search: Limits | None = None
 
     @property
@@ -69,13 +72,15 @@ class BundlePlan:
 @dataclass(frozen=True)
 class ExportPlan:
     """Everything that an export does. `dataset`: what accuracy is compared on. `notes`: as in `Choices`. `fitted_to`:
-    what axes of smaller embeddings are fitted to; None of full ones."""
+    what axes of smaller embeddings are fitted to; None of full ones. `background`: what "nothing found" is learned on.
+    """
 
     source: Source
     bundles: tuple[BundlePlan, ...]
     dataset: Dataset | None
     notes: tuple[str, ...] = ()
     fitted_to: FittingSet | None = None
+    background: RelevanceSet | None = None
 
     def compacted(self, progress: Progress = silent) -> ExportPlan:
         """This plan with the source that its bundles are made of: cut to axes, where smaller embeddings are asked for.
@@ -119,7 +124,13 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     notes = (*_recovered_elsewhere(source, choices), *(note for one in read for note in one.notes))
     if request.writing.verify:
         notes += _times(source, bundles.values())
-    return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to)
+    background = None
+    if request.background is not None:
+        if "text" not in towers or "image" not in towers:
+            raise UsageError("`background` tells when a text finds nothing, and this checkpoint has one tower alone")
+        background = read_relevance_set(request.background, request.queries)
+        notes += background.notes
+    return ExportPlan(source, tuple(bundles.values()), dataset, notes, fitted_to, background)
 
 
 def _answering(request: ExportRequest, source: Source) -> ExportRequest:

@@ -48,6 +48,8 @@ class ExportChoices(TypedDict, total=False):
     options: Mapping[str, Any] | None
     calibration: StrPath | None
     rounding: str
+    background: StrPath | None
+    queries: StrPath | None
     gates: Gates | None
     verify: bool
     force: bool
@@ -160,8 +162,8 @@ class ExportRequest:
     the text tower takes beside its full one. `compact`: smaller embeddings. `tower`: "image", "text" or "both" (those
     that the checkpoint has). `options`: of the targets, by the names of their fields; those that are None were not
     given. `calibration`: a folder of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`.
-    `limits`: of a search, which "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's
-    own.
+    `background`, `queries`: pictures, and captions with their own, that "nothing found" is learned on. `limits`: of a
+    search, which "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
     """
 
     targets: tuple[str, ...]
@@ -172,6 +174,8 @@ class ExportRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     calibration: Path | None = None
     rounding: str = METHODS[0]
+    background: Path | None = None
+    queries: Path | None = None
     gates: Gates = USUAL_GATES
     limits: Limits | None = None
     writing: Writing = USUALLY
@@ -218,7 +222,7 @@ def requested(
     writing = {one.name: told.pop(one.name) for one in fields(Writing) if one.name in told}
     limits = {one.name: told.pop(one.name) for one in fields(Limits) if one.name in told}
     read: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
-    read |= {"calibration": Path, "dataset": Path}
+    read |= dict.fromkeys(("calibration", "dataset", "background", "queries"), Path)
     told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
     told |= {"limits": Limits(**limits)} if limits else {}
     told["compact"] = asked_compact(*(told.pop(name, None) for name in ("embedding_size", "fit", "captions")))
@@ -239,6 +243,7 @@ def choose(request: ExportRequest) -> Choices:
     check_output_folder(request.output)
     if request.dataset is not None:
         check_dataset(request.dataset)
+    _check_relevance(request, towers)
     every = names_all(request.targets)
     chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
     if every:
@@ -370,6 +375,18 @@ def check_learning(request: ExportRequest) -> None:
         raise UsageError("`precision='smallest'` searches with rounding to the nearest; leave `rounding` out")
     if request.head.names:
         raise UsageError("rounding is learned for towers, not for classifiers; leave `rounding` out")
+
+
+def _check_relevance(request: ExportRequest, towers: Sequence[TowerName]) -> None:
+    """Refuse background pictures where there is nothing that is searched for by a text."""
+    if request.queries is not None and request.background is None:
+        raise UsageError("`queries` go with `background`, a folder of at least 256 pictures of all kinds")
+    if request.background is None:
+        return
+    if towers != TOWERS:
+        raise UsageError("`background` tells when a text finds nothing; export both towers, or leave it out")
+    if request.searched:
+        raise UsageError("`precision='smallest'` writes no `background`; export the precision that it finds with it")
 
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:

@@ -177,6 +177,9 @@ def describe(work: Work) -> None:
     if work.rounded is not None:
         rounding = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
         work.manifest = work.manifest.model_copy(update={"rounding": rounding})
+    if plan.relevance is not None:
+        relevance = plan.relevance.write(work.folder, reference.of("text"))
+        work.manifest = work.manifest.model_copy(update={"relevance": relevance})
     write_beside(plan, work.source, work.folder, reference)
     write_manifest(work.folder, work.manifest)
 

@@ -24,7 +24,14 @@ ANY = {"variant": "variant", "precision": "precision"}
 IN_NAMES = {*ANY, "suffix"}
 # What an export writes into every bundle, as a disk that knows no capitals has it.
 OWN = {
-    *("manifest.json", "parity.json", "golden.safetensors", "rounding.safetensors", "model_card.md"),
+    *(
+        "manifest.json",
+        "parity.json",
+        "golden.safetensors",
+        "rounding.safetensors",
+        "relevance.safetensors",
+        "model_card.md",
+    ),
     *("smallest.json", "smallest.svg", "preprocessor_config.json", "tokenizer"),
 }
 DEEPEST = 50

@@ -37,7 +37,8 @@ class Check(BaseModel, frozen=True):
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
     `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
     (ExecuTorch's stages, each against the one before it), `companions` (files beside the artifacts), `golden` (the
-    stored inputs and reference), `shipped` (the artifact as written; one check for each engine here), `contexts` (the
+    stored inputs and reference), `relevance` (background pictures and threshold of "nothing found"),
+    `shipped` (the artifact as written; one check for each engine here), `contexts` (the
     same of prompts at a shorter length of ids; one check for each), `weights` (as
     they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
     `activations` (the same with activations rounded by the steps in the file), `ranges` (these steps against the

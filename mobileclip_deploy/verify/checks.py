@@ -24,6 +24,7 @@ from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.own_checks import own_checks
 from mobileclip_deploy.verify.places import check_place
+from mobileclip_deploy.verify.relevance import check_relevance
 from mobileclip_deploy.verify.reproduction import check_reproduced
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 from mobileclip_deploy.verify.task import check_sampled, check_task
@@ -52,6 +53,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         for check_beside in (check_settings, check_companions, check_golden):
             checks += _timed(check_beside, subject)
         checks += _timed(check_fit, subject.again)
+    checks += _timed(check_relevance, subject)
     if (told := subject.told_time) is not None:
         subject.progress(f"{subject.name}: {told}")
     for tower in subject.bundle.manifest.towers:

@@ -125,3 +125,20 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             Bridge.read(tmp_path / "damaged.safetensors")
     with pytest.raises(InvalidInput, match="not a valid safetensors file"):
         Bridge.read(before)
+
+
+def test_a_library_of_nano_is_brought_to_a_second_nano_whose_last_layers_were_drawn_anew(tmp_path: Path) -> None:
+    """docs/search.md has the figures of more pictures; `python benchmarks/spaces.py`."""
+    spaces = {name: values.float() for name, values in load_file(Path(__file__).parent / "spaces.safetensors").items()}
+    old, new = (np.asarray(spaces[name] / spaces[name].norm(dim=1, keepdim=True)) for name in ("pictures", "second"))
+    learned = learn(
+        Index(index(tmp_path / "old.mcdx", old[::3], "a")), Index(index(tmp_path / "new.mcdx", new[::3], "b"))
+    )
+    figures = learned.description.figures
+    assert (figures.held_back, figures.kind) == (127, "affine")
+    assert figures.shared.low > 65
+    assert figures.own_first.low > 95
+    unseen = np.asarray((learned(old[1::3]) * new[1::3]).sum(1))
+    assert unseen.mean() == pytest.approx(figures.cosine, abs=0.01)
+    straight = (old[1::3] * new[1::3]).sum(1).mean()  # without a map the axes mean nothing to each other
+    assert abs(straight) < 0.5

@@ -1,0 +1,112 @@
+"""What each store of an index loses, and what a bridge between two networks keeps, on nano's held-out pictures.
+
+    python benchmarks/spaces.py
+
+Reads tests/embeddings/spaces.safetensors: embeddings of length 1, float16, of the 1,911 held-out captions and pictures
+by nano, and of the pictures by a second nano (models/nano/README.md). Writes the tables of docs/search.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from generated import replace_block
+from safetensors.numpy import load_file
+
+from mobileclip_deploy.embeddings import STORES, Index, Store
+from mobileclip_deploy.embeddings.bridging import learn
+from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.relevance_fit import at_length_one
+from mobileclip_deploy.embeddings.writing import create
+from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.evaluation.metrics import Interval, percentage
+
+ROOT = Path(__file__).resolve().parents[1]
+SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
+SCALE = 0.0035
+"""Of int8: the largest component of nano's background pictures over 127, rounded up."""
+BYTES = {"int8": "D", "float16": "2 D", "float32": "4 D", "bits": "D + D / 8", "bits-only": "D / 8"}
+SHARED = (100, 300, 600, 1911)
+"""Pictures that a bridge is learned from; a fifth is held back."""
+Floats = npt.NDArray[np.float32]
+
+
+def index(path: Path, vectors: Floats, store: str = "float32", space: str = "nano", first: int = 0) -> Index:
+    """An index of pictures called by their numbers."""
+    header = Header(
+        Store(store, vectors.shape[1], SCALE if store in ("int8", "bits") else 0.0),
+        Description(embedding_space=space, variant="nano"),
+    )
+    ids = [str(first + number) for number in range(len(vectors))]
+    create(path, header, iter([(ids, [0] * len(ids), vectors)]))
+    return Index(path)
+
+
+def recall(library: Index, texts: Floats) -> tuple[Interval, Interval]:
+    """Share of the captions whose own picture is the first, and among the first ten."""
+    found = [[match.row for match in matches] for matches in library.search(texts, 10)]
+    first = np.asarray([rows[0] == number for number, rows in enumerate(found)])
+    ten = np.asarray([number in rows for number, rows in enumerate(found)])
+    return percentage(first), percentage(ten)
+
+
+def stores(spaces: dict[str, Floats], folder: Path) -> str:
+    """A row per store: bytes, and text-to-image recall of nano."""
+    lines = ["| `--store` | bytes for D numbers | 512 numbers, 100,000 pictures | recall@1 | recall@10 |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    for name in STORES:
+        library = index(folder / f"{name}.mcdx", spaces["pictures"], name)
+        held = sum(np.dtype(dtype).itemsize * columns for dtype, columns in Store(name, 512).arrays.values())
+        figures = " | ".join(told(one) for one in recall(library, spaces["texts"]))
+        lines.append(f"| `{name}` | {BYTES[name]} | {held / 10:.1f} MB | {figures} |")
+    return "\n".join(lines)
+
+
+def bridges(spaces: dict[str, Floats], folder: Path) -> str:
+    """A row per direction and number of shared pictures: what is kept, on held-back ones."""
+    lines = ["| from | to | shared pictures | map | own first | of the first ten | cosine |"]
+    lines += ["|---|---|---:|---|---:|---:|---:|"]
+    order = np.random.default_rng(0).permutation(len(spaces["pictures"]))
+    for names in (("pictures", "second"), ("second", "pictures")):
+        for count in SHARED:
+            old, new = (
+                index(folder / f"{name}-{count}-{number}.mcdx", spaces[name][order[:count]], space=name)
+                for number, name in enumerate(names)
+            )
+            lines.append("| " + " | ".join((*(NAMES[name] for name in names), f"{count:,}", *learned(old, new))) + " |")
+    return "\n".join(lines)
+
+
+NAMES = {"pictures": "nano", "second": "second nano"}
+
+
+def learned(old: Index, new: Index) -> tuple[str, ...]:
+    """Kind and figures of a bridge, or that it is refused."""
+    try:
+        figures = learn(old, new).description.figures
+    except GateFailed as error:
+        return "refused", "", str(error).partition("share ")[2].partition(" of the first")[0], ""
+    return figures.kind, told(figures.own_first), told(figures.shared), f"{figures.cosine:.3f}"
+
+
+def told(interval: Interval) -> str:
+    """A percentage and its 95% interval."""
+    return f"{interval.value:.1f} ({interval.low:.1f} to {interval.high:.1f})"
+
+
+def main() -> None:
+    """The command line."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    spaces = {name: at_length_one(values).astype(np.float32) for name, values in load_file(SPACES).items()}
+    page = ROOT / "docs" / "search.md"
+    with tempfile.TemporaryDirectory() as folder:
+        replace_block(page, "<!-- stores -->", "<!-- end of stores -->", stores(spaces, Path(folder)))
+        replace_block(page, "<!-- bridges -->", "<!-- end of bridges -->", bridges(spaces, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

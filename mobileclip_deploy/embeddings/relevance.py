@@ -1,0 +1,143 @@
+"""From when on a match counts, as a bundle holds it: background pictures, and the cosine that a query needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.manifest import AttachmentEntry, RelevanceAnswer, RelevanceEntry, RelevancePoint
+from mobileclip_deploy.bundle.opening import RELEVANCE
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.embeddings.relevance_fit import FALSE_ALARMS, Fitted, Samples, at_length_one, fit, measured_curve
+from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
+from mobileclip_deploy.embeddings.storage import INT8_MOST, integers_of
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256, check_tensors
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.progress import Progress, silent
+
+__all__ = ["GOLDEN_SIZE", "LearnedRelevance", "Relevance", "learn_relevance"]
+
+GOLDEN_SIZE = 1000
+"""Pictures of the library that the golden prompts' `needed` is told for."""
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """The background int8 [K, D], an integer times `scale` is a component, and what was learned (`Fitted`)."""
+
+    background: npt.NDArray[np.int8]
+    scale: float
+    fitted: Fitted
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Relevance | None:
+        """What a bundle holds; None of one that was exported without `background`.
+
+        Raises:
+            InvalidInput: the file is damaged, or does not go with the manifest.
+        """
+        entry = bundle.manifest.relevance
+        if entry is None:
+            return None
+        path = bundle.relevance
+        try:
+            check_tensors(path)
+            with safe_open(path, framework="np") as file:
+                background, weights = file.get_tensor("background"), file.get_tensor("weights")
+        except (SafetensorError, OSError) as error:
+            raise InvalidInput(f"{path} cannot be read ({error}); export the bundle again") from None
+        dimension = bundle.manifest.embed_dim
+        fits = background.shape == (entry.images, dimension) and background.dtype == np.int8
+        if not (fits and weights.shape == (dimension,) and weights.dtype == np.float32 and np.isfinite(weights).all()):
+            raise InvalidInput(f"{path} does not hold what the manifest says of it; export the bundle again")
+        fitted = Fitted(weights.astype(np.float64), entry.spread, entry.intercept, entry.slope)
+        return cls(background, entry.scale, fitted)
+
+    @property
+    def pictures(self) -> Doubles:
+        """The background's embeddings [K, D], nearly of length 1."""
+        return self.background.astype(np.float64) * self.scale
+
+    def needed(self, texts: Floats, size: int) -> Doubles:
+        """The cosine [Q] that a match of each text needs in a library of `size` pictures.
+
+        Args:
+            texts: embeddings [Q, D], of any length.
+        """
+        asked = at_length_one(texts)
+        spreads = (asked @ self.pictures.T).std(1)
+        return self.fitted.threshold(size) - self.fitted.lifted(asked, spreads)
+
+    def answers(self, texts: Floats) -> tuple[RelevanceAnswer, ...]:
+        """What a client should compute for these texts [Q, D]."""
+        scores = at_length_one(texts) @ self.pictures.T
+        needed = self.needed(texts, GOLDEN_SIZE)
+        rows = zip(scores.mean(1), scores.std(1), needed, strict=True)
+        return tuple(RelevanceAnswer(mean=_six(mean), spread=_six(std), needed=_six(need)) for mean, std, need in rows)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedRelevance:
+    """What an export writes into its bundles: the relevance, what it was learned from, and what it does."""
+
+    relevance: Relevance
+    learned_from: RelevanceSet
+    curve: tuple[RelevancePoint, ...]
+
+    def write(self, folder: Path, golden: Floats) -> RelevanceEntry:
+        """Write the file into a bundle's folder; the manifest's entry.
+
+        Args:
+            golden: embeddings [M, D] of the golden prompts.
+        """
+        found, told, path = self.relevance, self.learned_from, folder / RELEVANCE
+        weights = found.fitted.weights.astype(np.float32)
+        write_tensors(
+            path, {"background": torch.from_numpy(found.background), "weights": torch.from_numpy(weights)}, {}
+        )
+        return RelevanceEntry(
+            file=AttachmentEntry(file=RELEVANCE, sha256=artifact_sha256(path), bytes=artifact_bytes(path)),
+            background=told.name,
+            images=len(found.background),
+            images_sha256=told.sha256,
+            scale=found.scale,
+            queries=len(told.captions) or None,
+            queries_sha256=told.queries_sha256,
+            spread=found.fitted.spread,
+            intercept=found.fitted.intercept,
+            slope=found.fitted.slope,
+            false_alarms=FALSE_ALARMS,
+            curve=self.curve,
+            golden=found.answers(golden),
+        )
+
+
+def learn_relevance(model: MobileCLIP, given: RelevanceSet, progress: Progress = silent) -> LearnedRelevance:
+    """Embed pictures and captions in float64, so that every machine learns the same, and fit.
+
+    Raises:
+        InvalidInput: a picture cannot be used, embeddings hardly differ, or captions do not fit their pictures.
+    """
+    embedded = given.embedded(model, progress)
+    largest = float(np.abs(embedded.background).max()) / INT8_MOST
+    digits = 1 - int(np.floor(np.log10(largest)))
+    scale = float(np.float32(np.ceil(largest * 10**digits) / 10**digits))  # two digits: nothing is clipped
+    background, _ = integers_of(embedded.background.astype(np.float32), scale)
+    stored = Samples(embedded.texts, embedded.pictures, embedded.nonsense, background.astype(np.float64) * scale)
+    fitted = fit(stored)
+    weights = np.round(fitted.weights, 5).astype(np.float32).astype(np.float64)
+    rounded = Fitted(weights, _six(fitted.spread), _six(fitted.intercept), _six(fitted.slope))
+    return LearnedRelevance(Relevance(background, scale, rounded), given, measured_curve(stored))
+
+
+def _six(value: float) -> float:
+    return round(float(value), 6)
