@@ -21,8 +21,10 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = ["redrawn"]
 
-ANEW = ("image.stages.3.position", "image.stages.3.blocks", "image.expand", "image.projection")
-ANEW += ("text.blocks.2", "text.blocks.3", "text.final_norm", "text.projection")
+ANEW = (
+    *("image.stages.3.position", "image.stages.3.blocks", "image.expand", "image.projection"),
+    *("text.blocks.2", "text.blocks.3", "text.final_norm", "text.projection"),
+)
 
 
 def redrawn(trained: MobileCLIP, seed: int) -> MobileCLIP:
