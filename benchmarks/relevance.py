@@ -34,7 +34,8 @@ from mobileclip_deploy.embeddings.relevance_fit import (
     ridge,
 )
 from mobileclip_deploy.embeddings.relevance_set import words_at_random
-from mobileclip_deploy.evaluation import builtin_dataset, model_embedder
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 from mobileclip_deploy.model.image_files import image_files

@@ -90,6 +90,7 @@ def learned(old: Index, new: Index) -> tuple[str, ...]:
         figures = learn(old, new).description.figures
     except GateFailed as error:
         return "refused", "", str(error).partition("share ")[2].partition(" of the first")[0], ""
+    assert figures is not None
     return figures.kind, told(figures.own_first), told(figures.shared), f"{figures.cosine:.3f}"
 
 

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.embeddings.relevance_fit import Samples, at_length_one
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation import read_dataset
-from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files

@@ -135,6 +135,7 @@ def test_a_library_of_nano_is_brought_to_a_second_nano_whose_last_layers_were_dr
         Index(index(tmp_path / "old.mcdx", old[::3], "a")), Index(index(tmp_path / "new.mcdx", new[::3], "b"))
     )
     figures = learned.description.figures
+    assert figures is not None
     assert (figures.held_back, figures.kind) == (127, "affine")
     assert figures.shared.low > 65
     assert figures.own_first.low > 95
