@@ -243,6 +243,14 @@ def test_what_the_manifest_says_of_the_space_is_held(words: Path, bundle: mcd.Bu
     rehash(folder)
 
 
+def test_full_and_small_embeddings_are_compared_each_in_its_space(words: Path, bundle: mcd.Bundle) -> None:
+    whole = mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", words.parent / "whole", verify=False)
+    found = mcd.compare([bundle, whole], checkpoint=words)
+    assert len({row.embedding_space for row in found.bundles}) == 2
+    assert whole.manifest.axes is None
+    assert "compacted" not in json.dumps(whole.manifest.as_dict())
+
+
 def test_a_library_is_cut_without_its_pictures(
     words: Path, bundle: mcd.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,3 +274,22 @@ def test_a_library_is_cut_without_its_pictures(
             mcd.bridge(wrong, by=bundle.path, output=tmp_path / "none.mcdx")
     with pytest.raises(InvalidInput, match="has full embeddings"):
         mcd.bridge(full, by=whole.path, output=tmp_path / "none.mcdx")
+
+
+def test_axes_are_fitted_again_to_the_same_pictures(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
+    photos = words.parent / "pictures"
+    checks = {check.step: check for check in mcd.verify(bundle, checkpoint=words, fit=photos, thorough=False).checks}
+    assert checks["fit"].status == "passed"
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+
+    def unfitted(manifest: dict[str, Any]) -> None:
+        told = manifest["checkpoint"]["compacted"]
+        told["logit_scale"] = manifest["logit_scale"] = told["full_logit_scale"]
+
+    change(unfitted, folder)  # everywhere: nothing else in the bundle says otherwise
+    report = mcd.verify(folder, checkpoint=words, fit=photos, thorough=False)
+    assert ["logit_scale" in (check.detail or "") for check in report.failed if check.step == "fit"] == [True]
+    others = Path(shutil.copytree(photos, tmp_path / "others"))
+    (others / "000.png").rename(others / "zzz.png")
+    with pytest.raises(InvalidInput, match="does not hold the pictures and captions"):
+        mcd.verify(folder, checkpoint=words, fit=others, thorough=False)
