@@ -153,9 +153,21 @@ def _next(bundle: Bundle) -> Terms:
         labels = () if bundle.manifest.classifier else ("--labels", "cat,dog")
         if bundle.manifest.classifier or "text" in towers:
             commands.append(_command("classify", path, "PICTURE.jpg", *labels))
-    commands.append(_command("benchmark", path, "--device", "host", "--quick"))
+    if _runs_here(bundle):
+        commands.append(_command("benchmark", path, "--device", "host", "--quick"))
     for number, command in enumerate(commands):
         yield "next" if not number else "", command
+
+
+def _runs_here(bundle: Bundle) -> bool:
+    """Whether this machine can time it: not Core ML's on Linux, nor what an emulator answers."""
+    from mobileclip_deploy.errors import NotRun
+    from mobileclip_deploy.targets import installed_target
+
+    try:
+        return bool(installed_target(bundle.manifest.target).places("host", bundle.manifest.options))
+    except NotRun:
+        return False
 
 
 def _command(name: str, path: Path, *words: str) -> str:

@@ -118,6 +118,9 @@ def test_inspect_tells_a_person_on_one_screen(exports: Exports, monkeypatch: pyt
     assert "shorter side to 64 (bilinear, antialiased), 64 x 64 out of the centre, RGB, divided by 255; mean" in told
     assert re.search(r"proof +passed, \d+ of \d+ checks ran; embeddings deviate by image [0-9.e-]+ \(", told)
     assert f"mobileclip-deploy verify {bundle.path}\n" in told
+    assert f"mobileclip-deploy benchmark {bundle.path} --device host --quick\n" in told
+    if sys.platform != "darwin":  # whose Core ML is nothing that Linux could time
+        assert "benchmark" not in run("inspect", exports.bundle("coreml", "fp16").path).stdout
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(terminal, "stdout_width", lambda: 80)
     monkeypatch.setattr(output, "stdout_width", lambda: 80)
