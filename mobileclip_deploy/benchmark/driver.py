@@ -17,7 +17,7 @@ from mobileclip_deploy.benchmark.result import RoundResult, Run, Snapshot
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets import get_target, targets
+from mobileclip_deploy.targets import Target, get_target, targets
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
 __all__ = ["DRIVERS", "Driver", "Listing", "Plan", "drivers", "get_driver"]
@@ -144,7 +144,7 @@ class Driver(ABC):
         except (UsageError, DependencyMissing) as unknown:
             raise NotRun(str(unknown)) from unknown
         if not found:
-            others = [name for name, one in targets().items() if self.kind != "host" and one.places(self.kind, {})]
+            others = [name for name, one in targets().items() if self.kind != "host" and _places(one, self.kind)]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
         return found
 
@@ -157,7 +157,7 @@ class Driver(ABC):
             UsageError: one that it names is nobody's.
             NotRun: see `places`.
         """
-        known = {place.label for one in targets().values() for place in one.places(self.kind, {})}
+        known = {place.label for one in targets().values() for place in _places(one, self.kind)}
         for label in named:
             if label not in known:
                 raise UsageError(f"{variable}={label} is no place on {self.devices}; known: {', '.join(sorted(known))}")
@@ -184,6 +184,14 @@ class Driver(ABC):
         Raises:
             RuntimeFailed: the device was lost or cannot be used; what was finished is in the stream.
         """
+
+
+def _places(target: Target, kind: str) -> tuple[RuntimePlace, ...]:
+    """Where a target's artifacts run on a kind of device; nowhere too where it says why not."""
+    try:
+        return target.places(kind, {})
+    except NotRun:
+        return ()
 
 
 def get_driver(device: str, team: str | None = None) -> Driver:
