@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
-__all__ = ["python", "safe_children"]
+__all__ = ["begin_anew", "python", "safe_children"]
 
 SAFE = "PYTHONSAFEPATH"
 
@@ -27,6 +28,11 @@ def python(*words: str, variables: Mapping[str, str] | None = None) -> tuple[lis
     others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
     environment = os.environ | (variables or {})
     return [sys.executable, "-P", *words], environment | {SAFE: "1", "PYTHONPATH": os.pathsep.join([own, *others])}
+
+
+def begin_anew() -> NoReturn:
+    """Replace this process by one that is started with the same words, `-P` among them."""
+    os.execv(sys.executable, sys.orig_argv)
 
 
 @contextlib.contextmanager

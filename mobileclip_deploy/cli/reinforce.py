@@ -56,7 +56,9 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
     from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
+    from mobileclip_deploy.scheduling.running import check_scheduler
 
+    check_scheduler(asked["scheduler"])
     check_pairs(asked["pairs"])
 
     from mobileclip_deploy import load_model

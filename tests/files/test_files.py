@@ -286,8 +286,10 @@ def test_what_fails_with_room_left_is_told_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_a_result_that_cannot_be_printed_is_an_error_too() -> None:
+def test_a_result_that_cannot_be_printed_is_an_error_too(tmp_path: Path) -> None:
+    # Of its own folder: in the shared one it would tell of the processes that other tests killed.
+    given = {"env": os.environ | {"TMPDIR": str(tmp_path)}, "text": True, "check": False}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*PROGRAM, "variants"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([*PROGRAM, "variants"], stdout=full, stderr=subprocess.PIPE, **given)
     line = "error: no room is left on the disk of the output; make room there, or choose another place\n"
     assert (done.returncode, done.stderr) == (2, line)

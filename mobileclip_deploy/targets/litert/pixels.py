@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,10 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import StoredTensor
-from mobileclip_deploy.targets.options import TargetOptions, option
 
-__all__ = ["LiteRTOptions", "as_taken", "take_bytes", "taken_shape"]
+__all__ = ["as_taken", "take_bytes", "taken_shape"]
 
 CHANNELS_LAST = [0, 2, 3, 1]
-
-
-@dataclass(frozen=True)
-class LiteRTOptions(TargetOptions):
-    """What may be chosen of LiteRT."""
-
-    nhwc_bytes: bool = option(
-        "--nhwc-bytes",
-        "The image tower takes a bitmap's bytes, uint8 [1, S, S, 3], in the place of floats [1, 3, S, S].",
-        default=False,
-    )
 
 
 def take_bytes(editor: Editor) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.litert.pixels import LiteRTOptions
+from mobileclip_deploy.targets.litert.options import LiteRTOptions
 from mobileclip_deploy.targets.litert.storage import RULES
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from mobileclip_deploy.interpreter import begin_anew
+
 COMPILED, BINARY, TRACES, TRACE = "compiled.onnx", "compiled_qnn.bin", ".", "qnn_op_trace.json"
 FAILED = "refused: "
 ERRORS_ONLY = 3
@@ -60,7 +62,7 @@ def _same_addresses() -> None:
     personality = ctypes.CDLL(None).personality
     now = personality(ASKED)
     if not now & FIXED and personality(now | FIXED) != -1:
-        os.execv(sys.executable, sys.orig_argv)
+        begin_anew()
 
 
 def _options(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> Any:
