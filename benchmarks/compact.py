@@ -73,8 +73,9 @@ def unit(rows: npt.NDArray[Any]) -> Doubles:
 def nano(kept: Path | None, pairs: Path | None) -> tuple[Nano, list[Doubles]]:
     """The embeddings, and those of training pictures and captions; computed where no file has them."""
     if kept is not None and kept.is_file():
-        found = {name: float(value) if value.ndim == 0 else value for name, value in np.load(kept).items()}
-        more = [found.pop(name) for name in TRAINING if name in found]
+        found: dict[str, Any] = dict(np.load(kept))
+        found["logit_scale"] = float(found["logit_scale"])
+        more: list[Doubles] = [found.pop(name) for name in TRAINING if name in found]
         return Nano(**found), more
     model = load_model()
     size, spec, data = model.variant.context_length, model.variant.preprocess, builtin_dataset()
@@ -101,7 +102,8 @@ def nano(kept: Path | None, pairs: Path | None) -> tuple[Nano, list[Doubles]]:
         files, captions = training(pairs)
         more = [images(spread_evenly(files, max(FITTED))), texts(spread_evenly(captions, max(FITTED)))]
     if kept is not None:
-        np.savez(kept, **vars(own), **dict(zip(TRAINING, more, strict=False)))
+        stored: dict[str, Any] = vars(own) | dict(zip(TRAINING, more, strict=False))
+        np.savez(kept, **stored)
     return own, more
 
 
