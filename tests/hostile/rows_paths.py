@@ -144,14 +144,14 @@ LAYOUTS = (
     *fields(precision, "precision", {field: (value, PATTERN) for field, (value, _) in TEXTS.items()}),
     *fields(put("title"), "title", TEXTS),
     *fields(put("target"), "target", TEXTS),
-    *fields(put("image", "input", "name"), "tensor", {**TEXTS, "very long": ("a" * 300, "at most 200 characters")}),
+    *fields(put("image", "input", "name"), "tensor", {**TEXTS, "very long": ("a" * 300, "longer than 200 characters")}),
     layout("nested", nested(60), "is nested deeper than 50 times"),
     layout("nested without end", "[" * 100_000, "nested too deeply"),
     layout("a list", [], "not an object"),
-    Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "can't decode"),
-    layout("suffixes without end", {**LAYOUT, "suffixes": {f"p{n}": "" for n in range(1_000)}}, "at most 100 items"),
+    Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "none of UTF-8 text"),
+    layout("suffixes without end", {**LAYOUT, "suffixes": {f"p{n}": "" for n in range(1_000)}}, "more than 100 items"),
     layout(
-        "files without end", {**LAYOUT, "files": {f"{n}.json": {"content": {}} for n in range(1_000)}}, "at most 200"
+        "files without end", {**LAYOUT, "files": {f"{n}.json": {"content": {}} for n in range(1_000)}}, "more than 200 items"
     ),
 )
 
