@@ -151,7 +151,9 @@ LAYOUTS = (
     Row("layout", "not UTF-8", write("mine.json", b"\xff"), ("layouts", "mine.json"), "none of UTF-8 text"),
     layout("suffixes without end", {**LAYOUT, "suffixes": {f"p{n}": "" for n in range(1_000)}}, "more than 100 items"),
     layout(
-        "files without end", {**LAYOUT, "files": {f"{n}.json": {"content": {}} for n in range(1_000)}}, "more than 200 items"
+        "files without end",
+        {**LAYOUT, "files": {f"{n}.json": {"content": {}} for n in range(1_000)}},
+        "more than 200 items",
     ),
 )
 
