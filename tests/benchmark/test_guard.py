@@ -39,6 +39,13 @@ def result(guard: ModuleType, ratios: dict[str, tuple[float, float, float]]) -> 
     return guard.GuardResult(device=documents.result().device, rounds=24, rows=tuple(rows))
 
 
+def test_the_kept_results_are_the_guards_and_have_a_row_for_each_setting(guard: ModuleType) -> None:
+    for file in sorted((SCRIPTS / "results").glob("guard-*.json")):
+        kept = guard.GuardResult.model_validate_json(file.read_bytes())
+        assert {row.setting for row in kept.rows} == {one.name for _, _, one in guard.settings()}, file.name
+        assert all(row.low <= row.ratio <= row.high for row in kept.rows)
+
+
 def test_what_takes_a_fifth_longer_is_named_with_both_intervals(guard: ModuleType) -> None:
     before = result(guard, {"as shipped": (1.2, 1.17, 1.23), "2 threads": (1.0, 0.97, 1.03)})
     now = result(guard, {"as shipped": (1.0, 0.98, 1.02), "2 threads": (1.0, 0.97, 1.03)})
