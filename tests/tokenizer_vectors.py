@@ -42,6 +42,7 @@ ESCAPED = (
     "\x1b[31mred\x1b[0;1m \x1b[",
     "line\r\nbreak\u2028end\rof it",
     "\u0080\u0099 \u0093",
+    "h\u0345n !\u0345 \u0345",
     "<\n&amp;\n> &amp;",
     "&amp; <\n&amp;",
     "",

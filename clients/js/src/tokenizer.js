@@ -3,7 +3,9 @@
 import { clean } from "./cleaning.js";
 import { MobileCLIPError } from "./errors.js";
 
-const PIECES = /<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/giu;
+// Of a text in lower case. A long s is an s to open_clip's pattern, which does not regard case; and U+0345, a mark whose
+// capital is a letter, is neither a letter nor anything else to it.
+const PIECES = /<start_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\u0345]+/gu;
 
 // As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of an
 // honest text the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).

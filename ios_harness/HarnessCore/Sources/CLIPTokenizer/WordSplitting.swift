@@ -11,7 +11,7 @@ enum WordSplitting {
         var found: [Piece] = []
         var index = 0
         while index < text.count {
-            if text[index] == " " {
+            if text[index] == " " || Kind(text[index]) == .nothing {
                 index += 1
             } else if let (piece, length) = special(text, index) {
                 found.append(piece)
@@ -54,12 +54,13 @@ enum WordSplitting {
     }
 
     private enum Kind {
-        case letter, number, other
+        case letter, number, other, nothing
 
         init(_ scalar: Unicode.Scalar) {
-            // A mark, but its capital is the letter iota, and the pattern does not regard case.
+            // A mark whose capital is the letter iota: to the pattern, which does not regard case, neither a letter nor
+            // anything else.
             if scalar == "\u{345}" {
-                self = .letter
+                self = .nothing
                 return
             }
             switch scalar.properties.generalCategory {
