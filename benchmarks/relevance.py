@@ -26,7 +26,6 @@ from mobileclip_deploy.embeddings.relevance_fit import (
     Observed,
     Samples,
     area,
-    at_length_one,
     expected_cosines,
     fit,
     logistic,
@@ -36,7 +35,7 @@ from mobileclip_deploy.embeddings.relevance_fit import (
 from mobileclip_deploy.embeddings.relevance_set import words_at_random
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.embedding import embed_texts
+from mobileclip_deploy.evaluation.embedding import at_length_one, embed_texts
 from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.variants import models_dir
@@ -59,7 +58,7 @@ def letters(count: int) -> list[str]:
 
 
 def embeddings() -> dict[str, Doubles]:
-    """Of length 1: captions and their pictures, both kinds of nonsense, and the calibration pictures as background."""
+    """Embeddings of length 1: captions, their pictures, both kinds of nonsense, the calibration pictures."""
     data, embedder = builtin_dataset(), model_embedder(mcd.load_model("nano"))
     files = image_files(models_dir() / "nano" / "calibration" / "images")
     some: dict[str, Any] = {

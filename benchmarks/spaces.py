@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 from mobileclip_deploy.embeddings import STORES, Index, Store
 from mobileclip_deploy.embeddings.bridging import learn
 from mobileclip_deploy.embeddings.index_file import Description, Header
-from mobileclip_deploy.embeddings.relevance_fit import at_length_one
 from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.metrics import Interval, percentage
 
 ROOT = Path(__file__).resolve().parents[1]

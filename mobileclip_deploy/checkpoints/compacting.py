@@ -60,7 +60,7 @@ class Axes:
 
     @cached_property
     def sha256(self) -> str:
-        """Of their numbers, whatever file holds them."""
+        """The hash of their numbers, whatever file holds them."""
         return tensors_sha256({"axes": self.matrix})
 
     def save(self, path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.embedding import at_length_one
 
 __all__ = ["Fitted", "fit_axes", "fit_logit_scale", "mean_axes"]
 
@@ -49,7 +50,7 @@ def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> 
     """
     pictures, words = _told_apart(images, "pictures"), _told_apart(texts, "captions")
     axes = np.round(mean_axes(pictures, words, size) / GRID) * GRID
-    cut = _unit(words @ axes) @ _unit(pictures @ axes).T
+    cut = at_length_one(words @ axes) @ at_length_one(pictures @ axes).T
     return Fitted(axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale))
 
 
@@ -100,11 +101,7 @@ def _told_apart(rows: Doubles, what: str) -> Doubles:
     """Embeddings at length 1."""
     if not (np.isfinite(rows).all() and rows.any(axis=1).all()):
         raise InvalidInput(f"the checkpoint's embeddings of these {what} are not finite, or of no length")
-    unit = _unit(rows)
+    unit = at_length_one(rows)
     if np.ptp(unit, axis=0).max() < SPREAD:
         raise InvalidInput(f"the checkpoint's embeddings of all these {what} are the same: no axis tells them apart")
     return unit
-
-
-def _unit(rows: Doubles) -> Doubles:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))

@@ -14,10 +14,11 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, RelevanceAnswer, RelevanceEntry, RelevancePoint
 from mobileclip_deploy.bundle.opening import RELEVANCE
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.embeddings.relevance_fit import FALSE_ALARMS, Fitted, Samples, at_length_one, fit, measured_curve
+from mobileclip_deploy.embeddings.relevance_fit import FALSE_ALARMS, Fitted, Samples, fit, measured_curve
 from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
 from mobileclip_deploy.embeddings.storage import INT8_MOST, integers_of
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256, check_tensors
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
@@ -54,7 +55,7 @@ class Relevance:
             with safe_open(path, framework="np") as file:
                 background, weights = file.get_tensor("background"), file.get_tensor("weights")
         except (SafetensorError, OSError) as error:
-            raise InvalidInput(f"{path} cannot be read ({error}); export the bundle again") from None
+            raise InvalidInput(f"{path} cannot be read ({worded(error)}); export the bundle again") from None
         dimension = bundle.manifest.embed_dim
         fits = background.shape == (entry.images, dimension) and background.dtype == np.int8
         if not (fits and weights.shape == (dimension,) and weights.dtype == np.float32 and np.isfinite(weights).all()):
@@ -74,14 +75,17 @@ class Relevance:
             texts: embeddings [Q, D], of any length.
         """
         asked = at_length_one(texts)
-        spreads = (asked @ self.pictures.T).std(1)
+        return self._needed(asked, (asked @ self.pictures.T).std(1), size)
+
+    def _needed(self, asked: Doubles, spreads: Doubles, size: int) -> Doubles:
         return self.fitted.threshold(size) - self.fitted.lifted(asked, spreads)
 
     def answers(self, texts: Floats) -> tuple[RelevanceAnswer, ...]:
         """What a client should compute for these texts [Q, D]."""
-        scores = at_length_one(texts) @ self.pictures.T
-        needed = self.needed(texts, GOLDEN_SIZE)
-        rows = zip(scores.mean(1), scores.std(1), needed, strict=True)
+        asked = at_length_one(texts)
+        scores = asked @ self.pictures.T
+        spreads = scores.std(1)
+        rows = zip(scores.mean(1), spreads, self._needed(asked, spreads, GOLDEN_SIZE), strict=True)
         return tuple(RelevanceAnswer(mean=_six(mean), spread=_six(std), needed=_six(need)) for mean, std, need in rows)
 
 

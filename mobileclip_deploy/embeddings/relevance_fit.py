@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ __all__ = [
     "Observed",
     "Samples",
     "area",
-    "at_length_one",
     "expected_cosines",
     "fit",
     "logistic",
@@ -234,12 +232,6 @@ def _quantile(values: Doubles, found: Observed, size: int) -> float:
     order = np.argsort(-joined, kind="stable")
     passed = np.cumsum(weight[order]) / weight.sum()
     return float(joined[order][min(int(np.searchsorted(passed, FALSE_ALARMS)), len(order) - 1)])
-
-
-def at_length_one(values: npt.NDArray[np.floating[Any]]) -> Doubles:
-    """Rows [N, D] at length 1, float64."""
-    wide = values.astype(np.float64)
-    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))
 
 
 def area(inside: Doubles, outside: Doubles) -> float:

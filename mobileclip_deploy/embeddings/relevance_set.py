@@ -7,15 +7,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.embeddings.relevance_fit import Samples, at_length_one
+from mobileclip_deploy.embeddings.relevance_fit import Samples
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
+from mobileclip_deploy.evaluation.learnable import spread_evenly
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import decode_image, preprocess
@@ -25,7 +26,6 @@ from mobileclip_deploy.towers.inputs import Inputs, embed_exactly, exact_texts
 
 __all__ = ["LEAST_BACKGROUND", "LEAST_QUERIES", "RelevanceSet", "read_relevance_set", "words_at_random"]
 
-T = TypeVar("T")
 LEAST_BACKGROUND, MOST_BACKGROUND = 256, 1024
 LEAST_QUERIES, MOST_QUERIES = 256, 2048
 NONSENSE = 500
@@ -92,7 +92,7 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
             f"`background` {background} holds {len(different)} different pictures in {len(files)} files, and "
             f"{LEAST_BACKGROUND} are needed; give more, of all kinds"
         )
-    chosen = _spread(sorted((file, digest) for digest, file in different.items()), MOST_BACKGROUND)
+    chosen = spread_evenly(sorted((file, digest) for digest, file in different.items()), MOST_BACKGROUND)
     notes = []
     if len(different) < len(files):
         notes.append(f"{background}: {len(files) - len(different)} pictures repeat others; each counts once.")
@@ -123,7 +123,7 @@ def _queries(path: Path) -> tuple[list[str], list[ImageSource], str]:
             f"`queries` {path} holds {len(first)} different captions with pictures of their own, and {LEAST_QUERIES} "
             "are needed; give more, or leave `queries` out"
         )
-    chosen = _spread(list(first.items()), MOST_QUERIES)
+    chosen = spread_evenly(list(first.items()), MOST_QUERIES)
     texts, pictures = [text for text, _ in chosen], [data.images[place] for _, place in chosen]
     digest = hashlib.sha256("\n".join(texts).encode())
     for picture in pictures:
@@ -164,7 +164,3 @@ def _unit(what: str, values: Doubles) -> Doubles:
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(read_image(file)).hexdigest()
-
-
-def _spread(items: list[T], most: int) -> list[T]:
-    return items if len(items) <= most else [items[number * len(items) // most] for number in range(most)]

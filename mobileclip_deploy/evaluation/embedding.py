@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
 __all__ = [
     "BATCH",
+    "at_length_one",
     "embed_classes",
     "embed_prompts",
     "embed_texts",
@@ -136,3 +137,9 @@ def unit(values: Floats) -> Floats:
     """Rows [N, D] at length 1; a row of zeros stays zeros."""
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.maximum(norms, np.finfo(np.float32).tiny)
+
+
+def at_length_one(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Rows [N, D] at length 1, float64."""
+    wide = values.astype(np.float64)
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))

@@ -67,7 +67,7 @@ def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]]
         subprocess.run(command, cwd=CLIENT, check=True, timeout=500)
         installed.write_text(manifest)
     shutil.copy(HERE / "embed.mjs", CLIENT)
-    shutil.copy(client_sources() / "resize.js", CLIENT / "resize.mjs")
+    (CLIENT / "resize.mjs").write_text(f'export {{ prepare }} from "{client_sources()}/resize.js";\n')
 
     def embed(job: dict[str, Any]) -> list[dict[str, Any]]:
         done = subprocess.run(

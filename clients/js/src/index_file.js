@@ -2,7 +2,7 @@
 
 import { MobileCLIPError } from "./errors.js";
 import { integerProducts } from "./products.js";
-import { unit } from "./vectors.js";
+import { roundHalfEven, unit } from "./vectors.js";
 
 const MAGIC = "MCDX\r\n\u001a\n";
 const STORES = { 1: ["int8"], 2: ["float16"], 3: ["float32"], 4: ["bits", "int8"], 5: ["bits"] };
@@ -96,9 +96,13 @@ export class Index {
     return found;
   }
 
+  #blockOf(row) {
+    return this.blocks.findLast((one) => one.first <= row);
+  }
+
   /** The id of a row. */
   id(row) {
-    const block = this.blocks.findLast((one) => one.first <= row);
+    const block = this.#blockOf(row);
     const own = row - block.first;
     const from = own === 0 ? 0 : Number(block.ends[own - 1]);
     return new TextDecoder().decode(block.ids.subarray(from, Number(block.ends[own])));
@@ -135,7 +139,7 @@ export class Index {
 
   #again(rows, integers) {
     const found = rows.map(({ row }) => {
-      const block = this.blocks.findLast((one) => one.first <= row);
+      const block = this.#blockOf(row);
       const own = block.int8.subarray((row - block.first) * this.dimension, (row - block.first + 1) * this.dimension);
       return { row, score: integerProducts(own, integers, 1)[0] };
     });
@@ -182,8 +186,8 @@ const less = (one, other) => one.score < other.score || (one.score === other.sco
 
 const SCORES = {
   int8: integerProducts,
-  float32: (rows, query, count) => products(rows, query, count),
-  float16: (rows, query, count) => products(rows, query, count),
+  float32: products,
+  float16: products,
   bits: signed,
 };
 
@@ -224,10 +228,7 @@ function rounded(vector) {
   const scale = vector.reduce((most, one) => Math.max(most, Math.abs(one)), 0) / 127;
   const step = Math.fround(scale);
   const integers = Int8Array.from(vector, (one) => {
-    const value = Math.fround(one / step);
-    const low = Math.floor(value);
-    const whole = value - low !== 0.5 ? Math.round(value) : low % 2 === 0 ? low : low + 1;
-    return Math.max(-127, Math.min(127, whole));
+    return Math.max(-127, Math.min(127, roundHalfEven(Math.fround(one / step))));
   });
   return { integers, scale };
 }

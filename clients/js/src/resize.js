@@ -1,6 +1,8 @@
 // From a decoded picture to a tower's input, in the very bytes that Pillow's resize gives (ImagingResample, 8 bits a
 // channel): two passes, the weights in fixed point of 22 bits.
 
+import { roundHalfEven } from "./vectors.js";
+
 const BITS = 22;
 
 const bilinear = (x) => Math.max(0, 1 - Math.abs(x));
@@ -92,13 +94,6 @@ export function resize(pixels, width, height, outWidth, outHeight, interpolation
   return outHeight === height ? narrow : down(narrow, height, outWidth, outHeight, filter, top);
 }
 
-// As Python's round: halves to the even neighbour.
-function rounded(value) {
-  const low = Math.floor(value);
-  if (value - low !== 0.5) return Math.round(value);
-  return low % 2 === 0 ? low : low + 1;
-}
-
 /** RGB bytes [height, width, 3] -> float32 [3, S, S] in [0, 1]: resized and cropped as the bundle's manifest says. */
 export function prepare(pixels, width, height, { size, resize: how, crop, crop_fraction: kept, interpolation }) {
   const side = kept ? Math.floor(size / kept) : size;
@@ -111,7 +106,7 @@ export function prepare(pixels, width, height, { size, resize: how, crop, crop_f
   }
   const small = resize(pixels, width, height, outWidth, outHeight, interpolation);
   if (crop !== "center" && outWidth !== outHeight) throw new Error("this network takes square pictures");
-  const [left, top] = [rounded((outWidth - size) / 2), rounded((outHeight - size) / 2)];
+  const [left, top] = [roundHalfEven((outWidth - size) / 2), roundHalfEven((outHeight - size) / 2)];
   const found = new Float32Array(3 * size * size);
   for (let channel = 0, at = 0; channel < 3; channel += 1) {
     for (let y = 0; y < size; y += 1) {

@@ -11,6 +11,13 @@ export function unit(values) {
   return Float32Array.from(values, (value) => value / length);
 }
 
+/** A number to the nearest whole one, halves to the even neighbour: as Python's round and numpy's rint. */
+export function roundHalfEven(value) {
+  const low = Math.floor(value);
+  if (value - low !== 0.5) return Math.round(value);
+  return low % 2 === 0 ? low : low + 1;
+}
+
 /** The sum of products of two vectors. */
 export function dot(one, other) {
   let sum = 0;
