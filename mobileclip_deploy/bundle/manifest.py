@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.layouts import Layout
+from mobileclip_deploy.model.licences import Answer, LicenceUse
 from mobileclip_deploy.model.precision import is_precision
 from mobileclip_deploy.model.prompts import Labels, Template
 from mobileclip_deploy.model.provenance import Provenance
@@ -21,6 +22,7 @@ from mobileclip_deploy.parity import Check, ParityReport
 __all__ = [
     "AttachmentEntry",
     "ClassifierEntry",
+    "LicenceEntry",
     "MANIFEST",
     "MEASUREMENTS",
     "Manifest",
@@ -198,14 +200,32 @@ class RelevanceEntry(BaseModel, frozen=True, extra="forbid"):
     golden: tuple[RelevanceAnswer, ...]
 
 
+class LicenceEntry(BaseModel, frozen=True, extra="forbid"):
+    """The licence of the weights: whether each use is allowed, in whose words; `sentence`: what has to be said, word
+    for word; `asks`: what else whoever passes them on has to do; `files`: the texts and the notice, in LICENSES/."""
+
+    name: str
+    spdx: str | None = None
+    research: Answer
+    redistribution: Answer
+    product: Answer
+    sentence: str | None = None
+    asks: tuple[str, ...] = ()
+    files: tuple[AttachmentEntry, ...]
+
+    def uses(self) -> dict[LicenceUse, Answer]:
+        """Every use with its answer."""
+        return {"research": self.research, "redistribution": self.redistribution, "product": self.product}
+
+
 class Manifest(BaseModel, frozen=True, extra="forbid"):
     """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
 
     `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None
     for the target's own. `axes`: the file of the axes that both projections were cut to, which `checkpoint.compacted`
-    tells of. `tokenizer`: None of a variant without a text tower. `measurements`: the file with what one
-    machine measured of the bundle; all else here is the same for the same checkpoint, options and versions. Schema
-    version 1 had the checks in the manifest itself, as `parity`.
+    tells of. `licence`: None of bundles of before it was recorded. `tokenizer`: None of a variant without a text tower.
+    `measurements`: the file with what one machine measured of the bundle; all else here is the same for the same
+    checkpoint, options and versions. Schema version 1 had the checks in the manifest itself, as `parity`.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -220,6 +240,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     rounding: RoundingEntry | None = None
     axes: AttachmentEntry | None = None
     relevance: RelevanceEntry | None = None
+    licence: LicenceEntry | None = None
     embed_dim: int
     logit_scale: float
     template: Template

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import Manifest
+from mobileclip_deploy.bundle.licences import changes_made
 from mobileclip_deploy.escaping import in_code, in_markdown
 from mobileclip_deploy.model.variants import Preprocess, load_variant
 from mobileclip_deploy.parity import Check, StoredWeights
@@ -15,11 +16,6 @@ from mobileclip_deploy.parity import Check, StoredWeights
 __all__ = ["MODEL_CARD", "PREPROCESSOR_CONFIG", "model_card", "preprocessor_config", "write_preprocessor_config"]
 
 MODEL_CARD = "MODEL_CARD.md"
-RESEARCH_ONLY = (
-    "**Research only: these weights, and everything derived from them, must not be used in products.** Who passes them "
-    "on for research passes on their licence with them, with the sentence that it asks for, and says what was changed: "
-    "they were exported to another format as this card tells. Read the text that your copy of the weights came with."
-)
 
 
 def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequence[StoredWeights] = ()) -> str:
@@ -36,10 +32,7 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         "## Licence of the weights",
         "",
         in_markdown(checkpoint.licence) + (f", {variant.licence.url}" if variant.licence.url else "") + ".",
-    ]
-    if checkpoint.research_only:
-        lines += ["", RESEARCH_ONLY]
-    lines += [
+        *_licence(manifest),
         "",
         "## Artifacts",
         "",
@@ -93,6 +86,23 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _licence(manifest: Manifest) -> list[str]:
+    """What the licence allows, in whose words, and what was changed; nothing of bundles of before it was recorded."""
+    entry = manifest.licence
+    if entry is None:
+        return []
+    lines = ["", "| use | allowed | why | read in |", "|---|---|---|---|"]
+    for use, found in entry.uses().items():
+        dated = f", {found.dated}" if found.dated else ""
+        lines.append(
+            f"| {use} | {found.answer} | {in_markdown(found.words)} | {in_markdown(found.source or '')}{dated} |"
+        )
+    lines += ["", *([in_markdown(entry.sentence), ""] if entry.sentence else []), "Changes made to the weights:", ""]
+    lines += [f"- {in_markdown(change)}" for change in changes_made(manifest)]
+    files = ", ".join(in_code(one.file) for one in entry.files)
+    return [*lines, "", f"With every copy: {files}. This is no legal advice."]
 
 
 def _outcome(check: Check) -> str:

@@ -79,6 +79,8 @@ class Bundle:
             bundle._check_file(bundle.manifest.axes, bundle.axes)
         if bundle.manifest.relevance is not None:
             bundle._check_file(bundle.manifest.relevance.file, bundle.relevance)
+        for text in () if bundle.manifest.licence is None else bundle.manifest.licence.files:
+            bundle._check_file(text, bundle._inside(text.file))
         return bundle
 
     @classmethod

@@ -121,6 +121,12 @@ __all__ = ["export"]
     metavar="PATH|builtin",
     help="Compare accuracy on this [default: for the built-in checkpoint its own, for others none].",
 )
+@click.option(
+    "--for-product", is_flag=True, help="Refuse weights whose licence is not a clear yes for products, naming others."
+)
+@click.option(
+    "--licence-text", type=FILE, metavar="FILE", help="The licence that came with your weights, for LICENSES/."
+)
 @click.option("--force", is_flag=True, help="Replace bundles that exist.")
 @click.option("--allow-failing", is_flag=True, help="Write bundles that fail their gate too, marked as FAILED.")
 @click.option("--no-verify", is_flag=True, help="Do not check the artifacts against the checkpoint.")

@@ -96,7 +96,9 @@ def _around(bundle: Bundle, found: BundleInspection) -> Terms:
     if "text" in manifest.towers:
         yield "prompts", f"{manifest.template!r}; logit scale {manifest.logit_scale:.4g}"
     yield "proof", _proof(bundle, found)
-    yield "licence", f"of the weights: {found.licence}{_research(manifest)}"
+    yield "licence", f"of the weights: {found.licence}{_uses(found)}"
+    if manifest.licence is not None:
+        yield "", f"texts: {', '.join(one.file for one in manifest.licence.files)}"
     yield "space", f"{found.embedding_space}: embeddings of other spaces cannot be compared with these"
     packages = ", ".join(f"{name} {version}" for name, version in found.environment.items())
     yield "made of", f"{found.checkpoint} ({manifest.checkpoint.layout} layout), with {packages}"
@@ -134,10 +136,9 @@ def _proof(bundle: Bundle, found: BundleInspection) -> str:
     return "; ".join([*told, *([f"embeddings deviate by {near} at worst"] if near else []), *task])
 
 
-def _research(manifest: Manifest) -> str:
-    if not manifest.checkpoint.research_only:
-        return ""
-    return ": for research only, not in products (MODEL_CARD.md)"
+def _uses(found: BundleInspection | CheckpointInspection) -> str:
+    told = found.uses
+    return "" if told is None else f"; {', '.join(f'{use}: {told[use].answer}' for use in told)} (docs/licences.md)"
 
 
 def _beside(bundle: Bundle) -> str:
@@ -197,7 +198,7 @@ def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
         ("checkpoint", f"{path}: {found.variant}, {towers}, in its {found.form} form"),
         ("layout", found.layout),
         ("holds", f"{found.parameters:,} parameters in {found.tensors:,} tensors, {megabytes(found.bytes)} MB"),
-        ("licence", f"of the weights: {found.licence}"),
+        ("licence", f"of the weights: {found.licence}{_uses(found)}"),
         ("sha256", found.sha256),
         *(("note", in_flags(text)) for text in found.notes),
         ("next", f"mobileclip-deploy export --target all --checkpoint {shlex.quote(os.fspath(path))} -o out/"),

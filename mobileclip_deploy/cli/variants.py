@@ -37,6 +37,7 @@ def variants(as_json: bool) -> None:
         ">dim",
         ">ImageNet top-1*",
         "weights",
+        "in products",
     ]
     rows = [
         [
@@ -49,9 +50,11 @@ def variants(as_json: bool) -> None:
             f"{card.parameters_text / 1e6:.1f}",
             str(card.embed_dim),
             f"{card.published.imagenet_top1:.1f}" if card.published and card.published.imagenet_top1 else "",
-            "research only" if card.licence.research_only else card.licence.name,
+            card.licence.label,
+            card.licence.answer("product").answer,
         ]
         for card in cards
     ]
     print_table(None, columns, rows)
     say("Parameters are counted, in training form. * As published by the models' authors, not measured here.")
+    say("In products: what the licence says of weights that are taken today; docs/licences.md has its words.")

@@ -76,6 +76,9 @@ def export(
             accuracy is compared on.
         captions: a file of texts like those that the app will be asked: one per line, a JSON list, or a table of pairs;
             those of the folder's prompts.txt when None. With 500 and more a search keeps more.
+        for_product: refuse weights whose licence is not a clear yes for products, naming variants that are
+            (docs/licences.md).
+        licence_text: the licence text that came with your copy of the weights; the bundle carries it in LICENSES/.
         dataset: what accuracy is compared on; the built-in checkpoint has its own, others have none.
 
     Raises:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mobileclip_deploy.bundle import MANIFEST
+from mobileclip_deploy.bundle.licences import require_product
 from mobileclip_deploy.checkpoints.compacting import compact
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.compacting import FittingSet, check_size, fit_compact, read_fitting_set
@@ -99,6 +100,8 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     Raises:
         UsageError: the checkpoint lacks a tower, or a destination cannot be used.
     """
+    if choices.request.for_product:
+        require_product(source.variant)
     request, model = _answering(choices.request, source), source.model
     towers: tuple[TowerName, ...] = tuple(t for t in TOWERS if t in model.towers and t in wanted_towers(request))
     if not towers:

@@ -67,6 +67,8 @@ class ExportChoices(TypedDict, total=False):
     embedding_size: int | None
     fit: StrPath | None
     captions: StrPath | None
+    for_product: bool
+    licence_text: StrPath | None
     progress: Progress
 
 
@@ -76,6 +78,7 @@ SMALLEST = "smallest"
 
 BYTES = "bytes"
 INPUTS = ("pixels", BYTES)
+LARGEST_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class ExportRequest:
     given. `calibration`: a folder of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`.
     `background`, `queries`: pictures, and captions with their own, that "nothing found" is learned on. `limits`: of a
     search, which "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
+    `for_product`: refuse weights whose licence is not a clear yes. `licence_text`: the text that came with the weights.
     """
 
     targets: tuple[str, ...]
@@ -184,6 +188,8 @@ class ExportRequest:
     input: str = "pixels"
     contexts: tuple[int, ...] = ()
     compact: CompactRequest | None = None
+    for_product: bool = False
+    licence_text: Path | None = None
 
     @property
     def learns(self) -> bool:
@@ -222,7 +228,7 @@ def requested(
     writing = {one.name: told.pop(one.name) for one in fields(Writing) if one.name in told}
     limits = {one.name: told.pop(one.name) for one in fields(Limits) if one.name in told}
     read: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
-    read |= dict.fromkeys(("calibration", "dataset", "background", "queries"), Path)
+    read |= dict.fromkeys(("calibration", "dataset", "background", "queries", "licence_text"), Path)
     told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
     told |= {"limits": Limits(**limits)} if limits else {}
     told["compact"] = asked_compact(*(told.pop(name, None) for name in ("embedding_size", "fit", "captions")))
@@ -243,6 +249,8 @@ def choose(request: ExportRequest) -> Choices:
     check_output_folder(request.output)
     if request.dataset is not None:
         check_dataset(request.dataset)
+    if request.licence_text is not None:
+        _check_text(request.licence_text)
     _check_relevance(request, towers)
     every = names_all(request.targets)
     chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
@@ -274,6 +282,14 @@ def choose(request: ExportRequest) -> Choices:
             if (advice := target.advice(precisions)) is not None:
                 notes.append(advice)
     return Choices(request, tuple(pairs), tuple(notes))
+
+
+def _check_text(path: Path) -> None:
+    """Refuse what cannot be a licence's text."""
+    if not path.is_file():
+        raise UsageError(f"`licence_text` {path}: no such file; give the text that came with your copy of the weights")
+    if not 0 < path.stat().st_size <= LARGEST_TEXT:
+        raise UsageError(f"`licence_text` {path} is empty, or larger than a licence is ({LARGEST_TEXT:,} bytes)")
 
 
 def _arranged(request: ExportRequest) -> ExportRequest:

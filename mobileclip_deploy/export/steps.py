@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.bundle import Bundle, Manifest, staged_bundle
+from mobileclip_deploy.bundle.licences import write_licences
 from mobileclip_deploy.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
@@ -180,6 +181,8 @@ def describe(work: Work) -> None:
     if plan.relevance is not None:
         relevance = plan.relevance.write(work.folder, reference.of("text"))
         work.manifest = work.manifest.model_copy(update={"relevance": relevance})
+    licence = write_licences(work.folder, work.manifest, plan.request.licence_text)
+    work.manifest = work.manifest.model_copy(update={"licence": licence})
     write_beside(plan, work.source, work.folder, reference)
     write_manifest(work.folder, work.manifest)
 

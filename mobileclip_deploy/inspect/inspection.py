@@ -13,6 +13,7 @@ from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, container_of
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes, check_there
+from mobileclip_deploy.model.licences import Answer, LicenceUse
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.progress import Progress, silent
@@ -40,7 +41,7 @@ class _Inspection(BaseModel):
 
 
 class CheckpointInspection(_Inspection):
-    """A file of trained weights. `notes`: what was assumed or passed over, in sentences."""
+    """A file of trained weights. `uses`: what its licence allows. `notes`: what was assumed or passed over."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     layout: str
@@ -52,6 +53,7 @@ class CheckpointInspection(_Inspection):
     bytes: int
     sha256: str
     licence: str
+    uses: dict[LicenceUse, Answer] | None = None
     notes: tuple[str, ...]
 
 
@@ -82,7 +84,8 @@ class TowerInspection(_Inspection):
 
 
 class BundleInspection(_Inspection):
-    """A bundle. `labels`: how many a classifier tells apart. `parity`: how the checks of its export ended."""
+    """A bundle. `uses`: what the licence of its weights allows, where the bundle tells. `labels`: how many a classifier
+    tells apart. `parity`: how the checks of its export ended."""
 
     kind: Literal["bundle"] = "bundle"
     variant: str
@@ -90,6 +93,7 @@ class BundleInspection(_Inspection):
     embedding_space: str
     checkpoint: str
     licence: str
+    uses: dict[LicenceUse, Answer] | None = None
     towers: dict[TowerName, TowerInspection]
     labels: int | None = None
     parity: Literal["failed", "not run", "undecided", "passed", "not verified"]
@@ -166,6 +170,7 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
         licence=identity.variant.licence.name,
+        uses=identity.variant.licence.uses_of_copy(),
         notes=identity.notes,
     )
 
@@ -200,6 +205,7 @@ def _bundle(bundle: Bundle) -> BundleInspection:
         embedding_space=manifest.embedding_space,
         checkpoint=manifest.checkpoint.file,
         licence=manifest.checkpoint.licence,
+        uses=None if manifest.licence is None else manifest.licence.uses(),
         towers={
             tower: TowerInspection(
                 file=entry.file,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
+from mobileclip_deploy.model.licences import Licence
 from mobileclip_deploy.model.open_clip_files import ClassSet, class_names
 from mobileclip_deploy.model.prompts import Template
 
@@ -156,14 +157,6 @@ class Published(BaseModel, frozen=True, extra="forbid"):
     iphone_12_pro_max_image_ms: float | None = None
     iphone_12_pro_max_text_ms: float | None = None
     source: str
-
-
-class Licence(BaseModel, frozen=True, extra="forbid"):
-    """The licence of the weights (the code has its own)."""
-
-    name: str
-    url: str | None = None
-    research_only: bool
 
 
 class PublishedFile(BaseModel, frozen=True, extra="forbid"):

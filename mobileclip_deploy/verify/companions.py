@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mobileclip_deploy.bundle.licences import licence_entry, own_text, write_texts
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
@@ -34,7 +35,6 @@ SHOWN = 6
 OF_SOURCE = (
     "variant",
     "licence",
-    "research_only",
     "builtin",
     "towers",
     "image_size",
@@ -108,6 +108,10 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         ("template", manifest.template, variant.template),
     ]
     pairs += [(f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name)) for name in OF_SOURCE]
+    if manifest.licence is not None and written_by_this_version(subject):  # another version may know another text
+        wanted = licence_entry(variant.licence, manifest.licence.files)
+        pairs += [(f"licence.{name}", getattr(manifest.licence, name), value) for name, value in wanted]
+        pairs.append(("checkpoint.research_only", manifest.checkpoint.research_only, origin.research_only))
     if manifest.layout is not None and written_by_this_version(subject):
         known = packaged_layout(manifest.layout.name)
         if known is not None and known != manifest.layout:
@@ -116,8 +120,8 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         ("preprocess", manifest.preprocess, variant.preprocess),
         ("tokenizer", manifest.tokenizer, variant.tokenizer),
     ):
-        wanted = {} if want is None else want.model_dump()
-        pairs += [(f"{group}.{name}", getattr(have, name, None), value) for name, value in wanted.items()]
+        fields = {} if want is None else want.model_dump()
+        pairs += [(f"{group}.{name}", getattr(have, name, None), value) for name, value in fields.items()]
         if want is None:
             pairs.append((group, have, want))
     for tower, entry in manifest.towers.items():
@@ -164,6 +168,10 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
         beside = Path(bundle.manifest.towers["image"].file).parent
         (folder / beside).mkdir(parents=True, exist_ok=True)
         (folder / beside / "labels.json").write_text(labels_json(labels), encoding="utf-8")
+    licence = bundle.manifest.licence
+    if licence is not None and written_by_this_version(subject):
+        own = own_text(licence)
+        write_texts(folder, bundle.manifest, None if own is None else own.sha256)
     # Another version words the card otherwise, and with schema version 1 it held figures. How weights are stored is
     # known where they can be converted again.
     known = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)

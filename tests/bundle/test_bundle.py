@@ -7,18 +7,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from exports import Exports
 
 from mobileclip_deploy.bundle import Bundle, staged_bundle
-from mobileclip_deploy.bundle.model_card import model_card
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.files.leftovers import Claim, claimed
-from mobileclip_deploy.model.variants import load_variant, variant_names
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -281,30 +278,3 @@ def test_hidden_folders_of_others_are_left_alone(tmp_path: Path) -> None:
 def test_a_name_that_no_file_system_takes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot be written|not writable"):
         write(tmp_path / ("b" * 300), "new")
-
-
-def test_a_card_of_research_weights_says_that_they_are_not_for_products_and_how_they_are_passed_on() -> None:
-    checkpoint = SimpleNamespace(file="x", sha256="0", layout="apple", licence="Apple's", research_only=True)
-    spec = load_variant("mobileclip_s0").preprocess
-    manifest = SimpleNamespace(
-        variant="mobileclip_s0",
-        target="onnx",
-        checkpoint=checkpoint,
-        embedding_space="x",
-        towers={},
-        classifier=None,
-        preprocess=spec,
-        tokenizer=load_variant("mobileclip_s0").tokenizer,
-        options={},
-        measurements=None,
-        template="a {}",
-        logit_scale=1.0,
-        embed_dim=2,
-    )
-    card = model_card(cast(Any, manifest))
-    assert "must not be used in products" in card
-    assert "passes on their licence" in card
-    checkpoint.research_only = False
-    assert "must not be used in products" not in model_card(cast(Any, manifest))
-    own = [name for name in variant_names() if name.startswith("mobileclip")]
-    assert all(load_variant(name).licence.research_only for name in own)

@@ -22,7 +22,8 @@ def row(card: Variant) -> str:
     published = card.published.imagenet_top1 if card.published is not None else None
     top1 = "" if published is None else f"{published:.1f}"
     cells = [f"`{card.name}`", f"{kind}, {card.preprocess.size}", text, gives, millions, top1]
-    return f"| {' | '.join(cells)} | {'research only' if card.licence.research_only else card.licence.name} |"
+    cells += [card.licence.label, card.licence.answer("product").answer]
+    return f"| {' | '.join(cells)} |"
 
 
 @pytest.mark.parametrize("name", variant_names())

@@ -19,6 +19,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.model_card import model_card
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import StoredWeights
 from mobileclip_deploy.parity.reference import Reference
@@ -95,6 +96,19 @@ def entry(name: str, change: Callable[[dict[str, Any]], object]) -> Edit:
     return edit
 
 
+def rehashed(name: str, old: str, new: str) -> Edit:
+    """Replace words in a file of the licence, and its hash and size in the manifest."""
+
+    def edit(folder: Path) -> None:
+        text(name, old, new)(folder)
+        told = {"sha256": artifact_sha256(folder / name), "bytes": artifact_bytes(folder / name)}
+        entry(
+            "manifest.json", lambda data: next(f for f in data["licence"]["files"] if f["file"] == name).update(told)
+        )(folder)
+
+    return edit
+
+
 def missing(name: str) -> Edit:
     return lambda folder: (folder / name).unlink()
 
@@ -156,6 +170,11 @@ FAULTS: dict[str, Edit] = {
     "image size": setting("preprocess.size", 72),
     "mean": setting("preprocess.mean", [0.5, 0.5, 0.5]),
     "licence": setting("checkpoint.licence", "MIT"),
+    "licence, research only": setting("checkpoint.research_only", True),
+    "licence, another answer": setting("licence.product.answer", "unknown"),
+    "licence text, a word added": text("LICENSES/CC-BY-SA-4.0.txt", "ShareAlike", "NonCommercial-ShareAlike"),
+    "licence text missing": missing("LICENSES/CC-BY-SA-4.0.txt"),
+    "licence notice, with its hash": rehashed("LICENSES/NOTICE.txt", "Converted to", "Unchanged in"),
     "range of pixels": setting("towers.image.input.range", [0.0, 255.0]),
     "colour order": setting("towers.image.input.colour", "BGR"),
     "normalised": setting("towers.text.output.normalised", True),
