@@ -1,11 +1,16 @@
-"""The table of docs/licences.md, from the cards and the licence texts that they name.
+"""The tables of docs/licences.md and docs/choose_model.md, from the cards and the licence texts that they name.
 
-python benchmarks/card_tables.py    # seconds; tests/docs/test_licences_page.py fails where the page is another
+    python benchmarks/card_tables.py                # seconds; tests/docs/test_card_tables.py fails where a page differs
+    python benchmarks/card_tables.py --operations   # also counts operations and folded parameters of every card anew
+
+Counts are of networks on torch's meta device, which computes nothing: they depend on the card alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from generated import replace_block
@@ -13,9 +18,11 @@ from generated import replace_block
 from mobileclip_deploy.model.licences import USES, Answer, Licence, Terms, all_terms
 from mobileclip_deploy.model.variants import Variant, variant_cards
 
-__all__ = ["BEGIN", "END", "licence_rows"]
+__all__ = ["BEGIN", "END", "OPERATIONS", "counted", "licence_rows", "model_rows"]
 
-PAGE = Path(__file__).parents[1] / "docs" / "licences.md"
+ROOT = Path(__file__).parents[1]
+PAGE, CHOICE = ROOT / "docs" / "licences.md", ROOT / "docs" / "choose_model.md"
+OPERATIONS = ROOT / "benchmarks" / "results" / "card_operations.json"
 BEGIN, END = "<!-- begin: benchmarks/card_tables.py -->", "<!-- end -->"
 HEAD = ("weights", "licence", *USES, "said of these weights in", "asks", "in `LICENSES/`")
 
@@ -87,5 +94,89 @@ def _line(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+MODEL_HEAD = (
+    "variant",
+    "parameters, M",
+    "MB at fp16 / w8",
+    "multiply-adds, G",
+    "ImageNet top-1, %",
+    "COCO, text to image, recall@1, %",
+    "licence",
+    "in products",
+)
+
+
+def model_rows() -> list[str]:
+    """One row per card, those that products may use first, then by top-1."""
+    told = json.loads(OPERATIONS.read_text(encoding="utf-8"))
+    cards = sorted(variant_cards(), key=_order)
+    align = ["---", "---:", "---:", "---:", "---", "---", "---", "---"]
+    return [_line(MODEL_HEAD), _line(align), *(_model_row(card, told[card.name]) for card in cards)]
+
+
+def _order(card: Variant) -> tuple[bool, bool, float, str]:
+    top1 = card.published.imagenet_top1 if card.published is not None else None
+    return (card.licence.answer("product").answer != "yes", card.text is None, -(top1 or 0), card.name)
+
+
+def _model_row(card: Variant, counts: Mapping[str, Sequence[int]]) -> str:
+    parameters = sum(counts["parameters"])
+    published = card.published
+    top1 = recall = ""
+    if published is not None:
+        top1 = _figure(published.imagenet_top1, published.source)
+        recall = _figure(published.coco_text_to_image_recall1, published.retrieval_source)
+    return _line(
+        [
+            f"`{card.name}`",
+            " + ".join(f"{number / 1e6:.1f}" for number in counts["parameters"]),
+            f"{2 * parameters / 1e6:.0f} / {parameters / 1e6:.0f}",
+            " + ".join(map(_giga, counts["multiply_adds"])),
+            top1,
+            recall,
+            card.licence.label,
+            card.licence.answer("product").answer,
+        ]
+    )
+
+
+def _giga(number: int) -> str:
+    return f"{number / 1e9:.0f}" if number >= 1e10 else f"{number / 1e9:.2g}"
+
+
+def _figure(value: float | None, source: str | None) -> str:
+    if value is None or source is None:
+        return ""
+    address = next(word for word in reversed(source.split()) if word.startswith("https://"))
+    return f"[{value:.1f}]({address})"
+
+
+def counted(card: Variant) -> dict[str, list[int]]:
+    """Parameters and multiply-adds of each folded tower, for one picture and one text of full length."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mobileclip_deploy.folding import fold_structure
+    from mobileclip_deploy.model.architecture import MobileCLIP
+
+    with torch.device("meta"):
+        model = fold_structure(MobileCLIP(card).to("meta").eval())
+        inputs = {"image": torch.empty(1, *card.image_input_shape)}
+        if card.text is not None:
+            inputs["text"] = torch.zeros(1, card.context_length, dtype=torch.long)
+    parameters, operations = [], []
+    for name, example in inputs.items():
+        tower = getattr(model, name)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            tower(example)
+        parameters.append(sum(weight.numel() for weight in tower.parameters()))
+        operations.append(counter.get_total_flops() // 2)
+    return {"parameters": parameters, "multiply_adds": operations}
+
+
 if __name__ == "__main__":
+    if "--operations" in sys.argv[1:]:
+        counts = {card.name: counted(card) for card in variant_cards()}
+        OPERATIONS.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
     replace_block(PAGE, BEGIN, END, "\n".join(licence_rows()))
+    replace_block(CHOICE, BEGIN, END, "\n".join(model_rows()))

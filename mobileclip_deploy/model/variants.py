@@ -153,10 +153,12 @@ class Published(BaseModel, frozen=True, extra="forbid"):
     """Figures somebody else published, with where they were read. Never measured by this project."""
 
     imagenet_top1: float | None = None
+    coco_text_to_image_recall1: float | None = Field(None, description="percent, of MSCOCO's 5,000 test pictures")
     average_38: float | None = None
     iphone_12_pro_max_image_ms: float | None = None
     iphone_12_pro_max_text_ms: float | None = None
     source: str
+    retrieval_source: str | None = None
 
 
 class PublishedFile(BaseModel, frozen=True, extra="forbid"):

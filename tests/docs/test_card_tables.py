@@ -1,0 +1,31 @@
+"""docs/licences.md and docs/choose_model.md hold the tables that the cards give."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from typing import Any
+
+import pytest
+from conversions import ROOT
+
+from mobileclip_deploy.model.variants import load_variant, variant_names
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return runpy.run_path(str(ROOT / "benchmarks" / "card_tables.py"))
+
+
+@pytest.mark.parametrize(("page", "rows"), [("licences.md", "licence_rows"), ("choose_model.md", "model_rows")])
+def test_the_table_is_the_cards(script: dict[str, Any], page: str, rows: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    told = text.partition(script["BEGIN"])[2].partition(script["END"])[0].strip().splitlines()
+    assert told == script[rows](), "type: python benchmarks/card_tables.py"
+
+
+@pytest.mark.parametrize("name", ["nano", *(pytest.param(name, marks=pytest.mark.whole) for name in variant_names())])
+def test_what_was_counted_is_what_the_network_does(script: dict[str, Any], name: str) -> None:
+    told = json.loads(script["OPERATIONS"].read_text(encoding="utf-8"))
+    assert told[name] == script["counted"](load_variant(name))
