@@ -26,6 +26,7 @@ __all__ = [
     "FoldingError",
     "GateFailed",
     "InvalidInput",
+    "Malformed",
     "MobileClipDeployError",
     "NotRun",
     "RuntimeFailed",
@@ -78,6 +79,10 @@ class UsageError(MobileClipDeployError):
 
 class InvalidInput(MobileClipDeployError):
     """A file, folder or value given by the user cannot be used as what it was given for."""
+
+
+class Malformed(ValueError):
+    """A part of a file is not what its format says. The text is ours: who reads the file puts it behind the name."""
 
 
 class CheckpointError(InvalidInput):
@@ -163,22 +168,44 @@ def first_sentence(error: BaseException, most: int = 300) -> str:
 
 
 def worded(error: BaseException) -> str:
-    """Why a file or a value cannot be used, in words of ours: Python's and the system's own are not for users."""
+    """Why a file or a value cannot be used, in words of ours: Python's, the system's and other packages' own are not
+    for users. What this package raised itself stays."""
+    if isinstance(error, Malformed | MobileClipDeployError):
+        return " ".join(str(error).split())
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON at line {error.lineno}, column {error.colno}"
     if isinstance(error, UnicodeDecodeError):
         return f"its byte {error.start + 1:,} is none of UTF-8 text"
-    if isinstance(error, OSError):
-        return SYSTEM.get(error.errno or 0) or error.strerror or first_sentence(error)
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
+    if isinstance(error, OSError) and error.errno:
+        return SYSTEM.get(error.errno) or error.strerror or DAMAGED
     if isinstance(error, KeyError):
         return f"{error.args[0] if error.args else 'a part'} is missing"
-    if isinstance(error, TypeError | AttributeError | IndexError):
-        return "its parts are not those of such a file"
     if isinstance(error, ValueError) and "integer string conversion" in str(error):
         return "a number of too many digits"
-    return " ".join(uncoloured(str(error)).split())[:300] or type(error).__name__
+    if isinstance(error, re.error):
+        return f"no regular expression, from character {(error.pos or 0) + 1} on"
+    names = (kind.__name__ for kind in type(error).__mro__)
+    return next((KINDS[name] for name in names if name in KINDS), DAMAGED) + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """The place in a text, as the readers of YAML and TOML tell it."""
+    mark = getattr(error, "problem_mark", None)
+    at = re.search(r"at line (\d+), column (\d+)\)$", str(error))
+    line, column = (mark.line + 1, mark.column + 1) if mark else at.groups() if at else ("", "")
+    return f" at line {line}, column {column}" if line else ""
+
+
+DAMAGED = "truncated, damaged or of another kind"
+KINDS = {
+    "RecursionError": "nested too deeply",
+    "MemoryError": "it would take more memory than there is",
+    "OverflowError": "a number that is too large",
+    "TOMLDecodeError": "no TOML",
+    "YAMLError": "no YAML",
+    **dict.fromkeys(("TypeError", "AttributeError", "IndexError"), "its parts are not those of such a file"),
+}
+"""Kinds of errors by name, those of other packages without importing them, and what is said of them."""
 
 
 SYSTEM = {

@@ -9,14 +9,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["Page", "open_page"]
+__all__ = ["Page", "open_page", "served"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 KEYS = {"Tab": 9, "Enter": 13}
@@ -146,3 +148,25 @@ def open_page() -> Iterator[Page]:
         finally:
             browser.terminate()
             browser.wait(60)
+
+
+@contextlib.contextmanager
+def served(places: dict[str, str]) -> Iterator[str]:
+    """Files and folders at addresses of a server of this machine alone; gives its own address."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            path = path.partition("?")[0]
+            prefix = next((prefix for prefix in places if path.startswith(prefix)), None)
+            return "" if prefix is None else f"{places[prefix]}{path.removeprefix(prefix)}"
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

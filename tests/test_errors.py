@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import io
 import json
 import os
+import re
+import struct
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+import onnx
 import pytest
+import safetensors.numpy
+import yaml
 from command_line import refusal, run
+from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core.core_schema import ErrorType
 
-from mobileclip_deploy.errors import PROBLEMS, SYSTEM, first_problem, worded
+from mobileclip_deploy.errors import DAMAGED, PROBLEMS, SYSTEM, InvalidInput, Malformed, first_problem, worded
 
 FOREIGN = ("Errno", "Expecting", "codec", "Input should", "Field required", "Extra inputs", "recursion", "should be")
 
@@ -93,7 +106,35 @@ def test_what_python_and_the_system_say() -> None:
         "a number of too many digits",
     ]
     assert worded(OSError(errno.EIO, "Input/output error")) == "Input/output error"
-    assert worded(ValueError("ours: it holds half a character")) == "ours: it holds half a character"
+    assert worded(Malformed("it holds half a character")) == "it holds half a character"
+    assert worded(InvalidInput("a.json:\nhas no prompts")) == "a.json: has no prompts"
+
+
+PARSERS: dict[str, tuple[Callable[[], object], str]] = {
+    "TOML": (lambda: tomllib.loads("a = 1\nb ="), "no TOML"),
+    "TOML, with its place": (lambda: tomllib.loads("a = 1\nb ? 2"), "no TOML at line 2, column 3"),
+    "YAML": (lambda: yaml.safe_load("a: 1\nb: [2"), "no YAML at line 2, column 6"),
+    "a regular expression": (lambda: re.compile("cat("), "no regular expression, from character 4 on"),
+    "safetensors": (lambda: safetensors.numpy.load(b"nothing of the kind"), DAMAGED),
+    "zip": (lambda: zipfile.ZipFile(io.BytesIO(b"PK")), DAMAGED),
+    "gzip": (lambda: gzip.decompress(b"nothing"), DAMAGED),
+    "tar": (lambda: tarfile.TarFile(fileobj=io.BytesIO(b"nothing")), DAMAGED),
+    "struct": (lambda: struct.unpack("<I", b"1"), DAMAGED),
+    "a picture": (lambda: Image.open(io.BytesIO(b"nothing")), DAMAGED),
+    "protobuf": (lambda: onnx.ModelProto.FromString(b"nothing"), DAMAGED),
+    "numpy": (lambda: np.zeros(3).reshape(2, 2), DAMAGED),
+}
+
+
+@pytest.mark.parametrize("case", PARSERS)
+def test_what_readers_of_other_packages_say(case: str) -> None:
+    read, words = PARSERS[case]
+    told = ""
+    try:
+        read()
+    except Exception as error:
+        told = worded(error)
+    assert told == words
 
 
 BAD = {"empty": b"", "binary": bytes(range(256)), "deep": b"[" * 100_000, "digits": b'{"a": ' + b"9" * 5000 + b"}"}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Result, Run
-from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.errors import InvalidInput, first_problem, worded
 from mobileclip_deploy.files import check_items, read_regular, write_whole
 
 __all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
@@ -106,7 +106,7 @@ def _text(path: Path) -> str:
     try:
         text = read_regular(path, DOCUMENT_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not text'}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
 
     # Samples come without names. A million names that are no fields would be a million complaints of pydantic.
     if text.count(":") > DOCUMENT_NAMES:

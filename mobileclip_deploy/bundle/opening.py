@@ -242,8 +242,7 @@ def _check_files(folder: Path) -> None:
                 found = path.stat()
                 leads_out = path.is_symlink() and not is_below(path, folder)
             except (OSError, RuntimeError) as error:
-                reason = getattr(error, "strerror", error)
-                raise InvalidInput(f"{path} cannot be read: {reason}; export the bundle again") from error
+                raise InvalidInput(f"{path} cannot be read: {worded(error)}; export the bundle again") from error
             if leads_out:
                 raise InvalidInput(
                     f"{path} is a link that leads out of the bundle; where you trust it, copy the bundle with cp -RL"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.errors import CheckpointError, first_sentence
+from mobileclip_deploy.errors import CheckpointError, worded
 
 __all__ = ["Content", "read"]
 
@@ -56,7 +56,7 @@ def read(path: Path, zipped: bool) -> Content:
         raise CheckpointError(_unpickling(path, str(error))) from error
     except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
         raise CheckpointError(
-            f"{path} is truncated or not a torch checkpoint ({first_sentence(error, 160)}); download or save it again"
+            f"{path} is not a torch checkpoint: {worded(error)}; download or save it again"
         ) from error
     tensors, used, passed = _state_dict(data)
     if not tensors:
@@ -74,9 +74,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(
-            f"{path} is truncated ({first_sentence(error, 160)}); download or save it again"
-        ) from error
+        raise CheckpointError(f"{path} is not a whole zip file: {worded(error)}; download or save it again") from error
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(
             f"{path} is a TorchScript archive, that is code, which is never run; give the model's state_dict "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mobileclip_deploy.checkpoints import pickles
 from mobileclip_deploy.checkpoints.weights_files import container_of
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, first_sentence
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import check_tensors
 
 __all__ = ["TensorFile", "open_tensors", "plain_names"]
@@ -67,9 +67,8 @@ def _open_safetensors(path: Path) -> TensorFile:
     except InvalidInput as error:
         raise CheckpointError(f"{error}; download or save it again") from error
     except (SafetensorError, OSError, ValueError, OverflowError, MemoryError) as error:
-        reason = first_sentence(error, 160)
         raise CheckpointError(
-            f"{path} is truncated or not a valid safetensors file ({reason}); download or save it again"
+            f"{path} is not a valid safetensors file: {worded(error)}; download or save it again"
         ) from error
     if not shapes:
         raise CheckpointError(f"{path} holds no tensors; give a checkpoint with weights")

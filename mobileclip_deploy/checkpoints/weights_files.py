@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError, worded
 from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.model.variants import load_variant, models_dir
 
@@ -120,7 +120,7 @@ def _head(path: Path) -> bytes:
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {path}; check the path") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
+        raise CheckpointError(f"cannot read {path}: {worded(error)}; check the path and its permissions") from error
     if not head:
         raise CheckpointError(f"{path} is empty (0 bytes); download or save it again")
     return head

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobileclip_deploy.errors import DiskFull, InvalidInput
+from mobileclip_deploy.errors import DiskFull, InvalidInput, first_sentence
 from mobileclip_deploy.files import replacing
 
 __all__ = ["Rows", "write_rows", "write_tensors"]
@@ -36,9 +36,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             partial.chmod(0o644)  # safetensors writes files that only their owner may read
     except RuntimeError as error:  # torch tells of a quota where in its C++ it noticed
         raise DiskFull(str(path.parent)) from error
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
-        raise InvalidInput(f"cannot write {path}: {reason}; choose another place or make room") from error
+    except SafetensorError as error:
+        said = first_sentence(error, 160)
+        raise InvalidInput(f"cannot write {path}: safetensors says {said!r}; choose another place") from error
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
 
 
 @dataclass(frozen=True)

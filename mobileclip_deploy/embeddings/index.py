@@ -23,7 +23,7 @@ from mobileclip_deploy.embeddings.index_file import (
 )
 from mobileclip_deploy.embeddings.scoring import Best, Query, rescored, scored
 from mobileclip_deploy.embeddings.storage import BITS, Store
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.files import StrPath, open_regular
 
 __all__ = ["Index", "Match"]
@@ -79,7 +79,7 @@ class Index:
                 header = read_header(where, head)
                 data = np.memmap(stream, np.uint8, "r")
         except OSError as error:
-            raise InvalidInput(f"{where} cannot be read: {error.strerror}") from None
+            raise InvalidInput(f"{where} cannot be read: {worded(error)}") from None
         self.header = header
         self.store: Store = header.store
         self.description: Description = header.description

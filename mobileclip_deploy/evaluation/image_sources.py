@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.files.tars import Extent, read_extent
 
@@ -58,7 +58,7 @@ def read_image(source: ImageSource) -> bytes:
     except FileNotFoundError:
         raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:
-        raise InvalidInput(f"{source}: cannot be read ({error.strerror or error})") from error
+        raise InvalidInput(f"{source}: cannot be read ({worded(error)})") from error
 
 
 @dataclass(frozen=True)

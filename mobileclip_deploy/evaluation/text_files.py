@@ -114,7 +114,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
     try:
         return read_regular(path, limit)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
 
 
 def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
+from mobileclip_deploy.errors import DiskFull, InvalidInput, Malformed, UsageError, no_room
 from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
 
 __all__ = [
@@ -236,10 +236,10 @@ def json_value(where: Path | str, content: str) -> Any:
     try:
         value = json.loads(content)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise Malformed("nested too deeply") from None
     # Half a character is no text: nothing could write it again.
     if "\\ud" in content.lower() and re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)):
-        raise ValueError("it holds half a character")
+        raise Malformed("it holds half a character")
     return value
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.errors import Malformed, worded
+
 __all__ = ["plain_array"]
 
 NAMES = {"f": "floats", "iuf": "numbers"}
@@ -29,12 +31,12 @@ def plain_array(content: bytes, kinds: str) -> npt.NDArray[Any]:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
     except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"no plain array ({' '.join(str(error).split())[:80]})") from error
+        raise Malformed(f"no plain array ({worded(error)})") from error
     if dtype.hasobject:
-        raise ValueError("pickled objects, which are never run")
+        raise Malformed("pickled objects, which are never run")
     # Before numpy reserves what the header claims.
     if dtype.kind not in kinds or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
-        raise ValueError(f"{dtype} {list(shape)} in {len(content):,} bytes, no array of {NAMES[kinds]}")
+        raise Malformed(f"{dtype} {list(shape)} in {len(content):,} bytes, no array of {NAMES[kinds]}")
     stream.seek(0)
     array: npt.NDArray[Any] = np.load(stream, allow_pickle=False)
     return array

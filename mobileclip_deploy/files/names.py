@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 
 __all__ = ["PlainPath", "PlainText", "is_below", "plain_path", "plain_text", "within"]
 
@@ -21,9 +21,9 @@ def plain_text(text: str) -> str:
         ValueError: it is not, or longer than any name or sentence.
     """
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"{text[:40]!r}... has more than {LONGEST_TEXT:,} characters")
+        raise Malformed(f"{text[:40]!r}... has more than {LONGEST_TEXT:,} characters")
     if not text.isprintable():
-        raise ValueError(f"{text[:60]!r} holds a character that cannot be shown")
+        raise Malformed(f"{text[:60]!r} holds a character that cannot be shown")
     return text
 
 
@@ -36,7 +36,7 @@ def plain_path(file: str) -> str:
     path = PurePosixPath(plain_text(file))
     plain = file == path.as_posix() and not path.is_absolute() and not {"\\", ":"} & set(file)
     if not plain or not path.parts or any(part[0] == "." or len(part) > LONGEST_PART for part in path.parts):
-        raise ValueError(f"{file[:60]!r} is no plain path inside a bundle")
+        raise Malformed(f"{file[:60]!r} is no plain path inside a bundle")
     return file
 
 

@@ -37,4 +37,4 @@ def telling_of_room() -> Iterator[None]:
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise DiskFull("temporary files") from error
-        raise InvalidInput(f"a temporary file cannot be used ({error}); set TMPDIR to a folder that can") from error
+        raise InvalidInput("a temporary file cannot be used; set TMPDIR to a folder that can") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 
 __all__ = ["Extent", "is_plain", "member_name", "members", "read_extent", "scan"]
 
@@ -36,7 +36,7 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
             yield from (member for member in archive if not member.isdir())
     # What damaged headers make of the reader: sizes and offsets in them are too large for a number or for the memory.
     except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not a readable tar archive: {' '.join(str(error).split())}") from error
+        raise InvalidInput(f"{path} is not a readable tar archive: {worded(error)}") from error
 
 
 def is_plain(member: tarfile.TarInfo) -> bool:
@@ -79,7 +79,7 @@ def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
             stream.seek(extent.offset)
             content = stream.read(extent.size)
     except OSError as error:
-        raise InvalidInput(f"{shard} cannot be read ({error.strerror or error}); is its disk still there?") from error
+        raise InvalidInput(f"{shard} cannot be read ({worded(error)}); is its disk still there?") from error
     if len(content) < extent.size:
         raise InvalidInput(f"{shard} has become shorter while it was read; download it again")
     return content

@@ -44,7 +44,8 @@ class Finding:
 def diagnose() -> list[Finding]:
     """Look at every package of the core, of each target, and of the other extras."""
     findings = []
-    extras = {target.name: target.abilities.extra for target in targets().values()} | {name: name for name in EXTRAS}
+    abilities = {target.name: target.abilities for target in targets().values()}
+    extras = {name: one.converter_extra or one.extra for name, one in abilities.items()} | {one: one for one in EXTRAS}
     for area, packages in proven().items():
         for name, wanted in packages.items():
             installed = _version(name)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.mil.faults import InvalidInput, one_line
+from mobileclip_deploy.errors import worded
+from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.types import DType
 
 __all__ = ["Blob", "WeightFile", "unpack_bits"]
@@ -132,7 +133,7 @@ class WeightFile:
                         raise InvalidInput(f"{self.path} is truncated: {self.size} bytes")
                     self._map = mmap.mmap(stream.fileno(), self.size, access=mmap.ACCESS_COPY)
             except OSError as error:
-                raise InvalidInput(f"{self.path} cannot be read: {one_line(error)}") from None
+                raise InvalidInput(f"{self.path} cannot be read: {worded(error)}") from None
             version = _HEADER.unpack_from(self._map, 0)[1]
             if version != _VERSION:
                 raise InvalidInput(f"{self.path} has storage version {version}, expected {_VERSION}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["InvalidInput", "UnsupportedOperation", "one_line"]
+__all__ = ["InvalidInput", "UnsupportedOperation"]
 
 
 class UnsupportedOperation(InvalidInput):
@@ -23,10 +23,3 @@ class UnsupportedOperation(InvalidInput):
             for kind, names in self.operations.items()
         )
         super().__init__(f"the program holds ops that the evaluator does not know: {listed}")
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """The first line of an error's text, cut to `limit` characters, for messages that must stay on one line."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."

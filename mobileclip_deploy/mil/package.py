@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mobileclip_deploy.mil.faults import InvalidInput, one_line
+from mobileclip_deploy.errors import worded
+from mobileclip_deploy.mil.faults import InvalidInput
 
 __all__ = ["Package", "open_package"]
 
@@ -70,7 +71,7 @@ def _read(path: Path, limit: int) -> bytes:
             raise InvalidInput(f"{path} holds {size} bytes; expected 1 to {limit}")
         return path.read_bytes()
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {one_line(error)}") from None
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from None
 
 
 def open_package(path: str | Path) -> Package:

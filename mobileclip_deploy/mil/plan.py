@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mobileclip_deploy.mil.constants import Constant
-from mobileclip_deploy.mil.faults import InvalidInput, UnsupportedOperation, one_line
+from mobileclip_deploy.mil.faults import InvalidInput, UnsupportedOperation
 from mobileclip_deploy.mil.graph import Fixed, Graph, Node, Operand, Reference
 from mobileclip_deploy.mil.ops import OPS, Kernel, Parameter
 from mobileclip_deploy.mil.types import DType, numel
@@ -192,8 +192,8 @@ def call(step: Step, lookup: Lookup, raw: Lookup) -> tuple[Any, ...]:
         results = step.kernel.function(**arguments)
     except InvalidInput as error:
         raise InvalidInput(f"{step.node}: {error}") from None
-    except (RuntimeError, IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
-        raise InvalidInput(f"{step.node} is not defined on its inputs: {one_line(error)}") from None
+    except (RuntimeError, IndexError, ValueError, TypeError, OverflowError, ZeroDivisionError):
+        raise InvalidInput(f"{step.node} is not defined on inputs of these shapes and values") from None
     return _checked(step, results if isinstance(results, tuple) else (results,))
 
 
@@ -262,8 +262,8 @@ def _check_rule(step: Step, rule: str | Callable[..., tuple[int, ...]]) -> None:
         shape = shapes[rule][0] if isinstance(rule, str) else rule(shapes, step.values)
     except InvalidInput as error:
         raise InvalidInput(f"{step.node}: {error}") from None
-    except (ValueError, IndexError, ZeroDivisionError) as error:
-        raise InvalidInput(f"{step.node} is not defined on its inputs: {one_line(error)}") from None
+    except (ValueError, IndexError, ZeroDivisionError):
+        raise InvalidInput(f"{step.node} is not defined on inputs of these shapes and values") from None
     for name, declared in step.node.outputs:
         if not declared.admits(shape):
             raise InvalidInput(f"the result {name!r} of {step.node} has shape {list(shape)}, declared {declared}")

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.errors import DependencyMissing
-from mobileclip_deploy.mil.faults import InvalidInput, one_line
+from mobileclip_deploy.errors import DependencyMissing, worded
+from mobileclip_deploy.mil.faults import InvalidInput
 
 __all__ = ["parse_model"]
 
@@ -49,5 +49,5 @@ def parse_model(data: bytes, what: str) -> Any:
     try:
         model.ParseFromString(data)
     except (DecodeError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"{what} is not a Core ML specification: {one_line(error)}") from None
+        raise InvalidInput(f"{what} is not a Core ML specification: {worded(error)}") from None
     return model

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 
 __all__ = [
     "MAX_PIXELS",
@@ -170,8 +170,7 @@ def _decode(source: Path | io.BytesIO, path: str, least: int | None, held: conte
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidInput(f"{path}: cannot be decoded, truncated or damaged? ({reason})") from error
+        raise InvalidInput(f"{path}: cannot be decoded ({worded(error)})") from error
 
 
 def _opened(source: Path | io.BytesIO) -> ImageFile.ImageFile:
@@ -203,8 +202,7 @@ def rgb_image(image: Image.Image, name: str) -> Image.Image:
     except InvalidInput as error:
         raise InvalidInput(f"{name}: {error}") from None
     except Exception as error:  # an opened file is decoded now
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidInput(f"{name}: cannot be decoded, truncated or damaged? ({reason})") from error
+        raise InvalidInput(f"{name}: cannot be decoded ({worded(error)})") from error
 
 
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
@@ -280,7 +278,7 @@ def _require_bytes(path: Path) -> None:
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from None
     if stat.S_ISDIR(status.st_mode):
         raise InvalidInput(f"{path}: a folder, not an image file")
     if not stat.S_ISREG(status.st_mode):

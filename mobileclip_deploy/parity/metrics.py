@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.errors import Malformed
+
 __all__ = ["Deviation", "compare", "flat", "spread", "value_tolerance"]
 
 # References are rounded to float32: what differs by less than a few units of its last place does not differ.
@@ -69,7 +71,7 @@ def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
     """
     a, b = np.asarray(ref, dtype=np.float64), np.asarray(out, dtype=np.float64)
     if a.shape != b.shape or a.ndim < 2 or not len(a):
-        raise ValueError(f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
+        raise Malformed(f"embeddings of shapes {list(a.shape)} and {list(b.shape)} cannot be compared")
     a, b = flat(a), flat(b)
     if not np.isfinite(b).all():
         return Deviation(relative=math.inf, cosine=-1.0, snr_db=-math.inf, scale=math.inf, inputs=len(a))

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -141,9 +141,9 @@ class Reference:
     def _check(self) -> None:
         for tower, values in self.embeddings.items():
             if values.ndim < 2 or len(values) != len(self.inputs.of(tower)) or not len(values):
-                raise ValueError(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
+                raise Malformed(f"{tower} embeddings of shape {list(values.shape)} do not go with its inputs")
         if self.probabilities is not None and self.probabilities.shape[:-1] != (len(self.inputs.pixels),):
-            raise ValueError(f"probabilities of shape {list(self.probabilities.shape)} do not go with its images")
+            raise Malformed(f"probabilities of shape {list(self.probabilities.shape)} do not go with its images")
 
     @classmethod
     def read(cls, path: Path) -> Reference:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.errors import worded
 from mobileclip_deploy.escaping import in_markdown, markdown_row, shown
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
@@ -106,7 +107,7 @@ class Check(BaseModel, frozen=True):
         try:
             deviation = compare(wanted, found)
         except ValueError as error:
-            return cls(step=step, tower=tower, status="failed", engine=engine, detail=str(error))
+            return cls(step=step, tower=tower, status="failed", engine=engine, detail=worded(error))
         return cls.measured(step, tower, deviation, bound, engine)
 
     def describe(self) -> str:

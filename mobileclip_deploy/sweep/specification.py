@@ -81,8 +81,7 @@ def read_specification(path: Path) -> Specification:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise InvalidInput(f"{path} is not TOML: {reason}; see docs/sweep.md") from error
+        raise InvalidInput(f"{path} is not TOML: {worded(error)}; see docs/sweep.md") from error
     try:
         found = Specification.model_validate(content)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
 
 __all__ = ["Flow", "Pair", "QuantizedFile", "QuantizedValue", "quantized_values"]
@@ -182,7 +183,7 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
         step = _number(back, pair.dequantize[2]) / units.get(taking[0] if taking else restored, 1.0)
         zero = _number(node, pair.quantize[3])
         if abs(step / steps[integers] - 1) > pair.tolerance or _number(back, pair.dequantize[3]) != zero:
-            raise ValueError(f"{graph.names[source]} is not dequantized by what it was quantized by")
+            raise Malformed(f"{graph.names[source]} is not dequantized by what it was quantized by")
         alone = sum(_source(graph.nodes[other], pair.dequantize) == integers for other in backs) == 1
         takers = tuple(
             graph.names[_with_bias(graph, wire, pair.bias_behind)] for wire in flow.taking(source, restored, alone)
@@ -200,7 +201,7 @@ def _source(node: Node, form: tuple[str, str, str, str]) -> Wire:
     """What an operation quantizes or dequantizes."""
     found = dict(node.inputs)[form[1]]
     if not isinstance(found, Wire):
-        raise ValueError(f"{node.name} takes no computed value")
+        raise Malformed(f"{node.name} takes no computed value")
     return found
 
 
@@ -210,7 +211,7 @@ def _number(node: Node, called: str) -> float:
     if value is None:
         return 0.0
     if not isinstance(value, Constant):
-        raise ValueError(f"the {called} of {node.name} is computed")
+        raise Malformed(f"the {called} of {node.name} is computed")
     return float(value.values.item())
 
 
@@ -228,7 +229,7 @@ def _units(graph: Graph, node: Node, pair: Pair, steps: Mapping[Wire, float]) ->
     found = [_number(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]
     if max(found) > min(found) * (1 + pair.tolerance):
         names = " and ".join(graph.names[_source(maker, pair.dequantize)] for maker in restoring)
-        raise ValueError(f"the summands {names} are of other units")
+        raise Malformed(f"the summands {names} are of other units")
     return found[0]
 
 

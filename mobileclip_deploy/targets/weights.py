@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
 from mobileclip_deploy.targets.grids.decode import Array, StoredWeight
@@ -85,7 +85,7 @@ def read_weights(graph: Graph, table: WeightTable, path: Path) -> tuple[StoredWe
                 if stored is not None and stored.values.ndim > 1:
                     found[number, name] = stored
     except (ValueError, KeyError) as error:
-        raise InvalidInput(f"{path}: a weight in a form that no export writes: {error}") from error
+        raise InvalidInput(f"{path}: a weight in a form that no export writes: {worded(error)}") from error
     if table.depthwise is not None:
         _assemble(view, table.depthwise, found)
     return tuple(found.values())

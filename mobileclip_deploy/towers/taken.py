@@ -33,7 +33,8 @@ def taken_inputs(
     try:
         values = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, a tensor on a device
-        raise InvalidInput(f"no array can be made of the {tower} tower's input: {error}; {_maker(tower)}") from error
+        what = "rows of one length, in this machine's memory"
+        raise InvalidInput(f"the {tower} tower's input has to be {what}; {_maker(tower)}") from error
     return taken_pixels(values, size) if tower == "image" else taken_ids(values, lengths, words)
 
 

@@ -66,7 +66,7 @@ def verify_subject(subject: Subject) -> ParityReport:
             checks += _timed(check_contents, subject, tower)
         for name, own in own_checks().items():
             subject.tell(tower, name)
-            checks += _timed(own.run, subject, tower, subject.gates.own_bound(name, own.bound))
+            checks += _timed(own.checks, name, subject, tower, subject.gates.own_bound(name, own.bound))
         subject.drop(tower)
     for check_whole in (check_task, check_sampled):
         checks += _timed(check_whole, subject)

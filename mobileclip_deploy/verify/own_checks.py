@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
-from mobileclip_deploy.errors import DependencyMissing, first_sentence
+from mobileclip_deploy.errors import DependencyMissing, NotRun, first_sentence
 from mobileclip_deploy.model.own_gates import OWN_CHECKS
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
@@ -27,6 +27,16 @@ class OwnCheck:
 
     run: Callable[[Subject, TowerName, float], Iterable[Check]]
     bound: float
+
+    def checks(self, name: str, subject: Subject, tower: TowerName, bound: float) -> Iterator[Check]:
+        """What it finds of a tower. One that raises is failed, and says what it raised: the others go on."""
+        try:
+            yield from self.run(subject, tower, bound)
+        except NotRun as error:
+            yield Check.not_run(name, tower, error.line)
+        except Exception as error:  # whatever somebody's package raises
+            detail = f"the check itself failed: {type(error).__name__}: {first_sentence(error)}"
+            yield Check(step=name, tower=tower, status="failed", detail=detail)
 
 
 def own_checks() -> dict[str, OwnCheck]:

@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import RuntimeFailed, worded
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
@@ -78,7 +78,9 @@ def _unpack(package: Path, folder: Path) -> None:
     except KeyError as error:
         raise RuntimeFailed(f"{RUNTIME} {VERSION} from npm holds no dist/{name}: try again, or {HOW}") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise RuntimeFailed(f"what npm has as {RUNTIME} {VERSION} is no package ({error}): try again") from error
+        raise RuntimeFailed(
+            f"what npm has as {RUNTIME} {VERSION} is no package ({worded(error)}): try again"
+        ) from error
 
 
 def _packed(npm: str, place: Path) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import open_regular
 
 __all__ = ["Answer", "PageServer", "serving"]
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = action(query, body)
         except (InvalidInput, ValueError, KeyError) as error:
-            return self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+            return self._say(HTTPStatus.BAD_REQUEST, {"error": worded(error)})
         return self._say(HTTPStatus.OK, answer)
 
     def _name(self) -> str | None:

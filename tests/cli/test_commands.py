@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +23,7 @@ from PIL import Image
 import mobileclip_deploy as mcd
 from mobileclip_deploy.cli import output, terminal
 from mobileclip_deploy.inspect import doctor
-from mobileclip_deploy.model.variants import variant_names
+from mobileclip_deploy.model.variants import models_dir, variant_names
 from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -76,6 +78,21 @@ def test_doctor_knows_each_coremltools_that_the_tests_passed_with(
     monkeypatch.setattr(doctor, "_version", lambda _: version)
     (found,) = [one for one in doctor.diagnose() if one.name == "coremltools"]
     assert found.remedy == ("" if proven else "another version than the proven one")
+
+
+def test_what_doctor_says_to_install_brings_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each extra that it names asks for the package, or for one that asks for it."""
+    monkeypatch.setattr(doctor, "_version", lambda _: None)
+    extras = tomllib.loads((models_dir().parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    def brings(extra: str) -> set[str]:
+        own = [one for line in extras[extra] if (one := re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", line))]
+        theirs = [line for one in own if not one[2] for line in importlib.metadata.requires(one[1]) or ()]
+        names = {re.match(r"[\w.-]+", line)[0] for line in (*(one[1] for one in own), *theirs)}  # type: ignore[index]
+        return names.union(*(brings(more) for one in own if one[2] for more in one[2].split(",")))
+
+    named = {one.name: re.search(r"deploy\[(.+)\]", one.remedy) for one in doctor.diagnose() if not one.required}
+    assert [name for name, extra in named.items() if not extra or name not in brings(extra[1])] == []
 
 
 def test_doctor_misses_a_required_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,12 +19,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import open_page, served
 from client_vectors import FOLDER, noise, resize_vectors, search_vectors
 from conversions import ROOT
 from exports import Exports
 from PIL import Image
 from tokenizer_vectors import is_mojibake, odd_texts
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import preprocess
 from mobileclip_deploy.model.tokenizer import tokenize, write_tokenizer_files
@@ -167,38 +170,52 @@ WRONG = (
 )
 
 
-@pytest.mark.whole  # it installs TypeScript: the package's own tests run what is packed here
-def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(
-    require_tool: Callable[[str, str], str], tmp_path: Path
-) -> None:
-    npm = require_tool("npm", "apt-get install npm")
-
-    def ran(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
-
-    (tmp_path / "package.json").write_text('{"type": "module"}', encoding="utf-8")
-    packed = ran(npm, "pack", "--silent", str(PACKAGE)).stdout.strip()
+@pytest.fixture(scope="module")
+def project(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty project that has installed the package as npm packs it, onnxruntime-web, and TypeScript."""
+    npm, folder = require_tool("npm", "apt-get install npm"), tmp_path_factory.mktemp("project")
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    packed = ran(folder, npm, "pack", "--silent", str(PACKAGE)).stdout.strip()
     assert packed.startswith("mobileclip-")
-    words = (
-        "install",
-        "--silent",
-        "--ignore-scripts",
-        "--no-audit",
-        f"./{packed}",
-        "typescript@5",
-        "onnxruntime-web@1.30.0",
-    )
-    done = ran(npm, *words)
+    quietly = ("--silent", "--ignore-scripts", "--no-audit")
+    done = ran(folder, npm, "install", *quietly, f"./{packed}", "typescript@5", "onnxruntime-web@1.30.0")
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+def ran(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+
+
+@pytest.mark.whole  # it installs TypeScript: the package's own tests run what is packed here
+def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(project: Path) -> None:
     (block,) = re.findall(r"```javascript\n(.*?)```", PAGE, re.DOTALL)
     page = block.replace('querySelector("input").onchange', 'querySelector("input")!.onchange')
     page = page.replace("({ target })", "({ target }: any)") + "export {};\n"
     for name, text in (("used", USED), ("wrong", WRONG), ("page", page)):
-        (tmp_path / f"{name}.ts").write_text(text, encoding="utf-8")
+        (project / f"{name}.ts").write_text(text, encoding="utf-8")
     options = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2023,dom", "--module", "nodenext"]
-    checked = [ran("node_modules/.bin/tsc", *options, f"{name}.ts") for name in ("used", "wrong", "page")]
+    checked = [ran(project, "node_modules/.bin/tsc", *options, f"{name}.ts") for name in ("used", "wrong", "page")]
     assert checked[0].returncode == 0, checked[0].stdout
     assert checked[2].returncode == 0, checked[2].stdout
     assert "Type 'string' is not assignable to type 'number'" in checked[1].stdout
-    installed = {path.name for path in (tmp_path / "node_modules/mobileclip").iterdir()}
+    installed = {path.name for path in (project / "node_modules/mobileclip").iterdir()}
     assert installed == {"package.json", "src", "types", "README.md"}
+
+
+@pytest.mark.whole  # it installs what a page loads
+def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exports: Exports) -> None:
+    bundle = exports.bundle("onnx", "fp32")
+    for name, language in (("index.html", "html"), ("app.js", "javascript")):
+        (block,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+        (project / name).write_text(block, encoding="utf-8")
+    shutil.copytree(bundle.path, project / "out" / "nano-onnx-fp32", dirs_exist_ok=True)
+    picture = ROOT / "models/nano/evaluation/images/1f355.png"
+    (wanted,) = mcd.classify(bundle, [picture], ["pizza", "rocket"])
+    with served({"/": f"{project}/"}) as address, open_page() as page:
+        page.visit(f"{address}/")
+        page.wait("document.querySelector('input').onchange")
+        page.choose("input", picture)
+        page.wait("document.body.innerText.includes('rocket')")
+        found = json.loads(page.evaluate("document.body.innerText"))
+    assert {one["label"]: one["probability"] for one in found} == pytest.approx(wanted.probabilities, abs=1e-4)

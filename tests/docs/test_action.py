@@ -15,6 +15,8 @@ from conversions import ROOT
 from exports import Exports, rehash
 from onnx import numpy_helper
 
+from mobileclip_deploy.cli.verify import verify as verify_command
+
 ACTION = ROOT / ".github" / "actions" / "verify"
 DEFINED = yaml.safe_load((ACTION / "action.yml").read_text(encoding="utf-8"))
 
@@ -61,6 +63,13 @@ def test_inputs_go_by_the_environment_and_never_into_a_line_of_the_shell() -> No
     }
 
 
+def test_its_defaults_are_values_of_the_command() -> None:
+    options = {one.name: one for one in verify_command.params}
+    for name, said in DEFINED["inputs"].items():
+        if said.get("default") and name in options:
+            assert options[name].type.convert(said["default"], None, None) == options[name].default, name
+
+
 @pytest.mark.whole  # the step, once; that a fault ends it with 1 shows as much of it
 def test_a_bundle_that_is_its_checkpoint_passes_with_a_summary(exports: Exports, tmp_path: Path, program: Path) -> None:
     bundle = exports.bundle("onnx", "fp32").path
@@ -94,3 +103,4 @@ def test_what_is_no_bundle_ends_with_2_and_a_summary_and_runs_nothing(
     assert (ran.code, ran.outputs) == (2, "exit-code=2\n")
     assert ran.summary
     assert not (tmp_path / "hacked").exists()
+    assert "Invalid value" not in ran.log  # what the action gives where nothing is said is a value that there is

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from chromium import Page, open_page
+from chromium import Page, open_page, served
 from exports import Exports
 from firefox import FirefoxPage, open_firefox
 from PIL import Image
@@ -165,28 +162,6 @@ def test_every_other_precision_loads_by_its_dtype_and_holds_its_gate(
     metric, bound, _ = Gates().shipped(precision)
     for tower in ("image", "text"):
         assert compare(reference.of(tower), answers[precision][tower]).value(metric) >= bound
-
-
-@contextlib.contextmanager
-def served(places: dict[str, str]) -> Iterator[str]:
-    """Files and folders at addresses of a server of this machine alone; gives its own address."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def translate_path(self, path: str) -> str:
-            path = path.partition("?")[0]
-            prefix = next((prefix for prefix in places if path.startswith(prefix)), None)
-            return "" if prefix is None else f"{places[prefix]}{path.removeprefix(prefix)}"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 Asked = Callable[[Page | FirefoxPage, mcd.Bundle, str, list[Path]], dict[str, Any]]

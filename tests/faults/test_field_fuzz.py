@@ -15,8 +15,9 @@ from faults.fields import is_another, spread
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets import Artifact, get_target
-from mobileclip_deploy.targets.flatbuffer import Decoder, Malformed, Schema, Table, read, root, schema
+from mobileclip_deploy.targets.flatbuffer import Decoder, Schema, Table, read, root, schema
 
 pytestmark = pytest.mark.whole
 

@@ -271,7 +271,7 @@ def test_a_truncated_image_is_refused_in_one_line(
     tmp_path: Path, format: str, kept: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = encoded(format)
-    refuse_in_one_line(tmp_path / "image.png", whole[: int(len(whole) * kept)], "truncated or damaged|known format")
+    refuse_in_one_line(tmp_path / "image.png", whole[: int(len(whole) * kept)], "truncated, damaged|known format")
     assert capfd.readouterr() == ("", "")
 
 

@@ -37,7 +37,7 @@ REFUSED: dict[str, tuple[TowerName, Any, str]] = {
     "one channel": ("image", PIXELS[:, :1], rf"the model takes \[N, 3, {SIZE}, {SIZE}\]"),
     "no image": ("image", PIXELS[:0], r"shape \[0, .*N from 1 on"),
     "a number": ("image", 1.0, "the model takes"),
-    "rows of different lengths": ("image", [[1.0], [1.0, 2.0]], "no array can be made"),
+    "rows of different lengths": ("image", [[1.0], [1.0, 2.0]], "rows of one length"),
     "words": ("text", ["a photo of a cat"], r"the model takes \[N, 77\]"),
     "float ids": ("text", IDS.astype(np.float32), "type float32; a text tower takes integers"),
     "truth values as ids": ("text", IDS > 0, "type bool; a text tower takes integers"),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from command_line import run
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import DependencyMissing, UsageError
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
+from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.gates import OwnBound, exported_gates, parse_gates
+from mobileclip_deploy.verify.own_checks import OwnCheck
+from mobileclip_deploy.verify.subject import Subject
 
 PACKAGE = """
 from mobileclip_deploy.parity import Check
@@ -72,3 +78,20 @@ def test_a_check_that_cannot_be_loaded_is_said(installed: Path, exports: Exports
     (installed / "own_checks_of_mine.py").write_text("LONGEST = 3")
     with pytest.raises(DependencyMissing, match=r"the check 'longest' \(own_checks_of_mine:LONGEST\) is no OwnCheck"):
         mcd.verify(exports.bundle("onnx", "fp32"), checkpoint=exports.checkpoint, thorough=False)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "detail"),
+    [
+        (ValueError("shapes differ"), "failed", "the check itself failed: ValueError: shapes differ"),
+        (NotRun("no camera is here"), "not run", "no camera is here"),
+    ],
+)
+def test_a_check_that_raises_ends_no_export(raised: Exception, status: str, detail: str) -> None:
+    def broken(subject: Subject, tower: TowerName, bound: float) -> Iterator[Check]:
+        yield Check(step="longest", tower=tower, status="passed")
+        raise raised
+
+    first, last = OwnCheck(run=broken, bound=1.0).checks("longest", Mock(spec=Subject), "image", 1.0)
+    assert first.status == "passed"
+    assert (last.step, last.tower, last.status, last.detail) == ("longest", "image", status, detail)

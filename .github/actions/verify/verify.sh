@@ -23,7 +23,7 @@ if ((${#bundles[@]} == 0)); then
 	finish 2
 fi
 
-options=(--checks "${CHECKS:-all}")
+options=(--checks "${CHECKS:-full}")
 for name in checkpoint images baseline junit; do
 	variable=${name^^}
 	[[ -z ${!variable-} ]] || options+=("--$name" "${!variable}")

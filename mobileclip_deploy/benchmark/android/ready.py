@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
-from mobileclip_deploy.errors import RuntimeFailed, first_problem
+from mobileclip_deploy.errors import RuntimeFailed, first_problem, worded
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
@@ -139,7 +139,7 @@ def _contents(folder: Path) -> Contents:
     try:
         return Contents.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        reason = first_problem(error) if isinstance(error, ValidationError) else error.strerror
+        reason = first_problem(error) if isinstance(error, ValidationError) else worded(error)
         raise RuntimeFailed(
             f"{file} cannot be used ({reason}): type pip install --force-reinstall mobileclip-deploy-android"
         ) from error

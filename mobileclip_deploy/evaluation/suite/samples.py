@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.evaluation.image_sources import ImageSource
 from mobileclip_deploy.evaluation.text_files import BadRows, read_lines, read_templates
 from mobileclip_deploy.evaluation.webdataset import shard_samples, shards_of
@@ -69,7 +69,7 @@ def _first(content: bytes, where: str) -> int:
     try:
         value = float(plain_array(content, "iuf").reshape(-1)[0])
         if not 0 <= value < 1 << 20 or value != int(value):
-            raise ValueError(f"{value}")
+            raise Malformed(f"{value}")
     except (ValueError, IndexError) as error:
-        raise InvalidInput(f"{where}.npy: no array of numbers that begins with a group ({error})") from error
+        raise InvalidInput(f"{where}.npy: no array of numbers that begins with a group ({worded(error)})") from error
     return int(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
 
 __all__ = ["Captioned", "Puzzle", "read_captioned", "read_puzzles"]
 
@@ -91,4 +91,4 @@ def _rows(folder: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[st
                     yield f"{file}:{number}", row
                     number += 1
         except (ArrowException, OSError) as error:
-            raise InvalidInput(f"{file} is no readable parquet table ({' '.join(str(error).split())[:120]})") from error
+            raise InvalidInput(f"{file} is no readable parquet table ({worded(error)})") from error

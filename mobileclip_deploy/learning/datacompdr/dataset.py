@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.files.tars import member_name, read_extent
 from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
@@ -161,7 +161,7 @@ class PublishedDataset(TrainingData):
     ) -> Said:
         missing = [name for name in ("image_emb", "text_emb") if name not in stored]
         if missing:
-            raise ValueError(f"no {missing[0]} beside {', '.join(stored) or 'nothing'}")
+            raise Malformed(f"no {missing[0]} beside {', '.join(stored) or 'nothing'}")
         images, texts = stored["image_emb"], stored["text_emb"]
         wanted = sum(self.dimensions)
         for name, value in stored.items():
@@ -169,7 +169,7 @@ class PublishedDataset(TrainingData):
                 listed = " + ".join(map(str, self.dimensions))
                 raise _OtherTeachers(f"{name} has {value.shape[1]} values where the teachers give {listed}")
         if len(images) != len(augmentations):
-            raise ValueError(f"{len(augmentations)} augmentations, but image_emb has {len(images)} rows")
+            raise Malformed(f"{len(augmentations)} augmentations, but image_emb has {len(images)} rows")
         # The rows behind the true caption's are those of all sets; newer writers give each set an array of its own.
         sets = {}
         first = 1
@@ -184,7 +184,7 @@ class PublishedDataset(TrainingData):
             if listed and key not in sets and re.match(self.settings.captions, key)
         ]
         if len(texts) < 1 or (len(texts) > 1 and len(texts) != first) or unmatched:
-            raise ValueError(f"text_emb has {len(texts)} rows where there are {first} captions")
+            raise Malformed(f"text_emb has {len(texts)} rows where there are {first} captions")
         return Said(text, synthetic, augmentations, images, texts[:1], sets)
 
     def _sample(self, row: int, choice: Drawn, skipped: int) -> Sample:
@@ -195,7 +195,7 @@ class PublishedDataset(TrainingData):
                 members.image(self._read(row, "image")), said.augmentations[view], self.variant.preprocess.size
             )
         except ValueError as error:
-            raise _Unusable(str(error)) from error
+            raise _Unusable(worded(error)) from error
         texts, rows = [said.text], [said.true[0]]
         keys = [key for key, one in said.synthetic.items() if one and re.match(self.settings.captions, key)]
         if keys:

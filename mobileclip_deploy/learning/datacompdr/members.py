@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.files.arrays import plain_array
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
@@ -54,7 +54,7 @@ def captions(content: bytes) -> dict[str, tuple[str, ...]]:
     for key, value in _object(content).items():
         listed = value if isinstance(value, list) else [value]
         if not all(isinstance(one, str) for one in listed):
-            raise ValueError(f"{key} is no list of texts")
+            raise Malformed(f"{key} is no list of texts")
         sets[key] = tuple(listed)
     return sets
 
@@ -69,7 +69,7 @@ def parameters(content: bytes) -> tuple[Augmentation, ...]:
     if isinstance(found, str):
         found = _json(found)
     if not isinstance(found, list) or not found:
-        raise ValueError("param_aug is no list of augmentations")
+        raise Malformed("param_aug is no list of augmentations")
     return tuple(parse(one) for one in found)
 
 
@@ -82,9 +82,9 @@ def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
     found = {"npz": _npz, "pth.gz": _torch}[suffix](content)
     for name, value in found.items():
         if value.ndim != 2 or not value.is_floating_point():
-            raise ValueError(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
+            raise Malformed(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
         if not torch.isfinite(value).all():
-            raise ValueError(f"{name} holds NaN or infinite numbers")
+            raise Malformed(f"{name} holds NaN or infinite numbers")
     return found
 
 
@@ -100,23 +100,23 @@ def image(content: bytes) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
             with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
-                    raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels")
+                    raise Malformed(f"more than {MAX_PIXELS // 10**6} megapixels")
                 return opened.convert("RGBA").convert("RGB")
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise ValueError(f"the image cannot be decoded ({error})") from error
+        raise Malformed(f"the image cannot be decoded ({worded(error)})") from error
 
 
 def _json(content: str | bytes) -> Any:
     try:
         return json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        raise Malformed(worded(error)) from error
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
     found = _json(content)
     if not isinstance(found, dict):
-        raise ValueError(f"a {type(found).__name__} instead of a JSON object")
+        raise Malformed(f"a {type(found).__name__} instead of a JSON object")
     return found
 
 
@@ -124,10 +124,10 @@ def _npz(content: bytes) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
-                raise ValueError(f"unpacks to more than {LIMIT:,} bytes")
+                raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
             found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"the npz is damaged ({error})") from error
+        raise Malformed(f"the npz is damaged ({worded(error)})") from error
     return {name: torch.from_numpy(_npy(value)) for name, value in found.items()}
 
 
@@ -135,7 +135,7 @@ def _npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
     try:
         array = plain_array(content, "f")
     except ValueError as error:
-        raise ValueError(f"the npz holds {error}") from error
+        raise Malformed(f"the npz holds {worded(error)}") from error
     return array.astype(array.dtype.newbyteorder("="))
 
 
@@ -144,19 +144,19 @@ def _torch(content: bytes) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("the pth.gz holds a compressed zip, which torch.save does not write")
+                raise Malformed("the pth.gz holds a compressed zip, which torch.save does not write")
         found = torch.load(io.BytesIO(unpacked), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise ValueError("the pth.gz holds pickled objects, which are never run") from None
-    except ValueError:
+        raise Malformed("the pth.gz holds pickled objects, which are never run") from None
+    except Malformed:
         raise
     except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
-        raise ValueError(f"the pth.gz is damaged ({' '.join(str(error).split())[:80]})") from error
+        raise Malformed(f"the pth.gz is damaged ({worded(error)})") from error
     if not isinstance(found, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided and value.is_contiguous()
         for name, value in found.items()
     ):
-        raise ValueError("the pth.gz holds something else than named tensors")
+        raise Malformed("the pth.gz holds something else than named tensors")
     return found
 
 
@@ -166,15 +166,15 @@ def _gunzipped(content: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             unpacked = stream.read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"the pth.gz is damaged ({error})") from error
+        raise Malformed(f"the pth.gz is damaged ({worded(error)})") from error
     if len(unpacked) > LIMIT:
-        raise ValueError(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
+        raise Malformed(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
     return unpacked
 
 
 def refusal(shard: object, name: str, error: ValueError) -> InvalidInput:
     """What is wrong with one member, as the user is told."""
     return InvalidInput(
-        f"{shard}: {name}: {' '.join(str(error).split())}; download the shard again, or leave such samples out with "
+        f"{shard}: {name}: {worded(error)}; download the shard again, or leave such samples out with "
         "`skip_bad: true` in the recipe"
     )

@@ -17,6 +17,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
+from mobileclip_deploy.errors import Malformed
+
 __all__ = ["OPERATIONS", "Augmentation", "draw", "parse", "replay"]
 
 MAGNITUDE, BINS = 9, 31
@@ -88,30 +90,30 @@ def parse(stored: Any) -> Augmentation:
         ValueError: it is of another form.
     """
     if not isinstance(stored, list) or len(stored) != 2:
-        raise ValueError("an augmentation is a crop and a list of operations")
+        raise Malformed("an augmentation is a crop and a list of operations")
     box, operations = stored
     if not (isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)):
-        raise ValueError(f"a crop is top, left, height and width in pixels, not {str(box)[:60]}")
+        raise Malformed(f"a crop is top, left, height and width in pixels, not {str(box)[:60]}")
     top, left, height, width = box
     if min(top, left) < 0 or min(height, width) < 1 or max(box) >= 2**31:
-        raise ValueError(f"{box} is no crop of an image")
+        raise Malformed(f"{box} is no crop of an image")
     if operations is None:
         return Augmentation((top, left, height, width), None)
     if not isinstance(operations, list):
-        raise ValueError(f"operations are a list, not {str(operations)[:60]}")
+        raise Malformed(f"operations are a list, not {str(operations)[:60]}")
     return Augmentation((top, left, height, width), tuple(_operation(one) for one in operations))
 
 
 def _operation(stored: Any) -> tuple[int, float]:
     if not isinstance(stored, list) or len(stored) != 2 or type(stored[0]) is not int:
-        raise ValueError(f"an operation is its number and a magnitude, not {str(stored)[:60]}")
+        raise Malformed(f"an operation is its number and a magnitude, not {str(stored)[:60]}")
     number, magnitude = stored
     if not 0 <= number < len(_FUNCTIONS):
-        raise ValueError(f"operation {number} is unknown; there are 0 to {len(_FUNCTIONS) - 1}")
+        raise Malformed(f"operation {number} is unknown; there are 0 to {len(_FUNCTIONS) - 1}")
     if type(magnitude) not in (int, float) or not abs(magnitude) <= 1e4:  # NaN is in no range
-        raise ValueError(f"{magnitude} is no magnitude of an operation")
+        raise Malformed(f"{magnitude} is no magnitude of an operation")
     if number == _POSTERIZE and not 0 <= magnitude <= 8:
-        raise ValueError(f"{magnitude} bits cannot stay of 8")
+        raise Malformed(f"{magnitude} bits cannot stay of 8")
     return number, float(magnitude)
 
 
@@ -126,7 +128,7 @@ def replay(image: Image.Image, augmentation: Augmentation, size: int) -> Tensor:
     """
     top, left, height, width = augmentation.box
     if top + height > image.height or left + width > image.width:
-        raise ValueError(f"an image of {image.width} x {image.height} pixels has no crop {list(augmentation.box)}")
+        raise Malformed(f"an image of {image.width} x {image.height} pixels has no crop {list(augmentation.box)}")
     view = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
     for number, magnitude in augmentation.operations or ():
         view = _FUNCTIONS[number](view, magnitude)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, field_validator
 
+from mobileclip_deploy.errors import worded
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 
 __all__ = ["PublishedTeacher", "ShardSettings"]
@@ -43,5 +44,5 @@ class ShardSettings(BaseModel, frozen=True, extra="forbid"):
         try:
             re.compile(value)
         except re.error as error:
-            raise ValueError(f"no regular expression: {error}") from error
+            raise ValueError(worded(error)) from error
         return value

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import file_sha256, read_regular, write_whole
 from mobileclip_deploy.files.tars import read_extent, scan
 from mobileclip_deploy.learning.datacompdr import members
@@ -103,7 +103,7 @@ def _image(content: bytes, file: Path) -> tuple[str, bytes]:
     except InvalidInput:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise InvalidInput(f"{file}: {' '.join(str(error).split())}") from error
+        raise InvalidInput(f"{file}: {worded(error)}") from error
 
 
 def _json(value: Any) -> bytes:

@@ -95,7 +95,9 @@ def load_captioner(name: str) -> Captioner:
         model, _, preprocess = open_clip.create_model_and_transforms(architecture, pretrained=weights or None)
     except Exception as error:  # its loaders raise RuntimeError, OSError, UnpicklingError, KeyError, ...
         reason = first_sentence(error, 160)
-        raise InvalidInput(f"the captioner {name} cannot be loaded ({reason}); is the file of that model?") from error
+        raise InvalidInput(
+            f"the captioner {name} cannot be loaded (open_clip says {reason!r}); is the file of that model?"
+        ) from error
     if not isinstance(model, open_clip.CoCa):
         raise UsageError(f"{name} is no CoCa model, it writes no captions; take one of those, such as coca_ViT-L-14")
     digest = hashlib.sha256()

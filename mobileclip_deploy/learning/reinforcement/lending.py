@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 
 __all__ = ["Lent", "borrowed", "lend"]
@@ -65,7 +65,7 @@ def borrowed(teacher: Teacher | Lent) -> Teacher:
         try:
             tensors = load_file(file)
         except OSError as error:
-            raise InvalidInput(f"the teacher's weights {file} cannot be read here ({error.strerror})") from error
+            raise InvalidInput(f"the teacher's weights {file} cannot be read here ({worded(error)})") from error
         model = teacher.teacher.model.to_empty(device="cpu")
         for name, value in _tensors(model):
             value.data.copy_(tensors[name])

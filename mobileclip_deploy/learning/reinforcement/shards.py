@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import read_regular, write_whole
 from mobileclip_deploy.learning.reinforcement.index import Index, ShardEntry
 
@@ -66,9 +66,9 @@ def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
             raise InvalidInput(f"{file} is damaged (its checksum is not the index's); {_AGAIN}")
         tensors = load(content)
     except OSError as error:
-        raise InvalidInput(f"{file} cannot be read ({error.strerror}); {_AGAIN}") from error
+        raise InvalidInput(f"{file} cannot be read ({worded(error)}); {_AGAIN}") from error
     except SafetensorError as error:
-        raise InvalidInput(f"{file} is damaged ({error}); {_AGAIN}") from error
+        raise InvalidInput(f"{file} is damaged ({worded(error)}); {_AGAIN}") from error
     return _checked(tensors, index, entry, file)
 
 
@@ -86,7 +86,9 @@ def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: 
             tuple(tensors[f"texts.{number}"] for number in range(count)),
         )
     except KeyError as error:
-        raise InvalidInput(f"{file} has no tensor {error}; made with fewer teachers than the index says") from None
+        raise InvalidInput(
+            f"{file} has no tensor {error.args[0]}; made with fewer teachers than the index says"
+        ) from None
     captions = int(shard.captions.sum())
     wanted: dict[str, tuple[int, ...]] = {
         "parameters": (entry.rows, index.augmentations, len(index.parameters)),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, problem, suggestion, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, suggestion, worded
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.datacompdr.settings import ShardSettings
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
@@ -184,7 +184,7 @@ class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
         for key, _ in node.value:
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice, again in line {line}")
+                raise Malformed(f"{key.value} is given twice, again in line {line}")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -209,8 +209,7 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise InvalidInput(f"{path} is not YAML: {reason}") from error
+        raise InvalidInput(f"{path} is not YAML: {worded(error)}") from error
     if isinstance(content, dict):
         content = _with_preset(content, path)
         if data is not None:

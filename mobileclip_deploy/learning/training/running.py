@@ -351,8 +351,7 @@ def _check_device(recipe: Recipe) -> None:
     try:
         torch.empty(0, device=recipe.device)
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0][:160]
-        raise UsageError(f"the device {recipe.device!r} is not to be had here ({reason}); take device: cpu") from error
+        raise UsageError(f"the device {recipe.device!r} is not to be had here; take device: cpu") from error
     if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
         raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, first_sentence, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
@@ -111,7 +111,7 @@ class Asset:
                 with context or contextlib.nullcontext():
                     self.program = AIModelAsset.load(path).program
             except Exception as error:  # whatever MLIR's parser raises
-                raise InvalidInput(f"{path} holds no readable Core AI program: {first_sentence(error)}") from error
+                raise InvalidInput(f"{path} holds no readable Core AI program: {worded(error)}") from error
         self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}
         self.functions: dict[str, Any] = {}
@@ -164,7 +164,9 @@ class Asset:
             # One number for all is a buffer that repeats it by a stride of 0.
             return np.array(value).reshape(kind.shape)
         except (KeyError, ValueError, TypeError, BufferError) as error:
-            raise InvalidInput(f"{self.path}: the constant {str(value)[:60]} cannot be read: {error}") from error
+            raise InvalidInput(
+                f"{self.path}: the constant {str(value)[:60]} cannot be read: {worded(error)}"
+            ) from error
 
 
 def operations(graph: Any) -> Iterator[Any]:
@@ -222,7 +224,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _absent(path: Path, error: OSError) -> InvalidInput:
-    return InvalidInput(f"{path} is no .aimodel: {error.strerror} ({error.filename})")
+    return InvalidInput(f"{path} is no .aimodel: {worded(error)} ({error.filename})")
 
 
 def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:
@@ -230,7 +232,7 @@ def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:
     their buffer aborts the process (coreai-core 1.0.0b3)."""
     found = [int(number) for number in re.findall(r"-?\d+", text.rpartition(" : ")[0])]
     if "0x" in text or len(found) not in (1, math.prod(kind.shape)):
-        raise ValueError("other than one number or all")
+        raise Malformed("other than one number or all")
     numbers = np.array(found, np.int8 if kind.dtype.startswith("int") else np.uint8)
     return np.broadcast_to(numbers, math.prod(kind.shape)).reshape(kind.shape)
 
@@ -243,7 +245,7 @@ def _decoded(content: npt.NDArray[np.uint8], kind: TensorType) -> npt.NDArray[An
         return content.view(np.dtype(kind.dtype).newbyteorder("<")).reshape(kind.shape)
     count, bits = math.prod(kind.shape), kind.bits
     if len(content) != -(-count * bits // 8):
-        raise ValueError(f"{len(content)} bytes instead of {count} numbers of {bits} bits")
+        raise Malformed(f"{len(content)} bytes instead of {count} numbers of {bits} bits")
     spread = np.unpackbits(content, bitorder="little", count=count * bits).reshape(count, bits)
     numbers = np.zeros(count, np.uint8)
     for bit in range(bits):

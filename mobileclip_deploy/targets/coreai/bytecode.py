@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 
 __all__ = ["read_resources"]
 
@@ -34,13 +34,13 @@ def read_resources(path: Path) -> Mapping[str, Bytes]:
         content = np.memmap(path, np.uint8, mode="r")
         return _resources(content)
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} is not readable MLIR bytecode: {error}") from error
+        raise InvalidInput(f"{path} is not readable MLIR bytecode: {worded(error)}") from error
 
 
 def _resources(content: Bytes) -> dict[str, Bytes]:
     """Raises ValueError and IndexError for what cannot be read."""
     if content[:4].tobytes() != MAGIC:
-        raise ValueError("it does not begin as bytecode does")
+        raise Malformed("it does not begin as bytecode does")
     reader = _Reader(content, 4)
     reader.number()  # version
     while reader.byte():  # producer, text that ends in 0
@@ -51,7 +51,7 @@ def _resources(content: Bytes) -> dict[str, Bytes]:
         if kind & ALIGNED:
             reader.align(reader.number())
         if not 0 <= length <= len(content) - reader.at:
-            raise ValueError("a section ends behind the file")
+            raise Malformed("a section ends behind the file")
         # Alignment is told from the beginning of the file: a section keeps its place.
         sections[kind & ~ALIGNED] = content[: reader.at + length]
         if kind & ~ALIGNED == RESOURCES:
@@ -72,7 +72,7 @@ def _strings(section: Bytes) -> list[str]:
     lengths = [reader.number() for _ in range(reader.number())][::-1]
     texts, at = [], len(section) - sum(lengths)
     if at < reader.at:
-        raise ValueError("its texts are longer than their section")
+        raise Malformed("its texts are longer than their section")
     for length in lengths:
         texts.append(section[at : at + length - 1].tobytes().decode())
         at += length
@@ -99,7 +99,7 @@ def _group(resources: _Reader, offsets: _Reader, names: list[str], found: dict[s
             alignment, length = resources.number(), resources.number()
             resources.align(alignment)
             if resources.at + length > len(resources.content):
-                raise ValueError(f"resource {names[name]} ends behind the file")
+                raise Malformed(f"resource {names[name]} ends behind the file")
             found[names[name]] = resources.content[resources.at : resources.at + length]
         resources.at = end
 
@@ -126,5 +126,5 @@ class _Reader:
 
     def align(self, to: int) -> None:
         if to < 1:
-            raise ValueError("an alignment of 0")
+            raise Malformed("an alignment of 0")
         self.at += -self.at % to

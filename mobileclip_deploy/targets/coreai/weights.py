@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.coreai.asset import Asset, tensor_type
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import (
@@ -73,13 +73,13 @@ def restored(asset: Asset, operation: Any) -> StoredWeight:
     try:
         return _restored(name, kind, parts, len(operation.operands), tensor_type(operation.operands[0]).bits)
     except ValueError as error:
-        raise InvalidInput(f"{asset.path}: a weight in a form that no export writes: {error}") from error
+        raise InvalidInput(f"{asset.path}: a weight in a form that no export writes: {worded(error)}") from error
 
 
 def _restored(name: str, kind: str, parts: Sequence[Array], count: int, bits: int) -> StoredWeight:
     """A weight of its parts, `count` of which must be constants."""
     if len(parts) < count:
-        raise ValueError(f"{name} is restored from what is computed")
+        raise Malformed(f"{name} is restored from what is computed")
     if kind == SCALED:
         data, *blocks = parts
         scale, shift, offset = (spread(part.astype(np.float32), data.shape) for part in blocks)
@@ -87,5 +87,5 @@ def _restored(name: str, kind: str, parts: Sequence[Array], count: int, bits: in
     indices, lut, _ = parts
     *groups, entries, width = lut.shape
     if width != 1 or entries != 2**bits or len(groups) != indices.ndim:
-        raise ValueError(f"{name}: tables {list(lut.shape)} of indices {list(indices.shape)}")
+        raise Malformed(f"{name}: tables {list(lut.shape)} of indices {list(indices.shape)}")
     return on_grid(name, Tables(lut[..., 0]), indices)

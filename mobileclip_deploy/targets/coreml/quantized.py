@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.graph import Node
 from mobileclip_deploy.targets.quantized import Floats, Pair, QuantizedFile, quantized_values
@@ -47,7 +47,7 @@ class QuantizedProgram(QuantizedFile):
         try:
             self.values = tuple(quantized_values(artifact.graph, PAIR))
         except (KeyError, ValueError) as error:
-            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {error}") from error
+            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {worded(error)}") from error
         self.bias_steps: Mapping[str, Floats] = {}
         self.engine = "mobileclip_deploy.mil (float32 arithmetic; not Core ML)"
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.constants import Constant
 from mobileclip_deploy.mil.constexpr import Decompressed
@@ -68,7 +69,7 @@ def _grid(value: Decompressed) -> tuple[int, str, Nearest]:
         # Before iOS 18 one table [2^bits]; since then [groups in each dimension, 2^bits, 1].
         grid = _tables(table.reshape(*[1] * len(shape), -1, 1) if table.ndim == 1 else table)
     else:
-        raise ValueError(f"{kind} {value.source.name!r}")
+        raise Malformed(f"{kind} {value.source.name!r}")
     return grid.bits, grid.kind, grid.nearest
 
 
@@ -80,13 +81,13 @@ def _integers(data: Fixed, scale: Array, zero: Array, value: Decompressed) -> Af
 def _tables(found: Array) -> Tables:
     """`found`: [groups in each dimension of the weight, 2^bits, 1]."""
     if found.shape[-1] != 1:
-        raise ValueError("tables of vectors")
+        raise Malformed("tables of vectors")
     return Tables(found[..., 0])
 
 
 def _sparse(inner: Decompressed, mask: npt.NDArray[np.bool_]) -> tuple[int, str, Nearest]:
     """What a mask leaves out is zero; the rest is on a table."""
     if inner.source.kind != "constexpr_lut_to_sparse":
-        raise ValueError(f"{inner.source.kind} {inner.source.name!r}")
+        raise Malformed(f"{inner.source.kind} {inner.source.name!r}")
     tables = _tables(inner.source.operands["lut"].array())
     return tables.bits, tables.kind, lambda numbers: np.where(mask, tables.nearest(numbers), np.float32(0))

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
-from mobileclip_deploy.targets.flatbuffer import Malformed
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.values import require_shape
 
@@ -70,7 +69,7 @@ def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     except (Malformed, OSError) as error:
-        raise InvalidInput(f"{source}: its Core ML part cannot be unpacked: {error}") from error
+        raise InvalidInput(f"{source}: its Core ML part cannot be unpacked: {worded(error)}") from error
     package = folder / "package" / PACKAGE
     if not package.is_dir():
         raise InvalidInput(f"{source}: its Core ML part holds no {PACKAGE}")
@@ -88,27 +87,27 @@ def payload_files(payload: bytes) -> dict[str, bytes]:
         nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
         return dict(_files(nodes, len(nodes) - 1, payload, "", DEPTH, set()))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise Malformed(str(error)) from error
+        raise Malformed(worded(error)) from error
 
 
 def _files(
     nodes: list[Any], index: int, payload: bytes, path: str, depth: int, seen: set[int]
 ) -> Iterator[tuple[str, bytes]]:
     if depth == 0:
-        raise ValueError("folders are nested too deeply")
+        raise Malformed("folders are nested too deeply")
     if index in seen:
-        raise ValueError("a file is in two folders")
+        raise Malformed("a file is in two folders")
     seen.add(index)
     node = nodes[index]
     if node["kind"] == 0:
         start, size = int(node["dataRegion"]["offset"]), int(node["dataRegion"]["size"])
         if start < 0 or size < 0 or start + size > len(payload):
-            raise ValueError("a file would lie outside of it")
+            raise Malformed("a file would lie outside of it")
         yield path, payload[start : start + size]
         return
     for name, child in node["children"].items():
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise ValueError(f"a file is called {name!r}")
+            raise Malformed(f"a file is called {name!r}")
         yield from _files(nodes, child, payload, f"{path}/{name}" if path else name, depth - 1, seen)
 
 

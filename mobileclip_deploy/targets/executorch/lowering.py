@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import PORTS, Backend
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
@@ -144,7 +144,7 @@ class EtRecord(Attached):
             with zipfile.ZipFile(self.path) as own, zipfile.ZipFile(fresh) as wanted:
                 return _differing(own, wanted)
         except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise InvalidInput(f"{self.path} is not a readable ETRecord: {error}") from error
+            raise InvalidInput(f"{self.path} is not a readable ETRecord: {worded(error)}") from error
 
 
 def _differing(own: zipfile.ZipFile, wanted: zipfile.ZipFile) -> str | None:

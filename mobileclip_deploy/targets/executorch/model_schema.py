@@ -12,9 +12,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.executorch.options import FreeShape
 from mobileclip_deploy.targets.executorch.program_file import Fields, ProgramFile
-from mobileclip_deploy.targets.flatbuffer import Malformed, at
+from mobileclip_deploy.targets.flatbuffer import at
 from mobileclip_deploy.targets.values import TensorInfo
 
 __all__ = ["METHOD", "check_schema", "model_schema"]

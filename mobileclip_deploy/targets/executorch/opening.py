@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, Pr
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 from mobileclip_deploy.targets.executorch.weights import TABLE
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
-from mobileclip_deploy.targets.flatbuffer import Malformed, array, at
+from mobileclip_deploy.targets.flatbuffer import array, at
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
@@ -79,7 +79,7 @@ class ExecuTorchArtifact(Artifact):
         try:
             return _Method(self.file).graph()
         except (Malformed, IndexError) as error:
-            raise InvalidInput(f"{self.path} is not a usable .pte file: {error}") from error
+            raise InvalidInput(f"{self.path} is not a usable .pte file: {worded(error)}") from error
 
     @property
     def weight_table(self) -> WeightTable | None:

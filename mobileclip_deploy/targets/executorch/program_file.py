@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.targets.flatbuffer import Malformed, at, read, read_file, schema
+from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.targets.flatbuffer import at, read, read_file, schema
 
 __all__ = ["DTYPES", "Delegate", "Fields", "ProgramFile", "TensorSpec", "read_program"]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.executorch.embedding import ENTRIES, unpacked
 from mobileclip_deploy.targets.graph import Input, Node
 from mobileclip_deploy.targets.grids.decode import (
@@ -51,7 +52,7 @@ def _filter(node: Node) -> StoredWeight | None:
         return None
     kernel = [node.settings.get(f"kernel_{side}") for side in ("height", "width")]
     if list(numbers.shape[1:-1]) != (kernel if node.type != PRODUCT else []):
-        raise ValueError(f"{node.name} has a filter of shape {list(numbers.shape)}")
+        raise Malformed(f"{node.name} has a filter of shape {list(numbers.shape)}")
     if node.type == CONVOLUTION:  # [O, H, W, I] -> [O, I, H, W]
         numbers = numbers.transpose(0, 3, 1, 2)
     elif node.type == DEPTHWISE:  # [1, H, W, O] -> [O, 1, H, W]
@@ -64,7 +65,7 @@ def _filter(node: Node) -> StoredWeight | None:
         return _grouped(node.name, numbers, scale)
     if scale.ndim == 1:
         if len(scale) != len(numbers):
-            raise ValueError(f"{node.name} has {len(scale)} scales for {len(numbers)} channels")
+            raise Malformed(f"{node.name} has {len(scale)} scales for {len(numbers)} channels")
         scale = scale.reshape(-1, *[1] * (numbers.ndim - 1))
     return _integers(node, numbers, scale)
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.targets.flatbuffer import Malformed, array, at, read, schema
+from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.targets.flatbuffer import array, at, read, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 __all__ = ["Operation", "Value", "XnnpackPart", "read_part"]

@@ -13,15 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 
-__all__ = ["Decoder", "Malformed", "Schema", "Table", "array", "at", "read", "read_file", "root", "schema"]
+__all__ = ["Decoder", "Schema", "Table", "array", "at", "read", "read_file", "root", "schema"]
 
 T = TypeVar("T")
-
-
-class Malformed(ValueError):
-    """The bytes are not the flatbuffer they were taken for."""
 
 
 def read(data: bytes, form: str, position: int) -> int:
@@ -235,9 +231,9 @@ def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
     try:
         return parse(path.read_bytes())
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     except (Malformed, IndexError) as error:
-        raise InvalidInput(f"{path} is not a usable {kind} file: {error}") from error
+        raise InvalidInput(f"{path} is not a usable {kind} file: {worded(error)}") from error
 
 
 def at(held: Any, index: int, what: str) -> Any:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.targets.flatbuffer import Malformed
+from mobileclip_deploy.errors import InvalidInput, Malformed, RuntimeFailed, worded
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire, wires
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
@@ -87,7 +86,7 @@ class QuantizedLiteRT(QuantizedFile):
             self._floats = parse_model(self._plain)
             self._content = quantizing_as_stored(artifact)
         except (Malformed, ValueError, IndexError, KeyError) as error:
-            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {error}") from error
+            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {worded(error)}") from error
         self.bias_steps = dict(_bias_steps(artifact.graph))
         self.engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (its plain kernels)"
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, as_float, on_grid, spread, turned
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor
@@ -43,7 +44,7 @@ def _stored(view: View, number: int, name: str) -> StoredWeight | None:
     dtype, given = holder.settings[f"{where} type"], dict(holder.inputs)
     if f"{where} scale" not in given:
         if dtype not in ("float32", "float16"):
-            raise ValueError(f"{value.name!r} is of {dtype} without a scale")
+            raise Malformed(f"{value.name!r} is of {dtype} without a scale")
         stored = as_float(value.name, value.values)
     elif dtype in ("int8", INT4):
         told = [numbers_of(given[f"{where} {what}"]) for what in ("scale", "zero point", "axis and block")]
@@ -51,10 +52,10 @@ def _stored(view: View, number: int, name: str) -> StoredWeight | None:
         found = Quantized(scale, zero, int(axis), int(block) or None)
         stored = on_grid(value.name, _grid(value.values.shape, 4 if dtype == INT4 else 8, found), value.values)
     else:
-        raise ValueError(f"{value.name!r} is of {dtype}")
+        raise Malformed(f"{value.name!r} is of {dtype}")
     order = _ORDERS.get(node.type)
     if stored.values.ndim != (2 if order is None else 4):
-        raise ValueError(f"{value.name!r} has the shape {list(stored.values.shape)}")
+        raise Malformed(f"{value.name!r} has the shape {list(stored.values.shape)}")
     return stored if order is None else turned(stored, *order)
 
 

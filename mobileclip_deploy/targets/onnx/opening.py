@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, helper, numpy_helper
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, worded
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
@@ -47,7 +47,7 @@ class OnnxArtifact(Artifact):
         try:
             model = onnx.load(self.path, load_external_data=False)
         except (OSError, DecodeError) as error:
-            raise InvalidInput(f"{self.path} is not a readable ONNX file: {error}") from error
+            raise InvalidInput(f"{self.path} is not a readable ONNX file: {worded(error)}") from error
         if not model.graph.node:  # no bytes at all are a message, too
             raise InvalidInput(f"{self.path} is not a readable ONNX file: it holds no operations")
         return model
@@ -83,8 +83,10 @@ class OnnxArtifact(Artifact):
         try:
             onnx.checker.check_model(str(self.path))  # names that mean two things, operations before what they take
             return _graph(model)
-        except (onnx.checker.ValidationError, ValueError, TypeError) as error:  # a name that is no text is not a str
-            raise InvalidInput(f"{self.path} is not a valid ONNX model: {error}") from error
+        except onnx.checker.ValidationError as error:
+            raise InvalidInput(f"{self.path} is no ONNX model to onnx's checker: {first_sentence(error)}") from error
+        except (ValueError, TypeError) as error:  # a name that is no text is not a str
+            raise InvalidInput(f"{self.path} is not a valid ONNX model: {worded(error)}") from error
 
     def runner(self) -> Runner:
         return OnnxRunner(self.path)
@@ -127,7 +129,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
     """Raises ValueError for what cannot be read."""
     graph = model.graph
     if graph.sparse_initializer:
-        raise ValueError("sparse numbers, which no conversion writes")
+        raise Malformed("sparse numbers, which no conversion writes")
     values: dict[str, Input] = {"": None}  # an input that is left out has no name
     values |= {tensor.name: Constant(_numbers(tensor), tensor.name) for tensor in graph.initializer}
     values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
@@ -136,7 +138,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
     nodes = _nodes(graph, values, _Said(versions, functions))
     absent = [value.name for value in graph.output if value.name not in values]
     if absent:
-        raise ValueError(f"nothing computes its output {absent[0]}")
+        raise Malformed(f"nothing computes its output {absent[0]}")
     return Graph(
         tuple(map(_port, graph.input)),
         tuple(nodes),
@@ -249,7 +251,7 @@ def _domain(name: str) -> str:
 
 def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ValueError(f"the numbers of {tensor.name} are in another file")
+        raise Malformed(f"the numbers of {tensor.name} are in another file")
     return numpy_helper.to_array(tensor)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
@@ -73,7 +73,7 @@ def _raise(tensor: onnx.TensorProto, path: Path) -> None:
     try:
         values = numpy_helper.to_array(tensor).astype(np.float32)
     except ValueError as error:
-        raise InvalidInput(f"{path}: the numbers of {tensor.name} cannot be read: {error}") from error
+        raise InvalidInput(f"{path}: the numbers of {tensor.name} cannot be read: {worded(error)}") from error
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
@@ -85,7 +85,7 @@ LAYERS = {"Conv": ("W", "B"), "Gemm": ("B", "C")}
 def _zero_point(node: Node) -> npt.NDArray[Any]:
     found = dict(node.inputs)["y_zero_point"]
     if not isinstance(found, Constant):
-        raise ValueError(f"the zero point of {node.name} is computed")
+        raise Malformed(f"the zero point of {node.name} is computed")
     return found.values
 
 
@@ -121,7 +121,7 @@ class QuantizedOnnx(QuantizedFile):
                 if node.type == PAIR.quantize[0]
             }
         except (KeyError, ValueError) as error:
-            raise InvalidInput(f"{path}: what it quantizes cannot be read: {error}") from error
+            raise InvalidInput(f"{path}: what it quantizes cannot be read: {worded(error)}") from error
         model, plain = artifact.copied(), plain_model(artifact)
         given, results = ({port.name for port in ports} for ports in (plain.graph.input, plain.graph.output))
         self._given = given & {*self.followed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant, Input, Node
 from mobileclip_deploy.targets.grids.decode import (
     Affine,
@@ -71,10 +72,10 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
         scale = packed and isinstance(value, Constant) and value.values.dtype == np.float16
         return None if stored is None or scale or stored.values.ndim < 2 or stored.values.shape[1] == 1 else stored
     if len(halves) != 1:
-        raise ValueError(f"the 4-bit numbers of {value.name} have no scales")
+        raise Malformed(f"the 4-bit numbers of {value.name} have no scales")
     rows, steps = unpack_int4(value.values, 8), halves[0].values
     if steps.ndim != 2 or len(steps) != len(rows) or rows.shape[1] % steps.shape[1]:
-        raise ValueError(f"the scales of {value.name} are not those of its rows")
+        raise Malformed(f"the scales of {value.name} are not those of its rows")
     return on_grid(value.name, Affine(spread(steps, rows.shape, rows.shape[1] // steps.shape[1]), 4), rows)
 
 
@@ -114,7 +115,7 @@ def _scales_behind(view: View, number: int, weight: Constant) -> Array | None:
             return found[0].values
     if weight.values.dtype == np.int64:  # of a shape
         return None
-    raise ValueError(f"the integers of {weight.name} have no scales")
+    raise Malformed(f"the integers of {weight.name} have no scales")
 
 
 def _integers(stored: Constant, scales: Array, zeros: Array | float = 0) -> StoredWeight:
@@ -128,9 +129,9 @@ def _blocks(node: Node) -> StoredWeight:
     inputs, block = dict(node.inputs), node.settings["block_size"]
     data, scales = inputs["B"], inputs["scales"]
     if set(inputs) - {"A", "B", "scales"} or not isinstance(data, Constant) or not isinstance(scales, Constant):
-        raise ValueError(f"the 4-bit numbers of {node.name}")
+        raise Malformed(f"the 4-bit numbers of {node.name}")
     # [N, bytes] or [N, blocks, bytes] -> [N, K]
     integers = unpack_int4(data.values, 8).reshape(len(data.values), -1)[:, : node.settings["K"]]
     if node.settings.get("bits", 4) != 4 or scales.values.shape != (len(integers), -(-integers.shape[1] // block)):
-        raise ValueError(f"the scales of {node.name} are not one of {block} numbers of 4 bits")
+        raise Malformed(f"the scales of {node.name} are not one of {block} numbers of 4 bits")
     return on_grid(data.name, Affine(spread(scales.values, integers.shape, block), 4), integers)

@@ -17,8 +17,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.flatbuffer import Malformed, Table, read
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.targets.flatbuffer import Table, read
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
 
 __all__ = ["Context", "contexts_of", "pointed", "source_of"]
@@ -42,7 +42,7 @@ def source_of(folder: Path) -> Path:
         names = {path.name for path in folder.iterdir()}
         odd = sorted(name for name in names if (folder / name).is_symlink() or not (folder / name).is_file())
     except OSError as error:
-        raise InvalidInput(f"{folder} is not a readable folder of context binaries: {error}") from error
+        raise InvalidInput(f"{folder} is not a readable folder of context binaries: {worded(error)}") from error
     if odd:
         raise InvalidInput(f"{folder} holds {odd[0]!r}, which is no file of its own")
     sources = [name for name in names if name.endswith(".onnx") and _label(name) is None]
@@ -106,7 +106,7 @@ def _context(path: Path, chip: Chip, cpu: bool) -> Context:
         _require_own(context, cpu)
         return Context(chip, path, model, _require_binary(context))
     except (OSError, DecodeError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be used: {error}") from error
+        raise InvalidInput(f"{path} cannot be used: {worded(error)}") from error
 
 
 def _require_own(context: Context, cpu: bool) -> None:
@@ -114,22 +114,22 @@ def _require_own(context: Context, cpu: bool) -> None:
     graph, own = context.model.graph, context.binary.name
     nodes = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, NODE)]
     if not nodes or (len(graph.node) != 1 and not cpu) or context.model.functions or graph.sparse_initializer:
-        raise ValueError(f"it holds {len(graph.node)} operations, not one of the type {NODE}")
+        raise Malformed(f"it holds {len(graph.node)} operations, not one of the type {NODE}")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        raise ValueError("it keeps numbers in other files")
+        raise Malformed("it keeps numbers in other files")
     for node in nodes:
         said = _settings(node)
         if said.get("embed_mode", 0) or said.get("ep_cache_context", own) != own:
-            raise ValueError(
+            raise Malformed(
                 f"it points to {str(said.get('ep_cache_context', 'itself'))[:80]!r}, not to {own!r} beside it"
             )
         if said.get("source") != PROVIDER:
-            raise ValueError("it is of another provider")
+            raise Malformed("it is of another provider")
     if not any(_settings(node).get("main_context", 1) for node in nodes):
-        raise ValueError(f"nothing in it points to {own!r}")
+        raise Malformed(f"nothing in it points to {own!r}")
     told = _compatibility(context.model)
     if told[4:6] != [str(context.chip.architecture), str(context.chip.soc)]:
-        raise ValueError(f"it says that it is of another chip than {context.chip.code}")
+        raise Malformed(f"it says that it is of another chip than {context.chip.code}")
 
 
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
@@ -156,12 +156,12 @@ def _require_binary(context: Context) -> str:
         table = Table(head, read(head, "<I", 0))
         backend, soc = table.integer(BACKEND, "<I"), table.integer(SOC, "<I")
     except Malformed as error:
-        raise ValueError(f"{name} is no context binary of a known form: {error}") from error
+        raise Malformed(f"{name} is no context binary of a known form: {error}") from error
     if (backend, soc) != (HTP, context.chip.soc):
-        raise ValueError(f"{name} is of the chip with number {soc}, not of {context.chip.code} ({context.chip.soc})")
+        raise Malformed(f"{name} is of the chip with number {soc}, not of {context.chip.code} ({context.chip.soc})")
     wanted = [*_graphs(context.model)]
     if absent := [name for name in wanted if struct.pack("<I", len(name)) + name.encode() + b"\0" not in head]:
-        raise ValueError(f"{name} does not hold the graph {absent[0]!r}")
+        raise Malformed(f"{name} does not hold the graph {absent[0]!r}")
     return _compatibility(context.model)[2]
 
 

@@ -46,7 +46,7 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
     try:
         data = read_regular(path, PROMPTS_BYTES)
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from None
     lines = [_decode(path, number, line) for number, line in enumerate(data.split(b"\n"), start=1)]
     lines[0] = lines[0].removeprefix("\N{BYTE ORDER MARK}")
     found = _parse_json(path, "\n".join(lines)) if path.suffix.lower() == ".json" else [x for x in lines if x.strip()]

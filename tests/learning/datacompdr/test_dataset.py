@@ -202,11 +202,11 @@ def _claims() -> bytes:
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(1, 1).expand(1 << 40, 9)}), "something else than named"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 100_000)}), "unpacks to more than"),
         ("pth.gz", b"no gzip", "the pth.gz is damaged"),
-        ("paug.json", b'{"param_aug": "[[["}', "Expecting value"),
+        ("paug.json", b'{"param_aug": "[[["}', "no JSON at line 1, column 4"),
         ("paug.json", b"[" * 100_000, "nested too deeply"),
         ("paug.json", b'{"other": 1}', "param_aug is no list"),
         ("syn.json", b'{"syn_text": [1]}', "syn_text is no list of texts"),
-        ("txt", b"\xff\xff", "can't decode"),
+        ("txt", b"\xff\xff", "none of UTF-8"),
     ],
 )
 def test_a_damaged_member_is_refused_with_shard_and_name_or_left_out(
