@@ -184,6 +184,8 @@ def worded(error: BaseException) -> str:
         return "a number of too many digits"
     if isinstance(error, re.error):
         return f"no regular expression, from character {(error.pos or 0) + 1} on"
+    if str(error).startswith(TWICE):
+        return "a name is given twice" + _place(error)
     names = (kind.__name__ for kind in type(error).__mro__)
     return next((KINDS[name] for name in names if name in KINDS), DAMAGED) + _place(error)
 
@@ -197,12 +199,13 @@ def _place(error: BaseException) -> str:
 
 
 DAMAGED = "truncated, damaged or of another kind"
+TWICE = ("Cannot overwrite", "Cannot declare")
+"""What tomllib says of it."""
 KINDS = {
     "RecursionError": "nested too deeply",
     "MemoryError": "it would take more memory than there is",
     "OverflowError": "a number that is too large",
-    "TOMLDecodeError": "no TOML",
-    "YAMLError": "no YAML",
+    **dict.fromkeys(("TOMLDecodeError", "YAMLError"), "unreadable"),
     **dict.fromkeys(("TypeError", "AttributeError", "IndexError"), "its parts are not those of such a file"),
 }
 """Kinds of errors by name, those of other packages without importing them, and what is said of them."""

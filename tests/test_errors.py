@@ -111,9 +111,13 @@ def test_what_python_and_the_system_say() -> None:
 
 
 PARSERS: dict[str, tuple[Callable[[], object], str]] = {
-    "TOML": (lambda: tomllib.loads("a = 1\nb ="), "no TOML"),
-    "TOML, with its place": (lambda: tomllib.loads("a = 1\nb ? 2"), "no TOML at line 2, column 3"),
-    "YAML": (lambda: yaml.safe_load("a: 1\nb: [2"), "no YAML at line 2, column 6"),
+    "TOML": (lambda: tomllib.loads("a = 1\nb ="), "unreadable"),
+    "TOML, with its place": (lambda: tomllib.loads("a = 1\nb ? 2"), "unreadable at line 2, column 3"),
+    "TOML, with a name that is there twice": (
+        lambda: tomllib.loads("a = 1\na = 2\n"),
+        "a name is given twice at line 2, column 6",
+    ),
+    "YAML": (lambda: yaml.safe_load("a: 1\nb: [2"), "unreadable at line 2, column 6"),
     "a regular expression": (lambda: re.compile("cat("), "no regular expression, from character 4 on"),
     "safetensors": (lambda: safetensors.numpy.load(b"nothing of the kind"), DAMAGED),
     "zip": (lambda: zipfile.ZipFile(io.BytesIO(b"PK")), DAMAGED),
