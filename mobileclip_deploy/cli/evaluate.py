@@ -49,6 +49,7 @@ def evaluate(
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
+    from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, weights_file
     from mobileclip_deploy.errors import UsageError
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
@@ -61,7 +62,9 @@ def evaluate(
     if data.dataset is not None:
         check_dataset(data.dataset)
     bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
-    if not bundle:
+    if subject is not None and bundle:
+        Bundle.unread(subject)
+    else:
         weights_file(None, subject)
 
     from mobileclip_deploy import evaluate as run

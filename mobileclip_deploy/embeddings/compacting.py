@@ -20,12 +20,12 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.learnable import (
-    Needed,
     different_pictures,
     different_texts,
     files_digest,
     spread_evenly,
 )
+from mobileclip_deploy.evaluation.needed import axes_pictures
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.provenance import Compacted
@@ -38,8 +38,6 @@ from mobileclip_deploy.towers.samples import prompts, read_prompts
 
 __all__ = ["FittingSet", "check_size", "fit_compact", "read_fitting_set"]
 
-PICTURES_PER_NUMBER = 4
-"""Pictures per number that is kept, at least."""
 # More take long, in float64. nano's axes from 384, 1,024 and 2,048 pictures lost 3.0, 3.0 and 2.7 points of recall@1.
 MOST_PICTURES, MOST_CAPTIONS = 512, 1024
 ADVISED_CAPTIONS = 500
@@ -95,9 +93,8 @@ def read_fitting_set(
         InvalidInput: too few different pictures, or one that cannot be read; a picture that the gates look at; captions
             that cannot be read.
     """
-    least = PICTURES_PER_NUMBER * size
-    files = spread_evenly(image_files(folder), max(MOST_PICTURES, least))
-    needed = Needed(f"an embedding of {size} numbers", least)
+    needed = axes_pictures(size)
+    files = spread_evenly(image_files(folder), max(MOST_PICTURES, needed.pictures))
     pixels, repeated = different_pictures(folder, files, needed, variant, dataset)
     notes = [f"{folder}: {repeated} pictures repeat others; each counts once."] if repeated else []
     texts = _captions(folder, captions)

@@ -17,6 +17,7 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dat
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.learnable import spread_evenly
+from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import decode_image, preprocess
@@ -24,9 +25,9 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.inputs import Inputs, embed_exactly, exact_texts
 
-__all__ = ["LEAST_BACKGROUND", "LEAST_QUERIES", "RelevanceSet", "read_relevance_set", "words_at_random"]
+__all__ = ["LEAST_QUERIES", "RelevanceSet", "read_relevance_set", "words_at_random"]
 
-LEAST_BACKGROUND, MOST_BACKGROUND = 256, 1024
+MOST_BACKGROUND = 1024
 LEAST_QUERIES, MOST_QUERIES = 256, 2048
 NONSENSE = 500
 AT_ONCE = 128
@@ -83,9 +84,8 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
     Raises:
         InvalidInput: no folder, fewer than 256 different pictures, or fewer than 256 captions with pictures.
     """
-    if not background.is_dir():
-        raise InvalidInput(f"`background` {background}: no such folder; give one with pictures of all kinds")
-    files = image_files(background)
+    files = image_files(background) if background.is_dir() else []
+    check_background(background, files)
     different = {_digest(file): file for file in reversed(files)}
     if len(different) < LEAST_BACKGROUND:
         raise InvalidInput(

@@ -10,7 +10,21 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.text_files import BadRows
 from mobileclip_deploy.model.image_files import image_files
 
-__all__ = ["read_class_folders"]
+__all__ = ["class_folders", "read_class_folders"]
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The folders in a folder, in order, hidden ones left out.
+
+    Raises:
+        InvalidInput: there are none.
+    """
+    found = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not found:
+        raise InvalidInput(
+            f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"
+        )
+    return found
 
 
 def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> Dataset:
@@ -20,12 +34,8 @@ def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> 
     Raises:
         InvalidInput: no class folders, or a bad one that is not to be skipped.
     """
-    found = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = class_folders(folder)
     files = {entry: image_files(entry) for entry in found}
-    if not found:
-        raise InvalidInput(
-            f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"
-        )
     for entry in found:
         if not files[entry]:
             bad.add(f"the class folder {entry} holds no images")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.class_folders import class_folders, read_class_folders
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
@@ -67,9 +68,13 @@ def check_dataset(path: Path) -> None:
     """Refuse a path at which no dataset can be; nothing is read.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file, or a file of no known form.
+        InvalidInput: there is neither a folder nor a file, a file of no known form, or a folder of none.
     """
-    if str(path) == BUILTIN or path.is_dir():
+    if str(path) == BUILTIN:
+        return
+    if path.is_dir():
+        if not (path / "dataset.json").is_file():
+            class_folders(path)  # shards stand in folders, too
         return
     if not path.is_file():
         raise InvalidInput(f"no dataset folder or file at {path}")
@@ -109,7 +114,6 @@ def read_dataset(
         raise UsageError(f"`images` goes with a table or a JSON file, and {path} is a folder")
     if (path / "dataset.json").is_file():
         return _described(path, class_names, bad)
-    from mobileclip_deploy.evaluation.class_folders import read_class_folders
     from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
 
     if has_shards(path, split):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,25 +14,16 @@ from torch import Tensor
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
+from mobileclip_deploy.evaluation.needed import Needed
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts
 
-__all__ = ["Needed", "different_pictures", "different_texts", "files_digest", "judged_texts", "spread_evenly"]
+__all__ = ["different_pictures", "different_texts", "files_digest", "judged_texts", "spread_evenly"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Needed:
-    """How many pictures something takes at least. `what` it is, as in "learned rounding"; `why`: what comes of fewer,
-    in brackets."""
-
-    what: str
-    pictures: int
-    why: str = ""
 
 
 def different_pictures(
@@ -48,11 +38,7 @@ def different_pictures(
     Raises:
         InvalidInput: too few pictures, or one that cannot be read; a picture that the gates look at.
     """
-    if len(files) < needed.pictures:
-        raise InvalidInput(
-            f"{folder} holds {len(files)} pictures; {needed.what} needs {needed.pictures} at least, like those of the "
-            f"app{needed.why and ' ' + needed.why}"
-        )
+    needed.check(folder, files)
     pixels = load_batch(files, variant.preprocess)
     first: dict[str, int] = {}
     for number, picture in enumerate(pixels):

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.evaluation.dataset_files import check_dataset
+from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, ROUNDING, Needed, axes_pictures, check_background
 from mobileclip_deploy.files import StrPath, check_output_folder
 from mobileclip_deploy.layouts import Layout, read_layout
 from mobileclip_deploy.learning.rounding.methods import METHODS, check_folder, check_rounding
+from mobileclip_deploy.model.image_files import walk_images
 from mobileclip_deploy.model.precision import parse_precisions, precision_label
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant, variant_names
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, targets
-from mobileclip_deploy.towers.calibration import check_calibration
+from mobileclip_deploy.towers.calibration import PROMPT_FILES, check_calibration
 from mobileclip_deploy.towers.head import EMBEDDING, Head, read_head
 
 __all__ = [
@@ -240,7 +243,7 @@ def choose(request: ExportRequest) -> Choices:
 
     Raises:
         UsageError: a name is unknown, an option is of no target that was named, or a precision cannot be had.
-        InvalidInput: the calibration folder holds no image, or there is no dataset at the path given.
+        InvalidInput: a folder to learn from holds no or too few images, or there is no dataset at the path given.
         DependencyMissing: a target's packages are not installed.
     """
     request = _arranged(request)
@@ -261,6 +264,7 @@ def choose(request: ExportRequest) -> Choices:
         _check_contexts(request, towers)
     for target in chosen:
         target.require_form(form)
+    _check_pictures(request, towers)
     if request.searched:
         _check_search(request, chosen)
         return Choices(request, tuple((target, None) for target in chosen), tuple(notes))
@@ -403,6 +407,29 @@ def _check_relevance(request: ExportRequest, towers: Sequence[TowerName]) -> Non
         raise UsageError("`background` tells when a text finds nothing; export both towers, or leave it out")
     if request.searched:
         raise UsageError("`precision='smallest'` writes no `background`; export the precision that it finds with it")
+
+
+def _check_pictures(request: ExportRequest, towers: Sequence[TowerName]) -> None:
+    """Refuse folders to learn from with too few pictures, whatever they show; a checkpoint of a text tower alone learns
+    rounding from captions alone."""
+    compact = request.compact
+    if compact is not None and compact.size <= min(load_variant(name).embed_dim for name in variant_names()):
+        _check_enough(axes_pictures(compact.size), compact.pictures)  # of more the checkpoint says whether it has them
+    if request.background is not None:
+        check_background(request.background, _pictures_in(request.background, LEAST_BACKGROUND))
+    folder = request.calibration
+    if folder is not None and request.learns and "image" in towers:
+        captioned = any((folder / name).is_file() for name in (*PROMPT_FILES, "dataset.json", "pairs.jsonl"))
+        if not captioned or _pictures_in(folder, 1):
+            _check_enough(ROUNDING, folder)
+
+
+def _check_enough(needed: Needed, folder: Path) -> None:
+    needed.check(folder, _pictures_in(folder, needed.pictures))
+
+
+def _pictures_in(folder: Path, most: int) -> list[Path]:
+    return list(islice(walk_images(folder), most)) if folder.is_dir() else []
 
 
 def _check_search(request: ExportRequest, chosen: Sequence[Target]) -> None:

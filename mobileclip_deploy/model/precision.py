@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mobileclip_deploy.errors import UsageError, suggestion
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.tower_names import TOWERS, TowerName
 
 __all__ = [
     "PRECISIONS",

@@ -15,6 +15,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, su
 from mobileclip_deploy.model.licences import Licence
 from mobileclip_deploy.model.open_clip_files import ClassSet, class_names
 from mobileclip_deploy.model.prompts import Template
+from mobileclip_deploy.model.tower_names import TOWERS, TowerName
 
 __all__ = [
     "TOWERS",
@@ -36,8 +37,6 @@ __all__ = [
     "variant_names",
 ]
 
-TowerName = Literal["image", "text"]
-TOWERS: tuple[TowerName, ...] = ("image", "text")
 CheckpointLayout = Literal["apple", "open_clip", "llava"]
 
 LARGEST_IMAGE = 4096

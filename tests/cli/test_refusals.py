@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# As on the command line. `none` is nowhere, `text` is a file of text, `empty` an empty folder, `out.safetensors` there.
+# As on the command line. `none` is nowhere, `text` is a file of text, `empty` an empty folder, `few` one with one
+# picture, `out.safetensors` is there.
 REFUSED = """
 export
 export --target tflite
@@ -49,10 +50,12 @@ export --target onnx --labels a,b --precision smallest
 verify none
 verify empty
 evaluate none
+evaluate empty
 evaluate text
 evaluate --suite datacomp
 evaluate --class-names none
 evaluate --dataset none
+evaluate --dataset empty
 evaluate --dataset text
 inspect none
 inspect text
@@ -66,9 +69,20 @@ bridge --from none --to none -o map.safetensors
 bridge --from text --to text -o map.safetensors
 train none -o x
 train text -o x
+train empty -o x
 reinforce none -o x
+reinforce empty -o x
 export --target onnx -o text
 export --target onnx --dataset none
+export --target onnx --dataset empty
+export --target onnx --precision w8 --rounding gptq --calibration empty
+export --target onnx --precision w8 --rounding gptq --calibration few
+export --target onnx --embedding-size 64 --fit none
+export --target onnx --embedding-size 64 --fit empty
+export --target onnx --embedding-size 64 --fit few
+export --target onnx --background none
+export --target onnx --background empty
+export --target onnx --background few
 export --target onnx --dataset text
 recover --precision w9 --data empty -o x.safetensors
 recover --precision fp32 --data empty -o x.safetensors
@@ -76,7 +90,8 @@ recover --precision w4 --target tflite --data empty -o x.safetensors
 recover --precision w4 --data empty -o out.safetensors
 recover --precision w4 --data empty -o x.txt
 recover --precision w4 --data none -o x.safetensors
-recover --precision w4 --data empty -o x.safetensors --checkpoint none
+recover --precision w4 --data empty -o x.safetensors
+recover --precision w4 --data few -o x.safetensors --checkpoint none
 reparameterize -o out.safetensors
 reparameterize -o x.txt
 reparameterize -o x.safetensors --checkpoint none
@@ -111,7 +126,9 @@ print(json.dumps([heavy, accepted]))
 
 
 def test_torch_is_not_imported_for_them(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "few"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "few" / "one.png").write_bytes(b"counted, not read")
     for name in ("text", "out.safetensors"):
         (tmp_path / name).write_text("x")
     command = [sys.executable, "-c", PROGRAM]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, worded
 from mobileclip_deploy.files import read_json, read_regular
-from mobileclip_deploy.model.image_files import image_files
+from mobileclip_deploy.model.image_files import image_files, walk_images
 
 __all__ = ["PAIRS_BYTES", "Pair", "Pairs", "check_pairs", "parse_pairs", "read_pairs"]
 
@@ -54,10 +54,12 @@ def check_pairs(source: Path) -> None:
     """Refuse a path at which no pairs can be; nothing is read.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file.
+        InvalidInput: there is neither a folder nor a file, or a folder without anything that describes or is images.
     """
     if not source.is_file() and not source.is_dir():
         raise InvalidInput(f"no folder or manifest of images at {source}")
+    if source.is_dir() and not any(source.glob("*.json*")) and next(walk_images(source), None) is None:
+        raise _nothing_in(source)
 
 
 def read_pairs(source: Path) -> Pairs:
@@ -84,7 +86,7 @@ def read_pairs(source: Path) -> Pairs:
         return parse_pairs(_text(manifest), source, str(manifest))
     files = image_files(source)
     if not files:
-        raise InvalidInput(f"{source} holds no dataset.json, pairs.jsonl or images")
+        raise _nothing_in(source)
     return Pairs(source, tuple(Pair(image=file.relative_to(source).as_posix()) for file in files))
 
 
@@ -113,6 +115,10 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
     if missing is not None:
         raise InvalidInput(f"{where}: pair {missing} {'lacks' if rows[0].text else 'has'} a text, unlike the first one")
     return Pairs(folder, tuple(rows))
+
+
+def _nothing_in(folder: Path) -> InvalidInput:
+    return InvalidInput(f"{folder} holds no dataset.json, pairs.jsonl or images")
 
 
 def _text(path: Path) -> str:

@@ -14,12 +14,12 @@ from torch import Tensor
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.learnable import (
-    Needed,
     different_pictures,
     different_texts,
     files_digest,
     spread_evenly,
 )
+from mobileclip_deploy.evaluation.needed import ROUNDING
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.rounding.methods import check_folder
 from mobileclip_deploy.model.image_files import image_files
@@ -29,17 +29,11 @@ from mobileclip_deploy.towers.samples import read_prompts
 
 __all__ = ["HELD_BACK", "CalibrationSet", "read_calibration_set"]
 
-# With 16 pictures nano's image tower became worse than without learning (18.3 dB against 21.2), and was 25.0 on those
-# 16 themselves; with 128 pictures 22.8, with 528 23.8. Captions: 24 gave 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).
-LEAST_IMAGES, LEAST_CAPTIONS = 128, 500
+# 24 gave nano's text tower 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).
+LEAST_CAPTIONS = 500
 ADVISED_IMAGES = 256
 # More take longer, and are worth little.
 MOST_IMAGES, MOST_CAPTIONS = 1024, 2048
-NEEDED = Needed(
-    "learned rounding",
-    LEAST_IMAGES,
-    "(with few it makes a tower worse than `rounding='nearest'`, and the gates may not show it)",
-)
 HELD_BACK = 10
 """One in so many is not learned from: on these it is decided whether what was learned is kept."""
 
@@ -92,7 +86,7 @@ def read_calibration_set(
     pixels, ids = torch.empty(0, 3, size, size), torch.empty(0, variant.tokens.context_length, dtype=torch.int64)
     if "image" in towers:
         files = spread_evenly(image_files(folder), MOST_IMAGES)
-        pixels, repeated = different_pictures(folder, files, NEEDED, variant, dataset)
+        pixels, repeated = different_pictures(folder, files, ROUNDING, variant, dataset)
         # Channels last: torch's convolutions take a fifth less time, forward and backward.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         digest.update(files_digest(folder, files))

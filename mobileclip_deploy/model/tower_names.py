@@ -1,0 +1,10 @@
+"""What the two towers are called; in a file of its own, since help needs these names and no cards."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["TOWERS", "TowerName"]
+
+TowerName = Literal["image", "text"]
+TOWERS: tuple[TowerName, ...] = ("image", "text")
