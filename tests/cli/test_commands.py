@@ -146,9 +146,9 @@ def test_inspect_tells_a_person_on_one_screen(exports: Exports, monkeypatch: pyt
     assert [line for line in lines if len(line) > 80 and " " in line.strip() and str(bundle.path) not in line] == []
 
 
-@pytest.mark.parametrize("target", ["onnx", "litert"])
-def test_inspect_tells_a_person_of_an_artifact(exports: Exports, target: str) -> None:
-    bundle = exports.bundle(target, "fp16")
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "fp16"), ("litert", "w8")])
+def test_inspect_tells_a_person_of_an_artifact(exports: Exports, target: str, precision: str) -> None:
+    bundle = exports.unverified(target, precision, "image")
     told = run("inspect", bundle.artifact("image")).stdout
     assert f": {target}, " in told
     assert re.search(r"operators +\d+: \w+ \d+, ", told)

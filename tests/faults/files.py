@@ -22,19 +22,17 @@ from mobileclip_deploy.targets.graph import Graph
 
 __all__ = ["FILES", "Files", "require"]
 
-# The first of a target is the one that `make test` plants most in. Of Core ML the deployment target follows.
+# The first of a target is the one that `make test` plants most in. Of Core ML the deployment target follows. What the
+# other tower has, or another precision stores alike, a tower need not have.
 PRECISIONS: Mapping[str, Mapping[TowerName, tuple[str, ...]]] = {
-    "onnx": {"text": ("w8", "w4", "w8a8", "fp16", "fp32"), "image": ("w8a8", "w8", "w4", "fp16", "fp32")},
-    "coreml": dict.fromkeys(
-        ("text", "image"),
-        (
-            *("w8a8-iOS17", "w4p-iOS16", "w6p-iOS16", "w8-iOS16", "fp16-iOS16", "fp32-iOS16"),
-            *("w4-iOS18", "w4p-iOS18", "w4p-p50-iOS18"),
-        ),
-    ),
+    "onnx": {"text": ("w8", "w4", "w8a8", "fp16"), "image": ("w8a8", "w4", "fp32")},
+    "coreml": {
+        "text": ("w8a8-iOS17", "w4p-iOS16", "fp16-iOS16", "w4-iOS18", "w4p-iOS18", "w4p-p50-iOS18"),
+        "image": ("w8a8-iOS17", "w4p-iOS16", "w6p-iOS16", "w8-iOS16", "fp32-iOS16", "w4-iOS18"),
+    },
     "coreai": {"text": ("w4p", "fp32"), "image": ("w4", "fp32")},
     "litert": {"text": ("w4", "fp16"), "image": ("w8a8",)},
-    "executorch": {"text": ("w4", "w8", "w8a8", "fp32"), "image": ("w8a8", "fp32")},
+    "executorch": {"text": ("w4", "w8", "fp32"), "image": ("w8a8", "fp32")},
 }
 FILES: list[tuple[str, TowerName, str]] = [
     (target, tower, precision)

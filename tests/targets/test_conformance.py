@@ -12,20 +12,37 @@ from third_party import installed
 from writing import chosen
 
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets import targets
 from mobileclip_deploy.testing import check_target
 
 NEEDS = {"coreai": require_coreai, "litert": require_litert, "qnn": require_qnn}
 FEWER = {"qnn": {"chip": "v75"}}
 """Options that leave out what is the same again: each chip is compiled for and emulated."""
-CASES: list[tuple[str, TowerName, str]] = [
-    ("onnx", "text", "w8"),
-    ("coreml", "image", "w8"),
-    ("executorch", "text", "fp32"),
-    ("coreai", "text", "w4p"),
-    ("litert", "text", "fp32"),
-    ("qnn", "text", "fp16"),
-    ("torchscript", "image", "fp32"),
+CASES: list[tuple[str, TowerName, tuple[str, ...]]] = [
+    ("onnx", "text", ("w8",)),
+    ("coreml", "image", ("w8",)),
+    ("executorch", "text", ("fp32",)),
+    ("coreai", "text", ("w4p",)),
+    ("litert", "text", ("fp32",)),
+    ("qnn", "text", ("fp16",)),
 ]
+# That the example is exported and verified, test_third_party.py shows.
+OTHERS: list[tuple[str, TowerName, tuple[str, ...]]] = [
+    ("onnx", "image", ("fp32", "w8a8")),
+    ("onnx", "text", ("fp16", "w4")),
+    ("coreml", "image", ("fp32", "w8a8", "w4p", "w4")),
+    ("coreml", "text", ("fp16", "w6p", "w4p-p50")),
+    ("executorch", "image", ("w8a8",)),
+    ("executorch", "text", ("w8",)),
+    ("coreai", "image", ("fp32", "w8", "w4")),
+    ("coreai", "text", ("fp16", "w6p")),
+    ("litert", "image", ("fp16", "w8a8")),
+    ("litert", "text", ("w8", "w4")),
+    ("qnn", "image", ("w8a8",)),
+    ("torchscript", "text", ("fp32",)),
+]
+REFUSED = {("executorch", "w4")}
+"""An export of random weights is refused at these, as it should be: a quantized stage is too far away."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,23 +51,16 @@ def with_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-# That the example is exported and verified, test_third_party.py shows.
 @pytest.mark.parametrize(
-    ("name", "tower", "precision"), [*CASES[:-1], pytest.param(*CASES[-1], marks=pytest.mark.whole)]
+    ("name", "tower", "precisions"), [*CASES, *(pytest.param(*case, marks=pytest.mark.whole) for case in OTHERS)]
 )
-def test_a_target_keeps_its_promises(name: str, tower: TowerName, precision: str) -> None:
+def test_a_target_keeps_its_promises(name: str, tower: TowerName, precisions: tuple[str, ...]) -> None:
     NEEDS.get(name, lambda: None)()
-    print(*check_target(chosen(name, **FEWER.get(name, {})), [precision], [tower]), sep="\n")
+    print(*check_target(chosen(name, **FEWER.get(name, {})), precisions, [tower]), sep="\n")
 
 
-REFUSED = {"executorch": "w4"}
-"""Precisions at which an export of random weights is refused, as it should be: a quantized stage is too far away."""
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("name", [name for name, *_ in CASES])
-def test_a_target_keeps_its_promises_at_every_precision(name: str) -> None:
-    NEEDS.get(name, lambda: None)()
-    target = chosen(name, **FEWER.get(name, {}))
-    wanted = [one for one in target.abilities.precisions if one != REFUSED.get(name)]
-    print(*check_target(target, wanted), sep="\n")
+def test_every_precision_of_every_target_is_held_to_them_once() -> None:
+    held = [(name, precision) for name, _, precisions in (*CASES, *OTHERS) for precision in precisions]
+    assert len(held) == len(set(held))
+    wanted = {(name, precision) for name, own in targets().items() for precision in own.abilities.precisions}
+    assert set(held) == wanted - REFUSED

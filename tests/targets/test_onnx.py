@@ -89,7 +89,7 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
         mcd.load_runner(exports.bundle("onnx", "fp32"), tower)(np.zeros((1, 5), np.float32))
 
 
-GOLDENS = ["mobileclip-s0", *(pytest.param(f"mobileclip-{name}", marks=pytest.mark.whole) for name in ("s2", "b"))]
+GOLDENS = ["mobileclip-s0", pytest.param("mobileclip-b", marks=pytest.mark.whole)]
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,9 @@ class Case:
         return total_bytes(module, storage_of(get_target("onnx"), tower, module, precision))
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "mobileclip-s0",
-        *(pytest.param(name, marks=pytest.mark.whole) for name in ("mobileclip-s2", "mobileclip-b")),
-    ],
-)
+@pytest.fixture(scope="module", params=GOLDENS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Goldens of Apple's layout in turn; the one before is dropped first. S1 is S2 with narrower layers."""
+    """Goldens of Apple's layout in turn; the one before is dropped first. S1 and S2 are S0 with more layers."""
     golden = GoldenCheckpoint(f"{request.param}.apple")
     model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
@@ -144,7 +138,7 @@ def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: Towe
         assert passes(compare(found, target.open(path).runner()(inputs.numpy())), Gates().shipped("fp16"))
 
 
-@pytest.mark.parametrize("case", GOLDENS[:2], indirect=True)
+@pytest.mark.parametrize("case", GOLDENS[:1], indirect=True)
 def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(case: Case) -> None:
     assert case.size("text", "w8a8") <= 0.26 * case.size("text", "fp32")
     assert case.size("text", "w8") <= 0.26 * case.size("text", "fp32")

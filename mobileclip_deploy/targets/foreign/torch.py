@@ -8,6 +8,7 @@ result is looked at 51 times. It was a fifth of that export, and a tenth of Lite
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -15,13 +16,14 @@ from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["lean_tracing", "operations_told"]
+__all__ = ["lean_tracing", "operations_told", "torchlib_read_once"]
 
 MATERIALIZE = Private("torch", "2.13.0", "torch._export.utils", "_materialize_cpp_cia_ops")
 REGISTRATIONS = Private("torch", "2.13.0", "torch", "_C._dispatch_get_registrations_for_dispatch_key")
 TREE_CODE = Private("torch", "2.13.0", "torch.fx.graph", "_PyTreeCodeGen")
 SUBMODULES = Private("torch", "2.13.0", "torch.fx", "GraphModule._recompile_submodules")
 DISPATCH = Private("torch", "2.13.0", "torch.utils._python_dispatch", "TorchDispatchMode")
+REGISTRY = Private("torch", "2.13.0", "torch.onnx._internal.exporter._registration", "ONNXRegistry")
 GENERATED = ("_code", "_lineno_map", "_prologue_start")
 
 
@@ -115,6 +117,22 @@ def _code_when_asked_for(kind: Any) -> Iterator[None]:
     finally:
         for module in list(waiting):
             generate(module)
+
+
+@contextlib.contextmanager
+def torchlib_read_once() -> Iterator[None]:
+    """In here the ONNX exporter reads its library of operators, whose Python source it parses, once for each opset.
+
+    Otherwise it reads it for every export: a third of that of a small tower. Exports only look things up in it.
+    """
+    registry = REGISTRY()
+    with exchanged(registry, "from_torchlib", staticmethod(functools.partial(_torchlib, registry.from_torchlib))):
+        yield
+
+
+@functools.cache
+def _torchlib(read: Callable[..., Any], opset_version: int) -> Any:
+    return read(opset_version=opset_version)
 
 
 @contextlib.contextmanager

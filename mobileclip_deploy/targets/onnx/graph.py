@@ -9,6 +9,7 @@ import onnx_ir as ir
 import torch
 
 from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import quantize
 from mobileclip_deploy.targets.onnx.rewriting import halve, split_doubling
@@ -52,16 +53,17 @@ def _captured(job: TowerJob, source: TensorInfo, result: TensorInfo) -> ir.Model
     """The tower in float32, as every precision begins."""
     dtype = job.example.dtype if job.pictures else getattr(torch, source.dtype)
     example = job.example.to(dtype).expand(TRACE_BATCH, *job.example.shape[1:])
-    program = torch.onnx.export(
-        job.module,
-        (example,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[source.name],
-        output_names=[result.name],
-        dynamic_shapes=({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},),
-        verbose=False,
-    )
+    with torchlib_read_once():
+        program = torch.onnx.export(
+            job.module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[source.name],
+            output_names=[result.name],
+            dynamic_shapes=({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},),
+            verbose=False,
+        )
     assert program is not None
     model = program.model
     del program

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmark.android.standin import Phones, when
+from benchmark.android.standin import Phones
 from command_line import run
 from exports import Exports
 
@@ -62,22 +62,6 @@ def test_wrong_answers_are_exit_code_1(exports: Exports, tmp_path: Path) -> None
     assert "answers miss the gate relative <= 0.0001; relative " in found.stderr
     (cell,) = read_result(tmp_path / "wrong.json").cells
     assert (cell.status, cell.summary) == ("invalid", None)
-
-
-@pytest.mark.whole  # test_disconnection.py pulls it everywhere
-def test_a_pulled_cable_is_exit_code_3_and_resume_goes_on(phones: Phones, exports: Exports, tmp_path: Path) -> None:
-    arguments = ("--quick", "--device", "android", "--tower", "image", "--json", tmp_path / "phone.json")
-    bundle = exports.bundle("onnx", "fp32").path
-    stream = tmp_path / "phone.json.partial"
-    puller = when(lambda: any(file.stat().st_size for file in stream.glob("*.rounds.jsonl")), phones.disconnect)
-    found = run("benchmark", bundle, *arguments)
-    puller.join()
-    assert found.code == 3, found.stderr
-    assert found.stderr.splitlines()[-1].startswith("error: ")
-    phones.connect()
-    found = run("benchmark", bundle, *arguments, "--resume")
-    assert found.code == 0, found.stderr
-    assert [len(cell.rounds) for cell in read_result(tmp_path / "phone.json").cells] == [2]
 
 
 def test_without_a_phone_it_is_exit_code_3_and_one_line(phones: Phones, exports: Exports, tmp_path: Path) -> None:
