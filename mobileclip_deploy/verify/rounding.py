@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,31 +30,65 @@ from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.search import LEARNED
 from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.verify.layer_answers import LayerAnswers
 from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.word_table import not_nearest
 
-__all__ = ["TUNED", "learned_floats", "read_floats", "stored_sha256", "tower_to_round", "unlike_choice", "with_stored"]
+__all__ = [
+    "Choice",
+    "TUNED",
+    "learned_floats",
+    "read_floats",
+    "stored_sha256",
+    "tower_to_round",
+    "unlike_choice",
+    "with_stored",
+]
 
 # A learned number may stand several steps from where it was, and its neighbours make up for it. Of an output the root
 # mean square of what its numbers are off by, in that of rounding to the nearest: REACH is far beyond what rounding
 # does, and far below what a swapped, scaled or negated output is off by at 8 bits.
 REACH = 6.0
-# What errors of an output have in common: their mean, in that root mean square and in their own deviation from it; and
-# how much of the output itself is in them, beyond that root mean square. By GPTQ nano's image tower came to means of
-# 1.4 (9 inputs; 0.6 with 49 and more), its text tower to 2.7, which was 2.2 of their deviation (of 192 captions, fewer
-# than learning takes), S0's (golden-filled) to 1.7 and 1.8; shares came to 0.005 (8 bits) and 0.14 (4 bits).
-# Indices that are all off by one come to 3.5, since a step is sqrt(12) times what rounding to it is off by, and to 2.9
-# of the deviation, which is as before; a scale that is 30% off comes to 0.3.
-MEAN, TOGETHER, SHARE = 3.0, 2.1, 0.15
+# What errors of an output have in common: their mean, in that root mean square and in their own deviation from it. By
+# GPTQ nano's image tower came to 1.4 (9 inputs; 0.6 with 49 and more), its text tower to 2.7, which was 2.2 of their
+# deviation (of 192 captions, fewer than learning takes), S0's (golden-filled) to 1.7 and 1.8. Indices that are all off
+# by one come to 3.5, since a step is sqrt(12) times what rounding to it is off by, and to 2.9 of the deviation, which
+# is as before: where no value that reaches the layer shows it, the rest of this file's bounds do not.
+MEAN, TOGETHER = 3.0, 2.1
 # How far tuning moves a scale, as a share of it. Adam moves a parameter by about its rate per step at most, and the
 # rates of `TuningSettings` add up to 0.01815. Nano's text tower at 8 bits came to 0.0066 (52,224 scales).
 TUNED = 0.0182
-# How far an output's scales may be, as a share of them, from those with which its integers come nearest to the weights
-# (least squares). What learning adds to a number to make up for others moves them. At 4 bits nano's towers came to
-# 0.07, S0's (golden-filled) to 0.03, a small random one's to 0.10; single blocks of 32 numbers come to 0.34, and are
-# not held to it.
-ALONG = 0.13
 # Of the number at the end of a block's range, in float32, in float16 and in bfloat16: as in `Matched.wrong`.
 ENDS = {32: 1e-6, 16: 3 * 2**-10, 8: 3 * 2**-7}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is recorded of a layer whose rounding was learned.
+
+    Attributes:
+        grid: of its storage.
+        sha256: of its numbers (see `stored_sha256`).
+        method: by which they were learned.
+        half: its scales or its numbers are float16.
+    """
+
+    grid: Grid
+    sha256: str
+    method: str
+    half: bool
+
+    @property
+    def room(self) -> float:
+        """By what share of itself training may have moved a scale: GPTQ moves integers, never a scale."""
+        return TUNED if self.method == "tuned" else 0.0
+
+    @property
+    def slack(self) -> float:
+        """What rounding does to a scale, as a share: the encoder of 4-bit blocks holds them as float16, whatever a file
+        stores them as."""
+        grid = self.grid
+        return ENDS[8 if grid.bfloat16 else 16 if self.half or grid.scale_bytes == 2 or grid.bits < 8 else 32]
 
 
 def stored_sha256(stored: StoredWeight) -> str:
@@ -110,19 +145,22 @@ def with_stored(module: nn.Module, found: Sequence[Matched], layers: Mapping[str
     return rounded
 
 
-def unlike_choice(match: Matched, grid: Grid, sha256: str, method: str, half: bool) -> str | None:
+def unlike_choice(match: Matched, choice: Choice, answers: LayerAnswers | None) -> str | None:
     """How a stored weight is not the one that was chosen, or no rounding of the checkpoint's, in words; None where it
     is both.
 
     Args:
-        method: by which it was learned.
-        half: its scales or its numbers are float16.
+        answers: what the layer answers with it; None of a table of words.
     """
+    grid = choice.grid
     stored = match.stored
     if stored.kind != grid.kind or stored.bits != grid.bits:
         return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
-    if stored_sha256(stored) != sha256:
+    if stored_sha256(stored) != choice.sha256:
         return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"
+    if answers is None:
+        moved = not_nearest(match, grid, choice.room + choice.slack)
+        return f"is not rounded to the nearest: {_shown(np.flatnonzero(moved))} not" if moved.any() else None
     rows = match.wanted.reshape(len(match.wanted), -1)
     nearest = stored.nearest(match.wanted).reshape(rows.shape)
     off = _size(stored.values.reshape(rows.shape) - rows)
@@ -134,42 +172,32 @@ def unlike_choice(match: Matched, grid: Grid, sha256: str, method: str, half: bo
     together = np.maximum(MEAN * _size(nearest - rows), TOGETHER * errors.std(axis=1))
     if len(far := np.flatnonzero(~(np.abs(errors.mean(axis=1)) <= together + least))):
         return f"is no rounding of the checkpoint's: all numbers of {_shown(far)} off to the same side"
-    allowed = SHARE * _size(rows) + _size(nearest - rows)
-    if len(far := np.flatnonzero(~(np.abs((errors * rows).mean(axis=1)) <= allowed * _size(rows)))):
-        return f"is no rounding of the checkpoint's: {_shown(far)} scaled"
-    if grid.kind == "integers":
-        room = TUNED if method == "tuned" else 0.0  # GPTQ moves integers, never a scale
-        moved = _off_the_end(match, grid, half, room) | ~(_along(rows, errors + rows) <= ALONG + room)
-        if len(far := np.flatnonzero(moved)):
-            return f"has scales that its rounding would not have: of {_shown(far)} so"
+    if grid.kind == "integers" and len(far := np.flatnonzero(_off_the_end(match, choice))):
+        return f"has scales that its rounding would not have: of {_shown(far)} so"
+    for words, far in answers.wrong(choice.room):
+        if len(far):
+            return f"is no rounding of the checkpoint's: {_shown(far, words)}"
     return None
 
 
-def _off_the_end(match: Matched, grid: Grid, half: bool, room: float) -> npt.NDArray[np.bool_]:
+def _off_the_end(match: Matched, choice: Choice) -> npt.NDArray[np.bool_]:
     """Whether a block's largest number does not stand where learning puts it, for each output: at the end of the range,
-    by one of the scales that it tries, which training may have moved by a share of `room`."""
+    by one of the scales that it tries, which training may have moved."""
+    grid = choice.grid
     wanted, stored = (array.reshape(*array.shape[:2], -1) for array in (match.wanted, match.stored.values))
     block, moved = grid.block or wanted.shape[1], np.zeros(len(wanted), bool)
     shares = np.asarray(LEARNED if grid.bits < 8 else (1.0,))
-    # The encoder of 4-bit blocks holds scales as float16, whatever a file stores them as.
-    slack = ENDS[8 if grid.bfloat16 else 16 if half or grid.scale_bytes == 2 or grid.bits < 8 else 32]
     for start in range(0, wanted.shape[1], block):
         own, have = (array[:, start : start + block].reshape(len(wanted), -1) for array in (wanted, stored))
         largest = np.abs(own).max(axis=1, keepdims=True)
         ratios = np.divide(have, own, out=np.zeros_like(have), where=own != 0)
-        near = (np.abs(ratios[..., None] - shares) <= (slack + room) * shares).any(axis=2)
+        near = (np.abs(ratios[..., None] - shares) <= (choice.slack + choice.room) * shares).any(axis=2)
         moved |= ~((near & (np.abs(own) == largest)).any(axis=1) | (largest[:, 0] == 0))
     return moved
 
 
-def _along(wanted: npt.NDArray[np.float32], stored: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How far from 1 the factor is by which the stored numbers of each output [O, n] come nearest to the wanted."""
-    size = (stored**2).sum(axis=1)
-    return np.abs((stored * wanted).sum(axis=1) / np.where(size > 0, size, 1) - (size > 0))
-
-
-def _shown(outputs: npt.NDArray[np.intp]) -> str:
-    return "outputs " + ", ".join(map(str, outputs[:3])) + (", ... are" if len(outputs) > 3 else " are")
+def _shown(outputs: npt.NDArray[np.intp], words: str = "are") -> str:
+    return "outputs " + ", ".join(map(str, outputs[:3])) + (", ... " if len(outputs) > 3 else " ") + words
 
 
 def _size(rows: np.typing.NDArray[np.float32]) -> np.typing.NDArray[np.float64]:

@@ -7,13 +7,18 @@ layer's is told by their numbers, since a converter keeps no names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
 from mobileclip_deploy.targets.storage import stored_in_half
-from mobileclip_deploy.verify.matching import matched_weights
-from mobileclip_deploy.verify.rounding import unlike_choice
+from mobileclip_deploy.verify.layer_answers import LayerAnswers, layer_answers
+from mobileclip_deploy.verify.matching import Matched, matched_weights
+from mobileclip_deploy.verify.rounding import Choice, tower_to_round, unlike_choice
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 __all__ = ["check_weights"]
@@ -47,9 +52,11 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     wrong += [f"{name}, whose rounding was learned, is no layer of it" for name in sorted({*chosen} - {*grids})]
     rounding = subject.bundle.manifest.rounding
     method = rounding.towers[tower].method if rounding is not None and chosen else ""
+    answers = _answers(subject, tower, [match for match in found if match.layer in chosen])
     for match in found:
         if match.layer in chosen:
-            text = unlike_choice(match, grids[match.layer], chosen[match.layer], method, half)
+            choice = Choice(grids[match.layer], chosen[match.layer], method, half)
+            text = unlike_choice(match, choice, answers.get(match.layer))
         else:
             text = match.wrong(grids[match.layer], half)
         rows.append(
@@ -74,3 +81,14 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)
     status: Status = "failed" if wrong or not found else "passed"
     return [Check(step=STEP, tower=tower, status=status, detail=detail)]
+
+
+def _answers(subject: Subject, tower: TowerName, learned: Sequence[Matched]) -> dict[str, LayerAnswers]:
+    """What the layers whose rounding was learned answer to what reaches them of the reference's inputs."""
+    if not learned:
+        return {}
+    assert subject.source is not None
+    inputs = torch.from_numpy(subject.evidence.reference.inputs.of(tower))
+    short = tower == "text" and bool(subject.contexts)
+    module = tower_to_round(subject.source, tower, subject.target, short)
+    return layer_answers(module, learned, subject.grids(tower), inputs)

@@ -107,3 +107,9 @@ def test_a_table_of_a_page_is_that_of_its_results(name: str, of: str | None, mon
     result = json.loads(own["RESULTS"].read_text(encoding="utf-8"))
     shown = between(own["PAGE"].read_text(encoding="utf-8"), f"<!-- begin: benchmarks/{name}.py -->", "<!-- end -->")
     assert shown == own["table"](result if of is None else result[of])
+
+
+def test_the_table_of_faults_is_that_of_the_kinds_that_are_planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = script("fault_kinds", monkeypatch)
+    shown = between(own["PAGE"].read_text(encoding="utf-8"), own["BEGIN"], own["END"])
+    assert shown == own["table"](), "type: python benchmarks/fault_kinds.py"

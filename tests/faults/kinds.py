@@ -6,6 +6,7 @@ has to find it. That a format's reader sees what is edited in a file, test_readi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,6 +48,10 @@ class Kind:
 
     def __str__(self) -> str:
         return self.name
+
+    def stands_in(self, *file: str) -> bool:
+        """Whether a file of a target, tower and precision can have it."""
+        return all(re.search(pattern, " ".join(file)) for pattern in self.files)
 
 
 # Numbers

@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch import Tensor
 
 from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, on_grid, spread
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.targets.grids.lattice import IntegerLattice, TableLattice, lattice_of
+from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, lattice_of
+from mobileclip_deploy.verify.layer_answers import LayerAnswers
 from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.rounding import TUNED, stored_sha256, unlike_choice
+from mobileclip_deploy.verify.rounding import TUNED, Choice, stored_sha256, unlike_choice
 
-OUTPUTS, INPUTS, BLOCK, OUTPUT = 24, 96, 32, 5
+OUTPUTS, INPUTS, BLOCK, OUTPUT, WORDS = 24, 96, 32, 5, 200
 GRIDS = {
     "int8": Grid(8, "integers", low=-127, high=127, scale_bytes=4),
     "int4": Grid(4, "integers", block=BLOCK, low=-8, high=7, scale_bytes=2),
@@ -29,9 +31,11 @@ GRIDS = {
 
 @dataclass(frozen=True)
 class Learned:
-    """A weight [O, I] with its integers or indices, and the scales or entries that they stand for."""
+    """A weight [O, I] with its integers or indices, the scales or entries that they stand for, and values [N, I] that
+    reach it; of a table of words none do."""
 
     grid: Grid
+    inputs: torch.Tensor | None
     wanted: npt.NDArray[np.float32]
     numbers: npt.NDArray[np.int64]
     scales: npt.NDArray[np.float32]
@@ -40,32 +44,52 @@ class Learned:
     def stored(self) -> StoredWeight:
         if self.grid.kind == "table":
             return on_grid("weight", Tables(self.scales.reshape(1, 1, -1)), self.numbers)
-        scale = spread(self.scales, self.wanted.shape)
+        scale = spread(self.scales, self.wanted.shape, self.grid.block)
         return on_grid("weight", Affine(scale, self.grid.bits), self.numbers)
 
-    def told(self, method: str = "gptq") -> str | None:
-        match = Matched("layer.weight", self.wanted, self.stored, "plain")
-        return unlike_choice(match, self.grid, stored_sha256(self.stored), method, half=False)
+    def told(self, method: str = "gptq", sha256: str | None = None) -> str | None:
+        match, answers = Matched("layer.weight", self.wanted, self.stored, "plain"), None
+        if self.inputs is not None:
+            answers = LayerAnswers(torch.nn.Linear(INPUTS, OUTPUTS, bias=False), match, self.grid.block)
+            answers.add(self.inputs)
+        choice = Choice(self.grid, sha256 or stored_sha256(self.stored), method, half=False)
+        return unlike_choice(match, choice, answers)
 
 
 @pytest.fixture(scope="module", params=GRIDS)
 def learned(request: pytest.FixtureRequest) -> Learned:
-    """Rounded by GPTQ on inputs of which each is much like its neighbours."""
+    """Rounded by GPTQ on inputs of which each is much like its neighbours; judged by others like them."""
     grid, generator = GRIDS[request.param], torch.Generator().manual_seed(0)
     weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
-    inputs = torch.randn(512, INPUTS + 8, generator=generator).unfold(1, 9, 1).mean(dim=2) + 0.2
+    every = torch.randn(1024, INPUTS + 8, generator=generator).unfold(1, 9, 1).mean(dim=2) + 0.2
+    inputs = every[:512]
     moments = (inputs.T @ inputs)[None]
     lattice = lattice_of(grid, weight, moments.diagonal(dim1=1, dim2=2))
     rounded = round_columns(weight[None], moments, lattice)
     assert rounded is not None
+    return placed(grid, weight, lattice, rounded, every[512:])
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def words(request: pytest.FixtureRequest) -> Learned:
+    """A table of words at its nearest points, whose scales or entries were tuned."""
+    grid, generator = GRIDS[request.param], torch.Generator().manual_seed(1)
+    weight = torch.randn(WORDS, INPUTS, generator=generator)
+    lattice = lattice_of(grid, weight, torch.ones(1, INPUTS))
+    own = placed(grid, weight, lattice, lattice.all_nearest(weight[None]), None)
+    moved = 1 + 0.015 * np.cos(np.arange(own.scales.size, dtype=np.float32)).reshape(own.scales.shape)
+    return replace(own, scales=own.scales * moved)
+
+
+def placed(grid: Grid, weight: Tensor, lattice: Lattice, values: Tensor, inputs: Tensor | None) -> Learned:
     if isinstance(lattice, TableLattice):
         entries = lattice.entries[0]
-        numbers = (rounded[0][..., None] - entries).abs().argmin(dim=2)
-        return Learned(grid, weight.numpy(), numbers.numpy(), entries.numpy())
+        numbers = (values[0][..., None] - entries).abs().argmin(dim=2)
+        return Learned(grid, inputs, weight.numpy(), numbers.numpy(), entries.numpy())
     assert isinstance(lattice, IntegerLattice)
     scales = lattice.scales[0].numpy()
-    numbers = np.rint(rounded[0].numpy() / scales).astype(np.int64)
-    return Learned(grid, weight.numpy(), numbers, scales[:, :: grid.block or INPUTS].copy())
+    numbers = np.rint(values[0].numpy() / scales).astype(np.int64)
+    return Learned(grid, inputs, weight.numpy(), numbers, scales[:, :: grid.block or INPUTS].copy())
 
 
 def scaled(share: float) -> Callable[[Learned], Learned]:
@@ -77,9 +101,31 @@ def scaled(share: float) -> Callable[[Learned], Learned]:
     return change
 
 
-def off_by_one(own: Learned) -> Learned:
+def scaled_in_a_block(share: float) -> Callable[[Learned], Learned]:
+    def change(own: Learned) -> Learned:
+        scales = own.scales.copy()
+        scales[OUTPUT, 1] *= np.float32(share)
+        return replace(own, scales=scales)
+
+    return change
+
+
+def moved(step: int) -> Callable[[Learned], Learned]:
+    """All integers, or indices, of one output moved."""
+
+    def change(own: Learned) -> Learned:
+        numbers = own.numbers.copy()
+        low, high = (0, 15) if own.grid.kind == "table" else (own.grid.low, own.grid.high)
+        numbers[OUTPUT] = np.clip(numbers[OUTPUT] + step, low, high)
+        return replace(own, numbers=numbers)
+
+    return change
+
+
+def one_moved(own: Learned) -> Learned:
+    """One number by one step: nearest as all the others are."""
     numbers = own.numbers.copy()
-    numbers[OUTPUT] = np.minimum(numbers[OUTPUT] + 1, 15 if own.grid.kind == "table" else own.grid.high)
+    numbers[OUTPUT, 7] += 1 if numbers[OUTPUT, 7] < 0 else -1
     return replace(own, numbers=numbers)
 
 
@@ -98,22 +144,51 @@ def test_what_was_learned_is_a_rounding(learned: Learned) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [scaled(1.03), scaled(1.3), scaled(0.7), off_by_one], ids=["3%", "1.3", "0.7", "off"]
+    "change",
+    [scaled(1.03), scaled(1.1), scaled(1.3), scaled(0.7), moved(1), moved(-1)],
+    ids=["3%", "10%", "1.3", "0.7", "up", "down"],
 )
-def test_a_fault_that_the_hash_does_not_tell_fails(learned: Learned, change: Callable[[Learned], Learned]) -> None:
-    if learned.grid.kind == "table" and change is not off_by_one:
+@pytest.mark.parametrize("method", ["gptq", "tuned"])
+def test_a_fault_that_the_hash_does_not_tell_fails(
+    learned: Learned, change: Callable[[Learned], Learned], method: str
+) -> None:
+    if learned.grid.kind == "table" and change(learned).scales is not learned.scales:
         return  # its entries are not one output's
-    told = change(learned).told()
+    if method == "tuned" and learned.grid.bits < 8 and np.allclose(change(learned).scales, learned.scales, rtol=0.12):
+        return  # shares that are tried lie 2.5% apart, and tuning moves them: not each of these is told
+    told = change(learned).told(method)
     assert told is not None
-    assert f"outputs {OUTPUT} are " in told
+    assert f"outputs {OUTPUT} " in told
+
+
+@pytest.mark.parametrize("share", [1.3, 0.7])
+def test_a_block_whose_scale_is_another_fails(learned: Learned, share: float) -> None:
+    if learned.grid.block is None:
+        return
+    told = scaled_in_a_block(share)(learned).told()
+    assert told is not None
+    assert f"outputs {OUTPUT} are scaled" in told or f"of outputs {OUTPUT} are so" in told
 
 
 def test_tuned_scales_may_move_but_not_as_far_as_this(learned: Learned) -> None:
-    """Training moves scales by its rates, 1.8% at most; nothing moves all of an output by a step."""
-    assert off_by_one(learned).told("tuned") is not None
+    """Training moves scales by its rates, 1.8% at most."""
     if learned.grid.kind == "integers":
         assert scaled(1.015)(learned).told("tuned") is None
         assert scaled(0.985)(learned).told("tuned") is None
+
+
+def test_a_table_of_words_is_rounded_to_the_nearest_and_tuned(words: Learned) -> None:
+    assert words.told("tuned") is None
+
+
+@pytest.mark.parametrize("change", [moved(1), moved(-1), one_moved], ids=["up", "down", "one number"])
+def test_a_number_of_a_word_that_is_not_the_nearest_fails(words: Learned, change: Callable[[Learned], Learned]) -> None:
+    assert f"is not rounded to the nearest: outputs {OUTPUT}" in str(change(words).told("tuned"))
+
+
+def test_a_word_whose_scale_moved_further_than_tuning_moves_it_fails(words: Learned) -> None:
+    if words.grid.kind == "integers" and words.grid.bits == 8:
+        assert f"outputs {OUTPUT} are not" in str(scaled(1.04)(words).told("tuned"))
 
 
 def test_scales_may_move_by_what_the_rates_of_tuning_add_up_to() -> None:
@@ -122,17 +197,5 @@ def test_scales_may_move_by_what_the_rates_of_tuning_add_up_to() -> None:
     assert sum(rates) == pytest.approx(TUNED, rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["gptq", "tuned"])
-@pytest.mark.parametrize("share", [1.03, 0.97, 1.3, 0.7])
-def test_scales_that_no_learning_leaves_fail(learned: Learned, method: str, share: float) -> None:
-    if learned.grid.kind == "table" or (learned.grid.bits < 8 and share in (1.03, 0.97)):
-        return  # its entries are not one output's; at 4 bits shares that are tried lie 2.5% apart
-    told = scaled(share)(learned).told(method)
-    assert told is not None
-    assert f"outputs {OUTPUT} are " in told
-
-
 def test_another_hash_than_the_recorded_one_fails_first(learned: Learned) -> None:
-    match = Matched("layer.weight", learned.wanted, rounded_coarsely(learned).stored, "plain")
-    told = unlike_choice(match, learned.grid, stored_sha256(learned.stored), "gptq", half=False)
-    assert "another SHA-256" in str(told)
+    assert "another SHA-256" in str(rounded_coarsely(learned).told(sha256=stored_sha256(learned.stored)))

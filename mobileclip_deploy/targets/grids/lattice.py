@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import weighted_table
 from mobileclip_deploy.targets.grids.search import LEARNED, cheapest, nonzero
 
-__all__ = ["IntegerLattice", "Lattice", "TableLattice", "held_scale", "lattice_of"]
+__all__ = ["IntegerLattice", "Lattice", "TableLattice", "held_scale", "lattice_of", "scales_tried"]
 
 
 class Lattice(ABC):
@@ -123,9 +124,15 @@ def _block(grid: Grid, part: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
         rounded = (part / scale).round().clamp(grid.low, grid.high).scatter(2, extreme, end) * scale
         return (cost * (rounded - part) ** 2).sum(dim=2, keepdim=True)
 
-    trials = itertools.product(_ends(grid, value), LEARNED if grid.bits < 8 else (1.0,))
-    scale, end = cheapest(((held_scale(grid, value / end * share), end) for end, share in trials), missed)
+    scale, end = cheapest(scales_tried(grid, value), missed)
     return scale, torch.zeros_like(part).scatter_(2, extreme, torch.where(value == 0, 0.0, end))
+
+
+def scales_tried(grid: Grid, extreme: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The scales that are tried for blocks, by the number of each that is furthest from 0, and the integers at which
+    that one then stands."""
+    for end, share in itertools.product(_ends(grid, extreme), LEARNED if grid.bits < 8 else (1.0,)):
+        yield held_scale(grid, extreme / end * share), end
 
 
 def _ends(grid: Grid, extreme: Tensor) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,6 +28,7 @@ from mobileclip_deploy.learning.rounding.rounding import Learning, round_source
 from mobileclip_deploy.learning.rounding.statistics import gather
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.targets.grids.train import to_nearest
@@ -110,8 +111,9 @@ def test_one_column_that_is_a_step_off_is_refused(bundle: Path, tmp_path: Path) 
 
 
 def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says(bundle: Path, tmp_path: Path) -> None:
-    from mobileclip_deploy.verify.matching import matched_weights
-    from mobileclip_deploy.verify.rounding import stored_sha256, unlike_choice
+    from mobileclip_deploy.verify.layer_answers import layer_answers
+    from mobileclip_deploy.verify.matching import Matched, matched_weights
+    from mobileclip_deploy.verify.rounding import Choice, stored_sha256, unlike_choice
 
     opened = mcd.Bundle.open(bundle)
     model = mcd.load_model(None, bundle.parent / "mine.safetensors")
@@ -125,15 +127,21 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
     layers = opened.manifest.rounding.towers["text"].layers
     found = [match for match in matched_weights(module, stored)[0] if match.layer in layers]
     assert len(found) == len(layers)
-    for match in found:
-        assert unlike_choice(match, grids[match.layer], layers[match.layer], "gptq", half=False) is None, match.layer
+    ids = torch.from_numpy(Reference.read(opened.golden).inputs.ids)
+
+    def told(own: Sequence[Matched], sha256: Callable[[Matched], str]) -> list[str | None]:
+        answers = layer_answers(module, own, grids, ids)
+        choices = [Choice(grids[match.layer], sha256(match), "gptq", half=False) for match in own]
+        return [unlike_choice(match, choice, answers[match.layer]) for match, choice in zip(own, choices, strict=True)]
+
+    def swapped(match: Matched) -> Matched:
         values = match.stored.values.copy()
         values[[0, 1]] = values[[1, 0]]
-        swapped = dataclasses.replace(match.stored, values=values)
-        own = dataclasses.replace(match, stored=swapped)
-        told = unlike_choice(own, grids[match.layer], stored_sha256(swapped), "gptq", half=False)
-        assert told is not None, match.layer
-        assert told.startswith("is no rounding of the checkpoint's: outputs 0, 1")
+        return dataclasses.replace(match, stored=dataclasses.replace(match.stored, values=values))
+
+    assert told(found, lambda match: layers[match.layer]) == [None] * len(found)
+    others = told([swapped(match) for match in found], lambda match: stored_sha256(match.stored))
+    assert all(str(one).startswith("is no rounding of the checkpoint's: outputs 0, 1") for one in others), others
 
 
 def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp_path: Path) -> None:
