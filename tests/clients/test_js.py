@@ -214,7 +214,7 @@ def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exp
     (wanted,) = mcd.classify(bundle, [picture], ["pizza", "rocket"])
     with served({"/": f"{project}/"}) as address, open_page() as page:
         page.visit(f"{address}/")
-        page.wait("document.querySelector('input').onchange")
+        page.wait("document.querySelector('input').onchange", 300)
         page.choose("input", picture)
         page.wait("document.body.innerText.includes('rocket')")
         found = json.loads(page.evaluate("document.body.innerText"))
