@@ -112,7 +112,9 @@ class IndexWriter:
 
     def _append(self, block: bytes) -> None:
         self._stream.seek(0, os.SEEK_END)
-        self._stream.write(block)
+        left = memoryview(block)
+        while left:  # an unbuffered file may take a part of them
+            left = left[self._stream.write(left) :]
 
 
 def create(path: Path, header: Header, parts: Iterable[Rows]) -> int:
@@ -196,5 +198,6 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
         raise UsageError(f"another process writes {path}; try again when it has ended") from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "r+b") as stream:
+    # Unbuffered: where the disk is full, what a buffer holds would be written once more after the file was cut.
+    with os.fdopen(descriptor, "r+b", buffering=0) as stream:
         yield stream

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,32 @@ def test_a_full_disk_is_told_and_nothing_is_lost(path: Path, monkeypatch: pytest
         monkeypatch.setattr("os.fsync", full)
         writer.commit()
     assert path.read_bytes() == before
+
+
+def test_a_disk_that_takes_a_part_of_a_block_leaves_the_index_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Disk(io.FileIO):
+        left = 100
+
+        def write(self, data: Any) -> int:
+            if not Disk.left:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            part = bytes(data)[: Disk.left]
+            Disk.left -= len(part)
+            return super().write(part)
+
+    before = path.read_bytes()
+    monkeypatch.setattr("os.fdopen", lambda descriptor, *_, **__: Disk(descriptor, "r+"))
+    with pytest.raises(DiskFull, match="no room is left"), IndexWriter.open(path) as (writer, _):
+        writer.add(["new"], [0], units(1, seed=9))
+    assert Disk.left == 0
+    assert path.read_bytes() == before
+    Disk.left = 10**6  # there is room again
+    with IndexWriter.open(path) as (writer, _):
+        writer.add(["new"], [0], units(1, seed=9))
+        writer.commit()
+    assert names(path)[-1] == "new"
 
 
 def test_links_folders_and_pipes_are_no_index(path: Path, tmp_path: Path) -> None:
