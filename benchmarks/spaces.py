@@ -3,7 +3,8 @@
     python benchmarks/spaces.py
 
 Reads tests/embeddings/spaces.safetensors: embeddings of length 1, float16, of the 1,911 held-out captions and pictures
-by nano, and of the pictures by a second nano (models/nano/README.md). Writes the tables of docs/search.md.
+by nano, and of the pictures by a second nano (models/nano/README.md). Smaller embeddings are on axes that are fitted to
+the same captions and pictures. Writes the tables of docs/search.md.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from generated import replace_block
 from safetensors.numpy import load_file
 
 from mobileclip_deploy.embeddings import STORES, Index, Store
-from mobileclip_deploy.embeddings.bridging import learn
+from mobileclip_deploy.embeddings.axes import fit_axes
+from mobileclip_deploy.embeddings.bridging import Bridge, BridgeDescription, cross, learn
 from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.storage import rounded_scale
 from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.embedding import at_length_one
-from mobileclip_deploy.evaluation.metrics import Interval, percentage
+from mobileclip_deploy.evaluation.metrics import Interval, mean_interval, percentage
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
-SCALE = 0.0035
-"""Of int8: the largest component of nano's background pictures over 127, rounded up."""
 BYTES = {"int8": "D", "float16": "2 D", "float32": "4 D", "bits": "D + D / 8", "bits-only": "D / 8"}
+SMALL = 64
 SHARED = (100, 300, 600, 1911)
 """Pictures that a bridge is learned from; a fifth is held back."""
 Floats = npt.NDArray[np.float32]
@@ -38,7 +40,9 @@ Floats = npt.NDArray[np.float32]
 def index(path: Path, vectors: Floats, store: str = "float32", space: str = "nano", first: int = 0) -> Index:
     """An index of pictures called by their numbers."""
     header = Header(
-        Store(store, vectors.shape[1], SCALE if store in ("int8", "bits") else 0.0),
+        Store(
+            store, vectors.shape[1], rounded_scale(float(np.abs(vectors).max())) if store in ("int8", "bits") else 0.0
+        ),
         Description(embedding_space=space, variant="nano"),
     )
     ids = [str(first + number) for number in range(len(vectors))]
@@ -67,21 +71,43 @@ def stores(spaces: dict[str, Floats], folder: Path) -> str:
 
 
 def bridges(spaces: dict[str, Floats], folder: Path) -> str:
-    """A row per direction and number of shared pictures: what is kept, on held-back ones."""
+    """A row per direction and number of shared pictures: what is kept, on held-back ones; and of a cut by the axes."""
     lines = ["| from | to | shared pictures | map | own first | of the first ten | cosine |"]
     lines += ["|---|---|---:|---|---:|---:|---:|"]
     order = np.random.default_rng(0).permutation(len(spaces["pictures"]))
-    for names in (("pictures", "second"), ("second", "pictures")):
+    for names in (("pictures", "second"), ("second", "pictures"), ("pictures", "e64"), ("e64", "pictures")):
         for count in SHARED:
             old, new = (
                 index(folder / f"{name}-{count}-{number}.mcdx", spaces[name][order[:count]], space=name)
                 for number, name in enumerate(names)
             )
             lines.append("| " + " | ".join((*(NAMES[name] for name in names), f"{count:,}", *learned(old, new))) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, cut(spaces, folder)])
 
 
-NAMES = {"pictures": "nano", "second": "second nano"}
+NAMES = {"pictures": "nano", "second": "second nano", "e64": "nano-e64"}
+
+
+def cut(spaces: dict[str, Floats], folder: Path) -> str:
+    """A row of int8 embeddings that are cut by the axes, beside those of towers that end on them."""
+    old = index(folder / "full.mcdx", spaces["pictures"], "int8")
+    new = index(folder / "anew.mcdx", spaces["e64"], "int8", "e64")
+    told_of = BridgeDescription(
+        from_space="nano", to_space="e64", variant="nano", artifact="", store="int8", scale=new.store.scale
+    )
+    brought = cross(old, Bridge(axes(spaces), np.zeros(SMALL, np.float32), told_of), folder / "cut.mcdx")
+    rows = [[[match.row for match in found] for found in one.search(spaces["e64"], 11)] for one in (new, brought)]
+    own = percentage(np.asarray([found[0] == number for number, found in enumerate(rows[1])]))
+    ten = [[[row for row in found if row != n][:10] for n, found in enumerate(one)] for one in rows]
+    shared = np.asarray([len({*one} & {*other}) / 10 for one, other in zip(*ten, strict=True)])
+    cosine = float((at_length_one(next(brought.vectors())[1]) * spaces["e64"]).sum(1).mean())
+    figures = told(own), told(mean_interval(shared)), f"{cosine:.3f}"
+    return f"| nano | nano-e64 | | its axes (`--by BUNDLE`) | {' | '.join(figures)} |"
+
+
+def axes(spaces: dict[str, Floats]) -> Floats:
+    wide = {name: values.astype(np.float64) for name, values in spaces.items()}
+    return fit_axes(wide["pictures"], wide["texts"], SMALL, 1.0).axes
 
 
 def learned(old: Index, new: Index) -> tuple[str, ...]:
@@ -103,6 +129,7 @@ def main() -> None:
     """The command line."""
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     spaces = {name: at_length_one(values).astype(np.float32) for name, values in load_file(SPACES).items()}
+    spaces["e64"] = at_length_one(spaces["pictures"] @ axes(spaces)).astype(np.float32)
     page = ROOT / "docs" / "search.md"
     with tempfile.TemporaryDirectory() as folder:
         replace_block(page, "<!-- stores -->", "<!-- end of stores -->", stores(spaces, Path(folder)))

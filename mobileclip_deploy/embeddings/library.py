@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import tee
@@ -154,7 +154,8 @@ def embed_to_index(
             )
             scale = int8_scale(bundle) if keeping.store in ("int8", "bits") else 0.0
             header = Header(Store(keeping.store, bundle.manifest.embed_dim, scale), description)
-            clipped = create(output, header, source.rows({}))
+            with closing(source.rows({})) as rows:
+                clipped = create(output, header, rows)
             changes = _Changes()
     shutil.rmtree(partial, ignore_errors=True)
     index = Index(output)
@@ -225,7 +226,7 @@ class _Source:
         self.count = 0
         self._embedder, self._progress = embedder, progress
 
-    def rows(self, known: dict[str, tuple[int, int]]) -> Iterator[Rows]:
+    def rows(self, known: dict[str, tuple[int, int]]) -> Generator[Rows]:
         """What is new or has changed.
 
         Args:
@@ -266,9 +267,10 @@ def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> 
     known = {name: (row, stamp) for row, name, stamp in index}
     found = _Changes()
     gone = []
-    for ids, stamps, vectors in source.rows(known):
-        writer.add(ids, stamps, vectors)
-        gone += [known[name][0] for name in ids if name in known]
+    with closing(source.rows(known)) as rows:  # what stops them is told once, and not when they are collected
+        for ids, stamps, vectors in rows:
+            writer.add(ids, stamps, vectors)
+            gone += [known[name][0] for name in ids if name in known]
     found.replaced = len(gone)
     if source.listing.images is not None:
         lost = [row for name, (row, _) in known.items() if not Path(name).exists()]
