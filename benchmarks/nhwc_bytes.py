@@ -52,7 +52,8 @@ def measured(file: Path, rounds: int) -> dict[str, Any]:
     bitmap = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     inputs = [np.ascontiguousarray(bitmap.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255), bitmap]
     whole, own = (answer(tower, given) for tower, given in zip(towers, inputs, strict=True))
-    ratios, times = [], {True: [], False: []}  # type: ignore[var-annotated]
+    ratios: list[float] = []
+    times: dict[bool, list[float]] = {True: [], False: []}
     for number in range(rounds):
         order = (0, 1) if number % 2 else (1, 0)
         found = {index: min(seconds(towers[index], inputs[index]) for _ in range(CALLS)) for index in order}
