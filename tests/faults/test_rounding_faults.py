@@ -78,7 +78,7 @@ def words(request: pytest.FixtureRequest) -> Learned:
     lattice = lattice_of(grid, weight, torch.ones(1, INPUTS))
     own = placed(grid, weight, lattice, lattice.all_nearest(weight[None]), None)
     moved = 1 + 0.015 * np.cos(np.arange(own.scales.size, dtype=np.float32)).reshape(own.scales.shape)
-    return replace(own, scales=own.scales * moved)
+    return replace(own, scales=(own.scales * moved).astype(np.float32))
 
 
 def placed(grid: Grid, weight: Tensor, lattice: Lattice, values: Tensor, inputs: Tensor | None) -> Learned:
