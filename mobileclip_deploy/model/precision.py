@@ -37,7 +37,7 @@ class Precision:
         bits: of one number of a weight: of a float or an integer, or of an index into a table.
         metric, gate: what the artifact must hold.
         kind: what a weight is stored as, where a target can.
-        calibrated: activations are measured on sample inputs.
+        activations: bits of those that are quantized, by ranges that are measured on sample inputs; None: none are.
         pruned: the share of numbers that are zero, and stored as a bit mask.
         table: the precision of a text tower's table of words, where it is another than that of the rest.
     """
@@ -48,9 +48,14 @@ class Precision:
     metric: Literal["relative", "cosine"]
     gate: float
     kind: Literal["float", "integers", "table"] = "integers"
-    calibrated: bool = False
+    activations: int | None = None
     pruned: float = 0.0
     table: str | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether activations are measured on sample inputs."""
+        return self.activations is not None
 
     @property
     def rest(self) -> str:
@@ -69,7 +74,8 @@ PRECISIONS: dict[str, Precision] = {
         Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4, "float"),
         Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999, "float"),
         Precision("w8", 8, "int8 weights, a scale a channel", "cosine", 0.99),
-        Precision("w8a8", 8, "int8 weights and int8 activations", "cosine", 0.98, calibrated=True),
+        Precision("w8a8", 8, "int8 weights and int8 activations", "cosine", 0.98, activations=8),
+        Precision("w8a16", 8, "int8 weights and 16-bit activations", "cosine", 0.99, activations=16),
         Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98, "table"),
         Precision("w4p", 4, "weights palettized with 16 entries", "cosine", 0.98, "table"),
         Precision(

@@ -144,6 +144,7 @@ class Pair:
             dequantized of them are the integers, and the sum is quantized by so many of its steps.
         tolerance: how much two steps may differ that are the same.
         limits: the least and the most integer, as an operation that quantizes says.
+        looked_up: types of operations that take rows of a table: what they take of integers are these integers.
         bias_behind: types of a product and of the addition behind it of its bias: in torch they are one.
     """
 
@@ -153,6 +154,7 @@ class Pair:
     limits: Callable[[Node], tuple[int, int]]
     sums: Collection[str] = ()
     tolerance: float = 0.0
+    looked_up: Collection[str] = ()
     bias_behind: tuple[str, str] | None = None
 
 
@@ -189,7 +191,22 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
             graph.names[_with_bias(graph, wire, pair.bias_behind)] for wire in flow.taking(source, restored, alone)
         )
         named = graph.names[integers], graph.names[source], takers
-        yield QuantizedValue(*named, steps[integers], int(zero), *pair.limits(node), step)
+        if not _exact(graph, node, pair):
+            yield QuantizedValue(*named, steps[integers], int(zero), *pair.limits(node), step)
+
+
+def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
+    """Whether an operation quantizes rows of a table of integers by the table's own step, which changes none."""
+    look = _maker(graph, _source(node, pair.quantize))
+    table = None if look is None or look.type not in pair.looked_up else _maker(graph, look.inputs[0][1])
+    if table is None or table.type != pair.dequantize[0] or not isinstance(table.inputs[0][1], Constant):
+        return False
+    ends = zip(pair.quantize[2:], pair.dequantize[2:], strict=True)
+    return all(_number(node, ours) == _number(table, theirs) for ours, theirs in ends)
+
+
+def _maker(graph: Graph, value: Input) -> Node | None:
+    return graph.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
 
 
 def _restores(node: Node, pair: Pair, steps: Mapping[Wire, float]) -> bool:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PERCENTILE", "Range", "ranges_of"]
+__all__ = ["STEPS", "Range", "ranges_of"]
 
-# Share of a tensor's values, in percent, that lies within its range; the rest is cut off. See docs/onnx.md and
-# docs/coreml.md for what other shares did to nano.
+# Share of a tensor's values, in percent, that lies within its range where there are 256 integers; half of the rest is
+# cut off at either end. See docs/onnx.md and docs/coreml.md for what other shares did to nano. Of 65,536 nothing is.
 PERCENTILE = 99.99
 BINS = 8192
 STEPS = 255
@@ -20,33 +20,35 @@ STEPS = 255
 
 @dataclass(frozen=True)
 class Range:
-    """From where to where a tensor's values go, 0 included, and what rounding them to 256 steps leaves: the ratio of
-    signal to noise in dB, what is cut off counted as noise."""
+    """From where to where a tensor's values go, 0 included, and what rounding them to the integers from 0 to `steps`
+    leaves: the ratio of signal to noise in dB, what is cut off counted as noise."""
 
     low: float
     high: float
     snr_db: float
+    steps: int = STEPS
 
     @property
     def scale(self) -> np.float32:
-        """The step of uint8."""
-        return np.float32(max(self.high - self.low, float(np.finfo(np.float16).tiny)) / STEPS)
+        """The width of a step."""
+        return np.float32(max(self.high - self.low, float(np.finfo(np.float16).tiny)) / self.steps)
 
     @property
-    def zero_point(self) -> np.uint8:
+    def zero_point(self) -> np.uint8 | np.uint16:
         """The integer that stands for 0."""
-        return np.uint8(np.clip(np.rint(-self.low / self.scale), 0, STEPS))
+        kind = np.uint8 if self.steps <= STEPS else np.uint16
+        return kind(np.clip(np.rint(-self.low / self.scale), 0, self.steps))
 
 
 Values = Mapping[str, npt.NDArray[np.floating]]
 
 
-def ranges_of(computed: Callable[[], Iterable[Values]], percentile: float = PERCENTILE) -> dict[str, Range]:
+def ranges_of(computed: Callable[[], Iterable[Values]], steps: int = STEPS) -> dict[str, Range]:
     """The range of every named value, over all inputs.
 
     Args:
         computed: what each input gives, by name; called twice, since a histogram needs its ends first.
-        percentile: the share of values that lie within the range; half of the rest is cut off at either end.
+        steps: the highest integer that a value is rounded to.
     """
     ends: dict[str, tuple[float, float]] = {}
     for values in computed():
@@ -58,21 +60,21 @@ def ranges_of(computed: Callable[[], Iterable[Values]], percentile: float = PERC
         for name, value in values.items():
             if ends[name] != (0.0, 0.0):
                 counts[name] += np.histogram(value, BINS, ends[name])[0]
-    return {name: _range(counts[name], *ends[name], percentile) for name in ends}
+    return {name: _range(counts[name], *ends[name], steps) for name in ends}
 
 
-def _range(counts: npt.NDArray[np.int64], low: float, high: float, percentile: float) -> Range:
+def _range(counts: npt.NDArray[np.int64], low: float, high: float, steps: int) -> Range:
     total = int(counts.sum())
     if not total:
-        return Range(0.0, 0.0, math.inf)
+        return Range(0.0, 0.0, math.inf, steps)
     edges = np.linspace(low, high, BINS + 1)
-    rest = total * (1 - percentile / 100) / 2
+    rest = total * (1 - PERCENTILE / 100) / 2 if steps == STEPS else 0.0
     below = np.cumsum(counts)
     first = int(np.searchsorted(below, rest, side="right"))
     last = min(int(np.searchsorted(below, total - rest, side="left")), BINS - 1)
     low, high = min(0.0, float(edges[first])), max(0.0, float(edges[last + 1]))
     centres = (edges[1:] + edges[:-1]) / 2
     cut = centres - np.clip(centres, low, high)
-    noise = float((counts * cut**2).sum()) / total + ((high - low) / STEPS) ** 2 / 12
+    noise = float((counts * cut**2).sum()) / total + ((high - low) / steps) ** 2 / 12
     signal = float((counts * centres**2).sum()) / total
-    return Range(low, high, 10 * math.log10(signal / noise))
+    return Range(low, high, 10 * math.log10(signal / noise), steps)

@@ -111,7 +111,8 @@ def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequ
         for row in torch.from_numpy(inputs).split(1):
             yield exact.exact(row)
 
-    measured = ranges_of(computed)
+    steps = max(STEPS, *(value.most - value.least for value in followed.file.values))
+    measured = ranges_of(computed, steps)
     wrong = [value for value in followed.file.values if not _fits(value, measured[value.name])]
     if wrong:
         value, known = wrong[0], measured[wrong[0].name]
@@ -130,7 +131,7 @@ def _fits(value: QuantizedValue, known: Range) -> bool:
     if abs(value.low - known.low) <= SMALLEST and abs(value.high - known.high) <= SMALLEST:
         return True
     width = known.high - known.low
-    step = width / STEPS
+    step = width / known.steps
     return abs(value.high - value.low - width) <= WIDTH * width and (
         abs(value.least - known.low / step - value.zero_point) <= ZERO
     )

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges
-from mobileclip_deploy.targets.ranges import Range
+from mobileclip_deploy.targets.ranges import STEPS, Range
 
 
 @pytest.fixture
@@ -28,19 +28,22 @@ def inputs() -> np.ndarray:
     return rows
 
 
+FINE = 2**16 - 1  # of so many integers none is saved by cutting off values
+
+
 def test_a_range_covers_all_but_the_rarest_values(doubling: ir.Model, inputs: np.ndarray) -> None:
-    ranges = measure_ranges(doubling, ["x", "doubled", "y"], inputs[:19], percentile=100)
+    ranges = measure_ranges(doubling, ["x", "doubled", "y"], inputs[:19], FINE)
     assert (ranges["x"].low, ranges["x"].high) == pytest.approx((-1, 3))
     assert (ranges["doubled"].low, ranges["doubled"].high) == pytest.approx((-2, 6))
     assert (ranges["y"].low, ranges["y"].high) == pytest.approx((0, 6))
-    cut = measure_ranges(doubling, ["x"], inputs, percentile=99.9)["x"]
-    whole = measure_ranges(doubling, ["x"], inputs, percentile=100)["x"]
+    cut = measure_ranges(doubling, ["x"], inputs, STEPS)["x"]
+    whole = measure_ranges(doubling, ["x"], inputs, FINE)["x"]
     assert cut.high < 4 < 999 < whole.high
     assert [output.name for output in doubling.graph.outputs] == ["y"]
 
 
 def test_what_rounding_leaves_is_told_in_decibels(doubling: ir.Model, inputs: np.ndarray) -> None:
-    found = measure_ranges(doubling, ["x"], inputs[:19], percentile=100)["x"]
+    found = measure_ranges(doubling, ["x"], inputs[:19], FINE)["x"]
     rounded = (np.rint(inputs[:19] / found.scale + found.zero_point) - found.zero_point) * found.scale
     snr = 10 * np.log10((inputs[:19] ** 2).sum() / ((rounded - inputs[:19]) ** 2).sum())
     assert found.snr_db == pytest.approx(snr, abs=0.5)
@@ -48,12 +51,12 @@ def test_what_rounding_leaves_is_told_in_decibels(doubling: ir.Model, inputs: np
 
 def test_zero_is_always_exact(doubling: ir.Model) -> None:
     rows = np.linspace(2, 3, 1000, dtype=np.float32)[None]
-    found = measure_ranges(doubling, ["x"], rows, percentile=100)["x"]
+    found = measure_ranges(doubling, ["x"], rows, FINE)["x"]
     assert (found.low, int(found.zero_point)) == (0, 0)
 
 
 def test_a_value_that_never_leaves_zero_has_a_scale(doubling: ir.Model) -> None:
-    found = measure_ranges(doubling, ["x"], np.zeros((1, 1000), np.float32))["x"]
+    found = measure_ranges(doubling, ["x"], np.zeros((1, 1000), np.float32), STEPS)["x"]
     assert found.scale > 0
 
 
@@ -69,13 +72,13 @@ def around(*worst: float) -> list[list[Range]]:
 
 
 def test_no_node_stays_in_float_where_the_embeddings_hold() -> None:
-    assert choose(NODES, around(*range(20)), lambda left: 0.995) == frozenset()
+    assert choose(NODES, around(*range(20)), lambda left: 0.995, 0.99) == frozenset()
 
 
 def test_the_most_sensitive_nodes_stay_in_float_until_the_embeddings_hold() -> None:
     snr = [30.0] * 20
     snr[7], snr[12] = 3.0, 5.0
-    assert choose(NODES, around(*snr), lambda left: 0.995 if "n12" in left else 0.9) == {"n7", "n12"}
+    assert choose(NODES, around(*snr), lambda left: 0.995 if "n12" in left else 0.9, 0.99) == {"n7", "n12"}
 
 
 def test_where_nothing_helps_the_best_is_left_to_the_gate() -> None:
@@ -85,5 +88,5 @@ def test_where_nothing_helps_the_best_is_left_to_the_gate() -> None:
         tried.append(len(left))
         return 0.8 + len(left) / 1000 if len(left) < 10 else float("nan")
 
-    assert len(choose(NODES, around(*range(20)), measure)) == 7
+    assert len(choose(NODES, around(*range(20)), measure, 0.99)) == 7
     assert tried == [0, 1, 2, 4, 7, 10]

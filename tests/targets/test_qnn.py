@@ -10,15 +10,20 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from qnn_files import network, require_qnn, write
 from tiny import inputs, wanted
 from writing import chosen, job_of
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.onnx.graph import write_graph
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.qnn import emulator
 from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
 from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
@@ -63,6 +68,59 @@ def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> N
     assert found.contents["chips"] == {"v75": (image / "tiny_image.v75.bin").stat().st_size}
     assert found.ports[0] == TensorInfo("pixel_values", "float32", (1, 3, 64, 64))
     assert found.contexts[0].sdk.startswith("2.")
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_integers_with_activations_of_16_bits_run_wholly_on_the_npu(
+    model: MobileCLIP, tower: TowerName, tmp_path: Path
+) -> None:
+    rows, path = inputs(tower), tmp_path / f"a_{tower}.qnn"
+    job = replace(job_of(model, tower, "fp32"), precision="w8a16", calibration=rows)
+    chosen("qnn", chip="sm8650").write(job, path)
+    found = QnnArtifact(path)
+    assert compare(wanted(model, tower), found.runner()(rows)).cosine > 0.999
+    assert {value.most for value in found.quantized().values} == {2**16 - 1}
+    assert not found.compiled("npu").left
+
+
+@pytest.fixture(scope="module")
+def sixteen(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text tower with int8 weights and activations of 16 bits, as it is compiled."""
+    path = tmp_path_factory.mktemp("sixteen") / "a.onnx"
+    job = replace(job_of(model, "text", "fp32"), precision="w8a16", calibration=inputs("text"))
+    write_graph(job, path, *get_target("qnn").ports(job.variant, "text", job.form))
+    return path
+
+
+def step_of(path: Path, kind: str, place: int, changed: Path) -> OnnxArtifact:
+    """The same file with another step of the table: in one of the nodes of a type, the first of which are its own."""
+    model = onnx.load(path)
+    node = [node for node in model.graph.node if node.op_type == kind][place]
+    node.input[1] = "another"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.5, np.float32), "another"))
+    onnx.save(model, changed)
+    return OnnxArtifact(changed)
+
+
+def test_a_table_is_read_with_its_step_and_the_scales_of_its_rows(
+    model: MobileCLIP, sixteen: Path, tmp_path: Path
+) -> None:
+    table = model.text_encoder.token_embedding.weight.detach().numpy()
+    stored = next(weight for weight in OnnxArtifact(sixteen).weights or () if weight.values.shape == table.shape)
+    assert (stored.bits, stored.kind) == (8, "integers")
+    assert np.abs(stored.values - table).max() <= np.abs(table).max() / 127 / 2
+    edited = step_of(sixteen, "DequantizeLinear", 0, tmp_path / "edited.onnx")
+    wrong = next(weight for weight in edited.weights or () if weight.values.shape == table.shape)
+    assert np.allclose(wrong.values, 1.5 * stored.values)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("QuantizeLinear", 0), ("DequantizeLinear", 1)])
+def test_rows_of_a_table_that_are_rounded_by_another_step_are_refused(
+    sixteen: Path, kind: str, place: int, tmp_path: Path
+) -> None:
+    edited = step_of(sixteen, kind, place, tmp_path / "edited.onnx")
+    with pytest.raises(InvalidInput, match="is not dequantized by what it was quantized by"):
+        edited.quantized()
 
 
 @pytest.mark.whole
@@ -114,10 +172,10 @@ def test_the_emulator_is_never_timed(device: str, reason: str) -> None:
         get_target("qnn").places(device, {})
 
 
-def test_a_text_tower_has_no_integers(model: MobileCLIP) -> None:
-    with pytest.raises(UsageError, match="image=w8a8,text=fp16"):
+def test_a_text_tower_has_no_activations_of_8_bits(model: MobileCLIP) -> None:
+    with pytest.raises(UsageError, match="image=w8a8,text=w8a16"):
         get_target("qnn").require({"text": "w8a8"})
-    get_target("qnn").require({"image": "w8a8", "text": "fp16"})
+    get_target("qnn").require({"image": "w8a8", "text": "w8a16"})
     assert not get_target("qnn").has({"text": "w8a8"})
 
 

@@ -12,25 +12,26 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.model.precision import Precision
 from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.writing import write_model
-from mobileclip_deploy.targets.ranges import PERCENTILE, Range, ranges_of
+from mobileclip_deploy.targets.ranges import Range, ranges_of
 
-__all__ = ["SHARES", "WANTED", "answers", "choose", "measure_ranges"]
+__all__ = ["SHARES", "answers", "choose", "measure_ranges", "wanted_of"]
 
 
 def measure_ranges(
-    model: ir.Model, names: Iterable[str], inputs: npt.NDArray[np.generic], percentile: float = PERCENTILE
+    model: ir.Model, names: Iterable[str], inputs: npt.NDArray[np.generic], steps: int
 ) -> dict[str, Range]:
     """The ranges of some of a float32 model's values, over all inputs: two passes, one input at a time.
 
     Args:
         names: of the model's inputs and intermediate values.
         inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
-        percentile: the share of values that lie within the range; half of the rest is cut off at either end.
+        steps: the highest integer that a value is rounded to.
     """
     wanted = sorted(set(names))
-    return ranges_of(lambda: _computed(model, wanted, inputs), percentile)
+    return ranges_of(lambda: _computed(model, wanted, inputs), steps)
 
 
 def answers(model: ir.Model, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -53,27 +54,36 @@ def _computed(
         graph.outputs[own:] = []  # `del` would leave the values marked as outputs
         session = open_session(path, threads=1)
     (source,) = session.get_inputs()
-    for row in inputs:
+    kind = graph.inputs[0].dtype
+    assert kind is not None
+    for row in inputs.astype(kind.numpy()):  # ids are int32 where a target takes no others
         found = session.run(computed, {source.name: row[None]}) if computed else []
         yield dict(zip(computed, found, strict=True)) | ({source.name: row[None]} if source.name in names else {})
 
 
-# Worst cosine on the calibration inputs: half of what the gate of w8a8 (0.98) allows, for inputs not seen here.
-WANTED = 0.99
 # Shares of the nodes that are tried in float, in this order; more than half would not be an int8 artifact.
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
 
 
+def wanted_of(precision: Precision) -> float:
+    """The worst cosine on the calibration inputs: half of what the gate allows, for inputs that are not among them."""
+    return 1 - (1 - precision.gate) / 2
+
+
 def choose(
-    nodes: Sequence[str], around: Sequence[Sequence[Range]], measure: Callable[[frozenset[str]], float]
+    nodes: Sequence[str],
+    around: Sequence[Sequence[Range]],
+    measure: Callable[[frozenset[str]], float],
+    wanted: float,
 ) -> frozenset[str]:
-    """The nodes to be left in float: none where that holds `WANTED`, else the most sensitive ones, share by share.
+    """The nodes to be left in float: none where that holds `wanted`, else the most sensitive ones, share by share.
 
     Args:
         nodes: all that could run in int8.
         around: for each the ranges of the values before and behind it; the one that rounding hurts most tells how
             sensitive the node is.
         measure: nodes left in float -> worst cosine of the embeddings on the calibration inputs.
+        wanted: of these.
 
     Returns:
         The first share that holds; where none does, the one with the best cosine, on which the gate decides.
@@ -84,6 +94,6 @@ def choose(
     for share in SHARES:
         left = frozenset(order[: math.ceil(share * len(order))])
         tried.append((measure(left), left))
-        if tried[-1][0] >= WANTED:
+        if tried[-1][0] >= wanted:
             return left
     return max(tried, key=lambda item: -1.0 if math.isnan(item[0]) else item[0])[1]

@@ -1,7 +1,7 @@
 """A float32 graph made smaller as a precision says: weights as integers, products and convolutions in int8.
 
 Where activations are rounded too, the image tower runs convolutions and products in int8, with ranges measured when it
-is exported; the text tower runs products with inputs measured at run time.
+is exported; the text tower runs products with inputs measured at run time, or, at 16 bits, as the image tower does.
 
 Never dynamically quantized convolutions: they become ConvInteger, which took another project's image tower from 112 to
 1,393 ms.
@@ -16,12 +16,12 @@ import onnx_ir as ir
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges
+from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges, wanted_of
 from mobileclip_deploy.targets.onnx.editing import Editor
 from mobileclip_deploy.targets.onnx.products import DynamicProducts, as_products
 from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
 from mobileclip_deploy.targets.onnx.storage import RULES
-from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, restore_int8, weights
+from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, quantized_table, restore_int8, weights
 from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
 from mobileclip_deploy.targets.values import TowerJob
@@ -34,15 +34,16 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
 
     Args:
         model: in float32, which is changed.
-        job: with calibration inputs where activations of an image tower are rounded.
+        job: with calibration inputs where ranges of activations are measured.
 
     Returns:
         The model to be written.
 
     Raises:
-        ExportError: activations of an image tower are to be rounded and the job has no calibration inputs.
+        ExportError: ranges of activations are to be measured and the job has no calibration inputs.
     """
-    static = precision_of(job.precision).calibrated and job.tower == "image"
+    activations = precision_of(job.precision).activations
+    static = activations is not None and (job.tower == "image" or activations == 16)
     if static and job.calibration is None:
         raise ExportError(f"precision {job.precision} needs calibration inputs")
     grids = stored(RULES, job.tower, job.module, job.precision, job.four_bit)
@@ -55,10 +56,12 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
 
 
 def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Model:
-    inputs = job.calibration
+    inputs, precision = job.calibration, precision_of(job.precision)
     assert inputs is not None
+    assert precision.activations is not None
     around = {result: surroundings(weight) for result, weight in _products(model, names).items()}
-    ranges = measure_ranges(model, [name for pair in around.values() for name in pair], inputs)
+    rounded = [name for pair in around.values() for name in pair]
+    ranges = measure_ranges(model, rounded, inputs, 2**precision.activations - 1)
     wanted = answers(model, inputs)
 
     def built(left: frozenset[str]) -> ir.Model:
@@ -71,7 +74,7 @@ def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Mode
         return compare(wanted, answers(built(left), inputs)).cosine
 
     sensitivity = [[ranges[name] for name in pair] for pair in around.values()]
-    return built(choose(list(around), sensitivity, measure))
+    return built(choose(list(around), sensitivity, measure, wanted_of(precision)))
 
 
 def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
@@ -91,7 +94,7 @@ def _runs_in_int8(node: ir.Node) -> bool:
 def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage) -> None:
     """Every weight that is still float32, on its grid; products with activations measured at run time where wanted."""
     precision = precision_of(job.precision)
-    measured = precision.calibrated and job.tower == "text"
+    measured = precision.activations == 8 and job.tower == "text"
     if measured or (precision.bits == 4 and job.tower == "text"):
         as_products(editor)
     dynamic = DynamicProducts(editor)
@@ -99,6 +102,8 @@ def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Stora
         grid = grids[weight.layer]
         if measured and weight.node.op_type in ("MatMul", "Gemm"):
             dynamic.rewrite(weight)
+        elif precision.activations == 16 and weight.node.op_type == "Gather":
+            quantized_table(editor, weight)
         elif grid.block is not None:
             four_bits(editor, weight, grid.block)
         else:

@@ -77,7 +77,7 @@ def _raise(tensor: onnx.TensorProto, path: Path) -> None:
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
-TYPES = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}
+TYPES = {np.dtype(kind): helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in (np.uint8, np.int8, np.uint16)}
 # Weight and bias among the inputs of a layer.
 LAYERS = {"Conv": ("W", "B"), "Gemm": ("B", "C")}
 
@@ -99,6 +99,7 @@ PAIR = Pair(
     dequantize=("DequantizeLinear", "x", "x_scale", "x_zero_point"),
     shapes=("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast"),
     limits=_limits,
+    looked_up=("Gather",),
     bias_behind=("MatMul", "Add"),
 )
 

@@ -14,6 +14,8 @@ from mobileclip_deploy.targets.ranges import Range
 
 __all__ = ["quantize_static", "surroundings"]
 
+SIXTEEN_BITS = 21  # the first version of the operators in which QuantizeLinear has uint16; of ours no other changed
+
 
 def surroundings(weight: Weight) -> tuple[str, str]:
     """The values before and behind a node that are rounded when it runs in int8: its input, and its output, or that of
@@ -35,6 +37,8 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
         ranges: of the values that `surroundings` names.
     """
     editor = Editor(model)
+    if any(known.zero_point.dtype == np.uint16 for known in ranges.values()):
+        model.graph.opset_imports[""] = max(model.graph.opset_imports[""], SIXTEEN_BITS)
     by_node = {weight.node: weight for weight in chosen}
     results = {surroundings(weight)[1] for weight in chosen}
     rounded: dict[str, ir.Value] = {}
@@ -55,10 +59,10 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
 
 
 def _rounding(editor: Editor, exact: ir.Value, rounded: ir.Value, name: str, known: Range) -> list[ir.Node]:
-    """The nodes that compute a value rounded to uint8 from the exact one; `name` is what they are called after."""
+    """The nodes that compute a value rounded to integers from the exact one; `name` is what they are called after."""
     scale = editor.constant(f"{name}_scale", np.asarray(known.scale))
     zero = editor.constant(f"{name}_zero", np.asarray(known.zero_point))
-    integers = editor.value(f"{name}_uint8")
+    integers = editor.value(f"{name}_{known.zero_point.dtype}")
     return [
         op("QuantizeLinear", [exact, scale, zero], [integers]),
         op("DequantizeLinear", [integers, scale, zero], [rounded]),

@@ -63,6 +63,9 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
         for node in view.nodes
         if node.type == "Gather" and (given := dict(node.inputs))["indices"] == ids and given["data"] is not value
     ]
+    held = view.producer(value)
+    if held is not None and held.type == "DequantizeLinear":
+        return _quantized_table(view, number, held)
     halves = [one for one in beside if isinstance(one, Constant) and one.values.dtype == np.float16]
     if not isinstance(value, Constant) or value.values.dtype != np.uint8:
         packed = any(isinstance(one, Constant) and one.values.dtype == np.uint8 for one in beside)
@@ -77,6 +80,18 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
     if steps.ndim != 2 or len(steps) != len(rows) or rows.shape[1] % steps.shape[1]:
         raise Malformed(f"the scales of {value.name} are not those of its rows")
     return on_grid(value.name, Affine(spread(steps, rows.shape, rows.shape[1] // steps.shape[1]), 4), rows)
+
+
+def _quantized_table(view: View, number: int, held: Node) -> StoredWeight:
+    """One that is looked up as integers of one step (see `weights.quantized_table`)."""
+    numbers = [given for _, given in held.inputs if isinstance(given, Constant)]
+    if len(numbers) != 3 or any(given.values.size != 1 for given in numbers[1:]):
+        raise ValueError(f"the table that {view.nodes[number].name} looks up is not of one step")
+    integers, step, zero = numbers
+    scales = _scales_behind(view, number, integers)
+    if scales is None:
+        raise ValueError(f"the integers of {integers.name} have no scales")
+    return _integers(integers, scales * step.values, zero.values)
 
 
 def _restored(view: View, value: Input, scales: Array | None) -> StoredWeight | None:
@@ -107,7 +122,9 @@ def _scales_behind(view: View, number: int, weight: Constant) -> Array | None:
 
     They are the constant [rows, 1] or [outputs] of the factors that Cast's result is multiplied by.
     """
-    casts = [user for user in view.consumers(number) if view.nodes[user].type == "Cast"]
+    users = [*view.consumers(number)]
+    users += [back for user in users if view.nodes[user].type == "QuantizeLinear" for back in view.consumers(user)]
+    casts = [user for user in users if view.nodes[user].type in ("Cast", "DequantizeLinear")]
     for product in [view.nodes[user] for cast in casts for user in view.consumers(cast)]:
         factors = [view.producer(given) for _, given in product.inputs]
         found = [given for node in factors if node for _, given in node.inputs if isinstance(given, Constant)]

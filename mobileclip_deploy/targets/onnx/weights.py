@@ -14,7 +14,7 @@ from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.onnx.editing import Array, Editor, array, op
 
-__all__ = ["Weight", "four_bits", "int8_operands", "restore_int8", "rows_of", "weights"]
+__all__ = ["Weight", "four_bits", "int8_operands", "quantized_table", "restore_int8", "rows_of", "weights"]
 
 MICROSOFT = "com.microsoft"
 
@@ -96,6 +96,34 @@ def restore_int8(editor: Editor, weight: Weight) -> None:
     cast = op("Cast", [stored], [restored], to=ir.DataType.FLOAT.value)
     editor.graph.insert_before(node, [cast, op("Mul", [restored, scale], [product])])
     weight.value.replace_all_uses_with(product)
+
+
+def quantized_table(editor: Editor, weight: Weight) -> None:
+    """Store a look-up table as int8 and have it looked up between DequantizeLinear and QuantizeLinear of one step.
+
+    An NPU takes no other table of int8: so it looks up integers, which that step leaves as they are, and multiplies
+    them by the scales of their rows.
+    """
+    name, ids = weight.name, weight.node.inputs[1]  # [N, 77]
+    integers, scales = int8_channels(weight.values, weight.channels)
+    stored = editor.instead(weight.value, f"{name}_int8", integers)
+    scale = editor.constant(f"{name}_scale", scales)
+    grid = (
+        editor.constant(f"{name}_one", np.array(1, np.float32)),
+        editor.constant(f"{name}_zero", np.array(0, np.int8)),
+    )
+    called = weight.node.outputs[0].name
+    parts = ("float", "looked", "rows", "rows_float", "scales")
+    table, looked, rows, restored, factors = (editor.value(f"{called}_{part}") for part in parts)
+    nodes = [
+        op("DequantizeLinear", [stored, *grid], [table]),
+        op("Gather", [table, ids], [looked], axis=0),  # [N, 77, width]
+        op("QuantizeLinear", [looked, *grid], [rows]),
+        op("DequantizeLinear", [rows, *grid], [restored]),
+        op("Gather", [scale, ids], [factors], axis=0),  # [N, 77, 1]
+        op("Mul", [restored, factors], [ir.Value()]),
+    ]
+    editor.replace(weight.node, nodes)
 
 
 def int8_operands(editor: Editor, weight: Weight) -> tuple[ir.Value, ir.Value]:

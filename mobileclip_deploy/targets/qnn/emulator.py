@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.qnn.chips import Chip
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
-__all__ = ["Compilation", "EmulatorRunner", "compile_for", "engine", "require_emulator"]
+__all__ = ["Compilation", "EmulatorRunner", "compile_for", "engine", "placement", "require_emulator"]
 
 PROCESS = "mobileclip_deploy.targets.qnn.process"
 PACKAGE = "onnxruntime-qnn"
@@ -91,6 +91,17 @@ def compile_for(chip: Chip, source: Path, *, cpu: bool = False) -> Compilation:
             return Compilation(b"", b"", operations, left)
         context = (folder / COMPILED).read_bytes()
         return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context))
+
+
+def placement(chip: Chip, source: Path) -> Compilation:
+    """A compilation that tells by name what the NPU does not take: where the CPU may help at all, it is given the
+    DequantizeLinear of a quantized output too, which the NPU takes where it may not.
+
+    Raises:
+        ExportError, NotRun: see `compile_for`.
+    """
+    made = compile_for(chip, source)
+    return compile_for(chip, source, cpu=True) if made.left else made
 
 
 def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:

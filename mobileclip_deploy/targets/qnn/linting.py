@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText, switches
 from mobileclip_deploy.targets.graph import Constant, Node
-from mobileclip_deploy.targets.qnn.emulator import compile_for
+from mobileclip_deploy.targets.qnn.emulator import placement
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.qnn.opening import QnnArtifact
@@ -34,7 +34,7 @@ def lint_contexts(artifact: QnnArtifact) -> tuple[LintReport, ...]:
     reports = []
     graph, contexts = artifact.graph, artifact.contexts
     for context in contexts:
-        made = compile_for(context.chip, artifact.source.path, cpu=True)
+        made = placement(context.chip, artifact.source.path)
         reasons = {(one.type, one.name): one.reason for one in made.left}
         operations = []
         for node in graph.nodes:

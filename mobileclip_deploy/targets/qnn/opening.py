@@ -17,7 +17,7 @@ from mobileclip_deploy.targets.compiled import Compiled
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.context import Context, contexts_of, source_of
-from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, compile_for, engine
+from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
 
@@ -109,7 +109,7 @@ class QnnArtifact(Artifact):
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         """Compile the model again for the first of its chips, and ask the binary that is here."""
         context = self.contexts[0]
-        made = compile_for(context.chip, self.source.path, cpu=True)
+        made = placement(context.chip, self.source.path)
         answers = None if inputs is None else self._on(context)(inputs)
         return Compiled(engine(context.chip), made.operations, made.left, answers=answers)
 

@@ -61,7 +61,7 @@ class QnnTarget(Target):
         proven={"onnxruntime-qnn": "2.7.0"},
         suffixes=(".qnn",),
         order=6,
-        precisions=("fp16", "w8a8"),
+        precisions=("fp16", "w8a16", "w8a8"),
         absorbs_layer_scales=True,
         input_types={"image": ("float32",), "text": ("int32",)},
         no_contexts="each length is a binary of its own, which is not built",
@@ -79,8 +79,8 @@ class QnnTarget(Target):
         """
         if precisions.get("text") == "w8a8":
             raise UsageError(
-                "qnn has no w8a8 for text towers: the NPU looks up no table of int8 with a scale a row; give "
-                "image=w8a8,text=fp16"
+                "qnn has no w8a8 for text towers, whose products measure their inputs as they run there, which the NPU "
+                "cannot; give image=w8a8,text=w8a16"
             )
         super().require(precisions, mixed)
         _ = self.options.chips
