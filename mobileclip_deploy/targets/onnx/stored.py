@@ -20,6 +20,9 @@ from mobileclip_deploy.targets.weights import View, WeightTable
 
 __all__ = ["TABLE"]
 
+BACK = ("Cast", "DequantizeLinear")
+"""How integers that were looked up or summed become floats."""
+
 
 def _stored(view: View, number: int, name: str) -> StoredWeight | None:
     """A product's weight is [outputs, inputs], also where it was a 1 x 1 convolution."""
@@ -124,10 +127,10 @@ def _scales_behind(view: View, number: int, weight: Constant) -> Array | None:
     """
     users = [*view.consumers(number)]
     users += [back for user in users if view.nodes[user].type == "QuantizeLinear" for back in view.consumers(user)]
-    casts = [user for user in users if view.nodes[user].type in ("Cast", "DequantizeLinear")]
+    casts = [user for user in users if view.nodes[user].type in BACK]
     for product in [view.nodes[user] for cast in casts for user in view.consumers(cast)]:
-        factors = [view.producer(given) for _, given in product.inputs]
-        found = [given for node in factors if node for _, given in node.inputs if isinstance(given, Constant)]
+        factors = [node for _, given in product.inputs if (node := view.producer(given)) and node.type not in BACK]
+        found = [given for node in factors for _, given in node.inputs if isinstance(given, Constant)]
         if product.type == "Mul" and len(found) == 1:
             return found[0].values
     if weight.values.dtype == np.int64:  # of a shape
