@@ -81,8 +81,8 @@ def _said(licence: Licence) -> str:
     if licence.applies is None:
         return "nothing that was read"
     source = licence.applies.source
-    link = source if source.startswith("https:") else f"../{source}"
-    return f"{licence.applies.words} ([read {licence.applies.read}]({link}))"
+    read = f"read {licence.applies.read}"  # a file of this repository, which is no page of the site, the words name
+    return f"{licence.applies.words} ({f'[{read}]({source})' if source.startswith('https:') else read})"
 
 
 def _rest(text: Terms) -> list[str]:
