@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_validator
 
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.layouts import Layout
@@ -223,9 +223,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
     `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None
     for the target's own. `axes`: the file of the axes that both projections were cut to, which `checkpoint.compacted`
-    tells of. `licence`: None of bundles of before it was recorded. `tokenizer`: None of a variant without a text tower.
-    `measurements`: the file with what one machine measured of the bundle; all else here is the same for the same
-    checkpoint, options and versions. Schema version 1 had the checks in the manifest itself, as `parity`.
+    tells of. `licence`: None of bundles of before it was recorded. `int8_scale`: of the embedding space, for whoever
+    stores its embeddings as int8: an integer times this is a component of a unit vector; None of earlier versions, and
+    where no picture gets an embedding. `tokenizer`: None of a variant without a text tower. `measurements`: the file
+    with what one machine measured of the bundle; all else here is the same for the same checkpoint, options and
+    versions. Schema version 1 had the checks in the manifest itself, as `parity`.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -242,6 +244,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     relevance: RelevanceEntry | None = None
     licence: LicenceEntry | None = None
     embed_dim: int
+    int8_scale: PositiveFloat | None = None
     logit_scale: float
     template: Template
     tokenizer: TokenizerSpec | None = None

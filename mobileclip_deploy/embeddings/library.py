@@ -20,7 +20,7 @@ from mobileclip_deploy.embeddings.embedding_files import asked_images, asked_tex
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.spaces import remember
-from mobileclip_deploy.embeddings.storage import Store, rounded_scale
+from mobileclip_deploy.embeddings.storage import Store, scale_of
 from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
 from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
@@ -32,8 +32,6 @@ from mobileclip_deploy.model.variants import TowerName
 __all__ = ["SUFFIX", "IndexFile", "Keeping", "embed_to_index", "int8_scale"]
 
 SUFFIX = ".mcdx"
-MARGIN = 1.5
-"""By how much a component may exceed the largest of the golden pictures before it is clipped."""
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64
 """An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""
@@ -92,24 +90,23 @@ class IndexFile:
 def int8_scale(bundle: Bundle) -> float:
     """The scale of a bundle's embedding space: an int8 integer times this is a component of a unit vector.
 
-    As the manifest records it where the space was fitted to pictures (`embedding_size` of an export); else from the
-    golden pictures' embeddings by the checkpoint itself, so that every bundle of a checkpoint has the same.
+    As the manifest records it: of smaller embeddings by what they were fitted to, else by the golden pictures. Bundles
+    of earlier versions are asked for these.
 
     Raises:
         InvalidInput: the golden file cannot be read, or holds no pictures.
     """
-    if (compacted := bundle.manifest.checkpoint.compacted) is not None:
-        return float(np.float32(compacted.int8_scale))
+    if (recorded := bundle.manifest.int8_scale) is not None:
+        return recorded
     try:
         check_tensors(bundle.golden)
         with safe_open(bundle.golden, framework="np") as file:
-            golden = unit(np.asarray(file.get_tensor("image_embeddings"), np.float32))
+            found = scale_of(np.asarray(file.get_tensor("image_embeddings"), np.float32))
     except (SafetensorError, OSError) as error:
         raise InvalidInput(f"{bundle.golden} cannot be read ({worded(error)}); export the bundle again") from None
-    largest = float(np.abs(golden).max())
-    if not 0 < largest <= 1:
+    if found is None:
         raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
-    return rounded_scale(MARGIN * largest)
+    return found
 
 
 def embed_to_index(

@@ -16,7 +16,7 @@ from mobileclip_deploy.bundle.opening import RELEVANCE
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.embeddings.relevance_fit import FALSE_ALARMS, Fitted, Samples, fit, measured_curve
 from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
-from mobileclip_deploy.embeddings.storage import INT8_MOST, integers_of
+from mobileclip_deploy.embeddings.storage import integers_of, rounded_scale
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256, check_tensors
@@ -132,9 +132,7 @@ def learn_relevance(model: MobileCLIP, given: RelevanceSet, progress: Progress =
         InvalidInput: a picture cannot be used, embeddings hardly differ, or captions do not fit their pictures.
     """
     embedded = given.embedded(model, progress)
-    largest = float(np.abs(embedded.background).max()) / INT8_MOST
-    digits = 1 - int(np.floor(np.log10(largest)))
-    scale = float(np.float32(np.ceil(largest * 10**digits) / 10**digits))  # two digits: nothing is clipped
+    scale = rounded_scale(float(np.abs(embedded.background).max()))  # nothing is clipped
     background, _ = integers_of(embedded.background.astype(np.float32), scale)
     stored = Samples(embedded.texts, embedded.pictures, embedded.nonsense, background.astype(np.float64) * scale)
     fitted = fit(stored)

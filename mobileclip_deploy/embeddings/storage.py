@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.arguments import StoreName
+from mobileclip_deploy.evaluation.embedding import unit
 
-__all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of", "rounded_scale"]
+__all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of", "rounded_scale", "scale_of"]
 
 Floats = npt.NDArray[np.float32]
 INT8_MOST = 127
 """The largest integer: -128 is not used, so that the negative of a vector can be stored too."""
+MARGIN = 1.5
+"""By how much a component may exceed the largest of the golden pictures before it is clipped."""
 STORES: tuple[str, ...] = get_args(StoreName)
 CODES = {name: number for number, name in enumerate(STORES, 1)}
 """The number of each store in an index's header (docs/index_format.md)."""
@@ -71,7 +74,14 @@ def rounded_scale(largest: float) -> float:
     other machines' last bits do not reach."""
     wanted = min(1.0, largest) / INT8_MOST
     digits = 1 - int(np.floor(np.log10(wanted)))
-    return float(np.float32(np.ceil(wanted * 10**digits) / 10**digits))
+    return round(float(np.ceil(wanted * 10**digits) / 10**digits), digits)
+
+
+def scale_of(pictures: Floats) -> float | None:
+    """The scale of an embedding space by its golden pictures' embeddings [N, D], of any length, so that every bundle of
+    a checkpoint has the same; None where they are not finite, or nothing but zeros."""
+    largest = float(np.abs(unit(pictures)).max())
+    return rounded_scale(MARGIN * largest) if 0 < largest <= 1 else None
 
 
 def integers_of(vectors: Floats, scale: float) -> tuple[npt.NDArray[np.int8], int]:

@@ -13,6 +13,7 @@ from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.bundle.opening import AXES
 from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.storage import scale_of
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import precision_of
@@ -24,7 +25,16 @@ from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.verify.companions import write_companions
 
-__all__ = ["attach", "make_manifest", "recorded_options", "tower_entry", "write_axes", "write_beside", "write_manifest"]
+__all__ = [
+    "attach",
+    "int8_scale_of",
+    "make_manifest",
+    "recorded_options",
+    "tower_entry",
+    "write_axes",
+    "write_beside",
+    "write_manifest",
+]
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
@@ -103,6 +113,15 @@ def make_manifest(
         preprocess=PreprocessEntry(**variant.preprocess.model_dump()),
         environment={name: importlib.metadata.version(name) for name in (*PACKAGES, *target.abilities.all_packages)},
     )
+
+
+def int8_scale_of(plan: BundlePlan, source: Source, reference: Reference) -> float | None:
+    """The scale of the embedding space, for whoever stores embeddings of pictures as int8; None where there are none.
+    It stands in the manifest, since an app that writes an index has that, and no golden pictures."""
+    if "image" not in plan.towers or plan.request.head.names or source.variant.gives_tokens:
+        return None
+    compacted = source.provenance.compacted
+    return scale_of(reference.of("image")) if compacted is None else compacted.int8_scale
 
 
 def recorded_options(plan: BundlePlan) -> dict[str, str]:

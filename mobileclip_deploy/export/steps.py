@@ -14,6 +14,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import (
     attach,
+    int8_scale_of,
     make_manifest,
     tower_entry,
     write_axes,
@@ -175,6 +176,7 @@ def describe(work: Work) -> None:
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
     work.manifest = make_manifest(plan, work.source, entries, write_axes(work.source.axes, work.folder))
+    work.manifest = work.manifest.model_copy(update={"int8_scale": int8_scale_of(plan, work.source, reference)})
     if work.rounded is not None:
         rounding = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
         work.manifest = work.manifest.model_copy(update={"rounding": rounding})

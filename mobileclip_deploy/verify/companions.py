@@ -16,6 +16,7 @@ from mobileclip_deploy.bundle.licences import licence_entry, own_text, write_tex
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.storage import scale_of
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
@@ -95,7 +96,7 @@ def check_settings(subject: OpenedSubject) -> list[Check]:
     return [Check(step="settings", tower=EVERY, status="failed" if wrong else "passed", detail=detail)]
 
 
-def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, object]]:
+def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, object, object]]:
     """Each setting of the manifest that is not the checkpoint's: its name, what it is, what it should be."""
     manifest, variant, origin = subject.bundle.manifest, source.variant, source.provenance
     if manifest.checkpoint.weights is None or origin.weights is None:
@@ -131,9 +132,17 @@ def _settings(subject: Subject, source: Source) -> Iterator[tuple[str, object, o
         if entry.function is not None:  # by which an app asks for it
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])
+    if manifest.int8_scale is not None and manifest.int8_scale != (told := _int8_scale(subject)):
+        yield "int8_scale", manifest.int8_scale, told
     scale = source.model.logit_factor  # exp() of other processors differs in its last bit
     if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):
         yield "logit_scale", manifest.logit_scale, scale
+
+
+def _int8_scale(subject: OpenedSubject) -> float | None:
+    """What the golden pictures say, which `golden` holds to the checkpoint; of smaller embeddings what was fitted."""
+    compacted = subject.bundle.manifest.checkpoint.compacted
+    return scale_of(subject.stored.of("image")) if compacted is None else compacted.int8_scale
 
 
 def check_companions(subject: OpenedSubject) -> list[Check]:

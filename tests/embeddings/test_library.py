@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,9 @@ def test_its_vectors_are_those_of_embed_and_its_scale_is_the_spaces(
     exports: Exports, photos: Path, tmp_path: Path
 ) -> None:
     fp16, w8 = exports.bundle("onnx", "fp16"), exports.bundle("onnx", "w8")
-    assert int8_scale(fp16) == int8_scale(w8)
+    assert int8_scale(fp16) == int8_scale(w8) == w8.manifest.int8_scale
+    until_now = replace(w8, manifest=w8.manifest.model_copy(update={"int8_scale": None}))
+    assert int8_scale(until_now) == int8_scale(w8)
     mcd.embed(w8, photos, tmp_path / "a.npy", normalise=True)
     mcd.embed(w8, photos, tmp_path / "a.mcdx")
     names, vectors = next(Index(tmp_path / "a.mcdx").vectors())

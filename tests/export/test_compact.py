@@ -28,7 +28,7 @@ from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.provenance import tensors_sha256
 from mobileclip_deploy.towers.samples import image_paths
 
-SIZE = 6
+SIZE, CAPTIONS = 6, 30
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -44,7 +44,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A tiny checkpoint, while its card is known; pictures to fit to are in `pictures` beside it."""
     folder = tmp_path_factory.mktemp("compact")
     write_pictures(folder / "pictures", 4 * SIZE)
-    (folder / "pictures" / "prompts.txt").write_text("\n".join(f"a thing of {n}" for n in range(600)))
+    (folder / "pictures" / "prompts.txt").write_text("\n".join(f"a thing of {n}" for n in range(CAPTIONS)))
     with known(folder) as checkpoint:
         yield checkpoint
 
@@ -56,6 +56,12 @@ def bundle(words: Path) -> mcd.Bundle:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(words: Path) -> mcd.Bundle:
+    """The same checkpoint with full embeddings."""
+    return mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", words.parent / "whole", verify=False)
+
+
 def test_both_towers_end_on_the_axes(words: Path, bundle: mcd.Bundle) -> None:
     manifest, model = bundle.manifest, mcd.load_model(WORDS, words)
     told, space = manifest.checkpoint.compacted, mcd.load_model(WORDS, words).provenance.embedding_space
@@ -63,10 +69,10 @@ def test_both_towers_end_on_the_axes(words: Path, bundle: mcd.Bundle) -> None:
     assert bundle.path.name == f"{WORDS}-e{SIZE}-onnx-fp32"
     assert manifest.embedding_space == f"{space}-e{SIZE}-{told.axes_sha256[:8]}"
     assert (told.from_space, told.size, told.full_size, manifest.embed_dim) == (space, SIZE, 24, SIZE)
-    assert (told.pictures, told.captions, told.own_captions) == (4 * SIZE, 600, True)
+    assert (told.pictures, told.captions, told.own_captions) == (4 * SIZE, CAPTIONS, True)
     assert manifest.logit_scale == pytest.approx(min(100, told.logit_scale), rel=1e-6)
     assert told.full_logit_scale == model.logit_factor != told.logit_scale
-    assert int8_scale(bundle) == np.float32(told.int8_scale)
+    assert int8_scale(bundle) == manifest.int8_scale == told.int8_scale
 
     axes = load_file(bundle.axes)["axes"]
     assert tensors_sha256({"axes": axes}) == told.axes_sha256
@@ -229,11 +235,18 @@ def test_a_sign_in_one_tower_is_seen(words: Path, tmp_path: Path, monkeypatch: p
     assert {"image golden", "image shipped", "image weights"} <= failed(wrong.path, words)
 
 
-def test_a_logit_scale_that_was_not_fitted_is_seen(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+def test_a_logit_scale_that_was_not_fitted_and_another_int8_scale_are_seen(
+    words: Path, bundle: mcd.Bundle, whole: mcd.Bundle, tmp_path: Path
+) -> None:
     full = mcd.load_model(WORDS, words).logit_factor
-    change(lambda manifest: manifest.update(logit_scale=full), folder)
-    assert failed(folder, words) == {"both settings"}
+    small, large = (Path(shutil.copytree(one.path, tmp_path / one.path.name)) for one in (bundle, whole))
+    change(lambda manifest: manifest.update(logit_scale=full, int8_scale=manifest["int8_scale"] * 1.1), small)
+    change(lambda manifest: manifest.update(int8_scale=manifest["int8_scale"] / 2), large)
+    for folder, names in ((small, ("int8_scale", "logit_scale")), (large, ("int8_scale",))):
+        checks = mcd.verify(folder, checkpoint=words, thorough=False).failed
+        assert [(check.step, all(name in (check.detail or "") for name in names)) for check in checks] == [
+            ("settings", True)
+        ]
 
 
 def test_what_the_manifest_says_of_the_space_is_held(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
@@ -243,8 +256,9 @@ def test_what_the_manifest_says_of_the_space_is_held(words: Path, bundle: mcd.Bu
     rehash(folder)
 
 
-def test_full_and_small_embeddings_are_compared_each_in_its_space(words: Path, bundle: mcd.Bundle) -> None:
-    whole = mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", words.parent / "whole", verify=False)
+def test_full_and_small_embeddings_are_compared_each_in_its_space(
+    words: Path, bundle: mcd.Bundle, whole: mcd.Bundle
+) -> None:
     found = mcd.compare([bundle, whole], checkpoint=words)
     assert len({row.embedding_space for row in found.bundles}) == 2
     assert whole.manifest.axes is None
@@ -252,10 +266,9 @@ def test_full_and_small_embeddings_are_compared_each_in_its_space(words: Path, b
 
 
 def test_a_library_is_cut_without_its_pictures(
-    words: Path, bundle: mcd.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: Path, bundle: mcd.Bundle, whole: mcd.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spaces, "cache_folder", lambda name: tmp_path / "cache" / name)
-    whole = mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", tmp_path, verify=False)
     photos = words.parent / "pictures"
     for source, name, store in ((whole, "full", "float32"), (bundle, "anew", "int8"), (whole, "signs", "bits-only")):
         mcd.embed(source, photos, tmp_path / f"{name}.mcdx", store=store)

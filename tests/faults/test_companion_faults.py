@@ -159,6 +159,7 @@ def embeddings(tower: Any, change: Callable[[Any], Any]) -> Edit:
 FAULTS: dict[str, Edit] = {
     "logit scale doubled": manifest(lambda data: data.update(logit_scale=2 * data["logit_scale"])),
     "logit scale negative": manifest(lambda data: data.update(logit_scale=-data["logit_scale"])),
+    "int8 scale doubled": manifest(lambda data: data.update(int8_scale=2 * data["int8_scale"])),
     "logit scale a percent off": manifest(lambda data: data.update(logit_scale=1.01 * data["logit_scale"])),
     "context length": setting("tokenizer.context_length", 76),
     "padding id": setting("tokenizer.pad", 49407),
