@@ -31,9 +31,9 @@ def check_calibration(precisions: dict[TowerName, str], folder: Path) -> None:
         InvalidInput: not a folder, or no image in it.
     """
     if not any(precision_of(name).calibrated for name in precisions.values()):
-        known = ", ".join(name for name, precision in PRECISIONS.items() if precision.calibrated)
+        known = " and ".join(name for name, precision in PRECISIONS.items() if precision.calibrated)
         unused = ", ".join(sorted(set(precisions.values())))
-        raise UsageError(f"{unused} uses no calibration images (only {known} does); leave `calibration` out")
+        raise UsageError(f"{unused} uses no calibration images ({known} do); leave `calibration` out")
     _images(folder)
 
 

@@ -39,6 +39,7 @@ OTHERS: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("litert", "image", ("fp16", "w8a8")),
     ("litert", "text", ("w8", "w4")),
     ("qnn", "image", ("w8a8",)),
+    ("qnn", "text", ("w8a16",)),
     ("torchscript", "text", ("fp32",)),
 ]
 REFUSED = {("executorch", "w4")}

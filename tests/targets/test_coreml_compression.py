@@ -232,7 +232,7 @@ def test_calibration_images_decide_the_bytes_and_are_named_in_the_options(
 
 
 def test_calibration_that_would_not_be_used_or_holds_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"w8 uses no calibration images \(only w8a8 does\)"):
+    with pytest.raises(UsageError, match=r"w8 uses no calibration images \(w8a16 and w8a8 do\)"):
         check_calibration(parse_precisions("w8"), tmp_path)
     with pytest.raises(InvalidInput, match="no image in it"):
         check_calibration(parse_precisions("image=w8a8,text=w8"), tmp_path)

@@ -50,7 +50,7 @@ def test_files_are_where_transformers_js_looks_for_them(exports: Exports, precis
     beside = ["config.json", "preprocessor_config.json", "special_tokens_map.json"]
     beside += ["tokenizer.json", "tokenizer_config.json"]
     ours = ["MODEL_CARD.md", "golden.safetensors", "manifest.json", "parity.json"]
-    ours += ["tokenizer/merges.txt", "tokenizer/vocab.json"]
+    ours += ["tokenizer/merges.txt", "tokenizer/vocab.json", "LICENSES/CC-BY-SA-4.0.txt", "LICENSES/NOTICE.txt"]
     assert found == sorted([*FILES[precision], *beside, *ours])
     assert json.loads((path / "config.json").read_text())["model_type"] == "clip"
     assert json.loads((path / "preprocessor_config.json").read_text())["do_normalize"] is False
