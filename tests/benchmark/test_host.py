@@ -145,7 +145,7 @@ def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> 
     command = ["benchmark", str(exports.bundle("onnx", "fp32").path), *QUICK, "--threads", "1,2", "--json", str(output)]
     running = subprocess.Popen([*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list(partial.glob("*.rounds.jsonl")):
+    while not any(b"\n" in stream.read_bytes() for stream in partial.glob("*.rounds.jsonl")):
         assert running.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
