@@ -26,7 +26,6 @@ __all__ = [
     "FoldingError",
     "GateFailed",
     "InvalidInput",
-    "Malformed",
     "MobileClipDeployError",
     "NotRun",
     "RuntimeFailed",

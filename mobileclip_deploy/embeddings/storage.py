@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.arguments import StoreName
-from mobileclip_deploy.evaluation.embedding import unit
 
 __all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of", "rounded_scale", "scale_of"]
 
@@ -80,6 +79,8 @@ def rounded_scale(largest: float) -> float:
 def scale_of(pictures: Floats) -> float | None:
     """The scale of an embedding space by its golden pictures' embeddings [N, D], of any length, so that every bundle of
     a checkpoint has the same; None where they are not finite, or nothing but zeros."""
+    from mobileclip_deploy.evaluation.embedding import unit  # with torch, which an index is read without
+
     largest = float(np.abs(unit(pictures)).max())
     return rounded_scale(MARGIN * largest) if 0 < largest <= 1 else None
 

@@ -99,7 +99,8 @@ def restamped(bundle: Bundle) -> Bundle:
         )
         for tower, entry in bundle.manifest.towers.items()
     }
-    manifest = bundle.manifest.model_copy(update={"towers": towers})
+    alone = {} if (bundle.path / "LICENSES").exists() else {"licence": None}  # artifacts alone
+    manifest = bundle.manifest.model_copy(update={"towers": towers, **alone})
     (bundle.path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
     return Bundle.open(bundle.path)
 

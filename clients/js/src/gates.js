@@ -6,6 +6,7 @@ export const GATES = {
   fp32: { metric: "relative", bound: 1e-4 },
   fp16: cosine(0.999),
   w8: cosine(0.99),
+  w8a16: cosine(0.99),
   w8a8: cosine(0.98),
   w6p: cosine(0.98),
   w4p: cosine(0.98),
