@@ -223,7 +223,11 @@ RUNS = (
     refused("rounds that are none", lambda d: d.update(rounds=None), "rounds"),
     refused("rounds that are numbers", lambda d: d.update(rounds=[1, 2]), "rounds.0"),
     text("cut off", json.dumps(run())[:-30], "phone.run.json is no benchmark"),
-    text("not text", b"\xff\xfe" + json.dumps(run()).encode(), "phone.run.json cannot be read: not text"),
+    text(
+        "not text",
+        b"\xff\xfe" + json.dumps(run()).encode(),
+        "phone.run.json cannot be read: its byte 1 is none",
+    ),
     text("a number that is none", json.dumps(run()).replace("5000000", "NaN"), "phone.run.json is no benchmark"),
     text("nested", '{"rounds": ' + DEEP, "phone.run.json is no benchmark"),
     text("a list", "[1]", "phone.run.json is no benchmark"),

@@ -226,6 +226,7 @@ RESULTS = tuple(
 )
 
 OUT = ("-o", "out.safetensors")
+PICTURES = str(models_dir() / "nano" / "evaluation")
 
 
 def negative(folder: Path) -> None:
@@ -234,7 +235,7 @@ def negative(folder: Path) -> None:
     name = next(key for key in weights if key.endswith("running_var"))
     weights[name][1] = -0.5
     save_file(weights, folder / "c.safetensors")
-    recipe = f"data: {models_dir() / 'nano' / 'evaluation'}\nstart: c.safetensors\nbatch: 2\ndistillation: 0\n"
+    recipe = f"data: {PICTURES}\nstart: c.safetensors\nbatch: 2\ndistillation: 0\n"
     write("recipe.yaml", "version: 1\nvariant: nano\nsteps: 1\nlearning_rate: 0.1\n" + recipe)(folder)
 
 
@@ -249,7 +250,7 @@ CHECKPOINTS = tuple(
     for words in (
         ("reparameterize", "--checkpoint", "c.safetensors", *OUT),
         ("export", "--target", "onnx", "--checkpoint", "c.safetensors", "-o", "out"),
-        ("recover", "--checkpoint", "c.safetensors", "--precision", "w4", "--data", ".", *OUT),
+        ("recover", "--checkpoint", "c.safetensors", "--precision", "w4", "--data", PICTURES, *OUT),
         ("train", "recipe.yaml", "-o", "out"),
     )
 )
