@@ -160,7 +160,7 @@ def counted(card: Variant) -> dict[str, list[int]]:
     from mobileclip_deploy.model.architecture import MobileCLIP
 
     with torch.device("meta"):
-        model = fold_structure(MobileCLIP(card).to("meta").eval())
+        model = fold_structure(MobileCLIP(card).to("meta").eval()).requires_grad_(False)
         inputs = {"image": torch.empty(1, *card.image_input_shape)}
         if card.text is not None:
             inputs["text"] = torch.zeros(1, card.context_length, dtype=torch.long)

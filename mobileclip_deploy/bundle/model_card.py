@@ -74,8 +74,7 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         "",
         "## Input",
         "",
-        f"Images: shorter side to {spec.resized} ({spec.interpolation}, antialiased), centre crop"
-        f"{f' of {spec.size}' if spec.resized != spec.size else ''}, RGB; mean and std are in the graph. "
+        f"Images: {spec.described}, RGB; mean and std are in the graph. "
         + (
             "Out: probabilities in the order of `labels.json`; there is no text tower."
             if classifier is not None
@@ -120,14 +119,16 @@ def write_preprocessor_config(folder: Path, spec: Preprocess) -> None:
 
 def preprocessor_config(spec: Preprocess) -> dict[str, object]:
     """transformers' CLIPImageProcessor. It does not normalize: mean and std stand in the graph."""
+    square = {"height": spec.size, "width": spec.size}
+    squashed = spec.resize == "squash"
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": spec.resized},
+        "size": square if squashed else {"shortest_edge": spec.resized},
         "resample": PIL_RESAMPLING[spec.interpolation],
-        "do_center_crop": True,
-        "crop_size": {"height": spec.size, "width": spec.size},
+        "do_center_crop": not squashed,
+        "crop_size": square,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": False,

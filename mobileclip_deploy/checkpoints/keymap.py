@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["KeyMap", "Rule", "flatten_leading", "same", "transposed"]
+__all__ = ["KeyMap", "Rule", "flatten_leading", "pairs_apart", "same", "transposed"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,17 @@ transposed = Shape(lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
 def flatten_leading(ones: int) -> Shape:
     """Theirs has `ones` leading dimensions of size 1 that ours does not have."""
     return Shape(lambda t: t.reshape((1,) * ones + tuple(t.shape)), lambda t: t.reshape(t.shape[ones:]))
+
+
+def pairs_apart(heads: int) -> Shape:
+    """Rows of stacked queries, keys and values [3C, ...]: theirs has the two numbers of a rotary pair side by side in
+    a head's queries and keys, ours half a head apart. Attention is the same: queries and keys move alike."""
+
+    def moved(t: Tensor, split: tuple[int, int]) -> Tensor:
+        turned, values = t.split((t.shape[0] // 3 * 2, t.shape[0] // 3))
+        return torch.cat((turned.reshape(2 * heads, *split, -1).transpose(1, 2).reshape(turned.shape), values))
+
+    return Shape(lambda t: moved(t, (2, t.shape[0] // heads // 6)), lambda t: moved(t, (t.shape[0] // heads // 6, 2)))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
+from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, pairs_apart, transposed
 from mobileclip_deploy.model.variants import MCiTower, Variant, ViTTower
 
 __all__ = ["NAME", "TOWERS", "canonical_names", "file_name", "is_plain", "keymap", "recognises"]
@@ -61,6 +61,11 @@ TIMM_VIT = [
     Rule(r"^image\.pre_norm\.", "visual.trunk.norm_pre."),
     Rule(r"^image\.blocks\.", "visual.trunk.blocks."),
     Rule(r"^image\.final_norm\.", "visual.trunk.norm."),
+    Rule(r"^image\.pool\.latent$", "visual.trunk.attn_pool.latent", flatten_leading(2)),
+    Rule(r"^image\.pool\.", "visual.trunk.attn_pool."),
+    Rule(r"attn_pool\.query\.", "attn_pool.q."),
+    Rule(r"attn_pool\.key_value\.", "attn_pool.kv."),
+    Rule(r"attn_pool\.(fc[12])\.", r"attn_pool.mlp.\1."),
     Rule(r"^image\.projection\.", "visual.trunk.head."),
     Rule(r"(trunk\.blocks\.\d+)\.attention\.", r"\1.attn."),
     Rule(r"(trunk\.blocks\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
@@ -87,6 +92,9 @@ def recognises(keys: Iterable[str]) -> bool:
 def keymap(variant: Variant) -> KeyMap:
     """The map from our keys to open_clip's for one variant, with the text tower under `text.`."""
     vit = PLAIN_VIT if is_plain(variant) else TIMM_VIT
+    if isinstance(variant.image, ViTTower) and variant.image.rotary_grid is not None:
+        turned = Rule(r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads))
+        vit = [turned, *vit]
     image = MCI if isinstance(variant.image, MCiTower) else vit
     return KeyMap([*image, *TEXT, *RESBLOCKS])
 

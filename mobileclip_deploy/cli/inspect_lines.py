@@ -108,11 +108,7 @@ def _around(bundle: Bundle, found: BundleInspection) -> Terms:
 
 
 def _pictures(manifest: Manifest) -> str:
-    spec = manifest.preprocess
-    told = (
-        f"shorter side to {spec.resized} ({spec.interpolation}, antialiased), {spec.size} x {spec.size} out of the "
-        "centre, RGB"
-    )
+    told = f"{manifest.preprocess.described}, RGB"
     if manifest.towers["image"].input.any_size:
         return f"{told}: the file does all of it"
     divided = "" if manifest.towers["image"].input.dtype == "uint8" else ", divided by 255"

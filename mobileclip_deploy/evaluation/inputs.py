@@ -71,10 +71,11 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
 
     Args:
         texts: strings, or one.
-        model: as for `preprocess`. May be left out: all packaged variants have one vocabulary and length 77.
+        model: as for `preprocess`. May be left out but for PE-Core, which has 32 ids: all others have
+            one vocabulary and 77.
 
     Returns:
-        int64 [N, 77], or shorter.
+        int64 [N, 77] (of `model`, its length), or shorter.
 
     Raises:
         InvalidInput: no text, or something else than strings.

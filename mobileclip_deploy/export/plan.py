@@ -145,6 +145,8 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
     variant = source.variant
     if request.tower == "text" and variant.text is None:
         raise no_text_tower(variant.name)
+    if request.input == BYTES and variant.preprocess.resize == "squash":
+        raise UsageError(f"{variant.name} takes squeezed pictures, and `input='bytes'` crops them; leave it out")
     other = "tokens" if variant.gives_tokens else "probabilities" if variant.classes is not None else None
     if other is not None and request.layout is not None:
         raise UsageError(f"{variant.name} gives {other}, and the layout {request.layout.name} is of embeddings")

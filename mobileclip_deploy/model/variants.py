@@ -82,7 +82,8 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
 
 
 class ViTTower(BaseModel, frozen=True, extra="forbid"):
-    """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs)."""
+    """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs), with
+    rotary positions and attention pooling where it has them (PE-Core)."""
 
     kind: Literal["vit"]
     width: PositiveInt
@@ -99,6 +100,19 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
     class_token_position: bool = Field(False, description="the position table has a row for the class token")
     activation: Literal["gelu", "quick_gelu"] = "gelu"
     projection_bias: bool = False
+    rotary_grid: PositiveInt | None = Field(
+        None, description="side of the grid of patches whose places turn queries and keys; None: nothing turns them"
+    )
+    pooling: Literal["class_token", "attention"] = "class_token"
+    pooling_heads: PositiveInt = Field(8, description="of attention pooling")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ViTTower:
+        if self.rotary_grid is not None and self.width % (4 * self.heads):
+            raise ValueError("rotary positions need heads of a multiple of 4 channels: two axes, in pairs")
+        if self.pooling == "attention" and self.width % self.pooling_heads:
+            raise ValueError("width is no multiple of pooling_heads")
+        return self
 
     @property
     def size_step(self) -> int:
@@ -133,7 +147,7 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
     """How an image file becomes the tower's input; mean and std are applied inside the exported graph."""
 
     size: PositiveInt
-    resize: Literal["shorter_side"] = "shorter_side"
+    resize: Literal["shorter_side", "squash"] = "shorter_side"
     crop: Literal["center"] = "center"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="what the crop keeps of the resized shorter side (timm's crop_pct); None: all of it"
@@ -141,6 +155,22 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+
+    @property
+    def described(self) -> str:
+        """How a picture becomes square, in words."""
+        if self.resize == "squash":
+            return f"squeezed to {self.resized} x {self.resized} ({self.interpolation}, antialiased), nothing cropped"
+        return (
+            f"shorter side to {self.resized} ({self.interpolation}, antialiased), {self.size} x {self.size} out of the "
+            "centre"
+        )
+
+    @model_validator(mode="after")
+    def _squeezed_whole(self) -> Preprocess:
+        if self.resize == "squash" and self.crop_fraction is not None:
+            raise ValueError("squash keeps the whole picture; leave crop_fraction out")
+        return self
 
     @property
     def resized(self) -> int:

@@ -35,6 +35,9 @@ __all__ = [
 THRESHOLD = 2048
 
 
+ROTARY = ("cosines", "sines")
+"""Buffers of an image tower with rotary positions (`ViT`)."""
+
 Storage = Mapping[str, Grid]
 """The grid of every tensor of a tower, by its name in the torch module that is exported."""
 
@@ -200,6 +203,7 @@ def layers(module: nn.Module) -> Iterator[Layer]:
         if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
             yield Layer(f"{name}.weight", layer.weight, layer)
     for name, buffer in module.named_buffers():
-        # Only a classifier has one with numbers of its own: the towers' are masks, of two values (see `is_large`).
-        if buffer.ndim == 2 and buffer.is_floating_point():
+        # Only a classifier has one with numbers of its own: the towers' are masks, of two values (see `is_large`), and
+        # tables of rotary positions, which follow from the variant.
+        if buffer.ndim == 2 and buffer.is_floating_point() and name.rpartition(".")[2] not in ROTARY:
             yield Layer(name, buffer, None)

@@ -52,6 +52,9 @@ def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerN
             yield f"{name}.fc1", block.fc1, block.norm2
         elif isinstance(block, AttentionBlock) and isinstance(block.norm, nn.LayerNorm):
             yield f"{name}.token_mixer.qkv", block.token_mixer.qkv, block.norm
+        elif isinstance(block, ViT) and block.pool is not None:
+            yield f"{name}.pool.key_value", block.pool.key_value, block.final_norm
+            yield f"{name}.pool.fc1", block.pool.fc1, block.pool.norm
         elif isinstance(block, TextTransformer | ViT):
             yield f"{name}.projection", block.projection, block.final_norm
 

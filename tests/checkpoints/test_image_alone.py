@@ -132,7 +132,10 @@ def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: 
     assert not (bundle.path / "tokenizer").exists()
     config = json.loads((bundle.path / "preprocessor_config.json").read_text())
     assert (config["size"], config["crop_size"]) == ({"shortest_edge": 71}, {"height": 64, "width": 64})
-    assert "shorter side to 71 (bicubic, antialiased), centre crop of 64" in (bundle.path / "MODEL_CARD.md").read_text()
+    assert (
+        "shorter side to 71 (bicubic, antialiased), 64 x 64 out of the centre"
+        in (bundle.path / "MODEL_CARD.md").read_text()
+    )
     assert mcd.verify(bundle, checkpoint=weights, thorough=False).passed
 
     own, found = mcd.classify(mcd.load_model(checkpoint=weights), IMAGES), mcd.classify(bundle, IMAGES)

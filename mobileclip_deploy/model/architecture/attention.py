@@ -10,16 +10,22 @@ from mobileclip_deploy.model.architecture.repmixer import LAYER_SCALE_INIT, Conv
 
 __all__ = [
     "AttentionBlock",
+    "AttentionPool",
     "ChannelLayerNorm",
     "FeatureMapAttention",
     "QuickGELU",
     "SelfAttention",
     "TransformerBlock",
+    "rotary_turns",
+    "turned",
 ]
 
 
-def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C].
+
+    `turns`: cosines and sines [L, C / heads] by which queries and keys turn (rotary positions, arXiv 2104.09864); the
+    two numbers of a pair stand half a head apart.
 
     No tensor has more than four dimensions and the three parts are one split, which Core ML's Neural Engine and ONNX
     Runtime's float16 graphs both need.
@@ -27,8 +33,31 @@ def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     n, length, _ = qkv.shape
     # [N, L, 3C] -> three of [N, heads, L, C / heads]
     q, k, v = (part.reshape(n, length, heads, -1).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
+    if turns is not None:
+        q, k = turned(q, *turns), turned(k, *turns)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [N, heads, L, C / heads]
     return out.transpose(1, 2).reshape(n, length, -1)
+
+
+def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Every pair of numbers turned by its angle: [N, heads, L, D] -> [N, heads, L, D]."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cosines + torch.cat((-second, first), dim=-1) * sines
+
+
+def rotary_turns(side: int, reference: int, size: int, skipped: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [skipped + side * side, size] of a grid of patches, row by row; float32, as timm computes them.
+
+    Columns turn the first half of the pairs and rows the second, both counted from 1 and scaled to a grid of
+    `reference` patches a side. The first `skipped` tokens, such as a class token, are not turned.
+    """
+    bands = 1.0 / (10000.0 ** (torch.arange(0, size // 4, dtype=torch.int64).to(torch.float32) / (size // 4)))
+    places = (torch.arange(side, dtype=torch.int64).to(torch.float32) + 1.0) / side * reference
+    columns = places.repeat(side)[:, None] * bands  # [side * side, size / 4]
+    rows = places.repeat_interleave(side)[:, None] * bands
+    angles = torch.cat((columns, rows), dim=-1).repeat(1, 2)  # [side * side, size]
+    angles = torch.cat((torch.zeros(skipped, size), angles))
+    return angles.cos(), angles.sin()
 
 
 class FeatureMapAttention(nn.Module):
@@ -81,7 +110,8 @@ class QuickGELU(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention over a token sequence: [N, L, C] -> [N, L, C]; `mask` [L, L] is added to the logits."""
+    """Self-attention over a token sequence: [N, L, C] -> [N, L, C]; `mask` [L, L] is added to the logits. `turns`: see
+    `attend`."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -89,8 +119,34 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.proj(attend(self.qkv(x), self.heads, mask))
+    def forward(self, x: Tensor, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        return self.proj(attend(self.qkv(x), self.heads, mask, turns))
+
+
+class AttentionPool(nn.Module):
+    """One learned query over all tokens, then a feed-forward residual: [N, L, C] -> [N, C] (timm's
+    AttentionPoolLatent)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float) -> None:
+        super().__init__()
+        hidden = int(width * mlp_ratio)
+        self.heads = heads
+        self.latent = nn.Parameter(torch.zeros(width))  # [C]
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, width = x.shape
+        q = self.query(self.latent.expand(n, 1, -1)).reshape(n, 1, self.heads, -1).transpose(1, 2)
+        k, v = (part.reshape(n, length, self.heads, -1).transpose(1, 2) for part in self.key_value(x).chunk(2, dim=-1))
+        out = F.scaled_dot_product_attention(q, k, v)  # [N, heads, 1, C / heads]
+        pooled = self.proj(out.transpose(1, 2).reshape(n, width))
+        return pooled + self.fc2(self.act(self.fc1(self.norm(pooled))))
 
 
 class TransformerBlock(nn.Module):
@@ -106,6 +162,6 @@ class TransformerBlock(nn.Module):
         self.act = QuickGELU() if activation == "quick_gelu" else nn.GELU()
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.attention(self.norm1(x), mask)
+    def forward(self, x: Tensor, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        x = x + self.attention(self.norm1(x), mask, turns)
         return x + self.fc2(self.act(self.fc1(self.norm2(x))))

@@ -1,11 +1,12 @@
-"""ViT image towers: MobileCLIP-B's with a convolutional stem, and plain patch embeddings (ViT-L/14, OpenAI's B/16)."""
+"""ViT image towers: MobileCLIP-B's with a convolutional stem, plain patch embeddings (ViT-L/14, OpenAI's B/16), and
+PE-Core's with rotary positions and attention pooling."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.model.architecture.attention import TransformerBlock
+from mobileclip_deploy.model.architecture.attention import AttentionPool, TransformerBlock, rotary_turns
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.variants import ViTTower
 
@@ -25,7 +26,10 @@ def convolutional_stem(width: int, padding: int) -> nn.Sequential:
 
 
 class ViT(nn.Module):
-    """Normalised image [N, 3, S, S] -> embedding [N, D] of the class token, not normalised."""
+    """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised: of the class token, or pooled by attention."""
+
+    cosines: Tensor | None
+    sines: Tensor | None
 
     def __init__(self, spec: ViTTower, embed_dim: int, image_size: int) -> None:
         super().__init__()
@@ -46,6 +50,14 @@ class ViT(nn.Module):
             )
         )
         self.final_norm = nn.LayerNorm(width, eps=spec.norm_eps)
+        pooled = spec.pooling == "attention"
+        self.pool = AttentionPool(width, spec.pooling_heads, spec.mlp_ratio, spec.norm_eps) if pooled else None
+        turns: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+        if spec.rotary_grid is not None:
+            with torch.device("cpu"):  # even when the rest is built on the meta device: no checkpoint holds them
+                turns = rotary_turns(image_size // spec.patch, spec.rotary_grid, width // spec.heads, skipped=1)
+        self.register_buffer("cosines", turns[0], persistent=False)
+        self.register_buffer("sines", turns[1], persistent=False)
         self.projection = nn.Linear(width, embed_dim, bias=spec.projection_bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,5 +67,10 @@ class ViT(nn.Module):
             tokens = torch.cat((class_token, tokens), dim=1) + self.positional_embedding
         else:
             tokens = torch.cat((class_token, tokens + self.positional_embedding), dim=1)
-        tokens = self.blocks(self.pre_norm(tokens))
+        tokens = self.pre_norm(tokens)
+        turns = None if self.cosines is None or self.sines is None else (self.cosines, self.sines)
+        for block in self.blocks:
+            tokens = block(tokens, None, turns)
+        if self.pool is not None:
+            return self.projection(self.pool(self.final_norm(tokens)))
         return self.projection(self.final_norm(tokens[:, 0]))  # the class token alone carries the embedding

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.model.architecture.attention import AttentionBlock, FeatureMapAttention, SelfAttention
+from mobileclip_deploy.model.architecture.attention import (
+    AttentionBlock,
+    FeatureMapAttention,
+    SelfAttention,
+    turned,
+)
 from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
 from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
@@ -55,11 +60,13 @@ def _lengthen_tables(tower: TextTower) -> None:
         encoder.causal_mask = F.pad(encoder.causal_mask, (0, 1, 0, 1))
 
 
-def attend(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C]."""
+def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C]; `turns` as the network's."""
     n, length, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     parts = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
     q, k, v = (_by_head(part, n, length, heads, width // heads) for part in parts)
+    if turns is not None:
+        q, k = turned(q, *turns), turned(k, *turns)
     logits = torch.bmm(q * (width // heads) ** -0.5, k.transpose(1, 2))
     if mask is not None:
         logits = logits + mask
@@ -91,8 +98,8 @@ class PlainSelfAttention(nn.Module):
         super().__init__()
         self.heads, self.qkv, self.proj = original.heads, original.qkv, original.proj
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.proj(attend(self.qkv(x), self.heads, mask))
+    def forward(self, x: Tensor, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        return self.proj(attend(self.qkv(x), self.heads, mask, turns))
 
 
 class PlainRepMixerBlock(nn.Module):
