@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, model_validator
 
-__all__ = ["USES", "Answer", "Applies", "Licence", "LicenceUse", "Ruling", "Terms", "all_terms", "licence_text"]
+__all__ = ["USES", "Answer", "Applies", "Licence", "LicenceUse", "Terms", "all_terms", "licence_text"]
 
 LicenceUse = Literal["research", "redistribution", "product"]
 USES: tuple[LicenceUse, ...] = ("research", "redistribution", "product")
@@ -31,10 +31,6 @@ class Answer(BaseModel, frozen=True, extra="forbid"):
     dated: date | None = None
 
 
-class Ruling(Answer, frozen=True):
-    """What a text says of one use. With a `source` of its own it was said of the weights, elsewhere."""
-
-
 class Terms(BaseModel, frozen=True, extra="forbid"):
     """One licence text.
 
@@ -44,6 +40,8 @@ class Terms(BaseModel, frozen=True, extra="forbid"):
         read: SHA-256 of the texts that were read, where none is packaged.
         text: the packaged file that bundles carry, in `texts/`.
         of: the weights, where no card here names the entry.
+        research, redistribution, product: what it says of a use; with a `source` of its own it was said of the
+            weights, elsewhere.
         asks: what whoever passes the weights on has to do; `sentence`: what has to be said, word for word.
     """
 
@@ -55,15 +53,15 @@ class Terms(BaseModel, frozen=True, extra="forbid"):
     read: tuple[str, ...] = ()
     text: str | None = None
     of: str | None = None
-    research: Ruling
-    redistribution: Ruling
-    product: Ruling
+    research: Answer
+    redistribution: Answer
+    product: Answer
     asks: tuple[str, ...] = ()
     sentence: str | None = None
 
-    def ruling(self, use: LicenceUse) -> Ruling:
+    def ruling(self, use: LicenceUse) -> Answer:
         """What the text says of one use, with where that was read."""
-        own: Ruling = getattr(self, use)
+        own: Answer = getattr(self, use)
         return own if own.source is not None else own.model_copy(update={"source": self.source, "dated": self.dated})
 
 
@@ -118,7 +116,7 @@ class Licence(BaseModel, frozen=True, extra="forbid"):
             return Answer(answer=answer, words="the card names a licence and no terms that were read", source=self.url)
         found = self.text.ruling(use)
         if found.answer != "yes" or self.applies is not None or getattr(self.text, use).source is not None:
-            return Answer(**found.model_dump())
+            return found
         doubt = f"the text says {found.words}; nothing that was read says that the weights come under it"
         return Answer(answer="unknown", words=doubt, source=found.source, dated=found.dated)
 
