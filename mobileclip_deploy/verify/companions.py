@@ -109,9 +109,12 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         ("template", manifest.template, variant.template),
     ]
     pairs += [(f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name)) for name in OF_SOURCE]
-    if manifest.licence is not None and written_by_this_version(subject):  # another version may know another text
-        wanted = licence_entry(variant.licence, manifest.licence.files)
-        pairs += [(f"licence.{name}", getattr(manifest.licence, name), value) for name, value in wanted]
+    if written_by_this_version(subject):  # another version may know another text, or none
+        if manifest.licence is None:
+            pairs.append(("licence", None, variant.licence.name))
+        else:
+            wanted = licence_entry(variant.licence, manifest.licence.files)
+            pairs += [(f"licence.{name}", getattr(manifest.licence, name), value) for name, value in wanted]
         pairs.append(("checkpoint.research_only", manifest.checkpoint.research_only, origin.research_only))
     if manifest.layout is not None and written_by_this_version(subject):
         known = packaged_layout(manifest.layout.name)

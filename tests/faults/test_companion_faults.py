@@ -172,6 +172,7 @@ FAULTS: dict[str, Edit] = {
     "mean": setting("preprocess.mean", [0.5, 0.5, 0.5]),
     "licence": setting("checkpoint.licence", "MIT"),
     "licence, research only": setting("checkpoint.research_only", True),
+    "licence taken away": setting("licence", None),
     "licence, another answer": setting("licence.product.answer", "unknown"),
     "licence text, a word added": text("LICENSES/CC-BY-SA-4.0.txt", "ShareAlike", "NonCommercial-ShareAlike"),
     "licence text missing": missing("LICENSES/CC-BY-SA-4.0.txt"),
