@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from conversions import ROOT
 
 SCRIPTS = ROOT / ".github" / "scripts"
@@ -103,3 +104,35 @@ def test_the_site_is_built() -> None:
     linked = re.findall(r"\]\((\w[\w-]*\.md)\)", (site / "llms.txt").read_text(encoding="utf-8"))
     assert sorted(linked) == sorted(path.name for path in site.glob("*.md"))
     assert [name for name in linked if not (site / name).with_suffix(".html").is_file()] == []
+
+
+def release(system: str, machine: str, kernel: str, told: str) -> dict[str, str]:
+    """What a marker can ask about a machine: as Python's platform module tells it there."""
+    return {"sys_platform": system, "platform_machine": machine, "platform_release": kernel, "platform_version": told}
+
+
+MACHINES = {
+    "Ubuntu 24.04": (
+        release("linux", "x86_64", "6.8.0-45-generic", "#45-Ubuntu SMP Fri Aug 30 12:02:04 UTC 2024"),
+        True,
+    ),
+    "Debian 13 on Arm": (release("linux", "aarch64", "6.12.43+deb13-arm64", "#1 SMP Debian 6.12.43-1"), False),
+    "macOS 15": (release("darwin", "arm64", "24.6.0", "Darwin Kernel Version 24.6.0: root:xnu-11417.140.69~1"), False),
+    "macOS 26": (release("darwin", "arm64", "25.1.0", "Darwin Kernel Version 25.1.0: root:xnu-12377.41.6~2"), True),
+    "macOS 26 on Intel": (release("darwin", "x86_64", "25.1.0", "Darwin Kernel Version 25.1.0: root:xnu"), False),
+    "Windows 11": (release("win32", "AMD64", "11", "10.0.26100"), False),
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_marker_is_told_on_every_machine(name: str) -> None:
+    """pip 24.1 to 25 end in InvalidVersion where a Linux kernel's name is ordered as a version."""
+    machine, coreai = MACHINES[name]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = [Requirement(line) for lines in extras.values() for line in lines]
+    for one in wanted:
+        assert "platform_release" not in str(one.marker), one
+    environment = {**machine, "python_version": "3.13", "extra": ""}
+    found = {one.name for one in wanted if one.marker is None or one.marker.evaluate(environment)}
+    assert {"coreai-core", "coreai-torch"} & found == ({"coreai-core", "coreai-torch"} if coreai else set())
+    assert "coremltools" in found
