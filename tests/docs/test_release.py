@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 from conversions import ROOT
+from packaging.requirements import Requirement
 
 SCRIPTS = ROOT / ".github" / "scripts"
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -113,7 +113,7 @@ def release(system: str, machine: str, kernel: str, told: str) -> dict[str, str]
 
 MACHINES = {
     "Ubuntu 24.04": (
-        release("linux", "x86_64", "6.8.0-45-generic", "#45-Ubuntu SMP Fri Aug 30 12:02:04 UTC 2024"),
+        release("linux", "x86_64", "6.8.0-45-generic", "#45-Ubuntu SMP Fri Aug 30 2024"),
         True,
     ),
     "Debian 13 on Arm": (release("linux", "aarch64", "6.12.43+deb13-arm64", "#1 SMP Debian 6.12.43-1"), False),
