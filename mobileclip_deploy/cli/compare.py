@@ -49,7 +49,7 @@ def compare(
 
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
-    gates = parse_gates(gate_texts)
+    gates = parse_gates(gate_texts) if gate_texts else None
     with progress() as update:
         comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **data.arguments())
     for text in comparison.notes:

@@ -140,9 +140,9 @@ class Gates:
             "task": self.task > usual.task,
         }
         own = {name: getattr(self, name) for name in _names()}
-        replaced = tuple(f"{one.name}={one.value:g} (not the default)" for one in self.own)
+        replaced = tuple(f"{one.name}={one.value:.12g} (not the default)" for one in self.own)
         return replaced + tuple(
-            f"{name}={value:g} ({'loosened' if looser[name] else 'not the default'})"
+            f"{name}={value:.12g} ({'loosened' if looser[name] else 'not the default'})"
             for name, value in own.items()
             if value != getattr(usual, name)
         )

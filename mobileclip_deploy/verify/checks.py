@@ -35,6 +35,7 @@ __all__ = [
     "check_semantic",
     "check_shipped",
     "collapsed_towers",
+    "replaced_gates",
     "verify_subject",
 ]
 
@@ -82,9 +83,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         storage=subject.stored_weights,
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
         notes=collapsed_towers(subject),
-        gates=subject.gates.replaced(
-            (entry.precision, subject.floor(tower)) for tower, entry in manifest.towers.items()
-        ),
+        gates=replaced_gates(subject),
     )
 
 
@@ -94,6 +93,12 @@ def _timed(check: Callable[P, Iterable[Check]], *of: P.args, **named: P.kwargs) 
     for found in check(*of, **named):
         yield found.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
         began = time.monotonic()
+
+
+def replaced_gates(subject: Subject) -> tuple[str, ...]:
+    """The gates that a bundle is judged by and that are not the defaults, in words."""
+    towers = subject.bundle.manifest.towers
+    return subject.gates.replaced((entry.precision, subject.floor(tower)) for tower, entry in towers.items())
 
 
 def collapsed_towers(subject: Subject) -> tuple[str, ...]:

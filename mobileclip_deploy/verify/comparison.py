@@ -21,7 +21,7 @@ from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers
+from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers, replaced_gates
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 from mobileclip_deploy.verify.task import TASK_FIGURES
 
@@ -110,6 +110,7 @@ def compare_bundles(
     by_file = {_origin(bundle): bundle.manifest.embedding_space for bundle in bundles if _by_weights(bundle)}
     rows = []
     collapsed: list[str] = []
+    replaced: list[str] = []
     for bundle in bundles:
         space = by_file.get(_origin(bundle), bundle.manifest.embedding_space)
         progress(f"{bundle.path.name}: golden inputs")
@@ -117,6 +118,8 @@ def compare_bundles(
         subject = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
         checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
         collapsed += collapsed_towers(subject)
+        if own_gates := replaced_gates(subject):
+            replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
         found: Measurement | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             if space not in baselines and (source := checkpoint(bundle)) is not None:
@@ -133,7 +136,7 @@ def compare_bundles(
     return Comparison(
         dataset=dataset.name if dataset is not None else None,
         bundles=tuple(rows),
-        notes=(*unmeasured, *_notes(bundles, rows, dataset is not None), *dict.fromkeys(collapsed)),
+        notes=(*unmeasured, *replaced, *_notes(bundles, rows, dataset is not None), *dict.fromkeys(collapsed)),
     )
 
 

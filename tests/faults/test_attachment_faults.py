@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from command_line import refusal, run
 from conversions import Store
 from exports import Exports
 from tiny import WORDS, known
@@ -20,7 +21,6 @@ from writing import subject
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
@@ -49,6 +49,19 @@ def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Bu
     with known(folder) as checkpoint, store.conversions():
         model = mcd.load_model(WORDS, checkpoint)
         yield mcd.export(model, "executorch", "fp32", folder, tower="text", options=options, verify=False)
+
+
+@pytest.fixture(scope="module")
+def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory, store: Store) -> dict[str, Bundle]:
+    """Bundles with the same kinds of files: of the same network's image tower, and of another network."""
+    options, folder = {"bundled_program": True, "etrecord": True}, tmp_path_factory.mktemp("strangers")
+    given: dict[str, Any] = {"options": options, "verify": False}
+    own = mcd.load_model(WORDS, phone.path.parent / "tiny.safetensors")
+    with store.conversions():
+        return {
+            "tower": mcd.export(own, "executorch", "fp32", folder, tower="image", **given),
+            "network": mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", **given),
+        }
 
 
 def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: Store) -> dict[str, Check]:
@@ -244,6 +257,21 @@ def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path, st
     assert failed(checks(phone, "text", tmp_path, edit, store)) == {kind}
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize("kind", ["bundled_program", "etrecord"])
+@pytest.mark.parametrize("whose", ["tower", "network"])
+def test_a_file_of_another_network_beside_a_pte_fails(
+    phone: Bundle, strangers: dict[str, Bundle], kind: str, whose: str, tmp_path: Path, store: Store
+) -> None:
+    (entry,) = strangers[whose].manifest.towers.values()
+    assert entry.attachments is not None
+    there = strangers[whose].path / entry.attachments[kind].file
+    name = {"bundled_program": BPTE, "etrecord": RECORD}[kind]
+    found = checks(phone, "text", tmp_path, lambda folder: shutil.copy(there, folder / name), store)
+    assert failed(found) == {kind}
+    assert "\n" not in found[kind].describe()
+
+
 def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_by_0_3(
     phone: Bundle, tmp_path: Path, store: Store
 ) -> None:
@@ -275,15 +303,53 @@ def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(
     assert "can neither run nor write it" in str(found["notes"].detail)
 
 
-@pytest.mark.parametrize("kind", ["missing", "a link out of the bundle", "a link nowhere"])
-def test_an_attachment_that_is_no_file_of_the_bundle_is_refused(ported: Bundle, kind: str, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(ported.path, tmp_path / "bundle"))
-    found = path / "vision_model.ort"
-    found.unlink()
-    if kind != "missing":
-        found.symlink_to(ported.path / found.name if "out" in kind else path / "nothing")
-    with pytest.raises(InvalidInput, match=r"vision_model\.ort"):
-        Bundle.open(path)
+def missing(path: Path, away: Path) -> None:
+    path.unlink()
+
+
+def a_link_out(path: Path, away: Path) -> None:
+    """To a file as it was."""
+    path.rename(away)
+    path.symlink_to(away)
+
+
+def a_link_nowhere(path: Path, away: Path) -> None:
+    path.unlink()
+    path.symlink_to(away)
+
+
+def a_link_beside(path: Path, away: Path) -> None:
+    """To another file of the bundle."""
+    path.unlink()
+    path.symlink_to(next(one for one in sorted(path.parent.iterdir()) if one.suffix in (".onnx", ".pte")).name)
+
+
+def a_folder(path: Path, away: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def truncated(path: Path, away: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another(path: Path, away: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.parametrize("name", ["vision_model.ort", BPTE, RECORD], ids=["ort", "bpte", "etrecord"])
+@pytest.mark.parametrize(
+    "edit",
+    [missing, a_link_out, a_link_nowhere, a_link_beside, a_folder, truncated, of_another],
+    ids=lambda one: one.__name__,
+)
+def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line(
+    ported: Bundle, phone: Bundle, name: str, edit: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    own = ported if name.endswith(".ort") else phone
+    path = Path(shutil.copytree(own.path, tmp_path / own.path.name))
+    edit(path / name, tmp_path / "away")
+    assert name in refusal(run("verify", path))
 
 
 def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle, tmp_path: Path, store: Store) -> None:

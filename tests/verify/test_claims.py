@@ -204,6 +204,37 @@ def test_recorded_gates_that_are_none_are_refused(text: str) -> None:
         exported_gates({"gates": text})
 
 
-def test_a_bundle_with_such_gates_is_refused_in_one_line(sound: Bundle, tmp_path: Path) -> None:
-    own = edited(sound, tmp_path, "manifest.json", lambda data: data["options"].update(gates="cosine=nan"), None)
-    assert "the manifest's option gates cannot be used: gate 'cosine=nan'" in refusal(run("verify", own.bundle.path))
+@pytest.mark.parametrize(
+    "text", ["cosine=nan", "task=-1", "semantic=-1e-9", "loose", "cosine=all of it", "snr=inf", ""]
+)
+@pytest.mark.parametrize("command", ["verify", "compare"])
+def test_a_bundle_with_such_gates_is_refused_in_one_line(
+    sound: Bundle, command: str, text: str, tmp_path: Path
+) -> None:
+    own = edited(sound, tmp_path, "manifest.json", lambda data: data["options"].update(gates=text), None)
+    bundles = [own.bundle.path] if command == "verify" else [own.bundle.path, sound.path]
+    assert f"the manifest's option gates cannot be used: gate '{text}'" in refusal(run(command, *bundles))
+
+
+@pytest.mark.parametrize(
+    ("gates", "told", "code"),
+    [("cosine=0.5", "cosine=0.5 (loosened)", 0), ("cosine=0.9999999", "cosine=0.9999999 (not the default)", 1)],
+)
+def test_bundles_are_compared_by_the_gates_of_their_exports_which_are_named(
+    sound: Bundle, gates: str, told: str, code: int, tmp_path: Path
+) -> None:
+    own = edited(sound, tmp_path, "manifest.json", lambda data: data["options"].update(gates=gates), None)
+    found = run("compare", own.bundle.path)
+    assert f"{sound.path.name} is judged by gates of its own: {told}." in found.stderr
+    assert found.code == code
+    found = run("compare", own.bundle.path, "--gate", "cosine=0.9")
+    assert (found.code, "cosine=0.9 (loosened)" in found.stderr, told in found.stderr) == (0, True, False)
+
+
+@pytest.mark.parametrize("value", [-1, 0.5, None, ["cosine=0.5"], {"cosine": 0.5}], ids=str)
+def test_recorded_gates_that_are_no_text_are_refused_in_one_line(sound: Bundle, value: object, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(sound.path, tmp_path / sound.path.name))
+    data = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    data["options"]["gates"] = value
+    (path / "manifest.json").write_text(json.dumps(data), encoding="utf-8")
+    assert "options.gates" in refusal(run("verify", path))
