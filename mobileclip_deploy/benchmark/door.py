@@ -1,4 +1,4 @@
-"""The room's public functions: what `benchmark` and `devices` do."""
+"""The room's public functions: `benchmark`, `devices` and `write_job`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.arguments import Seed
-from mobileclip_deploy.benchmark import running
-from mobileclip_deploy.benchmark.driver import Driver, drivers, get_driver
+from mobileclip_deploy.benchmark.driver import Driver, devices, get_driver
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
 from mobileclip_deploy.benchmark.request import RunOptions, check_threads, make_request, parse_forms
+from mobileclip_deploy.benchmark.result import Outcome as BenchmarkOutcome
 from mobileclip_deploy.benchmark.result import Result as BenchmarkResult
-from mobileclip_deploy.benchmark.running import Outcome as BenchmarkOutcome
-from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath, paths
@@ -89,6 +87,8 @@ def benchmark(
         force=force,
         profile=profile,
     )
+    from mobileclip_deploy.benchmark.running import run_benchmark  # with torch: what is refused, is refused before
+
     return run_benchmark(request, driver, options, progress)
 
 
@@ -123,21 +123,10 @@ def write_job(
     found = tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed)
     chosen = get_protocol(protocol)
     request = make_request(found, tower, (1,), (), (), None)
-    return running.write_job(
-        request, get_driver(device), quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress
-    )
+    driver = get_driver(device)
+    from mobileclip_deploy.benchmark import running  # with torch
 
-
-def devices() -> tuple[DeviceListing, ...]:
-    """Every device within reach, and every kind of which there is none; those that are not ready say what to do.
-
-    Returns:
-        What `benchmark` takes as `device`, with a name and a state.
-
-    Raises:
-        UsageError: an environment variable of the Android driver makes no sense.
-    """
-    return tuple(listing for driver in drivers() for listing in driver.discover())
+    return running.write_job(request, driver, quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress)
 
 
 def _default_output(driver: Driver) -> Path:

@@ -20,7 +20,7 @@ from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, get_target, targets
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
-__all__ = ["DRIVERS", "Driver", "Listing", "Plan", "drivers", "get_driver"]
+__all__ = ["DRIVERS", "Driver", "Listing", "Plan", "devices", "get_driver"]
 
 DRIVERS: dict[str, str] = {
     "host": "mobileclip_deploy.benchmark.host.driver:HostDriver",
@@ -214,9 +214,16 @@ def get_driver(device: str, team: str | None = None) -> Driver:
     return driver
 
 
-def drivers() -> tuple[Driver, ...]:
-    """A driver for every kind."""
-    return tuple(_class(kind)() for kind in DRIVERS)
+def devices() -> tuple[Listing, ...]:
+    """Every device within reach, and every kind of which there is none; those that are not ready say what to do.
+
+    Returns:
+        What `benchmark` takes as `device`, with a name and a state.
+
+    Raises:
+        UsageError: an environment variable of the Android driver makes no sense.
+    """
+    return tuple(listing for kind in DRIVERS for listing in _class(kind)().discover())
 
 
 def _class(kind: str) -> type[Driver]:

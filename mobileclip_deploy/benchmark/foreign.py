@@ -38,12 +38,15 @@ def foreign_target(path: Path) -> Target:
 
     Raises:
         UsageError: no target reads such files of others.
+        InvalidInput: there is no such file.
     """
     every = [(target.abilities.foreign_suffix, target) for target in targets().values()]
     readers = {suffix: target for suffix, target in every if suffix}
     if path.suffix not in readers:
         known = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
         raise UsageError(f"`against` {path}: a competitor is {known} file")
+    if not path.is_file():
+        raise InvalidInput(f"`against` {path}: no such file")
     return readers[path.suffix]
 
 
@@ -51,10 +54,8 @@ def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[
     """Inputs and outputs of a file of others, as the target's runtime reads it; a free dimension is 0.
 
     Raises:
-        InvalidInput: there is no such file, or the runtime cannot load it.
+        InvalidInput: the runtime cannot load it.
     """
-    if not path.is_file():
-        raise InvalidInput(f"`against` {path}: no such file")
     command, environment = python("-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path))
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.benchmark.foreign import foreign_target
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
@@ -70,12 +71,14 @@ def make_request(
         checkpoint: the source of the bundles; found as `verify` finds it when None.
 
     Raises:
-        InvalidInput: a bundle is damaged, or the checkpoint is another one.
-        UsageError: an unknown tower, or a checkpoint that nothing is done with.
+        InvalidInput: a bundle is damaged, a file is not there, or the checkpoint is another one.
+        UsageError: an unknown tower, a file of others that no target reads, or a checkpoint that nothing is done with.
     """
     if tower not in (*TOWERS, "both"):
         raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
     opened = tuple(Bundle.open(path) for path in bundles)
+    for path in against:
+        foreign_target(path)
     if checkpoint is not None and not forms:
         raise UsageError("`checkpoint` is the source that `torch` times; add `torch='folded'`, or 'all'")
     return Request(

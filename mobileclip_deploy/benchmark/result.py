@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Base64Bytes, Field, model_validator
 
 from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Positive, Turn
+from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeFailed
 
 __all__ = [
     "Browser",
@@ -19,6 +22,7 @@ __all__ = [
     "MedianInterval",
     "OperatorTime",
     "OperatorWork",
+    "Outcome",
     "Placement",
     "PlannedOperation",
     "Result",
@@ -352,3 +356,26 @@ class Result(_Measured):
     def pairs(self) -> tuple[tuple[Cell, CellResult], ...]:
         """What was asked for, and what came of it."""
         return tuple(zip(self.job.cells, self.cells, strict=True))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A result, where it was written, and a line for everything that could not be run on the device."""
+
+    result: Result
+    output: Path
+    left_out: tuple[str, ...]
+
+    @property
+    def failure(self) -> MobileClipDeployError | None:
+        """GateFailed where a cell answered wrongly, else RuntimeFailed where one failed; to be raised or told."""
+        kinds: tuple[tuple[str, type[MobileClipDeployError]], ...] = (
+            ("invalid", GateFailed),
+            ("failed", RuntimeFailed),
+        )
+        for status, error in kinds:
+            cells = [cell for cell in self.result.cells if cell.status == status]
+            if cells:
+                more = f"; and {len(cells) - 1} more" if len(cells) > 1 else ""
+                return error(f"{status.upper()}: {cells[0].id}: {cells[0].error}{more}")
+        return None

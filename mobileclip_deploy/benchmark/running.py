@@ -8,7 +8,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,38 +19,15 @@ from mobileclip_deploy.benchmark.driver import Driver, Plan
 from mobileclip_deploy.benchmark.handed_out import remember
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.request import Request, RunOptions
-from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.result import Outcome
 from mobileclip_deploy.benchmark.stream import read_stream
-from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target
 
-__all__ = ["Outcome", "build_job", "run_benchmark", "write_job"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A result, where it was written, and a line for everything that could not be run on the device."""
-
-    result: Result
-    output: Path
-    left_out: tuple[str, ...]
-
-    @property
-    def failure(self) -> MobileClipDeployError | None:
-        """GateFailed where a cell answered wrongly, else RuntimeFailed where one failed; to be raised or told."""
-        kinds: tuple[tuple[str, type[MobileClipDeployError]], ...] = (
-            ("invalid", GateFailed),
-            ("failed", RuntimeFailed),
-        )
-        for status, error in kinds:
-            cells = [cell for cell in self.result.cells if cell.status == status]
-            if cells:
-                more = f"; and {len(cells) - 1} more" if len(cells) > 1 else ""
-                return error(f"{status.upper()}: {cells[0].id}: {cells[0].error}{more}")
-        return None
+__all__ = ["build_job", "run_benchmark", "write_job"]
 
 
 def run_benchmark(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Outcome:

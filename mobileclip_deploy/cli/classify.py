@@ -45,13 +45,18 @@ def classify(
       mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
       mobileclip-deploy classify out/nano-onnx-fp16 photos/ --labels labels.txt --top 1 --skip-bad --csv
     """
-    from mobileclip_deploy.cli.output import print_csv, print_json, print_table, progress
-    from mobileclip_deploy.cli.tables import note_skipped
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.evaluation.classification import classify as run
+    from mobileclip_deploy.towers.labels import given_labels
 
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other")
+    if labels is not None:
+        given_labels(labels, template)
+
+    from mobileclip_deploy.cli.output import print_csv, print_json, print_table, progress
+    from mobileclip_deploy.cli.tables import note_skipped
+    from mobileclip_deploy.evaluation.classification import classify as run
+
     shown = top if top is not None or as_json else SHOWN
     with progress() as update:
         results = run(bundle, images, labels, template, top=shown, skip_bad=skip_bad, progress=update)

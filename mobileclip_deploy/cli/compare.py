@@ -41,17 +41,25 @@ def compare(
       mobileclip-deploy compare out/nano-onnx-fp32 out/nano-onnx-fp16
       mobileclip-deploy compare out/* --dataset imagenet/val --cache ~/.cache/embeddings --markdown
     """
-    from mobileclip_deploy import compare as run
-    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
-    from mobileclip_deploy.cli.tables import print_comparison
+    from mobileclip_deploy.checkpoints.weights_files import weights_file
     from mobileclip_deploy.errors import GateFailed, NotRun, Undecided, UsageError
+    from mobileclip_deploy.evaluation.dataset_files import check_dataset
     from mobileclip_deploy.parity import parse_gates
 
     if markdown and as_json:
         raise UsageError("--markdown and --json exclude each other")
-    gates = parse_gates(gate_texts) if gate_texts else None
+    gates, asked = parse_gates(gate_texts) if gate_texts else None, data.arguments()
+    if data.dataset is not None:
+        check_dataset(data.dataset)
+    if checkpoint is not None:
+        weights_file(None, checkpoint)
+
+    from mobileclip_deploy import compare as run
+    from mobileclip_deploy.cli.output import conclude, note, print_json, progress
+    from mobileclip_deploy.cli.tables import print_comparison
+
     with progress() as update:
-        comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **data.arguments())
+        comparison = run(bundles, checkpoint=checkpoint, gates=gates, progress=update, **asked)
     for text in comparison.notes:
         note(f"Note: {text}")
     if as_json:

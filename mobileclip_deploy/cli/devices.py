@@ -18,7 +18,7 @@ def devices(as_json: bool) -> None:
     Example:
       mobileclip-deploy devices
     """
-    from mobileclip_deploy.benchmark.door import devices as found_devices
+    from mobileclip_deploy.benchmark.driver import devices as found_devices
     from mobileclip_deploy.cli.output import print_json, print_table
 
     found = found_devices()

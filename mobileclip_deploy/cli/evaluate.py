@@ -11,7 +11,7 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, dataset_options, jso
 
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
-    from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.evaluation.dataset import Dataset
 
 __all__ = ["evaluate"]
 
@@ -52,15 +52,20 @@ def evaluate(
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, weights_file
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.evaluation.dataset_files import check_dataset
+    from mobileclip_deploy.evaluation.suite.tasks import load_suite, require_some
+    from mobileclip_deploy.evaluation.text_files import parse_templates
+    from mobileclip_deploy.files import check_file_destination
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite and --data go together, and --html and --force with them")
     if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     asked = data.arguments()
-    if data.dataset is not None:
-        check_dataset(data.dataset)
+    if html is not None:
+        check_file_destination(html, force, "html")
+    if suite is not None and suite_data is not None:
+        require_some(load_suite(suite), suite_data)
+    dataset, templates = _read(data, task), parse_templates(data.templates)
     bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
     if subject is not None and bundle:
         Bundle.unread(subject)
@@ -73,6 +78,9 @@ def evaluate(
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
     from mobileclip_deploy.cli.words import in_flags
+    from mobileclip_deploy.evaluation.door import evaluate_on
+    from mobileclip_deploy.evaluation.evaluate import Measuring
+    from mobileclip_deploy.model.architecture import MobileCLIP
 
     if subject is not None and bundle:
         model: Path | MobileCLIP = subject
@@ -98,7 +106,12 @@ def evaluate(
             print_suite(found)
         click.get_current_context().exit(2 if found.failed else 0)
     with progress() as update:
-        result = run(model, task=task, progress=update, **asked)
+        if dataset is None:
+            result = run(model, task=task, progress=update, **asked)
+        else:
+            whole = model if isinstance(model, MobileCLIP) else Bundle.of(model)
+            how = Measuring(templates, data.skip_bad, data.cache)
+            result = evaluate_on(whole, dataset, task, how, update)
     note_skipped(result.skipped)
     if result.images_per_second is not None and not quiet():
         note(f"{result.images_per_second:.3g} images a second.")
@@ -106,3 +119,17 @@ def evaluate(
         print_json(result)
     else:
         print_evaluation(result)
+
+
+def _read(data: DatasetChoice, task: str | None) -> Dataset | None:
+    """The dataset that is named, read before torch is imported: its refusals need not wait for that."""
+    from mobileclip_deploy.evaluation.dataset import check_tasks
+    from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
+
+    if data.dataset is None:
+        return None
+    dataset = read_dataset(
+        data.dataset, class_names=data.class_names, images=data.images, split=data.split, skip_bad=data.skip_bad
+    )
+    check_tasks(telling(dataset), (task,) if task else None)
+    return dataset

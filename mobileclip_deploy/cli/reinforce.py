@@ -55,11 +55,14 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     Example:
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
+    from mobileclip_deploy.checkpoints.weights_files import weights_file
     from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
     from mobileclip_deploy.scheduling.running import check_scheduler
 
     check_scheduler(asked["scheduler"])
     check_pairs(asked["pairs"])
+    for file in teacher_files:
+        weights_file(None, file)
 
     from mobileclip_deploy import load_model
     from mobileclip_deploy.checkpoints.source import Source

@@ -29,7 +29,7 @@ from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile
 from mobileclip_deploy.embeddings.library import IndexFile
 from mobileclip_deploy.embeddings.searching import SearchResult
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult
-from mobileclip_deploy.evaluation.suite import SuiteResult
+from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.folding import PassRecord
 from mobileclip_deploy.inspect.doctor import Finding, Tool

@@ -38,6 +38,12 @@ def sweep(specification: Path, output: Path, scheduler: str | None, device: str 
       mobileclip-deploy sweep sweep.toml -o out/
       mobileclip-deploy sweep sweep.toml -o out/ --scheduler tcp://10.0.0.1:8786 --device android:SERIAL
     """
+    from mobileclip_deploy.scheduling.running import check_scheduler
+    from mobileclip_deploy.sweep.specification import read_specification
+
+    check_scheduler(scheduler)
+    read_specification(specification)
+
     from mobileclip_deploy import sweep as run
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.cli.tables import print_sweep

@@ -11,7 +11,7 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation.evaluate import EvaluationResult
     from mobileclip_deploy.evaluation.metrics import Interval
-    from mobileclip_deploy.evaluation.suite import SuiteResult
+    from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
     from mobileclip_deploy.export.smallest import SearchLog
     from mobileclip_deploy.export.steps import ExportGateFailed, Written
     from mobileclip_deploy.parity import Check, ParityReport

@@ -92,17 +92,19 @@ def verify(
       mobileclip-deploy verify out/* --junit parity.xml
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
     """
+    from mobileclip_deploy.parity import parse_gates
+
+    gates = parse_gates(gate_texts) if gate_texts else None
+
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
     from mobileclip_deploy.cli.words import put_in_flags
-    from mobileclip_deploy.parity import parse_gates
     from mobileclip_deploy.verify import several
     from mobileclip_deploy.verify.opening import VerifyRequest
 
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
     lock = several.Baseline.of(baseline, accept)
-    gates = parse_gates(gate_texts) if gate_texts else None
     request = VerifyRequest(
         bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place, fit, captions
     )

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.class_names import ClassNames, refuse_numbers
 from mobileclip_deploy.evaluation.image_sources import ImageSource
 from mobileclip_deploy.evaluation.text_files import BadRows
 
-__all__ = ["Dataset", "DatasetRow", "assemble"]
+__all__ = ["Dataset", "DatasetRow", "assemble", "check_tasks"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,19 @@ class Dataset:
             templates=self.templates,
             skipped=skipped,
         )
+
+
+def check_tasks(dataset: Dataset, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """The tasks to measure: all that the dataset can be used for when None.
+
+    Raises:
+        UsageError: the dataset cannot be used for a task.
+    """
+    wanted = dataset.tasks if tasks is None else tuple(tasks)
+    for task in wanted:
+        if task not in dataset.tasks:
+            raise UsageError(f"dataset {dataset.name} cannot be used for {task}, only for {', '.join(dataset.tasks)}")
+    return wanted
 
 
 def assemble(

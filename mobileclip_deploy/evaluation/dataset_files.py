@@ -65,11 +65,18 @@ def telling(dataset: Dataset) -> Dataset:
 
 
 def check_dataset(path: Path) -> None:
-    """Refuse a path at which no dataset can be; nothing is read.
+    """Refuse a path at which no dataset can be, without looking at pictures or shards.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file, a file of no known form, or a folder of none.
+        InvalidInput: there is neither a folder nor a file, a file of no known form or a folder of none, or a table
+            without a row.
     """
+    _check_form(path)
+    if path.suffix.lower() in TABLES and path.is_file():
+        read_table(path, path.parent, BadRows(skip=True))
+
+
+def _check_form(path: Path) -> None:
     if str(path) == BUILTIN:
         return
     if path.is_dir():
@@ -104,7 +111,7 @@ def read_dataset(
         InvalidInput: no dataset there, or a row that cannot be used (named).
         UsageError: an option that has no meaning for a dataset of this form.
     """
-    check_dataset(path)
+    _check_form(path)
     bad = BadRows(skip_bad)
     if str(path) == BUILTIN:
         path = models_dir() / "nano" / "evaluation"

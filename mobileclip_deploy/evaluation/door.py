@@ -8,11 +8,12 @@ from pathlib import Path
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, telling
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
-from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, check_tasks, measure
-from mobileclip_deploy.evaluation.suite import SuiteResult, html_page, load_suite, measure_suite, require_some
+from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
+from mobileclip_deploy.evaluation.suite.measuring import SuiteResult, html_page, measure_suite
+from mobileclip_deploy.evaluation.suite.tasks import load_suite, require_some
 from mobileclip_deploy.evaluation.text_files import parse_templates
 from mobileclip_deploy.files import StrPath, check_file_destination, optional_path, write_whole
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -25,6 +26,7 @@ __all__ = [
     "SuiteResult",
     "chosen_dataset",
     "evaluate",
+    "evaluate_on",
     "evaluate_suite",
     "load_runner",
 ]
@@ -74,9 +76,20 @@ def evaluate(
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=origin.builtin)
     if data is None:
         raise UsageError(f"nothing to evaluate on: {NO_DATASET}")
-    tasks = check_tasks(data, (task,) if task else None)
-    embedder = model_embedder(whole) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
-    found = measure(embedder, data, tasks, how, progress)
+    return evaluate_on(whole, data, task, how, progress)
+
+
+def evaluate_on(
+    subject: Bundle | MobileCLIP, dataset: Dataset, task: str | None, how: Measuring, progress: Progress = silent
+) -> EvaluationResult:
+    """As `evaluate`, on a dataset that was read already.
+
+    Raises:
+        UsageError, RuntimeFailed: see there.
+    """
+    tasks = check_tasks(dataset, (task,) if task else None)
+    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject)
+    found = measure(embedder, dataset, tasks, how, progress)
     return found.result.model_copy(update={"images_per_second": found.images_per_second})
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
@@ -24,7 +24,6 @@ __all__ = [
     "EvaluationResult",
     "Measurement",
     "Measuring",
-    "check_tasks",
     "evaluate",
     "label_rows",
     "measure",
@@ -119,19 +118,6 @@ def evaluate(
 ) -> EvaluationResult:
     """As `measure`, the figures alone."""
     return measure(embedder, dataset, tasks, progress=progress).result
-
-
-def check_tasks(dataset: Dataset, tasks: Sequence[str] | None) -> tuple[str, ...]:
-    """The tasks to measure: all that the dataset can be used for when None.
-
-    Raises:
-        UsageError: the dataset cannot be used for a task.
-    """
-    wanted = dataset.tasks if tasks is None else tuple(tasks)
-    for task in wanted:
-        if task not in dataset.tasks:
-            raise UsageError(f"dataset {dataset.name} cannot be used for {task}, only for {', '.join(dataset.tasks)}")
-    return wanted
 
 
 def measure(

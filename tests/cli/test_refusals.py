@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from exports import Exports
+
 # As on the command line. `none` is nowhere, `text` is a file of text, `empty` an empty folder, `few` one with one
-# picture, `out.safetensors` is there.
+# picture, `header.csv` a table without a row, `one.csv` one with one class; `bundle` and `out.safetensors` are there.
 REFUSED = """
 export
 export --target tflite
@@ -57,6 +59,15 @@ evaluate --class-names none
 evaluate --dataset none
 evaluate --dataset empty
 evaluate --dataset text
+evaluate --dataset header.csv
+evaluate --dataset one.csv
+evaluate --dataset one.csv --task retrieval
+evaluate --dataset few
+evaluate --suite datacomp --data none
+evaluate --suite datacomp --data empty
+evaluate --suite datacomp --data empty --html text
+evaluate bundle --dataset none
+evaluate bundle --template cat
 inspect none
 inspect text
 lint none
@@ -72,6 +83,7 @@ train text -o x
 train empty -o x
 reinforce none -o x
 reinforce empty -o x
+reinforce few -o x --teacher none
 export --target onnx -o text
 export --target onnx --dataset none
 export --target onnx --dataset empty
@@ -84,6 +96,7 @@ export --target onnx --background none
 export --target onnx --background empty
 export --target onnx --background few
 export --target onnx --dataset text
+export --target onnx --dataset header.csv
 recover --precision w9 --data empty -o x.safetensors
 recover --precision fp32 --data empty -o x.safetensors
 recover --precision w4 --target tflite --data empty -o x.safetensors
@@ -92,18 +105,35 @@ recover --precision w4 --data empty -o x.txt
 recover --precision w4 --data none -o x.safetensors
 recover --precision w4 --data empty -o x.safetensors
 recover --precision w4 --data few -o x.safetensors --checkpoint none
+recover --precision w4 --data few -o x.safetensors
 reparameterize -o out.safetensors
 reparameterize -o x.txt
 reparameterize -o x.safetensors --checkpoint none
 convert none --layout apple -o x.pt
 convert text --layout apple -o x.pt
 benchmark none
+benchmark bundle --device sun
+benchmark bundle --protocol swift
+benchmark bundle --threads 0
+benchmark bundle --torch folder
+benchmark bundle --resume
+benchmark bundle --against none.onnx
+benchmark bundle --against text
+verify bundle --gate taste=1
+sweep none -o x
+sweep text -o x
 report none
 layouts none
 demo none
 classify none a.png
+classify bundle a.png --labels a
 embed none a -o x.npy
 compare none none
+compare bundle none
+compare bundle --dataset none
+compare bundle --dataset header.csv
+compare bundle --gate taste=1
+compare bundle --checkpoint none
 """
 
 PROGRAM = """
@@ -125,12 +155,22 @@ print(json.dumps([heavy, accepted]))
 """
 
 
-def test_torch_is_not_imported_for_them(tmp_path: Path) -> None:
+def test_torch_is_not_imported_for_them(tmp_path: Path, exports: Exports) -> None:
     for name in ("empty", "few"):
         (tmp_path / name).mkdir()
     (tmp_path / "few" / "one.png").write_bytes(b"counted, not read")
     for name in ("text", "out.safetensors"):
         (tmp_path / name).write_text("x")
+    (tmp_path / "header.csv").write_text("image,label\n")
+    (tmp_path / "one.csv").write_text("image,label\nfew/one.png,cat\n")
+    (tmp_path / "bundle").symlink_to(exports.unverified("onnx", "fp32", "both").path)
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, input=REFUSED, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [[], []]
+
+
+def test_torch_is_not_imported_to_list_devices() -> None:
+    program = "import sys; from mobileclip_deploy.cli import cli; cli.main(['devices'], standalone_mode=False)\n"
+    program += "sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, "host" in done.stdout) == (0, True), done.stderr

@@ -24,7 +24,7 @@ from mobileclip_deploy.evaluation.suite.tasks import Suite, SuiteTask, published
 from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Row", "SuiteResult", "html_page", "measure_suite", "require_some"]
+__all__ = ["Row", "SuiteResult", "html_page", "measure_suite"]
 
 MANY = 10  # WinoGAViL's figure is that of the puzzles with 10 and 12 candidates
 T = TypeVar("T")
@@ -109,17 +109,6 @@ def measure_suite(
 def html_page(result: SuiteResult) -> str:
     """The page; whatever the result says is escaped."""
     return filled_page(__package__ or "", result=result)
-
-
-def require_some(suite: Suite, data: Path) -> None:
-    """Whether there is anything to measure.
-
-    Raises:
-        UsageError: none of the suite's datasets is there.
-    """
-    if not any((data / task.folder).is_dir() for task in suite.datasets):
-        example = suite.datasets[0].folder
-        raise UsageError(f"{data} holds none of {suite.title}; their folders have names such as {example}")
 
 
 @dataclass(frozen=True)

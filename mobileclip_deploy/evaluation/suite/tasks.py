@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.errors import UsageError, suggestion
 
-__all__ = ["SUITES", "Metric", "Suite", "SuiteTask", "load_suite", "published", "published_source"]
+__all__ = ["SUITES", "Metric", "Suite", "SuiteTask", "load_suite", "published", "published_source", "require_some"]
 
 SUITES = ("datacomp",)
 HERE = Path(__file__).parent
@@ -62,6 +62,17 @@ def load_suite(name: str) -> Suite:
     if name not in SUITES:
         raise UsageError(f"unknown suite {name!r}{suggestion(name, SUITES)}; known: {', '.join(SUITES)}")
     return Suite.model_validate(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def require_some(suite: Suite, data: Path) -> None:
+    """Refuse a folder in which there is nothing to measure.
+
+    Raises:
+        UsageError: none of the suite's datasets is there.
+    """
+    if not any((data / task.folder).is_dir() for task in suite.datasets):
+        example = suite.datasets[0].folder
+        raise UsageError(f"{data} holds none of {suite.title}; their folders have names such as {example}")
 
 
 def published(variant: str) -> dict[str, float]:

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.recovery.plan import RecoveryPlan, Settings
+from mobileclip_deploy.learning.recovery.plan import RecoveryPlan, Settings, check_enough
 from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
-from mobileclip_deploy.learning.reinforcement.index import INDEX
-from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
+from mobileclip_deploy.learning.reinforcement.pairs import Pairs
 from mobileclip_deploy.learning.reinforcement.samples import Choice, ReinforcedDataset, collate
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import normalize
@@ -33,13 +32,10 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
             written), or what cannot be read.
     """
     original, wanted, settings, data = plan.source.model, plan.source.provenance, plan.settings, plan.data
-    if not (data / INDEX).is_file():
-        pairs = read_pairs(data)
-        count = min(settings.images, len(pairs.rows))
-        pairs = Pairs(pairs.folder, tuple(pairs.rows[number * len(pairs.rows) // count] for number in range(count)))
-        _check_enough(pairs, plan)
+    if plan.pairs is not None:
+        _check_captions(plan.pairs, plan)
         result = reinforce(
-            pairs,
+            plan.pairs,
             [Teacher.of(original)],
             plan.work,
             ReinforcementSettings(settings.augmentations, seed=settings.seed, existing=plan.existing),
@@ -58,22 +54,16 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
             f"{data} was reinforced by {', '.join(one.file for one in dataset.index.teachers)}, not by {wanted.file} "
             "alone; recover from images, or from a dataset that this checkpoint reinforced"
         )
-    _check_enough(dataset.pairs, plan)
+    check_enough(dataset.pairs, plan.data, plan.settings, plan.precisions)
+    _check_captions(dataset.pairs, plan)
     return dataset
 
 
-def _check_enough(pairs: Pairs, plan: RecoveryPlan) -> None:
-    """Refuse data that leaves a tower nothing to be held back from training."""
-    needed, length = plan.settings.held_back, plan.source.variant.tokens.context_length
-    if len(pairs.rows) < needed:
-        raise InvalidInput(f"{plan.data} holds {len(pairs.rows)} images; recovery needs {needed} at least")
+def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
+    """Refuse captions of which the text tower sees too few different ones."""
     if "text" not in plan.precisions:
         return
-    if not pairs.captioned:
-        raise InvalidInput(
-            f"{plan.data} has no captions, which the text tower learns from; add them (pairs.jsonl), or recover the "
-            "image tower alone (`tower='image'`)"
-        )
+    needed, length = plan.settings.held_back, plan.source.variant.tokens.context_length
     different: set[bytes] = set()
     for text in dict.fromkeys(text for row in pairs.rows for text in row.texts):
         different.add(tokenize([text], length).tobytes())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from mobileclip_deploy.arguments import Bounds, Count, Seed, checked_fields
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import check_file_destination
-from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
+from mobileclip_deploy.learning.reinforcement.index import INDEX
+from mobileclip_deploy.learning.reinforcement.pairs import Pairs, read_pairs
 from mobileclip_deploy.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import Target, get_target, targets
@@ -19,7 +21,7 @@ if TYPE_CHECKING:  # a request is refused before torch is imported
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.learning.reinforcement.building import Existing
 
-__all__ = ["PRECISIONS", "RecoveryPlan", "RecoveryRequest", "Settings", "plan_recovery", "report_path"]
+__all__ = ["PRECISIONS", "RecoveryPlan", "RecoveryRequest", "Settings", "check_enough", "plan_recovery", "report_path"]
 
 PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
 """What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
@@ -64,7 +66,7 @@ class RecoveryRequest:
     Raises:
         UsageError: the output is no .safetensors, or it or the report exists and `force` is not given; an unknown
             tower or target, or a precision that loses nothing, cannot be trained on or is not the target's.
-        InvalidInput: there is no data.
+        InvalidInput: there is no data, or too few images, or no captions for the text tower.
     """
 
     precision: str
@@ -95,7 +97,21 @@ class RecoveryRequest:
                     f"{target.name} has no precision {precision} for the {tower} tower; give another precision, target "
                     "or tower"
                 )
-        check_pairs(self.data)
+        if self.pairs is not None:
+            check_enough(self.pairs, self.data, self.settings, self.precisions)
+
+    @cached_property
+    def pairs(self) -> Pairs | None:
+        """The pairs of the data that are used, read once; None of a dataset that was reinforced.
+
+        Raises:
+            InvalidInput: see `read_pairs`.
+        """
+        if (self.data / INDEX).is_file():
+            return None
+        pairs = read_pairs(self.data)
+        count = min(self.settings.images, len(pairs.rows))
+        return Pairs(pairs.folder, tuple(pairs.rows[number * len(pairs.rows) // count] for number in range(count)))
 
     @property
     def precisions(self) -> dict[TowerName, str]:
@@ -107,15 +123,32 @@ class RecoveryRequest:
         return parse_precisions(self.precision, [name for name in TOWERS if self.tower in (name, "both")])
 
 
+def check_enough(pairs: Pairs, data: Path, settings: Settings, towers: Collection[TowerName]) -> None:
+    """Refuse data of which nothing could be held back from training.
+
+    Raises:
+        InvalidInput: too few images, or no captions for the text tower.
+    """
+    needed = settings.held_back
+    if len(pairs.rows) < needed:
+        raise InvalidInput(f"{data} holds {len(pairs.rows)} images; recovery needs {needed} at least")
+    if "text" in towers and not pairs.captioned:
+        raise InvalidInput(
+            f"{data} has no captions, which the text tower learns from; add them (pairs.jsonl), or recover the image "
+            "tower alone (`tower='image'`)"
+        )
+
+
 @dataclass(frozen=True)
 class RecoveryPlan:
     """Which towers of a source are trained on whose grids, on what, for how long, and where the result goes; and what
-    becomes of embeddings that stand in `work`."""
+    becomes of embeddings that stand in `work`. `pairs`: of the data; None of a dataset that was reinforced."""
 
     source: Source
     target: Target
     precisions: Mapping[TowerName, str]
     data: Path
+    pairs: Pairs | None
     output: Path
     work: Path
     existing: Existing
@@ -141,4 +174,5 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
     else:  # its own, and worth nothing to anybody else
         existing = "discard" if request.force else "replace"
     work = request.work or request.output.with_suffix(".embeddings")
-    return RecoveryPlan(source, target, precisions, request.data, request.output, work, existing, request.settings)
+    data, settings = request.data, request.settings
+    return RecoveryPlan(source, target, precisions, data, request.pairs, request.output, work, existing, settings)

@@ -19,8 +19,8 @@ from made_suite import COLOURS, NAMES, Eye, picture, shade, write_classification
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation.suite import html_page, load_suite, measure_suite, published
-from mobileclip_deploy.evaluation.suite.measuring import Row
+from mobileclip_deploy.evaluation.suite.measuring import Row, html_page, measure_suite
+from mobileclip_deploy.evaluation.suite.tasks import load_suite, published
 
 SUITE = load_suite("datacomp")
 # What is shown, and what it is said to be: wrong at 3, 6, 7 and 9.
