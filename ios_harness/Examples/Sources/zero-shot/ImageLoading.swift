@@ -5,9 +5,10 @@ import Foundation
 import CoreVideo
 import ImageIO
 
-/// An image file as the model takes it: shorter side scaled to `size`, centre cut out, 32BGRA. CoreGraphics does not scale
+/// An image file as the model takes it: scaled and cut out as the manifest says, 32BGRA. CoreGraphics does not scale
 /// exactly as the evaluation does (antialiased bilinear): embeddings differ in the third digit.
-func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
+func loadImage(_ url: URL, _ preprocess: Preprocess) throws -> CVPixelBuffer {
+    let size = preprocess.size
     // The thumbnail of full size is upright: it follows the orientation that the camera noted.
     let options: [CFString: Any] = [
         kCGImageSourceCreateThumbnailFromImageAlways: true, kCGImageSourceCreateThumbnailWithTransform: true,
@@ -25,15 +26,13 @@ func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
             bytesPerRow: CVPixelBufferGetBytesPerRow(buffer), space: CGColorSpace(name: CGColorSpace.sRGB)!, bitmapInfo: layout)
     else { throw CocoaError(.featureUnsupported) }
     context.interpolationQuality = .high
-    let scale = Double(size) / Double(min(image.width, image.height))
-    let (width, height) = (Double(image.width) * scale, Double(image.height) * scale)
-    let place = CGRect(x: (Double(size) - width) / 2, y: (Double(size) - height) / 2, width: width, height: height)
-    context.draw(image, in: place)
+    context.draw(image, in: preprocess.place(width: image.width, height: image.height))
     return buffer
 }
 #else
 /// For the tests on Linux: the bytes of an image of the right size, red, green, blue, row by row.
-func loadImage(_ url: URL, size: Int) throws -> CVPixelBuffer {
+func loadImage(_ url: URL, _ preprocess: Preprocess) throws -> CVPixelBuffer {
+    let size = preprocess.size
     let bytes = try Data(contentsOf: url)
     guard bytes.count == 3 * size * size else { throw NoPicture(url: url) }
     let buffer = try emptyBuffer(size)

@@ -9,8 +9,8 @@ import CoreVideo
 /// Zero-shot classification with a bundle that `mobileclip-deploy export --target coreml` wrote: everything that is needed
 /// stands in its manifest. To use it in an app, add the package HarnessCore (for CLIPTokenizer) and take this file.
 final class ZeroShotClassifier {
-    /// Shorter side and crop of the image that the model takes.
-    let imageSize: Int
+    /// How a picture becomes the square that the model takes.
+    let preprocess: Preprocess
 
     private let manifest: Manifest
     private let tokenizer: CLIPTokenizer
@@ -40,7 +40,7 @@ final class ZeroShotClassifier {
         configuration.computeUnits = computeUnits
         imageModel = try MLModel(contentsOf: compiledImageModel, configuration: configuration)
         textModel = try MLModel(contentsOf: compiledTextModel, configuration: configuration)
-        (self.manifest, self.tokenizer, imageSize) = (manifest, tokenizer, manifest.preprocess.size)
+        (self.manifest, self.tokenizer, preprocess) = (manifest, tokenizer, manifest.preprocess)
     }
 
     /// A label's embedding, of length 1: compute it once and keep it.
@@ -53,7 +53,7 @@ final class ZeroShotClassifier {
     }
 
     /// An image's embedding, of length 1.
-    /// - Parameter image: `imageSize` x `imageSize`, 32BGRA; mean and deviation are inside the model.
+    /// - Parameter image: `preprocess.size` pixels a side, 32BGRA; mean and deviation are inside the model.
     func embedding(of image: CVPixelBuffer) throws -> [Float] {
         try embed(MLFeatureValue(pixelBuffer: image), imageModel, manifest.towers.image)
     }
@@ -92,6 +92,31 @@ private struct NoEmbedding: LocalizedError {
     }
 }
 
+/// How the manifest says that a picture becomes a square of `size` pixels a side.
+struct Preprocess: Decodable {
+    enum Resize: String, Decodable {
+        case shorterSide = "shorter_side"
+        case squash
+    }
+    let size: Int
+    let resize: Resize
+    /// The share of the resized picture that the crop keeps; all of it where the manifest says nothing.
+    let cropFraction: Double?
+
+    enum CodingKeys: String, CodingKey {
+        case size, resize
+        case cropFraction = "crop_fraction"
+    }
+
+    /// Where a picture of so many pixels is drawn, so that the square from (0, 0) to (size, size) is its crop.
+    func place(width: Int, height: Int) -> CGRect {
+        let side = (Double(size) / (cropFraction ?? 1)).rounded(.down)
+        let scale = side / Double(min(width, height))
+        let (across, down) = resize == .squash ? (side, side) : (Double(width) * scale, Double(height) * scale)
+        return CGRect(x: (Double(size) - across) / 2, y: (Double(size) - down) / 2, width: across, height: down)
+    }
+}
+
 /// The part of manifest.json that an app needs.
 private struct Manifest: Decodable {
     struct Feature: Decodable { let name: String }
@@ -105,7 +130,6 @@ private struct Manifest: Decodable {
         let contextLength: Int
         enum CodingKeys: String, CodingKey { case contextLength = "context_length" }
     }
-    struct Preprocess: Decodable { let size: Int }
 
     let towers: Towers
     let tokenizer: Tokenizer

@@ -11,7 +11,7 @@ let arguments = CommandLine.arguments
 guard arguments.count == 4 else { end("usage: zero-shot BUNDLE IMAGE LABEL[,LABEL...]", code: 2) }
 do {
     let classifier = try await ZeroShotClassifier.load(bundle: URL(fileURLWithPath: arguments[1]))
-    let image = try loadImage(URL(fileURLWithPath: arguments[2]), size: classifier.imageSize)
+    let image = try loadImage(URL(fileURLWithPath: arguments[2]), classifier.preprocess)
     for (label, probability) in try classifier.classify(image, among: arguments[3].components(separatedBy: ",")) {
         print("\(label) \(String(format: "%.3f", probability))")
     }
