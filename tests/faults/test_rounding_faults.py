@@ -50,7 +50,7 @@ class Learned:
     def told(self, method: str = "gptq", sha256: str | None = None) -> str | None:
         match, answers = Matched("layer.weight", self.wanted, self.stored, "plain"), None
         if self.inputs is not None:
-            answers = LayerAnswers(torch.nn.Linear(INPUTS, OUTPUTS, bias=False), match, self.grid.block)
+            answers = LayerAnswers(torch.nn.Linear(INPUTS, len(self.wanted), bias=False), match, self.grid.block)
             answers.add(self.inputs)
         choice = Choice(self.grid, sha256 or stored_sha256(self.stored), method, half=False)
         return unlike_choice(match, choice, answers)
@@ -168,6 +168,25 @@ def test_a_block_whose_scale_is_another_fails(learned: Learned, share: float) ->
     told = scaled_in_a_block(share)(learned).told()
     assert told is not None
     assert f"outputs {OUTPUT} are scaled" in told or f"of outputs {OUTPUT} are so" in told
+
+
+def test_an_output_that_drifts_where_no_input_shows_it_is_told_of_a_few_outputs_and_not_of_very_many(
+    learned: Learned,
+) -> None:
+    """What a LayerNorm gives sums to 0."""
+    assert learned.inputs is not None
+    unseen = replace(learned, inputs=learned.inputs - learned.inputs.mean(dim=1, keepdim=True))
+    drifted = moved(1)(unseen)
+    assert "off to the same side" in str(drifted.told())
+    count = 64 // OUTPUTS + 1
+    many = replace(
+        unseen,
+        wanted=np.tile(unseen.wanted, (count, 1)),
+        numbers=np.concatenate([drifted.numbers, *[unseen.numbers] * (count - 1)]),
+        scales=unseen.scales if unseen.grid.kind == "table" else np.tile(unseen.scales, (count, 1)),
+    )
+    assert "off to the same side" not in str(many.told())  # integers of 4 bits are told by their scales
+    assert "off to the same side" in str(replace(many, numbers=np.tile(drifted.numbers, (count, 1))).told())
 
 
 def test_tuned_scales_may_move_but_not_as_far_as_this(learned: Learned) -> None:

@@ -1,0 +1,185 @@
+"""Every form of an export ends on the axes of smaller embeddings: targets, precisions, layouts, heads, lengths, sweeps.
+
+The tiny network shows in milliseconds what an artifact answers; nano, in `make test-all`, that each form passes its
+checks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from command_line import run
+from export.test_compact import write_pictures
+from exports import Exports
+from golden_checkpoints import fill
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+from tiny import card
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints import open_clip
+from mobileclip_deploy.checkpoints.fitting import Candidate
+from mobileclip_deploy.evaluation.embedding import at_length_one
+from mobileclip_deploy.model import variants
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers.samples import image_paths
+
+NAME, SIZE = "tiny_causal", 8
+LABELS = ["a cat", "a dog", "a red car"]
+NANO = variants.models_dir() / "nano"
+
+
+class Small(NamedTuple):
+    """A tiny causal checkpoint, pictures to fit to, and its plain bundle of smaller embeddings."""
+
+    checkpoint: Path
+    photos: Path
+    plain: mcd.Bundle
+
+    def export(self, folder: Path, **choices: Any) -> mcd.Bundle:
+        model = mcd.load_model(NAME, self.checkpoint)
+        return mcd.export(model, output=folder, embedding_size=SIZE, fit=self.photos, **choices)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
+    """While the tiny network's card is known."""
+    folder = tmp_path_factory.mktemp("forms")
+    path, checkpoint = folder / f"{NAME}.json", folder / f"{NAME}.safetensors"
+    path.write_text(json.dumps(card("tiny_later") | {"name": NAME, "title": NAME, "tokenizer": {}}), encoding="utf-8")
+    photos = write_pictures(folder / "pictures", 4 * SIZE)
+    with mock.patch.object(variants, "_cards", return_value=variants._cards() | {NAME: path}):
+        definition = variants.load_variant(NAME).for_layout(open_clip.NAME)
+        expected = Candidate(variants.load_variant(NAME), open_clip.NAME).expected.values()
+        tensors = {open_clip.file_name(one.key, definition): fill(0, one.key, one.shape) for one in expected}
+        save_file(tensors, checkpoint)
+        new = Small(checkpoint, photos, None)  # type: ignore[arg-type]
+        yield new._replace(plain=new.export(folder / "plain", target="onnx", precision="fp32", verify=False))
+
+
+def answers(small: Small) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What the full checkpoint gives of pixels and ids, times the axes, at length 1."""
+    model, axes = mcd.load_model(NAME, small.checkpoint), load_file(small.plain.axes)["axes"].astype(np.float64)
+    given = (("image", pixels()), ("text", ids()))
+    image, text = (at_length_one(mcd.load_runner(model, tower)(value) @ axes) for tower, value in given)  # type: ignore[arg-type]
+    return image, text
+
+
+def pixels() -> npt.NDArray[np.float32]:
+    return np.random.default_rng(1).random((2, 3, 64, 64), np.float32)
+
+
+def ids() -> npt.NDArray[np.int64]:
+    return np.asarray(tokenize([LABELS[0]], 77))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"target": "onnx", "precision": "fp32", "contexts": [16, 32]},
+        {"target": None, "precision": "fp16", "layout": "transformers.js"},
+        pytest.param({"target": "onnx", "precision": "w8", "normalise": True}, marks=pytest.mark.whole),
+        pytest.param({"target": "coreml", "precision": "fp16", "contexts": [16]}, marks=pytest.mark.whole),
+        pytest.param(
+            {"target": "coreml", "precision": "fp16", "options": {"multifunction": True}}, marks=pytest.mark.whole
+        ),
+        pytest.param({"target": "litert", "precision": "fp32"}, marks=pytest.mark.whole),
+    ],
+    ids=["contexts", "layout", "normalised", "coreml contexts", "multifunction", "litert"],
+)
+def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
+    small: Small, choices: dict[str, Any], tmp_path: Path
+) -> None:
+    bundle = small.export(tmp_path, **choices, verify=False)
+    assert bundle.manifest.embedding_space == small.plain.manifest.embedding_space
+    for tower, value, wanted in zip(("image", "text"), (pixels(), ids()), answers(small), strict=True):
+        found = mcd.load_runner(bundle, tower)(value)  # type: ignore[arg-type]
+        assert found.shape == wanted.shape
+        assert (at_length_one(found) * wanted).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("target", ["onnx", pytest.param("coreml", marks=pytest.mark.whole)])
+def test_a_head_scores_labels_by_the_cosines_and_the_scale_of_the_axes(
+    small: Small, target: str, tmp_path: Path
+) -> None:
+    bundle = small.export(tmp_path, target=target, precision="fp32", labels=LABELS, template="{}", verify=False)
+    told = small.plain.manifest.checkpoint.compacted
+    assert told is not None
+    model, axes = mcd.load_model(NAME, small.checkpoint), load_file(small.plain.axes)["axes"]
+    labels = at_length_one(mcd.load_runner(model, "text")(np.asarray(tokenize(LABELS, 77))) @ axes)
+    logits = min(100.0, told.logit_scale) * answers(small)[0] @ labels.T
+    wanted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found = mcd.load_runner(bundle, "image")(pixels())
+    np.testing.assert_allclose(found, wanted / wanted.sum(axis=1, keepdims=True), atol=2e-3)
+
+
+@pytest.mark.whole
+def test_a_sweep_makes_full_and_small_ones(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mobileclip_deploy.sweep import door
+
+    monkeypatch.setattr(door, "usual_scheduler", lambda: None)  # in this process, where the card is known
+    choice = f'file = "{small.checkpoint}"\nvariant = "{NAME}"\n'
+    (tmp_path / "sweep.toml").write_text(
+        'version = 1\ntargets = ["onnx"]\nprecisions = ["fp32"]\n'
+        f'[checkpoints.full]\n{choice}[checkpoints.small]\n{choice}embedding_size = {SIZE}\nfit = "{small.photos}"\n',
+        encoding="utf-8",
+    )
+    found = run("sweep", tmp_path / "sweep.toml", "-o", tmp_path / "out", "--json")
+    assert [row["state"] for row in found.json["rows"]] == ["passed", "passed"], found.stderr
+    made = {
+        bundle.manifest.embed_dim: bundle.manifest.embedding_space
+        for bundle in (mcd.Bundle.open(path.parent) for path in (tmp_path / "out").rglob("manifest.json"))
+    }
+    assert set(made) == {SIZE, 24}
+    assert made[SIZE] == small.plain.manifest.embedding_space
+
+
+@pytest.mark.whole
+def test_the_smallest_that_passes_is_of_the_axes(small: Small, tmp_path: Path) -> None:
+    pairs = tmp_path / "samples.csv"
+    lines = ["image,label,text", *(f"{path},{path.stem},{path.stem}" for path in image_paths())]
+    pairs.write_text("\n".join(lines), encoding="utf-8")
+    bundle = small.export(tmp_path, target="onnx", precision="smallest", dataset=pairs, max_drop=100)
+    assert bundle.path.name == f"{NAME}-e{SIZE}-onnx-smallest"
+    assert bundle.manifest.embedding_space == small.plain.manifest.embedding_space
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    **{f"layout {name}": {"layout": name} for name in ("immich", "ente", "picquery", "queryable", "transformers.js")},
+    "react-native": {"layout": "react-native-executorch"},
+    "picquery-tflite": {"layout": "picquery-tflite"},
+    "any size": {"target": "onnx", "precision": "fp16", "input": "bytes"},
+    "bitmaps": {"target": "litert", "precision": "w8", "options": {"nhwc_bytes": True}},
+    "pictures": {"target": "coreai", "precision": "w8", "options": {"image_entry": True}},
+    "onnx w4": {"target": "onnx", "precision": "w4", "options": {"ort": True}},
+    "two precisions": {"target": "onnx", "precision": "image=w8,text=w4"},
+    "palettes": {"target": "coreml", "precision": "w6p"},
+    "executorch w8a8": {"target": "executorch", "precision": "w8a8", "calibration": NANO / "calibration"},
+    "litert w8a8": {"target": "litert", "precision": "w8a8"},
+    "qnn": {"target": "qnn"},
+    "classifier": {"target": "litert", "precision": "w8", "labels": LABELS},
+    "learned rounding": {
+        "target": "onnx",
+        "precision": "w4",
+        "rounding": "gptq",
+        "calibration": NANO / "calibration",
+    },
+}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_nano_passes_its_checks(form: str, exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model(None, exports.checkpoint)
+    choices = {"target": None, "precision": None} | FORMS[form]
+    bundle = mcd.export(model, output=tmp_path, embedding_size=64, fit=NANO / "calibration", **choices)
+    assert bundle.manifest.embed_dim == 64
+    assert bundle.path.name.startswith("nano-e64-")
+    assert bundle.axes.is_file()
