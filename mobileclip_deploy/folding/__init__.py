@@ -16,6 +16,7 @@ from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm, FoldConvBN
 from mobileclip_deploy.folding.branches import FoldLargeKernel, FoldMobileOne, FoldRepCPE, FoldRepMixer
 from mobileclip_deploy.folding.fold_pass import FoldPass
+from mobileclip_deploy.folding.pooling import FoldPooledQuery
 from mobileclip_deploy.model.architecture import MobileCLIP
 
 __all__ = [
@@ -109,6 +110,7 @@ PASSES: tuple[FoldPass, ...] = (
     FoldRepCPE(),
     FoldConvBN(),
     FoldAttentionNorm(),
+    FoldPooledQuery(),
 )
 # What Apple's `reparameterize_model` folds; BatchNorms of feed-forwards are left.
 REPARAMETERIZED: tuple[FoldPass, ...] = PASSES[:4]

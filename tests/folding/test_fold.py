@@ -30,7 +30,8 @@ def model() -> MobileCLIP:
 def test_report_counts_every_pass_and_measures_the_deviation(model: MobileCLIP) -> None:
     report = fold(model, IMAGES, IDS)
     assert [record.name for record in report.passes] == [one.name for one in PASSES]
-    assert all(record.folded > 0 for record in report.passes)
+    of_a_vit = {"pooled-query"}
+    assert {record.name for record in report.passes if record.folded == 0} == of_a_vit
     assert report.changed
     assert report.batch_norms_after == 0 < report.batch_norms_before
     assert report.parameters_after < report.parameters_before

@@ -125,14 +125,15 @@ class SelfAttention(nn.Module):
 
 class AttentionPool(nn.Module):
     """One learned query over all tokens, then a feed-forward residual: [N, L, C] -> [N, C] (timm's
-    AttentionPoolLatent)."""
+    AttentionPoolLatent). Training form: `latent` goes through `query`. Folded: `asked` is what comes out of it."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.heads = heads
-        self.latent = nn.Parameter(torch.zeros(width))  # [C]
-        self.query = nn.Linear(width, width)
+        self.latent: nn.Parameter | None = nn.Parameter(torch.zeros(width))  # [C]
+        self.query: nn.Linear | None = nn.Linear(width, width)
+        self.asked: nn.Parameter | None = None  # [C]
         self.key_value = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=eps)
@@ -140,9 +141,17 @@ class AttentionPool(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden, width)
 
+    def question(self) -> Tensor:
+        """What is asked of every picture: [C]."""
+        if self.query is None:
+            assert self.asked is not None
+            return self.asked
+        asked: Tensor = self.query(self.latent)
+        return asked
+
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
-        q = self.query(self.latent.expand(n, 1, -1)).reshape(n, 1, self.heads, -1).transpose(1, 2)
+        q = self.question().expand(n, 1, -1).reshape(n, 1, self.heads, -1).transpose(1, 2)
         k, v = (part.reshape(n, length, self.heads, -1).transpose(1, 2) for part in self.key_value(x).chunk(2, dim=-1))
         out = F.scaled_dot_product_attention(q, k, v)  # [N, heads, 1, C / heads]
         pooled = self.proj(out.transpose(1, 2).reshape(n, width))
