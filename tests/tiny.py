@@ -103,6 +103,21 @@ TINY: dict[str, dict[str, Any]] = {
         "layouts": {"open_clip": {}},
         "size": 64,
     },
+    "tiny_rotary": {
+        "image": VIT
+        | {
+            "pre_norm": True,
+            "projection_bias": True,
+            "norm_eps": 1e-5,
+            "rotary_grid": 4,
+            "pooling": "attention",
+            "pooling_heads": 4,
+        },
+        "text": TEXT | {"causal": True},
+        "layouts": {"open_clip": {}},
+        "preprocess": {"resize": "squash"},
+        "size": 64,
+    },
     "tiny_twin": {
         "image": VIT | {"pre_norm": True, "projection_bias": True},
         "text": TEXT,
@@ -169,10 +184,14 @@ def write_cards(folder: Path) -> dict[str, Path]:
 
 def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
     """A checkpoint of a variant in a layout, named as the layout's own code names it, with golden-style weights."""
-    definition = tiny_variant(name).for_layout(layout)
-    table = Candidate(tiny_variant(name), layout).expected.values()
-    tensors = {entry.key: fill(seed, entry.key, entry.shape) for entry in table}
+    return _named(tiny_variant(name), layout, seed)
+
+
+def _named(variant: Variant, layout: str, seed: int) -> dict[str, Tensor]:
+    table = Candidate(variant, layout).expected.values()
+    tensors = {entry.key: fill(seed, entry.key, entry.shape).contiguous() for entry in table}
     if layout == open_clip.NAME:
+        definition = variant.for_layout(layout)
         return {open_clip.file_name(key, definition): value for key, value in tensors.items()}
     return tensors
 
@@ -199,13 +218,11 @@ def card(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def known(folder: Path) -> Iterator[Path]:
-    """The checkpoint of WORDS, while its card is known."""
-    words = {key: value for key, value in card("tiny_mci").items() if key != "tokenizer"}
+def known(folder: Path, like: str = "tiny_mci") -> Iterator[Path]:
+    """The checkpoint of WORDS, of the structure of one of TINY, while its card is known."""
+    words = {key: value for key, value in card(like).items() if key != "tokenizer"}
     (folder / f"{WORDS}.json").write_text(json.dumps(words | {"name": WORDS, "title": WORDS}), encoding="utf-8")
     cards = variants._cards() | {WORDS: folder / f"{WORDS}.json"}
     with mock.patch.object(variants, "_cards", return_value=cards):
-        wanted = Candidate(variants.load_variant(WORDS), "apple")
-        tensors = {entry.key: fill(0, entry.key, entry.shape).contiguous() for entry in wanted.expected.values()}
-        save_file(tensors, folder / "tiny.safetensors")
+        save_file(_named(variants.load_variant(WORDS), next(iter(words["layouts"])), 0), folder / "tiny.safetensors")
         yield folder / "tiny.safetensors"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from coreai_assets import require_coreai
 from litert_files import require_litert
 from qnn_files import require_qnn
 from third_party import installed
+from tiny import WORDS, known
 from writing import chosen
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.testing import check_target
@@ -65,3 +68,16 @@ def test_every_precision_of_every_target_is_held_to_them_once() -> None:
     assert len(held) == len(set(held))
     wanted = {(name, precision) for name, own in targets().items() for precision in own.abilities.precisions}
     assert set(held) == wanted - REFUSED
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("target", [name for name, _, _ in CASES])
+def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(target: str, tmp_path: Path) -> None:
+    """A tower as PE-Core's: what no input reaches, converters compute, each in its own way."""
+    NEEDS.get(target, lambda: None)()
+    with known(tmp_path, "tiny_rotary") as checkpoint:
+        model = mcd.load_model(WORDS, checkpoint)
+        bundle = mcd.export(model, target, None, tmp_path / "out", tower="image", options=FEWER.get(target, {}))
+    held = {check.step: check.status for check in bundle.parity if check.tower == "image"}
+    assert held["weights"] == held["graph"] == held["shipped"] == "passed"
+    assert "failed" not in held.values()

@@ -194,6 +194,8 @@ class _Method:
         rest = args[:-1]
         if rest[-len(results) :] == results:
             rest = rest[: -len(results)]
+        elif rest and self._items(rest[-1], "TensorList") == results:  # a split takes the list of them as one argument
+            rest = rest[:-1]
         inputs: list[tuple[str, Input]] = []
         settings: dict[str, Any] = {}
         for position, value in enumerate(rest):
