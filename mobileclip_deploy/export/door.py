@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Unpack
 
 from mobileclip_deploy.bundle import Bundle
@@ -12,7 +14,7 @@ from mobileclip_deploy.embeddings.relevance import learn_relevance
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, requested
-from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
+from mobileclip_deploy.export.steps import ExportGateFailed, Work, Written, begun_bundle, write_bundle
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.parity.reference import Reference
@@ -144,15 +146,36 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     cut, told = None, plan.source.provenance.compacted
     if task is not None and told is not None:
         cut = check_cut(told, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
-    written: list[Written] = []
-    for bundle in plan.bundles:
-        try:
-            evidence = Evidence(reference, task, cut=cut)
-            written.append(_written(replace(bundle, relevance=relevance), plan, evidence, progress))
-        except ExportGateFailed as error:
-            error.results = (*written, *error.results)
-            raise
-    return written
+    evidence = Evidence(reference, task, cut=cut)
+    bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
+    written: dict[Path, Written] = {}
+    try:
+        with _asked_ahead(bundles, plan, evidence, progress) as ahead:
+            for bundle in bundles:
+                if ahead is None or bundle is not ahead.plan:
+                    written[bundle.path] = _written(bundle, plan, evidence, progress)
+        if ahead is not None:
+            written[ahead.plan.path] = ahead.written
+    except ExportGateFailed as error:
+        error.results = (*written.values(), *error.results)
+        raise
+    return [written[bundle.path] for bundle in bundles]
+
+
+@contextlib.contextmanager
+def _asked_ahead(
+    bundles: Sequence[BundlePlan], plan: ExportPlan, evidence: Evidence, progress: Progress
+) -> Iterator[Work | None]:
+    """The first bundle of a slow runtime, which is asked while the others are made, and is checked after them; None
+    where there is none, or no other. One alone: a runtime holds its weights."""
+    slow = (one for one in bundles if one.search is None and one.target.abilities.pace and one.request.writing.verify)
+    first = next(slow, None) if len(bundles) > 1 else None
+    if first is None:
+        yield None
+        return
+    with begun_bundle(first, plan.source, evidence, progress) as work:
+        work.subject.ask_ahead()
+        yield work
 
 
 def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, WrittenSubject
 
-__all__ = ["STEPS", "ExportGateFailed", "Work", "Written", "write_bundle"]
+__all__ = ["STEPS", "ExportGateFailed", "Work", "Written", "begun_bundle", "write_bundle"]
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,15 @@ class ExportGateFailed(GateFailed):
 class Work:
     """A bundle on its way: the plan, what all bundles of a source share, and what the steps have made so far.
 
-    `folder` becomes the bundle when all is done; until then nothing stands in its place.
+    `folder` becomes the bundle when all is done; until then nothing stands in its place. `converted`: a folder for what
+    its checks convert.
     """
 
     plan: BundlePlan
     source: Source
     evidence: Evidence
     folder: Path
+    converted: Path
     progress: Progress = silent
     rounded: Rounded | None = None
     jobs: dict[TowerName, TowerJob] = field(default_factory=dict)
@@ -100,6 +104,30 @@ class Work:
         """Progress, with the bundle's name."""
         self.progress(f"{self.plan.path.name}: {text}")
 
+    @cached_property
+    def subject(self) -> WrittenSubject:
+        """What is checked, once it is described."""
+        assert self.manifest is not None
+        return WrittenSubject(
+            Bundle(self.folder, self.manifest),
+            self.evidence,
+            self.plan.request.gates,
+            self.converted,
+            source=self.source,
+            calibration=self.plan.request.calibration,
+            name=self.plan.path.name,
+            progress=self.progress,
+            measured=self.stages,
+            mixed=self.plan.four_bit,
+            given={name: job.shared for name, job in self.jobs.items() if job.shared is not None},
+        )
+
+    @property
+    def written(self) -> Written:
+        """The bundle in its place, once it is there."""
+        assert self.manifest is not None
+        return Written(Bundle(self.plan.path, self.manifest), self.report)
+
 
 def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Written:
     """Write a bundle whose precisions are known: whole or, whatever goes wrong, not at all.
@@ -109,14 +137,31 @@ def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
         GateFailed: verified and found too far from the checkpoint; nothing was written (see `allow_failing`).
         ExportError: the converter failed.
     """
-    with staged_bundle(plan.path, plan.request.writing.force) as folder:
-        work = Work(plan, source, evidence, folder, progress)
-        for step in STEPS:
+    with begun_bundle(plan, source, evidence, progress) as work:
+        pass
+    return work.written
+
+
+@contextlib.contextmanager
+def begun_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Iterator[Work]:
+    """A bundle whose files are written and not checked yet, as `write_bundle` writes it: it is checked and takes its
+    place when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UsageError, GateFailed, ExportError: see `write_bundle`.
+    """
+    with staged_bundle(plan.path, plan.request.writing.force) as folder, temporary_folder() as converted:
+        work = Work(plan, source, evidence, folder, converted, progress)
+        for step in STEPS[:-CHECKED]:
             step(work)
+        try:
+            yield work
+            for step in STEPS[-CHECKED:]:
+                step(work)
+        finally:
+            work.subject.stop_asking()
     if plan.learned_on is not None:
         forget(kept_rounding(plan))
-    assert work.manifest is not None
-    return Written(Bundle(plan.path, work.manifest), work.report)
 
 
 def kept_rounding(plan: BundlePlan) -> Path:
@@ -199,22 +244,7 @@ def check(work: Work) -> None:
     if not plan.request.writing.verify:
         return
     assert manifest is not None
-    with temporary_folder() as folder:
-        work.report = verify_subject(
-            WrittenSubject(
-                Bundle(work.folder, manifest),
-                work.evidence,
-                plan.request.gates,
-                folder,
-                source=work.source,
-                calibration=plan.request.calibration,
-                name=plan.path.name,
-                progress=work.progress,
-                measured=work.stages,
-                mixed=plan.four_bit,
-                given={name: job.shared for name, job in work.jobs.items() if job.shared is not None},
-            )
-        )
+    work.report = verify_subject(work.subject)
     if work.evidence.cut is not None:
         work.report = work.report.model_copy(update={"checks": (*work.report.checks, work.evidence.cut)})
     failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
@@ -269,3 +299,5 @@ def publish(work: Work) -> None:
 
 STEPS: tuple[Callable[[Work], None], ...] = (fold, learn, tower, write, describe, check, publish)
 """What happens to a bundle, in order. `export.plan` has resolved before what is wanted, and refused what cannot be."""
+CHECKED = 2
+"""The last of them: other bundles may be made before them."""

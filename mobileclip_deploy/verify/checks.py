@@ -55,8 +55,7 @@ def verify_subject(subject: Subject) -> ParityReport:
             checks += _timed(check_beside, subject)
         checks += _timed(check_fit, subject.again)
     checks += _timed(check_relevance, subject)
-    if (told := subject.told_time) is not None:
-        subject.progress(f"{subject.name}: {told}")
+    subject.tell_time()
     for tower in subject.bundle.manifest.towers:
         for what, check, concerns in TOWER_CHECKS:
             if concerns(subject, tower):

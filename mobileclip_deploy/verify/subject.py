@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from torch import nn
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, measure
@@ -36,6 +37,7 @@ from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.labels import LabelSet
+from mobileclip_deploy.verify.ahead import AskedAhead
 from mobileclip_deploy.verify.axes import FittedAgain
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
@@ -130,6 +132,7 @@ class Subject(ABC):
     _artifacts: dict[TowerName, Artifact] = field(init=False, default_factory=dict)
     _runners: dict[TowerName, Runner] = field(init=False, default_factory=dict)
     _answers: dict[TowerName, npt.NDArray[np.float32]] = field(init=False, default_factory=dict)
+    _ahead: AskedAhead | None = field(init=False, default=None)
     _quantized: dict[TowerName, QuantizedFile | None] = field(init=False, default_factory=dict)
     _to_round: dict[TowerName, nn.Module] = field(init=False, default_factory=dict)
     _converted: dict[tuple[TowerName, str], Path] = field(init=False, default_factory=dict)
@@ -175,6 +178,11 @@ class Subject(ABC):
         manifest = self.bundle.manifest
         precisions = {tower: entry.precision for tower, entry in manifest.towers.items()}
         return told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
+
+    def tell_time(self) -> None:
+        """Progress: how long a slow runtime takes, before it is asked."""
+        if self._ahead is None and (told := self.told_time) is not None:
+            self.progress(f"{self.name}: {told}")
 
     def tell(self, tower: TowerName, what: str) -> None:
         """Progress: what is checked of a tower from now on."""
@@ -301,10 +309,29 @@ class Subject(ABC):
         own = runner is self._runners.get(tower)
         if own and tower in self._answers:
             return self._answers[tower]
-        found: npt.NDArray[np.float32] = runner(self.evidence.reference.inputs.of(tower)[self.asked(tower)])
+        found = self._ahead.answers(tower) if own and self._ahead is not None else None
+        if found is None:
+            found = runner(self.evidence.reference.inputs.of(tower)[self.asked(tower)])
         if own:
             self._answers[tower] = found
         return found
+
+    def ask_ahead(self) -> None:
+        """Begin to ask a slow runtime for the answers of the artifacts as they were written, beside what is done until
+        they are checked; nothing where the runtime is fast."""
+        if self.target.abilities.pace is None:
+            return
+        self.tell_time()
+        asked: dict[TowerName, tuple[Runner, npt.NDArray[np.generic]]] = {}
+        for tower in self.bundle.manifest.towers:
+            with contextlib.suppress(InvalidInput, RuntimeFailed):  # its check runs into the same, and tells it
+                asked[tower] = (self.runner(tower), self.evidence.reference.inputs.of(tower)[self.asked(tower)])
+        self._ahead = AskedAhead(asked)
+
+    def stop_asking(self) -> None:
+        """Leave what was begun to be asked ahead and is not needed any more."""
+        if self._ahead is not None:
+            self._ahead.stop()
 
     def drop(self, tower: TowerName) -> None:
         """Keep nothing of a tower that is as large as its file, when its checks are done; what accuracy is measured
