@@ -23,16 +23,25 @@ from mobileclip_deploy.verify.matching import Matched
 
 __all__ = ["LayerAnswers", "layer_answers"]
 
-# Root mean squares of what an output's errors answer, in that of rounding to the nearest: by GPTQ nano's towers came to
-# 2.0 where many values reach a layer, and to 3.7 where 16 do.
+# Root mean squares of what an output's errors answer, in that of rounding to the nearest: the larger one of what its
+# errors answer and of what they would if they had nothing to do with one another. The nearest may have luck with values
+# that learning did not see, and answer less than chance makes it. By GPTQ nano's towers came to 2.0 where many values
+# reach a layer, and to 3.7 where 16 do; S0's (golden-filled, learned from nano's calibration) to 1.5, and to 3.1 where
+# an output has 11 numbers; they came to 5.9 times what the nearest answer.
 REACH = 2.5
-# How much nearer an output may come by moving all of its integers, or indices, by one: nano's came to 0.84 at most, and
-# moved by one 99% of its image tower's are nearer by more than this.
-NEARER = 0.75
+# How much nearer an output may come by moving all of its integers, or indices, by one: nano's came to 0.84, S0's to
+# 0.79. Errors that answer no more than so many times what those of the nearest do are nearer or further by chance.
+NEARER, BY_CHANCE = 0.7, 1.5
 # How much of the answers themselves is in the errors' (by least squares), in the share that rounding to the nearest is
-# of them: 1.03 where many values reach a layer, 2.6 where 16 do. The same of blocks of inputs: 1.4. As a share of the
-# answers it came to 0.07; a scale that is too small cuts numbers off, and the nearest are far away by it, too.
-ALONG, ALONG_BLOCK, ALONG_MOST = 1.25, 1.6, 0.13
+# of them: nano's 1.03 where many values reach a layer, 2.6 where 16 do; S0's 1.03, and 2.1 where an output has 11
+# numbers. The same of blocks of inputs: 1.4 and 1.2. As a share of the answers, or of what they would be if its numbers
+# had nothing to do with one another: nano's 0.07; a scale that is too small cuts numbers off, and the nearest are far
+# away by it, too. Of a table that outputs share those of small numbers have no entries of their own: nothing is held
+# there but what rounding to the nearest does.
+ALONG, ALONG_BLOCK, ALONG_MOST = 1.6, 1.6, 0.16
+# Few numbers of an output take up less of one another's errors, and chance makes more of them: bounds are wider by
+# this, divided by their number.
+FEW_NUMBERS = 8.0
 # Few values say less of a layer than those that it learned from: bounds are wider by this, divided by their number.
 FEW = 24.0
 # What float32 rounds, as a share.
@@ -55,9 +64,13 @@ class LayerAnswers:
         values = match.wanted, match.stored.values, match.stored.nearest(match.wanted)
         wanted, stored, nearest = (torch.from_numpy(np.require(one, requirements="W")) for one in values)
         self._layer, self._block = layer, block or wanted.shape[1]
+        self._most = ALONG_MOST if match.stored.kind == "integers" else math.inf
         above, below = _steps(stored, self._block)
         parts = torch.stack([stored - wanted, nearest - wanted, wanted, above, below])
         self._parts = parts.reshape(-1, *layer.weight.shape[1:])  # [5 O, I / G, ...]
+        self._squares = torch.stack([nearest - wanted, wanted]).square().reshape(-1, *layer.weight.shape[1:])
+        self._numbers = self._squares[0].numel()
+        self._apart = torch.zeros(2, len(wanted), dtype=torch.float64)
         self._count = 0
         self._sums = torch.zeros(5, len(wanted), dtype=torch.float64)
         self._products = torch.zeros(5, 5, len(wanted), dtype=torch.float64)
@@ -69,6 +82,7 @@ class LayerAnswers:
         self._count += answers.shape[2]
         self._sums += answers.sum(dim=2)
         self._products += torch.einsum("aop,bop->abo", answers, answers)
+        self._apart += self._answers(values.square(), self._squares).unflatten(0, (2, -1)).sum(dim=2)
         if self._blocks.shape[1] == 1:
             return
         errors, own = answers[WRONG], self._parts.unflatten(0, (5, -1))[OWN]
@@ -78,7 +92,7 @@ class LayerAnswers:
 
     def drop(self) -> None:
         """Keep the sums alone: nothing is added any more."""
-        self._parts = torch.empty(0)
+        self._parts = self._squares = torch.empty(0)
 
     def _answers(self, values: Tensor, weight: Tensor, start: int = 0) -> Tensor:
         """What outputs [O, P] answer with another weight [O, n, ...], to `n` inputs from `start` on."""
@@ -97,33 +111,38 @@ class LayerAnswers:
         found = F.conv2d(values, parts.flatten(0, 2), None, stride, layer.padding, layer.dilation, layer.groups)
         return found.unflatten(1, parts.shape[:3]).permute(2, 1, 3, 0, 4, 5).flatten(0, 2).flatten(1)
 
-    def wrong(self, room: float) -> Iterator[tuple[str, Outputs]]:
+    def wrong(self, moved: npt.NDArray[np.float64]) -> Iterator[tuple[str, Outputs]]:
         """What no rounding of the checkpoint's does, in words, and the outputs that do it.
 
         Args:
-            room: by what share of itself a scale may have been moved.
+            moved: by what share of itself an output's scale may have been moved, [O].
         """
+        room = torch.from_numpy(moved) + LEAST
         # A bias takes up the mean of what errors answer.
         mean = self._sums / self._count * (self._layer.bias is not None)
         size = self._products / self._count - mean[:, None] * mean
-        own, wider = size[OWN, OWN].clamp(min=torch.finfo(torch.float64).tiny), 1 + FEW / self._count
-        noise = size[NEAREST, NEAREST].clamp(min=0).sqrt()
+        own = size[OWN, OWN].clamp(min=torch.finfo(torch.float64).tiny)
+        wider = (1 + FEW / self._count) * (1 + FEW_NUMBERS / self._numbers)
+        apart = self._apart / self._count
+        noise = torch.maximum(size[NEAREST, NEAREST], apart[0]).sqrt()
         yield (
             "answer as none that is rounded to the nearest",
-            _beyond(size[WRONG, WRONG].clamp(min=0).sqrt(), REACH * wider * noise + (room + LEAST) * own.sqrt()),
+            _beyond(size[WRONG, WRONG].clamp(min=0).sqrt(), REACH * wider * noise + room * own.sqrt()),
         )
         beside = size - size[:, None, OWN] * size[None, :, OWN] / own  # a scale moves what is not
         for step in (ABOVE, BELOW):
-            moved = beside[WRONG, WRONG] + 2 * beside[WRONG, step] + beside[step, step]
-            far = beside[WRONG, WRONG] - (LEAST**2) * own
-            yield "are nearer with all of their integers one step off", _beyond(NEARER**2 * far, moved)
-        allowed = wider * (ALONG * noise / own.sqrt()).clamp(max=ALONG_MOST)
-        yield "are scaled", _beyond((size[WRONG, OWN] / own).abs(), allowed + room + LEAST)
+            after = beside[WRONG, WRONG] + 2 * beside[WRONG, step] + beside[step, step]
+            by_chance = beside[WRONG, WRONG].sqrt() <= BY_CHANCE * wider * noise + LEAST * own.sqrt()
+            nearer = _beyond(NEARER**2 * beside[WRONG, WRONG].masked_fill(by_chance, 0), after.clamp(min=0))
+            yield "are nearer with all of their integers one step off", nearer
+        most = self._most * torch.maximum(own, apart[1]).sqrt()
+        allowed = wider * torch.minimum(ALONG * noise, most) / own.sqrt()
+        yield "are scaled", _beyond((size[WRONG, OWN] / own).abs(), allowed + room)
         errors, alone, first = self._blocks / self._count
         first = first * (self._layer.bias is not None)
         alone = (alone - first**2).clamp(min=torch.finfo(torch.float64).tiny)
         along = ((errors - first * mean[WRONG]) / alone).abs()
-        yield "are scaled in a block", _beyond(along, ALONG_BLOCK * wider * noise / alone.sqrt() + room + LEAST)
+        yield "are scaled in a block", _beyond(along, ALONG_BLOCK * wider * noise / alone.sqrt() + room)
 
 
 def layer_answers(

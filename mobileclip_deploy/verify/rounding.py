@@ -47,8 +47,9 @@ __all__ = [
 
 # A learned number may stand several steps from where it was, and its neighbours make up for it. Of an output the root
 # mean square of what its numbers are off by, in that of rounding to the nearest: REACH is far beyond what rounding
-# does, and far below what a swapped, scaled or negated output is off by at 8 bits.
-REACH = 6.0
+# does, and far below what a swapped, scaled or negated output is off by at 8 bits. By GPTQ S0's outputs came to 5.0 of
+# integers and to 6.3 of tables, which outputs of small numbers share with others.
+REACH = {"integers": 6.0, "table": 8.0}
 # What errors of an output have in common: their mean, in that root mean square and in their own deviation from it. By
 # GPTQ nano's image tower came to 1.4 (9 inputs; 0.6 with 49 and more), its text tower to 2.7, which was 2.2 of their
 # deviation (of 192 captions, fewer than learning takes), S0's (golden-filled) to 1.7 and 1.8. Indices that are all off
@@ -63,6 +64,8 @@ MEAN, TOGETHER, DRIFTING = 3.0, 2.1, 64
 TUNED = 0.0182
 # Of the number at the end of a block's range, in float32, in float16 and in bfloat16: as in `Matched.wrong`.
 ENDS = {32: 1e-6, 16: 3 * 2**-10, 8: 3 * 2**-7}
+# A float16 below 6e-5 stands in steps of 2^-24, whatever its size. S0 (golden-filled) has scales of 6e-6.
+SMALLEST = 3 * 2**-25
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,18 @@ class Choice:
 
     @property
     def slack(self) -> float:
-        """What rounding does to a scale, as a share: the encoder of 4-bit blocks holds them as float16, whatever a file
-        stores them as."""
-        grid = self.grid
-        return ENDS[8 if grid.bfloat16 else 16 if self.half or grid.scale_bytes == 2 or grid.bits < 8 else 32]
+        """What rounding does to a scale, as a share."""
+        return ENDS[8 if self.grid.bfloat16 else 16 if self._in_half else 32]
+
+    @property
+    def least(self) -> float:
+        """What rounding does to a scale however small it is."""
+        return SMALLEST if self._in_half and not self.grid.bfloat16 else 0.0
+
+    @property
+    def _in_half(self) -> bool:
+        """The encoder of 4-bit blocks holds scales as float16, whatever a file stores them as."""
+        return self.half or self.grid.scale_bytes == 2 or self.grid.bits < 8
 
 
 def stored_sha256(stored: StoredWeight) -> str:
@@ -162,14 +173,15 @@ def unlike_choice(match: Matched, choice: Choice, answers: LayerAnswers | None) 
     if stored_sha256(stored) != choice.sha256:
         return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"
     if answers is None:
-        moved = not_nearest(match, grid, choice.room + choice.slack)
+        moved = not_nearest(match, grid, choice.room + choice.slack, choice.least)
         return f"is not rounded to the nearest: {_shown(np.flatnonzero(moved))} not" if moved.any() else None
     rows = match.wanted.reshape(len(match.wanted), -1)
     nearest = stored.nearest(match.wanted).reshape(rows.shape)
     off = _size(stored.values.reshape(rows.shape) - rows)
-    allowed = REACH * _size(nearest - rows) + 1e-6 * _size(rows)
+    reach = REACH[grid.kind]
+    allowed = reach * _size(nearest - rows) + 1e-6 * _size(rows)
     if len(far := np.flatnonzero(~(off <= allowed))):
-        return f"is no rounding of the checkpoint's: {_shown(far)} more than {REACH:g} times as far as the nearest"
+        return f"is no rounding of the checkpoint's: {_shown(far)} more than {reach:g} times as far as the nearest"
     errors = (stored.values.reshape(rows.shape) - rows).astype(np.float64)
     least = 1e-6 * _size(rows)
     together = np.maximum(MEAN * _size(nearest - rows), TOGETHER * errors.std(axis=1))
@@ -178,7 +190,7 @@ def unlike_choice(match: Matched, choice: Choice, answers: LayerAnswers | None) 
         return f"is no rounding of the checkpoint's: all numbers of {_shown(far)} off to the same side"
     if grid.kind == "integers" and len(far := np.flatnonzero(_off_the_end(match, choice))):
         return f"has scales that its rounding would not have: of {_shown(far)} so"
-    for words, far in answers.wrong(choice.room):
+    for words, far in answers.wrong(choice.room + _rounded_scale(match, choice)):
         if len(far):
             return f"is no rounding of the checkpoint's: {_shown(far, words)}"
     return None
@@ -190,14 +202,30 @@ def _off_the_end(match: Matched, choice: Choice) -> npt.NDArray[np.bool_]:
     grid = choice.grid
     wanted, stored = (array.reshape(*array.shape[:2], -1) for array in (match.wanted, match.stored.values))
     block, moved = grid.block or wanted.shape[1], np.zeros(len(wanted), bool)
-    shares = np.asarray(LEARNED if grid.bits < 8 else (1.0,))
+    shares, steps = np.asarray(LEARNED if grid.bits < 8 else (1.0,)), max(-grid.low, grid.high)
     for start in range(0, wanted.shape[1], block):
         own, have = (array[:, start : start + block].reshape(len(wanted), -1) for array in (wanted, stored))
         largest = np.abs(own).max(axis=1, keepdims=True)
         ratios = np.divide(have, own, out=np.zeros_like(have), where=own != 0)
-        near = (np.abs(ratios[..., None] - shares) <= (choice.slack + choice.room) * shares).any(axis=2)
+        least = np.divide(steps * choice.least, largest, out=np.zeros_like(largest), where=largest != 0)[..., None]
+        near = (np.abs(ratios[..., None] - shares) <= (choice.slack + choice.room) * shares + least).any(axis=2)
         moved |= ~((near & (np.abs(own) == largest)).any(axis=1) | (largest[:, 0] == 0))
     return moved
+
+
+def _rounded_scale(match: Matched, choice: Choice) -> npt.NDArray[np.float64]:
+    """By what share of itself rounding moves an output's scale at most, that of any of its blocks, [O]: a scale that is
+    very small has few digits."""
+    grid, rows = choice.grid, np.abs(match.wanted.reshape(*match.wanted.shape[:2], -1)).max(axis=2)
+    share = np.zeros(len(rows))
+    if grid.kind == "integers":
+        for start in range(0, rows.shape[1], grid.block or rows.shape[1]):
+            largest = rows[:, start : start + (grid.block or rows.shape[1])].max(axis=1).astype(np.float64)
+            own = np.divide(
+                max(-grid.low, grid.high) * choice.least, largest, out=np.zeros_like(largest), where=largest > 0
+            )
+            share = np.maximum(share, own)
+    return share
 
 
 def _shown(outputs: npt.NDArray[np.intp], words: str = "are") -> str:

@@ -19,11 +19,12 @@ __all__ = ["not_nearest"]
 Outputs = npt.NDArray[np.bool_]
 
 
-def not_nearest(match: Matched, grid: Grid, room: float) -> Outputs:
+def not_nearest(match: Matched, grid: Grid, room: float, least: float) -> Outputs:
     """Whether numbers of a word are not the nearest, for each of [words].
 
     Args:
         room: by what share of itself a scale may have been moved.
+        least: by how much it may have been, however small it is.
     """
     if grid.kind == "table":
         return _off_their_entries(match, grid)
@@ -32,18 +33,18 @@ def not_nearest(match: Matched, grid: Grid, room: float) -> Outputs:
     )
     block, wrong = grid.block or wanted.shape[1], torch.zeros(len(wanted), dtype=torch.bool)
     for own, have in zip(wanted.split(block, dim=1), stored.split(block, dim=1), strict=True):
-        wrong |= ~_nearest(own, have, grid, room)
+        wrong |= ~_nearest(own, have, grid, room, least)
     return wrong.numpy()
 
 
-def _nearest(own: torch.Tensor, have: torch.Tensor, grid: Grid, room: float) -> torch.Tensor:
+def _nearest(own: torch.Tensor, have: torch.Tensor, grid: Grid, room: float, least: float) -> torch.Tensor:
     """Whether the numbers of blocks [words, n] are the integers that one of the scales that are tried gives, by a scale
     that is so near to that one."""
     extreme = own.abs().argmax(dim=1, keepdim=True)
     right = (own == 0).all(dim=1) & (have == 0).all(dim=1)
     for scale, end in scales_tried(grid, own.gather(1, extreme)):
         step = have.gather(1, extreme) / end
-        rows = (~right & ((step / scale - 1).abs() <= room)[:, 0]).nonzero()[:, 0]
+        rows = (~right & ((step - scale).abs() <= room * scale.abs() + least)[:, 0]).nonzero()[:, 0]
         integers = (own[rows] / scale[rows]).round().clamp(grid.low, grid.high).scatter(1, extreme[rows], end[rows])
         right[rows] = ((have[rows] / step[rows]).round() == integers).all(dim=1)
     return right

@@ -62,12 +62,16 @@ def learned(request: pytest.FixtureRequest) -> Learned:
     grid, generator = GRIDS[request.param], torch.Generator().manual_seed(0)
     weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
     every = torch.randn(1024, INPUTS + 8, generator=generator).unfold(1, 9, 1).mean(dim=2) + 0.2
-    inputs = every[:512]
-    moments = (inputs.T @ inputs)[None]
+    return rounded(grid, weight, every[:512], every[512:])
+
+
+def rounded(grid: Grid, weight: Tensor, seen: Tensor, judged: Tensor) -> Learned:
+    """A weight [O, I] rounded by GPTQ on values [N, I], to be judged by others."""
+    moments = (seen.T @ seen)[None]
     lattice = lattice_of(grid, weight, moments.diagonal(dim1=1, dim2=2))
-    rounded = round_columns(weight[None], moments, lattice)
-    assert rounded is not None
-    return placed(grid, weight, lattice, rounded, every[512:])
+    found = round_columns(weight[None], moments, lattice)
+    assert found is not None
+    return placed(grid, weight, lattice, found, judged)
 
 
 @pytest.fixture(scope="module", params=GRIDS)
@@ -99,6 +103,10 @@ def scaled(share: float) -> Callable[[Learned], Learned]:
         return replace(own, scales=scales)
 
     return change
+
+
+def scaled_in_all(share: float) -> Callable[[Learned], Learned]:
+    return lambda own: replace(own, scales=(own.scales * np.float32(share)).astype(np.float32))
 
 
 def scaled_in_a_block(share: float) -> Callable[[Learned], Learned]:
@@ -141,6 +149,41 @@ def test_what_was_learned_is_a_rounding(learned: Learned) -> None:
     assert learned.told("tuned") is None
     nearest = learned.stored.nearest(learned.wanted)
     assert not np.array_equal(nearest, learned.stored.values)  # it is another one than the nearest
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_what_was_learned_on_other_values_than_it_is_judged_by_is_a_rounding(name: str) -> None:
+    """Those that it saw lie in few directions, where its errors answer next to nothing; others do not."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
+    seen = torch.randn(512, 6, generator=generator) @ torch.randn(6, INPUTS, generator=generator)
+    judged = torch.randn(512, 6, generator=generator) @ torch.randn(6, INPUTS, generator=generator)
+    own = rounded(GRIDS[name], weight, seen, judged)
+    assert own.told() is None
+    for change in (scaled_in_all(1.3), moved(1), moved(-1)):
+        if name != "table" or change(own).scales is own.scales:
+            assert change(own).told() is not None
+
+
+@pytest.mark.parametrize("name", ["int4", "half int8"])
+def test_scales_that_float16_holds_with_few_digits_are_its_rounding(name: str) -> None:
+    """Those of an output whose numbers are very small: float16 stands in steps of 6e-8 there."""
+    grid = GRIDS["int4"] if name == "int4" else replace(GRIDS["int8"], scale_bytes=2)
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
+    weight[OUTPUT] *= 2e-5 if name == "int4" else 2e-4
+    own = rounded(grid, weight, *torch.randn(2, 512, INPUTS, generator=generator))
+    own = replace(own, scales=own.scales.astype(np.float16).astype(np.float32))
+    assert own.told() is None
+    assert scaled(1.3)(own).told() is not None
+
+
+def test_an_output_of_small_numbers_in_a_table_of_larger_ones_is_a_rounding() -> None:
+    """None of the entries is its own, and the nearest answer anything."""
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
+    weight[OUTPUT] *= 1e-3
+    assert rounded(GRIDS["table"], weight, *torch.randn(2, 512, INPUTS, generator=generator)).told() is None
 
 
 @pytest.mark.parametrize(
