@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from generated import replace_block
+from onnx_speed import processor
 from search import interval, measured, written
 
 from mobileclip_deploy.checkpoints.door import load_model
@@ -42,12 +43,14 @@ from mobileclip_deploy.towers.samples import prompts, read_prompts
 
 PAGE, RESULTS = Path("docs/search.md"), Path("benchmarks/results/compact.json")
 CALIBRATION = models_dir() / "nano" / "calibration"
-SIZES, STORES = (128, 96, 64, 48, 32), ("float32", "int8", "bits-only", "bits")
+SIZES, STORES = (128, 96, 80, 64, 48, 32), ("float32", "int8", "bits-only", "bits")
 NAMES = {"bits-only": "bits", "bits": "bits, the best rescored by int8"}
 FITTED = (16, 64, 256, 384, 1024, 4096)
 TRAINING = ("training_images", "training_texts")
 TOP, LIBRARY, ROUNDS = 10, 200_000, 15
+KEYS = ("R@1", "R@5", "R@10", "top-1")
 Doubles = npt.NDArray[np.float64]
+Row = dict[str, Any]
 Map = tuple[Doubles, Doubles]
 """What image embeddings and what text embeddings are multiplied by, [D, N]."""
 
@@ -142,7 +145,7 @@ def hits(data: Nano, by: Map, store: str, scale_of: Doubles) -> dict[str, npt.ND
     return told | {"top-1": nearest == data.labels}
 
 
-def row(name: str, found: dict[str, npt.NDArray[np.bool_]], full: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Any]:
+def row(name: str, found: dict[str, npt.NDArray[np.bool_]], full: dict[str, npt.NDArray[np.bool_]]) -> Row:
     """Figures in percent, and what they lost in points, with intervals."""
     figures = {key: percentage(values).model_dump() for key, values in found.items()}
     changes = {key: paired_difference(values, full[key]).model_dump() for key, values in found.items()}
@@ -171,6 +174,7 @@ def ways(images: Doubles, texts: Doubles, size: int) -> dict[str, Map]:
     """Axes by each way, of the same pictures and captions. Those of one matrix serve both towers."""
     one, two = moment(images), moment(texts)
     half, inverse = of_matrix(shrunk(one), np.sqrt), of_matrix(shrunk(one), lambda values: values**-0.5)
+    turn = np.linalg.qr(np.random.default_rng(4).standard_normal((size, size)))[0]
     axes = {
         "first numbers, as they come": np.eye(images.shape[1])[:, :size],
         "principal axes of pictures": strongest(one, size),
@@ -178,6 +182,7 @@ def ways(images: Doubles, texts: Doubles, size: int) -> dict[str, Map]:
         "principal axes of captions": strongest(two, size),
         "of the sum of both moments": strongest(one / np.trace(one) + two / np.trace(two), size),
         "of the log-Euclidean mean (ours)": ours(images, texts, size)[0],
+        "the same, turned by chance": ours(images, texts, size)[0] @ turn,
         "of the geometric mean": strongest(half @ of_matrix(inverse @ shrunk(two) @ inverse, np.sqrt) @ half, size),
         "of what scores vary by (cross moment)": strongest(one @ two @ one, size),
     }
@@ -193,7 +198,7 @@ def ours(images: Doubles, texts: Doubles, size: int) -> Map:
     return axes, axes
 
 
-def sizes(data: Nano, full: dict[str, npt.NDArray[np.bool_]]) -> list[dict[str, Any]]:
+def sizes(data: Nano, full: dict[str, npt.NDArray[np.bool_]]) -> list[Row]:
     rows = []
     for size in SIZES:
         by = ours(data.fit_images, data.fit_texts, size)
@@ -206,20 +211,29 @@ def sizes(data: Nano, full: dict[str, npt.NDArray[np.bool_]]) -> list[dict[str, 
     return rows
 
 
-def curve(data: Nano, full: dict[str, npt.NDArray[np.bool_]], more: list[Doubles]) -> list[dict[str, Any]]:
-    """64 int8 numbers by what axes were fitted to."""
-    rows = []
+def fitted_to(data: Nano, full: dict[str, npt.NDArray[np.bool_]], source: str, by: tuple[Doubles, Doubles]) -> Row:
+    """64 int8 numbers on axes that are fitted to some pictures and captions."""
+    images, texts = by
+    told = {"source": source, "pictures": len(images), "captions": len(texts)}
+    return told | row(source, hits(data, ours(images, texts, 64), "int8", images), full)
 
-    def add(source: str, images: Doubles, texts: Doubles) -> None:
-        told = {"source": source, "pictures": len(images), "captions": len(texts)}
-        rows.append(told | row(source, hits(data, ours(images, texts, 64), "int8", images), full))
 
-    for count in (one for one in FITTED if one <= len(data.fit_images)):
-        add("calibration set", np.stack(spread_evenly(list(data.fit_images), count)), data.fit_texts)
-    add("calibration set, packaged prompts", data.fit_images, data.packaged)
-    for count in FITTED[3:] if more else ():
-        add("all training styles", *(np.stack(spread_evenly(list(part), count)) for part in more))
-    return rows
+def curve(data: Nano, full: dict[str, npt.NDArray[np.bool_]]) -> list[Row]:
+    """By parts of the calibration set that axes are fitted to."""
+    counts = [one for one in FITTED if one <= len(data.fit_images)]
+    some = [np.stack(spread_evenly(list(data.fit_images), count)) for count in counts]
+    rows = [fitted_to(data, full, "calibration set", (images, data.fit_texts)) for images in some]
+    others = {
+        "calibration set, packaged prompts": (data.fit_images, data.packaged),
+        "what is asked for itself": (data.images, data.captions),
+    }
+    return rows + [fitted_to(data, full, source, by) for source, by in others.items()]
+
+
+def training_curve(data: Nano, full: dict[str, npt.NDArray[np.bool_]], more: list[Doubles]) -> list[Row]:
+    """By as many of all training pictures and captions."""
+    parts = [[np.stack(spread_evenly(list(part), count)) for part in more] for count in FITTED[3:]]
+    return [fitted_to(data, full, "all training styles", (images, texts)) for images, texts in parts]
 
 
 def search_times() -> dict[str, Any]:
@@ -234,6 +248,7 @@ def search_times() -> dict[str, Any]:
     ratio = interval(np.asarray(times["64"]) / np.asarray(times["512"]))
     return {
         "pictures": LIBRARY,
+        "processor": processor(),
         "bytes": told,
         "ms": {k: float(np.median(v)) for k, v in times.items()},
         "ratio": ratio,
@@ -245,30 +260,36 @@ def told(change: dict[str, float]) -> str:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """The three tables of the page."""
-    keys = ("R@1", "R@5", "R@10", "top-1")
-    head = " | ".join(keys)
+    """By size and store, by axes, and by parts of the calibration set; and how long a search takes."""
     base = result["full"]["figures"]
-    lines = [f"| numbers | stored as | bytes | {head} |", "|---:|---|---:|" + "---:|" * 4]
-    lines += ["| 128 | full, float32 | 512 | " + " | ".join(f"{base[key]['value']:.1f}%" for key in keys) + " |"]
+    lines = [f"| numbers | stored as | bytes | {' | '.join(KEYS)} |", "|---:|---|---:|" + "---:|" * 4]
+    lines += ["| 128 | full, float32 | 512 | " + " | ".join(f"{base[key]['value']:.1f}%" for key in KEYS) + " |"]
     for one in result["sizes"]:
-        cells = " | ".join(told(one["changes"][key]) for key in keys)
-        lines.append(f"| {one['size']} | {NAMES.get(one['store'], one['store'])} | {one['bytes']} | {cells} |")
+        lines.append(f"| {one['size']} | {NAMES.get(one['store'], one['store'])} | {one['bytes']} | {losses(one)} |")
+    lines += ["", "64 int8 numbers on other axes, fitted to the same:", ""]
+    lines += [f"| axes | {' | '.join(KEYS)} |", "|---|" + "---:|" * 4]
+    lines += [f"| {one['name']} | {losses(one)} |" for one in result["ways"]]
+    lines += ["", "64 int8 numbers, by what the axes were fitted to:", "", by_source(result["curve"])]
+    search = result["search"]
+    pictures, by = f"{search['pictures']:,}", search["processor"]
+    ratio = "{:.2f} ({:.2f} to {:.2f})".format(*search["ratio"])
+    small, large = (f"{search['bytes'][size] / 1e6:.0f}" for size in ("64", "512"))
     lines += [
         "",
-        "64 int8 numbers on other axes, fitted to the same:",
-        "",
-        f"| axes | {head} |",
-        "|---|" + "---:|" * 4,
+        f"A search in {pictures} pictures by 64 int8 numbers took {ratio} of the CPU time of one\n"
+        f"by 512 ({by}), in an index of {small} MB for {large}.",
     ]
-    for one in result["ways"]:
-        lines.append(f"| {one['name']} | " + " | ".join(told(one["changes"][key]) for key in keys) + " |")
-    lines += ["", "64 int8 numbers, by what the axes were fitted to:", ""]
-    lines += [f"| fitted to | pictures | captions | {head} |", "|---|---:|---:|" + "---:|" * 4]
-    for one in result["curve"]:
-        cells = " | ".join(told(one["changes"][key]) for key in keys)
-        lines.append(f"| {one['source']} | {one['pictures']:,} | {one['captions']:,} | {cells} |")
     return "\n".join(lines)
+
+
+def by_source(rows: list[Row]) -> str:
+    lines = [f"| fitted to | pictures | captions | {' | '.join(KEYS)} |", "|---|---:|---:|" + "---:|" * 4]
+    lines += [f"| {one['source']} | {one['pictures']:,} | {one['captions']:,} | {losses(one)} |" for one in rows]
+    return "\n".join(lines)
+
+
+def losses(one: Row) -> str:
+    return " | ".join(told(one["changes"][key]) for key in KEYS)
 
 
 def main() -> None:
@@ -282,21 +303,25 @@ def main() -> None:
     data, more = nano(given.embeddings, given.pairs)
     whole = np.eye(data.images.shape[1])
     full = hits(data, (whole, whole), "float32", data.fit_images)
-    result = {
+    result: dict[str, Any] = {
         "full": row("full", full, full),
         "sizes": sizes(data, full),
         "ways": [
             row(name, hits(data, by, "int8", data.fit_images), full)
             for name, by in ways(data.fit_images, data.fit_texts, 64).items()
         ],
-        "curve": curve(data, full, more),
+        "curve": curve(data, full),
+        "training": training_curve(data, full, more) if more else [],
         "search": search_times(),
     }
-    print(tables(result))
-    print(result["search"], f"{time.process_time() - began:.0f} s of CPU time")
+    print(tables(result), by_source(result["training"]), sep="\n\n")
+    print(f"{time.process_time() - began:.0f} s of CPU time")
     if given.write:
         RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         replace_block(PAGE, "<!-- begin: benchmarks/compact.py -->", "<!-- end -->", tables(result))
+        if more:
+            training = by_source(result["training"])
+            replace_block(PAGE, "<!-- begin: benchmarks/compact.py --pairs -->", "<!-- end of pairs -->", training)
 
 
 if __name__ == "__main__":
