@@ -22,8 +22,9 @@ SHRINKAGE = 0.1
 GRID = 2.0**-20
 """Numbers of axes are multiples of it: what other processors and numbers of threads move them by (below 1e-12) is
 rounded away, and products of axes stay 0 and 1 within 1e-6."""
-SPREAD = 1e-6
-"""Embeddings whose numbers differ by less tell nothing apart."""
+SPREAD = 1e-3
+"""Embeddings whose numbers differ by less tell nothing apart: those of grey pictures with one pixel changed differ by
+1e-4, nano's calibration pictures by 0.6."""
 LEAST_SCALE, LARGEST_SCALE = 0.01, 1000.0
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -103,5 +104,7 @@ def _told_apart(rows: Doubles, what: str) -> Doubles:
         raise InvalidInput(f"the checkpoint's embeddings of these {what} are not finite, or of no length")
     unit = at_length_one(rows)
     if np.ptp(unit, axis=0).max() < SPREAD:
-        raise InvalidInput(f"the checkpoint's embeddings of all these {what} are the same: no axis tells them apart")
+        raise InvalidInput(
+            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: no axis tells them apart"
+        )
     return unit

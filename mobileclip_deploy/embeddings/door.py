@@ -21,7 +21,7 @@ from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.library import SUFFIX, IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.embeddings.page import write_page
 from mobileclip_deploy.embeddings.searching import Asked, SearchResult, search_index
-from mobileclip_deploy.embeddings.spaces import bundle_of_space
+from mobileclip_deploy.embeddings.spaces import bundle_of_space, remember
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.pictures import Reading
 from mobileclip_deploy.files import StrPath, check_file_destination, optional_path, paths
@@ -192,5 +192,11 @@ def bridge(
         learned.save(path)
         return BridgeResult(path, learned.description, None)
     assert by is not None
-    learned = Bridge.of_axes(Bundle.of(by), old) if Path(by).is_dir() else Bridge.read(Path(by))
-    return BridgeResult(path, learned.description, len(cross(old, learned, path)))
+    if not Path(by).is_dir():
+        learned = Bridge.read(Path(by))
+        return BridgeResult(path, learned.description, len(cross(old, learned, path)))
+    bundle = Bundle.of(by)
+    learned = Bridge.of_axes(bundle, old)
+    count = len(cross(old, learned, path))
+    remember(bundle.manifest.embedding_space, bundle.path)
+    return BridgeResult(path, learned.description, count)

@@ -158,7 +158,9 @@ def _unit(what: str, values: Doubles) -> Doubles:
         )
     found = at_length_one(values)
     if (found @ found[0]).std() < COLLAPSED:
-        raise InvalidInput(f"embeddings of {what} hardly differ from one another; check the checkpoint")
+        raise InvalidInput(
+            f"embeddings of {what} hardly differ from one another; give pictures of all kinds, or check the checkpoint"
+        )
     return found
 
 

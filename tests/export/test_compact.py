@@ -99,7 +99,12 @@ def test_axes_are_those_of_both_towers_and_keep_all_where_all_are_kept() -> None
 
 @pytest.mark.parametrize(
     ("rows", "says"),
-    [(np.full((50, 8), np.nan), "not finite"), (np.zeros((50, 8)), "no length"), (np.ones((50, 8)), "are the same")],
+    [
+        (np.full((50, 8), np.nan), "not finite"),
+        (np.zeros((50, 8)), "no length"),
+        (np.ones((50, 8)), "are the same"),
+        (1 + 1e-4 * np.eye(50, 8), "are the same"),
+    ],
 )
 def test_embeddings_that_tell_nothing_are_refused(rows: np.ndarray, says: str) -> None:
     sound = np.random.default_rng(0).standard_normal((50, 8))
@@ -273,7 +278,9 @@ def test_a_library_is_cut_without_its_pictures(
     for source, name, store in ((whole, "full", "float32"), (bundle, "anew", "int8"), (whole, "signs", "bits-only")):
         mcd.embed(source, photos, tmp_path / f"{name}.mcdx", store=store)
     full, anew = (Index(tmp_path / f"{name}.mcdx") for name in ("full", "anew"))
+    shutil.rmtree(tmp_path / "cache")  # as where no index of that space was ever written
     written = mcd.bridge(full, by=bundle.path, output=tmp_path / "cut.mcdx")
+    assert len(mcd.search(tmp_path / "cut.mcdx", "a red car", top=3).answers[0].matches) == 3
     cut = Index(tmp_path / "cut.mcdx")
     assert (written.count, cut.description.bridged_from) == (4 * SIZE, None)
     assert cut.description.embedding_space == anew.description.embedding_space == bundle.manifest.embedding_space
