@@ -5,13 +5,15 @@
 
 Image towers of nano and S0 at fp32 and w8a8, in turns: each round asks every row for one sample, in shuffled order. A
 figure is how often the row's inference fits into a product of matrices by torch in the same round (CPU time), which no
-change of ours makes slower, with its 95% interval; so what is slower in every row is seen too. Bundles are built once
-in the folder; then it takes less than 3 minutes. Results are kept for each kind of processor (results/guard-1.json
-and so on), and are replaced by a run without `--against`. Nothing here is timed by a test.
+change of ours makes slower, with its 95% interval; so what is slower in every row is seen too. CPU time of two threads
+moves with what else the machine does: there a named row means something only under the same load, which is told.
+Bundles are built once in the folder; then it takes less than 3 minutes. Results are kept for each kind of processor
+(results/guard-1.json and so on), and are replaced by a run without `--against`. Nothing here is timed by a test.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -95,12 +97,14 @@ class GuardRow(BaseModel, frozen=True):
 
 
 class GuardResult(BaseModel, frozen=True):
-    """A run: `planted` are options that were put into every session of ONNX Runtime, to see that they are found."""
+    """A run: `planted` are options that were put into every session of ONNX Runtime, to see that they are found;
+    `load` is the load average of the last minute when it ended."""
 
     schema_version: int = 1
     device: Device
     rounds: int
     planted: tuple[Option, ...] = ()
+    load: float | None = None
     rows: tuple[GuardRow, ...]
 
 
@@ -152,7 +156,8 @@ def measured(subjects: Subjects, planted: Sequence[Option] = (), rounds: int = R
         _row(row, [base / own for base, own in zip(reference, times[index], strict=True)])
         for index, row in enumerate(rows)
     )
-    return GuardResult(device=describe(), rounds=rounds, planted=tuple(planted), rows=found)
+    load = round(os.getloadavg()[0], 1)
+    return GuardResult(device=describe(), rounds=rounds, planted=tuple(planted), load=load, rows=found)
 
 
 def _row(row: tuple[str, str, Setting], ratios: Sequence[float]) -> GuardRow:

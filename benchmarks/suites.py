@@ -227,8 +227,10 @@ def _guard(subjects: Subjects, planted: list[tuple[str, str]], against: bool) ->
         raise SystemExit("no results of this kind of processor are kept: run the guard without --against first")
     now = guard.measured(subjects, planted)
     if against:
-        told = guard.slower(guard.read(last[-1]), now)
+        before = guard.read(last[-1])
+        told = guard.slower(before, now)
         print("\n".join(told) or f"nothing is slower than in {last[-1].name}")
+        print(f"load average: {before.load} before, {now.load} now")
         return 1 if told else 0
     if planted:
         raise SystemExit("what is planted is not kept: give --against")
