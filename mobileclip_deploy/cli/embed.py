@@ -56,6 +56,10 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
       mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
       mobileclip-deploy embed out/nano-onnx-fp16 'photos/**/*.jpg' -o photos.npy --fast-jpeg
     """
+    from mobileclip_deploy.embeddings.requested import check_embedding_output
+
+    check_embedding_output(output, *(asked[name] for name in ("store", "incremental", "prune", "force")))
+
     from mobileclip_deploy import embed as run
     from mobileclip_deploy.cli.output import note, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped

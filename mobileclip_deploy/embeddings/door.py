@@ -9,17 +9,12 @@ from mobileclip_deploy.arguments import Count, StoreName
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.bridging import Bridge, BridgeResult, cross, learn
-from mobileclip_deploy.embeddings.embedding_files import (
-    EmbeddingFile,
-    asked_tower,
-    check_embedding_destination,
-    embed_to_file,
-    refuse_other_answers,
-)
+from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile, embed_to_file, refuse_other_answers
 from mobileclip_deploy.embeddings.engines import write_for_engine
 from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.embeddings.library import SUFFIX, IndexFile, Keeping, embed_to_index
+from mobileclip_deploy.embeddings.library import IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.embeddings.page import write_page
+from mobileclip_deploy.embeddings.requested import INDEX_SUFFIX, asked_tower, check_embedding_output
 from mobileclip_deploy.embeddings.searching import Asked, SearchResult, search_index
 from mobileclip_deploy.embeddings.spaces import bundle_of_space, remember
 from mobileclip_deploy.errors import UsageError
@@ -74,18 +69,10 @@ def embed(
         RuntimeFailed: nothing here can run the bundle.
     """
     path = Path(output)
-    indexed = path.suffix == SUFFIX
-    if not indexed and (store or incremental or prune):
-        raise UsageError(
-            f"{path}: `store`, `incremental` and `prune` are of an index; give a name that ends with {SUFFIX}"
-        )
+    indexed = path.suffix == INDEX_SUFFIX
+    check_embedding_output(path, store, incremental, prune, force)
     if indexed and isinstance(bundle, MobileCLIP):
         raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
-    if prune and not incremental:
-        raise UsageError("`prune` goes with `incremental`")
-    if incremental and path.exists() and (store or force):
-        raise UsageError(f"{path} is there: `store` and `force` are of a new index, `incremental` keeps this one")
-    check_embedding_destination(path, force or incremental)
     subject, given = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), paths(sources)
     if asked_tower(given) == "image":
         refuse_other_answers(subject)
@@ -182,7 +169,7 @@ def bridge(
     """
     if (to is None) == (by is None):
         raise UsageError("give `to`, an index to learn from, or `by`, a map that was learned")
-    path, suffix = Path(output), SUFFIX if to is None else ".safetensors"
+    path, suffix = Path(output), INDEX_SUFFIX if to is None else ".safetensors"
     if path.suffix != suffix:
         raise UsageError(f"{path}: give a name that ends with {suffix}")
     check_file_destination(path, force)

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows
+from mobileclip_deploy.embeddings.requested import TEXTS, asked_tower, description_beside
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines
-from mobileclip_deploy.files import check_file_destination, file_sha256, replacing
+from mobileclip_deploy.files import file_sha256, replacing
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 
@@ -28,16 +29,12 @@ __all__ = [
     "EmbeddingFile",
     "asked_images",
     "asked_texts",
-    "asked_tower",
-    "check_embedding_destination",
     "describe_array",
     "embed_to_file",
     "refuse_other_answers",
     "write_array",
 ]
 
-FORMATS = (".safetensors", ".jsonl", ".npy", ".mcdx")
-TEXTS = (".txt", ".jsonl")
 # Most bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000
 # Rows in memory at once while a file is written: of dimension 512 they take 2 MB.
@@ -69,23 +66,6 @@ class EmbeddingFile:
     computed: int = 0
     seconds: float = 0.0
     per_second: float | None = None
-
-
-def check_embedding_destination(output: Path, force: bool) -> None:
-    """Whether embeddings can be written there, and what is written beside them.
-
-    Raises:
-        UsageError: another suffix, or a file exists and `force` is not given.
-    """
-    if output.suffix not in FORMATS:
-        raise UsageError(f"{output}: give a name that ends with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    for file in (output, _description(output)):
-        if file is not None:
-            check_file_destination(file, force)
-
-
-def _description(output: Path) -> Path | None:
-    return output.with_suffix(".json") if output.suffix == ".npy" else None
 
 
 def embed_to_file(
@@ -136,7 +116,7 @@ def embed_to_file(
             rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
         written = EmbeddingFile(
             path=output,
-            description=_description(output),
+            description=description_beside(output),
             tower=tower,
             variant=embedder.variant,
             embedding_space=embedder.embedding_space,
@@ -154,11 +134,6 @@ def embed_to_file(
         _write(written, names, rows, embedder.artifact(tower))
         shutil.rmtree(partial)
         return written
-
-
-def asked_tower(sources: Sequence[Path]) -> TowerName:
-    """Which tower embeds them: one file of texts, or else images."""
-    return "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"
 
 
 def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:

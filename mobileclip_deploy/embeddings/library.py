@@ -16,9 +16,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.embeddings.embedding_files import asked_images, asked_texts, asked_tower
+from mobileclip_deploy.embeddings.embedding_files import asked_images, asked_texts
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.requested import asked_tower
 from mobileclip_deploy.embeddings.spaces import remember
 from mobileclip_deploy.embeddings.storage import Store, scale_of
 from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
@@ -29,9 +30,8 @@ from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddin
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["SUFFIX", "IndexFile", "Keeping", "embed_to_index", "int8_scale"]
+__all__ = ["IndexFile", "Keeping", "embed_to_index", "int8_scale"]
 
-SUFFIX = ".mcdx"
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64
 """An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""

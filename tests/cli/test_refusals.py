@@ -128,6 +128,9 @@ demo none
 classify none a.png
 classify bundle a.png --labels a
 embed none a -o x.npy
+embed bundle few -o text
+embed bundle few -o x.npy --prune
+embed bundle few -o out.safetensors
 compare none none
 compare bundle none
 compare bundle --dataset none
