@@ -118,7 +118,8 @@ def export_all(
         choices: as of `export`.
 
     Raises:
-        MobileClipDeployError: as `export`, for the first bundle that cannot be written; bundles before it stay.
+        MobileClipDeployError: as `export`, for the first bundle that cannot be written; those that are in their places
+            by then stay. The first of a slow runtime (Core AI) takes its place last.
     """
     request = requested(_listed(targets), _listed(precisions), output, choices)
     plan = plan_export(choose(request), Source.of(model))
