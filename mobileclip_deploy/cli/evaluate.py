@@ -52,19 +52,16 @@ def evaluate(
     from mobileclip_deploy.bundle import Bundle
     from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, weights_file
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.evaluation.suite.tasks import load_suite, require_some
+    from mobileclip_deploy.evaluation.suite.tasks import asked_suite
     from mobileclip_deploy.evaluation.text_files import parse_templates
-    from mobileclip_deploy.files import check_file_destination
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite and --data go together, and --html and --force with them")
     if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     asked = data.arguments()
-    if html is not None:
-        check_file_destination(html, force, "html")
     if suite is not None and suite_data is not None:
-        require_some(load_suite(suite), suite_data)
+        asked_suite(suite, suite_data, html, force)
     dataset, templates = _read(data, task), parse_templates(data.templates)
     bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
     if subject is not None and bundle:

@@ -13,9 +13,9 @@ from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, te
 from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
 from mobileclip_deploy.evaluation.suite.measuring import SuiteResult, html_page, measure_suite
-from mobileclip_deploy.evaluation.suite.tasks import load_suite, require_some
+from mobileclip_deploy.evaluation.suite.tasks import asked_suite
 from mobileclip_deploy.evaluation.text_files import parse_templates
-from mobileclip_deploy.files import StrPath, check_file_destination, optional_path, write_whole
+from mobileclip_deploy.files import StrPath, optional_path, write_whole
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.progress import Progress, silent
@@ -124,11 +124,9 @@ def evaluate_suite(
         InvalidInput: the bundle cannot be used.
         RuntimeFailed: nothing here can run the bundle.
     """
-    listed, page = load_suite(suite), optional_path(html)
-    if page is not None:
-        check_file_destination(page, force, "html")
+    page = optional_path(html)
+    listed = asked_suite(suite, Path(data), page, force)
     whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
-    require_some(listed, Path(data))
     if isinstance(whole, MobileCLIP) and whole.variant.text is None:
         raise no_text_tower(whole.variant.name)
     embedder = (

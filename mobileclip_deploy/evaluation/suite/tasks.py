@@ -9,8 +9,9 @@ from typing import Literal
 from pydantic import BaseModel
 
 from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.files import check_file_destination
 
-__all__ = ["SUITES", "Metric", "Suite", "SuiteTask", "load_suite", "published", "published_source", "require_some"]
+__all__ = ["SUITES", "Metric", "Suite", "SuiteTask", "asked_suite", "load_suite", "published", "published_source"]
 
 SUITES = ("datacomp",)
 HERE = Path(__file__).parent
@@ -64,15 +65,23 @@ def load_suite(name: str) -> Suite:
     return Suite.model_validate(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def require_some(suite: Suite, data: Path) -> None:
-    """Refuse a folder in which there is nothing to measure.
+def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
+    """A suite that can be measured: some of it is there, and its page can be written.
+
+    Args:
+        data: the folder that holds a folder for each dataset.
+        page: a file to be written; `force` replaces one that is there.
 
     Raises:
-        UsageError: none of the suite's datasets is there.
+        UsageError: an unknown suite, none of its datasets is there, or the page cannot be written.
     """
+    suite = load_suite(name)
+    if page is not None:
+        check_file_destination(page, force, "html")
     if not any((data / task.folder).is_dir() for task in suite.datasets):
         example = suite.datasets[0].folder
         raise UsageError(f"{data} holds none of {suite.title}; their folders have names such as {example}")
+    return suite
 
 
 def published(variant: str) -> dict[str, float]:
