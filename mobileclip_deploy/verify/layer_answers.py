@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.verify.matching import Matched
 
-__all__ = ["LayerAnswers", "layer_answers"]
+__all__ = ["LayerAnswers", "layer_answers", "steps"]
 
 # Root mean squares of what an output's errors answer, in that of rounding to the nearest: the larger one of what its
 # errors answer and of what they would if they had nothing to do with one another. The nearest may have luck with values
@@ -65,7 +65,7 @@ class LayerAnswers:
         wanted, stored, nearest = (torch.from_numpy(np.require(one, requirements="W")) for one in values)
         self._layer, self._block = layer, block or wanted.shape[1]
         self._most = ALONG_MOST if match.stored.kind == "integers" else math.inf
-        above, below = _steps(stored, self._block)
+        above, below = steps(stored, self._block)
         parts = torch.stack([stored - wanted, nearest - wanted, wanted, above, below])
         self._parts = parts.reshape(-1, *layer.weight.shape[1:])  # [5 O, I / G, ...]
         self._squares = torch.stack([nearest - wanted, wanted]).square().reshape(-1, *layer.weight.shape[1:])
@@ -190,7 +190,7 @@ def _beyond(found: Tensor, allowed: Tensor) -> Outputs:
     return np.flatnonzero(off.reshape(-1, off.shape[-1]).any(dim=0).numpy())
 
 
-def _steps(stored: Tensor, block: int) -> tuple[Tensor, Tensor]:
+def steps(stored: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """How far it is from each number [O, I, ...] to the next one above and below that its block holds; 0 at the
     ends."""
     parts = stored.split(block, dim=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +42,12 @@ __all__ = [
     "stored_sha256",
     "tower_to_round",
     "unlike_choice",
+    "unlike_outputs",
     "with_stored",
 ]
+
+UNLIKE = "is no rounding of the checkpoint's"
+DRIFTED = f"{UNLIKE}: all numbers of {{}} are off to the same side"
 
 # A learned number may stand several steps from where it was, and its neighbours make up for it. Of an output the root
 # mean square of what its numbers are off by, in that of rounding to the nearest: REACH is far beyond what rounding
@@ -172,28 +176,39 @@ def unlike_choice(match: Matched, choice: Choice, answers: LayerAnswers | None) 
         return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
     if stored_sha256(stored) != choice.sha256:
         return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"
+    for words, outputs in unlike_outputs(match, choice, answers):
+        if len(outputs):
+            return words.format(_shown(outputs))
+    return None
+
+
+def unlike_outputs(
+    match: Matched, choice: Choice, answers: LayerAnswers | None
+) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
+    """What no rounding of the checkpoint's does, in words with a place for the outputs, and which outputs do it.
+
+    Args:
+        answers: what the layer answers with it; None of a table of words.
+    """
+    grid, stored = choice.grid, match.stored
     if answers is None:
         moved = not_nearest(match, grid, choice.room + choice.slack, choice.least)
-        return f"is not rounded to the nearest: {_shown(np.flatnonzero(moved))} not" if moved.any() else None
+        yield "is not rounded to the nearest: {} are not", np.flatnonzero(moved)
+        return
     rows = match.wanted.reshape(len(match.wanted), -1)
-    nearest = stored.nearest(match.wanted).reshape(rows.shape)
-    off = _size(stored.values.reshape(rows.shape) - rows)
+    off = stored.values.reshape(rows.shape) - rows
+    nearest, least = _size(stored.nearest(match.wanted).reshape(rows.shape) - rows), 1e-6 * _size(rows)
     reach = REACH[grid.kind]
-    allowed = reach * _size(nearest - rows) + 1e-6 * _size(rows)
-    if len(far := np.flatnonzero(~(off <= allowed))):
-        return f"is no rounding of the checkpoint's: {_shown(far)} more than {reach:g} times as far as the nearest"
-    errors = (stored.values.reshape(rows.shape) - rows).astype(np.float64)
-    least = 1e-6 * _size(rows)
-    together = np.maximum(MEAN * _size(nearest - rows), TOGETHER * errors.std(axis=1))
+    far = np.flatnonzero(~(_size(off) <= reach * nearest + least))
+    yield f"{UNLIKE}: {{}} are more than {reach:g} times as far as the nearest", far
+    errors = off.astype(np.float64)
+    together = np.maximum(MEAN * nearest, TOGETHER * errors.std(axis=1))
     far = np.flatnonzero(~(np.abs(errors.mean(axis=1)) <= together + least))
-    if DRIFTING * len(far) > len(errors):
-        return f"is no rounding of the checkpoint's: all numbers of {_shown(far)} off to the same side"
-    if grid.kind == "integers" and len(far := np.flatnonzero(_off_the_end(match, choice))):
-        return f"has scales that its rounding would not have: of {_shown(far)} so"
+    yield DRIFTED, far if DRIFTING * len(far) > len(errors) else far[:0]
+    if grid.kind == "integers":
+        yield "has scales that its rounding would not have: of {} are so", np.flatnonzero(_off_the_end(match, choice))
     for words, far in answers.wrong(choice.room + _rounded_scale(match, choice)):
-        if len(far):
-            return f"is no rounding of the checkpoint's: {_shown(far, words)}"
-    return None
+        yield f"{UNLIKE}: {{}} {words}", far
 
 
 def _off_the_end(match: Matched, choice: Choice) -> npt.NDArray[np.bool_]:
@@ -228,8 +243,8 @@ def _rounded_scale(match: Matched, choice: Choice) -> npt.NDArray[np.float64]:
     return share
 
 
-def _shown(outputs: npt.NDArray[np.intp], words: str = "are") -> str:
-    return "outputs " + ", ".join(map(str, outputs[:3])) + (", ... " if len(outputs) > 3 else " ") + words
+def _shown(outputs: npt.NDArray[np.intp]) -> str:
+    return "outputs " + ", ".join(map(str, outputs[:3])) + (", ..." if len(outputs) > 3 else "")
 
 
 def _size(rows: np.typing.NDArray[np.float32]) -> np.typing.NDArray[np.float64]:
