@@ -24,6 +24,7 @@ from mobileclip_deploy.towers.tower import make_tower
 
 __all__ = [
     "IMAGE_ALONE",
+    "ROTARY_WORDS",
     "TINY",
     "WORDS",
     "card",
@@ -38,6 +39,8 @@ __all__ = [
 
 WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""
+ROTARY_WORDS = "tiny_rotary_words"
+"""Another one, whose image tower has rotary positions and a pooled query."""
 
 TEXT = {"kind": "base", "width": 32, "depth": 2, "heads": 2, "causal": False}
 MCI = {
@@ -218,11 +221,12 @@ def card(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def known(folder: Path, like: str = "tiny_mci") -> Iterator[Path]:
-    """The checkpoint of WORDS, of the structure of one of TINY, while its card is known."""
+def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
+    """The checkpoint of WORDS, or of ROTARY_WORDS, while its card is known."""
+    like = {WORDS: "tiny_mci", ROTARY_WORDS: "tiny_rotary"}[name]
     words = {key: value for key, value in card(like).items() if key != "tokenizer"}
-    (folder / f"{WORDS}.json").write_text(json.dumps(words | {"name": WORDS, "title": WORDS}), encoding="utf-8")
-    cards = variants._cards() | {WORDS: folder / f"{WORDS}.json"}
+    (folder / f"{name}.json").write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
+    cards = variants._cards() | {name: folder / f"{name}.json"}
     with mock.patch.object(variants, "_cards", return_value=cards):
-        save_file(_named(variants.load_variant(WORDS), next(iter(words["layouts"])), 0), folder / "tiny.safetensors")
+        save_file(_named(variants.load_variant(name), next(iter(words["layouts"])), 0), folder / "tiny.safetensors")
         yield folder / "tiny.safetensors"

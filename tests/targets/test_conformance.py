@@ -10,7 +10,7 @@ from coreai_assets import require_coreai
 from litert_files import require_litert
 from qnn_files import require_qnn
 from third_party import installed
-from tiny import WORDS, known
+from tiny import ROTARY_WORDS, known
 from writing import chosen
 
 import mobileclip_deploy as mcd
@@ -75,8 +75,8 @@ def test_every_precision_of_every_target_is_held_to_them_once() -> None:
 def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(target: str, tmp_path: Path) -> None:
     """A tower as PE-Core's: what no input reaches, converters compute, each in its own way."""
     NEEDS.get(target, lambda: None)()
-    with known(tmp_path, "tiny_rotary") as checkpoint:
-        model = mcd.load_model(WORDS, checkpoint)
+    with known(tmp_path, ROTARY_WORDS) as checkpoint:
+        model = mcd.load_model(ROTARY_WORDS, checkpoint)
         bundle = mcd.export(model, target, None, tmp_path / "out", tower="image", options=FEWER.get(target, {}))
     held = {check.step: check.status for check in bundle.parity if check.tower == "image"}
     assert held["weights"] == held["graph"] == held["shipped"] == "passed"
