@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all test-rest threads lint docs wheel android-runners clean
+.PHONY: demo test test-all test-rest clients threads lint docs wheel android-runners clean
 
 demo: $(VENV)/.demo
 	$(BIN)/mobileclip-deploy export --target all --force -o $(DEMO)
@@ -29,6 +29,11 @@ test-all: $(VENV)/.dev
 
 test-rest: $(VENV)/.dev
 	$(BIN)/python -m pytest -m whole $(PYTEST_ARGS)
+
+# The packages of clients/, each by its language's own tests, and random cases beside them. One line per language.
+clients: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/clients/test_vectors.py tests/ios_harness/test_tokenizer.py
+	$(BIN)/python -m pytest tests/clients/test_js.py
 
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
 FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted

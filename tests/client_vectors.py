@@ -15,16 +15,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from manifest_vectors import manifest_vectors
+from picture_vectors import noise, picture_vectors
 from PIL import Image
+from safetensors.numpy import save
 
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
-from mobileclip_deploy.embeddings.storage import STORES, Store
+from mobileclip_deploy.embeddings.relevance import Relevance
+from mobileclip_deploy.embeddings.relevance_fit import Fitted
+from mobileclip_deploy.embeddings.storage import STORES, Store, integers_of, rounded_scale
 from mobileclip_deploy.embeddings.writing import IndexWriter, create
 from mobileclip_deploy.model.preprocessing import PreprocessSpec, rgb_image, tower_bytes
 from mobileclip_deploy.model.variants import load_variant
 
-__all__ = ["FOLDER", "noise", "resize_vectors", "search_vectors"]
+__all__ = ["FOLDER", "WRITERS", "noise"]
 
 FOLDER = Path(__file__).parents[1] / "clients" / "vectors"
 SIZES = (
@@ -36,24 +41,6 @@ TALL = (69, 292), (120, 249), (66, 300)
 LARGE = 4000, 3000
 ROWS, DIMENSION = 60, 40
 SPACE = "vectors-0000000000000000"
-
-
-def noise(width: int, height: int, channels: int, seed: int) -> npt.NDArray[np.uint8]:
-    """Bytes [height, width, channels] of a generator that every language writes in a line: x becomes
-    (1664525 x + 1013904223) mod 2^32, and gives its highest byte; it begins at `seed`."""
-    count = width * height * channels
-    # Many steps at once: x after k steps is a[k] x + c[k].
-    step = 1 << 12
-    factors, terms = np.ones(step + 1, np.uint64), np.zeros(step + 1, np.uint64)
-    for index in range(step):
-        factors[index + 1] = factors[index] * 1664525 % 2**32
-        terms[index + 1] = (terms[index] * 1664525 + 1013904223) % 2**32
-    found, state = np.empty(-(-count // step) * step, np.uint8), np.uint64(seed)
-    for start in range(0, count, step):
-        states = (factors[1:] * state + terms[1:]) & np.uint64(2**32 - 1)
-        found[start : start + step] = states >> np.uint64(24)
-        state = states[-1]
-    return found[:count].reshape(height, width, channels)
 
 
 def resize_vectors() -> dict[str, Any]:
@@ -78,7 +65,7 @@ def _resizes() -> Iterator[dict[str, Any]]:
 
 def _resized(shape: tuple[int, int, int], seed: int, spec: PreprocessSpec) -> dict[str, Any]:
     width, height, channels = shape
-    picture = Image.fromarray(noise(width, height, channels, seed))
+    picture = Image.fromarray(noise(width * height * channels, seed).reshape(height, width, channels))
     answer = tower_bytes(rgb_image(picture, "noise"), spec)
     told = {"size": spec.size, "resize": spec.resize, "crop": spec.crop, "interpolation": spec.interpolation}
     told |= {} if spec.crop_fraction is None else {"crop_fraction": spec.crop_fraction}
@@ -156,10 +143,33 @@ def _refused(whole: bytes) -> Iterator[tuple[str, str, bytes]]:
     yield "an embedding that was changed", "index", changed(512, whole[512] ^ 1)
 
 
+def relevance_vectors() -> dict[str, Any]:
+    """A bundle's `relevance.safetensors`, the manifest's numbers, and the cosine that each query needs."""
+    background, scale = integers_of(_units(300, 8), rounded_scale(1.0))
+    weights = (np.random.default_rng(9).standard_normal(DIMENSION) / 20).astype(np.float32)
+    fitted = Fitted(weights.astype(np.float64), 1.25, 0.1, 0.0125)
+    relevance, queries = Relevance(background, scale, fitted), _units(6, 10)
+    return {
+        "schema_version": 1,
+        "file": _text(save({"background": background, "weights": weights})),
+        "manifest": {"images": 300, "scale": scale, "spread": 1.25, "intercept": 0.1, "slope": 0.0125},
+        "queries": [[float(value) for value in query] for query in queries],
+        "needed": {str(size): [round(one, 9) for one in relevance.needed(queries, size)] for size in (0, 1, 60, 10**6)},
+    }
+
+
 def _text(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+WRITERS = {
+    "resize": resize_vectors,
+    "pictures": picture_vectors,
+    "manifests": manifest_vectors,
+    "search": search_vectors,
+    "relevance": relevance_vectors,
+}
+
 if __name__ == "__main__":
-    for name, vectors in (("resize", resize_vectors()), ("search", search_vectors())):
-        (FOLDER / f"{name}.json").write_text(json.dumps(vectors, indent=1) + "\n", encoding="utf-8")
+    for name, write in WRITERS.items():
+        (FOLDER / f"{name}.json").write_text(json.dumps(write(), indent=1) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import open_page, served
-from client_vectors import FOLDER, noise, resize_vectors, search_vectors
+from client_vectors import noise
 from conversions import ROOT
 from exports import Exports
 from PIL import Image
@@ -62,12 +62,6 @@ def seed() -> int:
     chosen = secrets.randbelow(2**31)
     print(f"seed {chosen}")
     return chosen
-
-
-@pytest.mark.parametrize(("name", "made"), [("resize", resize_vectors), ("search", search_vectors)])
-def test_the_vectors_are_what_their_script_writes(name: str, made: Callable[[], dict[str, Any]]) -> None:
-    stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    assert stored == json.loads(json.dumps(made())), "type: python tests/client_vectors.py"
 
 
 def test_the_packages_own_tests_pass_on_a_real_bundle(
@@ -115,7 +109,7 @@ def test_random_pictures_are_prepared_in_the_same_bytes(node: Node, seed: int) -
         width, height = chance.randint(1, 300), chance.randint(1, 300)
         changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
         spec = load_variant("nano").preprocess.model_copy(update=changes)
-        pixels = noise(width, height, 3, seed + number)
+        pixels = noise(width * height * 3, seed + number).reshape(height, width, 3)
         given.append(
             {"width": width, "height": height, "bytes": base64.b64encode(pixels.tobytes()).decode()}
             | {"spec": spec.model_dump(mode="json")}
