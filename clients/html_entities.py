@@ -2,6 +2,7 @@
 
 python clients/html_entities.py swift > ios_harness/HarnessCore/Sources/CLIPTokenizer/HTMLEntityTable.swift
 python clients/html_entities.py js > clients/js/src/entity_table.js
+python clients/html_entities.py java > clients/java/src/mobileclip/EntityTable.java
 """
 
 from __future__ import annotations
@@ -10,8 +11,16 @@ import html.entities
 import sys
 import textwrap
 
-OPENING = {"swift": 'let htmlEntityTable = """', "js": "export const ENTITY_TABLE = `"}
-CLOSING = {"swift": '    """', "js": "`;"}
+JAVA = """package mobileclip;
+
+final class EntityTable {
+    private EntityTable() {}
+
+    static String table() {
+        return \"\""""
+OPENING = {"swift": 'let htmlEntityTable = """', "js": "export const ENTITY_TABLE = `", "java": JAVA}
+CLOSING = {"swift": '    """', "js": "`;", "java": "            ;\n    }\n}"}
+LINES = {"swift": "    {}\n", "js": "    {}\n", "java": '            + "{} "\n'}
 
 
 def table(language: str) -> str:
@@ -21,9 +30,11 @@ def table(language: str) -> str:
     for name in sorted(name[:-1] for name in names if name.endswith(";")):
         value = "+".join(f"{ord(character):X}" for character in names[f"{name};"])
         entries.append(f"{name}{'!' if name in names else ''}={value}")
-    lines = textwrap.wrap(" ".join(entries), 116, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        " ".join(entries), 102 if language == "java" else 116, break_long_words=False, break_on_hyphens=False
+    )
     head = f"// Written by clients/html_entities.py from Python's html.entities.\n{OPENING[language]}\n"
-    return head + "".join(f"    {line}\n" for line in lines) + f"{CLOSING[language]}\n"
+    return head + "".join(LINES[language].format(line) for line in lines) + f"{CLOSING[language]}\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+package mobileclip;
+
+import java.io.DataInputStream;
+import java.io.File;
+import java.io.FileInputStream;
+import java.io.IOException;
+
+/** Where a bundle's files are: a folder, or an app's assets. */
+public interface Bundle {
+    /** The bytes of a file, by its name in the bundle, such as tokenizer/vocab.json. */
+    byte[] read(String name) throws IOException;
+
+    /** The file itself, which an engine opens without reading it into memory; null where there is none. */
+    File file(String name);
+
+    /** A bundle in a folder. */
+    static Bundle folder(File folder) {
+        return new Bundle() {
+            @Override
+            public byte[] read(String name) throws IOException {
+                File file = file(name);
+                byte[] found = new byte[(int) file.length()];
+                try (DataInputStream stream = new DataInputStream(new FileInputStream(file))) {
+                    stream.readFully(found);
+                }
+                return found;
+            }
+
+            @Override
+            public File file(String name) {
+                return new File(folder, name);
+            }
+        };
+    }
+}

@@ -1,0 +1,282 @@
+package mobileclip;
+
+import java.io.File;
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.channels.FileChannel;
+import java.nio.charset.Charset;
+import java.util.ArrayList;
+import java.util.BitSet;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.zip.CRC32;
+
+/** An index of embeddings (.mcdx), as docs/index_format.md lays it down byte by byte: mapped into memory, and searched
+ * exactly. */
+public final class Index {
+    private static final String[][] STORES = {{"int8"}, {"float16"}, {"float32"}, {"bits", "int8"}, {"bits"}};
+    private static final int DESCRIPTION = 128;
+    private static final int RESCORED = 50;
+    private static final Charset UTF_8 = Charset.forName("UTF-8");
+
+    private final ByteBuffer bytes;
+    private final String[] arrays;
+    private final float scale;
+    private final List<Block> blocks = new ArrayList<>();
+    private final BitSet removed = new BitSet();
+    private int rows;
+
+    /** Numbers per embedding. */
+    public final int dimension;
+    /** How embeddings are stored, as {@code embed --store} names it: int8, float16, float32, bits, bits-only. */
+    public final String store;
+    public final String embeddingSpace;
+    /** The tower that embedded what is in it: image or text. */
+    public final String tower;
+    /** The space that the index was brought from by a bridge, whose matches are nearly those of new embeddings; or null. */
+    public final String bridgedFrom;
+
+    /** Rows that were written together: where each part begins. */
+    private static final class Block {
+        int first;
+        int count;
+        final int[] arrays = new int[2];
+        int ends;
+        int ids;
+    }
+
+    /** A picture that was found. */
+    public static final class Match {
+        public final String id;
+        public final int row;
+        /** The cosine; of an index of bits alone an estimate. */
+        public final double score;
+
+        Match(String id, int row, double score) {
+            this.id = id;
+            this.row = row;
+            this.score = score;
+        }
+    }
+
+    /** Maps a file into memory. */
+    public static Index open(File file) throws IOException {
+        try (RandomAccessFile opened = new RandomAccessFile(file, "r")) {
+            FileChannel channel = opened.getChannel();
+            if (channel.size() > Integer.MAX_VALUE) {
+                throw new MobileCLIPException(MobileCLIPException.Code.INDEX, "the index is larger than 2 GiB, the most that Java maps");
+            }
+            return new Index(channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size()));
+        }
+    }
+
+    /** An index that is in memory already. */
+    public static Index open(ByteBuffer bytes) {
+        return new Index(bytes.slice());
+    }
+
+    private Index(ByteBuffer buffer) {
+        bytes = buffer.order(ByteOrder.LITTLE_ENDIAN);
+        if (bytes.capacity() < DESCRIPTION || !latin(0, 8).equals("MCDX\r\n\u001a\n")) {
+            throw new MobileCLIPException(MobileCLIPException.Code.INDEX, "not an index of embeddings (.mcdx)");
+        }
+        int version = bytes.getInt(8);
+        if (version != 1) {
+            throw new MobileCLIPException(MobileCLIPException.Code.NEWER, "the index has version "
+                    + (version & 0xffffffffL) + ", and this package reads 1: update it");
+        }
+        dimension = bytes.getInt(12);
+        int kind = bytes.get(16);
+        int told = bytes.getInt(24);
+        boolean fits = kind >= 1 && kind <= 5 && dimension >= 1 && dimension <= 65536 && told >= 0 && told <= 1 << 20;
+        if (!fits || bytes.capacity() < DESCRIPTION + told) throw damaged("its header");
+        byte[] head = copied(0, 36);
+        for (int at = 28; at < 32; at++) head[at] = 0;
+        CRC32 sum = new CRC32();
+        sum.update(head);
+        if (crc(sum, DESCRIPTION, told) != bytes.getInt(28)) throw damaged("its header");
+        arrays = STORES[kind - 1];
+        store = arrays.length == 2 ? "bits" : arrays[0].equals("bits") ? "bits-only" : arrays[0];
+        scale = bytes.getFloat(32);
+        boolean integers = arrays[arrays.length - 1].equals("int8");
+        if (Float.isNaN(scale) || Float.isInfinite(scale) || scale > 0 != integers) throw damaged("its scale");
+        Map<?, ?> description = (Map<?, ?>) Json.parse(new String(copied(DESCRIPTION, told), UTF_8), "the index");
+        embeddingSpace = (String) description.get("embedding_space");
+        tower = (String) description.get("tower");
+        bridgedFrom = (String) description.get("bridged_from");
+        long end = committed();
+        for (long at = aligned(DESCRIPTION + told); at < end; ) at = block((int) at, end);
+    }
+
+    /** Pictures that are there. */
+    public int length() {
+        return rows - removed.cardinality();
+    }
+
+    private static MobileCLIPException damaged(String what) {
+        String message = "the index is damaged: " + what + "; embed the pictures again";
+        return new MobileCLIPException(MobileCLIPException.Code.INDEX, message);
+    }
+
+    private static long aligned(long offset) {
+        return (offset + 63) / 64 * 64;
+    }
+
+    private byte[] copied(int from, int count) {
+        byte[] found = new byte[count];
+        ByteBuffer own = bytes.duplicate();
+        own.position(from);
+        own.get(found);
+        return found;
+    }
+
+    private String latin(int from, int count) {
+        return new String(copied(from, count), Charset.forName("ISO-8859-1"));
+    }
+
+    private int crc(CRC32 sum, int from, int count) {
+        byte[] part = new byte[1 << 16];
+        ByteBuffer own = bytes.duplicate();
+        own.position(from);
+        for (int left = count; left > 0; left -= part.length) {
+            int some = Math.min(left, part.length);
+            own.get(part, 0, some);
+            sum.update(part, 0, some);
+        }
+        return (int) sum.getValue();
+    }
+
+    // The end of what is valid, by the slot with the larger sequence whose checksum is right.
+    private long committed() {
+        long best = 0;
+        long found = 0;
+        for (int at = 64; at <= 96; at += 32) {
+            if (crc(new CRC32(), at, 28) != bytes.getInt(at + 28)) continue;
+            long sequence = bytes.getLong(at);
+            if (sequence + Long.MIN_VALUE <= best + Long.MIN_VALUE) continue; // unsigned
+            best = sequence;
+            found = bytes.getLong(at + 8);
+        }
+        if (best == 0) throw damaged("neither slot is right");
+        if (found < 0 || found > bytes.capacity()) throw damaged("it is shorter than what was committed");
+        return found;
+    }
+
+    private long block(int at, long end) {
+        if (at + 64L > end) throw damaged("a block is cut");
+        if (crc(new CRC32(), at, 32) != bytes.getInt(at + 32)) throw damaged("a block's head");
+        String kind = latin(at, 4);
+        long size = bytes.getLong(at + 8);
+        if (size < 64 || size > end - at) throw damaged("a block is cut");
+        if (crc(new CRC32(), at + 64, (int) size - 64) != bytes.getInt(at + 4)) throw damaged("a block's body");
+        long count = bytes.getLong(at + 16);
+        long idBytes = bytes.getLong(at + 24);
+        if (count < 0 || count > size || idBytes < 0 || idBytes > size) throw damaged("a block's size");
+        if (kind.equals("GONE")) {
+            if (size != 64 + aligned(8 * count)) throw damaged("a block's size");
+            for (int index = 0; index < count; index++) {
+                long gone = bytes.getLong(at + 64 + 8 * index);
+                if (gone < 0 || gone >= rows) throw damaged("a row is removed that is not there");
+                removed.set((int) gone);
+            }
+        } else if (kind.equals("ROWS")) {
+            rows((int) count, at, size, idBytes);
+        } else {
+            throw damaged("a block of kind " + kind);
+        }
+        return at + size;
+    }
+
+    // Bytes of an embedding in an array.
+    private int width(String kind) {
+        if (kind.equals("bits")) return (dimension + 7) / 8;
+        return (kind.equals("int8") ? 1 : kind.equals("float16") ? 2 : 4) * dimension;
+    }
+
+    private void rows(int count, int at, long size, long idBytes) {
+        Block found = new Block();
+        found.first = rows;
+        found.count = count;
+        long place = at + 64;
+        for (int index = 0; index < arrays.length; index++) {
+            found.arrays[index] = (int) place;
+            place += aligned((long) count * width(arrays[index]));
+        }
+        place += aligned(8L * count); // stamps
+        found.ends = (int) place;
+        place += aligned(8L * count);
+        found.ids = (int) place;
+        if (place + aligned(idBytes) != at + size) throw damaged("a block's size");
+        for (long row = 0, before = 0; row < count; row++) {
+            long end = bytes.getLong(found.ends + 8 * (int) row);
+            if (end < before || end > idBytes) throw damaged("its ids");
+            before = end;
+        }
+        blocks.add(found);
+        rows += count;
+    }
+
+    private Block blockOf(int row) {
+        int at = blocks.size() - 1;
+        while (blocks.get(at).first > row) at--;
+        return blocks.get(at);
+    }
+
+    /** The id of a row. */
+    public String id(int row) {
+        Block block = blockOf(row);
+        int own = row - block.first;
+        int from = own == 0 ? 0 : (int) bytes.getLong(block.ends + 8 * (own - 1));
+        return new String(copied(block.ids + from, (int) bytes.getLong(block.ends + 8 * own) - from), UTF_8);
+    }
+
+    /** The {@code top} nearest, the best first; of equal scores the lower row. Of another space is refused. */
+    public List<Match> search(Embedding query, int top) {
+        query.check(embeddingSpace, "the index");
+        float[] values = query.values;
+        if (values.length != dimension) {
+            throw new MobileCLIPException(MobileCLIPException.Code.SPACE,
+                    "the query has " + values.length + " numbers and the index " + dimension);
+        }
+        float[] vector = Vectors.unit(values);
+        Scores.Query asked = new Scores.Query(vector);
+        boolean twice = arrays.length == 2;
+        Best best = new Best(twice ? Math.max(RESCORED, 5 * top) : top);
+        for (Block block : blocks) score(asked, block, best);
+        double factor = 1;
+        if (scale > 0) factor = (double) asked.scale * scale;
+        else if (store.equals("bits-only")) factor = asked.scale / Math.sqrt(dimension);
+        if (twice) best = again(asked, best, top);
+        List<Match> found = new ArrayList<>();
+        for (Best.Row one : best.sorted()) found.add(new Match(id(one.row), one.row, one.score * factor));
+        return found;
+    }
+
+    private void score(Scores.Query asked, Block block, Best best) {
+        String kind = arrays[0];
+        int width = width(kind);
+        for (int index = 0, at = block.arrays[0]; index < block.count; index++, at += width) {
+            double score;
+            if (kind.equals("int8")) score = asked.integers(bytes, at);
+            else if (kind.equals("bits")) score = asked.signs(bytes, at);
+            else score = kind.equals("float32") ? asked.floats(bytes, at) : asked.halves(bytes, at);
+            if (best.takes(score) && !removed.get(block.first + index)) best.add(block.first + index, score);
+        }
+    }
+
+    // The nearest by bits, scored as int8.
+    private Best again(Scores.Query asked, Best found, int top) {
+        Best best = new Best(top);
+        List<Best.Row> rows = found.sorted();
+        Collections.sort(rows, (one, other) -> Integer.compare(one.row, other.row));
+        for (Best.Row one : rows) {
+            Block block = blockOf(one.row);
+            double score = asked.integers(bytes, block.arrays[1] + (one.row - block.first) * dimension);
+            if (best.takes(score)) best.add(one.row, score);
+        }
+        return best;
+    }
+}

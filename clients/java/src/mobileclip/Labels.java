@@ -1,0 +1,42 @@
+package mobileclip;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/** Labels to tell pictures apart by; {@link MobileCLIP#labels} makes them once. */
+public final class Labels {
+    private final List<String> names;
+    private final float[][] vectors;
+    private final double scale;
+    private final String space;
+
+    /** A label and how probable it is. */
+    public static final class Share {
+        public final String label;
+        public final double probability;
+
+        Share(String label, double probability) {
+            this.label = label;
+            this.probability = probability;
+        }
+    }
+
+    Labels(List<String> names, List<? extends Embedding> embedded, Manifest manifest) {
+        this.names = new ArrayList<>(names);
+        vectors = new float[embedded.size()][];
+        for (int index = 0; index < vectors.length; index++) vectors[index] = embedded.get(index).values;
+        scale = manifest.logitScale;
+        space = manifest.embeddingSpace;
+    }
+
+    /** Every label, the most probable first. */
+    public List<Share> classify(Embedding picture) {
+        picture.check(space, "the labels");
+        double[] shares = Vectors.probabilities(picture.values, vectors, scale);
+        List<Share> found = new ArrayList<>();
+        for (int index = 0; index < shares.length; index++) found.add(new Share(names.get(index), shares[index]));
+        Collections.sort(found, (one, other) -> Double.compare(other.probability, one.probability));
+        return found;
+    }
+}

@@ -1,0 +1,216 @@
+package mobileclip;
+
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** What is read of a bundle's manifest.json. */
+public final class Manifest {
+    private static final int NEWEST_SCHEMA = 2;
+    private static final String AGAIN = ": export the bundle again";
+
+    public final String variant;
+    /** Embeddings of spaces with other names cannot be compared. */
+    public final String embeddingSpace;
+    /** D, numbers per embedding. */
+    public final int dimension;
+    public final double logitScale;
+    /** Of prompts, with {} where the label goes. */
+    public final String template;
+    final Map<String, Tower> towers = new LinkedHashMap<>();
+    final Preprocess preprocess;
+    final Text text;
+    /** Null where the bundle was exported without --background. */
+    final Map<?, ?> relevance;
+
+    /** A tower's file, and what goes in and out. */
+    static final class Tower {
+        final String file;
+        final String precision;
+        final String input;
+        final String dtype;
+        final long[] shape;
+        final double[] range;
+        final String output;
+
+        Tower(Fields told) {
+            file = told.text("file");
+            if (file.startsWith("/") || file.contains("\\") || ("/" + file + "/").contains("/../")) {
+                throw new IllegalArgumentException("`file` " + file);
+            }
+            precision = told.text("precision");
+            Fields in = told.fields("input");
+            input = in.text("name");
+            dtype = in.text("dtype");
+            shape = in.longs("shape");
+            range = in.has("range") ? in.doubles("range") : new double[] {0, 1};
+            output = told.fields("output").text("name");
+        }
+    }
+
+    /** From a picture to a tower's input. */
+    static final class Preprocess {
+        final int size;
+        final boolean keepsShape;
+        final boolean cubic;
+        /** Share of the resized side that the crop keeps; 0: all. */
+        final double cropFraction;
+
+        Preprocess(Fields told) {
+            size = told.whole("size");
+            keepsShape = told.oneOf("resize", "squash", "shorter_side");
+            cubic = told.oneOf("interpolation", "bilinear", "bicubic");
+            cropFraction = told.has("crop_fraction") ? told.number("crop_fraction") : 0;
+            boolean crops = told.oneOf("crop", "none", "center");
+            if (!crops && keepsShape) throw new IllegalArgumentException("`crop` none keeps no square");
+            if (size < 1 || size > 8192 || cropFraction < 0 || cropFraction > 1) throw new IllegalArgumentException("`size`");
+        }
+    }
+
+    /** The tokenizer's settings. */
+    static final class Text {
+        final int contextLength;
+        final int sot;
+        final int eot;
+        final int pad;
+        final String kind;
+
+        Text(Fields told) {
+            contextLength = told.whole("context_length");
+            sot = told.whole("sot");
+            eot = told.whole("eot");
+            pad = told.whole("pad");
+            kind = told.has("kind") ? told.text("kind") : "clip";
+            if (contextLength < 2) throw new IllegalArgumentException("`context_length`");
+        }
+    }
+
+    private Manifest(Fields told) {
+        variant = told.text("variant");
+        embeddingSpace = told.text("embedding_space");
+        dimension = told.whole("embed_dim");
+        logitScale = told.number("logit_scale");
+        template = told.text("template");
+        preprocess = new Preprocess(told.fields("preprocess"));
+        if (told.fields("towers").has("text") && !told.has("tokenizer")) throw new IllegalArgumentException("`tokenizer`");
+        text = told.has("tokenizer") ? new Text(told.fields("tokenizer")) : null;
+        relevance = told.has("relevance") ? told.fields("relevance").values : null;
+        Fields entries = told.fields("towers");
+        if (entries.values.isEmpty()) throw new IllegalArgumentException("`towers`");
+        for (Object name : entries.values.keySet()) towers.put((String) name, new Tower(entries.fields((String) name)));
+    }
+
+    /** Reads manifest.json; one of a newer schema, of another target or of a classifier is refused. */
+    static Manifest parse(String json, String target) {
+        Object found = Json.parse(json, "manifest.json");
+        Object version = found instanceof Map ? ((Map<?, ?>) found).get("schema_version") : null;
+        if (!(version instanceof Double) || (Double) version < 1 || (Double) version % 1 != 0) {
+            throw refused("manifest.json is no manifest of a bundle", null);
+        }
+        if ((Double) version > NEWEST_SCHEMA) {
+            throw new MobileCLIPException(MobileCLIPException.Code.NEWER, "the bundle has schema version "
+                    + ((Double) version).longValue() + ", and this package reads up to " + NEWEST_SCHEMA + ": update it");
+        }
+        Fields told = new Fields((Map<?, ?>) found);
+        try {
+            if (told.has("classifier")) {
+                throw refused("the bundle is a classifier, which gives probabilities: export it without --labels", null);
+            }
+            if (!told.text("target").equals(target)) {
+                throw refused("the bundle is for " + told.text("target") + ": export it with --target " + target, null);
+            }
+            return new Manifest(told);
+        } catch (IllegalArgumentException missing) {
+            throw refused("manifest.json: " + missing.getMessage() + " is missing or not understood" + AGAIN, missing);
+        }
+    }
+
+    /** Refuses a tower that takes other inputs than pixels [1, 3, S, S] in [0, 1], or ids [1, L] of CLIP's vocabulary. */
+    Tower checked(String name) {
+        Tower tower = towers.get(name);
+        if (tower == null) throw refused("the bundle has no " + name + " tower: export it with one", null);
+        boolean image = name.equals("image");
+        long[] wanted = image ? new long[] {3, preprocess.size, preprocess.size} : new long[] {text.contextLength};
+        long[] own = tower.shape;
+        boolean whole = own.length == wanted.length + 1 && Arrays.equals(Arrays.copyOfRange(own, 1, own.length), wanted);
+        boolean fits = image
+                ? tower.dtype.equals("float32") && Arrays.equals(tower.range, new double[] {0, 1})
+                : tower.dtype.equals("int32") || tower.dtype.equals("int64");
+        if (!whole || !fits) {
+            throw refused("the " + name + " tower takes " + tower.dtype + " " + Arrays.toString(own)
+                    + ", which this package does not make: export without --layout and --input", null);
+        }
+        if (!image && !text.kind.equals("clip")) {
+            throw refused("a tokenizer of kind " + text.kind + " is not known to this package: update it", null);
+        }
+        return tower;
+    }
+
+    static MobileCLIPException refused(String what, Throwable cause) {
+        return new MobileCLIPException(MobileCLIPException.Code.BUNDLE, what, cause);
+    }
+
+    /** A JSON object's fields; IllegalArgumentException with the field's name where one is missing or of another type. */
+    static final class Fields {
+        final Map<?, ?> values;
+
+        Fields(Map<?, ?> values) {
+            this.values = values;
+        }
+
+        private <T> T get(String name, Class<T> type) {
+            Object found = values.get(name);
+            if (!type.isInstance(found)) throw new IllegalArgumentException("`" + name + "`");
+            return type.cast(found);
+        }
+
+        boolean has(String name) {
+            return values.get(name) != null;
+        }
+
+        String text(String name) {
+            return get(name, String.class);
+        }
+
+        double number(String name) {
+            return get(name, Double.class);
+        }
+
+        int whole(String name) {
+            double found = number(name);
+            if (found != (int) found) throw new IllegalArgumentException("`" + name + "`");
+            return (int) found;
+        }
+
+        Fields fields(String name) {
+            return new Fields(get(name, Map.class));
+        }
+
+        boolean oneOf(String name, String no, String yes) {
+            String found = text(name);
+            if (!found.equals(no) && !found.equals(yes)) throw new IllegalArgumentException("`" + name + "` " + found);
+            return found.equals(yes);
+        }
+
+        double[] doubles(String name) {
+            List<?> all = get(name, List.class);
+            double[] found = new double[all.size()];
+            for (int index = 0; index < found.length; index++) {
+                if (!(all.get(index) instanceof Double)) throw new IllegalArgumentException("`" + name + "`");
+                found[index] = (Double) all.get(index);
+            }
+            return found;
+        }
+
+        long[] longs(String name) {
+            List<?> all = get(name, List.class);
+            long[] found = new long[all.size()];
+            // A dimension that is not fixed is a name or null: here 0, which no tower's own dimension is.
+            for (int index = 0; index < found.length; index++) {
+                found[index] = all.get(index) instanceof Double ? ((Double) all.get(index)).longValue() : 0;
+            }
+            return found;
+        }
+    }
+}

@@ -1,0 +1,247 @@
+package mobileclip;
+
+import java.io.IOException;
+import java.nio.charset.Charset;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collection;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** A bundle that mobileclip-deploy exported for ONNX: the same pixels, tokens and answers as in Python. Make it once:
+ * loading takes as long as many inferences. Its methods may be called from any thread; inferences wait for each other. */
+public final class MobileCLIP implements AutoCloseable {
+    public final Manifest manifest;
+    private final Bundle bundle;
+    private final Map<String, Engine.Model> models = new LinkedHashMap<>();
+    private Tokenizer tokenizer;
+    private Relevance relevance;
+
+    /** After each picture, how many are done; false ends the work with the code CANCELLED. */
+    public interface Progress {
+        boolean done(int pictures);
+    }
+
+    /** What was found for a query. */
+    public static final class Answer {
+        /** The best first; empty where nothing was found. */
+        public final List<Index.Match> matches;
+        /** False: "nothing found", the nearest is farther than what this query needs. */
+        public final boolean found;
+        /** The cosine that this query needs; NaN where nothing says one. */
+        public final double needed;
+        /** The nearest's score; NaN of an empty index. */
+        public final double best;
+        /** The space that the index was brought from, whose matches are nearly those of new embeddings; or null. */
+        public final String bridgedFrom;
+
+        Answer(List<Index.Match> matches, double needed, String bridgedFrom) {
+            best = matches.isEmpty() ? Double.NaN : matches.get(0).score;
+            found = !matches.isEmpty() && !(best < needed);
+            this.matches = found ? matches : Collections.<Index.Match>emptyList();
+            this.needed = needed;
+            this.bridgedFrom = bridgedFrom;
+        }
+    }
+
+    /** Loads all towers. */
+    public static MobileCLIP load(Bundle bundle, Engine engine) {
+        return load(bundle, engine, null);
+    }
+
+    /** Loads these towers: image, text. What does not fit is refused before a model is loaded. */
+    public static MobileCLIP load(Bundle bundle, Engine engine, Collection<String> towers) {
+        return new MobileCLIP(bundle, engine, towers);
+    }
+
+    private MobileCLIP(Bundle bundle, Engine engine, Collection<String> towers) {
+        this.bundle = bundle;
+        manifest = Manifest.parse(text("manifest.json"), engine.target());
+        Collection<String> wanted = towers == null ? manifest.towers.keySet() : towers;
+        for (String tower : wanted) manifest.checked(tower);
+        if (wanted.contains("text")) {
+            Object vocabulary = Json.parse(text("tokenizer/vocab.json"), "vocab.json");
+            if (!(vocabulary instanceof Map)) throw Manifest.refused("vocab.json is no vocabulary: export the bundle again", null);
+            tokenizer = new Tokenizer((Map<?, ?>) vocabulary, text("tokenizer/merges.txt"), manifest.text);
+            if (manifest.relevance != null) relevance = new Relevance(manifest.relevance, manifest.dimension, read("relevance.safetensors"));
+        }
+        try {
+            for (String tower : wanted) models.put(tower, engine.open(bundle, manifest.towers.get(tower).file));
+        } catch (RuntimeException | Error failed) {
+            close(); // those that were opened before
+            throw failed;
+        }
+    }
+
+    private byte[] read(String name) {
+        try {
+            return bundle.read(name);
+        } catch (IOException unread) {
+            throw Manifest.refused(name + " cannot be read (" + unread.getMessage() + "): is it a bundle?", unread);
+        }
+    }
+
+    private String text(String name) {
+        return new String(read(name), Charset.forName("UTF-8"));
+    }
+
+    /** Embeddings of spaces with other names cannot be compared. */
+    public String embeddingSpace() {
+        return manifest.embeddingSpace;
+    }
+
+    /** The side of the square that a picture is cut to, in pixels. */
+    public int imageSize() {
+        return manifest.preprocess.size;
+    }
+
+    /** The bundle's tokenizer, for an app that runs the text tower by itself. */
+    public Tokenizer tokenizer() {
+        model("text");
+        return tokenizer;
+    }
+
+    /** A picture as the image tower takes it: [3, S, S] in [0, 1], for an app that runs it by itself. */
+    public float[] prepare(Picture picture) {
+        return Resize.prepare(picture, manifest.preprocess);
+    }
+
+    /** One embedding per text, each of length 1. */
+    public List<Embedding.Text> embedTexts(List<String> texts) {
+        model("text");
+        List<Embedding.Text> found = new ArrayList<>();
+        for (String text : texts) found.add(embedText(text));
+        return found;
+    }
+
+    /** The embedding of a text, of length 1, which says what was cut from a text that is too long. */
+    public Embedding.Text embedText(String text) {
+        model("text");
+        Tokenizer.Ids ids = tokenizer.ids(text);
+        return new Embedding.Text(Vectors.unit(run("text", ids.ids)), embeddingSpace(), ids);
+    }
+
+    /** The embedding of an upright picture, of length 1. */
+    public Embedding embedImage(Picture picture) {
+        model("image");
+        return new Embedding(Vectors.unit(run("image", prepare(picture))), embeddingSpace());
+    }
+
+    /** The same for many, one after the other; {@code progress} may be null. */
+    public List<Embedding> embedImages(Iterable<Picture> pictures, Progress progress) {
+        List<Embedding> found = new ArrayList<>();
+        for (Picture picture : pictures) {
+            found.add(embedImage(picture));
+            if (progress == null || progress.done(found.size())) continue;
+            throw new MobileCLIPException(
+                    MobileCLIPException.Code.CANCELLED, "cancelled after " + found.size() + " pictures");
+        }
+        return found;
+    }
+
+    /** The embedding of the image tower's own input: [3, S, S] with values in [0, 1]. Values outside are refused:
+     * networks answer them plausibly and wrongly. */
+    public Embedding embedPixels(float[] values) {
+        model("image");
+        int size = 3 * imageSize() * imageSize();
+        String wrong = values.length == size ? null : values.length + " values, where the network takes " + size;
+        for (float value : values) {
+            if (!(value >= 0 && value <= 1)) wrong = "pixel values lie outside [0, 1]: divide bytes by 255";
+        }
+        if (wrong != null) throw new MobileCLIPException(MobileCLIPException.Code.RANGE, wrong);
+        return new Embedding(Vectors.unit(run("image", values)), embeddingSpace());
+    }
+
+    /** Labels to tell pictures apart by, in the network's own prompt. */
+    public Labels labels(List<String> names) {
+        return labels(names, manifest.template);
+    }
+
+    /** {@code template}: with {} where the label goes. */
+    public Labels labels(List<String> names, String template) {
+        List<String> prompts = new ArrayList<>();
+        for (String name : names) prompts.add(template.replace("{}", name));
+        return new Labels(names, embedTexts(prompts), manifest);
+    }
+
+    /** The cosine that a match of a text needs in a library of {@code size} pictures; NaN where the bundle says none: it
+     * was exported without --background. */
+    public double needed(Embedding.Text text, int size) {
+        text.check(embeddingSpace(), "the bundle");
+        return relevance == null ? Double.NaN : relevance.needed(text.values, size);
+    }
+
+    /** The {@code top} nearest of an index, or "nothing found" where the nearest is farther than what the query needs.
+     * Pictures as queries, and an index of bits alone or of texts, are not judged. */
+    public Answer search(Index index, Embedding query, int top) {
+        boolean judged = query instanceof Embedding.Text && !index.store.equals("bits-only") && !"text".equals(index.tower);
+        double needed = judged ? needed((Embedding.Text) query, index.length()) : Double.NaN;
+        return new Answer(index.search(query, top), needed, index.bridgedFrom);
+    }
+
+    /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers. */
+    public List<TowerTest> selfTest() {
+        Map<String, Safetensors.Tensor> golden = Safetensors.parse(read("golden.safetensors"), "golden.safetensors");
+        List<TowerTest> found = new ArrayList<>();
+        for (String tower : models.keySet()) {
+            boolean image = tower.equals("image");
+            Safetensors.Tensor inputs = golden.get(image ? "pixels" : "ids");
+            Safetensors.Tensor wanted = golden.get(image ? "image_embeddings" : "text_embeddings");
+            int count = inputs == null ? 0 : inputs.shape[0];
+            if (count == 0 || wanted == null || !wanted.is("F32", count, manifest.dimension)) {
+                throw Manifest.refused("golden.safetensors has no answers of the " + tower + " tower: export again", null);
+            }
+            float[][] answers = new float[count][];
+            for (int row = 0; row < count; row++) answers[row] = run(tower, row(inputs, row, image));
+            found.add(new TowerTest(tower, manifest.towers.get(tower).precision, answers, (float[]) wanted.data));
+        }
+        return found;
+    }
+
+    // One golden input; golden pixels are kept as bytes.
+    private static Object row(Safetensors.Tensor inputs, int row, boolean image) {
+        if (inputs.data instanceof float[]) {
+            float[] all = (float[]) inputs.data;
+            int size = all.length / inputs.shape[0];
+            return Arrays.copyOfRange(all, row * size, (row + 1) * size);
+        }
+        int[] all = (int[]) inputs.data;
+        int size = all.length / inputs.shape[0];
+        int[] own = Arrays.copyOfRange(all, row * size, (row + 1) * size);
+        if (!image) return own;
+        float[] found = new float[size];
+        for (int index = 0; index < size; index++) found[index] = own[index] / 255f;
+        return found;
+    }
+
+    private synchronized float[] run(String name, Object values) {
+        Manifest.Tower tower = manifest.towers.get(name);
+        long[] shape = tower.shape.clone();
+        shape[0] = 1;
+        if (tower.dtype.equals("int64")) {
+            int[] own = (int[]) values;
+            long[] wide = new long[own.length];
+            for (int index = 0; index < wide.length; index++) wide[index] = own[index];
+            values = wide;
+        }
+        float[] found = model(name).run(tower.input, values, shape, tower.output);
+        if (found.length == manifest.dimension) return found;
+        throw Manifest.refused("the " + name + " tower gives " + found.length + " numbers, and the manifest says "
+                + manifest.dimension + ": export the bundle again", null);
+    }
+
+    private Engine.Model model(String tower) {
+        Engine.Model found = models.get(tower);
+        if (found == null) throw Manifest.refused("the " + tower + " tower was not loaded: name it in `towers`", null);
+        return found;
+    }
+
+    /** Frees the towers. */
+    @Override
+    public synchronized void close() {
+        for (Engine.Model model : models.values()) model.close();
+        models.clear();
+    }
+}

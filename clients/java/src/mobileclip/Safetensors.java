@@ -1,0 +1,82 @@
+package mobileclip;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.Charset;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Reads a .safetensors file: the types that golden answers and backgrounds have. */
+final class Safetensors {
+    /** One tensor: float[] of F32, int[] of I32 and U8 (0 to 255), byte[] of I8. */
+    static final class Tensor {
+        final String dtype;
+        final int[] shape;
+        final Object data;
+
+        Tensor(String dtype, int[] shape, Object data) {
+            this.dtype = dtype;
+            this.shape = shape;
+            this.data = data;
+        }
+
+        boolean is(String dtype, int... shape) {
+            return this.dtype.equals(dtype) && java.util.Arrays.equals(this.shape, shape);
+        }
+    }
+
+    private Safetensors() {}
+
+    static Map<String, Tensor> parse(byte[] bytes, String file) {
+        try {
+            ByteBuffer buffer = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
+            int length = (int) Math.min(buffer.getLong(), Integer.MAX_VALUE);
+            Object header = Json.parse(new String(bytes, 8, length, Charset.forName("UTF-8")), file);
+            Map<String, Tensor> found = new HashMap<>();
+            for (Map.Entry<?, ?> entry : ((Map<?, ?>) header).entrySet()) {
+                if (entry.getKey().equals("__metadata__")) continue;
+                found.put((String) entry.getKey(), tensor((Map<?, ?>) entry.getValue(), buffer, 8 + length));
+            }
+            return found;
+        } catch (IndexOutOfBoundsException | java.nio.BufferUnderflowException | IllegalArgumentException
+                | ClassCastException | NullPointerException damaged) {
+            throw new MobileCLIPException(
+                    MobileCLIPException.Code.BUNDLE, file + " is damaged: export the bundle again", damaged);
+        }
+    }
+
+    private static Tensor tensor(Map<?, ?> told, ByteBuffer buffer, int start) {
+        String dtype = (String) told.get("dtype");
+        List<?> sides = (List<?>) told.get("shape");
+        int[] shape = new int[sides.size()];
+        long count = 1;
+        int width = dtype.endsWith("8") ? 1 : 4;
+        for (int index = 0; index < shape.length; index++) {
+            shape[index] = ((Double) sides.get(index)).intValue();
+            count *= shape[index];
+            if (shape[index] < 0 || count > Integer.MAX_VALUE) throw new IndexOutOfBoundsException(dtype);
+        }
+        buffer.position(start + ((Double) ((List<?>) told.get("data_offsets")).get(0)).intValue());
+        if (count * width > buffer.remaining()) throw new IndexOutOfBoundsException(dtype);
+        if (dtype.equals("F32")) {
+            float[] data = new float[(int) count];
+            buffer.asFloatBuffer().get(data);
+            return new Tensor(dtype, shape, data);
+        }
+        if (dtype.equals("I8")) {
+            byte[] data = new byte[(int) count];
+            buffer.get(data);
+            return new Tensor(dtype, shape, data);
+        }
+        int[] data = new int[(int) count];
+        if (dtype.equals("I32")) {
+            buffer.asIntBuffer().get(data);
+        } else if (dtype.equals("U8")) {
+            for (int index = 0; index < count; index++) data[index] = buffer.get() & 255;
+        } else {
+            throw new IllegalArgumentException(dtype);
+        }
+        return new Tensor(dtype, shape, data);
+    }
+}

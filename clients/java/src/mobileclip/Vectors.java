@@ -1,0 +1,40 @@
+package mobileclip;
+
+/** Arithmetic on embeddings. */
+public final class Vectors {
+    private Vectors() {}
+
+    /** A vector scaled to length 1 [D]. NaN, infinite numbers and length 0 are refused. */
+    public static float[] unit(float[] values) {
+        double sum = dot(values, values);
+        if (Double.isNaN(sum) || Double.isInfinite(sum) || sum == 0) {
+            throw new MobileCLIPException(
+                    MobileCLIPException.Code.QUERY, "an embedding holds NaN or infinite numbers, or has length 0");
+        }
+        double length = Math.sqrt(sum);
+        float[] found = new float[values.length];
+        for (int index = 0; index < found.length; index++) found[index] = (float) (values[index] / length);
+        return found;
+    }
+
+    /** The sum of products of two vectors. */
+    public static double dot(float[] one, float[] other) {
+        double sum = 0;
+        for (int index = 0; index < one.length; index++) sum += (double) one[index] * other[index];
+        return sum;
+    }
+
+    /** The probability of each label: softmax of {@code scale} times the cosines; all vectors have length 1. */
+    public static double[] probabilities(float[] embedding, float[][] labels, double scale) {
+        double[] found = new double[labels.length];
+        double top = Double.NEGATIVE_INFINITY;
+        for (int index = 0; index < found.length; index++) {
+            found[index] = scale * dot(embedding, labels[index]);
+            top = Math.max(top, found[index]);
+        }
+        double sum = 0;
+        for (int index = 0; index < found.length; index++) sum += found[index] = Math.exp(found[index] - top);
+        for (int index = 0; index < found.length; index++) found[index] /= sum;
+        return found;
+    }
+}

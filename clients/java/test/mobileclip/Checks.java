@@ -1,0 +1,461 @@
+package mobileclip;
+
+import java.io.File;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.security.MessageDigest;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Base64;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+
+/** What every client answers alike (clients/vectors), and a bundle: {@code Checks VECTORS BUNDLE}. The last line says how
+ * many checks passed; the exit code is 1 where one failed. */
+final class Checks {
+    private static int passed;
+    private static int failed;
+    private final File vectors;
+    private final Bundle bundle;
+
+    private Checks(File vectors, Bundle bundle) {
+        this.vectors = vectors;
+        this.bundle = bundle;
+    }
+
+    public static void main(String[] given) throws Exception {
+        Checks all = new Checks(new File(given[0]), Bundle.folder(new File(given[1])));
+        all.tokenizer();
+        all.resize();
+        all.pictures();
+        all.search();
+        all.relevance();
+        all.manifests();
+        all.model();
+        all.faults();
+        System.out.println(passed + " passed, " + failed + " failed");
+        System.exit(failed > 0 || passed == 0 ? 1 : 0);
+    }
+
+    private static void check(String what, boolean right) {
+        if (right) passed++;
+        else failed++;
+        if (!right) System.out.println("not ok " + what);
+    }
+
+    private static void refused(String what, MobileCLIPException.Code code, Runnable run) {
+        try {
+            run.run();
+            check(what + ": nothing was refused", false);
+        } catch (MobileCLIPException error) {
+            check(what + ": " + error.code + ", not " + code, error.code == code && !error.getMessage().isEmpty());
+        }
+    }
+
+    // x becomes (1664525 x + 1013904223) mod 2^32, and gives its highest byte.
+    static byte[] noise(int count, int seed) {
+        byte[] found = new byte[count];
+        for (int index = 0, x = seed; index < count; index++) {
+            x = 1664525 * x + 1013904223;
+            found[index] = (byte) (x >>> 24);
+        }
+        return found;
+    }
+
+    private Map<?, ?> json(String name) throws IOException {
+        byte[] bytes = Files.readAllBytes(new File(vectors, name + ".json").toPath());
+        return (Map<?, ?>) Json.parse(new String(bytes, StandardCharsets.UTF_8), name);
+    }
+
+    static List<Map<?, ?>> maps(Object list) {
+        List<Map<?, ?>> found = new ArrayList<>();
+        for (Object one : (List<?>) list) found.add((Map<?, ?>) one);
+        return found;
+    }
+
+    static int whole(Map<?, ?> of, String name) {
+        return ((Double) of.get(name)).intValue();
+    }
+
+    private static float[] floats(Object list) {
+        List<?> all = (List<?>) list;
+        float[] found = new float[all.size()];
+        for (int index = 0; index < found.length; index++) found[index] = ((Double) all.get(index)).floatValue();
+        return found;
+    }
+
+    private String text(String name) {
+        try {
+            return new String(bundle.read(name), StandardCharsets.UTF_8);
+        } catch (IOException unread) {
+            throw new java.io.UncheckedIOException(unread);
+        }
+    }
+
+    private Tokenizer tokenizer(Map<?, ?> vocabulary, String merges) {
+        return new Tokenizer(vocabulary, merges, Manifest.parse(text("manifest.json"), "onnx").text);
+    }
+
+    private void tokenizer() throws IOException {
+        Map<?, ?> vocabulary = (Map<?, ?>) Json.parse(text("tokenizer/vocab.json"), "vocab.json");
+        String merges = text("tokenizer/merges.txt");
+        Tokenizer tokenizer = tokenizer(vocabulary, merges);
+        List<Map<?, ?>> all = maps(json("tokenizer").get("vectors"));
+        check("1,000 texts", all.size() == 1000);
+        for (Map<?, ?> one : all) {
+            float[] ids = floats(one.get("ids"));
+            int[] wanted = new int[77];
+            for (int index = 0; index < ids.length; index++) wanted[index] = (int) ids[index];
+            check("ids of " + one.get("text"), Arrays.equals(tokenizer.ids((String) one.get("text")).ids, wanted));
+        }
+        int[] dog = tokenizer.ids("a photo of a dog").ids;
+        check("merges of Windows", Arrays.equals(tokenizer(vocabulary, merges.replace("\n", "\r\n")).ids("a photo of a dog").ids, dog));
+        Map<String, Object> other = Collections.singletonMap("a", 1.0);
+        refused("a vocabulary of another checkpoint", MobileCLIPException.Code.BUNDLE, () -> tokenizer(other, merges).ids("dog"));
+        Tokenizer.Ids cut = tokenizer.ids("one " + String.join("", Collections.nCopies(80, "dog ")) + "Cat.");
+        check("what was cut: " + cut.rest, cut.tokens == 85 && cut.rest.equals("dog dog dog dog dog dog cat."));
+        check("nothing was cut", tokenizer.ids("a dog").rest.isEmpty());
+    }
+
+    private void resize() throws Exception {
+        for (Map<?, ?> one : maps(json("resize").get("cases"))) {
+            int width = whole(one, "width");
+            int height = whole(one, "height");
+            byte[] data = noise(width * height * whole(one, "channels"), whole(one, "seed"));
+            Manifest.Preprocess how = new Manifest.Preprocess(new Manifest.Fields((Map<?, ?>) one.get("preprocess")));
+            float[] planes = Resize.prepare(Picture.of(layout(data, width, height), data, width, height), how);
+            check("pixels of " + one, sha256(bytes(planes)).equals(one.get("sha256")));
+        }
+    }
+
+    private static Picture.Layout layout(byte[] data, int width, int height) {
+        return data.length == 3 * width * height ? Picture.Layout.RGB : Picture.Layout.RGBA;
+    }
+
+    // [3, S, S] in [0, 1] -> the same order of bytes as the vectors have.
+    static byte[] bytes(float[] planes) {
+        byte[] found = new byte[planes.length];
+        for (int index = 0; index < found.length; index++) found[index] = (byte) Math.round(255 * planes[index]);
+        return found;
+    }
+
+    static String sha256(byte[] bytes) throws Exception {
+        StringBuilder found = new StringBuilder();
+        for (byte one : MessageDigest.getInstance("SHA-256").digest(bytes)) found.append(String.format("%02x", one));
+        return found.toString();
+    }
+
+    private void pictures() throws Exception {
+        for (Map<?, ?> one : maps(json("pictures").get("cases"))) {
+            Picture.Layout layout = Picture.Layout.valueOf(((String) one.get("layout")).toUpperCase());
+            int width = whole(one, "width");
+            int height = whole(one, "height");
+            String colour = one.get("matrix") == null ? "bt601_full" : one.get("matrix") + "_" + one.get("range");
+            byte[] stored = noise((int) layout.bytes(width, height), whole(one, "seed"));
+            Picture found = Picture.of(layout, stored, width, height, Picture.Colour.valueOf(colour.toUpperCase()))
+                    .upright(whole(one, "orientation"));
+            check("colours of " + one, sha256(found.rgb).equals(one.get("sha256")));
+        }
+        for (Map<?, ?> one : maps(json("pictures").get("refused"))) {
+            refused((String) one.get("what"), MobileCLIPException.Code.PICTURE, () ->
+                    Picture.of(Picture.Layout.RGB, new byte[whole(one, "bytes")], whole(one, "width"), whole(one, "height")));
+        }
+        byte[] data = noise(4 * 5 * 3, 7);
+        int[] pixels = new int[15];
+        for (int index = 0; index < 15; index++) {
+            pixels[index] = (data[4 * index + 3] & 255) << 24 | (data[4 * index] & 255) << 16 | (data[4 * index + 1] & 255) << 8
+                    | data[4 * index + 2] & 255;
+        }
+        check("a Bitmap's pixels", Arrays.equals(Picture.argb(pixels, 5, 3).rgb, Picture.of(Picture.Layout.RGBA, data, 5, 3).rgb));
+        refused("too few pixels", MobileCLIPException.Code.PICTURE, () -> Picture.argb(new int[7], 2, 2));
+        refused("no side", MobileCLIPException.Code.PICTURE, () -> Picture.argb(new int[0], 0, 2));
+    }
+
+    private void search() throws Exception {
+        Map<?, ?> all = json("search");
+        String space = (String) all.get("embedding_space");
+        for (Map<?, ?> one : maps(all.get("cases"))) {
+            byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
+            File file = File.createTempFile("library", ".mcdx");
+            Files.write(file.toPath(), bytes);
+            Index index = Index.open(file);
+            check("pictures of " + one.get("store"), index.length() == whole(one, "length") && index.store.equals(one.get("store")));
+            for (Map<?, ?> asked : maps(one.get("queries"))) {
+                List<Index.Match> found = index.search(new Embedding(floats(asked.get("query")), space), whole(one, "top"));
+                List<Map<?, ?>> wanted = maps(asked.get("found"));
+                boolean same = found.size() == wanted.size();
+                for (int place = 0; same && place < found.size(); place++) {
+                    Index.Match match = found.get(place);
+                    same = match.id.equals(wanted.get(place).get("id")) && match.row == whole(wanted.get(place), "row")
+                            && Math.abs(match.score - (Double) wanted.get(place).get("score")) < 1e-6;
+                }
+                check("matches of " + one.get("store"), same);
+            }
+            float[] query = floats(maps(one.get("queries")).get(0).get("query"));
+            refused("another space", MobileCLIPException.Code.SPACE, () -> index.search(new Embedding(query, "another"), 3));
+            refused("another length", MobileCLIPException.Code.SPACE,
+                    () -> index.search(new Embedding(Arrays.copyOf(query, 39), space), 3));
+            refused("zeros", MobileCLIPException.Code.QUERY, () -> index.search(new Embedding(new float[40], space), 3));
+            query[3] = Float.NaN;
+            refused("NaN", MobileCLIPException.Code.QUERY, () -> index.search(new Embedding(query, space), 3));
+            check("no match is asked for", index.search(new Embedding(floats(maps(one.get("queries")).get(0).get("query")), space), 0).isEmpty());
+        }
+        for (Map<?, ?> one : maps(all.get("refused"))) {
+            byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
+            refused((String) one.get("what"), code(one), () -> Index.open(ByteBuffer.wrap(bytes)));
+        }
+        for (int width : new int[] {1, 7, 8, 9, 40, 100, 512, 65536}) products(width);
+    }
+
+    private void relevance() throws Exception {
+        Map<?, ?> all = json("relevance");
+        Map<?, ?> numbers = (Map<?, ?>) all.get("manifest");
+        byte[] file = Base64.getDecoder().decode((String) all.get("file"));
+        Relevance found = new Relevance(numbers, 40, file);
+        for (Object size : ((Map<?, ?>) all.get("needed")).keySet()) {
+            List<?> wanted = (List<?>) ((Map<?, ?>) all.get("needed")).get(size);
+            for (int index = 0; index < wanted.size(); index++) {
+                double needed = found.needed(floats(((List<?>) all.get("queries")).get(index)), Integer.parseInt((String) size));
+                check("what query " + index + " needs among " + size, Math.abs(needed - (Double) wanted.get(index)) < 1e-6);
+            }
+        }
+        refused("another size", MobileCLIPException.Code.BUNDLE, () -> new Relevance(numbers, 41, file));
+        refused("half of it", MobileCLIPException.Code.BUNDLE, () -> new Relevance(numbers, 40, Arrays.copyOf(file, 7000)));
+    }
+
+    // Sums of products against plain ones, the extremes too.
+    private static void products(int width) {
+        for (int seed = 0; seed < 4; seed++) {
+            byte[] row = noise(width, seed);
+            float[] vector = new float[width];
+            byte[] query = noise(width, seed + 100);
+            for (int index = 0; index < width; index++) vector[index] = Math.max(-127, query[index]);
+            vector[width - 1] = 127;
+            if (seed == 0) Arrays.fill(row, (byte) -127);
+            if (seed == 0) Arrays.fill(vector, -127);
+            if (seed == 1) Arrays.fill(row, (byte) 127);
+            int wanted = 0;
+            for (int index = 0; index < width; index++) wanted += row[index] * (int) vector[index];
+            ByteBuffer rows = ByteBuffer.wrap(row).order(java.nio.ByteOrder.LITTLE_ENDIAN);
+            check("products of " + width, new Scores.Query(vector).integers(rows, 0) == wanted);
+        }
+    }
+
+    /** A bundle with one file changed. */
+    private static Bundle changed(Bundle whole, String name, byte[] content) {
+        return new Bundle() {
+            @Override
+            public byte[] read(String file) throws IOException {
+                return file.equals(name) ? content : whole.read(file);
+            }
+
+            @Override
+            public File file(String file) {
+                return whole.file(file);
+            }
+        };
+    }
+
+
+    private static final Engine NONE = new Engine() {
+        @Override
+        public String target() {
+            return "onnx";
+        }
+
+        @Override
+        public Model open(Bundle bundle, String name) {
+            throw new AssertionError("a model was loaded");
+        }
+    };
+
+    private void manifests() throws IOException {
+        for (Map<?, ?> one : maps(json("manifests").get("cases"))) {
+            String what = (String) one.get("what");
+            Bundle given = changed(bundle, "manifest.json", ((String) one.get("manifest")).getBytes(StandardCharsets.UTF_8));
+            if (one.get("code") == null) told(what, Manifest.parse((String) one.get("manifest"), (String) one.get("target")), one);
+            else refused(what, code(one), () -> MobileCLIP.load(given, NONE));
+        }
+        Bundle coreml = changed(bundle, "manifest.json", text("manifest.json").replace("\"onnx\"", "\"coreml\"").getBytes(StandardCharsets.UTF_8));
+        refused("another target", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(coreml, NONE));
+        refused("a tower that is none", MobileCLIPException.Code.BUNDLE,
+                () -> MobileCLIP.load(bundle, NONE, Collections.singletonList("sound")));
+        refused("no bundle", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(Bundle.folder(vectors), NONE));
+    }
+
+    private static void told(String what, Manifest read, Map<?, ?> one) {
+        Map<?, ?> wanted = (Map<?, ?>) one.get("found");
+        boolean same = read.embeddingSpace.equals(wanted.get("embedding_space")) && read.dimension == whole(wanted, "embed_dim")
+                && wanted.get("logit_scale").equals(read.logitScale) && read.template.equals(wanted.get("template"))
+                && read.preprocess.size == whole(wanted, "image_size") && new ArrayList<>(read.towers.keySet()).equals(wanted.get("towers"))
+                && (read.text == null ? 0 : read.text.contextLength) == whole(wanted, "context_length");
+        check("the manifest of " + what, same);
+        if (one.get("target").equals("onnx")) for (String tower : read.towers.keySet()) read.checked(tower);
+    }
+
+    private static MobileCLIPException.Code code(Map<?, ?> one) {
+        return MobileCLIPException.Code.valueOf(((String) one.get("code")).toUpperCase());
+    }
+
+    /** Answers golden inputs with the checkpoint's answers, and others with what depends on their numbers. */
+    static Engine replay(Bundle bundle) {
+        return new Engine() {
+            @Override
+            public String target() {
+                return "onnx";
+            }
+
+            @Override
+            public Model open(Bundle bundle, String name) {
+                Map<String, Safetensors.Tensor> golden;
+                try {
+                    golden = Safetensors.parse(bundle.read("golden.safetensors"), "golden.safetensors");
+                } catch (IOException unread) {
+                    throw new java.io.UncheckedIOException(unread);
+                }
+                return new Replay(golden);
+            }
+        };
+    }
+
+    private static final class Replay implements Engine.Model {
+        private final Map<String, Safetensors.Tensor> golden;
+
+        Replay(Map<String, Safetensors.Tensor> golden) {
+            this.golden = golden;
+        }
+
+        @Override
+        public float[] run(String input, Object values, long[] shape, String output) {
+            boolean image = values instanceof float[];
+            int[] given;
+            if (image) {
+                byte[] bytes = bytes((float[]) values);
+                given = new int[bytes.length];
+                for (int index = 0; index < given.length; index++) given[index] = bytes[index] & 255;
+            } else {
+                long[] own = (long[]) values;
+                given = new int[own.length];
+                for (int index = 0; index < given.length; index++) given[index] = (int) own[index];
+            }
+            int[] inputs = (int[]) golden.get(image ? "pixels" : "ids").data;
+            Safetensors.Tensor answers = golden.get(image ? "image_embeddings" : "text_embeddings");
+            int width = answers.shape[1];
+            for (int row = 0; row < answers.shape[0]; row++) {
+                int[] own = Arrays.copyOfRange(inputs, row * given.length, (row + 1) * given.length);
+                if (Arrays.equals(own, given)) return Arrays.copyOfRange((float[]) answers.data, row * width, (row + 1) * width);
+            }
+            float[] found = new float[width];
+            byte[] made = noise(width, Arrays.hashCode(given));
+            for (int index = 0; index < width; index++) found[index] = made[index];
+            return found;
+        }
+
+        @Override
+        public void close() {}
+    }
+
+    private void model() {
+        MobileCLIP model = MobileCLIP.load(bundle, replay(bundle));
+        for (TowerTest test : model.selfTest()) check(test.tower + " by its golden answers", test.passed && test.relative == 0 && test.inputs >= 16);
+        check("both towers", model.selfTest().size() == 2);
+        List<Embedding.Text> texts = model.embedTexts(Arrays.asList("a dog", String.join("", Collections.nCopies(100, "dog "))));
+        check("what is cut", !texts.get(0).cut && texts.get(1).cut && texts.get(1).tokens == 102);
+        List<String> names = Arrays.asList("pizza", "a red car", "costs $& more");
+        Labels labels = model.labels(names);
+        int size = model.imageSize();
+        Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * size * size, 3), size, size);
+        List<Labels.Share> shares = labels.classify(model.embedImage(picture));
+        double sum = 0;
+        for (Labels.Share share : shares) sum += share.probability;
+        check("probabilities", shares.size() == 3 && Math.abs(sum - 1) < 1e-6 && shares.get(0).probability >= shares.get(1).probability);
+        refused("labels of another space", MobileCLIPException.Code.SPACE, () -> labels.classify(new Embedding(new float[128], "another")));
+        List<Picture> many = Arrays.asList(picture, picture, picture, picture);
+        List<Integer> seen = new ArrayList<>();
+        refused("cancelled", MobileCLIPException.Code.CANCELLED, () -> model.embedImages(many, done -> seen.add(done) && done < 2));
+        check("progress", seen.equals(Arrays.asList(1, 2)));
+        check("the same alone and among many",
+                Arrays.equals(model.embedImages(many, null).get(3).values, model.embedImage(picture).values));
+        float[] values = new float[3 * size * size];
+        Arrays.fill(values, 0.5f);
+        check("pixels", model.embedPixels(values).values.length == model.manifest.dimension);
+        refused("too few values", MobileCLIPException.Code.RANGE, () -> model.embedPixels(new float[7]));
+        for (float wrong : new float[] {1.1f, -0.1f, Float.NaN}) {
+            float[] own = values.clone();
+            own[5] = wrong;
+            refused("values outside of 0 to 1", MobileCLIPException.Code.RANGE, () -> model.embedPixels(own));
+        }
+        MobileCLIP image = MobileCLIP.load(bundle, replay(bundle), Collections.singletonList("image"));
+        refused("a tower that was not loaded", MobileCLIPException.Code.BUNDLE, () -> image.embedText("a dog"));
+        check("no background", Double.isNaN(model.needed(texts.get(0), 100)) == (model.manifest.relevance == null));
+    }
+
+    private void faults() throws Exception {
+        byte[] golden = bundle.read("golden.safetensors");
+        Bundle cut = changed(bundle, "golden.safetensors", Arrays.copyOf(golden, golden.length / 2));
+        refused("a golden file that is cut", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(cut, replayOf(bundle)).selfTest());
+        MobileCLIP model = MobileCLIP.load(bundle, replayOf(bundle));
+        Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * 90 * 80, 3), 90, 80);
+        float[] right = Resize.prepare(picture, model.manifest.preprocess);
+        check("blue and red exchanged is another input", !Arrays.equals(right, Resize.prepare(bgr(picture), model.manifest.preprocess)));
+        String cubic = text("manifest.json").replace("\"bilinear\"", "\"bicubic\"");
+        Manifest.Preprocess filter = Manifest.parse(cubic, "onnx").preprocess;
+        check("another filter is another input", !Arrays.equals(right, Resize.prepare(picture, filter)));
+        // A tower whose answers are exchanged does not pass its golden answers.
+        Engine exchanged = new Engine() {
+            @Override
+            public String target() {
+                return "onnx";
+            }
+
+            @Override
+            public Model open(Bundle given, String name) {
+                Model own = replayOf(bundle).open(given, name);
+                return new Model() {
+                    @Override
+                    public float[] run(String input, Object values, long[] shape, String output) {
+                        float[] found = own.run(input, values, shape, output);
+                        float first = found[0];
+                        System.arraycopy(found, 1, found, 0, found.length - 1);
+                        found[found.length - 1] = first;
+                        return found;
+                    }
+
+                    @Override
+                    public void close() {
+                        own.close();
+                    }
+                };
+            }
+        };
+        for (TowerTest test : MobileCLIP.load(bundle, exchanged).selfTest()) check("wrong answers of " + test.tower, !test.passed);
+    }
+
+    static Picture bgr(Picture picture) {
+        byte[] found = picture.rgb.clone();
+        for (int index = 0; index < found.length; index += 3) {
+            found[index] = picture.rgb[index + 2];
+            found[index + 2] = picture.rgb[index];
+        }
+        return Picture.of(Picture.Layout.RGB, found, picture.width, picture.height);
+    }
+
+    // From the whole bundle, whatever is asked of the changed one.
+    private static Engine replayOf(Bundle whole) {
+        Engine own = replay(whole);
+        return new Engine() {
+            @Override
+            public String target() {
+                return "onnx";
+            }
+
+            @Override
+            public Model open(Bundle given, String name) {
+                return own.open(whole, name);
+            }
+        };
+    }
+}

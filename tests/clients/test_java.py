@@ -1,0 +1,119 @@
+"""The Java package: the shared vectors and a bundle through its own checks, random cases beside them, and its jar."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import re
+import secrets
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from client_vectors import FOLDER, noise
+from conversions import ROOT
+from exports import Exports
+from java_client import JAVA, JavaClient, built
+from PIL import Image
+from tokenizer_vectors import is_mojibake, odd_texts
+
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.preprocessing import tower_bytes
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.parity.gates import Gates
+
+JAVA_8 = 52
+
+
+@pytest.fixture(scope="module")
+def client(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> JavaClient:
+    return built(require_tool, tmp_path_factory.mktemp("java"))
+
+
+def test_the_packages_own_checks_pass_on_a_bundle(client: JavaClient, exports: Exports) -> None:
+    done = client.run("mobileclip.Checks", FOLDER, exports.bundle("onnx", "fp32").path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.fullmatch(r"(\d+) passed, 0 failed", done.stdout.strip())
+    assert told is not None, done.stdout
+    assert int(told[1]) > 1200
+
+
+def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, exports: Exports, tmp_path: Path) -> None:
+    seed = secrets.randbelow(2**31)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    pictures, digests = [], []
+    for number in range(8):
+        width, height = chance.randint(1, 300), chance.randint(1, 300)
+        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
+        spec = load_variant("nano").preprocess.model_copy(update=changes)
+        pixels = noise(width * height * 3, seed + number)
+        content = base64.b64encode(pixels.tobytes()).decode()
+        pictures.append({"width": width, "bytes": content, "preprocess": spec.model_dump(mode="json")})
+        answer = tower_bytes(Image.fromarray(pixels.reshape(height, width, 3)), spec)
+        digests.append(hashlib.sha256(np.asarray(answer).tobytes()).hexdigest())
+    odd = [text for text in islice(odd_texts(seed), 400) if not is_mojibake(text)]
+    texts = [
+        *odd,
+        "a long sentence, " * 10_000,
+        "".join(map(chr, range(0x4E00, 0x9FA5))),
+        "🐈" * 5_000,
+        "ΟΔΟΣ ΟΔΟΣ. 'Σ",
+    ]
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"pictures": pictures, "texts": texts}), encoding="utf-8")
+    done = client.run("mobileclip.Answers", given, exports.bundle("onnx", "fp32").path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[: len(digests)] == digests
+    ids, gates = lines[len(digests) : len(digests) + len(texts)], lines[len(digests) + len(texts) :]
+    for text, found, wanted in zip(texts, ids, tokenize(texts).tolist(), strict=True):
+        assert [int(one) for one in found.split()] == wanted, text
+    bounds = {name: Gates().shipped(name).value for name in PRECISIONS}
+    assert {line.split()[0]: float(line.split()[1]) for line in gates} == bounds
+
+
+def test_the_jar_is_for_java_8_and_android_and_needs_nothing_else(client: JavaClient, tmp_path: Path) -> None:
+    with zipfile.ZipFile(client.jar) as jar:
+        names = jar.namelist()
+        for name in names:
+            if name.endswith(".class"):
+                magic, _, version = struct.unpack(">IHH", jar.read(name)[:8])
+                assert (magic, version) == (0xCAFEBABE, JAVA_8), name
+        assert "-keep class ai.onnxruntime.**" in jar.read("META-INF/proguard/mobileclip.pro").decode()
+        told = jar.read("META-INF/MANIFEST.MF").decode()
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    assert version is not None
+    assert f"Implementation-Version: {version[1]}\r\n" in told
+    assert {name.split("/")[0] for name in names} == {"META-INF", "mobileclip"}
+    jdeps = Path(client.javac).resolve().with_name("jdeps")
+    found = subprocess.run([jdeps, "-verbose:package", client.jar], capture_output=True, text=True, check=True).stdout
+    needed = {line.split()[1] for line in found.splitlines() if line.startswith("      ")}
+    # No java.nio.file, java.util.stream, java.time: Android has those from version 8 on.
+    allowed = {"java.io", "java.lang", "java.lang.invoke", "java.nio", "java.nio.channels", "java.nio.charset"}
+    assert needed <= allowed | {
+        "java.text",
+        "java.util",
+        "java.util.function",
+        "java.util.regex",
+        "java.util.zip",
+        "mobileclip",
+    }
+    again = tmp_path / "again"
+    subprocess.run([JAVA / "build.sh", again], check=True, timeout=300)
+    assert (again / "mobileclip.jar").read_bytes() == client.jar.read_bytes()
+
+
+def test_the_table_of_entities_is_what_its_command_writes() -> None:
+    command = [sys.executable, ROOT / "clients" / "html_entities.py", "java"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (JAVA / "src" / "mobileclip" / "EntityTable.java").read_text(encoding="utf-8") == done.stdout

@@ -1,0 +1,44 @@
+"""The Java package as its script builds it, and its own tests' programs beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from conversions import ROOT
+
+__all__ = ["JAVA", "JavaClient", "built"]
+
+JAVA = ROOT / "clients" / "java"
+APT = "apt-get install default-jdk-headless"
+
+
+@dataclass(frozen=True)
+class JavaClient:
+    """`jar`: the package; `tests`: its test classes; `java` and `javac`: the programs."""
+
+    jar: Path
+    tests: Path
+    java: str
+    javac: str
+
+    def run(self, main: str, *words: str | Path, more: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """A program of the package's tests, or another on the same class path."""
+        path = os.pathsep.join(map(str, (self.jar, self.tests, *more)))
+        command = [self.java, "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", path, main, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
+
+
+def built(require_tool: Callable[[str, str], str], folder: Path) -> JavaClient:
+    """Builds the jar by the package's own script, and compiles its tests against the jar alone."""
+    java, javac = require_tool("java", APT), require_tool("javac", APT)
+    done = subprocess.run([JAVA / "build.sh", folder], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    client = JavaClient(folder / "mobileclip.jar", folder / "tests", java, javac)
+    sources = [str(path) for path in (JAVA / "test").rglob("*.java")]
+    command = [javac, "--release", "8", "-Xlint:-options", "-cp", str(client.jar), "-d", str(client.tests), *sources]
+    subprocess.run(command, check=True, timeout=300)
+    return client
