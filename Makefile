@@ -35,6 +35,7 @@ clients: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/clients/test_vectors.py tests/ios_harness/test_tokenizer.py
 	$(BIN)/python -m pytest tests/clients/test_js.py
 	$(BIN)/python -m pytest tests/clients/test_java.py
+	$(BIN)/python -m pytest tests/clients/test_kotlin.py
 
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
 FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted

@@ -13,14 +13,13 @@ from command_line import refusal, run
 from embeddings.indices import units
 from exports import Exports
 from PIL import Image
+from relevant_bundle import relevant_bundle
 from safetensors.numpy import load_file, save_file
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.embeddings import spaces
-from mobileclip_deploy.embeddings.relevance import LearnedRelevance, Relevance
-from mobileclip_deploy.embeddings.relevance_fit import Fitted, Samples, area, fit, measured_curve, observed
-from mobileclip_deploy.embeddings.relevance_set import RelevanceSet, read_relevance_set
-from mobileclip_deploy.embeddings.storage import integers_of
+from mobileclip_deploy.embeddings.relevance_fit import Samples, area, fit, measured_curve, observed
+from mobileclip_deploy.embeddings.relevance_set import read_relevance_set
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.variants import models_dir
@@ -30,7 +29,6 @@ from mobileclip_deploy.verify.relevance import check_relevance
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 PICTURES = models_dir() / "nano" / "evaluation" / "images"
-NONE = RelevanceSet("photos", "0" * 64, (), (), (), (), None, ())
 
 
 def made(count: int = 600, dimension: int = 24) -> Samples:
@@ -90,18 +88,8 @@ def test_the_area_under_the_curve_counts_equal_values_half() -> None:
 
 @pytest.fixture
 def relevant(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """nano with background pictures, and a threshold between what "rocket" and what nonsense finds."""
     monkeypatch.setattr(spaces, "cache_folder", lambda name: tmp_path / "cache" / name)
-    given = exports.bundle("onnx", "w8")
-    path = Path(shutil.copytree(given.path, tmp_path / "nano-relevant"))
-    dimension = given.manifest.embed_dim
-    background = integers_of(units(256, 8, dimension), 0.004)[0]
-    fitted = Fitted(0.05 * units(1, 9, dimension)[0].round(4).astype(np.float64), 0.1, 0.2, 0.02)
-    golden = Reference.read(given.golden).of("text")
-    entry = LearnedRelevance(Relevance(background, 0.004, fitted), NONE, ()).write(path, golden)
-    manifest = given.manifest.model_copy(update={"relevance": entry})
-    (path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    return Bundle.open(path)
+    return relevant_bundle(exports.bundle("onnx", "w8"), tmp_path / "nano-relevant")
 
 
 def library(bundle: Bundle, folder: Path) -> Path:

@@ -7,6 +7,10 @@ import { MobileCLIPError } from "./errors.js";
 // capital is a letter, is neither a letter nor anything else to it.
 const PIECES = /<start_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\u0345]+/gu;
 
+// Every byte, inside a word and at its end, and the two special tokens.
+const UNMERGED = 2 * 256 + 2;
+const apart = () => new MobileCLIPError("bundle", "vocab.json and merges.txt do not belong together: export the bundle again");
+
 // As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of an
 // honest text the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
 const CHARACTERS_A_TOKEN = 64;
@@ -29,6 +33,8 @@ export class Tokenizer {
     this.vocabulary = new Map(Object.entries(vocabulary));
     const lines = merges.split(/\r?\n/).filter((line) => line && !line.startsWith("#version"));
     this.ranks = new Map(lines.map((line, rank) => [line, rank]));
+    // Half of either would give other tokens without a word.
+    if (this.ranks.size !== this.vocabulary.size - UNMERGED) throw apart();
     this.settings = settings;
     this.cache = new Map();
   }
@@ -78,7 +84,7 @@ export class Tokenizer {
       parts = merged;
     }
     const ids = parts.map((part) => this.vocabulary.get(part));
-    if (ids.includes(undefined)) throw new MobileCLIPError("bundle", "vocab.json and merges.txt do not belong together: export the bundle again");
+    if (ids.includes(undefined)) throw apart();
     this.cache.set(piece, ids);
     return ids;
   }

@@ -83,6 +83,7 @@ test("the tokenizer gives open_clip's ids", needs, () => {
   const merges = read("merges.txt").replaceAll("\n", "\r\n");
   const windows = new Tokenizer(JSON.parse(read("vocab.json")), merges, settings);
   assert.deepEqual(windows.ids("a photo of a dog"), tokenizer.ids("a photo of a dog"));
+  assert.throws(() => new Tokenizer(JSON.parse(read("vocab.json")), merges.slice(0, merges.length / 2), settings), refused("bundle"));
   assert.throws(() => new Tokenizer({ a: 1 }, read("merges.txt"), settings).ids("dog"), refused("bundle"));
 });
 

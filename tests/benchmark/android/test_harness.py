@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.harness import SOURCE
+from elf import PAGE
 
 from mobileclip_deploy.benchmark.android.settings import LIBRARIES
 from mobileclip_deploy.benchmark.answers import judge
@@ -227,5 +228,6 @@ def test_the_real_aar_is_what_the_build_and_the_runner_expect() -> None:
     # Every Android has these; so nothing has to be pushed beside the library, no C++ runtime either.
     assert set(library["needed"]) <= {"libandroid.so", "libc.so", "libdl.so", "liblog.so", "libm.so"}
     # As ours are linked: it loads where pages have 16 KB.
-    (aligned,) = library["alignments"]
-    assert f"max-page-size={aligned}" in (SOURCE / "cmake/dependencies.cmake").read_text()
+    assert set(real["alignments"]) == {name for name in real["files"] if name.endswith(".so")}
+    assert {one for found in real["alignments"].values() for one in found} == {PAGE}
+    assert f"max-page-size={PAGE}" in (SOURCE / "cmake/dependencies.cmake").read_text()

@@ -17,6 +17,7 @@ from benchmark.android import harness, tiny
 from benchmark.android.harness import SOURCE, WHEELS
 from benchmark.android.standin import Phones
 from conversions import ROOT
+from elf import PAGE, load_alignments
 from exports import Exports
 from tiny import WORDS, known
 
@@ -211,6 +212,10 @@ def test_what_is_shipped_is_debians_own_with_its_licences(installed: Package) ->
     packages = {name.removeprefix("copyright.") for name in contents.files if name.startswith("copyright.")}
     assert packages == contents.debian_packages.keys()
     assert all(re.match(r"\d", version) for version in contents.debian_packages.values())
+    if arm:  # pages of x86-64 have 4 KB
+        aligned = {name: load_alignments((files / name).read_bytes()) for name in contents.files}
+        assert len([name for name, found in aligned.items() if found]) > len(libraries)
+        assert [name for name, found in aligned.items() if found and min(found) < PAGE] == []
     said = {name: (files / f"copyright.{name}").read_text(encoding="utf-8") for name in packages}
     assert "License: LGPL-2.1+" in said["libc6-arm64-cross" if arm else "libc6"]
     assert "Runtime Library Exception" in said["libstdc++6-arm64-cross" if arm else "libstdc++6"]

@@ -18,6 +18,8 @@ public final class Tokenizer {
     // As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of
     // an honest text the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
     private static final int CHARACTERS_A_TOKEN = 64;
+    // Every byte, inside a word and at its end, and the two special tokens.
+    private static final int UNMERGED = 2 * 256 + 2;
     private static final int CACHED = 10_000;
     private static final Charset UTF_8 = Charset.forName("UTF-8");
     // Every byte as a character that can be seen: those of Latin-1 that can, the others from U+0100 on.
@@ -44,6 +46,8 @@ public final class Tokenizer {
         for (String line : merges.split("\r?\n")) {
             if (!line.isEmpty() && !line.startsWith("#version")) ranks.put(line, ranks.size());
         }
+        // Half of either would give other tokens without a word.
+        if (ranks.size() != vocabulary.size() - UNMERGED) throw apart();
         this.settings = settings;
     }
 

@@ -115,6 +115,8 @@ final class Checks {
         check("merges of Windows", Arrays.equals(tokenizer(vocabulary, merges.replace("\n", "\r\n")).ids("a photo of a dog").ids, dog));
         Map<String, Object> other = Collections.singletonMap("a", 1.0);
         refused("a vocabulary of another checkpoint", MobileCLIPException.Code.BUNDLE, () -> tokenizer(other, merges).ids("dog"));
+        refused("half of the merges", MobileCLIPException.Code.BUNDLE,
+                () -> tokenizer(vocabulary, merges.substring(0, merges.length() / 2)));
         Tokenizer.Ids cut = tokenizer.ids("one " + String.join("", Collections.nCopies(80, "dog ")) + "Cat.");
         check("what was cut: " + cut.rest, cut.tokens == 85 && cut.rest.equals("dog dog dog dog dog dog cat."));
         check("nothing was cut", tokenizer.ids("a dog").rest.isEmpty());

@@ -1,0 +1,33 @@
+"""A bundle that knows what a match needs: background pictures and a threshold, made up."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from embeddings.indices import units
+
+from mobileclip_deploy.bundle import MANIFEST, Bundle
+from mobileclip_deploy.embeddings.relevance import LearnedRelevance, Relevance
+from mobileclip_deploy.embeddings.relevance_fit import Fitted
+from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
+from mobileclip_deploy.embeddings.storage import integers_of
+from mobileclip_deploy.parity.reference import Reference
+
+__all__ = ["NONE", "relevant_bundle"]
+
+NONE = RelevanceSet("photos", "0" * 64, (), (), (), (), None, ())
+
+
+def relevant_bundle(given: Bundle, path: Path) -> Bundle:
+    """A copy of a bundle of nano, with a threshold between what "rocket" and what nonsense finds."""
+    shutil.copytree(given.path, path)
+    dimension = given.manifest.embed_dim
+    background = integers_of(units(256, 8, dimension), 0.004)[0]
+    fitted = Fitted(0.05 * units(1, 9, dimension)[0].round(4).astype(np.float64), 0.1, 0.2, 0.02)
+    golden = Reference.read(given.golden).of("text")
+    entry = LearnedRelevance(Relevance(background, 0.004, fitted), NONE, ()).write(path, golden)
+    manifest = given.manifest.model_copy(update={"relevance": entry})
+    (path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle.open(path)
