@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.layouts import Layout, layouts, read_layout
     from mobileclip_deploy.learning.door import (
         AugmentationPolicy,
+        DistilledTower,
         Recovery,
         RecoverySettings,
         Reinforced,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         recover,
         reinforce,
         train,
+        train_text_tower,
     )
     from mobileclip_deploy.model.architecture import MobileCLIP
     from mobileclip_deploy.parity import Gates, ParityReport
@@ -101,6 +103,7 @@ __all__ = [
     "Comparison",
     "Conversion",
     "DeviceListing",
+    "DistilledTower",
     "Diagnosis",
     "EmbeddingFile",
     "EvaluationResult",
@@ -156,6 +159,7 @@ __all__ = [
     "sweep",
     "tokenize",
     "train",
+    "train_text_tower",
     "variants",
     "verify",
     "write_demo",
@@ -207,6 +211,7 @@ DOORS = {
     "layouts": ("Layout", "layouts", "read_layout"),
     "learning.door": (
         "AugmentationPolicy",
+        "DistilledTower",
         "Recovery",
         "RecoverySettings",
         "Reinforced",
@@ -214,6 +219,7 @@ DOORS = {
         "recover",
         "reinforce",
         "train",
+        "train_text_tower",
     ),
     "model.architecture": ("MobileCLIP",),
     "parity": ("Gates", "ParityReport"),

@@ -44,6 +44,9 @@ ROUNDING = "rounding.safetensors"
 """Biases that learned rounding moved, float32, by tower and name; stands in the bundle where there are any towers."""
 
 
+MERGES = "tokenizer/merges.txt"
+
+
 AXES = "axes.safetensors"
 """The axes that both projections were cut to, float32 [D, N]; stands in a bundle of smaller embeddings."""
 RELEVANCE = "relevance.safetensors"
@@ -91,9 +94,9 @@ class Bundle:
         Raises:
             InvalidInput: not a bundle, of another schema version, or with something in it that must not be read.
         """
-        bundle = cls(Path(path), _read_manifest(Path(path)))
-        _check_files(bundle.path)
-        return bundle
+        manifest = _read_manifest(Path(path))
+        _check_files(Path(path))
+        return cls(Path(path), _with_vocabulary(Path(path), manifest))
 
     @classmethod
     @checked
@@ -218,6 +221,20 @@ def _read_manifest(path: Path) -> Manifest:
         if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are made before anything is compared
             raise InvalidInput(f"{path}/{MANIFEST}: {name} is not from 1 to {LARGEST_SIZE}")
     return manifest
+
+
+def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest with the merges of a vocabulary that the checkpoint brought, which stand in tokenizer/merges.txt."""
+    tokens = manifest.tokenizer
+    if tokens is None or tokens.merges_sha256 is None:
+        return manifest
+    path = within(folder, MERGES)
+    try:
+        _, *merges = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        whole = tokens.with_merges(merges)
+    except (OSError, UnicodeDecodeError, InvalidInput) as error:
+        raise InvalidInput(f"{path} cannot be used: {worded(error)}; export the bundle again") from error
+    return manifest.model_copy(update={"tokenizer": whole})
 
 
 def _check_files(folder: Path) -> None:

@@ -14,6 +14,7 @@ from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.preprocessing import METADATA, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.checkpoints.vocabulary import described, distilled
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
@@ -77,6 +78,7 @@ def convert(
         return _fold(identity, source, output, preprocess, progress)
     tensors, notes = _mapped(identity, layout)
     metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
+    metadata |= described(identity.variant.tokenizer, distilled(identity.file.metadata, {}, source))
     if (taken := chosen_preprocess(identity, preprocess)) is not None:
         metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
+from mobileclip_deploy.checkpoints.vocabulary import described
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem
 from mobileclip_deploy.folding import is_folded
@@ -75,5 +76,5 @@ def save(model: MobileCLIP, path: Path) -> None:
         "variant": model.provenance.variant,
         "source_sha256": model.provenance.sha256,
         "folded": "true",
-    }
+    } | described(model.variant.tokenizer)
     write_tensors(path, model.state_dict(), metadata)

@@ -11,7 +11,8 @@ from typing import NoReturn
 from mobileclip_deploy.checkpoints import folded, llava, open_clip, transformers
 from mobileclip_deploy.checkpoints.fitting import Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
-from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.checkpoints.vocabulary import MERGES, with_vocabulary
+from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
 
@@ -130,12 +131,26 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     _refuse_reparameterized(file, layout)
     if layout == folded.NAME:
         return _identify_folded(file, card)
+    if MERGES in file.metadata:
+        card = _bringing(file, card)
     if layout == open_clip.NAME:
         file = file.renamed(open_clip.canonical_names(file.shapes))
     if layout == llava.NAME:
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
     found, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
     return Identity(file, found, (*file.notes, *notes, *_missing_tower(found), *_converted(file, found)))
+
+
+def _bringing(file: TensorFile, card: Variant | None) -> Variant:
+    """The variant that a file with a vocabulary names, with that vocabulary."""
+    if card is None:
+        try:
+            card = load_variant(file.metadata.get("variant", ""))
+        except UsageError as error:
+            raise CheckpointError(
+                f"{file.path} brings a vocabulary, and names no variant; say which with `variant`"
+            ) from error
+    return with_vocabulary(card, file.metadata, file.path)
 
 
 def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
@@ -155,7 +170,8 @@ def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
     source = folded.provenance(file.metadata, file.path)
     if variant is not None and variant.name != source.variant:
         raise CheckpointError(f"{file.path} is a {source.variant} checkpoint, not {variant.name}; leave `variant` out")
-    found = Candidate(load_variant(source.variant), folded.NAME, source.towers, source.layout)
+    card = with_vocabulary(load_variant(source.variant), file.metadata, file.path)
+    found = Candidate(card, folded.NAME, source.towers, source.layout)
     if not (result := found.fit(file.shapes)).exact:
         raise CheckpointError(
             f"{file.path} is no whole folded {source.variant}: {result.describe()}; "

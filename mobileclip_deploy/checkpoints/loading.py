@@ -17,6 +17,7 @@ from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile, open_tensors
+from mobileclip_deploy.checkpoints.vocabulary import distilled
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
@@ -72,6 +73,8 @@ def load(
     weights = _weights(identity)
     model = assemble(identity, image_size, weights)
     found = _provenance(identity, path, model, origin, _weights_sha256(weights))
+    if identity.source is None and (made := distilled(identity.file.metadata, weights, path)) is not None:
+        found = found.model_copy(update={"distilled": made})
     if taken is not None:
         values = taken.model_dump(exclude={"taken_from"})
         pictures = model.variant.preprocess.model_copy(update=values)

@@ -20,6 +20,7 @@ __all__ = ["evaluate"]
 @click.argument("subject", type=BundlePath(others=True), required=False, metavar="[BUNDLE|CHECKPOINT]")
 @dataset_options
 @click.option("--task", type=click.Choice(["classification", "retrieval"]), help="[default: all the dataset allows]")
+@click.option("--language", metavar="CODE", help="Classes and captions in it, where dataset.json has them.")
 @click.option("--suite", type=click.Choice(["datacomp"]), help="All datasets of a list, each by its own metric.")
 @click.option("--data", "suite_data", type=FILE, metavar="DIR", help="Of --suite: its datasets.")
 @click.option("--html", type=FILE, metavar="FILE", help="Of --suite: write a page, too.")
@@ -29,6 +30,7 @@ def evaluate(
     subject: Path | None,
     data: DatasetChoice,
     task: str | None,
+    language: str | None,
     suite: str | None,
     suite_data: Path | None,
     html: Path | None,
@@ -45,6 +47,7 @@ def evaluate(
     Examples:
       mobileclip-deploy evaluate                          # the built-in checkpoint on its held-out set
       mobileclip-deploy evaluate out/nano-onnx-fp16
+      mobileclip-deploy evaluate models/nano/languages/weights.safetensors --dataset builtin --language de
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset imagenet/val --class-names LOC_synset_mapping.txt
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
@@ -57,7 +60,8 @@ def evaluate(
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite and --data go together, and --html and --force with them")
-    if suite is not None and (data.dataset is not None or task is not None or data.lone() or data.templates):
+    single = data.dataset is not None or task is not None or language is not None
+    if suite is not None and (single or data.lone() or data.templates):
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     asked = data.arguments()
     if suite is not None and suite_data is not None:
@@ -103,8 +107,8 @@ def evaluate(
             print_suite(found)
         click.get_current_context().exit(2 if found.failed else 0)
     with progress() as update:
-        if dataset is None:
-            result = run(model, task=task, progress=update, **asked)
+        if dataset is None or language is not None:
+            result = run(model, task=task, language=language, progress=update, **asked)
         else:
             whole = model if isinstance(model, MobileCLIP) else Bundle.of(model)
             how = Measuring(templates, data.skip_bad, data.cache)

@@ -200,12 +200,20 @@ def print_evaluation(result: EvaluationResult) -> None:
         [name.replace("_", " "), f"{interval.value:.2f}", f"{interval.low:.1f} .. {interval.high:.1f}"]
         for name, interval in result.figures.items()
     ]
-    rows += [[f"{name.replace('_', ' ')} mean rank", f"{rank:.1f}", ""] for name, rank in result.mean_ranks.items()]
+    beside: list[str] = []
+    if result.english is not None:
+        beside = [">English %", ">95% interval"]
+        for row, interval in zip(rows, result.english.values(), strict=True):
+            row += [f"{interval.value:.2f}", f"{interval.low:.1f} .. {interval.high:.1f}"]
+    blank = ["" for _ in beside]
+    rows += [
+        [f"{name.replace('_', ' ')} mean rank", f"{rank:.1f}", "", *blank] for name, rank in result.mean_ranks.items()
+    ]
     counts = [f"{result.images} images"]
     counts += [f"{result.classes} classes"] if result.per_class else []
     counts += [f"{result.captions} captions"] if result.mean_ranks else []
     title = f"{result.model} on {result.dataset} ({', '.join(counts)}; {result.engine})"
-    print_table(title, ["figure", ">%", ">95% interval"], rows)
+    print_table(title, ["figure", ">%", ">95% interval", *beside], rows)
     if not result.per_class:
         return
     if len(result.templates) > 1:

@@ -1,19 +1,24 @@
-"""`train`: a small model on a reinforced dataset."""
+"""`train`: a small model on a reinforced dataset, or a text tower for other languages."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import FILE, json_option
 from mobileclip_deploy.cli.terminal import say
 
+if TYPE_CHECKING:
+    from mobileclip_deploy.progress import Progress
+
 __all__ = ["train"]
 
 
 @click.command()
-@click.argument("recipe", type=FILE)
+@click.argument("recipe", type=FILE, required=False)
 @click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
 @click.option("--data", type=FILE, metavar="DIR", help="Instead of the recipe's data.")
 @click.option(
@@ -22,22 +27,60 @@ __all__ = ["train"]
     metavar="DIR",
     help="Of DataCompDR's shards: the folder of DataComp's, which have the images and captions.",
 )
+@click.option("--text-tower", is_flag=True, help="Distil a text tower for other languages; RECIPE may be left out.")
+@click.option(
+    "--parallel", type=FILE, multiple=True, metavar="FILE", help="Of --text-tower: .tsv, .jsonl, .parquet, repeatable."
+)
+@click.option("--languages", metavar="de,fr,...", help="Of --text-tower: columns to learn, beside en.")
+@click.option("--checkpoint", type=FILE, metavar="FILE", help="Of --text-tower: the teacher.  [default: built-in nano]")
 @json_option
-def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
+def train(
+    recipe: Path | None,
+    output: Path,
+    data: Path | None,
+    images: Path | None,
+    text_tower: bool,
+    parallel: tuple[Path, ...],
+    languages: str | None,
+    checkpoint: Path | None,
+    as_json: bool,
+) -> None:
     """Train as RECIPE (YAML) says, or go on where the same command was stopped.
 
     DIR gets checkpoint.pt and log.csv (loss and held-out recall) on the way, and weights.safetensors at the end. Every
     measurement is also printed on stderr, without --quiet. Under torchrun all processes train together.
+
+    With --text-tower the text tower learns other languages over parallel sentences; the image tower stays byte for byte
+    as it is, and so does every index of its embeddings (docs/languages.md).
 
     \b
     Example:
       mobileclip-deploy train recipe.yaml -o runs/first
       mobileclip-deploy train recipe.yaml --data DataCompDR-12M --images DataComp-12M -o runs/dr
       torchrun --nproc-per-node 8 -m mobileclip_deploy train recipe.yaml -o runs/eight
+      mobileclip-deploy train --text-tower --parallel pairs.tsv --languages de,fr --checkpoint mobileclip_s0.pt -o tower
     """
-    from contextlib import nullcontext
+    from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.learning.training.leading import OtherFailed
 
-    from mobileclip_deploy.learning.training.leading import OtherFailed, leads
+    if text_tower and (data is not None or images is not None):
+        raise UsageError("--data and --images go with images; a text tower has --parallel")
+    if not text_tower and (parallel or languages or checkpoint is not None):
+        raise UsageError("--parallel, --languages and --checkpoint go with --text-tower")
+    listed = tuple(one.strip() for one in languages.split(",")) if languages else ()
+    try:
+        if text_tower:
+            _text_tower(recipe, output, parallel, listed, checkpoint, as_json)
+        elif recipe is None:
+            raise UsageError("a training needs RECIPE, or --text-tower with --parallel and --languages")
+        else:
+            _network(recipe, output, data, images, as_json)
+    except OtherFailed as error:
+        raise SystemExit(error.exit_code) from error  # the process that failed has said why
+
+
+def _network(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
+    from mobileclip_deploy.learning.training.leading import leads
     from mobileclip_deploy.learning.training.recipe import read_recipe
 
     if leads():
@@ -45,9 +88,8 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
 
     # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import train as run
-    from mobileclip_deploy.cli.output import note, print_json, print_table, progress, quiet
+    from mobileclip_deploy.cli.output import note, print_json, print_table, quiet
     from mobileclip_deploy.learning.training.saving import LogRow
-    from mobileclip_deploy.progress import silent
 
     def show(row: LogRow) -> None:
         if quiet():
@@ -55,11 +97,8 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
         recalls = f"{row.image_to_text_recall:.2f}% image to text, {row.text_to_image_recall:.2f}% text to image"
         note(f"step {row.step}, loss {row.loss:.3f}, held-out recall@1 {recalls}")
 
-    try:
-        with progress() if leads() else nullcontext(silent) as update:
-            result = run(recipe, output, data=data, images=images, progress=update, measured=show)
-    except OtherFailed as error:
-        raise SystemExit(error.exit_code) from error  # the process that failed has said why
+    with _progress() as update:
+        result = run(recipe, output, data=data, images=images, progress=update, measured=show)
     if not leads():
         return
     left = result.left_out
@@ -78,4 +117,82 @@ def train(recipe: Path, output: Path, data: Path | None, images: Path | None, as
         )
         for line in left.bad:
             note(line)
-    say(f"wrote {result.weights}" + (f", resumed at step {result.resumed_at}" if result.resumed_at else ""))
+    _say_written(result.weights, result.resumed_at)
+
+
+def _text_tower(
+    recipe: Path | None,
+    output: Path,
+    parallel: tuple[Path, ...],
+    languages: tuple[str, ...],
+    checkpoint: Path | None,
+    as_json: bool,
+) -> None:
+    from mobileclip_deploy.learning.language.recipe import read_tower_recipe
+    from mobileclip_deploy.learning.training.leading import leads
+
+    if leads():
+        read_tower_recipe(recipe, parallel, languages, checkpoint)
+
+    from mobileclip_deploy import train_text_tower
+    from mobileclip_deploy.cli.output import note, print_json, print_table, quiet
+    from mobileclip_deploy.learning.language.distilling import TowerRow
+
+    def show(row: TowerRow) -> None:
+        if not quiet():
+            recalls = ", ".join(f"{language} {one.recall:.1f}%" for language, one in row.found.items())
+            note(f"step {row.step}, loss {row.loss:.3f}, held-out sentences found @1: {recalls}")
+
+    with _progress() as update:
+        result = train_text_tower(
+            recipe,
+            output,
+            parallel=parallel,
+            languages=languages,
+            checkpoint=checkpoint,
+            progress=update,
+            measured=show,
+        )
+    if not leads():
+        return
+    if as_json:
+        print_json(
+            {
+                "output": result.weights,
+                "resumed_at": result.resumed_at,
+                "log": result.log,
+                "pairs": result.pairs,
+                "left_out": result.left_out,
+                "vocabulary": result.vocabulary,
+            }
+        )
+        return
+    last = result.log[-1].found
+    lines = [
+        [
+            language,
+            f"{result.pairs.get(language, 0):,}",
+            f"{one.texts:,}",
+            f"{one.recall:.1f}",
+            f"{100 * one.before:.1f}",
+        ]
+        for language, one in last.items()
+    ]
+    print_table(None, ["language", ">pairs", ">held-out texts", ">found @1 %", ">nearer than the right one %"], lines)
+    for reason, count in result.left_out.items():
+        say(f"left out: {count:,} {reason}")
+    say(f"a vocabulary of {result.vocabulary:,} tokens")
+    _say_written(result.weights, result.resumed_at)
+
+
+def _progress() -> AbstractContextManager[Progress]:
+    """How far a training is, told by the process that tells a user anything."""
+    from mobileclip_deploy.cli.output import progress
+    from mobileclip_deploy.learning.training.leading import leads
+    from mobileclip_deploy.progress import silent
+
+    return progress() if leads() else nullcontext(silent)
+
+
+def _say_written(weights: Path, resumed_at: int) -> None:
+    say(f"wrote {weights}" + (f", resumed at step {resumed_at}" if resumed_at else ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,17 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.class_folders import class_folders, read_class_folders
-from mobileclip_deploy.evaluation.class_names import read_class_names
+from mobileclip_deploy.evaluation.class_names import ClassNames, read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
-from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, parse_templates, read_text, validated
+from mobileclip_deploy.evaluation.text_files import (
+    BadRows,
+    parse_json,
+    parse_templates,
+    read_lines,
+    read_text,
+    validated,
+)
 from mobileclip_deploy.model.variants import models_dir
 
 if TYPE_CHECKING:  # a dataset is refused before torch is imported
@@ -24,6 +32,15 @@ BUILTIN = "builtin"
 """What stands in the place of a dataset's path for the built-in one."""
 
 
+class _Language(BaseModel, extra="ignore"):
+    """What a dataset has in a language: `captions`, a file with a line for each row of its pairs, and `classes`, one
+    with a line for each of its classes."""
+
+    captions: str
+    classes: str | None = None
+    template: str | Annotated[list[str], Field(fail_fast=True)] | None = None
+
+
 class _Description(BaseModel, extra="ignore"):
     """dataset.json: file names are relative to it."""
 
@@ -31,6 +48,7 @@ class _Description(BaseModel, extra="ignore"):
     pairs: str = "pairs.jsonl"
     classes: str | None = None
     template: str | Annotated[list[str], Field(fail_fast=True)] | None = None
+    languages: dict[str, _Language] = {}
 
 
 def builtin_dataset() -> Dataset:
@@ -96,6 +114,7 @@ def read_dataset(
     images: Path | None = None,
     split: str = "test",
     skip_bad: bool = False,
+    language: str | None = None,
 ) -> Dataset:
     """Read a dataset in one of the forms of docs/datasets.md.
 
@@ -106,6 +125,7 @@ def read_dataset(
         images: the folder that a table's or a JSON's image files are in; their own when None.
         split: of shards and of Karpathy's JSON.
         skip_bad: leave out rows that cannot be used, and say so in `Dataset.skipped`, instead of refusing them.
+        language: classes and captions in it, where dataset.json names such.
 
     Raises:
         InvalidInput: no dataset there, or a row that cannot be used (named).
@@ -115,12 +135,14 @@ def read_dataset(
     bad = BadRows(skip_bad)
     if str(path) == BUILTIN:
         path = models_dir() / "nano" / "evaluation"
+    if language is not None and not (path / "dataset.json").is_file():
+        raise UsageError("`language` goes with a dataset.json that names it; a dataset of one language needs none")
     if path.is_file():
         return _read_file(path, class_names, images, split, bad)
     if images is not None:
         raise UsageError(f"`images` goes with a table or a JSON file, and {path} is a folder")
     if (path / "dataset.json").is_file():
-        return _described(path, class_names, bad)
+        return _described(path, class_names, bad, language)
     from mobileclip_deploy.evaluation.webdataset import has_shards, read_webdataset
 
     if has_shards(path, split):
@@ -142,9 +164,11 @@ def _read_file(path: Path, class_names: Path | None, images: Path | None, split:
     return assemble(path.stem, read_table(path, images or path.parent, bad), classes, (), bad)
 
 
-def _described(folder: Path, class_names: Path | None, bad: BadRows) -> Dataset:
+def _described(folder: Path, class_names: Path | None, bad: BadRows, language: str | None) -> Dataset:
     file = folder / "dataset.json"
     description = validated(_Description, file, parse_json(file, read_text(file)))
+    if language is not None:
+        return _in_language(folder, description, language, bad)
     template = description.template
     named = class_names or (folder / description.classes if description.classes else None)
     return assemble(
@@ -154,3 +178,34 @@ def _described(folder: Path, class_names: Path | None, bad: BadRows) -> Dataset:
         parse_templates([template] if isinstance(template, str) else template or []),
         bad,
     )
+
+
+def _in_language(folder: Path, description: _Description, language: str, bad: BadRows) -> Dataset:
+    if language not in description.languages:
+        known = ", ".join(description.languages) or "none"
+        raise UsageError(f"the dataset {description.name} has no texts in {language!r}; known languages: {known}")
+    told = description.languages[language]
+    rows = read_table(folder / description.pairs, folder, BadRows(skip=False))
+    captions = _lines(folder / told.captions, len(rows), description.pairs)
+    rows = [replace(row, texts=(text,)) for row, text in zip(rows, captions, strict=True)]
+    classes = None
+    if description.classes is not None and told.classes is not None:
+        english = read_class_names(folder / description.classes, bad)
+        classes = read_class_names(folder / told.classes, bad)
+        _lines(folder / told.classes, len(english.names), description.classes)
+        rows = [replace(row, label=_translated(row.label, english, classes)) for row in rows]
+    template = told.template
+    templates = parse_templates([template] if isinstance(template, str) else template or [])
+    return assemble(f"{description.name} ({language})", rows, classes, templates, bad)
+
+
+def _lines(path: Path, count: int, beside: str) -> list[str]:
+    lines = [text for _, text in read_lines(path, BadRows(skip=False))]
+    if len(lines) != count:
+        raise InvalidInput(f"{path} has {len(lines):,} lines, and {beside} {count:,}; each line stands for one of them")
+    return lines
+
+
+def _translated(label: str | None, english: ClassNames, classes: ClassNames) -> str | None:
+    position = english.find(label or "")
+    return label if position is None else classes.names[position]

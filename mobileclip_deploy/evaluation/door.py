@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mobileclip_deploy.bundle import Bundle
@@ -16,6 +17,7 @@ from mobileclip_deploy.evaluation.suite.measuring import SuiteResult, html_page,
 from mobileclip_deploy.evaluation.suite.tasks import asked_suite
 from mobileclip_deploy.evaluation.text_files import parse_templates
 from mobileclip_deploy.files import StrPath, optional_path, write_whole
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.progress import Progress, silent
@@ -46,6 +48,7 @@ def evaluate(
     class_names: StrPath | None = None,
     images: StrPath | None = None,
     split: str = "test",
+    language: str | None = None,
     skip_bad: bool = False,
     cache: StrPath | None = None,
     progress: Progress = silent,
@@ -62,6 +65,8 @@ def evaluate(
         class_names: a file of class names, instead of the dataset's own.
         images: the folder of a table's or of Karpathy's images; their own when None.
         split: of Karpathy's files and of CLIP_benchmark's shards.
+        language: with classes and captions in it, which the dataset's dataset.json names; the result has the figures of
+            the English ones beside.
         skip_bad: leave out rows that cannot be used (`EvaluationResult.skipped`) instead of refusing the first.
         cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
 
@@ -76,7 +81,16 @@ def evaluate(
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=origin.builtin)
     if data is None:
         raise UsageError(f"nothing to evaluate on: {NO_DATASET}")
-    return evaluate_on(whole, data, task, how, progress)
+    if language is None:
+        return evaluate_on(whole, data, task, how, progress)
+    if how.templates or class_names is not None:
+        raise UsageError("`language` brings classes and templates of its own; leave `templates` and `class_names` out")
+    told = telling(read_dataset(Path(BUILTIN if dataset is None else dataset), skip_bad=skip_bad, language=language))
+    with temporary_folder() as folder:  # images are embedded once
+        kept = how if how.cache is not None else replace(how, cache=folder)
+        english = evaluate_on(whole, data, task, kept, progress)
+        own = evaluate_on(whole, told, task, kept, progress)
+    return own.model_copy(update={"language": language, "english": english.figures})
 
 
 def evaluate_on(

@@ -46,7 +46,8 @@ class EvaluationResult(BaseModel, frozen=True):
 
     `confusion[a][b]`: images of class a whose nearest class is b, where there are any. `skipped`: the rows that were
     left out, and why. `images_per_second`: of those that were embedded, reading included; None where it was not asked
-    for, or all were in the cache.
+    for, or all were in the cache. `language`: of texts in another language than English; `english` are the figures of
+    the same images with the English ones then.
     """
 
     schema_version: Literal[1] = 1
@@ -64,6 +65,8 @@ class EvaluationResult(BaseModel, frozen=True):
     confusion: dict[str, dict[str, int]] = {}
     skipped: tuple[str, ...] = ()
     images_per_second: float | None = None
+    language: str | None = None
+    english: dict[str, Interval] | None = None
 
     def most_confused(self, count: int) -> list[tuple[str, str, int]]:
         """The pairs of classes that are most often taken for each other: the right one, the nearest, how often."""

@@ -19,8 +19,8 @@ from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_image, rgb_image
 from mobileclip_deploy.model.preprocessing import preprocess as preprocess_image
-from mobileclip_deploy.model.tokenizer import tokenize as tokenize_texts
-from mobileclip_deploy.model.variants import TokenizerSpec, Variant, load_variant
+from mobileclip_deploy.model.tokenizer import CLIP, encode
+from mobileclip_deploy.model.variants import Variant, load_variant
 from mobileclip_deploy.towers.contexts import fitting
 
 __all__ = ["ImageLike", "InputsOf", "preprocess", "tokenize"]
@@ -71,8 +71,8 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
 
     Args:
         texts: strings, or one.
-        model: as for `preprocess`. May be left out but for PE-Core, which has 32 ids: all others have
-            one vocabulary and 77.
+        model: as for `preprocess`. May be left out but for PE-Core, which has 32 ids, and for text towers with a
+            vocabulary of their own (docs/languages.md): all others have one vocabulary and 77.
 
     Returns:
         int64 [N, 77] (of `model`, its length), or shorter.
@@ -82,11 +82,11 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
         UsageError: `model` names neither a bundle nor a variant.
         DependencyMissing: open_clip_torch is not installed.
     """
-    length = TokenizerSpec().context_length if model is None else _known(model).tokens.context_length
+    tokens = CLIP if model is None else _known(model).tokens
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:
         raise InvalidInput("no texts were given")
-    ids = tokenize_texts(prompts, length)
+    ids = encode(prompts, tokens)
     contexts = () if model is None else _contexts(model)
     if model is None or not contexts:
         return ids

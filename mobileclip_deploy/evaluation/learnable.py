@@ -17,7 +17,7 @@ from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import Needed
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts
 
@@ -64,9 +64,8 @@ def different_texts(
     texts: Sequence[str], variant: Variant, dataset: Dataset | None
 ) -> tuple[list[npt.NDArray[np.int64]], int]:
     """The ids [77] of the texts, each once, without those that the gates look at; and how many were left out."""
-    length = variant.tokens.context_length
-    judged_by = {row.tobytes() for row in tokenize(judged_texts(dataset), length)}
-    different = {row.tobytes(): row for row in tokenize(texts, length)} if texts else {}
+    judged_by = {row.tobytes() for row in encode(judged_texts(dataset), variant.tokens)}
+    different = {row.tobytes(): row for row in encode(texts, variant.tokens)} if texts else {}
     kept = [row for key, row in different.items() if key not in judged_by]
     return kept, len(texts) - len(kept)
 

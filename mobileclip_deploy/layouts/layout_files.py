@@ -100,7 +100,7 @@ def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
         path = within(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if file.tokenizer is not None:
-            path.write_bytes(tokenizer_file(file.tokenizer, variant.tokens.context_length))
+            path.write_bytes(tokenizer_file(file.tokenizer, variant.tokens))
         else:
             path.write_text(json.dumps(_filled(file.content, values), indent=2) + "\n", encoding="utf-8")
 

@@ -1,9 +1,11 @@
-"""`reinforce`, `train` and `recover`: reinforced datasets, students of them, towers trained for a precision."""
+"""`reinforce`, `train`, `train_text_tower` and `recover`: reinforced datasets, students of them, text towers for other
+languages, towers trained for a precision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.arguments import Count, Seed
@@ -11,6 +13,8 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.learning.datacompdr.writing import BFLOAT16, FLOAT32
+from mobileclip_deploy.learning.language.distilling import DistilledTower, TowerRow, distil
+from mobileclip_deploy.learning.language.recipe import read_tower_recipe
 from mobileclip_deploy.learning.recovery.plan import RecoveryRequest, plan_recovery
 from mobileclip_deploy.learning.recovery.plan import Settings as RecoverySettings
 from mobileclip_deploy.learning.recovery.recovering import Recovery
@@ -32,6 +36,7 @@ from mobileclip_deploy.scheduling import check_scheduler, require_scheduler
 
 __all__ = [
     "AugmentationPolicy",
+    "DistilledTower",
     "Recovery",
     "RecoverySettings",
     "ReinforceRequest",
@@ -41,6 +46,7 @@ __all__ = [
     "reinforce",
     "reinforce_by",
     "train",
+    "train_text_tower",
 ]
 
 
@@ -186,6 +192,44 @@ def train(
             raise
         raise OtherFailed(error.line, error.exit_code) from error  # the first process says it
     return _train(read, Path(output), progress, measured)
+
+
+def train_text_tower(
+    recipe: StrPath | None,
+    output: StrPath,
+    *,
+    parallel: StrPath | Sequence[StrPath] = (),
+    languages: Sequence[str] = (),
+    checkpoint: StrPath | None = None,
+    progress: Progress = silent,
+    measured: Callable[[TowerRow], None] = lambda _: None,
+) -> DistilledTower:
+    """Distil a text tower for other languages over parallel sentences, or go on where the same run was stopped
+    (docs/languages.md). The image tower stays byte for byte as it is. Under torchrun all processes train together.
+
+    Args:
+        recipe: a YAML file, see `language.TowerRecipe`; its defaults when None.
+        output: folder for the checkpoint of the training and, at the end, weights.safetensors.
+        parallel: tables of sentences with one column per language (.tsv, .jsonl, .parquet), instead of the recipe's.
+        languages: the columns to learn beside `en`, instead of the recipe's.
+        checkpoint: the teacher, in training form with both towers; the recipe's, or else the built-in one, when None.
+        measured: told what is found of held-out sentences whenever it is measured.
+
+    Raises:
+        InvalidInput: the recipe or the sentences cannot be used.
+        UsageError: the teacher cannot be one, or the folder holds another training.
+        GateFailed: a language was not learned, or English was lost.
+    """
+    files = (parallel,) if isinstance(parallel, str | PathLike) else parallel
+    try:
+        read = read_tower_recipe(
+            optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
+        )
+    except MobileClipDeployError as error:
+        if leads():
+            raise
+        raise OtherFailed(error.line, error.exit_code) from error  # the first process says it
+    return distil(read, Path(output), progress, measured)
 
 
 def recover(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
-__all__ = ["Compacted", "Provenance", "Recovered", "TakenPreprocess", "tensors_sha256", "weight_sha256"]
+__all__ = ["Compacted", "Distilled", "Provenance", "Recovered", "TakenPreprocess", "tensors_sha256", "weight_sha256"]
 
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
@@ -64,6 +64,21 @@ class Compacted(BaseModel, frozen=True, extra="forbid"):
         return f"-e{self.size}-{self.axes_sha256[:8]}"
 
 
+class Distilled(BaseModel, frozen=True, extra="forbid"):
+    """That the text tower was distilled from that of another checkpoint, for texts in other `languages` (codes, such as
+    "de"), with a vocabulary of its own. The image tower is the other checkpoint's, and so is the embedding space.
+
+    `source_file`, `source_sha256`, `source_weights`: of that checkpoint, as in `Provenance`. `image_sha256`: of the
+    image tower's tensors (`tensors_sha256`), to which it is held when it is opened.
+    """
+
+    languages: tuple[str, ...]
+    source_file: str
+    source_sha256: str
+    source_weights: str
+    image_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
     """What pictures are made with where somebody said so: `taken_from` is "card" (the variant's own), "openai", or the
     name of the file that said it. Resize and crop are the variant's."""
@@ -89,7 +104,7 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     from the file to the model. `preprocess` is set when it was said what pictures are made with. `recovered` is set
     when the weights were trained for a precision: then `file`, `sha256` and `weights` are of the recovered file.
     `compacted` is set when both projections were cut to fewer numbers: `file`, `sha256` and `weights` stay those of the
-    checkpoint.
+    checkpoint. `distilled` is set when the text tower was distilled for other languages.
     """
 
     variant: str
@@ -108,13 +123,17 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     recovered: Recovered | None = None
     weights: str | None = None
     compacted: Compacted | None = None
+    distilled: Distilled | None = None
 
     @property
     def embedding_space(self) -> str:
         """One id per source checkpoint's weights and preprocessing: embeddings of different ids must not be compared.
-        What was recovered answers in its source's space. Of a checkpoint whose weights have no hash it is the file's.
+        What was recovered answers in its source's space, and so does a text tower that was distilled from the source's.
+        Of a checkpoint whose weights have no hash it is the file's.
         """
-        if self.recovered:
+        if self.distilled:
+            source = self.distilled.source_weights
+        elif self.recovered:
             source = self.recovered.source_weights or self.recovered.source_sha256
         else:
             source = self.weights or self.sha256

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from os import PathLike
@@ -17,10 +19,15 @@ from mobileclip_deploy.model.open_clip_files import open_clip_module
 from mobileclip_deploy.model.variants import TokenizerSpec
 
 __all__ = [
+    "CLIP",
+    "PIECES",
+    "VERSION",
     "TokenizerFile",
+    "cleaned",
     "encode",
     "tokenize",
     "tokenizer_file",
+    "tokens_of",
     "write_tokenizer_files",
     "write_transformers_tokenizer",
 ]
@@ -37,8 +44,12 @@ _EOT = "<|endoftext|>"
 # "!", transformers (5.24) takes every "!" of a prompt for padding and encodes it as 0 instead of 256.
 _PAD = "<|pad|>"
 _PAD_ID = 0
+VERSION = "#version: 0.2"
+"""The first line of merges.txt."""
+CLIP = TokenizerSpec()
+"""CLIP's vocabulary, and 77 tokens."""
 
-_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 # What ftfy does in open_clip's tokenizer: straighten quotes (phones type curly ones), drop control characters.
 _SINGLE_QUOTES = "[\u02bc\u2018-\u201b]"
 _DOUBLE_QUOTES = "[\u201c-\u201f]"
@@ -62,12 +73,16 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.i
             with nothing but blanks, entities and the like where the tokens are looked for.
         DependencyMissing: open_clip_torch is not installed.
     """
+    return _ids(texts, context_length, ())
+
+
+def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> npt.NDArray[np.int64]:
     if isinstance(texts, str):
         raise InvalidInput("tokenize takes a list of prompts, not one string")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
-    tokenizer, limit = _open_clip_tokenizer(), CHARACTERS_A_TOKEN * context_length
+    tokenizer, limit = _open_clip_tokenizer(merges), CHARACTERS_A_TOKEN * context_length
     ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in texts], context_length).numpy()
     for index, text in enumerate(texts):
         if len(text) > limit and ids[index, -1] != tokenizer.eot_token_id:
@@ -79,12 +94,16 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.i
 
 
 def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
-    """As `tokenize`, for a text tower: int64 [N, L].
+    """As `tokenize`, for a text tower, in its own vocabulary where its checkpoint brings one: int64 [N, L].
 
     Raises:
-        InvalidInput: as `tokenize`, or the tower knows fewer tokens than the texts have.
+        InvalidInput: as `tokenize`, the tower knows fewer tokens than the texts have, or its vocabulary is missing.
     """
-    ids = tokenize(texts, tokens.context_length)
+    if tokens.merges_sha256 is not None and not tokens.merges:
+        raise InvalidInput(
+            "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
+        )
+    ids = _ids(texts, tokens.context_length, tokens.merges)
     if (largest := int(ids.max(initial=0))) >= tokens.vocab_size:
         raise InvalidInput(
             f"the text tower has a vocabulary of {tokens.vocab_size} tokens, and texts are encoded by CLIP's, with ids "
@@ -93,18 +112,31 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]
     return ids
 
 
-def write_tokenizer_files(folder: str | PathLike[str]) -> list[Path]:
+def cleaned(text: str) -> str:
+    """A text as merges see it: repaired, unescaped, lower case, single blanks."""
+    found: str = _open_clip_tokenizer(()).clean_fn(text)
+    return found
+
+
+def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
+    """What each id of a vocabulary stands for, as merges write it: bytes as printable characters, "</w>" at the end of
+    a word."""
+    found = _open_clip_tokenizer(tokens.merges).encoder
+    return tuple(sorted(found, key=found.__getitem__))
+
+
+def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
     """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer.
 
-    The bytes depend on open_clip's vocabulary alone. `folder` is created when missing.
+    The bytes depend on the vocabulary of `tokens` alone. `folder` is created when missing.
 
     Returns:
         The files written.
     """
-    return [_write(folder, name) for name in ("vocab.json", "merges.txt")]
+    return [_write(folder, name, tokens) for name in ("vocab.json", "merges.txt")]
 
 
-def write_transformers_tokenizer(folder: str | PathLike[str], context_length: int = 77) -> list[Path]:
+def write_transformers_tokenizer(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
     """Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`, for transformers.js and others.
 
     Loaded by `tokenizers`, the ids equal `tokenize`'s except where a prompt holds what tokenizer.json cannot express:
@@ -116,37 +148,35 @@ def write_transformers_tokenizer(folder: str | PathLike[str], context_length: in
       "<end_of_text>" do in open_clip).
 
     Clients add limits of their own: transformers.js (4.3) drops the last EOT when it truncates, and transformers (5.24)
-    replaces the normalizer by its own, without the quotes and control characters. The bytes depend on open_clip's
-    vocabulary and `context_length` alone.
+    replaces the normalizer by its own, without the quotes and control characters. The bytes depend on `tokens` alone.
 
     Returns:
         The files written.
     """
     return [
-        _write(folder, name, context_length)
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+        _write(folder, name, tokens) for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     ]
 
 
-def tokenizer_file(name: TokenizerFile, context_length: int = 77) -> bytes:
+def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
     """One of the files that `write_tokenizer_files` and `write_transformers_tokenizer` write."""
     special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT, "pad_token": _PAD}
     if name == "vocab.json":
-        return _json(_vocabulary())
+        return _json(_vocabulary(tokens))
     if name == "merges.txt":
-        return ("\n".join(["#version: 0.2", *_merges()]) + "\n").encode("utf-8")
+        return ("\n".join([VERSION, *_merges(tokens)]) + "\n").encode("utf-8")
     if name == "tokenizer.json":
-        return _json(_fast_tokenizer(context_length))
+        return _json(_fast_tokenizer(tokens))
     if name == "special_tokens_map.json":
         return _json(special)
     config = {**special, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "do_lower_case": True}
-    config |= {"errors": "replace", "model_max_length": context_length, "tokenizer_class": "CLIPTokenizer"}
+    config |= {"errors": "replace", "model_max_length": tokens.context_length, "tokenizer_class": "CLIPTokenizer"}
     return _json(config)
 
 
-def _fast_tokenizer(context_length: int) -> dict[str, Any]:
+def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
     """The content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
-    vocabulary = {_PAD: _PAD_ID} | _vocabulary()
+    vocabulary, context_length = {_PAD: _PAD_ID} | _vocabulary(tokens), tokens.context_length
     return {
         "version": "1.0",
         "truncation": {
@@ -178,7 +208,7 @@ def _fast_tokenizer(context_length: int) -> dict[str, Any]:
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": _PIECES}, "behavior": "Removed", "invert": True},
+                {"type": "Split", "pattern": {"Regex": PIECES}, "behavior": "Removed", "invert": True},
                 {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
             ],
         },
@@ -200,7 +230,7 @@ def _fast_tokenizer(context_length: int) -> dict[str, Any]:
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": vocabulary,
-            "merges": _merges(),
+            "merges": _merges(tokens),
         },
     }
 
@@ -215,21 +245,27 @@ def _added_token(id: int, content: str) -> dict[str, Any]:
 
 
 @cache
-def _open_clip_tokenizer() -> Any:
-    """open_clip's `SimpleTokenizer`."""
-    return open_clip_module("tokenizer").SimpleTokenizer()
+def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
+    """open_clip's `SimpleTokenizer`, with its own merges where none are given."""
+    module = open_clip_module("tokenizer")
+    if not merges:
+        return module.SimpleTokenizer()
+    with tempfile.TemporaryDirectory() as folder:  # it reads its merges from a file
+        file = Path(folder) / "merges.txt.gz"
+        file.write_bytes(gzip.compress("\n".join([VERSION, *merges]).encode()))
+        return module.SimpleTokenizer(bpe_path=str(file))
 
 
-def _vocabulary() -> dict[str, int]:
+def _vocabulary(tokens: TokenizerSpec) -> dict[str, int]:
     """Token to id, in the order of the ids."""
-    tokenizer = _open_clip_tokenizer()
+    tokenizer = _open_clip_tokenizer(tokens.merges)
     renamed = {tokenizer.sot_token_id: _SOT, tokenizer.eot_token_id: _EOT}
     return {renamed.get(id, token): id for token, id in sorted(tokenizer.encoder.items(), key=lambda item: item[1])}
 
 
-def _merges() -> list[str]:
+def _merges(tokens: TokenizerSpec) -> list[str]:
     """The merges "left right", the first to apply first."""
-    ranks = _open_clip_tokenizer().bpe_ranks
+    ranks = _open_clip_tokenizer(tokens.merges).bpe_ranks
     return [f"{left} {right}" for left, right in sorted(ranks, key=ranks.__getitem__)]
 
 
@@ -237,8 +273,8 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
 
 
-def _write(folder: str | PathLike[str], name: TokenizerFile, context_length: int = 77) -> Path:
+def _write(folder: str | PathLike[str], name: TokenizerFile, tokens: TokenizerSpec) -> Path:
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(tokenizer_file(name, context_length))
+    path.write_bytes(tokenizer_file(name, tokens))
     return path

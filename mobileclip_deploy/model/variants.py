@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +42,8 @@ __all__ = [
 CheckpointLayout = Literal["apple", "open_clip", "llava"]
 
 LARGEST_IMAGE = 4096
+FIRST_MERGE = 512
+"""The id of the first merge: 256 bytes stand before it, and the same 256 at the end of a word."""
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
 
 
@@ -134,13 +138,47 @@ class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
 
 
 class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
-    """Token ids that are part of the model: bidirectional towers attend to the padding."""
+    """Token ids that are part of the model: bidirectional towers attend to the padding.
+
+    `merges_sha256`: of the merges of a vocabulary that the checkpoint brings (`own`); None for CLIP's. `merges`: those
+    merges, each "left right", the first to apply first. They stand in a file of their own (merges.txt, or a
+    checkpoint's metadata) and never in JSON; whoever reads a spec from JSON adds them (`with_merges`).
+    """
 
     vocab_size: PositiveInt = 49408
     context_length: PositiveInt = 77
     sot: int = 49406
     eot: int = 49407
     pad: int = 0
+    merges_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    merges: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
+
+    @classmethod
+    def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
+        """The spec of a byte-level BPE of CLIP's kind with these merges: 256 bytes, the same at the end of a word, one
+        token per merge, then start and end of text."""
+        size = FIRST_MERGE + len(merges) + 2
+        return cls(
+            vocab_size=size,
+            context_length=context_length,
+            sot=size - 2,
+            eot=size - 1,
+            merges_sha256=merges_sha256(merges),
+            merges=tuple(merges),
+        )
+
+    def with_merges(self, merges: Sequence[str]) -> TokenizerSpec:
+        """This spec with its merges.
+
+        Raises:
+            InvalidInput: they are not those that it was written with.
+        """
+        wanted = TokenizerSpec.own(merges, self.context_length)
+        if self != wanted.model_copy(update={"merges": self.merges}):
+            raise InvalidInput(
+                f"the vocabulary ({len(merges):,} merges, SHA-256 {wanted.merges_sha256}) is not that of this tokenizer"
+            )
+        return wanted
 
 
 class Preprocess(BaseModel, frozen=True, extra="forbid"):
@@ -292,7 +330,11 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         data = self.model_dump(mode="json")
         for section, fields in next(iter(changes.values())).items():
             data[section] |= fields
-        return Variant.model_validate(data)
+        return Variant.model_validate(data).with_tokenizer(self.tokenizer)
+
+    def with_tokenizer(self, tokenizer: TokenizerSpec | None) -> Variant:
+        """The variant with the vocabulary that a checkpoint brings."""
+        return self.model_copy(update={"tokenizer": tokenizer})
 
     def with_image_size(self, size: int) -> Variant:
         """The variant as fine-tuned at another image size, in pixels.
@@ -316,6 +358,11 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     def image_input_shape(self) -> tuple[int, int, int]:
         """(3, S, S): one image after preprocessing."""
         return (3, self.preprocess.size, self.preprocess.size)
+
+
+def merges_sha256(merges: Sequence[str]) -> str:
+    """What tells a vocabulary from all others: the SHA-256 of its merges, one per line."""
+    return hashlib.sha256("\n".join(merges).encode()).hexdigest()
 
 
 def no_text_tower(name: str) -> UsageError:

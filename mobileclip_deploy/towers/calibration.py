@@ -12,7 +12,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.image_files import IMAGE_SUFFIXES, image_files
 from mobileclip_deploy.model.precision import PRECISIONS, precision_of
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, read_prompts
 
@@ -52,7 +52,7 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
         return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
     files = _prompt_files(folder) if folder is not None else []
     texts = read_prompts(files[0]) if files else calibration_prompts()
-    return tokenize(texts[:LIMIT], variant.tokens.context_length)
+    return encode(texts[:LIMIT], variant.tokens)
 
 
 def calibration_digest(folder: Path) -> str:

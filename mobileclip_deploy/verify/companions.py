@@ -43,6 +43,7 @@ OF_SOURCE = (
     "recovered",
     "weights",
     "compacted",
+    "distilled",
 )
 """What the manifest says of its checkpoint, and the checkpoint has to say too."""
 
@@ -163,7 +164,7 @@ def write_companions(folder: Path, target: Target, variant: Variant, head: Head,
     """Tokenizer, preprocessing, and what an app's layout expects, or clients of the format's own; a classifier, and an
     image tower alone, have no text to be read."""
     if not head.names and variant.text is not None:
-        write_tokenizer_files(folder / "tokenizer")
+        write_tokenizer_files(folder / "tokenizer", variant.tokens)
     if layout is None and variant.text is not None:
         layout = default_layout(target.name)
     if not head.names and layout is not None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import resvg_py
 from PIL import Image
 
 __all__ = ["SOURCES", "Source", "fetch", "fit", "on_white", "plain", "read_json", "source_images"]
@@ -108,6 +107,8 @@ def fit(image: Image.Image, zoom: float) -> np.ndarray:
 
 def rasterise(svg: str, zoom: float) -> np.ndarray:
     """Draws an SVG at its final size; uint8 [SIZE, SIZE, 4]."""
+    import resvg_py  # not for what is built of the packages' texts
+
     png = resvg_py.svg_to_bytes(svg_string=svg, width=round(SIZE * zoom), skip_system_fonts=True)
     return fit(Image.open(io.BytesIO(bytes(png))), zoom)
 

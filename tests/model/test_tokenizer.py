@@ -250,7 +250,7 @@ def test_exclamation_marks_are_not_padding(folder: Path, fast: tokenizers.Tokeni
 
 
 def test_a_context_length_of_its_own_is_in_the_files(tmp_path: Path) -> None:
-    write_transformers_tokenizer(tmp_path, context_length=16)
+    write_transformers_tokenizer(tmp_path, TokenizerSpec(context_length=16))
     fast = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     texts = ["dog", "dog " * 100]
     assert [encoding.ids for encoding in fast.encode_batch(texts)] == tokenize(texts, 16).tolist()

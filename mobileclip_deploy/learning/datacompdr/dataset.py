@@ -20,7 +20,7 @@ from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, repl
 from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
 from mobileclip_deploy.learning.reinforcement.index import INDEX, TeacherEntry, read_index
 from mobileclip_deploy.learning.reinforcement.samples import Sample, TrainingData
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.progress import Progress, silent
 
@@ -211,7 +211,7 @@ class PublishedDataset(TrainingData):
             crop,
             None,
             torch.full((len(texts),), -1),
-            torch.from_numpy(tokenize(texts, self.variant.tokens.context_length)),
+            torch.from_numpy(encode(texts, self.variant.tokens)),
             tuple(said.images[view].float().split(self.dimensions)),
             tuple(torch.stack(rows).float().split(self.dimensions, dim=1)),
             skipped,

@@ -15,7 +15,7 @@ from mobileclip_deploy.learning.reinforcement.pairs import Pairs
 from mobileclip_deploy.learning.reinforcement.samples import Choice, ReinforcedDataset, collate
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import normalize
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress
 
@@ -63,10 +63,10 @@ def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
     """Refuse captions of which the text tower sees too few different ones."""
     if "text" not in plan.precisions:
         return
-    needed, length = plan.settings.held_back, plan.source.variant.tokens.context_length
+    needed, tokens = plan.settings.held_back, plan.source.variant.tokens
     different: set[bytes] = set()
     for text in dict.fromkeys(text for row in pairs.rows for text in row.texts):
-        different.add(tokenize([text], length).tobytes())
+        different.add(encode([text], tokens).tobytes())
         if len(different) == needed:
             return
     raise InvalidInput(f"{plan.data} has {len(different)} different captions; {needed} are needed")

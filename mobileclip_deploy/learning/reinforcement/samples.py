@@ -25,8 +25,8 @@ from mobileclip_deploy.learning.reinforcement.pairs import PAIRS_BYTES, Pairs, p
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.shards import read_shard
 from mobileclip_deploy.model.preprocessing import load_image
-from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import Variant
+from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
 __all__ = [
     "Batch",
@@ -119,7 +119,7 @@ class PairDataset(TrainingData):
         self.captions = torch.tensor([len(row.texts) for row in pairs.rows])
         # Captions of all pairs stand one after another: those of pair i from first_caption[i] on, the true one first.
         self.first_caption = torch.cat((torch.zeros(1, dtype=torch.int64), self.captions.cumsum(0)))
-        self.ids = _token_ids([text for row in pairs.rows for text in row.texts], variant.tokens.context_length)
+        self.ids = _token_ids([text for row in pairs.rows for text in row.texts], variant.tokens)
 
     def __len__(self) -> int:
         return len(self.pairs.rows)
@@ -266,10 +266,10 @@ def _unit(stored: Tensor) -> Tensor:
     return F.normalize(stored.float(), dim=-1)
 
 
-def _token_ids(texts: Sequence[str], length: int) -> Tensor:
-    """Ids [N, length]; each different text is tokenized once."""
+def _token_ids(texts: Sequence[str], tokens: TokenizerSpec) -> Tensor:
+    """Ids [N, L]; each different text is tokenized once."""
     if not texts:
-        return torch.empty(0, length, dtype=torch.int64)
+        return torch.empty(0, tokens.context_length, dtype=torch.int64)
     different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    ids = torch.from_numpy(tokenize(list(different), length))
+    ids = torch.from_numpy(encode(list(different), tokens))
     return ids[[different[text] for text in texts]]

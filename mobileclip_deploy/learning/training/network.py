@@ -15,7 +15,7 @@ from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
-from mobileclip_deploy.learning.training.recipe import Recipe
+from mobileclip_deploy.learning.training.recipe import Optimisation, Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, load_variant
@@ -62,7 +62,7 @@ def _draw(model: MobileCLIP, layer_scale: float) -> None:
     nn.init.normal_(model.text.positional_embedding, std=EMBEDDING_STD)
 
 
-def optimizer(model: MobileCLIP, objective: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def optimizer(model: nn.Module, objective: nn.Module, recipe: Optimisation) -> torch.optim.AdamW:
     """AdamW; matrices and kernels of the model decay, everything else and the objective's own does not."""
     decaying = [parameter for name, parameter in model.named_parameters() if _decays(name, parameter)]
     chosen = {id(parameter) for parameter in decaying}
@@ -71,7 +71,7 @@ def optimizer(model: MobileCLIP, objective: nn.Module, recipe: Recipe) -> torch.
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas or (0.9, 0.98), fused=True)
 
 
-def schedule(optimizer: torch.optim.Optimizer, recipe: Recipe) -> torch.optim.lr_scheduler.LRScheduler:
+def schedule(optimizer: torch.optim.Optimizer, recipe: Optimisation) -> torch.optim.lr_scheduler.LRScheduler:
     """How the learning rate goes: torch's one cycle, or up along a line and down along a cosine to 0, as open_clip
     (src/open_clip_train/scheduler.py, `cosine_lr`) has it for the papers' runs."""
     if recipe.warmup_steps is None:

@@ -14,7 +14,7 @@ from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.datacompdr.settings import ShardSettings
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 
-__all__ = ["PRESETS", "AnchorSettings", "Recipe", "read_recipe"]
+__all__ = ["PRESETS", "AnchorSettings", "Optimisation", "Recipe", "in_words", "read_fields", "read_recipe"]
 
 RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
 # The papers' own runs as fields of a recipe, from apple/ml-mobileclip, training/configs at commit 4144bb1:
@@ -68,7 +68,26 @@ class AnchorSettings(_Fields, frozen=True):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Recipe(_Fields, frozen=True):
+class Optimisation(_Fields, frozen=True):
+    """How long and how fast a training goes, and by which optimizer; see `Recipe`."""
+
+    version: Literal[1]
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=1)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(default=0.04, gt=0, lt=1)
+    warmup_steps: int | None = Field(default=None, gt=0)
+    betas: tuple[float, float] | None = None
+    weight_decay: float = Field(default=0.05, ge=0)
+    gradient_norm: float = Field(default=2.0, gt=0)
+    average: float = Field(default=0.995, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = "cpu"
+    checkpoint_every: int = Field(default=100, gt=0)
+    evaluate_every: int = Field(default=500, gt=0)
+
+
+class Recipe(Optimisation, frozen=True):
     """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
 
     `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
@@ -83,34 +102,20 @@ class Recipe(_Fields, frozen=True):
     devices that have no memory for all of it; the loss is that of the whole batch. `autocast`: towers compute in it.
     """
 
-    version: Literal[1]
     variant: str
     data: Path
     preset: str | None = None
     start: Path | None = None
     evaluation: Path | None = None
-    steps: int = Field(gt=0)
-    batch: int = Field(gt=1)
-    learning_rate: float = Field(gt=0)
-    warmup: float = Field(default=0.04, gt=0, lt=1)
     schedule: Literal["cosine"] | None = None
-    warmup_steps: int | None = Field(default=None, gt=0)
-    betas: tuple[float, float] | None = None
-    weight_decay: float = Field(default=0.05, ge=0)
-    gradient_norm: float = Field(default=2.0, gt=0)
     distillation: float = Field(default=0.7, ge=0, le=1)
     augmentation: AugmentationPolicy | None = None
     anchors: AnchorSettings | None = None
     datacompdr: ShardSettings | None = None
-    average: float = Field(default=0.995, ge=0, lt=1)
     layer_scale: float = Field(default=0.3, gt=0)
-    seed: int = Field(default=0, ge=0)
     accumulate: int | None = Field(default=None, gt=0)
     autocast: Literal["bfloat16"] | None = None
-    device: str = "cpu"
     workers: int = Field(default=0, ge=0)
-    checkpoint_every: int = Field(default=100, gt=0)
-    evaluate_every: int = Field(default=500, gt=0)
 
     @model_validator(mode="after")
     def _anchors_or_teachers(self) -> Recipe:
@@ -149,11 +154,15 @@ EXAMPLES = {
     "accumulate": "4",
     "autocast": "bfloat16",
     "device": "cuda",
+    "parallel": "[pairs.tsv]",
+    "languages": "[de, fr]",
+    "teacher": "mobileclip_s0.pt",
+    "held_out": "held_out.tsv",
 }
 """What a field may look like; the others have a default, which is their example."""
 
 
-def _in_words(error: ValidationError) -> str:
+def in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
     """The first problem of a recipe: which field it is, what is wrong with it, and what it may look like."""
     first = error.errors(include_url=False, include_input=False)[0]
     if not first["loc"]:
@@ -166,11 +175,11 @@ def _in_words(error: ValidationError) -> str:
         "datacompdr": ShardSettings,
     }
     if first["type"] == "extra_forbidden":
-        known = (models[name] if len(first["loc"]) > 1 else Recipe).model_fields
+        known = (models[name] if len(first["loc"]) > 1 else recipe).model_fields
         wrong = str(first["loc"][-1])
         place = f"{name}." if len(first["loc"]) > 1 else ""
         return f"unknown field {place}{wrong}{suggestion(wrong, known)}; known: {', '.join(known)}"
-    field = Recipe.model_fields.get(name)
+    field = recipe.model_fields.get(name)
     example = EXAMPLES.get(name) or (None if field is None else json.dumps(field.default))
     what = "is missing" if first["type"] == "missing" else f"cannot be that: {problem(first)}"
     return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
@@ -189,15 +198,11 @@ class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
         return super().construct_mapping(node, deep)
 
 
-def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        data: instead of what the recipe names as `data`.
-        images: instead of what it names as `datacompdr.images`.
+def read_fields(path: Path) -> Any:
+    """What a recipe's file holds, with nothing checked but that it is YAML of a recipe's size.
 
     Raises:
-        InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
+        InvalidInput: missing, or not YAML.
     """
     try:
         text = read_regular(path, RECIPE_BYTES).decode("utf-8")
@@ -210,6 +215,20 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
         raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not YAML: {worded(error)}") from error
+    return content
+
+
+def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        data: instead of what the recipe names as `data`.
+        images: instead of what it names as `datacompdr.images`.
+
+    Raises:
+        InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
+    """
+    content: Any = read_fields(path)
     if isinstance(content, dict):
         content = _with_preset(content, path)
         if data is not None:
@@ -217,7 +236,7 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        raise InvalidInput(f"{path}: {_in_words(error)}") from error
+        raise InvalidInput(f"{path}: {in_words(error, Recipe)}") from error
     paths = {name: getattr(recipe, name) for name in ("data", "start", "evaluation")}
     found: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
     settings = recipe.datacompdr

@@ -1,0 +1,368 @@
+"""Distilling a text tower over parallel sentences (as arXiv 2004.09813 does for sentence embeddings): a student answers
+to both sides of a row what the teacher answers to the English one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mobileclip_deploy.checkpoints.loading import load
+from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
+from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.embedding import unit
+from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.learning.language.judging import Found, check_learned, found
+from mobileclip_deploy.learning.language.parallel import (
+    ENGLISH,
+    Parallel,
+    check_columns,
+    pair_sha256,
+    read_parallel,
+)
+from mobileclip_deploy.learning.language.recipe import TowerRecipe
+from mobileclip_deploy.learning.language.student import check_teacher, distilled_from, student, write_checkpoint
+from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
+from mobileclip_deploy.learning.training.network import optimizer, schedule
+from mobileclip_deploy.learning.training.processes import Processes, joined, normalise_across
+from mobileclip_deploy.learning.training.saving import WEIGHTS, read_state, write_state
+from mobileclip_deploy.model.architecture.text import TextTransformer
+from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.model.variants import TokenizerSpec
+from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.inputs import embed_texts
+
+__all__ = ["DistilledTower", "TowerRow", "distil", "distillation_loss"]
+
+HELD_OUT_SHARE, MOST_HELD_OUT, BATCH = 50, 1000, 256
+"""One English sentence in so many is held out, where the recipe names no table; of each language so many pairs at most
+are asked."""
+
+
+@dataclass(frozen=True)
+class TowerRow:
+    """How far a training is: the mean loss since the last row, and by language what was found of what is held out."""
+
+    step: int
+    loss: float
+    found: Mapping[str, Found]
+
+
+@dataclass(frozen=True)
+class DistilledTower:
+    """A finished training: the checkpoint, where it was taken up, its rows, the pairs by language, what was left out by
+    reason, and the size of its vocabulary."""
+
+    weights: Path
+    resumed_at: int
+    log: tuple[TowerRow, ...]
+    pairs: Mapping[str, int]
+    left_out: Mapping[str, int]
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class _Data:
+    """`learned` and `held_out` pairs, with the teacher's unit embeddings [E, D] of the English sentences of each."""
+
+    learned: Parallel
+    held_out: Parallel
+    targets: Tensor
+    held_out_targets: npt.NDArray[np.float32]
+
+
+def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: float, temperature: float) -> Tensor:
+    """Half the squared distance of unit vectors, and the cross-entropy of each text among the batch's sentences and
+    further ones.
+
+    Args:
+        texts: unit length [B, D], the student's.
+        targets: unit length [B + N, D], the teacher's: of the sentence of each text, then of N others.
+        same: [B, B + N], whether the sentence is that of the text; beside its own place it is no negative then.
+        contrast: weight of the cross-entropy.
+    """
+    distance = (1 - (texts * targets[: len(texts)]).sum(dim=1)).mean()
+    if contrast == 0:
+        return distance
+    logits = texts @ targets.T / temperature
+    others = same & ~torch.eye(*same.shape, dtype=torch.bool, device=same.device)
+    logits = logits.masked_fill(others, float("-inf"))
+    wanted = torch.arange(len(texts), device=texts.device)
+    return distance + contrast * F.cross_entropy(logits, wanted)
+
+
+class _Training:
+    """Everything that a step changes, and the data that it reads."""
+
+    def __init__(self, recipe: TowerRecipe, source: Source, data: _Data, folder: Path, processes: Processes) -> None:
+        self.recipe, self.folder, self.processes, self.data = recipe, folder, processes, data
+        self.device = torch.device(processes.device(recipe.device))
+        known = read_state(folder)
+        self.tokens = self._tokens(known)
+        torch.manual_seed(recipe.seed)
+        self.tower = student(source, self.tokens, recipe.begin).to(self.device)
+        self.average = AveragedModel(self.tower, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        self.average.requires_grad_(False).eval()
+        if processes.count > 1:
+            normalise_across(self.tower, str(self.device))
+        self.parallel = processes.parallel(self.tower)
+        self.optimizer = optimizer(self.tower, nn.Module(), recipe)
+        self.schedule = schedule(self.optimizer, recipe)
+        self.texts = _Texts(data.learned, self.tokens)
+        self.targets = data.targets.to(self.device)
+        self.step, self.losses, self.log = 0, list[float](), list[TowerRow]()
+        assert source.provenance.weights is not None
+        self.identity = recipe.identity() | {
+            "pairs": data.learned.sha256,
+            "held_out": data.held_out.sha256,
+            "teacher": source.provenance.weights,
+        }
+        if known is not None:
+            self._resume(known)
+
+    def _tokens(self, known: dict[str, Any] | None) -> TokenizerSpec:
+        if known is not None and "merges" in known:
+            return TokenizerSpec.own(known["merges"], self.recipe.context)
+        sentences = [*self.data.learned.english, *self.data.learned.texts]
+        return learned_vocabulary(sentences, self.recipe.vocabulary, self.recipe.context)
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
+        if differ:
+            raise UsageError(
+                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with `output`"
+            )
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.losses = state["step"], state["losses"]
+        self.log = [TowerRow(row["step"], row["loss"], _read_found(row["found"])) for row in state["log"]]
+
+    def _parts(self) -> dict[str, Any]:
+        return {"tower": self.tower, "average": self.average, "optimizer": self.optimizer, "schedule": self.schedule}
+
+    def save(self) -> None:
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"step": self.step, "losses": self.losses, "log": [asdict(row) for row in self.log]}
+        write_state(self.folder, state | {"identity": self.identity, "merges": list(self.tokens.merges)})
+
+    def update(self) -> None:
+        """One step, of this process's share of the batch."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        rows, sentences = self.texts.drawn(self.recipe.batch, self.recipe.english, generator)
+        own = self.texts.ids[self.processes.share(rows.tolist())].to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        texts = self.processes.gathered(F.normalize(self.parallel(own.long()), dim=1))
+        further = torch.randint(len(self.targets), (self.recipe.negatives,), generator=generator)
+        candidates = torch.cat([sentences, further]).to(self.device)
+        same = candidates[: len(sentences), None] == candidates[None]
+        loss = distillation_loss(texts, self.targets[candidates], same, self.recipe.contrast, self.recipe.temperature)
+        bad = None
+        if not torch.isfinite(loss):
+            bad = InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
+        self.processes.agreed(bad)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.tower.parameters(), self.recipe.gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update_parameters(self.tower)
+        self.losses.append(loss.item())
+        self.step += 1
+
+    def measure(self) -> TowerRow:
+        """A row for the log, of the running average of the weights."""
+        held_out = self.data.held_out
+        right, languages = np.array(held_out.english_of, dtype=np.int64), np.array(held_out.languages)
+        told = {
+            ENGLISH: found(
+                self._embedded(held_out.english), self.data.held_out_targets, np.arange(len(held_out.english))
+            )
+        }
+        for language in self.recipe.languages:
+            rows = np.flatnonzero(languages == language)[:MOST_HELD_OUT]
+            if len(rows):
+                texts = self._embedded([held_out.texts[row] for row in rows])
+                told[language] = found(texts, self.data.held_out_targets, right[rows])
+        self.log.append(TowerRow(self.step, sum(self.losses) / len(self.losses), told))
+        self.losses.clear()
+        return self.log[-1]
+
+    @torch.no_grad()
+    def _embedded(self, texts: Any) -> npt.NDArray[np.float32]:
+        ids = torch.from_numpy(encode(list(texts), self.tokens)).to(self.device)
+        return unit(torch.cat([self.averaged(part) for part in ids.split(BATCH)]).cpu().numpy())
+
+    @property
+    def averaged(self) -> TextTransformer:
+        """The running average of the weights, in eval mode."""
+        module = self.average.module
+        assert isinstance(module, TextTransformer)
+        return module.eval()
+
+
+class _Texts:
+    """Ids of every text that is learned, int32 [P + E, L], pairs first and English sentences behind them; each language
+    is drawn as often as the others."""
+
+    def __init__(self, pairs: Parallel, tokens: TokenizerSpec) -> None:
+        different = {text: row for row, text in enumerate(dict.fromkeys((*pairs.texts, *pairs.english)))}
+        ids = encode(list(different), tokens).astype(np.int32)
+        self.ids = torch.from_numpy(ids[[different[text] for text in (*pairs.texts, *pairs.english)]])
+        self.sentences = torch.tensor([*pairs.english_of, *range(len(pairs.english))])
+        languages = np.array(pairs.languages)
+        self.rows = [torch.from_numpy(np.flatnonzero(languages == one)) for one in dict.fromkeys(pairs.languages)]
+        self.english = torch.arange(len(pairs), len(pairs) + len(pairs.english))
+
+    def drawn(self, count: int, english: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows [B] of `ids`, the share `english` of them English, and the sentence [B] of each."""
+        own = round(count * english)
+        which = torch.randint(len(self.rows), (count - own,), generator=generator)
+        share = torch.rand(count - own, generator=generator, dtype=torch.float64)
+        lengths = torch.tensor([len(rows) for rows in self.rows])
+        place = (share * lengths[which]).long()
+        others = torch.stack([self.rows[one][at] for one, at in zip(which.tolist(), place.tolist(), strict=True)])
+        kept = self.english[torch.randint(len(self.english), (own,), generator=generator)]
+        rows = torch.cat([others, kept])[torch.randperm(count, generator=generator)]
+        return rows, self.sentences[rows]
+
+
+def distil(
+    recipe: TowerRecipe,
+    folder: Path,
+    progress: Progress = silent,
+    measured: Callable[[TowerRow], None] = lambda _: None,
+) -> DistilledTower:
+    """Distil a text tower as a recipe says, or go on where an earlier run of it was stopped. Under torchrun all
+    processes train together.
+
+    Args:
+        folder: for checkpoint.pt, teacher.safetensors and, at the end, weights.safetensors: the teacher's checkpoint
+            with the new text tower.
+
+    Raises:
+        InvalidInput: the sentences cannot be used, or the loss is no longer a number.
+        UsageError: the teacher cannot be one, or the folder holds another training.
+        GateFailed: a language was not learned, or English was lost (`judging`); nothing is written then.
+        OtherFailed: another process of this training cannot go on.
+    """
+    with joined(recipe.device) as processes:
+        tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
+        return _distil(recipe, folder, processes, tell, row)
+
+
+def _distil(
+    recipe: TowerRecipe, folder: Path, processes: Processes, progress: Progress, measured: Callable[[TowerRow], None]
+) -> DistilledTower:
+    path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
+    source = processes.together(lambda: _teacher(path))
+    data = processes.together(lambda: _data(recipe, source, folder, progress))
+    if recipe.batch % processes.count:
+        raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
+    training = processes.together(lambda: _Training(recipe, source, data, folder, processes))
+    first = training.step
+    while training.step < recipe.steps:
+        training.update()
+        last = training.step == recipe.steps
+        if processes.first and (training.step % recipe.evaluate_every == 0 or last):
+            measured(training.measure())
+        if processes.first and (training.step % recipe.checkpoint_every == 0 or last):
+            training.save()
+        if training.losses:
+            progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
+    if processes.first:
+        check_learned(training.log[-1].found, recipe.english_bound)
+        made = distilled_from(source, recipe.languages)
+        write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
+    pairs = data.learned
+    return DistilledTower(
+        folder / WEIGHTS, first, tuple(training.log), pairs.counts(), pairs.left_out, training.tokens.vocab_size
+    )
+
+
+def _teacher(path: Path) -> Source:
+    source = Source.of(load(path))
+    check_teacher(source)
+    return source
+
+
+def _data(recipe: TowerRecipe, source: Source, folder: Path, progress: Progress) -> _Data:
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    progress("reading sentences")
+    everything = read_parallel(recipe.parallel, recipe.languages, recipe.filters)
+    tokens = source.variant.tokens
+    check_columns(everything, lambda texts: ((encode(texts, tokens) != tokens.pad).sum(axis=1) - 2).tolist())
+    if recipe.held_out is None:
+        learned, held_out = _divided(everything)
+    else:
+        learned, held_out = everything, read_parallel((recipe.held_out,), recipe.languages, recipe.filters)
+        _refuse_seen(learned, held_out, recipe.held_out)
+    folder.mkdir(parents=True, exist_ok=True)
+    embedded = [_embedded(source, one.english, folder, progress) for one in (learned, held_out)]
+    return _Data(learned, held_out, torch.from_numpy(embedded[0]), embedded[1])
+
+
+def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
+    """The pairs without every fiftieth English sentence, by its hash, and those of these sentences; a text that stands
+    in both is learned alone."""
+    held = {
+        number
+        for number, text in enumerate(pairs.english)
+        if int(pair_sha256(ENGLISH, text)[:8], 16) % HELD_OUT_SHARE == 0
+    }
+    rows = range(len(pairs))
+    kept = [row for row in rows if pairs.english_of[row] not in held]
+    seen = {(pairs.languages[row], pairs.texts[row]) for row in kept}
+    out = [
+        row for row in rows if pairs.english_of[row] in held and (pairs.languages[row], pairs.texts[row]) not in seen
+    ]
+    missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
+    if missing or not kept:
+        raise InvalidInput(
+            f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a table as `held_out`"
+        )
+    return replace(pairs.some(kept), left_out=pairs.left_out), pairs.some(out)
+
+
+def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:
+    seen = {pair_sha256(language, text) for language, text in zip(learned.languages, learned.texts, strict=True)}
+    both = [
+        (language, text)
+        for language, text in zip(held_out.languages, held_out.texts, strict=True)
+        if pair_sha256(language, text) in seen
+    ]
+    if both:
+        language, text = both[0]
+        raise InvalidInput(
+            f"{file}: {len(both):,} of its texts are learned, too, such as {text[:60]!r} ({language}); what is held "
+            "out must not be learned: take them out of one of the two"
+        )
+
+
+def _embedded(source: Source, english: tuple[str, ...], folder: Path, progress: Progress) -> npt.NDArray[np.float32]:
+    """The teacher's unit embeddings [E, D], kept in the folder."""
+    name = content_sha256(f"{source.provenance.content}\n".encode() + "\n".join(english).encode())
+    file = folder / f"teacher-{name[:16]}.safetensors"
+    if file.is_file():
+        return load_file(file)["english"]
+    parts = []
+    for start in range(0, len(english), BATCH):
+        progress(f"teacher: sentence {start:,} of {len(english):,}")
+        parts.append(embed_texts(source.model, encode(english[start : start + BATCH], source.variant.tokens)))
+    values = unit(np.concatenate(parts))
+    write_tensors(file, {"english": torch.from_numpy(values)}, {})
+    return values
+
+
+def _read_found(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Found]:
+    return {language: Found(**one) for language, one in values.items()}

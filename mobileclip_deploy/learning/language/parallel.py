@@ -1,0 +1,306 @@
+"""Parallel sentences: reading tables of them, and leaving out what nothing can be learned from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError, worded
+from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.model.tokenizer import cleaned
+
+__all__ = ["ENGLISH", "Filters", "Parallel", "check_columns", "own_script", "pair_sha256", "read_parallel"]
+
+ENGLISH = "en"
+TABLES = (".tsv", ".jsonl", ".parquet")
+LONGEST_LINE = 1 << 20
+
+_LATIN, _CYRILLIC, _ARABIC, _DEVANAGARI = ("LATIN",), ("CYRILLIC",), ("ARABIC",), ("DEVANAGARI",)
+SCRIPTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        [
+            "ca",
+            "cs",
+            "da",
+            "de",
+            "en",
+            "es",
+            "et",
+            "fi",
+            "fr",
+            "hr",
+            "hu",
+            "id",
+            "it",
+            "lt",
+            "lv",
+            "ms",
+            "nb",
+            "nl",
+            "pl",
+            "pt",
+            "ro",
+            "sk",
+            "sl",
+            "sv",
+            "sw",
+            "tr",
+            "vi",
+        ],
+        _LATIN,
+    ),
+    **dict.fromkeys(["bg", "mk", "ru", "sr", "uk"], _CYRILLIC),
+    **dict.fromkeys(["ar", "fa", "ur"], _ARABIC),
+    **dict.fromkeys(["hi", "mr", "ne"], _DEVANAGARI),
+    "bn": ("BENGALI",),
+    "el": ("GREEK",),
+    "he": ("HEBREW",),
+    "ja": ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "CJK"),
+    "ko": ("HANGUL", "CJK"),
+    "ta": ("TAMIL",),
+    "te": ("TELUGU",),
+    "th": ("THAI",),
+    "zh": ("CJK",),
+}
+"""How Unicode's names of a language's letters begin. A language that is not here is taken in any script."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What is left out: texts of more than `longest` characters, and texts of a known language of whose letters less
+    than the share `script` is of its own script."""
+
+    longest: int = 300
+    script: float = 0.5
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """English sentences, each once, and their pairs: `texts[i]` is in `languages[i]` and says what sentence number
+    `english_of[i]` says. `left_out`: how many texts were left out, by reason."""
+
+    english: tuple[str, ...]
+    texts: tuple[str, ...]
+    languages: tuple[str, ...]
+    english_of: tuple[int, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def counts(self) -> dict[str, int]:
+        """Pairs by language."""
+        return dict(Counter(self.languages))
+
+    def some(self, rows: Sequence[int]) -> Parallel:
+        """These pairs alone, and their English sentences."""
+        kept = {old: new for new, old in enumerate(dict.fromkeys(self.english_of[row] for row in rows))}
+        return Parallel(
+            tuple(self.english[old] for old in kept),
+            tuple(self.texts[row] for row in rows),
+            tuple(self.languages[row] for row in rows),
+            tuple(kept[self.english_of[row]] for row in rows),
+        )
+
+    @property
+    def sha256(self) -> str:
+        """What tells these pairs from all others."""
+        parts = (self.english, self.texts, self.languages, self.english_of)
+        return content_sha256(json.dumps(parts, ensure_ascii=False).encode())
+
+
+def pair_sha256(language: str, text: str) -> str:
+    """What tells a text from others, as the tokenizer sees it."""
+    return content_sha256(f"{language}\t{cleaned(text)}".encode())
+
+
+def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filters | None = None) -> Parallel:
+    """Read tables with one column per language: `en`, and each of `languages`. A row may lack some of them.
+
+    A table is a .tsv whose first line names the columns, a .jsonl of objects, or a .parquet. The same pair counts once.
+
+    Raises:
+        InvalidInput: a file cannot be read, is not UTF-8, lacks the column `en` or any other, or a language has no pair
+            that is left.
+        UsageError: no language, the same twice, or English among them.
+        DependencyMissing: a .parquet without pyarrow.
+    """
+    _check_languages(languages)
+    filters = filters or Filters()
+    left_out: Counter[str] = Counter()
+    english: dict[str, int] = {}
+    pairs: dict[tuple[str, str, int], None] = {}
+    known: set[str] = set()
+    for row in (row for file in files for row in _rows(file, known)):
+        sentence = _kept(row.get(ENGLISH), ENGLISH, filters, left_out)
+        if sentence is None:
+            continue
+        number = english.setdefault(sentence, len(english))
+        for language in languages:
+            if not (given := row.get(language)):
+                continue
+            text = _kept(given, language, filters, left_out)
+            if text is None:
+                continue
+            if (language, text, number) in pairs:
+                left_out["the same pair again"] += 1
+            pairs[language, text, number] = None
+    found = Parallel(
+        tuple(english),
+        tuple(text for _, text, _ in pairs),
+        tuple(language for language, _, _ in pairs),
+        tuple(number for _, _, number in pairs),
+        dict(left_out),
+    )
+    _check_found(found, files, languages, known)
+    return found
+
+
+def check_columns(parallel: Parallel, tokens_of: Callable[[Sequence[str]], Sequence[int]]) -> None:
+    """Refuse tables whose English column is not English, as where two columns were swapped: the teacher's vocabulary,
+    learned on English, needs fewer tokens per character for English than for any other language.
+
+    Args:
+        tokens_of: number of the teacher's tokens of each text.
+
+    Raises:
+        InvalidInput: a language takes fewer than the English beside it.
+    """
+    for language in parallel.counts():
+        rows = [row for row, one in enumerate(parallel.languages) if one == language][:SAMPLED]
+        sides = [parallel.english[parallel.english_of[row]] for row in rows], [parallel.texts[row] for row in rows]
+        own, other = (sum(tokens_of(side)) / max(sum(map(len, side)), 1) for side in sides)
+        if own > other and len(rows) >= FEWEST_SAMPLED:
+            raise InvalidInput(
+                f"the column {ENGLISH} takes {own:.2f} of the teacher's tokens per character, the column {language} "
+                f"{other:.2f}: English takes fewer than any other language; are the columns swapped?"
+            )
+
+
+SAMPLED, FEWEST_SAMPLED = 2000, 20
+
+
+def own_script(text: str, language: str) -> float:
+    """The share of a text's letters that are of its language's script; 1 where there is no letter, or the language's
+    script is not known."""
+    letters = [char for char in text if char.isalpha()]
+    wanted = SCRIPTS.get(language)
+    if wanted is None or not letters:
+        return 1.0
+    return sum(_script(char) in wanted for char in letters) / len(letters)
+
+
+@cache
+def _script(char: str) -> str:
+    return unicodedata.name(char, "?").split(" ")[0]
+
+
+def _kept(given: object, language: str, filters: Filters, left_out: Counter[str]) -> str | None:
+    """A text without blanks around it; None where it is left out, which is counted."""
+    if given is not None and not isinstance(given, str):
+        raise InvalidInput(f"the column {language} holds {type(given).__name__} instead of texts")
+    text = " ".join((given or "").split())
+    if not text:
+        left_out["an empty side"] += 1
+    elif len(text) > filters.longest:
+        left_out[f"more than {filters.longest} characters"] += 1
+    elif own_script(text, language) < filters.script:
+        left_out[f"{language} in another script"] += 1
+    else:
+        return text
+    return None
+
+
+def _check_languages(languages: Sequence[str]) -> None:
+    if not languages or len(set(languages)) < len(languages) or ENGLISH in languages:
+        raise UsageError("`languages` are codes of one or several languages beside English, each once, such as 'de,fr'")
+
+
+def _check_found(found: Parallel, files: Sequence[Path], languages: Sequence[str], known: set[str]) -> None:
+    counts = found.counts()
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
+    for language in languages:
+        if counts.get(language):
+            continue
+        named = ", ".join(map(str, files))
+        if language not in known:
+            columns = ", ".join(sorted(known))
+            raise InvalidInput(f"{named}: no column {language}; the columns are {columns}")
+        raise InvalidInput(f"{named}: no pair of {language} is left" + (f" (left out: {reasons})" if reasons else ""))
+
+
+def _rows(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
+    """The rows of a table; the names of its columns are added to `known`."""
+    if file.suffix.lower() not in TABLES:
+        raise InvalidInput(f"{file}: parallel sentences are one of {', '.join(TABLES)}, with one column per language")
+    if not file.is_file():
+        raise InvalidInput(f"no file at {file}")
+    read = {".tsv": _tsv, ".jsonl": _json_lines, ".parquet": _parquet}[file.suffix.lower()]
+    try:
+        yield from read(file, known)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file} is not UTF-8 ({worded(error)}); save it again as UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise InvalidInput(f"{file} cannot be read: {worded(error)}") from error
+
+
+def _columns(file: Path, names: Iterable[str], known: set[str]) -> None:
+    listed = list(names)
+    if len(listed) < 2 or ENGLISH not in listed:
+        raise InvalidInput(
+            f"{file}: its columns are {', '.join(repr(name[:40]) for name in listed[:6])}; the first line names one "
+            f"column per language, {ENGLISH} and at least one other"
+        )
+    if len(set(listed)) < len(listed):
+        raise InvalidInput(f"{file}: two columns have the same name")
+    known.update(set(listed) - {ENGLISH})
+
+
+def _tsv(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
+    with file.open(encoding="utf-8-sig", newline="\n") as stream:
+        names = [name.strip() for name in stream.readline(LONGEST_LINE).rstrip("\r\n").split("\t")]
+        _columns(file, names, known)
+        for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), ""), start=2):
+            if len(line) == LONGEST_LINE:
+                raise InvalidInput(f"{file}, line {number}: more than {LONGEST_LINE:,} characters")
+            values = line.rstrip("\r\n").split("\t")
+            if len(values) > len(names) or (len(values) < 2 and values != [""]):
+                raise InvalidInput(f"{file}, line {number}: {len(values)} columns instead of {len(names)}")
+            yield dict(zip(names, values, strict=False))
+
+
+def _json_lines(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
+    with file.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InvalidInput(f"{file}, line {number}: no JSON") from error
+            if not isinstance(row, dict):
+                raise InvalidInput(f"{file}, line {number}: no object with one field per language")
+            if number == 1:
+                _columns(file, row, known)
+            known.update(set(row) - {ENGLISH})
+            yield row
+
+
+def _parquet(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DependencyMissing("pyarrow is not installed; type: pip install 'mobileclip-deploy[parquet]'") from error
+    try:
+        table = ParquetFile(file)
+        names = table.schema_arrow.names
+        _columns(file, names, known)
+        for batch in table.iter_batches():
+            yield from batch.to_pylist()
+    except ArrowException as error:
+        raise InvalidInput(f"{file} is no parquet file that can be read") from error

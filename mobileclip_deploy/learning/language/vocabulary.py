@@ -1,0 +1,55 @@
+"""Learning a vocabulary of CLIP's kind: lower case, CLIP's splitting, byte-level BPE, "</w>" at the end of a word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.model.tokenizer import PIECES, cleaned
+from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
+
+__all__ = ["MOST_TOKENS", "learned_vocabulary"]
+
+MOST_TOKENS = 49_408
+"""As many as CLIP's own: open_clip's tokenizer reads no more merges."""
+END = "</w>"
+
+
+def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> TokenizerSpec:
+    """A vocabulary of at most `size` tokens, learned by Hugging Face's `tokenizers`. It is smaller where no pair of
+    tokens occurs twice any more.
+
+    Raises:
+        InvalidInput: the size has no place for bytes and a merge, or is larger than open_clip's tokenizer can read.
+        DependencyMissing: `tokenizers` is not installed.
+    """
+    if not FIRST_MERGE + 2 < size <= MOST_TOKENS:
+        raise InvalidInput(f"a vocabulary has from {FIRST_MERGE + 3} to {MOST_TOKENS:,} tokens, not {size:,}")
+    try:
+        from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+    except ImportError as error:
+        raise DependencyMissing(
+            "tokenizers is not installed; type: pip install 'mobileclip-deploy[language]'"
+        ) from error
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=END))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    # The trainer counts bytes, and those at the end of words that occur; all 512 stand in the vocabulary here.
+    trainer = trainers.BpeTrainer(
+        vocab_size=size + FIRST_MERGE,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=sorted(alphabet),
+        end_of_word_suffix=END,
+    )
+    tokenizer.train_from_iterator((cleaned(text) for text in texts), trainer)
+    merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+    if not merges:
+        raise InvalidInput("no two characters occur together twice: give more sentences")
+    return TokenizerSpec.own(merges[: size - FIRST_MERGE - 2], context_length)
