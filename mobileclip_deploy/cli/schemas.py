@@ -37,6 +37,7 @@ from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointIns
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import LintReport, Share
 from mobileclip_deploy.layouts import Layout
+from mobileclip_deploy.learning.language.distilling import TowerRow
 from mobileclip_deploy.learning.recovery.recovering import GridWeight
 from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
@@ -176,6 +177,18 @@ class ReinforcedDocument(BaseModel):
     teachers: tuple[TeacherEntry, ...]
 
 
+class TextTowerDocument(BaseModel):
+    """What `train --text-tower` gives. `output`: the checkpoint. `log`: by language what was found of what is held out.
+    `pairs`: that were learned, by language; `left_out`: texts, by reason. `vocabulary`: its tokens."""
+
+    output: str
+    resumed_at: int
+    log: list[TowerRow]
+    pairs: dict[str, int]
+    left_out: dict[str, int]
+    vocabulary: int
+
+
 class TrainedDocument(BaseModel):
     """`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start.
     `left_out`: what was left out of published shards, null of other data."""
@@ -252,7 +265,7 @@ DOCUMENTS: dict[str, Any] = {
     "search": SearchResult,
     "bridge": BridgeResult,
     "reinforce": ReinforcedDocument,
-    "train": TrainedDocument,
+    "train": TrainedDocument | TextTowerDocument,
     "recover": RecoveredDocument,
     "devices": list[Listing],
     "report": ReportDocument,

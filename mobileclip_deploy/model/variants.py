@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
 from mobileclip_deploy.model.licences import Licence
@@ -151,7 +152,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     eot: int = 49407
     pad: int = 0
     merges_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    merges: tuple[str, ...] = Field(default=(), exclude=True, repr=False)
+    merges: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True, repr=False)
 
     @classmethod
     def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:

@@ -122,6 +122,7 @@ class _Training:
         self.texts = _Texts(data.learned, self.tokens)
         self.targets = data.targets.to(self.device)
         self.step, self.losses, self.log = 0, list[float](), list[TowerRow]()
+        self.begun: dict[str, Found] = {}
         assert source.provenance.weights is not None
         self.identity = recipe.identity() | {
             "pairs": data.learned.sha256,
@@ -130,6 +131,8 @@ class _Training:
         }
         if known is not None:
             self._resume(known)
+        elif processes.first:
+            self.begun = self._found()
 
     def _tokens(self, known: dict[str, Any] | None) -> TokenizerSpec:
         if known is not None and "merges" in known:
@@ -146,6 +149,7 @@ class _Training:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step, self.losses = state["step"], state["losses"]
+        self.begun = _read_found(state["begun"])
         self.log = [TowerRow(row["step"], row["loss"], _read_found(row["found"])) for row in state["log"]]
 
     def _parts(self) -> dict[str, Any]:
@@ -153,6 +157,7 @@ class _Training:
 
     def save(self) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"begun": {language: asdict(one) for language, one in self.begun.items()}}
         state |= {"step": self.step, "losses": self.losses, "log": [asdict(row) for row in self.log]}
         write_state(self.folder, state | {"identity": self.identity, "merges": list(self.tokens.merges)})
 
@@ -180,7 +185,13 @@ class _Training:
         self.step += 1
 
     def measure(self) -> TowerRow:
-        """A row for the log, of the running average of the weights."""
+        """A row for the log."""
+        self.log.append(TowerRow(self.step, sum(self.losses) / len(self.losses), self._found()))
+        self.losses.clear()
+        return self.log[-1]
+
+    def _found(self) -> dict[str, Found]:
+        """What the running average of the weights finds of what is held out, by language."""
         held_out = self.data.held_out
         right, languages = np.array(held_out.english_of, dtype=np.int64), np.array(held_out.languages)
         told = {
@@ -193,9 +204,7 @@ class _Training:
             if len(rows):
                 texts = self._embedded([held_out.texts[row] for row in rows])
                 told[language] = found(texts, self.data.held_out_targets, right[rows])
-        self.log.append(TowerRow(self.step, sum(self.losses) / len(self.losses), told))
-        self.losses.clear()
-        return self.log[-1]
+        return told
 
     @torch.no_grad()
     def _embedded(self, texts: Any) -> npt.NDArray[np.float32]:
@@ -280,7 +289,7 @@ def _distil(
         if training.losses:
             progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
     if processes.first:
-        check_learned(training.log[-1].found, recipe.english_bound)
+        check_learned(training.begun, training.log[-1].found, recipe.english_bound)
         made = distilled_from(source, recipe.languages)
         write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
     pairs = data.learned

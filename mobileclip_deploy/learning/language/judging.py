@@ -43,19 +43,27 @@ def found(texts: npt.NDArray[np.float32], english: npt.NDArray[np.float32], righ
     return Found(len(texts), len(english), float(100 * np.mean(ranks == 0)), float(np.mean(ranks) / others))
 
 
-def check_learned(told: Mapping[str, Found], english_bound: float) -> None:
+def check_learned(begun: Mapping[str, Found], told: Mapping[str, Found], english_bound: float) -> None:
     """Refuse a tower that learned nothing of a language, or lost English.
 
+    Args:
+        begun: what was found before the first step. A tower that begins with its teacher's layers knows words that a
+            language shares with English.
+        told: what is found now.
+
     Raises:
-        GateFailed: a language's texts are no nearer to their own sentences than to others', as where the lines of one
-            side are in another order; or fewer than `english_bound` percent of the English sentences find themselves.
+        GateFailed: a language's texts are no nearer to their own sentences than they were, or than to others', as where
+            the lines of one side are in another order; or fewer than `english_bound` percent of the English sentences
+            find themselves.
     """
     for language, one in told.items():
         error = 1 / math.sqrt(12 * one.texts)  # of the mean of so many shares that are uniform from 0 to 1
-        if language != ENGLISH and one.before > CHANCE - SURE * error:
+        before = min(CHANCE, begun[language].before)
+        if language != ENGLISH and one.before > before - SURE * error:
             raise GateFailed(
                 f"{language}: of {one.candidates:,} held-out English sentences {one.before:.0%} are nearer to a text "
-                "than its own, and half would be by chance; do the two sides of a row say the same?"
+                f"than its own; before the training {begun[language].before:.0%} were, and half are by chance. Do the "
+                "two sides of a row say the same?"
             )
     own = told.get(ENGLISH)
     if own is not None and own.recall < english_bound:

@@ -39,17 +39,18 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    # The trainer counts bytes, and those at the end of words that occur; all 512 stand in the vocabulary here.
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # All 512 have their places before the trainer meets them in its words, whose order changes from run to run: places
+    # decide which of two equally frequent pairs comes first.
     trainer = trainers.BpeTrainer(
-        vocab_size=size + FIRST_MERGE,
+        vocab_size=size - 2,
         min_frequency=2,
         show_progress=False,
-        initial_alphabet=sorted(alphabet),
+        special_tokens=[*alphabet, *(char + END for char in alphabet)],
         end_of_word_suffix=END,
     )
     tokenizer.train_from_iterator((cleaned(text) for text in texts), trainer)
     merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     if not merges:
         raise InvalidInput("no two characters occur together twice: give more sentences")
-    return TokenizerSpec.own(merges[: size - FIRST_MERGE - 2], context_length)
+    return TokenizerSpec.own(merges, context_length)

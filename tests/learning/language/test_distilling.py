@@ -1,0 +1,168 @@
+"""A text tower distilled over parallel sentences, from the built-in checkpoint and its evaluation's names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
+from mobileclip_deploy.learning.language.distilling import distillation_loss
+from mobileclip_deploy.model.variants import models_dir
+
+RECIPE = {
+    "version": 1,
+    "steps": 24,
+    "batch": 96,
+    "learning_rate": 0.002,
+    "average": 0.5,
+    "vocabulary": 6000,
+    "context": 16,
+    "negatives": 64,
+    "english": 0.3,
+    "english_bound": 30,
+    "evaluate_every": 24,
+    "checkpoint_every": 24,
+    "parallel": ["learned.tsv"],
+    "held_out": "held_out.tsv",
+    "languages": ["de"],
+}
+
+
+def names() -> list[tuple[str, str]]:
+    """The English and the German name of each emoji of the evaluation set."""
+    folder = models_dir() / "nano" / "evaluation"
+    english = [json.loads(line)["text"] for line in (folder / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    return list(zip(english, (folder / "languages" / "de.txt").read_text(encoding="utf-8").splitlines(), strict=True))
+
+
+def divided(count: int | None = None) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What is learned, of which the first `count` alone, and what is held out: every twelfth name."""
+    rows = names()
+    return [row for number, row in enumerate(rows) if number % 12][:count], rows[::12]
+
+
+def written(folder: Path, learned: list[tuple[str, str]], **changed: object) -> Path:
+    """A recipe with its tables."""
+    for name, part in (("learned", learned), ("held_out", divided()[1])):
+        lines = ["en\tde", *("\t".join(row) for row in part)]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(json.dumps(RECIPE | changed), encoding="utf-8")
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tower")
+    return mcd.train_text_tower(written(folder, divided()[0]), folder / "run").weights
+
+
+def test_every_tensor_of_the_image_tower_keeps_its_bytes(tower: Path) -> None:
+    before, after = load_file(builtin_checkpoint()), load_file(tower)
+    kept = [name for name in before if not name.startswith("text_encoder.")]
+    assert len(kept) > 100
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in kept)
+    assert {value.dtype for name, value in after.items() if value.is_floating_point()} == {torch.float16}
+
+
+def test_the_checkpoint_brings_its_vocabulary_and_has_the_space_of_its_teacher(tower: Path) -> None:
+    model, teacher = mcd.load_model(checkpoint=tower), mcd.load_model()
+    assert model.provenance is not None
+    assert teacher.provenance is not None
+    assert model.provenance.embedding_space == teacher.provenance.embedding_space
+    assert model.provenance.weights != teacher.provenance.weights
+    assert model.variant.tokens.vocab_size < 6000  # no pair of tokens occurs twice any more
+    ids = mcd.tokenize(["Hund", "日本 ☕"], model)
+    assert ids.shape == (2, 16)
+    assert ids.max() == model.variant.tokens.eot
+
+
+def test_an_export_and_its_verification_know_the_vocabulary(tower: Path, tmp_path: Path) -> None:
+    model = mcd.load_model(checkpoint=tower)
+    bundle = mcd.export(model, target="onnx", precision="fp32", tower="text", output=tmp_path, verify=False)
+    opened = mcd.Bundle.open(bundle.path)
+    assert opened.manifest.tokens == model.variant.tokens
+    assert np.array_equal(mcd.tokenize(["heißer Kaffee"], opened), mcd.tokenize(["heißer Kaffee"], model))
+    told = mcd.verify(opened, checkpoint=tower, thorough=False)
+    assert told.passed, [check for check in told.checks if check.status == "failed"]
+    merges = bundle.path / "tokenizer" / "merges.txt"
+    lines = merges.read_text(encoding="utf-8").splitlines()
+    merges.write_text("\n".join([lines[0], lines[2], lines[1], *lines[3:]]) + "\n", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"merges\.txt cannot be used"):
+        mcd.Bundle.open(bundle.path)
+
+
+def test_another_image_tower_is_refused(tower: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(tower, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(tower)
+    name = next(name for name in tensors if name.startswith("image_encoder.") and tensors[name].is_floating_point())
+    tensors[name] = tensors[name] * 1.01
+    save_file(tensors, tmp_path / "other.safetensors", metadata)
+    with pytest.raises(CheckpointError, match=r"distilled for the image tower of weights\.safetensors"):
+        mcd.load_model(checkpoint=tmp_path / "other.safetensors")
+
+
+def test_a_training_goes_on_where_it_was_stopped_to_the_same_bits(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    recipe = written(tmp_path, divided(100)[0], steps=6, checkpoint_every=3, evaluate_every=6)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(text: str) -> None:
+        if text.startswith("step 4 "):
+            raise Stopped
+
+    with pytest.raises(GateFailed, match="half are by chance"):  # six steps of a hundred sentences teach nothing
+        mcd.train_text_tower(recipe, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        mcd.train_text_tower(recipe, tmp_path / "parted", progress=stop)
+    with pytest.raises(GateFailed):
+        mcd.train_text_tower(recipe, tmp_path / "parted")
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parted")]
+    assert all(torch.equal(value, states[1]["average"][name]) for name, value in states[0]["average"].items())
+    with pytest.raises(UsageError, match="a training with other steps"):
+        mcd.train_text_tower(written(tmp_path, divided(100)[0], steps=7), tmp_path / "parted")
+
+
+def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -> None:
+    """The fault: the English side in another order. The same sentences in their order pass (`tower`)."""
+    rows = divided()[0]
+    moved = [(rows[number * 7 % len(rows)][0], german) for number, (_, german) in enumerate(rows, start=1)]
+    recipe = written(tmp_path, moved)
+    with pytest.raises(GateFailed, match="Do the two sides of a row say the same"):
+        mcd.train_text_tower(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_what_is_held_out_must_not_be_learned(tmp_path: Path) -> None:
+    recipe = written(tmp_path, names()[:100])
+    with pytest.raises(InvalidInput, match=r"of its texts are learned, too"):
+        mcd.train_text_tower(recipe, tmp_path / "run")
+
+
+def test_a_teacher_is_whole_and_in_training_form(tower: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, divided(100)[0])
+    with pytest.raises(UsageError, match="was distilled itself"):
+        mcd.train_text_tower(recipe, tmp_path / "run", checkpoint=tower)
+    mcd.convert(builtin_checkpoint(), "folded", tmp_path / "folded.safetensors")
+    with pytest.raises(UsageError, match="is folded"):
+        mcd.train_text_tower(recipe, tmp_path / "run", checkpoint=tmp_path / "folded.safetensors")
+
+
+def test_equal_sentences_of_a_batch_are_no_negatives() -> None:
+    targets = torch.eye(3)[[0, 1, 0]]
+    same = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    told = distillation_loss(targets, targets, same, contrast=1.0, temperature=0.01)
+    counted = distillation_loss(targets, targets, torch.eye(3, dtype=torch.bool), contrast=1.0, temperature=0.01)
+    assert told < 1e-6 < counted

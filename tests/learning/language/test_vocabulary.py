@@ -1,0 +1,65 @@
+"""A vocabulary of CLIP's kind: every tokenizer of ours reads it, and it cannot be lost on the way to a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
+from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files, write_transformers_tokenizer
+from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
+
+TEXTS = (models_dir() / "nano" / "evaluation" / "languages" / "hi.txt").read_text(encoding="utf-8").splitlines()
+GERMAN = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="module")
+def tokens() -> TokenizerSpec:
+    return learned_vocabulary([*TEXTS, *GERMAN], 2000, 40)
+
+
+def test_the_same_texts_give_the_same_vocabulary(tokens: TokenizerSpec) -> None:
+    assert learned_vocabulary([*TEXTS, *GERMAN], 2000, 40) == tokens
+    assert (tokens.vocab_size, tokens.sot, tokens.eot) == (2000, 1998, 1999)
+
+
+def test_ids_are_those_of_the_tokenizer_that_learned_it(tokens: TokenizerSpec, tmp_path: Path) -> None:
+    """What `tokenizers` and transformers read is the same vocabulary, and every text of any script has ids."""
+    from tokenizers import Tokenizer
+
+    write_transformers_tokenizer(tmp_path, tokens)
+    theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    asked = [*TEXTS[::40], *GERMAN[::40], "日本 ☕ it's", "x" * 300, "!"]
+    assert [theirs.encode(text).ids for text in asked] == encode(asked, tokens).tolist()
+
+
+def test_fewer_tokens_are_needed_than_by_single_bytes(tokens: TokenizerSpec) -> None:
+    bare = TokenizerSpec.own(tokens.merges[:1], 77)
+    own, bytewise = ((encode(TEXTS[::20], one) != 0).sum() for one in (tokens, bare))
+    assert own * 2 < bytewise
+
+
+def test_the_files_of_a_bundle_hold_it(tokens: TokenizerSpec, tmp_path: Path) -> None:
+    write_tokenizer_files(tmp_path, tokens)
+    vocabulary = json.loads((tmp_path / "vocab.json").read_text(encoding="utf-8"))
+    assert vocabulary["<|endoftext|>"] == tokens.eot
+    assert len(vocabulary) == tokens.vocab_size
+    _, *merges = (tmp_path / "merges.txt").read_text(encoding="utf-8").splitlines()
+    assert TokenizerSpec.model_validate_json(tokens.model_dump_json()).with_merges(merges) == tokens
+
+
+def test_other_merges_are_refused(tokens: TokenizerSpec) -> None:
+    told = TokenizerSpec.model_validate_json(tokens.model_dump_json())
+    with pytest.raises(InvalidInput, match="is not that of this tokenizer"):
+        told.with_merges([*tokens.merges[1:], tokens.merges[0]])
+    with pytest.raises(InvalidInput, match="merges were not read"):
+        encode(["Hund"], told)
+
+
+@pytest.mark.parametrize("size", [514, 49_409])
+def test_a_size_that_no_tokenizer_can_have_is_refused(size: int) -> None:
+    with pytest.raises(InvalidInput, match="a vocabulary has from"):
+        learned_vocabulary(GERMAN, size, 40)
