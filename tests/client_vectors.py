@@ -6,7 +6,6 @@ python tests/client_vectors.py
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from manifest_vectors import manifest_vectors
-from picture_vectors import noise, picture_vectors
+from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
 from safetensors.numpy import save
 
@@ -44,7 +43,7 @@ SPACE = "vectors-0000000000000000"
 
 
 def resize_vectors() -> dict[str, Any]:
-    """Pictures of noise, and the SHA-256 of the bytes [S, S, 3] that a tower gets of each."""
+    """Pictures of noise, and digests of the bytes [3, S, S] that a tower gets of each."""
     return {"schema_version": 1, "cases": list(_resizes())}
 
 
@@ -69,8 +68,8 @@ def _resized(shape: tuple[int, int, int], seed: int, spec: PreprocessSpec) -> di
     answer = tower_bytes(rgb_image(picture, "noise"), spec)
     told = {"size": spec.size, "resize": spec.resize, "crop": spec.crop, "interpolation": spec.interpolation}
     told |= {} if spec.crop_fraction is None else {"crop_fraction": spec.crop_fraction}
-    digest = hashlib.sha256(np.asarray(answer).tobytes()).hexdigest()
-    return {"width": width, "height": height, "channels": channels, "seed": seed, "preprocess": told, "sha256": digest}
+    picture_told = {"width": width, "height": height, "channels": channels, "seed": seed, "preprocess": told}
+    return picture_told | digests(np.asarray(answer).tobytes())
 
 
 def search_vectors() -> dict[str, Any]:
@@ -147,12 +146,12 @@ def relevance_vectors() -> dict[str, Any]:
     """A bundle's `relevance.safetensors`, the manifest's numbers, and the cosine that each query needs."""
     background, scale = integers_of(_units(300, 8), rounded_scale(1.0))
     weights = (np.random.default_rng(9).standard_normal(DIMENSION) / 20).astype(np.float32)
-    fitted = Fitted(weights.astype(np.float64), 1.25, 0.1, 0.0125)
+    fitted = Fitted(weights.astype(np.float64), 1.25, 0.7, 0.0125)
     relevance, queries = Relevance(background, scale, fitted), _units(6, 10)
     return {
         "schema_version": 1,
         "file": _text(save({"background": background, "weights": weights})),
-        "manifest": {"images": 300, "scale": scale, "spread": 1.25, "intercept": 0.1, "slope": 0.0125},
+        "manifest": {"images": 300, "scale": scale, "spread": 1.25, "intercept": 0.7, "slope": 0.0125},
         "queries": [[float(value) for value in query] for query in queries],
         "needed": {str(size): [round(one, 9) for one in relevance.needed(queries, size)] for size in (0, 1, 60, 10**6)},
     }

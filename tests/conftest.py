@@ -23,7 +23,7 @@ import torch
 from conversions import ROOT, Store
 from exports import Exports
 from levels import mark_whole
-from swift_package import swift_build
+from swift_package import HARNESS_CORE
 
 # The files that take longest in either level, the longest first, so that all processes end together.
 LONGEST = (
@@ -154,7 +154,7 @@ def stored_embeddings(store: Store) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def swift() -> Path:
     """The folder with the Swift programs and tests of ios_harness."""
-    return swift_build("HarnessCore", "--build-tests")
+    return HARNESS_CORE.built()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mobileclip_deploy.model.preprocessing import decode_image
 
-__all__ = ["RANGES", "noise", "picture_vectors", "rgb_of"]
+__all__ = ["RANGES", "digests", "noise", "picture_vectors", "rgb_of"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -54,8 +54,13 @@ def noise(count: int, seed: int) -> Bytes:
     return found[:count]
 
 
+def digests(content: bytes) -> dict[str, Any]:
+    """SHA-256, and CRC-32 for languages that bring no other."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "crc32": zlib.crc32(content)}
+
+
 def picture_vectors() -> dict[str, Any]:
-    """Pictures of noise as decoders and cameras give them, and the SHA-256 of the upright RGB bytes [H, W, 3]; and what
+    """Pictures of noise as decoders and cameras give them, and digests of the upright RGB bytes [H, W, 3]; and what
     is no picture."""
     return {
         "schema_version": 1,
@@ -83,9 +88,13 @@ def _cases() -> Iterator[dict[str, Any]]:
 def _case(told: dict[str, Any], seed: int) -> dict[str, Any]:
     layout, width, height = told.get("layout", "rgb"), told["width"], told["height"]
     stored = noise(_size(layout, width, height), seed)
-    digest = hashlib.sha256(rgb_of(stored, told).tobytes()).hexdigest()
     kept = {key: value for key, value in told.items() if key != "profile"}
-    return {"what": SAYS[layout], "layout": layout, "orientation": 1} | kept | {"seed": seed, "sha256": digest}
+    return (
+        {"what": SAYS[layout], "layout": layout, "orientation": 1}
+        | kept
+        | {"seed": seed}
+        | digests(rgb_of(stored, told).tobytes())
+    )
 
 
 def _size(layout: str, width: int, height: int) -> int:

@@ -1,16 +1,17 @@
-"""The Swift packages of ios_harness, built for this machine when their sources have changed."""
+"""The Swift packages of this repository, built for this machine when their sources have changed."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conversions import ROOT, files_digest, locked
 
-__all__ = ["HARNESS", "package_options", "swift_build", "swift_tool"]
+__all__ = ["CLIENT", "HARNESS", "HARNESS_CORE", "SwiftPackage", "swift_tool"]
 
 HARNESS = ROOT / "ios_harness"
 
@@ -26,20 +27,55 @@ def swift_tool(name: str) -> str:
     return found
 
 
-def package_options(package: str = "HarnessCore") -> list[str]:
-    """Where a package is, and where its products go: outside of the sources, of all packages into one folder, so that
-    what one has built another that depends on it does not build again."""
-    return ["--package-path", str(HARNESS / package), "--scratch-path", str(ROOT / "build" / "swift" / "tests")]
+@dataclass(frozen=True)
+class SwiftPackage:
+    """A package, and where its products go: outside of the sources.
+
+    Attributes:
+        folder: of its Package.swift.
+        sources: folders that decide whether it is built again.
+        name: of the folder in build/swift.
+        configuration: "debug" or "release".
+    """
+
+    folder: Path
+    sources: tuple[Path, ...]
+    name: str
+    configuration: str
+
+    @property
+    def options(self) -> list[str]:
+        """What `swift build` and `swift test` are both called with."""
+        # A release build shows its tests what is internal only where it is told to.
+        testable = ["-Xswiftc", "-enable-testing"] if self.configuration == "release" else []
+        paths = ["--package-path", str(self.folder), "--scratch-path", str(self._scratch)]
+        return ["-c", self.configuration, *testable, *paths]
+
+    @property
+    def _scratch(self) -> Path:
+        return ROOT / "build" / "swift" / self.name
+
+    def built(self) -> Path:
+        """The folder with its programs and tests, whichever process comes first."""
+        command = [swift_tool("swift"), "build", "--build-tests", "-j", "2", *self.options]
+        with locked(self._scratch / ".lock"):
+            digest, seen = files_digest(*self.sources), self._scratch / ".sources"
+            if not seen.exists() or seen.read_text() != digest:
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+                seen.write_text(digest)
+        return self._scratch / self.configuration
+
+    def test(self, environment: dict[str, str] | None = None) -> str:
+        """What its own tests print, as they were built; they have to pass."""
+        command = [swift_tool("swift"), "test", "--skip-build", *self.options]
+        done = subprocess.run(
+            command, env=os.environ | (environment or {}), capture_output=True, text=True, errors="replace", check=False
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        return done.stdout
 
 
-def swift_build(package: str, *options: str) -> Path:
-    """The folder with what `swift build` makes of a package, whichever process comes first."""
-    command = [swift_tool("swift"), "build", *options, "-j", "2", *package_options(package)]
-    scratch = Path(command[-1])
-    with locked(scratch / ".lock"):
-        sources, built = files_digest(HARNESS), scratch / f".sources-{package}"
-        if not built.exists() or built.read_text() != sources:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-            built.write_text(sources)
-    return scratch / "debug"
+HARNESS_CORE = SwiftPackage(HARNESS / "HarnessCore", (HARNESS,), "tests", "debug")
+CLIENT = SwiftPackage(ROOT, (ROOT / "clients" / "swift",), "clients", "release")
+"""In release: 12 megapixels take a minute in debug."""

@@ -14,36 +14,30 @@ let standIns: [Target] = [
 let apple: [Target.Dependency] = ["CoreML", "CoreAI"]
 let system: [Target.Dependency] = ["PlainSHA256"]
 let script: [Target.Dependency] = ["StandInScript"]
-let standInProducts: [Product] = [.library(name: "CoreML", targets: ["CoreML"])]
 #else
 let standIns: [Target] = []
 let apple: [Target.Dependency] = []
 let system: [Target.Dependency] = []
 let script: [Target.Dependency] = []
-let standInProducts: [Product] = []
 #endif
 // With types of their own: in one expression with the rest they keep the compiler busy for a minute.
 let core: [Target.Dependency] = apple + system
 let testing: [Target.Dependency] = [.target(name: "HarnessCore")] + apple + script
 let products: [Product] = [
     .library(name: "HarnessCore", targets: ["HarnessCore"]),
-    .library(name: "CLIPTokenizer", targets: ["CLIPTokenizer"]),
     .executable(name: "mobileclip-harness", targets: ["mobileclip-harness"]),
 ]
 let targets: [Target] = [
-    .target(name: "CLIPTokenizer"),
     .target(name: "HarnessCore", dependencies: core),
     .executableTarget(name: "mobileclip-harness", dependencies: ["HarnessCore"]),
     .executableTarget(name: "document-exchange", dependencies: ["HarnessCore"]),
-    .executableTarget(name: "clip-tokenize", dependencies: ["CLIPTokenizer"]),
     .testTarget(name: "HarnessCoreTests", dependencies: testing),
-    .testTarget(name: "CLIPTokenizerTests", dependencies: ["CLIPTokenizer"]),
 ]
 
 let package = Package(
     name: "HarnessCore",
     platforms: [.iOS(.v17), .macOS(.v14)],
-    products: products + standInProducts,
+    products: products,
     targets: standIns + targets,
     swiftLanguageModes: [.v6, .v5]
 )

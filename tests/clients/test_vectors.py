@@ -12,12 +12,17 @@ from manifest_vectors import read_by_python
 from picture_vectors import noise, rgb_of
 from PIL import Image
 from pydantic import ValidationError
+from tokenizer_vectors import FILE, text_of_vectors
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_vectors_are_what_their_script_writes(name: str) -> None:
     stored = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(WRITERS[name]())), "type: python tests/client_vectors.py"
+
+
+def test_the_texts_are_open_clips() -> None:
+    assert FILE.read_text(encoding="utf-8") == text_of_vectors(), "type: python tests/tokenizer_vectors.py"
 
 
 def test_ycbcr_of_jpegs_is_what_libjpeg_makes_of_it() -> None:

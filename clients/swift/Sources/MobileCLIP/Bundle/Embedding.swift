@@ -1,0 +1,52 @@
+/// Numbers of length 1, and the space that they belong to. Of different spaces they cannot be compared.
+public protocol Embedded: Sendable {
+    var values: [Float] { get }
+    var embeddingSpace: String { get }
+}
+
+public struct Embedding: Embedded, Equatable {
+    public let values: [Float]
+    public let embeddingSpace: String
+
+    public init(values: [Float], embeddingSpace: String) { (self.values, self.embeddingSpace) = (values, embeddingSpace) }
+}
+
+public struct TextEmbedding: Embedded, Equatable {
+    public let values: [Float]
+    public let embeddingSpace: String
+    /// How many tokens the text has, start and end included.
+    public let tokens: Int
+    /// The text has more tokens than the network reads, and the rest was left out.
+    public let cut: Bool
+
+    public init(values: [Float], embeddingSpace: String, tokens: Int, cut: Bool) {
+        (self.values, self.embeddingSpace, self.tokens, self.cut) = (values, embeddingSpace, tokens, cut)
+    }
+}
+
+public struct Classification: Sendable, Equatable {
+    public let label: String
+    public let probability: Double
+}
+
+/// Labels to tell pictures apart by, embedded once.
+public struct Labels: Sendable {
+    public let names: [String]
+    public let embeddingSpace: String
+    let vectors: [[Float]]
+    let scale: Double
+
+    /// The most probable first; all together 1.
+    public func classify(_ embedding: some Embedded) throws -> [Classification] {
+        guard embedding.embeddingSpace == embeddingSpace else {
+            throw MobileCLIPError(
+                .space, "the embedding is of \(embedding.embeddingSpace) and the labels of \(embeddingSpace): they cannot be compared")
+        }
+        return ranked(names, probabilities(embedding.values, vectors, scale))
+    }
+}
+
+func ranked(_ names: [String], _ probabilities: [Double]) -> [Classification] {
+    let found = zip(names, probabilities).map { Classification(label: $0, probability: $1) }
+    return found.sorted { $0.probability > $1.probability }
+}

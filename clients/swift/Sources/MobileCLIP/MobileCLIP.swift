@@ -1,0 +1,160 @@
+import Foundation
+
+/// A bundle that mobileclip-deploy exported, loaded once: the same pixels (Pillow's, to the bit), the same tokens
+/// (open_clip's) and the same answers as in Python. Loading takes as long as many inferences: keep it.
+public final class MobileCLIP: Sendable {
+    public let manifest: Manifest
+    /// Nil of bundles that were exported without `--background`.
+    public let relevance: Relevance?
+    let folder: URL
+    let tokenizer: Tokenizer?
+    let towers: Towers
+
+    /// - Parameters:
+    ///   - bundle: the folder; in an app a folder reference among its resources.
+    ///   - computeUnits: `.all` lets the system choose. `selfTest()` falls back where a unit answers wrongly.
+    ///   - towers: those to load; nil: all that the bundle has.
+    ///   - engine: what runs the towers; nil: Core ML or Core AI, by the bundle's target.
+    /// - Throws: `MobileCLIPError` before any model is loaded where the bundle is not understood.
+    public static func load(
+        bundle: URL, computeUnits: ComputeUnits = .all, towers: [Tower]? = nil, engine: (any Engine)? = nil
+    ) async throws -> MobileCLIP {
+        let manifest = try Manifest.read(try read("manifest.json", in: bundle))
+        let engine = try engine ?? systemEngine(manifest.target)
+        guard engine.targets.contains(manifest.target) else {
+            throw MobileCLIPError(
+                .bundle, "the bundle is for \(manifest.target), and the engine runs \(engine.targets.joined(separator: ", "))")
+        }
+        var files: [Tower: (entry: Manifest.TowerEntry, file: URL)] = [:]
+        for tower in towers ?? manifest.towers {
+            guard let entry = manifest[tower] else {
+                throw MobileCLIPError(.bundle, "the bundle has no \(tower.rawValue) tower: export it with one")
+            }
+            files[tower] = (entry, bundle.appendingPathComponent(entry.file))
+        }
+        var tokenizer: Tokenizer?
+        if files[.text] != nil, let tokens = manifest.tokens {
+            tokenizer = try Tokenizer(
+                vocabulary: try read("tokenizer/vocab.json", in: bundle), merges: try read("tokenizer/merges.txt", in: bundle),
+                settings: tokens)
+        }
+        let relevance = try manifest.relevance.map {
+            try Relevance(try read($0.file.file, in: bundle), $0, manifest.dimension, named: $0.file.file)
+        }
+        let loaded = try await Towers(engine, files, computeUnits)
+        return MobileCLIP(manifest, relevance, bundle, tokenizer, loaded)
+    }
+
+    private init(_ manifest: Manifest, _ relevance: Relevance?, _ folder: URL, _ tokenizer: Tokenizer?, _ towers: Towers) {
+        (self.manifest, self.relevance, self.folder) = (manifest, relevance, folder)
+        (self.tokenizer, self.towers) = (tokenizer, towers)
+    }
+
+    static func read(_ name: String, in folder: URL) throws -> Data {
+        do {
+            return try Data(contentsOf: folder.appendingPathComponent(name))
+        } catch {
+            throw MobileCLIPError(.bundle, "\(name) cannot be read in \(folder.path): is it a bundle?")
+        }
+    }
+
+    /// Embeddings of spaces with other names cannot be compared.
+    public var embeddingSpace: String { manifest.embeddingSpace }
+
+    /// Where the towers run: what was asked for, or what `selfTest()` fell back to.
+    public var computeUnits: ComputeUnits { get async { await towers.units } }
+
+    /// The embedding of a text, of length 1. `cut` says that it has more tokens than the network reads.
+    public func embed(text: String) async throws -> TextEmbedding {
+        let runner = try await towers.runner(.text)
+        guard let tokenizer, let length = manifest.tokens?.contextLength else {
+            throw MobileCLIPError(.bundle, "the bundle has no tokenizer: export it again")
+        }
+        let (ids, tokens) = tokenizer.ids(text)
+        let values = try unit(try await runner.run(.ids(ids)))
+        return TextEmbedding(values: values, embeddingSpace: embeddingSpace, tokens: tokens, cut: tokens > length)
+    }
+
+    /// The embedding of a picture, of length 1.
+    public func embed(image picture: Picture) async throws -> Embedding {
+        try await embedding(of: try manifest.preprocess.pixels(try picture.rgb()))
+    }
+
+    /// The same of a `CGImage`, a `CVPixelBuffer`, a file: decoded where the caller is, embedded elsewhere.
+    public func embed(
+        image source: some PictureSource, isolation: isolated (any Actor)? = #isolation
+    ) async throws -> Embedding {
+        try await embed(image: try source.picture() as Picture)
+    }
+
+    /// The embedding of a tower's own input: float32 planes [3, S, S] with values in [0, 1]. Values outside are refused:
+    /// networks answer them plausibly and wrongly. Core ML's images take whole steps of 1/255.
+    public func embed(pixels: [Float]) async throws -> Embedding {
+        let size = 3 * manifest.preprocess.size * manifest.preprocess.size
+        guard pixels.count == size else {
+            throw MobileCLIPError(.range, "\(pixels.count) values, where the network takes \(size)")
+        }
+        guard pixels.allSatisfy({ $0 >= 0 && $0 <= 1 }) else {
+            throw MobileCLIPError(.range, "pixel values lie outside [0, 1]: divide bytes by 255")
+        }
+        return try await embedding(of: pixels)
+    }
+
+    private func embedding(of pixels: [Float]) async throws -> Embedding {
+        guard manifest.classifier == nil else {
+            throw MobileCLIPError(.bundle, "the bundle is a classifier, which gives probabilities: ask classify(image:)")
+        }
+        let runner = try await towers.runner(.image)
+        return Embedding(values: try unit(try await runner.run(.pixels(pixels))), embeddingSpace: embeddingSpace)
+    }
+
+    /// Many pictures, one after the other; each is decoded when its turn comes. Ends with the code `cancelled` when the task
+    /// is cancelled.
+    /// - Parameter progress: told how many are done, after each.
+    public func embed(
+        images: some Sequence<some PictureSource>, isolation: isolated (any Actor)? = #isolation, progress: (Int) -> Void = { _ in }
+    ) async throws -> [Embedding] {
+        var found: [Embedding] = []
+        for source in images {
+            guard !Task.isCancelled else { throw MobileCLIPError(.cancelled, "cancelled after \(found.count) pictures") }
+            found.append(try await embed(image: try source.picture() as Picture))
+            progress(found.count)
+        }
+        return found
+    }
+
+    /// The same of texts.
+    public func embed(
+        texts: [String], isolation: isolated (any Actor)? = #isolation, progress: (Int) -> Void = { _ in }
+    ) async throws -> [TextEmbedding] {
+        var found: [TextEmbedding] = []
+        for text in texts {
+            guard !Task.isCancelled else { throw MobileCLIPError(.cancelled, "cancelled after \(found.count) texts") }
+            found.append(try await embed(text: text))
+            progress(found.count)
+        }
+        return found
+    }
+
+    /// Labels to tell pictures apart by, embedded once: keep them.
+    /// - Parameter template: with {} where the label goes; nil: the network's own.
+    public func labels(_ names: [String], template: String? = nil) async throws -> Labels {
+        let prompts = names.map { (template ?? manifest.template).replacingOccurrences(of: "{}", with: $0) }
+        var vectors: [[Float]] = []
+        for prompt in prompts { vectors.append(try await embed(text: prompt).values) }
+        return Labels(names: names, embeddingSpace: embeddingSpace, vectors: vectors, scale: manifest.logitScale)
+    }
+
+    /// What a classifier (`export --labels`) says of a picture, the most probable first.
+    public func classify(image picture: Picture) async throws -> [Classification] {
+        guard let classes = manifest.classifier?.labels else {
+            throw MobileCLIPError(.bundle, "the bundle is no classifier: ask labels(_:) for labels, and those to classify")
+        }
+        let runner = try await towers.runner(.image)
+        let shares = try await runner.run(.pixels(try manifest.preprocess.pixels(try picture.rgb())))
+        guard shares.count == classes.count, shares.allSatisfy(\.isFinite) else {
+            throw MobileCLIPError(.bundle, "the classifier gives \(shares.count) numbers for \(classes.count) labels")
+        }
+        return ranked(classes, shares.map(Double.init))
+    }
+}

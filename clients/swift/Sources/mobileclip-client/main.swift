@@ -1,0 +1,113 @@
+import Foundation
+import MobileCLIP
+
+#if canImport(MobileCLIPONNXRuntime)
+import MobileCLIPONNXRuntime
+#endif
+
+// The package from a shell: a bundle's answers, and what tests and benchmarks ask of every language's client.
+
+let usage = """
+    usage: mobileclip-client classify BUNDLE IMAGE LABEL[,LABEL...]
+           mobileclip-client self-test BUNDLE
+           mobileclip-client tokenize BUNDLE < texts, one JSON string per line
+           mobileclip-client prepare < {"preprocess": ..., "layout": ..., "width": ..., "height": ..., "bytes": base64}, one per line
+           mobileclip-client time-resize WIDTH HEIGHT SIZE bilinear|bicubic TIMES
+           mobileclip-client time-search INDEX TOP TIMES
+
+    """
+
+func end(_ text: String, code: Int32) -> Never {
+    FileHandle.standardError.write(Data(text.utf8))
+    exit(code)
+}
+
+func load(_ path: String) async throws -> MobileCLIP {
+    let bundle = URL(fileURLWithPath: path)
+    #if canImport(MobileCLIPONNXRuntime)
+    return try await MobileCLIP.load(bundle: bundle, engine: ONNXRuntimeEngine(threads: 1))
+    #else
+    return try await MobileCLIP.load(bundle: bundle)
+    #endif
+}
+
+func json<Value: Decodable>(_ line: String, _ type: Value.Type) throws -> Value {
+    try JSONDecoder().decode(type, from: Data(line.utf8))
+}
+
+struct Prepared: Decodable {
+    let preprocess: Preprocess
+    let layout: String
+    let width: Int
+    let height: Int
+    let bytes: Data
+}
+
+/// CPU seconds of each of so many calls, as a JSON list.
+func time(_ times: Int, _ work: () throws -> Void) rethrows -> String {
+    let found = try (0..<times).map { _ in
+        let start = clock()
+        try work()
+        return String(Double(clock() - start) / Double(CLOCKS_PER_SEC))
+    }
+    return "[\(found.joined(separator: ", "))]"
+}
+
+/// x becomes (1664525 x + 1013904223) mod 2^32, and gives its highest byte (clients/vectors).
+func noise(_ count: Int, seed: UInt32) -> [UInt8] {
+    var x = seed
+    return (0..<count).map { _ in
+        x = 1_664_525 &* x &+ 1_013_904_223
+        return UInt8(x >> 24)
+    }
+}
+
+func run(_ arguments: [String]) async throws {
+    switch (arguments.first, arguments.count) {
+    case ("classify", 4):
+        let model = try await load(arguments[1])
+        let labels = try await model.labels(arguments[3].components(separatedBy: ","))
+        let picture = try await model.embed(image: PictureFile(URL(fileURLWithPath: arguments[2])))
+        for found in try labels.classify(picture) { print("\(found.label) \(String(format: "%.4f", found.probability))") }
+    case ("self-test", 2):
+        let found = try await load(arguments[1]).selfTest()
+        for test in found.towers { print("\(test.tower.rawValue) cosine \(test.cosine) relative \(test.relative)") }
+        if let sentence = found.sentence { print(sentence) }
+        if !found.passed { exit(1) }
+    case ("tokenize", 2):
+        let bundle = URL(fileURLWithPath: arguments[1])
+        func content(_ name: String) throws -> Data { try Data(contentsOf: bundle.appendingPathComponent(name)) }
+        guard let settings = try Manifest.read(try content("manifest.json")).tokens else { end("no tokenizer\n", code: 1) }
+        let tokenizer = try Tokenizer(
+            vocabulary: try content("tokenizer/vocab.json"), merges: try content("tokenizer/merges.txt"), settings: settings)
+        while let line = readLine() {
+            print(tokenizer.ids(try json(line, String.self)).ids.map(String.init).joined(separator: " "))
+        }
+    case ("prepare", 1):
+        while let line = readLine() {
+            let given = try json(line, Prepared.self)
+            guard let layout = Picture.Layout(rawValue: given.layout) else { end("no layout \(given.layout)\n", code: 2) }
+            let picture = Picture(bytes: Array(given.bytes), width: given.width, height: given.height, layout: layout)
+            print(Data(try given.preprocess.bytes(try picture.rgb())).base64EncodedString())
+        }
+    case ("time-resize", 6):
+        guard let width = Int(arguments[1]), let height = Int(arguments[2]), let size = Int(arguments[3]), let times = Int(arguments[5])
+        else { end(usage, code: 2) }
+        let how = try json(
+            #"{"size": \#(size), "resize": "shorter_side", "crop": "center", "interpolation": "\#(arguments[4])"}"#, Preprocess.self)
+        let picture = try Picture(bytes: noise(3 * width * height, seed: 1), width: width, height: height).rgb()
+        print(try time(times) { _ = try how.bytes(picture) })
+    case ("time-search", 4):
+        guard let top = Int(arguments[2]), let times = Int(arguments[3]) else { end(usage, code: 2) }
+        let index = try Index(contentsOf: URL(fileURLWithPath: arguments[1]))
+        let query = noise(index.dimension, seed: 2).map { Float($0) - 127.5 }
+        print(try time(times) { _ = try index.search(values: query, top: top) })
+    default: end(usage, code: 2)
+    }
+}
+
+do {
+    try await run(Array(CommandLine.arguments.dropFirst()))
+} catch {
+    end("error: \(error.localizedDescription)\n", code: 1)
+}

@@ -1,0 +1,324 @@
+import XCTest
+
+@testable import MobileCLIP
+
+#if os(Linux)
+import MobileCLIPONNXRuntime
+#endif
+
+final class ManifestTests: XCTestCase {
+    private struct Manifests: Decodable {
+        struct Found: Decodable {
+            let embedding_space, template: String
+            let embed_dim, context_length, image_size: Int
+            let logit_scale: Double
+            let towers: [String]
+        }
+        struct Case: Decodable {
+            let what, manifest: String
+            let code: String?
+            let found: Found?
+        }
+        let newest_schema: Int
+        let cases: [Case]
+    }
+
+    func testManifestsAreReadOrRefused() throws {
+        let vectors = try Vectors.read("manifests", Manifests.self)
+        XCTAssertEqual(vectors.newest_schema, Manifest.newestSchema)
+        for one in vectors.cases {
+            if let code = one.code {
+                assertRefused(try XCTUnwrap(MobileCLIPError.Code(rawValue: code)), one.what) {
+                    _ = try Manifest.read(Data(one.manifest.utf8))
+                }
+                continue
+            }
+            let (found, wanted) = (try Manifest.read(Data(one.manifest.utf8)), try XCTUnwrap(one.found))
+            XCTAssertEqual(found.embeddingSpace, wanted.embedding_space)
+            XCTAssertEqual(found.dimension, wanted.embed_dim)
+            XCTAssertEqual(found.logitScale, wanted.logit_scale, accuracy: 1e-9)
+            XCTAssertEqual(found.template, wanted.template)
+            XCTAssertEqual(found.tokens?.contextLength ?? 0, wanted.context_length)
+            XCTAssertEqual(found.preprocess.size, wanted.image_size)
+            XCTAssertEqual(found.towers.map(\.rawValue), wanted.towers)
+        }
+    }
+
+    func testAMessageIsASentenceThatSaysWhatToDo() throws {
+        for one in try Vectors.read("manifests", Manifests.self).cases where one.code != nil {
+            XCTAssertThrowsError(try Manifest.read(Data(one.manifest.utf8))) {
+                let message = $0.localizedDescription
+                XCTAssertTrue(message.contains("export") || message.contains("update it") || message.contains("outside"), message)
+            }
+        }
+    }
+}
+
+#if os(Linux)
+/// A real bundle, answered by ONNX Runtime.
+final class BundleTests: XCTestCase {
+    private func bundle() throws -> URL {
+        guard let path = ProcessInfo.processInfo.environment["MOBILECLIP_BUNDLE"] else {
+            throw XCTSkip("MOBILECLIP_BUNDLE names no bundle: pytest tests/clients does")
+        }
+        return URL(fileURLWithPath: path)
+    }
+
+    private let engine = ONNXRuntimeEngine(threads: 1)
+
+    private func model(_ towers: [Tower]? = nil, engine: (any Engine)? = nil) async throws -> MobileCLIP {
+        try await MobileCLIP.load(bundle: try bundle(), towers: towers, engine: engine ?? self.engine)
+    }
+
+    /// The bundle with some files changed.
+    private func changed(_ name: String, _ change: (Data) throws -> Data) throws -> URL {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.copyItem(at: try bundle(), to: folder)
+        addTeardownBlock { try? FileManager.default.removeItem(at: folder) }
+        let file = folder.appendingPathComponent(name)
+        try change(try Data(contentsOf: file)).write(to: file)
+        return folder
+    }
+
+    private func gradient(_ size: Int, _ layout: Picture.Layout = .rgb) -> Picture {
+        var bytes: [UInt8] = []
+        for place in 0..<size * size {
+            let (across, down) = (UInt8(place % 251), UInt8(place / size % 256))
+            bytes += [across, down, UInt8(place * 3 % 241)]
+        }
+        return Picture(bytes: bytes, width: size, height: size, layout: layout)
+    }
+
+    func testTheTokenizerGivesOpenClipsIds() throws {
+        struct Texts: Decodable {
+            struct One: Decodable {
+                let text: String
+                let ids: [Int32]
+            }
+            let context_length: Int
+            let vectors: [One]
+        }
+        let folder = try bundle()
+        func content(_ name: String) throws -> Data { try Data(contentsOf: folder.appendingPathComponent("tokenizer/\(name)")) }
+        let settings = try XCTUnwrap(try Manifest.read(try Data(contentsOf: folder.appendingPathComponent("manifest.json"))).tokens)
+        let (vocabulary, merges) = (try content("vocab.json"), try content("merges.txt"))
+        let tokenizer = try Tokenizer(vocabulary: vocabulary, merges: merges, settings: settings)
+        let vectors = try Vectors.read("tokenizer", Texts.self)
+        XCTAssertEqual(vectors.vectors.count, 1000)
+        for one in vectors.vectors {
+            let padding = [Int32](repeating: 0, count: vectors.context_length - one.ids.count)
+            XCTAssertEqual(tokenizer.ids(one.text).ids, one.ids + padding, one.text)
+        }
+        let windows = Data(String(decoding: merges, as: UTF8.self).replacingOccurrences(of: "\n", with: "\r\n").utf8)
+        let same = try Tokenizer(vocabulary: vocabulary, merges: windows, settings: settings)
+        XCTAssertEqual(same.ids("a photo of a dog").ids, tokenizer.ids("a photo of a dog").ids)
+        assertRefused(.bundle) { _ = try Tokenizer(vocabulary: Data(#"{"a": 1}"#.utf8), merges: merges, settings: settings) }
+        assertRefused(.bundle) { _ = try Tokenizer(vocabulary: vocabulary, merges: Data("photo</w> dog</w>\n".utf8), settings: settings) }
+        assertRefused(.bundle) { _ = try Tokenizer(vocabulary: vocabulary, merges: Data(), settings: settings) }
+    }
+
+    func testABundleAnswersAsTheCheckpointDoes() async throws {
+        let found = try await model().selfTest()
+        XCTAssertEqual(found.towers.map(\.tower), [.image, .text])
+        XCTAssertNil(found.sentence)
+        for test in found.towers {
+            XCTAssertTrue(test.passed)
+            XCTAssertLessThan(test.relative, 1e-5)
+            XCTAssertGreaterThanOrEqual(test.inputs, 16)
+        }
+    }
+
+    func testAVocabularyOfAnotherCheckpointIsTold() async throws {
+        let folder = try changed("tokenizer/vocab.json") { content in
+            var vocabulary = try JSONDecoder().decode([String: Int32].self, from: content)
+            let (one, other) = ("photo</w>", "dog</w>")
+            (vocabulary[one], vocabulary[other]) = (vocabulary[other], vocabulary[one])
+            return try JSONEncoder().encode(vocabulary)
+        }
+        let model = try await MobileCLIP.load(bundle: folder, engine: engine)
+        await assertRefused(.bundle) { _ = try await model.selfTest() }
+    }
+
+    func testATruncatedGoldenFileAndANewerSchemaAreRefused() async throws {
+        let cut = try changed("golden.safetensors") { $0.prefix($0.count / 2) }
+        let model = try await MobileCLIP.load(bundle: cut, towers: [.image], engine: engine)
+        await assertRefused(.bundle) { _ = try await model.selfTest() }
+        let newer = try changed("manifest.json") { content in
+            Data(String(decoding: content, as: UTF8.self).replacingOccurrences(of: #""schema_version": 2"#, with: #""schema_version": 3"#).utf8)
+        }
+        await assertRefused(.newer) { _ = try await MobileCLIP.load(bundle: newer, engine: NoEngine()) }
+        await assertRefused(.bundle) { _ = try await MobileCLIP.load(bundle: newer.appendingPathComponent("none"), engine: NoEngine()) }
+        let whole = try bundle()
+        await assertRefused(.bundle) { _ = try await MobileCLIP.load(bundle: whole) }  // Linux has no engine of its own
+    }
+
+    func testATowerThatAnswersWronglyFallsBackToAnotherUnit() async throws {
+        let wrong = WrongOn([.all, .cpuAndGPU], engine: engine) { $0.reversed() }
+        let model = try await model(engine: wrong)
+        let found = try await model.selfTest()
+        XCTAssertTrue(found.passed)
+        XCTAssertEqual(found.computeUnits, .cpuOnly)
+        let sentence = try XCTUnwrap(found.sentence)
+        XCTAssertTrue(sentence.contains("answers wrongly on all") && sentence.hasSuffix("cpuOnly is used in its place"), sentence)
+        let units = await model.computeUnits
+        XCTAssertEqual(units, .cpuOnly)
+        let again = try await model.selfTest()
+        XCTAssertNil(again.sentence)
+    }
+
+    func testATowerThatAnswersWronglyEverywhereIsTold() async throws {
+        for wrong in [[Float](repeating: .nan, count: 128), [Float](repeating: 0, count: 128), []] {
+            let everywhere = WrongOn(ComputeUnits.allCases, engine: engine) { _ in wrong }
+            let found = try await model([.image], engine: everywhere).selfTest()
+            XCTAssertFalse(found.passed)
+            XCTAssertTrue(try XCTUnwrap(found.sentence).contains("no other unit answers rightly"))
+        }
+        // Blue for red, inside of a tower: the golden pictures tell.
+        let bgr = try await model([.image], engine: BlueForRed(engine: engine)).selfTest(fallsBack: false)
+        XCTAssertFalse(bgr.passed)
+    }
+
+    func testWhatWasCutFromATextIsTold() async throws {
+        let model = try await model([.text])
+        let short = try await model.embed(text: "a dog")
+        let long = try await model.embed(text: String(repeating: "dog ", count: 100))
+        XCTAssertEqual([short.cut, long.cut], [false, true])
+        XCTAssertEqual([short.tokens, long.tokens], [4, 102])
+        await assertRefused(.bundle) { _ = try await model.embed(image: self.gradient(90)) }
+    }
+
+    func testLabelsShareOneProbability() async throws {
+        let model = try await model()
+        let labels = try await model.labels(["pizza", "a red car", "costs {} & more"])
+        let found = try labels.classify(try await model.embed(image: gradient(90)))
+        XCTAssertEqual(found.reduce(0) { $0 + $1.probability }, 1, accuracy: 1e-6)
+        XCTAssertEqual(found.map(\.probability), found.map(\.probability).sorted(by: >))
+        assertRefused(.space) { _ = try labels.classify(Embedding(values: [1], embeddingSpace: "another")) }
+        await assertRefused(.bundle) { _ = try await model.classify(image: self.gradient(90)) }
+    }
+
+    func testBlueForRedIsAnotherAnswerAndRowsOfACameraAreTheSame() async throws {
+        let model = try await model([.image])
+        let picture = gradient(90)
+        var (bgra, exchanged): ([UInt8], [UInt8]) = ([], [])
+        for place in stride(from: 0, to: picture.bytes.count, by: 3) {
+            let turned = [picture.bytes[place + 2], picture.bytes[place + 1], picture.bytes[place]]
+            exchanged += turned
+            bgra += turned + [255]
+        }
+        let found = try await model.embed(images: [
+            picture, Picture(bytes: bgra, width: 90, height: 90, layout: .bgra), Picture(bytes: exchanged, width: 90, height: 90),
+        ])
+        XCTAssertEqual(found[0], found[1])
+        XCTAssertLessThan(dot(found[0].values, found[2].values), 0.999)
+    }
+
+    func testValuesOutsideOfZeroToOneAreRefused() async throws {
+        let model = try await model([.image])
+        let size = 3 * model.manifest.preprocess.size * model.manifest.preprocess.size
+        var pixels = [Float](repeating: 0.5, count: size)
+        let found = try await model.embed(pixels: pixels)
+        XCTAssertEqual(found.values.count, model.manifest.dimension)
+        await assertRefused(.range) { _ = try await model.embed(pixels: pixels.map { $0 * 255 }) }
+        await assertRefused(.range) { _ = try await model.embed(pixels: pixels.dropLast()) }
+        pixels[3] = .nan
+        let damaged = pixels
+        await assertRefused(.range) { _ = try await model.embed(pixels: damaged) }
+    }
+
+    func testManyAreEmbeddedWithProgressUntilTheTaskIsCancelled() async throws {
+        let model = try await model([.image])
+        let pictures = (1...4).map { Lazy(value: UInt8($0)) }
+        let task = Task {
+            var seen: [Int] = []
+            do {
+                _ = try await model.embed(images: pictures) { done in
+                    seen.append(done)
+                    if done == 2 { withUnsafeCurrentTask { $0?.cancel() } }
+                }
+            } catch {
+                return (seen, error as? MobileCLIPError)
+            }
+            return (seen, nil)
+        }
+        let (seen, error) = await task.value
+        XCTAssertEqual(seen, [1, 2])
+        XCTAssertEqual(error, MobileCLIPError(.cancelled, "cancelled after 2 pictures"))
+        let together = try await model.embed(images: pictures)
+        let alone = try await model.embed(image: pictures[3])
+        XCTAssertEqual(together[3], alone)
+    }
+
+    func testAMainActorsPictureIsEmbedded() async throws {
+        let model = try await model([.image])
+        let found = try await Self.onMain(model)
+        XCTAssertEqual(found.values.count, 128)
+    }
+
+    @MainActor private static func onMain(_ model: MobileCLIP) async throws -> Embedding {
+        final class NotSendable: PictureSource {
+            func picture() -> Picture { Picture(bytes: [UInt8](repeating: 9, count: 300), width: 10, height: 10) }
+        }
+        return try await model.embed(image: NotSendable())
+    }
+}
+
+/// Decoded when its turn comes.
+private struct Lazy: PictureSource {
+    let value: UInt8
+    func picture() -> Picture { Picture(bytes: [UInt8](repeating: value, count: 3 * 70 * 70), width: 70, height: 70) }
+}
+
+/// Must not be asked for anything.
+private struct NoEngine: Engine {
+    let targets = ["onnx"]
+    let computeUnits = [ComputeUnits.cpuOnly]
+    func load(_ entry: Manifest.TowerEntry, at file: URL, on units: ComputeUnits) async throws -> any TowerRunner {
+        XCTFail("a model was loaded")
+        throw MobileCLIPError(.bundle, "")
+    }
+}
+
+/// An engine that answers wrongly on some units, as an A12's Neural Engine does.
+private struct WrongOn: Engine {
+    let targets = ["onnx"]
+    let computeUnits = [ComputeUnits.all, .cpuAndGPU, .cpuOnly]
+    let wrong: [ComputeUnits]
+    let engine: any Engine
+    let answer: @Sendable ([Float]) -> [Float]
+
+    init(_ wrong: [ComputeUnits], engine: any Engine, _ answer: @escaping @Sendable ([Float]) -> [Float]) {
+        (self.wrong, self.engine, self.answer) = (wrong, engine, answer)
+    }
+
+    struct Runner: TowerRunner {
+        let inner: any TowerRunner
+        let answer: @Sendable ([Float]) -> [Float]
+        func run(_ input: TowerInput) async throws -> [Float] { answer(try await inner.run(input)) }
+    }
+
+    func load(_ entry: Manifest.TowerEntry, at file: URL, on units: ComputeUnits) async throws -> any TowerRunner {
+        let inner = try await engine.load(entry, at: file, on: .cpuOnly)
+        return wrong.contains(units) ? Runner(inner: inner, answer: answer) : inner
+    }
+}
+
+private struct BlueForRed: Engine {
+    let targets = ["onnx"]
+    let computeUnits = [ComputeUnits.cpuOnly]
+    let engine: any Engine
+
+    struct Runner: TowerRunner {
+        let inner: any TowerRunner
+        func run(_ input: TowerInput) async throws -> [Float] {
+            guard case .pixels(let pixels) = input else { return try await inner.run(input) }
+            let plane = pixels.count / 3
+            return try await inner.run(.pixels(Array(pixels[(2 * plane)...] + pixels[plane..<2 * plane] + pixels[..<plane])))
+        }
+    }
+
+    func load(_ entry: Manifest.TowerEntry, at file: URL, on units: ComputeUnits) async throws -> any TowerRunner {
+        Runner(inner: try await engine.load(entry, at: file, on: units))
+    }
+}
+#endif

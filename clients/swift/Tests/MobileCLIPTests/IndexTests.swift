@@ -1,0 +1,162 @@
+import XCTest
+
+@testable import MobileCLIP
+
+final class IndexTests: XCTestCase {
+    private struct Searches: Decodable {
+        struct Found: Decodable {
+            let id: String
+            let row: Int
+            let score: Double
+        }
+        struct Query: Decodable {
+            let query: [Float]
+            let found: [Found]
+        }
+        struct Case: Decodable {
+            let store: String
+            let index: Data
+            let length, top: Int
+            let queries: [Query]
+        }
+        struct Refused: Decodable {
+            let what, code: String
+            let index: Data
+        }
+        let embedding_space: String
+        let cases: [Case]
+        let refused: [Refused]
+    }
+
+    private struct Relevances: Decodable {
+        let file: Data
+        let manifest: [String: Double]
+        let queries: [[Float]]
+        let needed: [String: [Double]]
+    }
+
+    private func vectors() throws -> Searches { try Vectors.read("search", Searches.self) }
+
+    private func file(_ content: Data) throws -> URL {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mcdx")
+        try content.write(to: url)
+        addTeardownBlock { try? FileManager.default.removeItem(at: url) }
+        return url
+    }
+
+    func testSearchGivesTheSameRowsInTheSameOrder() throws {
+        let vectors = try vectors()
+        XCTAssertEqual(vectors.cases.count, 5)
+        for one in vectors.cases {
+            let index = try Index(contentsOf: try file(one.index))
+            XCTAssertEqual(index.count, one.length)
+            XCTAssertEqual(index.store.rawValue, one.store)
+            for query in one.queries {
+                let asked = Embedding(values: query.query, embeddingSpace: vectors.embedding_space)
+                let found = try index.search(asked, top: one.top)
+                XCTAssertEqual(found.map(\.id), query.found.map(\.id), one.store)
+                XCTAssertEqual(found.map(\.row), query.found.map(\.row), one.store)
+                for (own, wanted) in zip(found, query.found) { XCTAssertEqual(own.score, wanted.score, accuracy: 1e-6) }
+            }
+        }
+    }
+
+    func testADamagedIndexIsRefused() throws {
+        for one in try vectors().refused {
+            let code = try XCTUnwrap(MobileCLIPError.Code(rawValue: one.code))
+            assertRefused(code, one.what) { _ = try Index(one.index) }
+        }
+        assertRefused(.index) { _ = try Index(contentsOf: URL(fileURLWithPath: "/no/such.mcdx")) }
+    }
+
+    func testNoCutAndNoFlippedByteGetsThroughOrCrashes() throws {
+        let whole = try vectors().cases[0].index
+        for length in stride(from: 0, to: whole.count, by: 7) {
+            XCTAssertThrowsError(try Index(whole.prefix(length))) { XCTAssertTrue($0 is MobileCLIPError) }
+        }
+        // Unchecked bodies are read all the same: what they say of ids and removed rows must not lead outside.
+        for place in stride(from: 0, to: whole.count, by: 3) {
+            var changed = whole
+            changed[place] ^= 0xFF
+            guard let index = try? Index(changed, checked: false) else { continue }
+            _ = try index.search(values: [Float](repeating: 1, count: index.dimension), top: 60)
+        }
+    }
+
+    func testAQueryThatIsNoneIsRefused() throws {
+        let vectors = try vectors()
+        let index = try Index(vectors.cases[0].index)
+        var query = vectors.cases[0].queries[0].query
+        assertRefused(.space) { _ = try index.search(Embedding(values: query, embeddingSpace: "another")) }
+        assertRefused(.space) { _ = try index.search(values: query.dropLast()) }
+        assertRefused(.query) { _ = try index.search(values: query, top: 0) }
+        assertRefused(.query) { _ = try index.search(values: query.map { _ in 0 }) }
+        query[3] = .nan
+        assertRefused(.query) { _ = try index.search(values: query) }
+        query[3] = .infinity
+        assertRefused(.query) { _ = try index.search(values: query) }
+    }
+
+    private func relevance(_ vectors: Relevances, _ content: Data) throws -> Relevance {
+        let fields = vectors.manifest.map { #""\#($0)": \#($1)"# } + [#""file": {"file": "relevance.safetensors"}"#]
+        let numbers = try JSONDecoder().decode(
+            Manifest.RelevanceNumbers.self, from: Data("{\(fields.joined(separator: ", "))}".utf8))
+        return try Relevance(content, numbers, vectors.queries[0].count, named: "relevance.safetensors")
+    }
+
+    func testAQueryNeedsTheSameCosine() throws {
+        let vectors = try Vectors.read("relevance", Relevances.self)
+        let relevance = try relevance(vectors, vectors.file)
+        for (size, wanted) in vectors.needed {
+            for (query, needed) in zip(vectors.queries, wanted) {
+                let found = try relevance.needed(Embedding(values: query, embeddingSpace: ""), size: try XCTUnwrap(Int(size)))
+                XCTAssertEqual(found, needed, accuracy: 1e-6)
+            }
+        }
+        assertRefused(.bundle) { _ = try self.relevance(vectors, vectors.file.prefix(vectors.file.count / 2)) }
+    }
+
+    func testNothingIsFoundBelowWhatAQueryNeeds() throws {
+        let (vectors, searches) = (try Vectors.read("relevance", Relevances.self), try vectors())
+        let relevance = try relevance(vectors, vectors.file)
+        func answers(_ store: Int) throws -> [Index.Answer] {
+            let index = try Index(searches.cases[store].index)
+            return try searches.cases[store].queries.map {
+                let asked = TextEmbedding(values: $0.query, embeddingSpace: searches.embedding_space, tokens: 3, cut: false)
+                return try index.answer(asked, relevance: relevance)
+            }
+        }
+        let found = try answers(0)
+        XCTAssertTrue(found.contains { $0.found } && found.contains { !$0.found })
+        for answer in found {
+            let (best, needed) = (try XCTUnwrap(answer.best), try XCTUnwrap(answer.needed))
+            XCTAssertEqual(answer.found, best >= needed)
+            XCTAssertEqual(answer.matches.isEmpty, !answer.found)
+        }
+        // Scores of signs alone are no cosines: nothing is judged.
+        let signs = try XCTUnwrap(searches.cases.firstIndex { $0.store == "bits-only" })
+        XCTAssertTrue(try answers(signs).allSatisfy { $0.found && $0.needed == nil })
+    }
+
+    func testSumsOfProductsAreExact() {
+        for width in [1, 3, 15, 16, 17, 40, 512, 65536] {
+            let rows = Vectors.noise(3 * width, 1).map { Int8(bitPattern: $0) }
+            let query = Vectors.noise(width, 2).map { Int8(bitPattern: $0) }
+            var found = [Int32](repeating: 0, count: 3)
+            integerProducts(rows, query, 3, &found)
+            for row in 0..<3 {
+                XCTAssertEqual(Int(found[row]), (0..<width).reduce(0) { $0 + Int(rows[row * width + $1]) * Int(query[$1]) })
+            }
+        }
+        var most: Int32 = 0
+        let extreme = [Int8](repeating: -127, count: 65536)
+        integerProducts(extreme, extreme, 1, &most)
+        XCTAssertEqual(Int(most), 65536 * 127 * 127)
+    }
+
+    func testHalvesBecomeFloats() {
+        var found = [Float](repeating: 0, count: 5)
+        widened([0x0001, 0x3C00, 0xBC00, 0x3555, 0x8000], &found, 5)
+        XCTAssertEqual(found, [5.9604645e-08, 1, -1, 0.33325195, -0.0])
+    }
+}

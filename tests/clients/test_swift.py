@@ -1,0 +1,329 @@
+"""The Swift package: the shared vectors and a real bundle by its own tests, random cases beside them, Core ML and Core AI
+by stand-ins of theirs, and the package as a fresh one takes it."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import plistlib
+import random
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from client_vectors import noise
+from conversions import ROOT, files_digest, locked
+from exports import Exports
+from PIL import Image
+from swift_package import CLIENT, swift_tool
+from tokenizer_vectors import is_mojibake, odd_texts
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.preprocessing import load_image, tower_bytes
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.parity.gates import Gates
+from mobileclip_deploy.parity.reference import Reference
+
+PACKAGE = ROOT / "clients" / "swift"
+SOURCES = PACKAGE / "Sources" / "MobileCLIP"
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def client() -> Run:
+    """Runs the package's program; the lines that it prints."""
+    program = CLIENT.built() / "mobileclip-client"
+
+    def ran(*arguments: object, lines: list[Any] | None = None) -> list[str]:
+        given = "".join(json.dumps(line) + "\n" for line in lines or [])
+        command = [program, *map(str, arguments)]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, errors="replace", timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout.splitlines()
+
+    return ran
+
+
+@pytest.fixture(scope="module")
+def bundle(exports: Exports) -> Bundle:
+    return exports.bundle("onnx", "fp32")
+
+
+@pytest.fixture
+def seed() -> int:
+    """Another one in each run; a failure shows it."""
+    chosen = secrets.randbelow(2**31)
+    print(f"seed {chosen}")
+    return chosen
+
+
+def test_the_packages_own_tests_pass_on_a_real_bundle(client: Run, bundle: Bundle) -> None:
+    told = CLIENT.test({"MOBILECLIP_BUNDLE": str(bundle.path)})
+    assert int(re.findall(r"Executed (\d+) tests", told)[-1]) >= 30
+    assert "skipped" not in told
+
+
+def test_random_pictures_are_prepared_in_the_same_bytes(client: Run, seed: int) -> None:
+    chance = random.Random(seed)
+    given, wanted = [], []
+    for number in range(12):
+        width, height = chance.randint(1, 300), chance.randint(1, 300)
+        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
+        spec = load_variant("nano").preprocess.model_copy(update=changes)
+        pixels = noise(width * height * 3, seed + number).reshape(height, width, 3)
+        told = {"layout": "rgb", "width": width, "height": height, "preprocess": spec.model_dump(mode="json")}
+        given.append(told | {"bytes": base64.b64encode(pixels.tobytes()).decode()})
+        wanted.append(tower_bytes(Image.fromarray(pixels), spec).transpose(1, 2, 0).tobytes())
+    assert [base64.b64decode(line) for line in client("prepare", lines=given)] == wanted
+
+
+def ids(client: Run, bundle: Bundle, texts: list[str]) -> list[list[int]]:
+    """What the Swift tokenizer makes of texts."""
+    return [[int(one) for one in line.split()] for line in client("tokenize", bundle.path, lines=texts)]
+
+
+def test_random_texts_become_open_clips_ids(client: Run, bundle: Bundle, seed: int) -> None:
+    texts = [text for text in itertools.islice(odd_texts(seed), 1000) if not is_mojibake(text)]
+    for text, wanted, row in zip(texts, tokenize(texts).tolist(), ids(client, bundle, texts), strict=True):
+        assert row == wanted, text
+
+
+def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(client: Run, bundle: Bundle) -> None:
+    honest = ["AT&amp;T, \u201ca long sentence\u201d, " * 3_000, "".join(map(chr, range(0x4E00, 0x9FA5)))]
+    *found, entities, word = ids(client, bundle, [*honest, "&" + "amp;" * 20_000, "qwertz" * 100_000])
+    assert found == tokenize(honest).tolist()
+    assert entities == tokenize(["&"]).tolist()[0]
+    assert word[-1] == 49407
+
+
+def test_mojibake_is_left_alone(client: Run, bundle: Bundle) -> None:
+    text = "caf\u00c3\u00a9"
+    assert is_mojibake(text)
+    (row,) = ids(client, bundle, [text])
+    assert row[:4] != tokenize([text]).tolist()[0][:4]  # which repairs it
+    assert tokenize([text]).tolist() == tokenize(["caf\u00e9"]).tolist()
+
+
+PICTURE = ROOT / "models" / "nano" / "evaluation" / "images" / "1f355.png"
+LABELS = ["pizza", "automobile", "rocket & moon"]
+
+
+def test_a_picture_is_classified_as_in_python(client: Run, bundle: Bundle, tmp_path: Path) -> None:
+    load_image(PICTURE).save(tmp_path / "pizza.ppm")
+    found = probabilities(client("classify", bundle.path, tmp_path / "pizza.ppm", ",".join(LABELS)))
+    (wanted,) = mcd.classify(bundle, [PICTURE], LABELS)
+    assert found == pytest.approx(wanted.probabilities, abs=1e-3)
+    assert list(found) == sorted(found, key=found.__getitem__, reverse=True)
+
+
+def probabilities(lines: list[str]) -> dict[str, float]:
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[-4:].isdigit()}
+
+
+def test_the_gates_are_pythons() -> None:
+    text = (SOURCES / "Bundle" / "Gates.swift").read_text(encoding="utf-8")
+    found = {
+        name: (how, float(bound)) for name, how, bound in re.findall(r'"([\w-]+)": Gate\(\.(\w+), ([\w.-]+)\)', text)
+    }
+    gates = {name: Gates().shipped(name) for name in PRECISIONS}
+    assert found == {name: (gate.metric, gate.value) for name, gate in gates.items()}
+
+
+def test_the_table_of_entities_is_what_its_command_writes() -> None:
+    command = [sys.executable, ROOT / "clients" / "html_entities.py", "swift"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (SOURCES / "Tokenizer" / "HTMLEntityTable.swift").read_text(encoding="utf-8") == done.stdout
+
+
+def test_the_privacy_manifest_says_that_nothing_is_collected() -> None:
+    told = plistlib.loads((SOURCES / "PrivacyInfo.xcprivacy").read_bytes())
+    assert told == {
+        "NSPrivacyTracking": False,
+        "NSPrivacyTrackingDomains": [],
+        "NSPrivacyCollectedDataTypes": [],
+        "NSPrivacyAccessedAPITypes": [],
+    }
+    # Apple's list of interfaces that need a reason: none is used.
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.swift"))
+    listed = (
+        r"UserDefaults|systemUptime|mach_absolute_time|creationDate|modificationDate|volumeAvailable|attributesOfItem"
+    )
+    assert not re.search(listed, text)
+
+
+@pytest.fixture(scope="module")
+def apple_client(swift: Path) -> Path:
+    """The package's program with Core ML and Core AI, compiled against the harness's stand-ins for them."""
+    folder = ROOT / "build" / "swift" / "apple"
+    with locked(folder / ".lock"):
+        digest, seen = files_digest(PACKAGE, ROOT / "ios_harness"), folder / ".sources"
+        if not seen.exists() or seen.read_text() != digest:
+            compiler = [swift_tool("swiftc"), "-swift-version", "6", "-warnings-as-errors", "-I", swift / "Modules"]
+            module = ["-module-name", "MobileCLIP", "-emit-module-path", folder / "MobileCLIP.swiftmodule"]
+            library = [
+                *module,
+                "-wmo",
+                "-parse-as-library",
+                "-emit-module",
+                "-emit-object",
+                "-o",
+                folder / "MobileCLIP.o",
+            ]
+            stand_ins = [
+                path for name in ("CoreML", "CoreAI", "StandInScript") for path in swift.glob(f"{name}.build/*.o")
+            ]
+            program = ["-I", folder, "-o", folder / "mobileclip-client", folder / "MobileCLIP.o", *stand_ins]
+            for part in (
+                [*library, *sorted(SOURCES.rglob("*.swift"))],
+                [*program, PACKAGE / "Sources/mobileclip-client/main.swift"],
+            ):
+                done = subprocess.run([*compiler, *part], capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stderr[-4000:]
+            seen.write_text(digest)
+    return folder / "mobileclip-client"
+
+
+@pytest.fixture
+def stand_in(
+    apple_client: Path, exports: Exports, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Runs the program on nano's Core ML bundle; the checkpoint's answers are Core ML's, but for what a test plants."""
+    reference = Reference.read(exports.bundle("coreml", "fp16").golden)
+    pixels = np.rint(reference.inputs.of("image") * 255).astype("uint8")
+    prompts = tokenize(LABELS).astype("<i4")
+    texts = exports.bundle("onnx", "fp32")
+    answers = [
+        answer(tmp_path / "image", pixels, reference.of("image")),
+        answer(tmp_path / "text", reference.inputs.of("text").astype("<i4"), reference.of("text")),
+        answer(tmp_path / "labels", prompts, mcd.load_runner(texts, tower="text")(prompts)),
+    ]
+    script: dict[str, Any] = {
+        "output": "final_emb_1",
+        "answers": answers,
+        "failing": {},
+        "microseconds": {},
+        "plans": {},
+    }
+
+    def ran(*arguments: object, wrong: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "core_ml.json").write_text(json.dumps(script | {"wrong": wrong}), encoding="utf-8")
+        given = {
+            "COREML_STAND_IN": str(tmp_path / "core_ml.json"),
+            "XDG_CACHE_HOME": str(tmp_path),
+            "HOME": str(tmp_path),
+        }
+        command = [apple_client, *map(str, arguments)]
+        return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=False)
+
+    yield ran
+
+
+def answer(file: Path, inputs: np.ndarray, outputs: np.ndarray) -> dict[str, object]:
+    """For the stand-in: what to answer to which inputs."""
+    file.with_suffix(".inputs").write_bytes(np.ascontiguousarray(inputs).tobytes())
+    file.with_suffix(".outputs").write_bytes(np.ascontiguousarray(outputs, dtype="<f4").tobytes())
+    return {"inputs": f"{file}.inputs", "outputs": f"{file}.outputs", "count": len(inputs)}
+
+
+def test_core_ml_gets_what_it_takes(stand_in: Any, exports: Exports, tmp_path: Path) -> None:
+    bundle = exports.bundle("coreml", "fp16")
+    for _ in range(2):  # compiled, and what was compiled before
+        done = stand_in("self-test", bundle.path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^(\w+) cosine (1\.0|0\.99999)", done.stdout, re.M), done.stdout
+    assert len(list(tmp_path.rglob("*.mlmodelc"))) == 2
+    golden = np.rint(Reference.read(bundle.golden).inputs.of("image")[0] * 255).astype("uint8")
+    Image.fromarray(golden.transpose(1, 2, 0)).save(tmp_path / "golden.ppm")
+    found = probabilities(
+        stand_in("classify", bundle.path, tmp_path / "golden.ppm", ",".join(LABELS)).stdout.splitlines()
+    )
+    assert set(found) == set(LABELS)
+    assert sum(found.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_unit_that_answers_wrongly_is_left_with_a_sentence(stand_in: Any, exports: Exports) -> None:
+    path = exports.bundle("coreml", "fp16").path
+    done = stand_in("self-test", path, wrong=("nano_image.mlpackage@all", "nano_image.mlpackage@cpuAndNeuralEngine"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"image tower answers wrongly on all \(cosine .*\): cpuAndGPU is used in its place", done.stdout)
+    done = stand_in("self-test", path, wrong=("nano_image.mlpackage",))
+    assert done.returncode == 1
+    assert "no other unit answers rightly: do not use it here" in done.stdout
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("mode", ["6", "5"])
+def test_apples_pictures_fit_what_is_known_of_apples_interfaces(tmp_path: Path, mode: str) -> None:
+    compiler = swift_tool("swiftc")
+    for module in ("CoreGraphics", "CoreVideo", "ImageIO"):
+        source = Path(__file__).with_name("apple_interfaces") / f"{module}.swift"
+        command = [compiler, "-emit-module", "-module-name", module, "-parse-as-library", "-I", tmp_path, source]
+        subprocess.run([*command, "-o", tmp_path / f"{module}.swiftmodule"], check=True)
+    names = ("Apple/ApplePictures", "Pictures/Picture", "Pictures/PictureFile", "Pictures/Colours", "MobileCLIPError")
+    command = [compiler, "-typecheck", "-swift-version", mode, "-parse-as-library", "-I", tmp_path]
+    done = subprocess.run(
+        [*command, *(SOURCES / f"{name}.swift" for name in names)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+PAGE = (ROOT / "docs" / "start_ios.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.whole  # it builds the package once more
+def test_a_fresh_package_takes_a_clone_by_its_address_and_follows_the_page(bundle: Bundle, tmp_path: Path) -> None:
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
+    clone = tmp_path / "mobileclip-deploy"
+    ran(tmp_path, "git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", str(clone))
+    shutil.copytree(PACKAGE, clone / "clients" / "swift", dirs_exist_ok=True)  # what is not committed yet
+    shutil.copy(ROOT / "Package.swift", clone)
+    ran(clone, *git, "commit", "--quiet", "--all", "--allow-empty", "-m", "as it is here")
+    ran(clone, *git, "tag", "0.4.0")
+    (block,) = re.findall(r"```swift\n(import MobileCLIP\n.*?)```", PAGE, re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 12
+    fresh = tmp_path / "app"
+    (fresh / "Sources" / "app").mkdir(parents=True)
+    (fresh / "Package.swift").write_text(FRESH.format(address=f"file://{clone}"), encoding="utf-8")
+    load_image(PICTURE).save(tmp_path / "pizza.ppm")
+    text = block.replace("import MobileCLIP\n", f"import MobileCLIP\n{ON_LINUX.format(bundle=bundle.path)}", 1)
+    text = text.replace("load(bundle: bundle)", "load(bundle: bundle, engine: ONNXRuntimeEngine())")
+    (fresh / "Sources" / "app" / "main.swift").write_text(
+        f'let picture = PictureFile(URL(fileURLWithPath: "{tmp_path}/pizza.ppm"))\n{text}', encoding="utf-8"
+    )
+    told = ran(fresh, swift_tool("swift"), "run", "-j", "2", "app")
+    assert "pizza" in told.splitlines()[-1]
+
+
+FRESH = """// swift-tools-version:6.0
+import PackageDescription
+
+let package = Package(
+    name: "app", platforms: [.macOS(.v13)], dependencies: [.package(url: "{address}", from: "0.4.0")],
+    targets: [
+        .executableTarget(
+            name: "app",
+            dependencies: [
+                .product(name: "MobileCLIP", package: "mobileclip-deploy"),
+                .product(name: "MobileCLIPONNXRuntime", package: "mobileclip-deploy"),
+            ])
+    ])
+"""
+ON_LINUX = 'import Foundation\nimport MobileCLIPONNXRuntime\nlet bundle = URL(fileURLWithPath: "{bundle}")\n'
+
+
+def ran(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
