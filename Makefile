@@ -32,7 +32,8 @@ test-rest: $(VENV)/.dev
 
 # The packages of clients/, each by its language's own tests, and random cases beside them. One line per language.
 clients: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/clients/test_vectors.py tests/ios_harness/test_tokenizer.py
+	$(BIN)/python -m pytest tests/clients/test_vectors.py
+	$(BIN)/python -m pytest tests/clients/test_swift.py
 	$(BIN)/python -m pytest tests/clients/test_js.py
 	$(BIN)/python -m pytest tests/clients/test_java.py
 	$(BIN)/python -m pytest tests/clients/test_kotlin.py

@@ -1,5 +1,5 @@
-"""The Swift package: the shared vectors and a real bundle by its own tests, random cases beside them, Core ML and Core AI
-by stand-ins of theirs, and the package as a fresh one takes it."""
+"""The Swift package: the shared vectors and a real bundle by its own tests, random cases beside them, Core ML and Core
+AI by stand-ins of theirs, and the package as a fresh one takes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +196,7 @@ def apple_client(swift: Path) -> Path:
 
 
 @pytest.fixture
-def stand_in(
-    apple_client: Path, exports: Exports, tmp_path: Path
-) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def stand_in(apple_client: Path, exports: Exports, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the program on nano's Core ML bundle; the checkpoint's answers are Core ML's, but for what a test plants."""
     reference = Reference.read(exports.bundle("coreml", "fp16").golden)
     pixels = np.rint(reference.inputs.of("image") * 255).astype("uint8")
@@ -227,7 +225,7 @@ def stand_in(
         command = [apple_client, *map(str, arguments)]
         return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=False)
 
-    yield ran
+    return ran
 
 
 def answer(file: Path, inputs: np.ndarray, outputs: np.ndarray) -> dict[str, object]:
