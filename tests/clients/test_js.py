@@ -144,6 +144,7 @@ import * as ort from "onnxruntime-web";
 import { Index, MobileCLIP, MobileCLIPError, type Match } from "mobileclip";
 import { pixels } from "mobileclip/browser";
 import { folder } from "mobileclip/node";
+import { connect } from "mobileclip/worker";
 
 export async function find(file: Blob, library: ArrayBuffer): Promise<Match[]> {
   const model = await MobileCLIP.load(folder("bundle"), ort, { session: { executionProviders: ["wasm"] } });
@@ -151,14 +152,18 @@ export async function find(file: Blob, library: ArrayBuffer): Promise<Match[]> {
   const picture = await model.embedImage(await pixels(file));
   const labels = await model.labels(["pizza", "a red car"]);
   const shown: string = labels.classify(picture)[0].probability.toFixed(2);
+  const { rest } = (await model.embedTexts([shown]))[0];
   try {
-    return Index.open(library).search((await model.embedTexts([shown]))[0], 20);
+    const { found, matches } = await connect(new Worker("worker.js")).search(Index.open(library), rest, { top: 20 });
+    return found ? matches : (await model.search(Index.open(library), picture)).matches;
   } catch (error) {
     if (error instanceof MobileCLIPError && error.code === "space") return [];
     throw error;
   }
 }
 """
+README = (PACKAGE / "README.md").read_text(encoding="utf-8")
+OPTIONS = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2023,dom", "--module", "nodenext"]
 WRONG = (
     'import { Index } from "mobileclip"; export const found: number = Index.open(new ArrayBuffer(1)).search([1])[0].id;'
 )
@@ -184,12 +189,14 @@ def ran(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.whole  # it installs TypeScript: the package's own tests run what is packed here
 def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(project: Path) -> None:
     (block,) = re.findall(r"```javascript\n(.*?)```", PAGE, re.DOTALL)
+    worker, _ = re.findall(r"```javascript\n(.*?)```", README, re.DOTALL)
+    (project / "worker.ts").write_text(worker, encoding="utf-8")
+    assert ran(project, "node_modules/.bin/tsc", *OPTIONS, "worker.ts").returncode == 0
     page = block.replace('querySelector("input").onchange', 'querySelector("input")!.onchange')
     page = page.replace("({ target })", "({ target }: any)") + "export {};\n"
     for name, text in (("used", USED), ("wrong", WRONG), ("page", page)):
         (project / f"{name}.ts").write_text(text, encoding="utf-8")
-    options = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2023,dom", "--module", "nodenext"]
-    checked = [ran(project, "node_modules/.bin/tsc", *options, f"{name}.ts") for name in ("used", "wrong", "page")]
+    checked = [ran(project, "node_modules/.bin/tsc", *OPTIONS, f"{name}.ts") for name in ("used", "wrong", "page")]
     assert checked[0].returncode == 0, checked[0].stdout
     assert checked[2].returncode == 0, checked[2].stdout
     assert "Type 'string' is not assignable to type 'number'" in checked[1].stdout
@@ -198,11 +205,24 @@ def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(pro
 
 
 @pytest.mark.whole  # it installs what a page loads
-def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exports: Exports) -> None:
+@pytest.mark.parametrize("place", ["page", "worker"])
+def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exports: Exports, place: str) -> None:
     bundle = exports.bundle("onnx", "fp32")
     for name, language in (("index.html", "html"), ("app.js", "javascript")):
         (block,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+        if (name, place) == ("index.html", "worker"):
+            entry = '"mobileclip/worker": "./node_modules/mobileclip/src/worker.js",'
+            block = block.replace('"imports": {', f'"imports": {{{entry}')
         (project / name).write_text(block, encoding="utf-8")
+    if place == "worker":
+        worker, app = re.findall(r"```javascript\n(.*?)```", README, re.DOTALL)
+        src = "./node_modules/mobileclip/src"
+        addresses = {"onnxruntime-web": "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs"}
+        addresses |= {"mobileclip": f"{src}/mobileclip.js", "mobileclip/worker": f"{src}/worker.js"}
+        for package, address in addresses.items():  # as the page says: a worker reads no import map
+            worker = worker.replace(f'from "{package}"', f'from "{address}"')
+        (project / "worker.js").write_text(worker, encoding="utf-8")
+        (project / "app.js").write_text(app, encoding="utf-8")
     shutil.copytree(bundle.path, project / "out" / "nano-onnx-fp32", dirs_exist_ok=True)
     picture = ROOT / "models/nano/evaluation/images/1f355.png"
     (wanted,) = mcd.classify(bundle, [picture], ["pizza", "rocket"])

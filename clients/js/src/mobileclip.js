@@ -3,19 +3,22 @@
 
 import { MobileCLIPError } from "./errors.js";
 import { GATES } from "./gates.js";
+import { Labels } from "./labels.js";
+import { check, understood } from "./manifest.js";
 import { rgb } from "./pictures.js";
+import { Relevance } from "./relevance.js";
 import { prepare } from "./resize.js";
 import { parse } from "./safetensors.js";
 import { Tokenizer } from "./tokenizer.js";
-import { dot, probabilities, unit } from "./vectors.js";
+import { dot, unit } from "./vectors.js";
 
 export { MobileCLIPError } from "./errors.js";
 export { Index } from "./index_file.js";
+export { upright } from "./pictures.js";
 export { Tokenizer } from "./tokenizer.js";
 export { prepare, resize } from "./resize.js";
 export { probabilities, unit } from "./vectors.js";
 
-const NEWEST_SCHEMA = 2;
 const GOLDEN = { image: ["pixels", "image_embeddings"], text: ["ids", "text_embeddings"] };
 const TYPES = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array };
 
@@ -29,17 +32,15 @@ export class MobileCLIP {
    */
   static async load(bundle, ort, { towers, session } = {}) {
     const read = typeof bundle === "function" ? bundle : fetched(bundle);
-    const manifest = understood(await json(read, "manifest.json"));
+    const manifest = understood(new TextDecoder().decode(await read("manifest.json")));
     const wanted = towers ?? Object.keys(manifest.towers);
     const own = new MobileCLIP();
     Object.assign(own, { manifest, ort, read, sessions: {}, queue: Promise.resolve() });
-    for (const tower of wanted) {
-      if (!manifest.towers[tower]) throw new MobileCLIPError("bundle", `the bundle has no ${tower} tower: export it with one`);
-      check(manifest, tower);
-    }
+    for (const tower of wanted) check(manifest, tower);
     if (wanted.includes("text")) {
       const merges = new TextDecoder().decode(await read("tokenizer/merges.txt"));
       own.tokenizer = new Tokenizer(await json(read, "tokenizer/vocab.json"), merges, manifest.tokenizer);
+      if (manifest.relevance) own.relevance = new Relevance(manifest.relevance, manifest.embed_dim, await read("relevance.safetensors"));
     }
     for (const tower of wanted) {
       own.sessions[tower] = await ort.InferenceSession.create(new Uint8Array(await read(manifest.towers[tower].file)), session);
@@ -53,16 +54,16 @@ export class MobileCLIP {
   /** The side of the square that a picture is cut to, in pixels. */
   get imageSize() { return this.manifest.preprocess.size; }
 
-  /** One embedding per text, each of length 1: {values: Float32Array [D], embeddingSpace, tokens, cut}. `cut`: the text
-   * has more tokens than the network reads, and the rest was left out. */
+  /** One embedding per text, each of length 1: {values: Float32Array [D], embeddingSpace, tokens, cut, rest}.
+   * `cut`: the text has more tokens than the network reads, and `rest` was left out. */
   async embedTexts(texts) {
     this.#has("text");
     const length = this.manifest.tokenizer.context_length;
     const found = [];
     for (const text of texts) {
-      const { ids, tokens } = this.tokenizer.ids(text);
+      const { ids, tokens, rest } = this.tokenizer.ids(text);
       const values = unit(await this.#run("text", ids));
-      found.push({ values, embeddingSpace: this.embeddingSpace, tokens, cut: tokens > length });
+      found.push({ values, embeddingSpace: this.embeddingSpace, tokens, cut: tokens > length, rest });
     }
     return found;
   }
@@ -101,23 +102,27 @@ export class MobileCLIP {
   async labels(names, template = this.manifest.template) {
     const embedded = await this.embedTexts(names.map((name) => template.replaceAll("{}", () => name)));
     const vectors = embedded.map(({ values }) => values);
-    const { logit_scale: scale } = this.manifest;
-    return {
-      names,
-      /** [{label, probability}], the most probable first. */
-      classify: (embedding) => {
-        same(embedding, this.embeddingSpace);
-        const shares = probabilities(embedding.values, vectors, scale);
-        return names.map((label, index) => ({ label, probability: shares[index] })).sort((one, other) => other.probability - one.probability);
-      },
-    };
+    return new Labels({ names, vectors, scale: this.manifest.logit_scale, embeddingSpace: this.embeddingSpace });
+  }
+
+  /** The cosine that a match of a text's embedding needs in a library of `size` pictures; undefined where the bundle says
+   * none: it was exported without --background. */
+  async needed(text, size) {
+    return this.relevance?.needed(text.values, size);
+  }
+
+  /** The nearest of an index: {matches, found, needed, best, bridgedFrom}. `query`: a text, or an embedding. `found`:
+   * false, and no matches, where the nearest's score `best` is below what the query needs. `threshold`: that in place of
+   * the bundle's own; -1 shows everything. `bridgedFrom`: the space that the index was brought from. */
+  async search(index, query, options) {
+    return answer(this, index, query, options);
   }
 
   /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers: [{tower, inputs, cosine,
    * relative, passed}], the worst of all inputs. A tower that does not pass answers wrongly on this device. `gates`: by
    * tower {metric, bound}; those of its precision if left out. */
   async selfTest({ gates = {} } = {}) {
-    const golden = parse(await this.read("golden.safetensors"));
+    const golden = parse(await this.read("golden.safetensors"), "golden.safetensors");
     const found = [];
     for (const tower of Object.keys(this.sessions)) found.push(await this.#golden(tower, golden, gates[tower]));
     return found;
@@ -165,10 +170,16 @@ export class MobileCLIP {
   }
 }
 
-function same(embedding, space) {
-  if (embedding.embeddingSpace !== space) {
-    throw new MobileCLIPError("space", `the embedding is of ${embedding.embeddingSpace} and the labels of ${space}: they cannot be compared`);
-  }
+/** `MobileCLIP.search`, of a model here or in a worker. Pictures as queries, and an index of bits alone or of texts, are
+ * not judged. */
+export async function answer(model, index, query, { top = 20, threshold } = {}) {
+  const asked = typeof query === "string" ? (await model.embedTexts([query]))[0] : query;
+  const judged = asked.tokens !== undefined && index.store !== "bits-only" && index.description.tower !== "text";
+  const needed = threshold ?? (judged ? await model.needed(asked, index.length) : undefined);
+  const matches = index.search(asked, top);
+  const best = matches[0]?.score;
+  const found = best !== undefined && !(best < needed);
+  return { matches: found ? matches : [], found, needed, best, bridgedFrom: index.description.bridged_from };
 }
 
 function fetched(address) {
@@ -186,30 +197,5 @@ async function json(read, name) {
   } catch (error) {
     if (error instanceof SyntaxError) throw new MobileCLIPError("bundle", `${name} is no JSON: export the bundle again`);
     throw error;
-  }
-}
-
-function understood(manifest) {
-  const version = manifest?.schema_version;
-  if (!Number.isInteger(version) || version < 1) throw new MobileCLIPError("bundle", "manifest.json is no manifest of a bundle");
-  if (version > NEWEST_SCHEMA) throw new MobileCLIPError("newer", `the bundle has schema version ${version}, and this package reads up to ${NEWEST_SCHEMA}: update it`);
-  if (manifest.target !== "onnx") throw new MobileCLIPError("bundle", `the bundle is for ${manifest.target}: export it with --target onnx`);
-  if (manifest.classifier) throw new MobileCLIPError("bundle", "the bundle is a classifier, which gives probabilities: export it without --labels");
-  return manifest;
-}
-
-// Towers that take what this package makes: pixels [1, 3, S, S] in [0, 1], and ids [1, L] of CLIP's vocabulary.
-function check(manifest, tower) {
-  const { input } = manifest.towers[tower];
-  const size = manifest.preprocess.size;
-  const shape = tower === "image" ? [3, size, size] : [manifest.tokenizer?.context_length];
-  const whole = input.shape.length === shape.length + 1 && shape.every((one, index) => input.shape[index + 1] === one);
-  const [low, high] = input.range ?? [0, 1];
-  const fits = tower === "image" ? input.dtype === "float32" && low === 0 && high === 1 : ["int32", "int64"].includes(input.dtype);
-  if (!whole || !fits) {
-    throw new MobileCLIPError("bundle", `the ${tower} tower takes ${input.dtype} [${input.shape}], which this package does not make: export without --layout and --input`);
-  }
-  if (tower === "text" && (manifest.tokenizer.kind ?? "clip") !== "clip") {
-    throw new MobileCLIPError("bundle", `a tokenizer of kind ${manifest.tokenizer.kind} is not known to this package: update it`);
   }
 }

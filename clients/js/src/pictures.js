@@ -17,6 +17,27 @@ export function rgb({ data, width, height }) {
   return found;
 }
 
+/** A picture as a person sees it: RGB or RGBA bytes turned by EXIF's orientation, 1 to 8; any other turns nothing. A
+ * browser's decoder has done that already. */
+export function upright(picture, orientation) {
+  if (!(orientation >= 2 && orientation <= 8)) return picture;
+  const { data, width, height } = picture;
+  const channels = data.length / (width * height);
+  const turned = orientation >= 5;
+  const [across, down] = turned ? [height, width] : [width, height];
+  const found = new Uint8ClampedArray(data.length);
+  for (let y = 0, to = 0; y < down; y += 1) {
+    for (let x = 0; x < across; x += 1) {
+      let [column, row] = turned ? [y, x] : [x, y];
+      if ([2, 3, 7, 8].includes(orientation)) column = width - 1 - column;
+      if ([3, 4, 6, 7].includes(orientation)) row = height - 1 - row;
+      const from = (row * width + column) * channels;
+      for (let channel = 0; channel < channels; channel += 1) found[to++] = data[from + channel];
+    }
+  }
+  return { data: found, width: across, height: down };
+}
+
 // Pillow's alpha_composite over opaque white, in its integers (AlphaComposite.c): seven more bits, and a division by 255
 // that is rounded.
 function blended(value, alpha) {

@@ -1,15 +1,15 @@
-// Reads a .safetensors file: name -> {dtype, shape, data}; the types that golden answers have.
+// Reads a .safetensors file: name -> {dtype, shape, data}; the types that golden answers and backgrounds have.
 
 import { MobileCLIPError } from "./errors.js";
 
-const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array };
+const TYPES = { F32: Float32Array, I32: Int32Array, I8: Int8Array, U8: Uint8Array };
 
-/** Of an ArrayBuffer. */
-export function parse(buffer) {
+/** Of an ArrayBuffer; `file`: its name, for the message where it is damaged. */
+export function parse(buffer, file) {
   try {
     return tensors(buffer);
   } catch (error) {
-    if (error instanceof RangeError || error instanceof SyntaxError) throw new MobileCLIPError("bundle", "golden.safetensors is damaged: export the bundle again");
+    if (error instanceof RangeError || error instanceof SyntaxError) throw new MobileCLIPError("bundle", `${file} is damaged: export the bundle again`);
     throw error;
   }
 }

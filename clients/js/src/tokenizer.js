@@ -40,22 +40,27 @@ export class Tokenizer {
   }
 
   /** Token ids [context length] of a text: start, the text, end, then padding; the end stays last where text is cut.
-   * `tokens`: how many there were, start and end included. */
+   * `tokens`: how many there were, start and end included; `rest`: what was left out of a text with more, cleaned. */
   ids(text) {
     const { context_length: length, sot, eot, pad } = this.settings;
-    const all = [sot, ...this.pieces(beginning(text, CHARACTERS_A_TOKEN * length)), eot];
+    const head = beginning(text, CHARACTERS_A_TOKEN * length);
+    const cleaned = clean(head);
+    const all = [sot];
+    let from; // where the text goes on that is left out
+    for (const piece of cleaned.matchAll(PIECES)) {
+      all.push(...this.word(piece[0]));
+      if (all.length >= length) from ??= piece.index;
+    }
+    all.push(eot);
     const found = all.slice(0, length);
     if (found.length === length) found[length - 1] = eot;
-    return { ids: [...found, ...Array(length - found.length).fill(pad)], tokens: all.length };
+    const rest = all.length > length ? cleaned.slice(from) + text.slice(head.length) : "";
+    return { ids: [...found, ...Array(length - found.length).fill(pad)], tokens: all.length, rest };
   }
 
   /** BigInt64Array [N, context length]. */
   encode(texts) {
     return BigInt64Array.from(texts.flatMap((text) => this.ids(text).ids), BigInt);
-  }
-
-  pieces(text) {
-    return (clean(text).match(PIECES) ?? []).flatMap((piece) => this.word(piece));
   }
 
   word(piece) {

@@ -6,6 +6,7 @@ import { before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { MobileCLIP } from "../src/mobileclip.js";
 import { folder } from "../src/node.js";
+import { connect, serve } from "../src/worker.js";
 
 const { MOBILECLIP_BUNDLE: bundle, MOBILECLIP_ORT: place } = process.env;
 const refused = (code) => (error) => error.name === "MobileCLIPError" && error.code === code;
@@ -55,6 +56,24 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     assert.deepEqual(seen, [1, 2]);
     const together = await Promise.all(pictures.map((one) => model.embedImage(one)));
     assert.deepEqual(together, await model.embedImages(pictures));
+  });
+
+  test("answers the same behind a port, and tells the same errors", async () => {
+    const { port1, port2 } = new MessageChannel();
+    serve(async () => model, port2);
+    const remote = connect(port1);
+    try {
+      assert.deepEqual(await remote.embedImage(picture(7)), await model.embedImage(picture(7)));
+      assert.deepEqual(await remote.embedTexts(["a dog"]), await model.embedTexts(["a dog"]));
+      const labels = await remote.labels(["pizza", "a red car"]);
+      const embedded = await model.embedImage(picture(120));
+      assert.deepEqual(labels.classify(embedded), (await model.labels(["pizza", "a red car"])).classify(embedded));
+      assert.equal((await remote.selfTest()).length, 2);
+      await assert.rejects(remote.embedImage({ data: new Uint8Array(7), width: 2, height: 2 }), refused("picture"));
+      assert.equal(await remote.needed({ values: embedded.values }, 10), undefined);
+    } finally {
+      port1.close();
+    }
   });
 
   test("refuses what is no picture, and values outside of 0 to 1", async () => {

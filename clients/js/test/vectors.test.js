@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Index, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
-import { rgb } from "../src/pictures.js";
+import { check, understood } from "../src/manifest.js";
+import { answer, Index, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
+import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
+import { Relevance } from "../src/relevance.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
 const refused = (code) => (error) => error.name === "MobileCLIPError" && error.code === code;
@@ -80,6 +82,8 @@ test("the tokenizer gives open_clip's ids", needs, () => {
   for (const { text, ids } of texts) {
     assert.deepEqual(tokenizer.ids(text).ids, [...ids, ...Array(length - ids.length).fill(0)], text);
   }
+  const { rest, tokens } = tokenizer.ids(`one ${"dog ".repeat(80)}Cat.`);
+  assert.deepEqual([rest, tokens, tokenizer.ids("a dog").rest], ["dog dog dog dog dog dog cat.", 85, ""]);
   const merges = read("merges.txt").replaceAll("\n", "\r\n");
   const windows = new Tokenizer(JSON.parse(read("vocab.json")), merges, settings);
   assert.deepEqual(windows.ids("a photo of a dog"), tokenizer.ids("a photo of a dog"));
@@ -87,25 +91,68 @@ test("the tokenizer gives open_clip's ids", needs, () => {
   assert.throws(() => new Tokenizer({ a: 1 }, read("merges.txt"), settings).ids("dog"), refused("bundle"));
 });
 
-const manifest = bundle && JSON.parse(readFileSync(`${bundle}/manifest.json`));
-const reading = (changed) => async (name) => {
-  const found = changed(name);
-  return found ?? new Uint8Array(readFileSync(`${bundle}/${name}`)).buffer;
-};
-const changed = (changes) => reading((name) => name === "manifest.json" && new TextEncoder().encode(JSON.stringify({ ...manifest, ...changes })));
-
-for (const [what, code, read] of [
-  ["a newer schema", "newer", () => changed({ schema_version: 3 })],
-  ["another target", "bundle", () => changed({ target: "coreml" })],
-  ["a tokenizer that is not known", "bundle", () => changed({ tokenizer: { ...manifest.tokenizer, kind: "sentencepiece" } })],
-  ["pixels that this package does not make", "bundle", () => {
-    const image = { ...manifest.towers.image, input: { ...manifest.towers.image.input, range: [-1, 1] } };
-    return changed({ towers: { ...manifest.towers, image } });
-  }],
-  ["no JSON", "bundle", () => reading((name) => name === "manifest.json" && new TextEncoder().encode("<html>"))],
-]) {
-  test(`a bundle is refused before anything is loaded: ${what}`, needs, async () => {
-    const ort = { InferenceSession: { create: () => assert.fail("a model was loaded") } };
-    await assert.rejects(MobileCLIP.load(read(), ort), refused(code));
+for (const { what, target, code, manifest, found } of vectors("manifests").cases) {
+  if (target !== "onnx") continue;
+  test(`a manifest is ${code ? "refused before anything is loaded" : "read"}: ${what}`, async () => {
+    if (code) {
+      const ort = { InferenceSession: { create: () => assert.fail("a model was loaded") } };
+      await assert.rejects(MobileCLIP.load(async () => new TextEncoder().encode(manifest), ort), refused(code));
+      return;
+    }
+    const { embedding_space, embed_dim, logit_scale, template, tokenizer, preprocess, towers } = understood(manifest);
+    Object.keys(towers).forEach((tower) => check(JSON.parse(manifest), tower));
+    const image_size = preprocess.size;
+    const context_length = tokenizer?.context_length ?? 0;
+    assert.deepEqual({ embedding_space, embed_dim, logit_scale, template, context_length, image_size, towers: Object.keys(towers).sort() }, found);
   });
 }
+
+test("a bundle of another target is refused", async () => {
+  const { manifest } = vectors("manifests").cases.find(({ target }) => target !== "onnx");
+  assert.throws(() => understood(manifest), refused("bundle"));
+});
+
+for (const { what, layout, orientation, width, height, seed, sha256 } of vectors("pictures").cases) {
+  if (!["rgb", "rgba"].includes(layout)) continue; // a canvas makes these of all others
+  test(`colours of ${layout} ${width} x ${height}, orientation ${orientation}: ${what}`, () => {
+    const data = noise(width * height * layout.length, seed);
+    const bytes = rgb(upright({ data, width, height }, orientation));
+    assert.equal(createHash("sha256").update(bytes).digest("hex"), sha256);
+  });
+}
+
+for (const { what, code, width, height, bytes } of vectors("pictures").refused) {
+  test(`a picture is refused: ${what}`, () => {
+    assert.throws(() => rgb({ data: new Uint8Array(bytes), width, height }), refused(code));
+  });
+}
+
+test("what a text needs of its nearest picture is Python's", () => {
+  const { file, manifest, queries, needed } = vectors("relevance");
+  const bytes = new Uint8Array(Buffer.from(file, "base64")).buffer;
+  const relevance = new Relevance(manifest, 40, bytes);
+  for (const [size, wanted] of Object.entries(needed)) {
+    queries.forEach((query, index) => assert.ok(Math.abs(relevance.needed(query, Number(size)) - wanted[index]) < 1e-6));
+  }
+  assert.throws(() => new Relevance(manifest, 41, bytes), refused("bundle"));
+  assert.throws(() => new Relevance(manifest, 40, bytes.slice(0, 7000)), refused("bundle"));
+  assert.throws(() => new Relevance({ ...manifest, slope: undefined }, 40, bytes), refused("bundle"));
+});
+
+test("a search says what is found, and that nothing is", async () => {
+  const { cases, embedding_space: embeddingSpace } = vectors("search");
+  const { index: file, queries } = cases[0];
+  const index = Index.open(Buffer.from(file, "base64"));
+  const text = { values: queries[0].query, embeddingSpace, tokens: 3 };
+  const model = (needed) => ({ embedTexts: async () => [text], needed: async () => needed });
+  const sure = await answer(model(0.9), index, "a text");
+  assert.deepEqual([sure.found, sure.needed, sure.matches[0].id], [true, 0.9, queries[0].found[0].id]);
+  assert.deepEqual([sure.matches.length, sure.bridgedFrom], [20, undefined]);
+  const none = await answer(model(1.1), index, text);
+  assert.deepEqual([none.found, none.matches, none.best], [false, [], sure.best]);
+  assert.ok((await answer(model(1.1), index, text, { threshold: -1, top: 3 })).matches.length === 3);
+  assert.ok((await answer(model(1.1), index, { values: text.values, embeddingSpace })).found); // a picture is not judged
+  assert.ok((await answer(model(undefined), index, text)).found);
+  index.description = { ...index.description, tower: "text", bridged_from: "old" };
+  assert.deepEqual([(await answer(model(1.1), index, text)).found, (await answer(model(1.1), index, text)).bridgedFrom], [true, "old"]);
+});

@@ -4,10 +4,24 @@ export interface Embedding {
   embeddingSpace: string;
 }
 
-/** `tokens`: how many the text has; `cut`: more than the network reads, and the rest was left out. */
+/** `tokens`: how many the text has; `cut`: more than the network reads, and `rest` was left out. */
 export interface TextEmbedding extends Embedding {
   tokens: number;
   cut: boolean;
+  rest: string;
+}
+
+/** `found`: false where the nearest (`best`) is below what the query needs, or there is none. */
+export interface Answer {
+  matches: Match[];
+  found: boolean;
+  needed?: number;
+  best?: number;
+  bridgedFrom?: string;
+}
+export interface SearchOptions {
+  top?: number;
+  threshold?: number;
 }
 
 /** RGB or RGBA bytes, row by row, as ImageData has them. */
@@ -62,6 +76,8 @@ export class MobileCLIP {
   ): Promise<Embedding[]>;
   embedPixels(values: Float32Array): Promise<Embedding>;
   labels(names: string[], template?: string): Promise<Labels>;
+  needed(text: TextEmbedding, size: number): Promise<number | undefined>;
+  search(index: Index, query: string | Embedding, options?: SearchOptions): Promise<Answer>;
   selfTest(options?: { gates?: Partial<Record<Tower, Gate>> }): Promise<TowerTest[]>;
 }
 
@@ -89,10 +105,11 @@ export interface TokenizerSettings {
 }
 export class Tokenizer {
   constructor(vocabulary: Record<string, number>, merges: string, settings: TokenizerSettings);
-  ids(text: string): { ids: number[]; tokens: number };
+  ids(text: string): { ids: number[]; tokens: number; rest: string };
   encode(texts: string[]): BigInt64Array;
 }
 
+export function upright(picture: Picture, orientation: number): Picture;
 export interface Preprocess {
   size: number;
   resize: "shorter_side" | "squash";

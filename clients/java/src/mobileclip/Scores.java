@@ -47,14 +47,17 @@ final class Scores {
         int integers(ByteBuffer rows, int at) {
             long a = 0;
             long b = 0;
+            long c = 0;
+            long d = 0;
+            final long[] pairs = this.pairs;
             for (int index = 0; index < pairs.length; index += 4, at += 8) {
                 long eight = rows.getLong(at) ^ 0x8080808080808080L;
                 a += (eight & 0x000000ff000000ffL) * pairs[index];
                 b += (eight >>> 8 & 0x000000ff000000ffL) * pairs[index + 1];
-                a += (eight >>> 16 & 0x000000ff000000ffL) * pairs[index + 2];
-                b += (eight >>> 24 & 0x000000ff000000ffL) * pairs[index + 3];
+                c += (eight >>> 16 & 0x000000ff000000ffL) * pairs[index + 2];
+                d += (eight >>> 24 & 0x000000ff000000ffL) * pairs[index + 3];
             }
-            long both = a + b;
+            long both = a + b + c + d;
             int sum = (int) ((both - (int) both) >> 32) - correction;
             for (int index = pairs.length * 2; index < integers.length; index++) sum += rows.get(at++) * integers[index];
             return sum;

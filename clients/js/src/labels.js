@@ -1,0 +1,20 @@
+// Labels to tell pictures apart by.
+
+import { MobileCLIPError } from "./errors.js";
+import { probabilities } from "./vectors.js";
+
+/** `names`; `vectors`: their embeddings; `scale`: the network's; `embeddingSpace`. */
+export class Labels {
+  constructor(told) {
+    Object.assign(this, told);
+  }
+
+  /** [{label, probability}], the most probable first. */
+  classify(embedding) {
+    if (embedding.embeddingSpace !== this.embeddingSpace) {
+      throw new MobileCLIPError("space", `the embedding is of ${embedding.embeddingSpace} and the labels of ${this.embeddingSpace}: they cannot be compared`);
+    }
+    const shares = probabilities(embedding.values, this.vectors, this.scale);
+    return this.names.map((label, index) => ({ label, probability: shares[index] })).sort((one, other) => other.probability - one.probability);
+  }
+}

@@ -1,0 +1,57 @@
+// What is read of a bundle's manifest.json, and refused before anything is loaded.
+
+import { MobileCLIPError } from "./errors.js";
+
+const NEWEST_SCHEMA = 2;
+const refused = (what) => new MobileCLIPError("bundle", what);
+const text = (value) => typeof value === "string";
+const whole = (value) => Number.isInteger(value) && value > 0;
+
+/** The manifest that a text holds. */
+export function understood(content) {
+  let manifest;
+  try {
+    manifest = JSON.parse(content);
+  } catch {
+    throw refused("manifest.json is no JSON: export the bundle again");
+  }
+  const version = manifest?.schema_version;
+  if (!whole(version)) throw refused("manifest.json is no manifest of a bundle");
+  if (version > NEWEST_SCHEMA) throw new MobileCLIPError("newer", `the bundle has schema version ${version}, and this package reads up to ${NEWEST_SCHEMA}: update it`);
+  if (manifest.target !== "onnx") throw refused(`the bundle is for ${manifest.target}: export it with --target onnx`);
+  if (manifest.classifier) throw refused("the bundle is a classifier, which gives probabilities: export it without --labels");
+  const wrong = Object.entries(RULES).find(([name, right]) => !right(manifest[name], manifest))?.[0];
+  if (wrong) throw refused(`manifest.json: \`${wrong}\` is missing or not understood: export the bundle again`);
+  return manifest;
+}
+
+const plain = (path) => text(path) && !path.startsWith("/") && !path.includes("\\") && !path.split("/").includes("..");
+
+const RULES = {
+  embedding_space: text,
+  embed_dim: whole,
+  logit_scale: Number.isFinite,
+  template: text,
+  towers: (towers) => towers instanceof Object && Object.keys(towers).length > 0
+    && Object.values(towers).every(({ file, input, output }) => plain(file) && text(input?.name) && Array.isArray(input.shape) && text(output?.name)),
+  tokenizer: (told, { towers }) => !towers.text || [told?.context_length, told?.sot, told?.eot].every(whole),
+  preprocess: (told) => whole(told?.size) && ["shorter_side", "squash"].includes(told.resize)
+    && ["bilinear", "bicubic"].includes(told.interpolation) && ["center", "none"].includes(told.crop),
+};
+
+// Towers that take what this package makes: pixels [1, 3, S, S] in [0, 1], and ids [1, L] of CLIP's vocabulary.
+export function check(manifest, tower) {
+  if (!manifest.towers[tower]) throw refused(`the bundle has no ${tower} tower: export it with one`);
+  const { input } = manifest.towers[tower];
+  const size = manifest.preprocess.size;
+  const shape = tower === "image" ? [3, size, size] : [manifest.tokenizer?.context_length];
+  const whole = input.shape.length === shape.length + 1 && shape.every((one, index) => input.shape[index + 1] === one);
+  const [low, high] = input.range ?? [0, 1];
+  const fits = tower === "image" ? input.dtype === "float32" && low === 0 && high === 1 : ["int32", "int64"].includes(input.dtype);
+  if (!whole || !fits) {
+    throw refused(`the ${tower} tower takes ${input.dtype} [${input.shape}], which this package does not make: export without --layout and --input`);
+  }
+  if (tower === "text" && (manifest.tokenizer.kind ?? "clip") !== "clip") {
+    throw refused(`a tokenizer of kind ${manifest.tokenizer.kind} is not known to this package: update it`);
+  }
+}

@@ -1,0 +1,62 @@
+// A model in a worker, so that a page goes on while it answers: `serve` in the worker, `connect` on the page.
+
+import { MobileCLIPError } from "./errors.js";
+import { Labels } from "./labels.js";
+import { answer } from "./mobileclip.js";
+
+const METHODS = {
+  embedTexts: (model, texts) => model.embedTexts(texts),
+  // A picture file is decoded here, too.
+  embedImage: async (model, picture) => {
+    return model.embedImage(picture instanceof Blob ? await (await import("./browser.js")).pixels(picture) : picture);
+  },
+  labels: async (model, names, template) => ({ ...(await model.labels(names, template)) }),
+  needed: (model, text, size) => model.needed(text, size),
+  selfTest: (model, options) => model.selfTest(options),
+};
+
+/** In a worker's script: answers `connect`'s calls by the model that `load` gives, a function that resolves to a
+ * MobileCLIP. `port`: a MessagePort in place of the worker's own. */
+export function serve(load, port = self) {
+  const loaded = load();
+  loaded.catch(() => {}); // each call tells it
+  port.onmessage = async ({ data: { id, method, given } }) => {
+    try {
+      port.postMessage({ id, found: await METHODS[method](await loaded, ...given) });
+    } catch (error) {
+      port.postMessage({ id, code: error.code, message: String(error?.message ?? error) });
+    }
+  };
+}
+
+/** On a page: the model in a worker, or behind a MessagePort. Its methods are MobileCLIP's, and `embedImage` takes picture
+ * files (Blobs) as well. */
+export function connect(worker) {
+  const waiting = new Map();
+  let next = 0;
+  const broken = new Promise((_, reject) => {
+    worker.onerror = ({ message }) => reject(new Error(`the worker failed: ${message}`));
+  });
+  broken.catch(() => {}); // each call tells it
+  worker.onmessage = ({ data: { id, found, code, message } }) => {
+    const { resolve, reject } = waiting.get(id);
+    waiting.delete(id);
+    if (message === undefined) resolve(found);
+    else reject(code === undefined ? new Error(message) : new MobileCLIPError(code, message));
+  };
+  const call = (method, ...given) => {
+    const id = next++;
+    const answered = new Promise((resolve, reject) => { waiting.set(id, { resolve, reject }); });
+    worker.postMessage({ id, method, given });
+    return Promise.race([answered, broken]);
+  };
+  const model = {
+    embedTexts: (texts) => call("embedTexts", texts),
+    embedImage: (picture) => call("embedImage", picture),
+    labels: async (names, template) => new Labels(await call("labels", names, template)),
+    needed: (text, size) => call("needed", text, size),
+    selfTest: (options) => call("selfTest", options),
+    search: (index, query, options) => answer(model, index, query, options),
+  };
+  return model;
+}
