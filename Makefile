@@ -66,10 +66,9 @@ wheel: $(VENV)/.dev
 		bin/mobileclip-deploy export --target onnx --force -o out && bin/mobileclip-deploy verify out/nano-onnx-fp16 && \
 		bin/mobileclip-deploy demo --static site --force
 
-# The wheel of ready-made runners for Android phones, in dist/: needs Debian's cross compiler (android_harness/README.md).
-android-runners: $(VENV)/.dev
-	$(BIN)/python android_harness/runners/assemble.py
-	$(BIN)/python -m build --wheel --outdir dist android_harness/runners
+# The archive of ready runners for Android phones, in dist/ (android_harness/README.md).
+android-runners:
+	android_harness/runners/build.sh
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mobileclip_deploy.arguments import checked
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.benchmark.doctor import Diagnosis, doctor
     from mobileclip_deploy.benchmark.door import (
         BenchmarkOutcome,
         BenchmarkResult,
@@ -60,13 +61,11 @@ if TYPE_CHECKING:
     from mobileclip_deploy.export.door import export, export_all
     from mobileclip_deploy.folding import FoldReport
     from mobileclip_deploy.inspect.door import (
-        Diagnosis,
         Inspection,
         LintComparison,
         LintReport,
         Variant,
         compare_lint,
-        doctor,
         inspect,
         lint,
         variants,
@@ -168,6 +167,7 @@ __all__ = [
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
+    "benchmark.doctor": ("Diagnosis", "doctor"),
     "benchmark.door": ("BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"),
     "benchmark.report": ("report",),
     "bundle": ("Bundle",),
@@ -197,13 +197,11 @@ DOORS = {
     "export.door": ("export", "export_all"),
     "folding": ("FoldReport",),
     "inspect.door": (
-        "Diagnosis",
         "Inspection",
         "LintComparison",
         "LintReport",
         "Variant",
         "compare_lint",
-        "doctor",
         "inspect",
         "lint",
         "variants",

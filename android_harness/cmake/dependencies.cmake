@@ -87,6 +87,10 @@ if(BUILD_EXECUTORCH)
   # With every kernel and backend that the wheel has, quantized kernels too: a program of any precision runs.
   set(components runtime kernels_optimized kernels_quantized backend_xnnpack threadpool)
   foreach(component ${components})
+    # The libraries lie beside the program: where they lie while it is built is no part of it.
+    get_target_property(options executorch::${component} INTERFACE_LINK_OPTIONS)
+    list(FILTER options EXCLUDE REGEX "-rpath,/")
+    set_property(TARGET executorch::${component} PROPERTY INTERFACE_LINK_OPTIONS "${options}")
     target_link_libraries(executorch_sdk INTERFACE executorch::${component})
   endforeach()
   file(GLOB libraries "${EXECUTORCH_ROOT}/lib/libexecutorch*.so")

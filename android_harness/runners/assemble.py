@@ -1,10 +1,12 @@
-"""Fills mobileclip_deploy_android/files: the harness built by Debian's cross compiler, and the libraries it runs on.
+"""Builds the archive of ready runners: the harness by Debian's compiler, and the libraries it runs on.
 
-python assemble.py                                  fetches the runtimes' wheels, builds, and fills the folder
-python assemble.py --programs FOLDER --wheels FOLDER --into FOLDER    of what is built and fetched already
-python assemble.py --machine x86_64                 the same for an emulator on a PC, by this machine's own compiler
+python3 assemble.py                       fetches the runtimes' wheels, builds, writes dist/*.zip
+python3 assemble.py --check               the same, and exit code 1 where it is not the archive that release.json names
+python3 assemble.py --pin                 the same, and writes its size and SHA-256 into release.json
+python3 assemble.py --machine x86_64      for an emulator on a PC, by this machine's own compiler
 
-It needs what android_harness/README.md lists, and mobileclip_deploy, whose targets say which versions are proven.
+Needs Python 3.11 with pip, no package of Python's, and the packages of Debian's that build.sh names. The same sources
+and the same packages of Debian's give the same bytes.
 """
 
 from __future__ import annotations
@@ -47,24 +49,25 @@ MACHINES = {
 }
 HERE = Path(__file__).resolve().parent
 HARNESS = HERE.parent
+RELEASE = HARNESS.parent / "mobileclip_deploy" / "benchmark" / "android" / "release.json"
+"""What the toolkit fetches: version, size and SHA-256 of the archive."""
+WHEELS = HERE / "wheels.txt"
 PYTHON = "3.11"
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 """The proven versions have the first and the second; older ones have the others."""
 
 
 class Runtime(NamedTuple):
-    """A runtime's package on PyPI, the target that says which version is proven, and whether the programs are linked
-    against it: that version and no other."""
+    """A runtime's package on PyPI, and whether the programs are linked against it: one version and no other."""
 
     package: str
-    target: str
     linked: bool = False
 
 
 RUNTIMES = {
-    "onnxruntime": Runtime("onnxruntime", "onnx"),
-    "executorch": Runtime("executorch", "executorch", linked=True),
-    "litert": Runtime("ai-edge-litert", "litert"),
+    "onnxruntime": Runtime("onnxruntime"),
+    "executorch": Runtime("executorch", linked=True),
+    "litert": Runtime("ai-edge-litert"),
 }
 # ExecuTorch's libraries that no program of ours links.
 LEFT_OUT = ("openvino", "qnn", "etdump")
@@ -72,28 +75,55 @@ LEFT_OUT = ("openvino", "qnn", "etdump")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=Path)
-    parser.add_argument("--wheels", type=Path)
-    parser.add_argument("--into", type=Path, default=HERE / "mobileclip_deploy_android" / "files")
     parser.add_argument("--machine", choices=sorted(MACHINES), default="aarch64")
+    parser.add_argument("--into", type=Path, default=HARNESS.parent / "dist")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--pin", action="store_true")
     chosen = parser.parse_args()
     machine = MACHINES[chosen.machine]
-    wheels = chosen.wheels or fetch(HARNESS / "build" / f"{machine.name}-wheels", machine.name)
-    assemble(chosen.programs or build(wheels, machine), wheels, chosen.into, machine)
-    megabytes = sum(file.stat().st_size for file in chosen.into.iterdir()) / 1e6
-    print(f"{chosen.into}: {len(list(chosen.into.iterdir()))} files, {megabytes:.1f} MB", file=sys.stderr)
+    wheels = fetch(HARNESS / "build" / f"{machine.name}-wheels", machine.name)
+    folder = HARNESS / "build" / f"{machine.name}-ready"
+    assemble(build(wheels, machine), wheels, folder, machine)
+    chosen.into.mkdir(parents=True, exist_ok=True)
+    archive = pack(folder, chosen.into / archive_name(machine))
+    built = {"bytes": archive.stat().st_size, "sha256": sha256(archive.read_bytes())}
+    print(f"{archive}: {built['bytes']:,} bytes, SHA-256 {built['sha256']}")
+    pinned = json.loads(RELEASE.read_text(encoding="utf-8"))
+    if chosen.pin:
+        RELEASE.write_text(json.dumps(pinned | built, indent=2) + "\n", encoding="utf-8")
+    elif chosen.check and pinned != pinned | built:
+        packages = json.loads((folder / "runners.json").read_text(encoding="utf-8"))["debian_packages"]
+        sys.exit(
+            f"release.json names {pinned['bytes']:,} bytes, SHA-256 {pinned['sha256']}: the sources changed, or "
+            f"Debian's packages ({packages}); raise its version, run this with --pin, and commit release.json"
+        )
+
+
+def archive_name(machine: Machine) -> str:
+    """The archive's file name; the toolkit expects the one for phones."""
+    suffix = "" if machine.name == "aarch64" else f"-{machine.name}"
+    return f"mobileclip-deploy-android-runners-{version()}{suffix}.zip"
+
+
+def version() -> str:
+    """The runners' own version."""
+    return str(json.loads(RELEASE.read_text(encoding="utf-8"))["version"])
+
+
+def pack(folder: Path, archive: Path) -> Path:
+    """Pack a folder's files so that their bytes alone decide the archive's: no times, no compressor's version."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened:
+        for file in sorted(folder.iterdir()):
+            opened.writestr(zipfile.ZipInfo(file.name), file.read_bytes())
+    return archive
 
 
 def fetch(into: Path, machine: str = "aarch64") -> Path:
-    """The runtimes' wheels for a machine's Linux, from PyPI, in the versions that are proven."""
-    from mobileclip_deploy.targets import get_target
-
-    proven = {one.package: get_target(one.target).abilities.proven[one.package] for one in RUNTIMES.values()}
-    wanted = [f"{package}=={version}" for package, version in proven.items()]
+    """The runtimes' wheels for a machine's Linux, by version and hash as wheels.txt names them; their folder."""
     shutil.rmtree(into, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += [word for platform in PLATFORMS for word in ("--platform", f"{platform}_{machine}")]
-    command += ["--python-version", PYTHON, "--dest", str(into), *wanted]
+    command += ["--python-version", PYTHON, "--dest", str(into), "--require-hashes", "--requirement", str(WHEELS)]
     subprocess.run(command, check=True)
     return into
 
@@ -131,11 +161,9 @@ def assemble(programs: Path, wheels: Path, into: Path, machine: Machine = MACHIN
     }
     for package in packages:
         shutil.copy(f"/usr/share/doc/{package}/copyright", into / f"copyright.{package}")
-    version = re.search(r'^version = "([^"]+)"$', (HARNESS.parent / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version is not None
     contents = {
         "schema_version": 1,
-        "version": version[1],
+        "version": version(),
         "machine": machine.name,
         "c_library": "glibc",
         "files": {file.name: sha256(file.read_bytes()) for file in sorted(into.iterdir())},

@@ -17,7 +17,7 @@ from mobileclip_deploy.benchmark.result import Outcome as BenchmarkOutcome
 from mobileclip_deploy.benchmark.result import Result as BenchmarkResult
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import StrPath, paths
+from mobileclip_deploy.files import StrPath, optional_path, paths
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"]
@@ -39,6 +39,7 @@ def benchmark(
     resume: bool = False,
     seed: Seed | None = None,
     team: str | None = None,
+    runners: StrPath | None = None,
     profile: bool = False,
     progress: Progress = silent,
 ) -> BenchmarkOutcome:
@@ -55,6 +56,8 @@ def benchmark(
         output: where the result goes; None: `benchmark-<kind>-<UTC time>.json` in the working directory.
         seed: of the order of the rounds; random when None.
         team: Apple developer team that signs the app of an iPhone.
+        runners: archive or folder of the programs that measure on an Android phone; None: those of this checkout, else
+            those of the release that belongs to this version.
         profile: operator times as well, from one more inference.
 
     Returns:
@@ -66,7 +69,7 @@ def benchmark(
         NotRun: the device runs nothing of it.
         RuntimeFailed: the device was lost; what was finished is kept for `resume`.
     """
-    driver = get_driver(device, team)
+    driver = get_driver(device, team, optional_path(runners))
     chosen = get_protocol(protocol)
     if resume and output is None:
         raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")
@@ -101,6 +104,7 @@ def write_job(
     quick: bool = False,
     tower: str = "both",
     seed: Seed | None = None,
+    runners: StrPath | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Write a job for a phone that is out of reach, such as a device farm's, and measure nothing.
@@ -108,7 +112,7 @@ def write_job(
     Args:
         bundles: as returned by `export`, or their folders; or one.
         folder: the job goes into a folder of its own in it. What the phone sends back is read by `report`.
-        device, protocol, quick, tower, seed, progress: as of `benchmark`.
+        device, protocol, quick, tower, seed, runners, progress: as of `benchmark`.
 
     Returns:
         The job's folder. For an Android phone the programs that run it, and a script that starts them, lie in it too.
@@ -123,7 +127,7 @@ def write_job(
     found = tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed)
     chosen = get_protocol(protocol)
     request = make_request(found, tower, (1,), (), (), None)
-    driver = get_driver(device)
+    driver = get_driver(device, runners=optional_path(runners))
     from mobileclip_deploy.benchmark import running  # with torch
 
     return running.write_job(request, driver, quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress)

@@ -121,6 +121,8 @@ class Driver(ABC):
     """Whether it feeds image towers that take pictures of any size: one without a batch."""
     team: str | None = None
     """The Apple developer team that signs an app for the device, where one is needed."""
+    runners: Path | None = None
+    """The archive or the folder of the programs that measure on the device, where they are pushed there."""
 
     def __init__(self, selector: str | None = None) -> None:
         self.selector = selector
@@ -194,14 +196,15 @@ def _places(target: Target, kind: str) -> tuple[RuntimePlace, ...]:
         return ()
 
 
-def get_driver(device: str, team: str | None = None) -> Driver:
+def get_driver(device: str, team: str | None = None, runners: Path | None = None) -> Driver:
     """`host`, `android`, `android:SERIAL`, ... -> its driver.
 
     Args:
         team: see `Driver.team`.
+        runners: see `Driver.runners`.
 
     Raises:
-        UsageError: unknown kind; the text lists the known ones.
+        UsageError: unknown kind; the text lists the known ones. Or `runners` for a device that takes none.
     """
     kind, colon, selector = device.partition(":")
     kind = kind.lower()
@@ -210,7 +213,9 @@ def get_driver(device: str, team: str | None = None) -> Driver:
     if colon and not selector:
         raise UsageError(f"`device='{device}'`: name the device behind the colon, as `devices` lists it")
     driver = _class(kind)(selector or None)
-    driver.team = team
+    if runners is not None and kind != "android":
+        raise UsageError(f"`runners` are for Android phones, and `device` is {device}; leave `runners` out")
+    driver.team, driver.runners = team, runners
     return driver
 
 

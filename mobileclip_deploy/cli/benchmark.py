@@ -43,6 +43,7 @@ __all__ = ["benchmark"]
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run of --json FILE.")
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
 @click.option("--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple team that signs the iPhone's app.")
+@click.option("--runners", type=FILE, metavar="FILE", help="Programs for Android phones: their archive, or a folder.")
 @click.option(
     "--job",
     "job_folder",
@@ -79,7 +80,7 @@ def benchmark(
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:
-        planned = {name: asked[name] for name in ("device", "protocol", "quick", "tower", "seed")}
+        planned = {name: asked[name] for name in ("device", "protocol", "quick", "tower", "seed", "runners")}
         with progress() as update:
             written = write_job(bundles, job_folder, progress=update, **planned)
         say(f"wrote {written}")

@@ -11,7 +11,7 @@ from mobileclip_deploy.cli.options import json_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.inspect.door import Diagnosis
+    from mobileclip_deploy.benchmark.doctor import Diagnosis
 
 __all__ = ["doctor"]
 
@@ -25,9 +25,9 @@ def doctor(as_json: bool) -> None:
     Example:
       mobileclip-deploy doctor
     """
+    from mobileclip_deploy.benchmark.doctor import doctor as diagnose
     from mobileclip_deploy.cli.output import conclude, print_json
     from mobileclip_deploy.errors import RuntimeFailed
-    from mobileclip_deploy.inspect.door import doctor as diagnose
 
     found = diagnose()
     if as_json:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DataclassSchema, FloatSchema
 
+from mobileclip_deploy.benchmark.doctor import Finding, Tool
 from mobileclip_deploy.benchmark.documents import SCHEMAS as BENCHMARK
 from mobileclip_deploy.benchmark.documents import schema_text
 from mobileclip_deploy.benchmark.driver import Listing
@@ -32,7 +33,6 @@ from mobileclip_deploy.evaluation.evaluate import EvaluationResult
 from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.folding import PassRecord
-from mobileclip_deploy.inspect.doctor import Finding, Tool
 from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import LintReport, Share

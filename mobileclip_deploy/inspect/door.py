@@ -1,12 +1,10 @@
-"""`inspect`, `lint`, `doctor` and `variants`: what a file is, what a package would do, and what there is here."""
+"""`inspect`, `lint` and `variants`: what a file is, and what a package would do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.inspect.doctor import Finding, Tool, diagnose, machine, tools
 from mobileclip_deploy.inspect.inspection import Inspection
 from mobileclip_deploy.inspect.inspection import inspect as _inspect
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
@@ -16,31 +14,15 @@ from mobileclip_deploy.model.variants import Variant, variant_cards
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = [
-    "Diagnosis",
     "Inspection",
     "LintComparison",
     "LintReport",
     "Variant",
     "compare_lint",
-    "doctor",
     "inspect",
     "lint",
     "variants",
 ]
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What is installed against what was proven to work together, the programs that devices need, and the machine."""
-
-    packages: tuple[Finding, ...]
-    tools: tuple[Tool, ...]
-    machine: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is missing that every command needs."""
-        return all(package.installed is not None for package in self.packages if package.required)
 
 
 def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = silent) -> Inspection:
@@ -79,15 +61,6 @@ def compare_lint(
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
     return compare_all(lint_path(Path(path), device, progress), lint_path(Path(other), device, progress))
-
-
-def doctor() -> Diagnosis:
-    """Look at what is installed here.
-
-    Raises:
-        DependencyMissing: a package registers a target that cannot be loaded.
-    """
-    return Diagnosis(tuple(diagnose()), tuple(tools()), machine())
 
 
 def variants() -> tuple[Variant, ...]:

@@ -54,7 +54,7 @@ class AndroidDriver(Driver):
         return tuple(self._listing(serial, state) for serial, state in found)
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
-        runners = find_runners(self._settings.runners, plan.proven, progress)
+        runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
         return write_job_folder(plan, runners, self._settings, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
@@ -65,7 +65,7 @@ class AndroidDriver(Driver):
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         # Runtimes are fetched for a phone that is there: tens of megabytes.
-        runners = find_runners(self._settings.runners, plan.proven, progress)
+        runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
         _check_machine(phone, runners, adb.serial)
         programs = InstalledPrograms(adb, self._settings.folder, loader_among(path.name for path in runners.files))
         self._end_interrupted_run(programs, plan)

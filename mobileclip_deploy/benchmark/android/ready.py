@@ -1,4 +1,4 @@
-"""Ready-made runners: the programs of the package `mobileclip-deploy-android`, with runtimes from PyPI's wheels.
+"""Ready-made runners: the programs of their archive (release.py), with runtimes from PyPI's wheels.
 
 The programs are built against glibc, and bring it along. The runtimes' libraries are taken out of the wheels for 64-bit
 ARM Linux, at the versions that the bundles were proven with, the first time that a phone needs them, and kept.
@@ -6,7 +6,6 @@ ARM Linux, at the versions that the bundles were proven with, the first time tha
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import time
@@ -25,9 +24,9 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["Contents", "Wheel", "package_folder", "ready_runners"]
+__all__ = ["CONTENTS", "Contents", "Wheel", "ready_runners", "runners_summary"]
 
-PACKAGE = "mobileclip_deploy_android"
+CONTENTS = "runners.json"
 PIP_SECONDS = 900
 LOOK_SECONDS = 0.5
 """Between two looks at how much pip has fetched."""
@@ -39,7 +38,7 @@ class Wheel(Frozen):
 
     `package`: what it is called on PyPI; None: like the runtime. `linked`: the programs are linked against this
     version; otherwise they open whichever lies beside them.
-    `sha256`, `bytes`: None for a version that the package does not name.
+    `sha256`, `bytes`: None for a version that the archive does not name.
     """
 
     runtime: Identifier
@@ -84,32 +83,30 @@ class Wheel(Frozen):
 
 
 class Contents(Frozen):
-    """runners.json of the package: its files with their SHA-256, and the wheels."""
+    """runners.json of the archive: its files with their SHA-256, and the wheels."""
 
     schema_version: Literal[1]
     version: str
     machine: Literal["aarch64", "x86_64"]
     c_library: Literal["glibc"]
-    files: dict[str, Sha256]
+    files: dict[Identifier, Sha256]
     wheels: tuple[Wheel, ...]
     debian_packages: dict[str, str]
 
 
-def package_folder() -> Path | None:
-    """The files of the installed package; None where it is not installed."""
-    try:
-        folder: Path = importlib.import_module(PACKAGE).FOLDER
-    except ImportError:
-        return None
-    return folder
+def runners_summary(folder: Path) -> str:
+    """`1 for executorch 1.5.1, onnxruntime 1.32.0`. Raises as `ready_runners`."""
+    contents = _contents(folder)
+    runtimes = sorted(f"{wheel.runtime} {wheel.version}" for wheel in contents.wheels)
+    return f"{contents.version} for {', '.join(runtimes)}"
 
 
 def ready_runners(folder: Path, runtimes: Mapping[str, Collection[str]], progress: Progress) -> tuple[Path, ...]:
-    """The package's programs and libraries that these runtimes need, and the runtimes' own.
+    """The archive's programs and libraries that these runtimes need, and the runtimes' own.
 
     Args:
-        folder: see `package_folder`.
-        runtimes: with the versions that the bundles to be run were proven with; the package's own where none is known.
+        folder: the archive's files.
+        runtimes: with the versions that the bundles to be run were proven with; the archive's own where none is known.
 
     Raises:
         RuntimeFailed: a runtime is not among them or not in that version, a file is damaged, or a wheel cannot be had.
@@ -125,28 +122,23 @@ def ready_runners(folder: Path, runtimes: Mapping[str, Collection[str]], progres
     libraries = {name for name in contents.files if ".so" in name}
     damaged = [name for name in programs | libraries if not _is_whole(folder / name, contents.files.get(name))]
     if damaged:
-        raise RuntimeFailed(
-            f"{folder / sorted(damaged)[0]} is missing or damaged: type pip install --force-reinstall "
-            "mobileclip-deploy-android"
-        )
+        raise RuntimeFailed(f"{folder / sorted(damaged)[0]} is missing or damaged: unpack the runners' archive again")
     own = tuple(folder / name for name in sorted(programs | libraries))
     wanted = [(wheels[name], wheels[name].of(versions)) for name, versions in sorted(runtimes.items())]
     return own + tuple(file for ours, wheel in wanted for file in _libraries(wheel, ours.version, progress))
 
 
 def _contents(folder: Path) -> Contents:
-    file = folder / "runners.json"
+    file = folder / CONTENTS
     try:
         return Contents.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         reason = first_problem(error) if isinstance(error, ValidationError) else worded(error)
-        raise RuntimeFailed(
-            f"{file} cannot be used ({reason}): type pip install --force-reinstall mobileclip-deploy-android"
-        ) from error
+        raise RuntimeFailed(f"{file} cannot be used ({reason}): unpack the runners' archive again") from error
 
 
 def _libraries(wheel: Wheel, known: str, progress: Progress) -> tuple[Path, ...]:
-    """A wheel's libraries, from the cache, or fetched now. `known`: the version that the package names."""
+    """A wheel's libraries, from the cache, or fetched now. `known`: the version that the archive names."""
     name = f"{wheel.runtime}-{wheel.version}-{wheel.sha256[:16] if wheel.sha256 else 'named-by-bundle'}"
     folder = cache_folder("android-runners") / name
     if not _is_complete(folder, wheel):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
-from mobileclip_deploy.benchmark.android.ready import package_folder, ready_runners
+from mobileclip_deploy.benchmark.android.ready import CONTENTS, ready_runners
+from mobileclip_deploy.benchmark.android.release import released_runners, unpacked_runners
 from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.progress import Progress
@@ -18,13 +19,8 @@ __all__ = ["AndroidSettings", "Runners", "find_runners"]
 
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 READY = "ready"
-"""MOBILECLIP_ANDROID_RUNNERS=ready: those of the package, whatever was built here."""
-HOW_TO_BUILD = "build them as android_harness/README.md says, or name their folder in MOBILECLIP_ANDROID_RUNNERS"
-HOW_TO_GET = (
-    "there are no runners for Android phones; no index has ready-made ones: make their wheel in a checkout (make "
-    "android-runners, then pip install dist/mobileclip_deploy_android-*.whl), or build them with the NDK "
-    "(docs/android.md)"
-)
+"""MOBILECLIP_ANDROID_RUNNERS=ready: the ready ones, whatever was built here."""
+HOW_TO_BUILD = "build them as android_harness/README.md says, or name others with `runners`"
 LIBRARIES = {
     "onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there"),
     "litert": ("libLiteRt.so", "copy the litert AAR's there, and a line `Version: ...` as libLiteRt.so.metadata"),
@@ -41,8 +37,8 @@ class AndroidSettings:
 
     Args:
         folder: on the phone; everything of ours is below it (MOBILECLIP_ANDROID_FOLDER).
-        runners: a folder on this computer, or `ready` (MOBILECLIP_ANDROID_RUNNERS); None: those that were built in this
-            checkout, else the ready ones.
+        runners: the archive of ready runners, a folder of runners, or `ready` (MOBILECLIP_ANDROID_RUNNERS); None: those
+            that the NDK built in this checkout, else the ready ones.
         places: labels of places beside each target's first, such as onnxruntime-xnnpack, which not every build of a
             runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
         cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
@@ -120,13 +116,16 @@ def find_runners(chosen: Path | None, runtimes: Mapping[str, Collection[str]], p
     """
     if chosen is None and (BUILT / PLAN).is_file():
         chosen = BUILT
-    if chosen is not None and str(chosen) != READY:
+    if chosen is None or str(chosen) == READY:
+        folder = released_runners(progress)
+    elif not chosen.is_dir():
+        folder = unpacked_runners(chosen)
+    elif (chosen / CONTENTS).is_file():
+        folder = chosen
+    else:
         return _built_runners(chosen, frozenset(runtimes))
-    package = package_folder()
-    if package is None:
-        raise RuntimeFailed(HOW_TO_GET)
-    files = ready_runners(package, runtimes, progress)
-    return Runners(files, _machine(package / PLAN))
+    files = ready_runners(folder, runtimes, progress)
+    return Runners(files, _machine(folder / PLAN))
 
 
 def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:

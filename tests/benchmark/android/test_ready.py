@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from benchmark.android import harness, tiny
-from benchmark.android.harness import SOURCE, WHEELS
+from benchmark.android.harness import WHEELS
 from benchmark.android.standin import Phones
 from conversions import ROOT
 from elf import PAGE, load_alignments
@@ -22,7 +22,7 @@ from exports import Exports
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.benchmark.android import ready, settings
+from mobileclip_deploy.benchmark.android import ready
 from mobileclip_deploy.benchmark.android.adb import quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
@@ -38,11 +38,8 @@ from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.inspect.doctor import tools
 from mobileclip_deploy.progress import Progress, silent
 
-RUNTIMES = ("executorch", "litert", "onnxruntime")
-PACKAGE = "mobileclip_deploy_android"
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
 
@@ -52,31 +49,26 @@ both_machines = pytest.mark.parametrize("machine", ["x86_64", pytest.param(ARM, 
 
 @dataclass(frozen=True)
 class Package:
-    """The package of ready runners as pip leaves it in a folder, and the folder of wheels that it was made with."""
+    """The archive of ready runners, its files in a folder, and the folder of wheels that it was made with."""
 
-    place: Path
+    archive: Path
+    files: Path
     wheels: Path
     machine: str
-
-    @property
-    def files(self) -> Path:
-        return self.place / PACKAGE / "files"
 
 
 @pytest.fixture(scope="module")
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Package]:
-    """The package of programs for this machine, or for 64-bit ARM."""
+    """The archive of programs for this machine, or for 64-bit ARM."""
 
     @functools.cache
     def of(machine: str) -> Package:
-        place = tmp_path_factory.mktemp("installed")
-        (place / PACKAGE).mkdir()
-        shutil.copy(SOURCE / "runners" / PACKAGE / "__init__.py", place / PACKAGE)
+        place = tmp_path_factory.mktemp("runners")
         folder = request.getfixturevalue("arm" if machine == ARM else "built") / "bin"
         wheels = WHEELS if machine == ARM else harness.wheels_of_this_machine(place / "wheels")
-        made, assembling = Package(place, wheels, machine), harness.assembling()
-        assembling.assemble(folder, wheels, made.files, assembling.MACHINES[machine])
-        return made
+        assembling = harness.assembling()
+        assembling.assemble(folder, wheels, place / "files", assembling.MACHINES[machine])
+        return Package(assembling.pack(place / "files", place / "runners.zip"), place / "files", wheels, machine)
 
     return of
 
@@ -94,7 +86,7 @@ def installed(package: Callable[[str], Package], machine: str) -> Package:
 
 @pytest.fixture
 def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package's files, a cache that holds nothing, and wheels in a folder, which pip takes for PyPI."""
+    """The archive's files, a cache that holds nothing, and wheels in a folder, which pip takes for PyPI."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", f"{installed.wheels} {tmp_path / 'older'}")
@@ -105,9 +97,9 @@ def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
     installed: Package, machine: str, tmp_path: Path
 ) -> None:
-    """Nothing of the checkout, no compiler and no other program: our wheels' files, and what pip installed."""
+    """Nothing of the checkout, no compiler and no other program: our wheel's files, the archive, what pip installed."""
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    python = fresh_environment(tmp_path / "fresh", installed)
+    python = fresh_environment(tmp_path / "fresh")
     measured = {"onnxruntime": "onnx"} | ({"executorch": "executorch"} if machine == ARM else {})
     # A small network: what emulation takes a minute for is arithmetic.
     with known(tmp_path) as checkpoint:
@@ -123,7 +115,7 @@ def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
             "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
         }
         command = [str(python), "-m", "mobileclip_deploy", "benchmark", *bundles, "--device", "android"]
-        command += ["--quick", "--json", "result.json"]
+        command += ["--quick", "--json", "result.json", "--runners", str(installed.archive)]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "result.json")
@@ -147,7 +139,6 @@ def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
     installed: Package, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    monkeypatch.setattr(settings, "package_folder", lambda: files)
     emulated, version = installed.machine == ARM, harness.version("litert")
     plan = replace(
         tiny.plan(tmp_path / "plan", ("litert",), rounds=1, backends=("cpu", "gpu")),
@@ -156,7 +147,7 @@ def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
     told: list[str] = []
     with Phones(tmp_path / "phones", arm=emulated) as phones:
         monkeypatch.setenv("PATH", phones.path)
-        chosen = AndroidSettings(folder=f"{phones.storage}/x", runners=Path("ready"))
+        chosen = AndroidSettings(folder=f"{phones.storage}/x", runners=files)
         result = assemble(AndroidDriver(settings=chosen).run(plan, told.append))
         there = {path.name for path in (phones.storage / "x/bin").iterdir()}
         # And without adb: the job brings all of it along, and its script starts the programs by the loader beside them.
@@ -186,15 +177,14 @@ def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
     assert not [name for name in there if name.startswith(("libonnxruntime", "libexecutorch"))]
 
 
-def fresh_environment(folder: Path, installed: Package) -> Path:
-    """A virtual environment's Python: in it the files of our two wheels; what else pip installs is where it is."""
+def fresh_environment(folder: Path) -> Path:
+    """A virtual environment's Python: in it the files of our wheel; what else pip installs is where it is."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(folder)], check=True)
     (place,) = folder.glob("lib/python*/site-packages")
     shutil.copytree(
         ROOT / "mobileclip_deploy", place / "mobileclip_deploy", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copytree(ROOT / "models", place / "mobileclip_deploy" / "models")
-    shutil.copytree(installed.place / PACKAGE, place / PACKAGE)
     others = [path for path in sys.path if Path(path).name == "site-packages"]  # behind ours; their .pth are not read
     (place / "others.pth").write_text("\n".join([*others, ""]))
     return folder / "bin" / "python"
@@ -236,10 +226,10 @@ def test_what_was_fetched_is_kept_and_what_is_damaged_fetched_again(files: Path)
     assert library.stat().st_size > 1_000_000
 
 
-def test_a_damaged_package_is_told(files: Path, tmp_path: Path) -> None:
+def test_a_damaged_folder_of_runners_is_told(files: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(files, tmp_path / "damaged"))
     (copied / "libc.so.6").write_bytes(b"damaged")
-    with pytest.raises(RuntimeFailed, match=r"libc\.so\.6 is missing or damaged: type pip install --force-reinstall"):
+    with pytest.raises(RuntimeFailed, match=r"libc\.so\.6 is missing or damaged: unpack the runners' archive again"):
         ready_runners(copied, NEWEST, silent)
 
 
@@ -355,13 +345,3 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
         f"{bundle.name}.text.litert-cpu.t1": ("relative", 1e-4),
         f"{bundle.name}.text.litert-gpu.t1": ("cosine", 0.999),
     }
-
-
-def test_doctor_lists_the_ready_runners(installed: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(installed.place)
-    monkeypatch.setitem(sys.modules, PACKAGE, None)  # absent before: what is imported goes again
-    del sys.modules[PACKAGE]
-    (found,) = [tool for tool in tools() if tool.name == "ready runners"]
-    versions = ", ".join(f"{name} {harness.version(name).partition('+')[0]}" for name in RUNTIMES)
-    assert found.path is not None
-    assert found.path.endswith(f"for {versions})")

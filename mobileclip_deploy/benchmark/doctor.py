@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import platform
 import shutil
 from dataclasses import dataclass
 
+from mobileclip_deploy.benchmark.android import release as runners
+from mobileclip_deploy.benchmark.android.ready import runners_summary
 from mobileclip_deploy.targets import targets
 
-__all__ = ["Finding", "Tool", "diagnose", "machine", "proven", "tools"]
+__all__ = ["Diagnosis", "Finding", "Tool", "diagnose", "doctor", "machine", "proven", "tools"]
 
 # Versions of what every target needs and of the extras that are no target's: one environment held them when the whole
 # test suite last passed (Python 3.11). A target names its own (`Abilities.proven`).
@@ -73,6 +74,29 @@ class Tool:
     remedy: str
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is installed against what was proven to work together, the programs that devices need, and the machine."""
+
+    packages: tuple[Finding, ...]
+    tools: tuple[Tool, ...]
+    machine: str
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing that every command needs."""
+        return all(package.installed is not None for package in self.packages if package.required)
+
+
+def doctor() -> Diagnosis:
+    """Look at what is installed here.
+
+    Raises:
+        DependencyMissing: a package registers a target that cannot be loaded.
+    """
+    return Diagnosis(tuple(diagnose()), tuple(tools()), machine())
+
+
 def tools() -> list[Tool]:
     """Look for the programs behind `benchmark --device`, and say which backends of a target need an SDK."""
     mac = platform.system() == "Darwin"
@@ -94,13 +118,14 @@ def tools() -> list[Tool]:
 
 
 def _ready_runners() -> Tool:
-    """The package that measures on Android phones without the NDK."""
-    try:
-        package = importlib.import_module("mobileclip_deploy_android")
-    except ImportError:
-        remedy = "make android-runners in a checkout, then pip install its wheel; or the NDK: see docs/android.md"
-        return Tool("Android phones", "ready runners", None, remedy)
-    return Tool("Android phones", "ready runners", f"{package.FOLDER} ({package.summary()})", "")
+    """The programs that measure on Android phones without the NDK."""
+    release, folder = runners.pinned_release(), runners.kept_release()
+    where: str | None = None
+    if folder is not None:
+        where = f"{folder} ({runners_summary(folder)})"
+    elif release.repository:
+        where = f"{release.version} of {release.repository}, fetched when a phone is measured first"
+    return Tool("Android phones", "ready runners", where, "" if where else runners.HOW_TO_GET)
 
 
 def machine() -> str:

@@ -1,0 +1,154 @@
+"""The archive of ready runners: fetched from the release that release.json pins, or at hand; verified, unpacked, kept.
+
+release.json holds the GitHub repository (`owner/name`) whose release has the archive, the runners' version, and the
+size and SHA-256 of the archive. While no repository is named there nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from functools import cache
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from mobileclip_deploy.benchmark.android.ready import CONTENTS, Contents
+from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
+from mobileclip_deploy.errors import RuntimeFailed, first_problem, worded
+from mobileclip_deploy.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.progress import Progress
+
+__all__ = ["HOW_TO_GET", "Release", "kept_release", "pinned_release", "released_runners", "unpacked_runners"]
+
+SERVER = "https://github.com"
+PIECE = 1 << 20
+SECONDS = 60
+"""Without a byte from the server."""
+MOST_BYTES = 200 << 20
+"""Of all files of an archive; they take 8 million."""
+HOW_TO_GET = (
+    "build them in a checkout: on Debian `make android-runners`, on a Mac or Windows with Docker `docker run --rm "
+    '--platform linux/amd64 -v "$PWD":/work -w /work debian:13 android_harness/runners/build.sh`; then add '
+    "--runners and the .zip in dist/. Or build the harness with the NDK (docs/android.md)"
+)
+
+
+class Release(Frozen):
+    """The archive that belongs to this version of the toolkit.
+
+    Args:
+        repository: `owner/name` on GitHub; empty: it was published nowhere.
+        version: of the runners, which is not the toolkit's.
+        bytes: of the archive.
+    """
+
+    repository: Annotated[str, Field(pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$")]
+    version: Identifier
+    bytes: Count
+    sha256: Sha256
+
+    @property
+    def address(self) -> str:
+        """Where the archive is."""
+        file = f"mobileclip-deploy-android-runners-{self.version}.zip"
+        return f"{SERVER}/{self.repository}/releases/download/android-runners-{self.version}/{file}"
+
+
+@cache
+def pinned_release() -> Release:
+    """What release.json says."""
+    return Release.model_validate_json(Path(__file__).with_suffix(".json").read_bytes())
+
+
+def kept_release() -> Path | None:
+    """The folder of the pinned release where it was fetched before; None where not."""
+    folder = _folder(pinned_release().sha256)
+    return folder if (folder / CONTENTS).is_file() else None
+
+
+def released_runners(progress: Progress) -> Path:
+    """The folder of the pinned release's files, fetched now if they are not there or damaged.
+
+    Raises:
+        RuntimeFailed: no repository is named, the server cannot be reached, or gives another file than the pinned one.
+    """
+    release = pinned_release()
+    folder = _folder(release.sha256)
+    if _is_whole(folder):
+        return folder
+    if not release.repository:
+        raise RuntimeFailed(
+            f"there are no runners for Android phones here, and no repository to fetch them from is named: {HOW_TO_GET}"
+        )
+    with temporary_folder() as place:
+        archive = place / "runners.zip"
+        _download(release, archive, progress)
+        return _unpack(archive, folder)
+
+
+def unpacked_runners(archive: Path) -> Path:
+    """The folder of an archive's files.
+
+    Raises:
+        RuntimeFailed: the file is not there, is no archive of runners, or is damaged.
+    """
+    try:
+        folder = _folder(file_sha256(archive))
+        return folder if _is_whole(folder) else _unpack(archive, folder)
+    except OSError as error:
+        raise RuntimeFailed(f"{archive} cannot be read ({worded(error)}): {HOW_TO_GET}") from error
+
+
+def _folder(digest: str) -> Path:
+    return cache_folder("android-runners") / f"runners-{digest[:16]}"
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether everything that was in the archive lies there as it was."""
+    try:
+        contents = Contents.model_validate_json((folder / CONTENTS).read_bytes())
+        return all(file_sha256(folder / name) == digest for name, digest in contents.files.items())
+    except (OSError, ValidationError):
+        return False
+
+
+def _download(release: Release, into: Path, progress: Progress) -> None:
+    from urllib.request import urlopen
+
+    address, count = release.address, 0
+    try:
+        with urlopen(address, timeout=SECONDS) as response, into.open("wb") as stream:
+            while count <= release.bytes and (piece := response.read(PIECE)):
+                count += stream.write(piece)
+                progress(f"fetching the runners: {count / 1e6:.1f} of {release.bytes / 1e6:.1f} MB")
+    except (OSError, HTTPException) as error:  # URLError is an OSError
+        raise RuntimeFailed(f"{address} cannot be fetched ({error}): try again, or {HOW_TO_GET}") from error
+    if count != release.bytes or file_sha256(into) != release.sha256:
+        raise RuntimeFailed(
+            f"{address} is not the file that this toolkit was made with ({count:,} bytes came, of {release.bytes:,} "
+            f"with SHA-256 {release.sha256}): try again; if it stays so, do not use it and tell the project"
+        )
+
+
+def _unpack(archive: Path, folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            if sum(one.file_size for one in opened.infolist()) > MOST_BYTES:
+                raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
+            contents = Contents.model_validate_json(opened.read(CONTENTS))
+            with replacing(folder) as partial:
+                partial.mkdir()
+                for name in (CONTENTS, *contents.files):
+                    (partial / name).write_bytes(opened.read(name))
+    except (zipfile.BadZipFile, KeyError, ValidationError, NotImplementedError) as error:
+        reason = first_problem(error) if isinstance(error, ValidationError) else worded(error)
+        raise RuntimeFailed(f"{archive} is no archive of runners ({reason}): {HOW_TO_GET}") from error
+    if not _is_whole(folder):
+        raise RuntimeFailed(
+            f"{archive} is damaged: a file in it has not the hash that its {CONTENTS} says. {HOW_TO_GET}"
+        )
+    return folder
