@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from conversions import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+SCRIPTS = ROOT / ".github" / "scripts"
+PLAIN = (
+    "apt-get update",
+    "sudo apt-get update",
+    "pip install --require-hashes",
+    "sudo chmod a+rw /dev/kvm",
+    "gh release",
+)
+"""How steps begin that are no script: what comes before the checkout, or is one command."""
 
 
 def jobs() -> list[tuple[str, str, dict[Any, Any], dict[str, Any]]]:
@@ -69,9 +82,9 @@ INSTALLED = {"macos": ("coreml",), "android": ("onnx", "executorch", "litert"), 
 
 
 def test_what_a_workflow_installs_has_hashes_and_is_what_the_package_asks_for() -> None:
-    for path in WORKFLOWS:
+    for path in [*WORKFLOWS, *SCRIPTS.glob("*.sh")]:
         for line in re.findall(r"pip install .*", path.read_text(encoding="utf-8")):
-            assert line.count("--require-hashes") + line.count("--no-deps") == line.count("pip install "), line
+            assert "--require-hashes" in line or "--no-deps" in line, line
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for name, extras in INSTALLED.items():
         text = (ROOT / ".github" / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
@@ -80,8 +93,12 @@ def test_what_a_workflow_installs_has_hashes_and_is_what_the_package_asks_for() 
         optional = project["project"]["optional-dependencies"]
         wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
         wanted += [one for extra in extras for one in optional[extra] if not one.startswith("mobileclip-deploy")]
-        own = dict(re.findall(r"(\w+)==([\w.+]+)", (ROOT / "Dockerfile").read_text(encoding="utf-8")))
-        pins |= own if name == "docker" else {}  # torch without NVIDIA's libraries, whose index is another
+        # Torch without NVIDIA's libraries, whose index is another: the Dockerfile and the script name it.
+        for file in (ROOT / "Dockerfile", SCRIPTS / "install_pinned.sh"):
+            torch = dict(re.findall(r"(torch\w*)==([\w.+]+)", file.read_text(encoding="utf-8")))
+            assert torch.keys() == {"torch", "torchvision"}
+            pins = torch | pins
+        assert not [pin for pin in pins if name != "macos" and pin.startswith(("nvidia-", "cuda-", "triton"))]
         for requirement in map(Requirement, wanted):
             pin = pins[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(pin, prereleases=True), (name, requirement, pin)
@@ -93,3 +110,45 @@ def test_make_lint_holds_the_workflows_to_their_schema_and_to_zizmor() -> None:
     assert [path.name for path in WORKFLOWS if f".github/workflows/{path.name}" not in schema] == []
     assert "vendor.github-actions .github/actions/verify/action.yml" in recipe
     assert "zizmor --offline --quiet .github\n" in recipe
+
+
+def test_what_a_job_does_is_a_script_that_runs_elsewhere_too() -> None:
+    lines = [step.get("run", "") for *_, own in jobs() for step in own["steps"]]
+    lines += [step["with"]["script"] for *_, own in jobs() for step in own["steps"] if "script" in step.get("with", {})]
+    started = [line.split()[0] for line in lines if line and not line.startswith(PLAIN)]
+    assert [one for one in started if not os.access(ROOT / one, os.X_OK)] == []
+    assert {path.name for path in SCRIPTS.glob("*.sh")} == {
+        Path(one).name for one in started if one.startswith(".github")
+    }
+
+
+def test_scripts_are_sound_to_their_shell() -> None:
+    for path in SCRIPTS.glob("*.sh"):
+        subprocess.run(["bash", "-n", str(path)], check=True)
+        assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "asked"),
+    [
+        (
+            "android",
+            "http://127.0.0.1:1/cpu",
+            [["--no-deps", "--index-url", "http://127.0.0.1:1/cpu", "torch==2.13.0"]],
+        ),
+        ("android", "", [["torch==2.13.0"]]),
+        ("macos", "", []),
+    ],
+)
+def test_torch_comes_from_the_index_that_the_repositorys_variable_names(
+    tmp_path: Path, name: str, index: str, asked: list[list[str]]
+) -> None:
+    """With a Python that only says what it was started with."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >>"$0.said"\n', encoding="utf-8")
+    python.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | ({"TORCH_INDEX": index} if index else {})
+    subprocess.run([str(SCRIPTS / "install_pinned.sh"), name], env=environment, check=True)
+    said = [line.removeprefix("-m pip install --quiet ").split() for line in (tmp_path / "python.said").open()]
+    assert said[:-2] == [[*words, "torchvision==0.28.0"] for words in asked]
+    assert said[-2] == ["--no-deps", "--require-hashes", "-r", f".github/requirements/{name}.txt"]

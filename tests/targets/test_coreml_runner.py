@@ -11,7 +11,7 @@ import pytest
 from exports import Exports
 from writing import subject
 
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -121,3 +121,18 @@ def test_one_runner_uses_all_units_and_elsewhere_the_evaluator_is_the_only_one(
     runner = load_evaluator()
     assert isinstance(runner, EvaluatorRunner)
     assert runner.engine == "mobileclip_deploy.mil (float16 arithmetic; not Core ML)"
+
+
+def test_units_that_a_machine_cannot_run_are_left_out(
+    exports: Exports, mac: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOBILECLIP_COREML_UNITS", "cpuOnly")
+    target, bundle = get_target("coreml"), exports.bundle("coreml", "fp16")
+    artifact = target.open(bundle.artifact("text"))
+    for make in (artifact.runner, *artifact.runners()):
+        make()
+    assert [unit for unit, _ in mac.asked] == ["CPU_ONLY", "CPU_ONLY"]
+    assert [place.compute_units for place in target.places("mac", {})] == ["cpuOnly"]
+    monkeypatch.setenv("MOBILECLIP_COREML_UNITS", "cpu")
+    with pytest.raises(UsageError, match="MOBILECLIP_COREML_UNITS=cpu is no compute unit; known: cpuOnly, cpuAndGPU"):
+        target.places("mac", {})

@@ -22,7 +22,8 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
 from mobileclip_deploy.targets.coreml.inspection import inspect_package
-from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner, EvaluatorRunner
+from mobileclip_deploy.targets.coreml.options import allowed_units
+from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, EvaluatorRunner
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -93,13 +94,13 @@ class CoreMLArtifact(Artifact):
     def runner(self) -> Runner:
         """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""
         if sys.platform == "darwin":
-            return CoreMLRunner(self.path, function=self.function)
+            return CoreMLRunner(self.path, allowed_units()[-1], self.function)
         return EvaluatorRunner(self.program.prepared())
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
-        """Core ML on each of its compute units on macOS; the evaluator elsewhere."""
+        """Core ML on each of the `allowed_units` on macOS; the evaluator elsewhere."""
         if sys.platform == "darwin":
-            yield from (partial(CoreMLRunner, self.path, unit, self.function) for unit in COMPUTE_UNITS)
+            yield from (partial(CoreMLRunner, self.path, unit, self.function) for unit in allowed_units())
         else:
             yield self.runner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
@@ -14,12 +15,13 @@ from mobileclip_deploy.targets.values import ComputeUnits, RuntimePlace
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "NEEDED", "PLACES", "CoreMLOptions", "is_older"]
+__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "NEEDED", "PLACES", "CoreMLOptions", "allowed_units", "is_older"]
 
 DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS16"
 UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
+UNITS_VARIABLE = "MOBILECLIP_COREML_UNITS"
 # The first system that reads packages of several functions.
 MULTIFUNCTION_TARGET = "iOS18"
 # The oldest system that can run a precision, and what of it that one is needed for.
@@ -34,6 +36,21 @@ NEEDED = {
     "w4": ("iOS18", "4-bit weights in blocks"),
     "mixed": ("iOS18", "4-bit weights in blocks"),
 }
+
+
+def allowed_units() -> tuple[ComputeUnits, ...]:
+    """The compute units that Core ML is asked for: all, or those that MOBILECLIP_COREML_UNITS names, with commas.
+
+    The GPU of a virtual Mac ends the process that computes on it.
+
+    Raises:
+        UsageError: one that is named there is none.
+    """
+    named = [name.strip() for name in os.environ.get(UNITS_VARIABLE, "").split(",") if name.strip()]
+    for name in named:
+        if name not in UNITS:
+            raise UsageError(f"{UNITS_VARIABLE}={name} is no compute unit; known: {', '.join(UNITS)}")
+    return tuple(unit for unit in UNITS if unit in named or not named)
 
 
 @dataclass(frozen=True)

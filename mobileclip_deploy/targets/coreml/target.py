@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreml.options import PLACES, CoreMLOptions, is_older
+from mobileclip_deploy.targets.coreml.options import PLACES, CoreMLOptions, allowed_units, is_older
 from mobileclip_deploy.targets.coreml.storage import BEFORE_IOS18, RULES
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Form, Place, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
@@ -105,4 +105,5 @@ class CoreMLTarget(Target):
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         if device == "host" and platform.system() != "Darwin":
             raise NotRun("Core ML exists on macOS only (the evaluator's time is no latency)")
-        return super().places(device, options)
+        units = allowed_units()
+        return tuple(place for place in super().places(device, options) if place.compute_units in units)

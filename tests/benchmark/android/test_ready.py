@@ -345,3 +345,35 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
         f"{bundle.name}.text.litert-cpu.t1": ("relative", 1e-4),
         f"{bundle.name}.text.litert-gpu.t1": ("cosine", 0.999),
     }
+
+
+@pytest.mark.whole
+def test_the_lines_of_the_emulators_job_measure_on_a_phone(
+    installed: Package, built: Path, exports: Exports, tmp_path: Path
+) -> None:
+    """.github/scripts/android_emulator.sh, with the harness built for this machine in the NDK's place."""
+    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / ".github/scripts", checkout / ".github/scripts")
+    (checkout / "android_harness/build/x86_64").mkdir(parents=True)
+    (checkout / "android_harness/build/x86_64/bin").symlink_to(built / "bin")
+    (checkout / "dist/emulator").mkdir(parents=True)
+    shutil.copy(installed.archive, checkout / "dist/emulator")
+    (checkout / "out").mkdir()
+    for target in ("onnx", "executorch", "litert"):
+        (checkout / f"out/nano-{target}-fp32").symlink_to(exports.bundle(target, "fp32").path)
+    with Phones(tmp_path / "phones") as phones:
+        environment = {
+            "PATH": f"{phones.path}:{Path(sys.executable).parent}",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(tmp_path / "home"),
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(installed.wheels),
+            "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
+        }
+        command = [str(checkout / ".github/scripts/android_emulator.sh"), "benchmarks"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured = [read_result(checkout / name) for name in ("emulator.json", "ready.json")]
+    assert [len(result.cells) for result in measured] == [2, 6]
+    assert all(cell.status == "done" and cell.golden and cell.golden.passed for one in measured for cell in one.cells)
