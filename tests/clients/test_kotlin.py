@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from mobileclip_deploy.model.variants import models_dir
 HERE = Path(__file__).parent / "kotlin"
 KOTLIN = ROOT / "clients" / "kotlin"
 FETCHED = ROOT / "build" / "kotlin"
+IMAGES = [models_dir() / "nano" / "evaluation" / "images" / f"{name}.png" for name in ("1f355", "1f680", "1f431")]
 PACKAGE = "pyserini==1.6.0"
 """Of PyPI's packages one that carries com.microsoft.onnxruntime for desktops (1.17), within a larger jar."""
 
@@ -88,7 +90,7 @@ def path(
     assert block.count("\n") < 17
     (folder / "Classifier.kt").write_text(block, encoding="utf-8")
     stand_ins = [str(one) for one in HERE.rglob("*.java")]
-    subprocess.run([core.javac, "-d", folder / "android", *stand_ins], check=True, timeout=300)
+    subprocess.run([core.javac, "--release", "11", "-d", folder / "android", *stand_ins], check=True, timeout=300)
     classes = (core.jar, folder / "mobileclip-kotlin.jar", runtime, folder / "android")
     sample = KOTLIN / "sample/src/main/kotlin/mobileclip/sample/Android.kt"
     words = ["-no-reflect", "-Werror", "-cp", ":".join(map(str, classes)), "-d", folder / "app.jar"]
@@ -99,27 +101,42 @@ def path(
     return (*classes[1:], folder / "app.jar", kotlin / "kotlin-stdlib.jar")
 
 
-@pytest.mark.whole  # it fetches Kotlin's compiler and ONNX Runtime's Java classes
-def test_onnx_runtime_s_own_java_classes_answer_as_python_does(
-    core: JavaClient, path: tuple[Path, ...], exports: Exports, tmp_path: Path
-) -> None:
-    bundle = relevant_bundle(exports.bundle("onnx", "fp32"), tmp_path / "nano-onnx-fp32")
-    pictures = models_dir() / "nano" / "evaluation" / "images"
-    names = ("1f355", "1f680", "1f431")
-    images = [pictures / f"{name}.png" for name in names]
-    mcd.embed(bundle, images, tmp_path / "library.mcdx")
-    pixels = np.asarray(Image.open(images[0]).convert("RGBA"))
-    (tmp_path / "pixels").write_bytes(pixels.tobytes())
-    (classified,) = mcd.classify(bundle, images[:1], ["pizza", "rocket"])
-    runner = {tower: mcd.load_runner(bundle, tower=tower) for tower in ("image", "text")}
-    wanted = mcd.search(tmp_path / "library.mcdx", ["rocket", "xqzv bloop"], bundle=bundle, top=3).answers
-    for file in bundle.path.glob("onnx/*.onnx"):
+@dataclass(frozen=True)
+class Asked:
+    """What a program is given (`folder`: a bundle and an index, `words`: its arguments), and what it printed."""
+
+    folder: Path
+    bundle: mcd.Bundle
+    words: tuple[str | Path, ...]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def asked(
+    core: JavaClient, path: tuple[Path, ...], exports: Exports, tmp_path_factory: pytest.TempPathFactory
+) -> Asked:
+    folder = tmp_path_factory.mktemp("asked")
+    bundle = relevant_bundle(exports.bundle("onnx", "fp32"), folder / "whole")
+    mcd.embed(bundle, IMAGES, folder / "library.mcdx")
+    pixels = np.asarray(Image.open(IMAGES[0]).convert("RGBA"))
+    (folder / "pixels").write_bytes(pixels.tobytes())
+    shutil.copytree(bundle.path, folder / "nano-onnx-fp32")
+    for file in folder.glob("nano-onnx-fp32/onnx/*.onnx"):
         model = onnx.load(file)
         model.ir_version = 9  # the newest that these classes' runtime reads; of what is newer float32 has nothing
         onnx.save(model, file)
-    done = core.run("MainKt", tmp_path, tmp_path / "pixels", str(pixels.shape[1]), more=path)
+    words = (folder, folder / "pixels", str(pixels.shape[1]))
+    done = core.run("MainKt", *words, more=path)
     assert done.returncode == 0, done.stderr
-    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    return Asked(folder, bundle, words, done.stdout)
+
+
+@pytest.mark.whole  # it fetches Kotlin's compiler and ONNX Runtime's Java classes
+def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> None:
+    bundle = asked.bundle
+    (classified,) = mcd.classify(bundle, IMAGES[:1], ["pizza", "rocket"])
+    wanted = mcd.search(asked.folder / "library.mcdx", ["rocket", "xqzv bloop"], bundle=bundle, top=3).answers
+    lines = [line.split(" ", 1) for line in asked.printed.splitlines()]
     told = {kind: [rest for one, rest in lines if one == kind] for kind, _ in lines}
     assert len(told["labels"]) == 2
     for line in told["labels"]:  # one that is read as it is, one that is the GPU's
@@ -136,11 +153,55 @@ def test_onnx_runtime_s_own_java_classes_answer_as_python_does(
         assert [float(needed), float(best)] == pytest.approx([answer.needed, answer.best], abs=1e-5)
     assert [answer.found for answer in wanted] == [True, False]
     assert int(told["cut"][0]) > 0
-    embedded = load_batch(images[:1], bundle.manifest.preprocess).numpy()
+    embedded = load_batch(IMAGES[:1], bundle.manifest.preprocess).numpy()
     ids = tokenize(["a photo of a dog"])
     for name, given in (("image", embedded), ("text", ids)):
-        answer = np.asarray(runner[name](given))[0]
+        answer = np.asarray(mcd.load_runner(bundle, tower=name)(given))[0]
         found_values = np.array(told[name][0].split(), np.float64)
         assert np.abs(found_values - answer / np.linalg.norm(answer)).max() < 1e-5
     files = ("golden.safetensors", "onnx/text_model.onnx", "tokenizer/merges.txt", "manifest.json")
     assert told["refused"] == [f"{name} BUNDLE" for name in files]
+
+
+RULES = """
+-keep class MainKt { public static void main(java.lang.String[]); }
+-dontnote
+-dontwarn kotlin.**,org.jetbrains.annotations.**,java.lang.invoke.**,java.nio.file.Path,MainKt
+"""
+
+
+@pytest.mark.whole  # as the one above
+def test_a_shrunk_app_answers_the_same_by_the_rules_that_the_jar_brings(
+    core: JavaClient, path: tuple[Path, ...], asked: Asked, require_tool: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    program = require_tool("proguard", "apt-get install proguard-cli")
+    with zipfile.ZipFile(core.jar) as jar:
+        (tmp_path / "own.pro").write_bytes(jar.read("META-INF/proguard/mobileclip.pro"))
+    (tmp_path / "app.pro").write_text(RULES, encoding="utf-8")
+    java_8(Path(core.javac), tmp_path / "java.jar")
+    inputs = [word for one in (core.jar, *path) for word in ("-injars", f"{one}(!META-INF/**)")]
+    common = [program, *inputs, "-libraryjars", str(tmp_path / "java.jar"), f"@{tmp_path / 'app.pro'}"]
+    for rules, works in ((f"@{tmp_path / 'own.pro'}", True), ("-dontwarn ai.onnxruntime.**", False)):
+        shrunk = tmp_path / f"{works}.jar"
+        done = subprocess.run([*common, rules, "-outjars", shrunk], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with zipfile.ZipFile(shrunk) as jar:
+            assert [name for name in jar.namelist() if name.startswith("mobileclip/")] == []  # they have other names
+        command = [core.java, "-cp", str(shrunk), "MainKt", *map(str, asked.words)]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert (ran.stdout == asked.printed) == works
+        assert ("UnsatisfiedLinkError" in ran.stderr) != works
+
+
+def java_8(javac: Path, jar: Path) -> None:
+    """What Java 8 declares, of which the JDK keeps signatures: this ProGuard reads no newer classes."""
+    kept = javac.resolve().parent.parent / "lib" / "ct.sym"
+    with zipfile.ZipFile(kept) as signatures, zipfile.ZipFile(jar, "w") as classes:
+        written = set()
+        for entry in signatures.namelist():
+            releases, *place = entry.split("/")
+            name = "/".join(place[1:] if "." in place[0] else place).removesuffix(".sig") + ".class"
+            if "8" in releases and entry.endswith(".sig") and name not in written:
+                written.add(name)
+                content = signatures.read(entry)
+                classes.writestr(name, content[:6] + bytes((0, 52)) + content[8:])
