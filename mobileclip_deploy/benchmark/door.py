@@ -40,6 +40,7 @@ def benchmark(
     seed: Seed | None = None,
     team: str | None = None,
     runners: StrPath | None = None,
+    engine: str | None = None,
     profile: bool = False,
     progress: Progress = silent,
 ) -> BenchmarkOutcome:
@@ -58,6 +59,7 @@ def benchmark(
         team: Apple developer team that signs the app of an iPhone.
         runners: archive or folder of the programs that measure on an Android phone; None: those of this checkout, else
             those of the release that belongs to this version.
+        engine: `qnn-net-run`, with which a phone's NPU runs bundles of qnn; None: the programs of this project.
         profile: operator times as well, from one more inference.
 
     Returns:
@@ -69,7 +71,7 @@ def benchmark(
         NotRun: the device runs nothing of it.
         RuntimeFailed: the device was lost; what was finished is kept for `resume`.
     """
-    driver = get_driver(device, team, optional_path(runners))
+    driver = get_driver(device, team, optional_path(runners), engine)
     chosen = get_protocol(protocol)
     if resume and output is None:
         raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")

@@ -30,6 +30,8 @@ DRIVERS: dict[str, str] = {
     "browser": "mobileclip_deploy.benchmark.browser.driver:BrowserDriver",
 }
 """Device kind -> `module:class`, imported when it is asked for."""
+ENGINES = {("qnn-net-run", "android"): "mobileclip_deploy.benchmark.android.netrun:NetRunDriver"}
+"""A vendor's program that runs models in the place of ours, and the device kind that has it -> `module:class`."""
 BESIDE_BYTES = 64 << 20
 """Eight million samples, with the words beside them."""
 
@@ -196,15 +198,16 @@ def _places(target: Target, kind: str) -> tuple[RuntimePlace, ...]:
         return ()
 
 
-def get_driver(device: str, team: str | None = None, runners: Path | None = None) -> Driver:
+def get_driver(device: str, team: str | None = None, runners: Path | None = None, engine: str | None = None) -> Driver:
     """`host`, `android`, `android:SERIAL`, ... -> its driver.
 
     Args:
         team: see `Driver.team`.
         runners: see `Driver.runners`.
+        engine: of `ENGINES`, what runs the models in the place of our own programs.
 
     Raises:
-        UsageError: unknown kind; the text lists the known ones. Or `runners` for a device that takes none.
+        UsageError: unknown kind; the text lists the known ones. Or `runners` or `engine` for a device that takes none.
     """
     kind, colon, selector = device.partition(":")
     kind = kind.lower()
@@ -212,7 +215,10 @@ def get_driver(device: str, team: str | None = None, runners: Path | None = None
         raise UsageError(f"unknown device {device!r}{suggestion(kind, DRIVERS)}; known: {', '.join(DRIVERS)}")
     if colon and not selector:
         raise UsageError(f"`device='{device}'`: name the device behind the colon, as `devices` lists it")
-    driver = _class(kind)(selector or None)
+    if engine is not None and (engine, kind) not in ENGINES:
+        known = ", ".join(f"{name} for device='{one}'" for name, one in ENGINES)
+        raise UsageError(f"`engine='{engine}'` is none of {kind} devices; known: {known}")
+    driver = _load(ENGINES[engine, kind] if engine is not None else DRIVERS[kind])(selector or None)
     if runners is not None and kind != "android":
         raise UsageError(f"`runners` are for Android phones, and `device` is {device}; leave `runners` out")
     driver.team, driver.runners = team, runners
@@ -228,10 +234,10 @@ def devices() -> tuple[Listing, ...]:
     Raises:
         UsageError: an environment variable of the Android driver makes no sense.
     """
-    return tuple(listing for kind in DRIVERS for listing in _class(kind)().discover())
+    return tuple(listing for kind in DRIVERS for listing in _load(DRIVERS[kind])().discover())
 
 
-def _class(kind: str) -> type[Driver]:
-    module, _, name = DRIVERS[kind].partition(":")
+def _load(place: str) -> type[Driver]:
+    module, _, name = place.partition(":")
     found: type[Driver] = getattr(importlib.import_module(module), name)
     return found

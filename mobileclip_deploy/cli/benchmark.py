@@ -44,6 +44,7 @@ __all__ = ["benchmark"]
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
 @click.option("--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple team that signs the iPhone's app.")
 @click.option("--runners", type=FILE, metavar="FILE", help="Programs for Android phones: their archive, or a folder.")
+@click.option("--engine", metavar="NAME", help="qnn-net-run: a phone's NPU, by Qualcomm's SDK (docs/qualcomm.md).")
 @click.option(
     "--job",
     "job_folder",

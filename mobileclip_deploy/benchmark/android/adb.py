@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import RuntimeFailed
 __all__ = ["Adb", "Answer", "DeviceLost", "find_adb", "listed_devices", "quoted", "remedy_for_state"]
 
 PATIENCE_SECONDS = 60
+PULL_SECONDS = 600
 PUSH_BYTES_PER_SECOND = 500_000
 """A phone on a bad cable is faster than this: what takes longer hangs."""
 END = re.compile(r"mobileclip-shell-ended (\d+)\s*\Z")
@@ -158,6 +159,16 @@ class Adb:
         """
         patience = PATIENCE_SECONDS + local.stat().st_size / PUSH_BYTES_PER_SECOND
         done = _run(self.command("push", str(local.resolve()), remote), patience, self.serial)
+        if done.code != 0:
+            raise self.failure(done)
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file or a folder from the phone.
+
+        Raises:
+            RuntimeFailed: lost, or it is not there.
+        """
+        done = _run(self.command("pull", remote, str(local.resolve())), PULL_SECONDS, self.serial)
         if done.code != 0:
             raise self.failure(done)
 

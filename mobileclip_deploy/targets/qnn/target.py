@@ -13,7 +13,7 @@ from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
 from mobileclip_deploy.targets.options import TargetOptions, option
-from mobileclip_deploy.targets.qnn.chips import Chip, chips_of
+from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
 
@@ -27,8 +27,8 @@ __all__ = ["QnnOptions", "QnnTarget"]
 PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.05})
 NOT_TIMED = {
     "host": "the emulator's time is no latency of an NPU",
-    "android": "the ready runners are built against glibc, Qualcomm's driver against Android's own library; measure in "
-    "an app of yours (docs/qualcomm.md)",
+    "android": "the ready runners are built against glibc, and what reaches the NPU, libcdsprpc.so, against Android's "
+    "own library; measure with `engine='qnn-net-run'` and Qualcomm's SDK, or in an app (docs/qualcomm.md)",
 }
 
 
@@ -105,6 +105,18 @@ class QnnTarget(Target):
 
         refuse_function(self.name, function)
         return QnnArtifact(path, self.options.allow_cpu)
+
+    def compiled_for(self, path: Path, chip: str) -> tuple[Path, str]:
+        known = {one.code: one for one in CHIPS}
+        if chip not in known:
+            raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(known)}")
+        architecture = f"v{known[chip].architecture}"
+        # A binary for one chip of an architecture serves its other chips: what the first golden answers tell.
+        for label in (known[chip].label, architecture):
+            found = sorted(path.glob(f"*.{label}.bin"))
+            if found:
+                return found[0], architecture
+        raise NotRun(f"{path.name} holds no binary for the phone's {chip}: export again with --chip {chip}")
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         if device in NOT_TIMED:

@@ -1,0 +1,296 @@
+"""Qualcomm's NPU of a phone, by Qualcomm's own qnn-net-run from the user's QAIRT SDK.
+
+The ready runners cannot reach that NPU: its driver's library on a phone, libcdsprpc.so, is built for Android's C
+library. qnn-net-run is too. What it is told, writes and refuses is taken from public scripts that call it, such as
+UbiquitousLearning/mllm's scripts/push_qnn_lib.sh and LiteRT's profiler for Qualcomm's NPU.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import math
+import os
+import re
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, quoted
+from mobileclip_deploy.benchmark.android.claiming import claimed
+from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
+from mobileclip_deploy.benchmark.android.device import describe, parse_thermal, snapshot
+from mobileclip_deploy.benchmark.android.driver import AndroidDriver
+from mobileclip_deploy.benchmark.android.rounds import Rounds
+from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
+from mobileclip_deploy.benchmark.android.transfer import synchronize
+from mobileclip_deploy.benchmark.bounded import one_line
+from mobileclip_deploy.benchmark.driver import Driver, Plan
+from mobileclip_deploy.benchmark.job import Cell, Turn
+from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
+from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.values import RuntimePlace
+
+__all__ = ["NetRunDriver", "executions"]
+
+TOOL = "qnn-net-run"
+PROFILE = "qnn-profiling-data_0.log"
+SDK = "QNN_SDK_ROOT"
+TARGET = "qnn"
+PERFORMANCE = "burst"
+"""qnn-net-run's word for the clocks that apps ask the NPU for."""
+VIEWER_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """Qualcomm's QAIRT SDK, unpacked, as its own `envsetup` names it."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Sdk:
+        """The folder that QNN_SDK_ROOT names.
+
+        Raises:
+            RuntimeFailed: it is not set.
+        """
+        named = environment.get(SDK)
+        if not named:
+            raise RuntimeFailed(
+                f"{TOOL} is part of Qualcomm's QAIRT SDK, which Qualcomm gives to whoever takes its licence: unpack it "
+                f"and name the folder that holds bin and lib in {SDK}"
+            )
+        return cls(Path(named))
+
+    def for_phone(self, architecture: str) -> dict[str, Path]:
+        """What is pushed for an NPU such as `v75`: the tool, the HTP backend, and the library that the NPU loads."""
+        stub, skel = (f"libQnnHtp{architecture.upper()}{part}.so" for part in ("Stub", "Skel"))
+        android = [f"bin/aarch64-android/{TOOL}", "lib/aarch64-android/libQnnHtp.so"]
+        android += ["lib/aarch64-android/libQnnSystem.so", f"lib/aarch64-android/{stub}"]
+        names = [*android, f"lib/hexagon-{architecture}/unsigned/{skel}"]
+        return {Path(name).name: self.file(name) for name in names}
+
+    def file(self, name: str) -> Path:
+        """A file of the SDK.
+
+        Raises:
+            RuntimeFailed: it is not there.
+        """
+        found = self.folder / name
+        if not found.is_file():
+            raise RuntimeFailed(f"{self.folder} lacks {name}: name another QAIRT SDK in {SDK}")
+        return found
+
+
+@dataclass
+class _Bench:
+    """The phone's folder, with `bin` and `job`; where raw files are kept here; seconds of each cell's inference."""
+
+    adb: Adb
+    base: str
+    sdk: Sdk
+    kept: Path
+    patience: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, name: str, *words: str) -> Path:
+        """Start the tool once; the folder here with all that it wrote.
+
+        Raises:
+            RuntimeFailed: it failed, with its last words.
+        """
+        folder = self.kept / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        binaries, limit = f"{self.base}/bin", ("timeout", "-k", "5", f"{self.patience:.0f}")
+        command = quoted(*limit, f"{binaries}/{TOOL}", "--backend", "libQnnHtp.so", "--output_dir", "out", *words)
+        environment = f"LD_LIBRARY_PATH={quoted(binaries)} ADSP_LIBRARY_PATH={quoted(binaries)}"
+        script = f"cd {quoted(f'{self.base}/job')} && rm -rf out\n{KEEP_AWAKE}\n{environment} {command}; code=$?\n"
+        answer = self.adb.shell(f"{script}{LET_SLEEP}\nexit $code", self.patience + 30)
+        said = f"{answer.output}{answer.errors}"
+        (folder / "said.txt").write_text(said, encoding="utf-8")
+        if answer.code != 0:
+            lines = [line.strip() for line in said.splitlines() if line.strip()] or [f"exit code {answer.code}"]
+            raise RuntimeFailed(f"{TOOL}: {one_line(lines[-1])}")
+        self.adb.pull(f"{self.base}/job/out", folder / "out")
+        return folder / "out"
+
+    def microseconds(self, out: Path, message: str) -> list[int]:
+        """What the tool's own profile says of each `message`, by the SDK's viewer."""
+        viewer = self.sdk.file("bin/x86_64-linux-clang/qnn-profile-viewer")
+        log, table = out / PROFILE, out / "profile.csv"
+        command = [str(viewer), "--input_log", str(log), "--output", str(table)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=VIEWER_SECONDS)
+        if done.returncode != 0 or not table.is_file():
+            raise RuntimeFailed(f"qnn-profile-viewer does not read {log} ({one_line(done.stderr or done.stdout)})")
+        with table.open(encoding="utf-8", newline="") as stream:
+            return executions(csv.reader(stream), message)
+
+
+def executions(rows: Iterable[list[str]], message: str = "EXECUTE") -> list[int]:
+    """Microseconds of each `message` of qnn-net-run itself in a table of qnn-profile-viewer.
+
+    Its columns: time stamp, message, value, unit, source (NETRUN or BACKEND), level (ROOT or SUB-EVENT), name.
+    """
+    cells = ([cell.strip() for cell in row] for row in rows)
+    return [
+        int(row[2]) for row in cells if len(row) >= 6 and row[1] == message and row[3:6] == ["US", "NETRUN", "ROOT"]
+    ]
+
+
+class NetRunDriver(AndroidDriver):
+    """A phone whose NPU runs context binaries."""
+
+    devices = TOOL
+
+    def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
+        if target != TARGET:
+            raise NotRun(f"{TOOL} runs context binaries of Qualcomm's NPU: export --target {TARGET}")
+        return (RuntimePlace(TARGET, backend="htp"),)
+
+    def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
+        return Driver.write_job(self, plan, into, progress)
+
+    def run(self, plan: Plan, progress: Progress) -> Run:
+        if plan.profile:
+            raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
+        if self.runners is not None:
+            raise UsageError(f"`runners` are not needed: {TOOL} is the SDK's")
+        rounds, sdk = Rounds(plan, progress), Sdk.of()
+        adb = Adb(self._serial(), self._settings.folder)
+        phone = describe(adb)
+        chip = (phone.device.soc or "unknown").split()[-1].lower()
+        base = f"{self._settings.folder}/qnn"
+        kept = plan.folder.with_name(plan.folder.name.removesuffix(".partial") + ".qnn")
+        bench = _Bench(adb, base, sdk, kept, self._settings.turn_limit(plan.job.protocol))
+        with claimed(adb, self._settings.folder), temporary_folder() as place:
+            rounds.tell(f"pushing {TOOL}")
+            files, architectures = _files(plan, chip, place)
+            tools = {name: file for one in sorted(architectures) for name, file in sdk.for_phone(one).items()}
+            synchronize(adb, f"{base}/bin", tools, executable=True)
+            rounds.tell("pushing models")
+            synchronize(adb, f"{base}/job", files)
+            version = _version(bench)
+            if plan.outstanding:
+                wait_until_cool(
+                    lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
+                    self._settings.cooling_seconds,
+                    rounds.tell,
+                )
+            before = plan.environment_before(lambda: snapshot(adb, fixed_performance=False))
+            while turns := plan.outstanding:
+                rounds.tell()
+                plan.keep(_round(bench, plan, turns[0]))
+            after = snapshot(adb, fixed_performance=False)
+        return Run(
+            schema_version=1,
+            run_id=plan.job.run_id,
+            job=plan.job,
+            device=phone.device,
+            harness=Harness(name=TOOL, version=version, build=f"perf_profile {PERFORMANCE}", c_library="bionic"),
+            runtimes={TARGET: version},
+            environment=Environment(before=before, after=after),
+            rounds=read_stream(plan.stream, plan.job),
+        )
+
+
+def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str]]:
+    """What a job needs on the phone, by name: a binary for each cell, one file for each golden input, the lists that
+    the tool reads; and the architectures of the binaries."""
+    files: dict[str, Path] = {}
+    architectures = set()
+    for cell in plan.job.cells:
+        binary, architecture = get_target(TARGET).compiled_for(plan.folder / cell.file, chip)
+        architectures.add(architecture)
+        files[f"{cell.id}.bin"] = binary
+        assert cell.golden is not None
+        inputs = cell.golden.inputs
+        count = min(inputs.shape[0], plan.job.protocol.golden_inputs or inputs.shape[0])
+        values = np.fromfile(plan.folder / inputs.file, inputs.dtype).reshape(inputs.shape)[:count]
+        lines = []
+        for number, row in enumerate(values):
+            name = f"{cell.id}.{number}.raw"
+            (place / name).write_bytes(row.astype(cell.input.dtype).tobytes())
+            files[name] = place / name
+            lines.append(f"{cell.input.name}:={name}\n")
+        for suffix, listed in (("all", lines), ("first", lines[:1])):
+            name = f"{cell.id}.{suffix}.txt"
+            (place / name).write_text("".join(listed), encoding="utf-8", newline="\n")
+            files[name] = place / name
+    return files, architectures
+
+
+def _round(bench: _Bench, plan: Plan, turn: Turn) -> RoundResult:
+    """One process of the tool; before that, in the first round, one that answers the golden inputs."""
+    cell, run_id = plan.job.cell(turn.cell), plan.job.run_id
+    try:
+        answers = _answers(bench, cell) if turn.round == 0 or cell.id not in bench.seconds else None
+        out, times = _timed(bench, plan, cell, f"{cell.id}.round{turn.round}")
+        loading = bench.microseconds(out, "INIT")
+    except DeviceLost:
+        raise
+    except RuntimeFailed as failed:
+        reason = one_line(str(failed))
+        return RoundResult(run_id=run_id, cell=cell.id, round=turn.round, status="failed", error=reason)
+    return RoundResult(
+        run_id=run_id,
+        cell=cell.id,
+        round=turn.round,
+        status="done",
+        load_first_ns=loading[0] * 1000 if loading else None,
+        first_inference_ns=times[0] * 1000,
+        samples_ns=tuple(time * 1000 for time in times[plan.job.protocol.warm_up_iterations :]),
+        thermal_state=parse_thermal(bench.adb.shell("dumpsys thermalservice").output).state,
+        answers=answers if turn.round == 0 else None,
+    )
+
+
+def _timed(bench: _Bench, plan: Plan, cell: Cell, name: str) -> tuple[Path, list[int]]:
+    """Inferences of the first golden input in one process: what it wrote, and microseconds of each."""
+    protocol = plan.job.protocol
+    wanted = max(protocol.iterations_per_round, math.ceil(protocol.seconds_per_round / bench.seconds[cell.id]))
+    count = protocol.warm_up_iterations + wanted
+    out = bench.run(name, *_words(cell, "first"), "--num_inferences", str(count), "--keep_num_outputs", "1")
+    times = bench.microseconds(out, "EXECUTE")
+    if len(times) != count:
+        raise RuntimeFailed(f"{TOOL}'s profile has {len(times)} executions of {count}")
+    return out, times
+
+
+def _answers(bench: _Bench, cell: Cell) -> bytes:
+    """Answers to the golden inputs, float32 in base64; how long each takes is kept for the rounds."""
+    out = bench.run(f"{cell.id}.answers", *_words(cell, "all"))
+    times = bench.microseconds(out, "EXECUTE")
+    bench.seconds[cell.id] = max(statistics.median(times or [0]), 1) / 1e6
+    files = [out / f"Result_{number}" / f"{cell.output.name}.raw" for number in range(len(times))]
+    missing = [file for file in files if not file.is_file()]
+    if missing or not files:
+        raise RuntimeFailed(f"{TOOL} wrote no {(missing or [out])[0].name}")
+    return base64.b64encode(b"".join(file.read_bytes() for file in files))
+
+
+def _words(cell: Cell, inputs: str) -> tuple[str, ...]:
+    """Of every start: the context, its inputs as the tensors' own types, the profile of each inference."""
+    words = ("--retrieve_context", f"{cell.id}.bin", "--input_list", f"{cell.id}.{inputs}.txt")
+    return (*words, "--use_native_input_files", "--perf_profile", PERFORMANCE, "--profiling_level", "basic")
+
+
+def _version(bench: _Bench) -> str:
+    """The tool's own, asked on the phone: the first sign that it starts there."""
+    binaries = f"{bench.base}/bin"
+    answer = bench.adb.shell(f"LD_LIBRARY_PATH={quoted(binaries)} {quoted(f'{binaries}/{TOOL}', '--version')}")
+    said = answer.output + answer.errors
+    found = re.search(r"\bv?(\d+\.\d+[\w.]*)", said)
+    if answer.code != 0 or found is None:
+        raise RuntimeFailed(f"{TOOL} does not start on the phone {bench.adb.serial} ({one_line(said) or answer.code})")
+    return found[1]
