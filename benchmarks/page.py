@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from clients_speed import section as clients
 from export_cost import section as export_costs
 from ratios import STEADY, Row, ratio_rows
 from subjects import ROOT
@@ -34,8 +35,7 @@ def main() -> None:
             parts.append(f"Not measured yet: `python benchmarks/suites.py {name}`.")
     parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
     parts.append((NOTES / "int8_limits.md").read_text(encoding="utf-8").strip())
-    if costs := export_costs():
-        parts.append(costs)
+    parts += [part for part in (export_costs(), clients()) if part]
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

@@ -29,6 +29,7 @@ from tokenizer_vectors import is_mojibake, odd_texts
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import load_image, tower_bytes
 from mobileclip_deploy.model.tokenizer import tokenize
@@ -126,6 +127,20 @@ def test_a_picture_is_classified_as_in_python(client: Run, bundle: Bundle, tmp_p
     (wanted,) = mcd.classify(bundle, [PICTURE], LABELS)
     assert found == pytest.approx(wanted.probabilities, abs=1e-3)
     assert list(found) == sorted(found, key=found.__getitem__, reverse=True)
+
+
+def test_an_index_that_swift_wrote_is_pythons(client: Run, bundle: Bundle, tmp_path: Path) -> None:
+    names = ["1f355.png", "1f431.png", "1f697.png"]
+    for name in names:
+        load_image(PICTURE.with_name(name)).save(tmp_path / f"{name}.ppm")
+    client("embed", bundle.path, tmp_path / "own.mcdx", *(tmp_path / f"{name}.ppm" for name in names))
+    index = Index(tmp_path / "own.mcdx")
+    index.check()
+    assert [one for _, one, _ in index] == [f"{name}.ppm" for name in names]
+    assert (index.store.name, index.description.embedding_space) == ("int8", bundle.manifest.embedding_space)
+    mcd.embed(bundle, [PICTURE.with_name(name) for name in names], tmp_path / "wanted.mcdx")
+    vectors = [np.concatenate([part for _, part in one.vectors()]) for one in (index, Index(tmp_path / "wanted.mcdx"))]
+    assert np.abs(vectors[0] - vectors[1]).max() <= index.store.scale * 1.01  # a component that lies between two steps
 
 
 def probabilities(lines: list[str]) -> dict[str, float]:

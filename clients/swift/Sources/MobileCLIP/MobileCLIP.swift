@@ -67,12 +67,12 @@ public final class MobileCLIP: Sendable {
     /// The embedding of a text, of length 1. `cut` says that it has more tokens than the network reads.
     public func embed(text: String) async throws -> TextEmbedding {
         let runner = try await towers.runner(.text)
-        guard let tokenizer, let length = manifest.tokens?.contextLength else {
+        guard let tokenizer else {
             throw MobileCLIPError(.bundle, "the bundle has no tokenizer: export it again")
         }
-        let (ids, tokens) = tokenizer.ids(text)
+        let (ids, tokens, rest) = tokenizer.ids(text)
         let values = try unit(try await runner.run(.ids(ids)))
-        return TextEmbedding(values: values, embeddingSpace: embeddingSpace, tokens: tokens, cut: tokens > length)
+        return TextEmbedding(values: values, embeddingSpace: embeddingSpace, tokens: tokens, rest: rest)
     }
 
     /// The embedding of a picture, of length 1.
@@ -143,6 +143,12 @@ public final class MobileCLIP: Sendable {
         var vectors: [[Float]] = []
         for prompt in prompts { vectors.append(try await embed(text: prompt).values) }
         return Labels(names: names, embeddingSpace: embeddingSpace, vectors: vectors, scale: manifest.logitScale)
+    }
+
+    /// What a text finds in an index: "nothing found" where the nearest picture does not fit.
+    /// - Parameter threshold: the cosine that the nearest needs, in place of the bundle's; -1 shows everything.
+    public func search(_ index: Index, _ text: String, top: Int = 10, threshold: Double? = nil) async throws -> Index.Answer {
+        try index.answer(try await embed(text: text), relevance: relevance, top: top, threshold: threshold)
     }
 
     /// What a classifier (`export --labels`) says of a picture, the most probable first.

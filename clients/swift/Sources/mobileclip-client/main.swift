@@ -12,8 +12,8 @@ let usage = """
            mobileclip-client self-test BUNDLE
            mobileclip-client tokenize BUNDLE < texts, one JSON string per line
            mobileclip-client prepare < {"preprocess": ..., "layout": ..., "width": ..., "height": ..., "bytes": base64}, one per line
-           mobileclip-client time-resize WIDTH HEIGHT SIZE bilinear|bicubic TIMES
-           mobileclip-client time-search INDEX TOP TIMES
+           mobileclip-client embed BUNDLE INDEX.mcdx IMAGE...
+           mobileclip-client speed RUNS resize|INDEX.mcdx
 
     """
 
@@ -43,14 +43,15 @@ struct Prepared: Decodable {
     let bytes: Data
 }
 
-/// CPU seconds of each of so many calls, as a JSON list.
-func time(_ times: Int, _ work: () throws -> Void) rethrows -> String {
-    let found = try (0..<times).map { _ in
+/// CPU seconds of the median of some runs, after as many that do not count.
+func speed(_ runs: Int, _ work: () throws -> Void) rethrows -> Double {
+    var found: [Double] = []
+    for run in 0..<2 * runs {
         let start = clock()
         try work()
-        return String(Double(clock() - start) / Double(CLOCKS_PER_SEC))
+        if run >= runs { found.append(Double(clock() - start) / Double(CLOCKS_PER_SEC)) }
     }
-    return "[\(found.joined(separator: ", "))]"
+    return found.sorted()[runs / 2]
 }
 
 /// x becomes (1664525 x + 1013904223) mod 2^32, and gives its highest byte (clients/vectors).
@@ -90,18 +91,26 @@ func run(_ arguments: [String]) async throws {
             let picture = Picture(bytes: Array(given.bytes), width: given.width, height: given.height, layout: layout)
             print(Data(try given.preprocess.bytes(try picture.rgb())).base64EncodedString())
         }
-    case ("time-resize", 6):
-        guard let width = Int(arguments[1]), let height = Int(arguments[2]), let size = Int(arguments[3]), let times = Int(arguments[5])
-        else { end(usage, code: 2) }
-        let how = try json(
-            #"{"size": \#(size), "resize": "shorter_side", "crop": "center", "interpolation": "\#(arguments[4])"}"#, Preprocess.self)
-        let picture = try Picture(bytes: noise(3 * width * height, seed: 1), width: width, height: height).rgb()
-        print(try time(times) { _ = try how.bytes(picture) })
-    case ("time-search", 4):
-        guard let top = Int(arguments[2]), let times = Int(arguments[3]) else { end(usage, code: 2) }
-        let index = try Index(contentsOf: URL(fileURLWithPath: arguments[1]))
-        let query = noise(index.dimension, seed: 2).map { Float($0) - 127.5 }
-        print(try time(times) { _ = try index.search(values: query, top: top) })
+    case ("embed", 4...):
+        let model = try await load(arguments[1])
+        guard let scale = model.manifest.int8Scale else { end("the bundle says no int8_scale: export it again\n", code: 1) }
+        let writer = try IndexWriter.create(
+            at: URL(fileURLWithPath: arguments[2]), embeddingSpace: model.embeddingSpace, variant: model.manifest.variant,
+            dimension: model.manifest.dimension, scale: scale)
+        let files = arguments[3...].map { PictureFile(URL(fileURLWithPath: $0)) }
+        let embedded = try await model.embed(images: files)
+        try writer.add(zip(files, embedded).map { (id: $0.url.lastPathComponent, embedding: $1) })
+        try writer.commit()
+    case ("speed", 3):
+        guard let runs = Int(arguments[1]), runs > 0 else { end(usage, code: 2) }
+        if arguments[2] == "resize" {
+            let picture = try Picture(bytes: noise(3 * 4000 * 3000, seed: 1), width: 4000, height: 3000).rgb()
+            print(speed(runs) { _ = resized(picture, 341, 256, .bilinear) })
+        } else {
+            let index = try Index(contentsOf: URL(fileURLWithPath: arguments[2]))
+            let query = noise(index.dimension, seed: 7).map { Float(Int8(bitPattern: $0)) }
+            print(try speed(runs) { _ = try index.search(values: query, top: 20) })
+        }
     default: end(usage, code: 2)
     }
 }

@@ -109,6 +109,11 @@ final class BundleTests: XCTestCase {
             let padding = [Int32](repeating: 0, count: vectors.context_length - one.ids.count)
             XCTAssertEqual(tokenizer.ids(one.text).ids, one.ids + padding, one.text)
         }
+        let cut = tokenizer.ids("one \(String(repeating: "dog ", count: 80))Cat.")
+        XCTAssertEqual([cut.rest, "\(cut.tokens)", tokenizer.ids("a dog").rest], ["dog dog dog dog dog dog cat.", "85", ""])
+        assertRefused(.bundle) {
+            _ = try Tokenizer(vocabulary: vocabulary, merges: merges.prefix(merges.count / 2), settings: settings)
+        }
         let windows = Data(String(decoding: merges, as: UTF8.self).replacingOccurrences(of: "\n", with: "\r\n").utf8)
         let same = try Tokenizer(vocabulary: vocabulary, merges: windows, settings: settings)
         XCTAssertEqual(same.ids("a photo of a dog").ids, tokenizer.ids("a photo of a dog").ids)

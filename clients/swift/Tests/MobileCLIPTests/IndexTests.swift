@@ -122,7 +122,7 @@ final class IndexTests: XCTestCase {
         func answers(_ store: Int) throws -> [Index.Answer] {
             let index = try Index(searches.cases[store].index)
             return try searches.cases[store].queries.map {
-                let asked = TextEmbedding(values: $0.query, embeddingSpace: searches.embedding_space, tokens: 3, cut: false)
+                let asked = TextEmbedding(values: $0.query, embeddingSpace: searches.embedding_space, tokens: 3, rest: "")
                 return try index.answer(asked, relevance: relevance)
             }
         }
@@ -136,6 +136,46 @@ final class IndexTests: XCTestCase {
         // Scores of signs alone are no cosines: nothing is judged.
         let signs = try XCTUnwrap(searches.cases.firstIndex { $0.store == "bits-only" })
         XCTAssertTrue(try answers(signs).allSatisfy { $0.found && $0.needed == nil })
+    }
+
+    func testWhatIsWrittenIsReadByTheSameRules() throws {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mcdx")
+        addTeardownBlock { try? FileManager.default.removeItem(at: url) }
+        func pictures(_ range: Range<Int>) -> [(id: String, embedding: Embedding)] {
+            range.map { number in
+                let values = Vectors.noise(40, UInt32(number)).map { Float($0) - 127.5 }
+                return ("🐈 \(number).jpg", Embedding(values: values, embeddingSpace: "s"))
+            }
+        }
+        do {
+            let writer = try IndexWriter.create(at: url, embeddingSpace: "s", variant: "nano", dimension: 40, scale: 0.004)
+            XCTAssertEqual(try Index(contentsOf: url).count, 0)
+            try writer.add(pictures(0..<30))
+            XCTAssertEqual(try Index(contentsOf: url).count, 0)
+            try writer.commit()
+            assertRefused(.index) { try writer.add(pictures(3..<4)) }
+            assertRefused(.space) { try writer.add([("x", Embedding(values: [1], embeddingSpace: "t"))]) }
+            assertRefused(.index) { try writer.remove(rows: [30]) }
+            withExtendedLifetime(writer) { assertRefused(.index, "two writers") { _ = try IndexWriter(appendingTo: url) } }
+        }
+        // Behind the committed end: of a writer that was killed.
+        let half = try FileHandle(forWritingTo: url)
+        try half.seekToEnd()
+        try half.write(contentsOf: Data([1, 2, 3]))
+        try half.close()
+        let writer = try IndexWriter(appendingTo: url)
+        try writer.remove(rows: [4])
+        try writer.commit()
+        try writer.add(pictures(30..<50) + pictures(4..<5))
+        try writer.commit()
+        let index = try Index(contentsOf: url)
+        XCTAssertEqual(index.count, 50)
+        for picture in pictures(0..<50) {
+            let best = try index.search(picture.embedding, top: 1)[0]
+            XCTAssertEqual(best.id, picture.id)
+            XCTAssertGreaterThan(best.score, 0.99)
+        }
+        assertRefused(.index) { _ = try IndexWriter(appendingTo: try self.file(try vectors().cases[4].index)) }
     }
 
     func testSumsOfProductsAreExact() {

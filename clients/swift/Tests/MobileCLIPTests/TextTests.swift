@@ -24,7 +24,7 @@ final class TokenizerTests: XCTestCase {
     }
 
     func testWordsAreSplitAsThePatternSays() {
-        let pieces = WordSplitting.pieces(Array("don't 3d !? <end_of_text>".unicodeScalars)).map { piece -> String in
+        let pieces = WordSplitting.pieces(Array("don't 3d !? <end_of_text>".unicodeScalars)).map { piece, _ -> String in
             guard case .word(let scalars) = piece else { return "\(piece)" }
             return String(String.UnicodeScalarView(scalars))
         }

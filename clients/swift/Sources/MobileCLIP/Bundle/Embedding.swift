@@ -18,9 +18,12 @@ public struct TextEmbedding: Embedded, Equatable {
     public let tokens: Int
     /// The text has more tokens than the network reads, and the rest was left out.
     public let cut: Bool
+    /// That rest, cleaned.
+    public let rest: String
 
-    public init(values: [Float], embeddingSpace: String, tokens: Int, cut: Bool) {
-        (self.values, self.embeddingSpace, self.tokens, self.cut) = (values, embeddingSpace, tokens, cut)
+    public init(values: [Float], embeddingSpace: String, tokens: Int, rest: String) {
+        (self.values, self.embeddingSpace, self.tokens) = (values, embeddingSpace, tokens)
+        (cut, self.rest) = (!rest.isEmpty, rest)
     }
 }
 

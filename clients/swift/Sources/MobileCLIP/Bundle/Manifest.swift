@@ -60,6 +60,8 @@ public struct Manifest: Decodable, Sendable {
     public let target: String
     public let dimension: Int
     public let logitScale: Double
+    /// Of the embedding space: an int8 integer times this is a component; nil of bundles of earlier versions.
+    public let int8Scale: Double?
     public let template: String
     public let tokens: Tokens?
     public let preprocess: Preprocess
@@ -75,6 +77,7 @@ public struct Manifest: Decodable, Sendable {
         case embeddingSpace = "embedding_space"
         case dimension = "embed_dim"
         case logitScale = "logit_scale"
+        case int8Scale = "int8_scale"
         case tokens = "tokenizer"
     }
 
@@ -85,6 +88,7 @@ public struct Manifest: Decodable, Sendable {
         target = try fields.decode(String.self, forKey: .target)
         dimension = try fields.decode(Int.self, forKey: .dimension)
         logitScale = try fields.decode(Double.self, forKey: .logitScale)
+        int8Scale = try fields.decodeIfPresent(Double.self, forKey: .int8Scale)
         template = try fields.decode(String.self, forKey: .template)
         tokens = try fields.decodeIfPresent(Tokens.self, forKey: .tokens)
         preprocess = try fields.decode(Preprocess.self, forKey: .preprocess)

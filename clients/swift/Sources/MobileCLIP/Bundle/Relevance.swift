@@ -45,11 +45,12 @@ extension Index {
     }
 
     /// Searches, and says "nothing found" where the nearest picture does not fit. Without a `relevance`, for an index of
-    /// texts and for one of signs alone, whose scores are no cosines, everything that is nearest is shown.
-    public func answer(_ text: TextEmbedding, relevance: Relevance?, top: Int = 10) throws -> Answer {
+    /// texts and for one of signs alone, whose scores are no cosines, everything that is nearest is shown. `threshold`: the
+    /// cosine that the nearest needs, in place of that.
+    public func answer(_ text: TextEmbedding, relevance: Relevance?, top: Int = 10, threshold: Double? = nil) throws -> Answer {
         let matches = try search(text, top: top)
         let judged = description.tower != .text && store != .bitsOnly
-        let needed = judged ? try relevance?.needed(text, size: count) : nil
+        let needed = try threshold ?? (judged ? relevance?.needed(text, size: count) : nil)
         guard let best = matches.first?.score else { return Answer(matches: [], found: false, needed: needed, best: nil) }
         let found = needed.map { best >= $0 } ?? true
         return Answer(matches: found ? matches : [], found: found, needed: needed, best: best)

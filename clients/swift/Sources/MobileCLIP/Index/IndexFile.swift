@@ -25,6 +25,8 @@ struct IndexFile: Sendable {
     private(set) var blocks: [Block] = []
     private(set) var removed: Set<Int> = []
     private(set) var rows = 0
+    /// The committed end.
+    let end: Int
     private let data: Data
 
     init(_ data: Data, checked: Bool) throws {
@@ -33,6 +35,7 @@ struct IndexFile: Sendable {
         (dimension, store, kinds, scale) = (header.dimension, header.store, header.kinds, header.scale)
         description = header.description
         let (start, end) = (aligned(IndexFile.description + header.told), header.committed)
+        self.end = end
         try data.withUnsafeBytes { bytes in
             var at = start
             while at < end { at = try read(bytes, at, end, checked) }

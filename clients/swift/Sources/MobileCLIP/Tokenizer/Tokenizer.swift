@@ -41,7 +41,8 @@ public struct Tokenizer: Sendable {
             merges[Tokenizer.packed(try id(pair[0]), try id(pair[1]))] = (rank, try id(pair[0] + pair[1]))
             rank += 1
         }
-        guard rank > 0 else { throw foreign }
+        // Half of either would give other tokens without a word: all are bytes, inside and at the end, merges, start and end.
+        guard rank == settings.vocabularySize - 2 * 256 - 2 else { throw foreign }
         (self.merges, self.settings) = (merges, settings)
     }
 
@@ -50,23 +51,31 @@ public struct Tokenizer: Sendable {
     static let charactersPerToken = 64
 
     /// Start, the text, the end, then padding: as many ids as the network takes. `tokens`: how many there were, start and
-    /// end included; more than `ids` where the text was cut.
-    public func ids(_ text: String) -> (ids: [Int32], tokens: Int) {
+    /// end included; `rest`: what was left out of a text with more, cleaned.
+    public func ids(_ text: String) -> (ids: [Int32], tokens: Int, rest: String) {
         let length = settings.contextLength
         let read = text.unicodeScalars.prefix(Tokenizer.charactersPerToken * length)
-        var ids = [settings.start] + words(of: String(read)) + [settings.end]
+        let cleaned = TextCleaning.lowercased(TextCleaning.clean(String(read)))
+        var (ids, cut) = ([settings.start], Int?.none)
+        for (piece, place) in WordSplitting.pieces(cleaned) {
+            ids += word(piece)
+            if cut == nil, ids.count >= length { cut = place }
+        }
+        ids.append(settings.end)
         let tokens = ids.count
-        if tokens > length { ids = ids.prefix(length - 1) + [settings.end] }
-        return (ids + [Int32](repeating: settings.padding, count: length - ids.count), tokens)
+        var rest = ""
+        if tokens > length, let cut {
+            ids = ids.prefix(length - 1) + [settings.end]
+            rest = String(String.UnicodeScalarView(cleaned[cut...])) + String(text.unicodeScalars[read.endIndex...])
+        }
+        return (ids + [Int32](repeating: settings.padding, count: length - ids.count), tokens, rest)
     }
 
-    private func words(of text: String) -> [Int32] {
-        WordSplitting.pieces(TextCleaning.lowercased(TextCleaning.clean(text))).flatMap { piece -> [Int32] in
-            switch piece {
-            case .startOfText: return [settings.start]
-            case .endOfText: return [settings.end]
-            case .word(let scalars): return merged(Array(String(String.UnicodeScalarView(scalars)).utf8))
-            }
+    private func word(_ piece: WordSplitting.Piece) -> [Int32] {
+        switch piece {
+        case .startOfText: return [settings.start]
+        case .endOfText: return [settings.end]
+        case .word(let scalars): return merged(Array(String(String.UnicodeScalarView(scalars)).utf8))
         }
     }
 

@@ -7,18 +7,19 @@ enum WordSplitting {
         case word(ArraySlice<Unicode.Scalar>)
     }
 
-    static func pieces(_ text: [Unicode.Scalar]) -> [Piece] {
-        var found: [Piece] = []
+    /// Each with the place where it begins.
+    static func pieces(_ text: [Unicode.Scalar]) -> [(piece: Piece, place: Int)] {
+        var found: [(Piece, Int)] = []
         var index = 0
         while index < text.count {
             if text[index] == " " || Kind(text[index]) == .nothing {
                 index += 1
             } else if let (piece, length) = special(text, index) {
-                found.append(piece)
+                found.append((piece, index))
                 index += length
             } else {
                 let end = contraction(text, index) ?? run(text, index)
-                found.append(.word(text[index..<end]))
+                found.append((.word(text[index..<end]), index))
                 index = end
             }
         }
