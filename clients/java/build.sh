@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")"
 out=${1:-build}
 rm -rf "$out/classes" && mkdir -p "$out/classes/META-INF/proguard"
-javac --release 8 -Xlint:all,-options -Werror -d "$out/classes" src/mobileclip/*.java
+javac --release 8 -encoding UTF-8 -Xlint:all,-options -Werror -d "$out/classes" src/mobileclip/*.java
 cp proguard.pro "$out/classes/META-INF/proguard/mobileclip.pro"
 cp ../../LICENSE ../../NOTICE "$out/classes/META-INF/"
 printf 'Implementation-Version: %s\nAutomatic-Module-Name: mobileclip\n' "$(sed -n 's/^version = "\(.*\)"/\1/p' ../../pyproject.toml)" > "$out/manifest.txt"

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def test_the_workflow_runs_these_scripts_and_no_others() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
     lines = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
     assert sorted(line for line in lines if not line.startswith("pip install ")) == [
+        ".github/scripts/build_clients.sh clients-dist",
         '.github/scripts/build_release.sh dist "$TAG"',
         ".github/scripts/build_site.sh",
     ]
@@ -94,6 +96,22 @@ def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp
     checked = subprocess.run([sys.executable, SCRIPTS / "check_wheel.py", less], capture_output=True, text=True)
     assert checked.returncode == 1
     assert "models/nano/weights.safetensors: 0 files, 1 at least are wanted" in checked.stderr
+
+
+def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version(
+    tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    for tool, package in (("javac", "default-jdk-headless"), ("node", "nodejs"), ("npm", "npm")):
+        require_tool(tool, f"apt-get install {package}")
+    done = step("build_clients.sh", tmp_path / "dist")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+ passed, 0 failed$", done.stdout, re.MULTILINE)
+    packaged = VERSION[1].replace(".dev", "-dev.")
+    assert {one.name for one in (tmp_path / "dist").iterdir()} == {
+        f"mobileclip-{VERSION[1]}.jar",
+        f"mobileclip-{packaged}.tgz",
+    }
+    assert step("build_clients.sh", tmp_path / "dist").returncode == 1
 
 
 @pytest.mark.whole  # tests/docs/test_pages.py builds the same pages

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Builds the packages of clients/ for Java and JavaScript into an empty folder, and holds them to the shared vectors; what
+# needs a bundle is tested by `make clients`. It needs a JDK from 9 on and Node from 20 on.
+#   build_clients.sh FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+folder=$1
+mkdir -p "$folder"
+if [[ -n $(ls -A "$folder") ]]; then
+	echo "$folder is not empty: what lies there would be published too" >&2
+	exit 1
+fi
+# GitHub's machines name their JDKs; the one on the path may be Java 8.
+for home in "${JAVA_HOME_17_X64-}" "${JAVA_HOME_17_arm64-}"; do
+	[[ -z $home ]] || PATH="$(cygpath -u "$home" 2>/dev/null || echo "$home")/bin:$PATH"
+done
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+packaged=$(sed -n 's/^  "version": "\(.*\)",/\1/p' clients/js/package.json)
+if [[ ${packaged/-dev./.dev} != "$version" ]]; then
+	echo "clients/js/package.json says $packaged, and pyproject.toml $version" >&2
+	exit 1
+fi
+
+clients/java/build.sh
+java=clients/java/build
+separator=:
+[[ ${OS-} != Windows_NT ]] || separator=";"
+javac --release 8 -encoding UTF-8 -Xlint:-options -cp "$java/mobileclip.jar" -d "$java/tests" clients/java/test/mobileclip/*.java
+java -cp "$java/mobileclip.jar$separator$java/tests" mobileclip.Checks clients/vectors
+cp "$java/mobileclip.jar" "$folder/mobileclip-$version.jar"
+
+(cd clients/js && node --test test/vectors.test.js)
+npm pack --silent --pack-destination "$folder" ./clients/js
