@@ -25,10 +25,21 @@ class JavaClient:
     java: str
     javac: str
 
-    def run(self, main: str, *words: str | Path, more: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
-        """A program of the package's tests, or another on the same class path."""
+    def run(
+        self, main: str, *words: str | Path, more: tuple[Path, ...] = (), options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """A program of the package's tests, or another on the same class path; `options`: of Java's."""
         path = os.pathsep.join(map(str, (self.jar, self.tests, *more)))
-        command = [self.java, "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", path, main, *map(str, words)]
+        command = [
+            self.java,
+            "-Dfile.encoding=UTF-8",
+            "-Dstdout.encoding=UTF-8",
+            *options,
+            "-cp",
+            path,
+            main,
+            *map(str, words),
+        ]
         return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
 
 

@@ -25,6 +25,7 @@ from java_client import JAVA, JavaClient, built
 from PIL import Image
 from tokenizer_vectors import is_mojibake, odd_texts
 
+from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import tower_bytes
 from mobileclip_deploy.model.tokenizer import tokenize
@@ -39,12 +40,20 @@ def client(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.Tem
     return built(require_tool, tmp_path_factory.mktemp("java"))
 
 
-def test_the_packages_own_checks_pass_on_a_bundle(client: JavaClient, exports: Exports) -> None:
-    done = client.run("mobileclip.Checks", FOLDER, exports.bundle("onnx", "fp32").path)
+def test_the_packages_own_checks_pass_on_a_bundle_and_python_reads_the_index_that_they_write(
+    client: JavaClient, exports: Exports, tmp_path: Path
+) -> None:
+    options, bundle = (f"-Dwritten={tmp_path / 'library.mcdx'}",), exports.bundle("onnx", "fp32").path
+    done = client.run("mobileclip.Checks", FOLDER, bundle, options=options)
     assert done.returncode == 0, done.stdout + done.stderr
     told = re.fullmatch(r"(\d+) passed, 0 failed", done.stdout.strip())
     assert told is not None, done.stdout
     assert int(told[1]) > 1200
+    index = Index(tmp_path / "library.mcdx")
+    assert (len(index), index.description.variant, index.store.name) == (50, "nano", "int8")
+    for row, name in ((0, "IMG_0.jpg"), (4, "IMG_4.jpg"), (7, "Кот 🐈.png"), (49, "IMG_49.jpg")):
+        query = noise(index.store.dimension, row).view(np.int8).astype(np.float32)
+        assert [one.id for one in index.search(query, 1)[0]] == [name]
 
 
 def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, exports: Exports, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ export class MobileCLIP {
 
 /** `MobileCLIP.search`, of a model here or in a worker. Pictures as queries, and an index of bits alone or of texts, are
  * not judged. */
-export async function answer(model, index, query, { top = 20, threshold } = {}) {
+export async function answer(model, index, query, { top = 10, threshold } = {}) {
   const asked = typeof query === "string" ? (await model.embedTexts([query]))[0] : query;
   const judged = asked.tokens !== undefined && index.store !== "bits-only" && index.description.tower !== "text";
   const needed = threshold ?? (judged ? await model.needed(asked, index.length) : undefined);

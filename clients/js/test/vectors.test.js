@@ -147,7 +147,7 @@ test("a search says what is found, and that nothing is", async () => {
   const model = (needed) => ({ embedTexts: async () => [text], needed: async () => needed });
   const sure = await answer(model(0.9), index, "a text");
   assert.deepEqual([sure.found, sure.needed, sure.matches[0].id], [true, 0.9, queries[0].found[0].id]);
-  assert.deepEqual([sure.matches.length, sure.bridgedFrom], [20, undefined]);
+  assert.deepEqual([sure.matches.length, sure.bridgedFrom], [10, undefined]);
   const none = await answer(model(1.1), index, text);
   assert.deepEqual([none.found, none.matches, none.best], [false, [], sure.best]);
   assert.ok((await answer(model(1.1), index, text, { threshold: -1, top: 3 })).matches.length === 3);

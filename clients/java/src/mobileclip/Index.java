@@ -10,8 +10,10 @@ import java.nio.charset.Charset;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.Collections;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.zip.CRC32;
 
 /** An index of embeddings (.mcdx), as docs/index_format.md lays it down byte by byte: mapped into memory, and searched
@@ -24,7 +26,9 @@ public final class Index {
 
     private final ByteBuffer bytes;
     private final String[] arrays;
-    private final float scale;
+    final float scale;
+    long sequence;
+    final long end;
     private final List<Block> blocks = new ArrayList<>();
     private final BitSet removed = new BitSet();
     private int rows;
@@ -107,13 +111,25 @@ public final class Index {
         embeddingSpace = (String) description.get("embedding_space");
         tower = (String) description.get("tower");
         bridgedFrom = (String) description.get("bridged_from");
-        long end = committed();
+        end = committed();
         for (long at = aligned(DESCRIPTION + told); at < end; ) at = block((int) at, end);
     }
 
     /** Pictures that are there. */
     public int length() {
         return rows - removed.cardinality();
+    }
+
+    // Of all rows, removed ones too.
+    int rows() {
+        return rows;
+    }
+
+    // Those of the rows that are there.
+    Set<String> ids() {
+        Set<String> found = new HashSet<>();
+        for (int row = removed.nextClearBit(0); row < rows; row = removed.nextClearBit(row + 1)) found.add(id(row));
+        return found;
     }
 
     private static MobileCLIPException damaged(String what) {
@@ -151,16 +167,15 @@ public final class Index {
 
     // The end of what is valid, by the slot with the larger sequence whose checksum is right.
     private long committed() {
-        long best = 0;
         long found = 0;
         for (int at = 64; at <= 96; at += 32) {
             if (crc(new CRC32(), at, 28) != bytes.getInt(at + 28)) continue;
-            long sequence = bytes.getLong(at);
-            if (sequence + Long.MIN_VALUE <= best + Long.MIN_VALUE) continue; // unsigned
-            best = sequence;
+            long own = bytes.getLong(at);
+            if (own + Long.MIN_VALUE <= sequence + Long.MIN_VALUE) continue; // unsigned
+            sequence = own;
             found = bytes.getLong(at + 8);
         }
-        if (best == 0) throw damaged("neither slot is right");
+        if (sequence == 0) throw damaged("neither slot is right");
         if (found < 0 || found > bytes.capacity()) throw damaged("it is shorter than what was committed");
         return found;
     }

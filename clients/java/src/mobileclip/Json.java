@@ -32,6 +32,17 @@ final class Json {
         return new MobileCLIPException(MobileCLIPException.Code.BUNDLE, file + " is no JSON: export the bundle again", cause);
     }
 
+    /** A text as JSON has it. */
+    static String quoted(String text) {
+        StringBuilder found = new StringBuilder("\"");
+        for (char one : text.toCharArray()) {
+            if (one == '"' || one == '\\') found.append('\\').append(one);
+            else if (one < ' ') found.append(String.format("\\u%04x", (int) one));
+            else found.append(one);
+        }
+        return found.append('"').toString();
+    }
+
     private Object value(int depth) {
         if (depth > DEEPEST) throw new IllegalArgumentException("too deep");
         space();

@@ -16,6 +16,8 @@ public final class Manifest {
     /** D, numbers per embedding. */
     public final int dimension;
     public final double logitScale;
+    /** In an index of int8 an integer times this is a component; NaN in bundles of earlier versions. */
+    public final double int8Scale;
     /** Of prompts, with {} where the label goes. */
     public final String template;
     final Map<String, Tower> towers = new LinkedHashMap<>();
@@ -91,6 +93,7 @@ public final class Manifest {
         embeddingSpace = told.text("embedding_space");
         dimension = told.whole("embed_dim");
         logitScale = told.number("logit_scale");
+        int8Scale = told.has("int8_scale") ? told.number("int8_scale") : Double.NaN;
         template = told.text("template");
         preprocess = new Preprocess(told.fields("preprocess"));
         if (told.fields("towers").has("text") && !told.has("tokenizer")) throw new IllegalArgumentException("`tokenizer`");

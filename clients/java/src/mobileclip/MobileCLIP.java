@@ -176,9 +176,14 @@ public final class MobileCLIP implements AutoCloseable {
     /** The {@code top} nearest of an index, or "nothing found" where the nearest is farther than what the query needs.
      * Pictures as queries, and an index of bits alone or of texts, are not judged. */
     public Answer search(Index index, Embedding query, int top) {
+        return search(index, query, top, Double.NaN);
+    }
+
+    /** {@code threshold}: the cosine that the nearest needs, in place of what the bundle says; -1 shows everything. */
+    public Answer search(Index index, Embedding query, int top, double threshold) {
         boolean judged = query instanceof Embedding.Text && !index.store.equals("bits-only") && !"text".equals(index.tower);
         double needed = judged ? needed((Embedding.Text) query, index.length()) : Double.NaN;
-        return new Answer(index.search(query, top), needed, index.bridgedFrom);
+        return new Answer(index.search(query, top), Double.isNaN(threshold) ? needed : threshold, index.bridgedFrom);
     }
 
     /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers. */

@@ -32,6 +32,7 @@ final class Checks {
         all.pictures();
         all.search();
         all.relevance();
+        all.writing();
         all.manifests();
         if (given.length > 1) {
             all.tokenizer();
@@ -212,6 +213,63 @@ final class Checks {
             refused((String) one.get("what"), code(one), () -> Index.open(ByteBuffer.wrap(bytes)));
         }
         for (int width : new int[] {1, 7, 8, 9, 40, 100, 512, 65536}) products(width);
+    }
+
+    private void writing() throws Exception {
+        String told = (String) maps(json("manifests").get("cases")).get(0).get("manifest");
+        Manifest manifest = Manifest.parse(told, "onnx");
+        File file = File.createTempFile("written", ".mcdx");
+        List<String> ids = new ArrayList<>();
+        List<Embedding> embeddings = new ArrayList<>();
+        for (int row = 0; row < 50; row++) {
+            ids.add(row == 7 ? "\u041a\u043e\u0442 \ud83d\udc08.png" : "IMG_" + row + ".jpg");
+            embeddings.add(new Embedding(noised(manifest.dimension, row), manifest.embeddingSpace));
+        }
+        try (IndexWriter writer = IndexWriter.create(file, manifest)) {
+            writer.add(ids.subList(0, 30), embeddings.subList(0, 30));
+            check("nothing before the commit", Index.open(file).length() == 0);
+            writer.commit();
+            refused("an id twice", MobileCLIPException.Code.INDEX, () -> writer.add(ids.subList(3, 4), embeddings.subList(3, 4)));
+            refused("an embedding of another space", MobileCLIPException.Code.SPACE,
+                    () -> writer.add(Collections.singletonList("x"), Collections.singletonList(new Embedding(new float[128], "t"))));
+            refused("a row that is not there", MobileCLIPException.Code.INDEX, () -> writer.remove(30));
+            refused("two writers", MobileCLIPException.Code.INDEX, () -> writer(file));
+        }
+        try (java.io.FileOutputStream more = new java.io.FileOutputStream(file, true)) {
+            more.write(new byte[] {1, 2, 3}); // of a writer that was killed
+        }
+        try (IndexWriter writer = IndexWriter.open(file)) {
+            writer.remove(4);
+            writer.commit();
+            writer.add(ids.subList(30, 50), embeddings.subList(30, 50));
+            writer.add(ids.subList(4, 5), embeddings.subList(4, 5));
+            writer.commit();
+        }
+        Index index = Index.open(file);
+        check("50 pictures", index.length() == 50);
+        for (int row = 0; row < 50; row++) {
+            Index.Match best = index.search(embeddings.get(row), 1).get(0);
+            check("its own nearest " + best.score, best.id.equals(ids.get(row)) && best.score > 0.98);
+        }
+        if (System.getProperty("written") != null) Files.copy(file.toPath(), new File(System.getProperty("written")).toPath());
+        byte[] bits = Base64.getDecoder().decode((String) maps(json("search").get("cases")).get(4).get("index"));
+        Files.write(file.toPath(), bits);
+        refused("an index of another store", MobileCLIPException.Code.INDEX, () -> writer(file));
+    }
+
+    private static void writer(File file) {
+        try {
+            IndexWriter.open(file).close();
+        } catch (IOException unread) {
+            throw new java.io.UncheckedIOException(unread);
+        }
+    }
+
+    private static float[] noised(int width, int seed) {
+        float[] found = new float[width];
+        byte[] made = noise(width, seed);
+        for (int index = 0; index < width; index++) found[index] = made[index];
+        return found;
     }
 
     private void relevance() throws Exception {

@@ -7,7 +7,7 @@ fun mobileCLIP(folder: File, towers: List<String>? = null, engine: Engine = Onnx
     MobileCLIP.load(Bundle.folder(folder), engine, towers)
 
 /** The [top] pictures of [library] that are nearest to [text]; none where nothing is found. */
-fun MobileCLIP.search(library: Index, text: String, top: Int = 20): MobileCLIP.Answer =
+fun MobileCLIP.search(library: Index, text: String, top: Int = 10): MobileCLIP.Answer =
     search(library, embedText(text), top)
 
 /** Probabilities by label, the most probable first. */
