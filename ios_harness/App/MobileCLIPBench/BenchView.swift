@@ -4,6 +4,7 @@ import SwiftUI
 /// The one screen: what can be run, how far it is, what came out.
 struct BenchView: View {
     @ObservedObject var session: Session
+    @State private var link = ""
 
     var body: some View {
         NavigationStack {
@@ -20,6 +21,7 @@ struct BenchView: View {
             }
             .navigationTitle("MobileCLIP Bench")
             .refreshable { await session.look() }
+            .onOpenURL { session.fetch($0.absoluteString) }
         }
     }
 
@@ -29,9 +31,11 @@ struct BenchView: View {
                 Button(offer.name) { session.run(offer) }.disabled(session.isRunning)
             }
             if session.offers.isEmpty {
-                Text("In the Files app, copy job.json and the folders beside it into this app's folder, then pull down.")
+                Text("In the Files app, copy job.json and the folders beside it into this app's folder, then pull down. Or fetch a job.")
                     .foregroundStyle(.secondary)
             }
+            TextField("https:// of a job's folder", text: $link)
+            Button(session.fetched ?? "Fetch a job") { session.fetch(link) }.disabled(session.isRunning || link.isEmpty)
         }
     }
 }
@@ -55,17 +59,20 @@ private struct RecordSection: View {
     let file: URL?
 
     var body: some View {
-        Section("Rounds") {
+        Section("Self-reported: no answer was compared yet") {
             ForEach(record.job.cells, id: \.id) { cell in
                 LabeledContent(cell.id, value: outcome(cell))
             }
-            if let file { ShareLink("Share the rounds", item: file) }
+            if let file { ShareLink("Share the result", item: file) }
+            Text("`mobileclip-deploy report` compares the answers where the job was written.").foregroundStyle(.secondary)
         }
     }
 
-    /// How many rounds there are, or why they ended. Figures are made of them where the file goes: by `report`.
+    /// The median, and of how many rounds; or why they ended.
     private func outcome(_ cell: Cell) -> String {
         let rounds = record.rounds.filter { $0.cell == cell.id }
-        return rounds.compactMap(\.error).first ?? "\(rounds.count) of \(record.job.protocol.rounds)"
+        if let error = rounds.compactMap(\.error).first { return error }
+        let median = record.medianNanoseconds(of: cell.id).map { String(format: "%.3f ms, ", Double($0) / 1e6) } ?? ""
+        return "\(median)\(rounds.count) of \(record.job.protocol.rounds) rounds"
     }
 }

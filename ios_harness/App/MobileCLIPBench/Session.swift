@@ -18,6 +18,8 @@ final class Session: ObservableObject {
     @Published private(set) var record: BenchmarkRecord?
     @Published private(set) var recordFile: URL?
     @Published private(set) var isRunning = false
+    /// How much of a job that is being fetched is here.
+    @Published private(set) var fetched: String?
 
     private let workspace = Workspace(documents: URL.documentsDirectory)
     private let machine: Machine
@@ -56,6 +58,18 @@ final class Session: ObservableObject {
         }
     }
 
+    /// Fetch the job that a link leads to; it stands in the list then.
+    func fetch(_ link: String) {
+        begin { [workspace] _ in
+            guard let address = URL(string: link) else { throw HarnessError("\(link) is no link") }
+            _ = try workspace.fetch(JobLink.folder(of: address)) { come, all in
+                let text = "\(come / 1_000_000) of \(all / 1_000_000) MB"
+                Task { @MainActor in self.fetched = text }
+            }
+            return nil
+        }
+    }
+
     private func carryOut(_ request: Request, thenExit: Bool) {
         begin(thenExit: thenExit) { [workspace, machine] observe in
             try workspace.carryOut(request, machine: machine, observe: observe)
@@ -78,7 +92,7 @@ final class Session: ObservableObject {
     }
 
     private func end(_ outcome: Result<URL?, Error>, _ thenExit: Bool) {
-        isRunning = false
+        (isRunning, fetched) = (false, nil)
         UIApplication.shared.isIdleTimerDisabled = false
         switch outcome {
         case .success(let file):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import file_sha256
 
-__all__ = ["check_plan", "write_job_folder"]
+__all__ = ["check_plan", "write_job_folder", "write_listing"]
 
 PART_BYTES = 32 << 20
 
@@ -46,6 +48,17 @@ def write_job_folder(plan: Plan, into: Path, *, in_parts: bool) -> Path:
         _split(file)
     write_document(folder / "job.json", plan.job)
     return folder
+
+
+def write_listing(folder: Path) -> None:
+    """Write files.json, by which an app fetches the folder from a web server: every file, its size and its SHA-256."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = [
+        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in files
+    ]
+    listing = {"schema_version": 1, "run_id": folder.name, "files": entries}
+    (folder / "files.json").write_text(json.dumps(listing) + "\n", encoding="utf-8")
 
 
 def _split(file: Path) -> None:

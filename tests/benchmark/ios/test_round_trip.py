@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -91,6 +94,41 @@ def test_a_job_for_a_phone_out_of_reach_runs_there_and_report_reads_what_it_send
     (sent,) = (tmp_path / "documents/results").glob("*/*.run.json")
     assert {cell.status for cell in read_result(sent).cells} == {"done"}
     assert run("benchmark", benchmark.bundle, "--device", "mac", "--job", runs).code == 2
+
+
+def test_a_job_comes_by_a_link_and_what_is_another_file_is_refused(
+    benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web, documents = tmp_path / "web", tmp_path / "documents"
+    assert run("benchmark", benchmark.bundle, "--device", "ios", "--quick", "--tower", "text", "--job", web).code == 0
+    (job,) = web.iterdir()
+    monkeypatch.setenv("COREML_STAND_IN", str(phone.folder / "core_ml.json"))
+    command = [str(phone.harness), "--documents", str(documents), "--standing-in-for", "ios"]
+
+    def started(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *words], capture_output=True, text=True)
+
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(web))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        link = f"http://127.0.0.1:{server.server_port}/{job.name}"
+        for form in (link, f"{link}/files.json", f"mobileclip-bench:?job={link}"):
+            done = started("--fetch", form)
+            assert (done.returncode, done.stderr) == (0, "")
+        fetched = documents / "runs" / job.name
+        ours = {path.relative_to(job) for path in job.rglob("*") if path.is_file() and path.name != "files.json"}
+        assert {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()} == ours
+        for name in ours:
+            assert (fetched / name).read_bytes() == (job / name).read_bytes()
+        assert started("--run", job.name).returncode == 0
+        (sent,) = documents.glob("results/*/*.run.json")
+        assert {cell.status for cell in read_result(sent).cells} == {"done"}
+        (job / "job.json").write_bytes((job / "job.json").read_bytes().replace(b'"seed":', b'"seed": '))
+        assert "job.json is not the file that files.json names" in started("--fetch", link).stderr
+        assert "files.json cannot be fetched" in started("--fetch", f"{link}/absent").stderr
+        assert "is no link to a job" in started("--fetch", "file:///etc/passwd").stderr
+        assert not list((documents / "fetching").iterdir())
+        server.shutdown()
 
 
 def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:

@@ -18,6 +18,14 @@ public protocol ObservableObject: AnyObject {}
     public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
 }
 
+public struct Binding<Value> {}
+
+@MainActor @propertyWrapper public struct State<Value> {
+    public var wrappedValue: Value
+    public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
+    public var projectedValue: Binding<Value> { Binding() }
+}
+
 @MainActor public protocol View {
     associatedtype Body: View
     @ViewBuilder var body: Body { get }
@@ -47,6 +55,7 @@ public enum HierarchicalShapeStyle { case secondary }
 extension View {
     public func navigationTitle(_ title: String) -> Anything { Anything() }
     public func refreshable(action: @escaping @Sendable () async -> Void) -> Anything { Anything() }
+    public func onOpenURL(perform action: @escaping (URL) -> Void) -> Anything { Anything() }
     public func disabled(_ disabled: Bool) -> Anything { Anything() }
     public func foregroundStyle(_ style: HierarchicalShapeStyle) -> Anything { Anything() }
     public func onAppear(perform action: (() -> Void)? = nil) -> Anything { Anything() }
@@ -63,6 +72,10 @@ public struct Label: Leaf {
 
 public struct Button: Leaf {
     public init(_ title: String, action: @escaping @MainActor () -> Void) {}
+}
+
+public struct TextField: Leaf {
+    public init(_ title: String, text: Binding<String>) {}
 }
 
 public struct List: Leaf {

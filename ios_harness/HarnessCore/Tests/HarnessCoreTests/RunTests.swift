@@ -19,7 +19,10 @@ final class RunTests: XCTestCase {
             XCTAssertEqual(rounds.map(\.values), [[1, 0, 2, 0.5, -1, 0], nil])
             XCTAssertEqual(rounds[0].placement?.first?.unit, "cpu")
             XCTAssertNotNil(rounds[0].peakMemoryBytes)
+            let samples = rounds.flatMap { $0.samplesNs ?? [] }.sorted()
+            XCTAssertEqual(record.medianNanoseconds(of: name), (samples[4] + samples[5]) / 2)
         }
+        XCTAssertNil(record.medianNanoseconds(of: "absent"))
         // per cell: first, 2 golden (round 0), 2 warm-up and 5 samples a round
         XCTAssertEqual(runtime.inferences, 2 * (2 * (1 + 2 + 5) + 2))
         XCTAssertTrue(record.device.simulated)

@@ -1,7 +1,7 @@
 import Foundation
 
-/// What the app, or the command, is asked to do. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`; with `--run`
-/// `--first`; and `--exit` to end afterwards.
+/// What the app, or the command, is asked to do. Launch arguments: `--prepare ID`, `--run ID`, `--remove ID`, `--fetch
+/// LINK`; with `--run` `--first`; and `--exit` to end afterwards.
 public enum Request: Equatable, Sendable {
     /// Make the folders for a run's files, those of its job that `--folder` names included: what copies files makes none.
     case prepare(String, folders: [String])
@@ -9,11 +9,17 @@ public enum Request: Equatable, Sendable {
     case run(String, onlyFirst: Bool = false)
     /// Remove a run's files, those of its job included.
     case remove(String)
+    /// Fetch a job's folder from a web server.
+    case fetch(URL)
 
     /// - Parameter arguments: without the program's name; nil where they ask for nothing.
     public static func parse(_ arguments: [String]) throws -> Request? {
         let folders = arguments.indices.dropLast().filter { arguments[$0] == "--folder" }.map { arguments[$0 + 1] }
         guard folders.allSatisfy(TextForm.path.holds) else { throw HarnessError("--folder takes a path below the job's folder") }
+        if let place = arguments.firstIndex(of: "--fetch") {
+            guard place + 1 < arguments.count, let link = URL(string: arguments[place + 1]) else { throw HarnessError("--fetch takes a link") }
+            return .fetch(try JobLink.folder(of: link))
+        }
         let requests: [(String, (String) -> Request)] = [
             ("--prepare", { .prepare($0, folders: folders) }), ("--run", { .run($0, onlyFirst: arguments.contains("--first")) }), ("--remove", Request.remove),
         ]
@@ -95,6 +101,8 @@ public struct Workspace: Sendable {
                 guard benchmark.job.runId == id else { throw HarnessError("runs/\(id) holds the job \(benchmark.job.runId)") }
                 _ = try benchmark.run(onlyFirst: onlyFirst, observe: observe)
             }
+        case .fetch(let folder):
+            _ = try fetch(folder) { _, _ in }
         case .remove(let id):
             for folder in [runs.appendingPathComponent(id), output(id)] where FileManager.default.fileExists(atPath: folder.path) {
                 try FileManager.default.removeItem(at: folder)
@@ -111,7 +119,7 @@ public struct CommandLineRequest {
 
     public init(_ arguments: [String]) throws {
         guard let request = try Request.parse(arguments), let folder = CommandLineRequest.value(of: "--documents", arguments) else {
-            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--prepare | --run | --remove) ID")
+            throw HarnessError("usage: mobileclip-harness --documents FOLDER (--prepare | --run | --remove) ID | --fetch LINK")
         }
         let kind = CommandLineRequest.value(of: "--standing-in-for", arguments)
         guard kind == nil || Machine.isSimulated && DeviceKind(rawValue: kind!) != nil else {
