@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import subprocess
 import sys
+import weakref
 from contextlib import AbstractContextManager
 
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 from mobileclip_deploy.targets.executorch.lowering import import_exir
-from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
+from mobileclip_deploy.targets.foreign.executorch import released_weights, without_idle_passes
 
 
 class Busy(nn.Module):
@@ -29,13 +31,13 @@ class Busy(nn.Module):
         return self.alone(torch.softmax(torch.cat([found] * 6, 2), 3))
 
 
-def lowered(how: AbstractContextManager[None]) -> bytes:
+def lowered(how: AbstractContextManager[None], network: nn.Module | None = None) -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     torch.manual_seed(0)
     with torch.no_grad(), how:
-        program = torch.export.export(Busy().eval(), (torch.ones(1, 3, 8, 8),), strict=False)
+        program = torch.export.export((network or Busy()).eval(), (torch.ones(1, 3, 8, 8),), strict=False)
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         return bytes(edge.to_executorch().buffer)
 
@@ -54,6 +56,18 @@ def test_what_is_replaced_is_put_back() -> None:
         assert _passes.DecomposeBatchNorm.call is not before
         raise ValueError("broken")
     assert _passes.DecomposeBatchNorm.call is before
+
+
+def test_weights_go_after_they_are_lowered() -> None:
+    kept = []
+    for how in (contextlib.nullcontext(), released_weights()):
+        network = Busy()
+        weight = weakref.ref(network.convolution.weight)
+        lowered(how, network)
+        del network
+        gc.collect()
+        kept.append(weight() is not None)
+    assert kept == [True, False]  # the first: of executorch 1.5; without it `released_weights` may go
 
 
 def test_executorchs_table_of_operations_is_read_as_it_reads_it() -> None:

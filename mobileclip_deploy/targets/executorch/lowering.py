@@ -21,6 +21,7 @@ from mobileclip_deploy.targets.executorch.backends import PORTS, Backend
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
 from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
 from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.foreign.executorch import released_weights
 from mobileclip_deploy.targets.values import Expected
 
 __all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]
@@ -50,7 +51,7 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
     from executorch.exir import to_edge_transform_and_lower
 
     record = job.options.etrecord
-    with torch.no_grad(), backend.lowering():
+    with torch.no_grad(), released_weights(), backend.lowering():
         program = traced(module, job.example, job.free)
         edge = to_edge_transform_and_lower(
             program,

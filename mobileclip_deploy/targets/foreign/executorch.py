@@ -1,5 +1,5 @@
-"""What ExecuTorch keeps for itself; and passes of a lowering that find nothing in the networks here, left out: each
-traces the whole graph again.
+"""What ExecuTorch keeps for itself: private names, and towers after they are lowered; and passes of a lowering that find
+nothing in the networks here, left out: each traces the whole graph again.
 
 A pass of XNNPACK looks for operations and then traces its part anew, whether it found any or not: nine of seventeen
 times for nothing, and two of them first export examples of what they look for. With them nano's image and text tower
@@ -15,7 +15,7 @@ from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["LOAD", "LOAD_BUNDLE", "SET_THREADS", "without_idle_passes"]
+__all__ = ["LOAD", "LOAD_BUNDLE", "SET_THREADS", "released_weights", "without_idle_passes"]
 
 # As our module has them, which imports the runtime quickly.
 BINDINGS = "mobileclip_deploy.targets.executorch.bindings"
@@ -40,6 +40,28 @@ LOOKS_FOR = {
 }
 
 IDLE = {name: Private("executorch", "1.5.1", PASSES, name) for name in LOOKS_FOR}
+
+
+@contextlib.contextmanager
+def released_weights() -> Iterator[None]:
+    """What is lowered in here goes when nobody needs it any more.
+
+    Three would keep it, 1.3 GB of S4's image tower until the next one: `is_same_node` (executorch 1.5) caches its
+    answers by node, without a bound, and a node holds its graph and all weights; torch 2.13 caches the shapes of a
+    delegate's answers by the delegate; XNNPACK's partitioner remembers the node that it left out last.
+    """
+    from executorch.exir.backend.utils import WhyNoPartition, is_same_node
+    from torch._subclasses import FakeTensorMode
+
+    def tell(self: Any, node: Any, reason: str) -> None:
+        self.logger.debug("%s is not partitioned: %s", node, reason)
+
+    try:
+        with exchanged(WhyNoPartition, "__call__", tell):
+            yield
+    finally:
+        is_same_node.cache_clear()
+        FakeTensorMode.cache_clear()
 
 
 @contextlib.contextmanager
