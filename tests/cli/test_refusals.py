@@ -51,6 +51,9 @@ export --target coreml --input bytes
 export --target onnx --labels a,b --precision smallest
 verify none
 verify empty
+verify bundle --dataset none
+verify bundle --dataset header.csv
+verify bundle --checkpoint text
 evaluate none
 evaluate empty
 evaluate text

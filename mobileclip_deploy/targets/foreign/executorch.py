@@ -1,4 +1,4 @@
-"""What ExecuTorch keeps for itself: private names, and towers after they are lowered; and passes of a lowering that find
+"""What ExecuTorch keeps for itself: private names, and towers that were lowered; and passes of a lowering that find
 nothing in the networks here, left out: each traces the whole graph again.
 
 A pass of XNNPACK looks for operations and then traces its part anew, whether it found any or not: nine of seventeen
