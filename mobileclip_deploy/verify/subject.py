@@ -339,7 +339,8 @@ class Subject(ABC):
         self.artifact(tower).drop()
         self.release_runner(tower)
         self._quantized.pop(tower, None)
-        if self.target.abilities.pace is None:  # else torch measures with these weights, see `task`
+        measured = self.evidence.task is not None or self.evidence.sampled is not None
+        if self.target.abilities.pace is None or not measured:  # else torch measures with these weights, see `task`
             self.matched.pop(tower, None)
 
     def quantized(self, tower: TowerName) -> QuantizedFile | None:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
-from mobileclip_deploy.targets.executorch.lowering import import_exir
-from mobileclip_deploy.targets.foreign.executorch import released_weights, without_idle_passes
+from mobileclip_deploy.targets.foreign.executorch import import_exir, released_weights, without_idle_passes
 
 
 class Busy(nn.Module):
@@ -63,8 +62,9 @@ def test_weights_go_after_they_are_lowered() -> None:
     for how in (contextlib.nullcontext(), released_weights()):
         network = Busy()
         weight = weakref.ref(network.convolution.weight)
-        lowered(how, network)
-        del network
+        with how:
+            lowered(contextlib.nullcontext(), network)
+            del network
         gc.collect()
         kept.append(weight() is not None)
     assert kept == [True, False]  # the first: of executorch 1.5; without it `released_weights` may go
@@ -82,7 +82,7 @@ def test_executorchs_table_of_operations_is_read_as_it_reads_it() -> None:
 @pytest.mark.whole
 def test_executorchs_own_parser_is_not_asked() -> None:
     refused = "from ruamel.yaml import YAML; YAML.load = None; "
-    ours = "from mobileclip_deploy.targets.executorch.lowering import import_exir; import_exir(); "
+    ours = "from mobileclip_deploy.targets.foreign.executorch import import_exir; import_exir(); "
     for before, code in ((ours, 0), ("", 1)):
         program = f"{refused}{before}import executorch.exir"
         assert subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL).returncode == code

@@ -10,10 +10,9 @@ import torch
 
 from mobileclip_deploy.errors import ExportError, Malformed
 from mobileclip_deploy.targets.attached import Attached, Origin
-from mobileclip_deploy.targets.executorch.lowering import import_exir
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields
 from mobileclip_deploy.targets.flatbuffer import array, read_file, schema
-from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE
+from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE, import_exir
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import Expected
 

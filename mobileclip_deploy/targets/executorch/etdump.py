@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.benchmarking import KernelTime, by_work
-from mobileclip_deploy.targets.executorch.lowering import import_exir
+from mobileclip_deploy.targets.foreign.executorch import import_exir
 
 if TYPE_CHECKING:
     from torch import Tensor

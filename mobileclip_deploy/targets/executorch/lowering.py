@@ -3,7 +3,6 @@ ETRecord, what ExecuTorch's developer tools need to lead a .pte back to the sour
 
 from __future__ import annotations
 
-import importlib
 import re
 import site
 import sysconfig
@@ -20,27 +19,12 @@ from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import PORTS, Backend
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
 from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
-from mobileclip_deploy.targets.foreign import exchanged
-from mobileclip_deploy.targets.foreign.executorch import released_weights
 from mobileclip_deploy.targets.values import Expected
 
-__all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "import_exir", "lower", "traced", "write_etrecord"]
+__all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "lower", "traced", "write_etrecord"]
 
 # Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
 LARGEST_BATCH = 64
-
-
-def import_exir() -> None:
-    """Import what executorch's compiler stands on, in three quarters of the time: before anything else of it.
-
-    It reads 8,000 lines of YAML by a parser in Python; PyYAML has one in C.
-    """
-    import yaml
-    from ruamel.yaml import YAML
-
-    if yaml.__with_libyaml__:
-        with exchanged(YAML, "load", lambda _, text: yaml.load(text, yaml.CSafeLoader)):
-            importlib.import_module("executorch.exir.dialects.edge._ops")
 
 
 def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> bytes:
@@ -51,7 +35,7 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
     from executorch.exir import to_edge_transform_and_lower
 
     record = job.options.etrecord
-    with torch.no_grad(), released_weights(), backend.lowering():
+    with torch.no_grad(), backend.lowering():
         program = traced(module, job.example, job.free)
         edge = to_edge_transform_and_lower(
             program,

@@ -11,9 +11,10 @@ from torch import nn
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
-from mobileclip_deploy.targets.executorch.lowering import import_exir, lower
+from mobileclip_deploy.targets.executorch.lowering import lower
 from mobileclip_deploy.targets.executorch.options import LoweringJob
 from mobileclip_deploy.targets.executorch.stages import StageBroke, Stages
+from mobileclip_deploy.targets.foreign.executorch import import_exir, released_weights
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers
@@ -34,17 +35,20 @@ def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
         ExportError: a stage failed, or no longer computes what the stage before it computed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back(), released_weights():
+        return _write(job, path)
+
+
+def _write(job: LoweringJob, path: Path) -> tuple[Check, ...]:
     backend = get_backend(job.options.backend or "xnnpack")
-    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
-        import_exir()
-        if not backend.runs_in_wheel:
-            path.write_bytes(lower(backend.authored(job), job, backend, path))
-            return ()
-        inputs = _inputs(job)
-        stages = _stages(job, inputs)
-        path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend, path))
-        stages.lowered(lambda: _runner(path))
-        return stages.checks
+    if not backend.runs_in_wheel:
+        path.write_bytes(lower(backend.authored(job), job, backend, path))
+        return ()
+    inputs = _inputs(job)
+    stages = _stages(job, inputs)
+    path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend, path))
+    stages.lowered(lambda: _runner(path))
+    return stages.checks
 
 
 def measure_stages(job: LoweringJob, path: Path) -> tuple[Check, ...]:

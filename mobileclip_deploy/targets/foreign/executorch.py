@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["LOAD", "LOAD_BUNDLE", "SET_THREADS", "released_weights", "without_idle_passes"]
+__all__ = ["LOAD", "LOAD_BUNDLE", "SET_THREADS", "import_exir", "released_weights", "without_idle_passes"]
 
 # As our module has them, which imports the runtime quickly.
 BINDINGS = "mobileclip_deploy.targets.executorch.bindings"
@@ -42,14 +44,29 @@ LOOKS_FOR = {
 IDLE = {name: Private("executorch", "1.5.1", PASSES, name) for name in LOOKS_FOR}
 
 
+def import_exir() -> None:
+    """Import what executorch's compiler stands on, in three quarters of the time: before anything else of it.
+
+    It reads 8,000 lines of YAML by a parser in Python; PyYAML has one in C.
+    """
+    import yaml
+    from ruamel.yaml import YAML
+
+    if yaml.__with_libyaml__:
+        with exchanged(YAML, "load", lambda _, text: yaml.load(text, yaml.CSafeLoader)):
+            importlib.import_module("executorch.exir.dialects.edge._ops")
+
+
 @contextlib.contextmanager
 def released_weights() -> Iterator[None]:
-    """What is lowered in here goes when nobody needs it any more.
+    """Around a function that lowers: its graphs, and with them the weights, go when it ends.
 
-    Three would keep it, 1.3 GB of S4's image tower until the next one: `is_same_node` (executorch 1.5) caches its
-    answers by node, without a bound, and a node holds its graph and all weights; torch 2.13 caches the shapes of a
-    delegate's answers by the delegate; XNNPACK's partitioner remembers the node that it left out last.
+    Three would keep them, 1.3 GB of S4's image tower: `is_same_node` (executorch 1.5) caches its answers by node,
+    without a bound, and a node holds its graph; torch 2.13 caches the shapes of a delegate's answers by the delegate;
+    XNNPACK's partitioner remembers the node that it left out last. Graphs are cycles, which Python may find much later:
+    it looks for them here, a third of a second of CPU time.
     """
+    import_exir()
     from executorch.exir.backend.utils import WhyNoPartition, is_same_node
     from torch._subclasses import FakeTensorMode
 
@@ -62,6 +79,7 @@ def released_weights() -> Iterator[None]:
     finally:
         is_same_node.cache_clear()
         FakeTensorMode.cache_clear()
+        gc.collect()
 
 
 @contextlib.contextmanager
