@@ -26,6 +26,7 @@ from mobileclip_deploy.evaluation.learnable import (
     spread_evenly,
 )
 from mobileclip_deploy.evaluation.needed import axes_pictures
+from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.provenance import Compacted
@@ -94,7 +95,10 @@ def read_fitting_set(
             that cannot be read.
     """
     needed = axes_pictures(size)
-    files = spread_evenly(image_files(folder), max(MOST_PICTURES, needed.pictures))
+    every, most = image_files(folder), max(MOST_PICTURES, needed.pictures)
+    files = spread_evenly(every, most)
+    if len({file_sha256(path) for path in files}) < needed.pictures <= len(files):  # copies; there may be others
+        files = spread_evenly(every, 2 * most)
     pixels, repeated = different_pictures(folder, files, needed, variant, dataset)
     notes = [f"{folder}: {repeated} pictures repeat others; each counts once."] if repeated else []
     texts = _captions(folder, captions)

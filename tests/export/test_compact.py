@@ -22,6 +22,7 @@ from mobileclip_deploy.checkpoints import compacting
 from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.embeddings import Index, spaces
 from mobileclip_deploy.embeddings.axes import fit_axes
+from mobileclip_deploy.embeddings.compacting import read_fitting_set
 from mobileclip_deploy.embeddings.library import int8_scale
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import artifact_sha256
@@ -133,6 +134,16 @@ def test_pictures_count_once_and_none_is_the_gates_own(words: Path, tmp_path: Pa
     shutil.copy(image_paths()[0], folder / "mine.jpg")
     with pytest.raises(InvalidInput, match=r"mine\.jpg is the picture .*, which the gates look at"):
         mcd.export(model, "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=folder)
+
+
+def test_others_are_taken_where_those_chosen_repeat(
+    words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 24 pictures every second is chosen at first, the first and its copy among them."""
+    folder = Path(shutil.copytree(words.parent / "pictures", tmp_path / "mine"))
+    shutil.copy(folder / "000.png", folder / "002.png")
+    monkeypatch.setattr("mobileclip_deploy.embeddings.compacting.MOST_PICTURES", 12)
+    assert len(read_fitting_set(3, folder, None, mcd.load_model(WORDS, words).variant, None).pixels) == 23
 
 
 @pytest.mark.parametrize(
