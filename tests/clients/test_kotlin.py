@@ -92,9 +92,9 @@ def path(
     stand_ins = [str(one) for one in HERE.rglob("*.java")]
     subprocess.run([core.javac, "--release", "11", "-d", folder / "android", *stand_ins], check=True, timeout=300)
     classes = (core.jar, folder / "mobileclip-kotlin.jar", runtime, folder / "android")
-    sample = KOTLIN / "sample/src/main/kotlin/mobileclip/sample/Android.kt"
+    sample = (KOTLIN / "sample/src/main/kotlin").rglob("*.kt")
     words = ["-no-reflect", "-Werror", "-cp", ":".join(map(str, classes)), "-d", folder / "app.jar"]
-    words += [folder / "Classifier.kt", sample, HERE / "Main.kt"]
+    words += [folder / "Classifier.kt", *sample, HERE / "Main.kt"]
     main = ["-cp", kotlin / "kotlin-compiler.jar", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
     done = subprocess.run([core.java, *main, *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
