@@ -41,6 +41,8 @@ PACKAGES = {
     "ninja": "ninja-build",
     "adb": "adb",
     "adbd": "adbd",
+    "mksh": "mksh",
+    "toybox": "toybox",
     "unshare": "util-linux",
     "ip": "iproute2",
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -67,12 +68,14 @@ class Phones:
         count: how many phones.
         storage_megabytes: size of the phones' storage (all of `storage`); None: the computer's.
         arm: the phones start programs for 64-bit ARM, by qemu, and say that they are such a machine.
+        own_shell: the phones have Android's shell, mksh, and Android's programs, toybox, in the place of Debian's.
     """
 
     folder: Path
     count: int = 1
     storage_megabytes: int | None = None
     arm: bool = False
+    own_shell: bool = False
     storage: Path = field(init=False)
     _first: subprocess.Popen[bytes] = field(init=False)
     _daemons: dict[int, subprocess.Popen[bytes]] = field(init=False, default_factory=dict)
@@ -92,6 +95,8 @@ class Phones:
         if self.storage_megabytes:
             size = f"size={self.storage_megabytes}m"
             mounts.append(f"mount -t tmpfs -o {size} none {shlex.quote(str(self.storage))}")
+        if self.own_shell:
+            mounts.append(f"mount --bind {shutil.which('mksh')} {os.path.realpath('/bin/sh')}")
         if self.arm:
             mounts.append("mount -t binfmt_misc none /proc/sys/fs/binfmt_misc")
             mounts.append(f"printf %s {shlex.quote(ARM_PROGRAMS)} >/proc/sys/fs/binfmt_misc/register")
@@ -223,7 +228,7 @@ class Phones:
 
     def _enter(self) -> list[str]:
         user = ["--user", "--preserve-credentials"] if self._has_users else []
-        return ["nsenter", "--target", str(self._inner()), *user, "--net", "--mount", "--pid", "--"]
+        return [str(shutil.which("nsenter")), "--target", str(self._inner()), *user, "--net", "--mount", "--pid", "--"]
 
     def _write_adb(self) -> None:
         here = shlex.quote(str(self.folder))
@@ -282,6 +287,11 @@ class Phones:
             """,
         )
         _program(folder / "cmd", f'echo "cmd $*" >>{here}/log')
+        if self.own_shell:
+            toybox = str(shutil.which("toybox"))
+            for name in subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split():
+                if not (folder / name).exists():
+                    (folder / name).symlink_to(toybox)
 
 
 def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.Thread:
