@@ -14,66 +14,71 @@ const bicubic = (x) => {
 };
 const FILTERS = { bilinear: [bilinear, 1], bicubic: [bicubic, 2] };
 
-// For each of `out` places on an axis of `size` pixels: the first pixel that counts, and the weights from there on.
+// For each of `out` places on an axis of `size` pixels: the first pixel that counts, how many do, and their weights, each
+// place's from a multiple of `most` on.
 function weights(size, out, [filter, reach]) {
   const scale = size / out;
   const stretch = Math.max(scale, 1);
   const support = reach * stretch;
   const narrower = 1 / stretch; // a division in its place gives another last bit
-  return Array.from({ length: out }, (_, place) => {
+  const most = 2 * Math.ceil(support) + 1;
+  const [firsts, counts, factors] = [new Int32Array(out), new Int32Array(out), new Int32Array(out * most)];
+  for (let place = 0; place < out; place += 1) {
     const center = (place + 0.5) * scale;
     const first = Math.max(0, Math.trunc(center - support + 0.5));
     const last = Math.min(size, Math.trunc(center + support + 0.5));
     const found = Array.from({ length: last - first }, (_, index) => filter((index + first - center + 0.5) * narrower));
     const sum = found.reduce((total, one) => total + one, 0);
-    return [first, Int32Array.from(found, (one) => {
+    found.forEach((one, index) => {
       const fixed = (one / sum) * 2 ** BITS;
-      return Math.trunc(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
-    })];
-  });
+      factors[place * most + index] = Math.trunc(fixed < 0 ? fixed - 0.5 : fixed + 0.5);
+    });
+    firsts[place] = first;
+    counts[place] = last - first;
+  }
+  return { out, most, firsts, counts, factors };
 }
 
-const clip = (value) => (value < 0 ? 0 : value > 255 ? 255 : value);
+const HALF = 2 ** (BITS - 1);
 
-// [height, width, 3] -> [height, out, 3], only the rows from `top` to `bottom`.
-function across(pixels, width, out, filter, top, bottom) {
+// [height, width, 3] -> [height, out, 3], only the rows from `top` to `bottom`. Sums fit 32 bits: `| 0` keeps them so.
+function across(pixels, width, { out, most, firsts, counts, factors }, top, bottom) {
   const found = new Uint8ClampedArray((bottom - top) * out * 3);
-  const all = weights(width, out, filter);
   for (let y = top, at = 0; y < bottom; y += 1) {
     for (let place = 0; place < out; place += 1) {
-      const first = all[place][0];
-      const factors = all[place][1];
-      const count = factors.length;
-      let r = 2 ** (BITS - 1); // no destructuring here: this loop is most of the time
-      let g = r;
-      let b = r;
-      for (let index = 0, from = (y * width + first) * 3; index < count; index += 1, from += 3) {
+      const end = place * most + counts[place];
+      let r = HALF; // no destructuring here: this loop is most of the time
+      let g = HALF;
+      let b = HALF;
+      for (let index = place * most, from = (y * width + firsts[place]) * 3; index < end; index += 1, from += 3) {
         const factor = factors[index];
-        r += pixels[from] * factor;
-        g += pixels[from + 1] * factor;
-        b += pixels[from + 2] * factor;
+        r = (r + Math.imul(pixels[from], factor)) | 0;
+        g = (g + Math.imul(pixels[from + 1], factor)) | 0;
+        b = (b + Math.imul(pixels[from + 2], factor)) | 0;
       }
-      found[at++] = clip(r >> BITS);
-      found[at++] = clip(g >> BITS);
-      found[at++] = clip(b >> BITS);
+      found[at++] = r >> BITS; // clamped by the array
+      found[at++] = g >> BITS;
+      found[at++] = b >> BITS;
     }
   }
   return found;
 }
 
 // [height, width, 3] -> [out, width, 3]; `top` rows of the whole picture are not among `pixels`.
-function down(pixels, height, width, out, filter, top) {
-  const found = new Uint8ClampedArray(out * width * 3);
+function down(pixels, width, { out, most, firsts, counts, factors }, top) {
   const row = width * 3;
-  weights(height, out, filter).forEach(([first, factors], place) => {
-    for (let x = 0; x < row; x += 1) {
-      let sum = 2 ** (BITS - 1);
-      for (let index = 0, from = (first - top) * row + x; index < factors.length; index += 1, from += row) {
-        sum += pixels[from] * factors[index];
+  const found = new Uint8ClampedArray(out * row);
+  const sums = new Int32Array(row);
+  for (let place = 0, at = 0; place < out; place += 1) {
+    sums.fill(HALF);
+    for (let index = 0; index < counts[place]; index += 1) {
+      const factor = factors[place * most + index];
+      for (let x = 0, from = (firsts[place] - top + index) * row; x < row; x += 1, from += 1) {
+        sums[x] += Math.imul(pixels[from], factor);
       }
-      found[place * row + x] = clip(sum >> BITS);
     }
-  });
+    for (let x = 0; x < row; x += 1) found[at++] = sums[x] >> BITS;
+  }
   return found;
 }
 
@@ -83,15 +88,14 @@ export function resize(pixels, width, height, outWidth, outHeight, interpolation
   if (!filter) throw new Error(`no interpolation ${interpolation}`);
   // Since Pillow 13.0 the height comes first where it loses more than twice what the width loses (python-pillow/Pillow#9549).
   if (height > outHeight && height - outHeight > 2 * (width - outWidth)) {
-    const low = down(pixels, height, width, outHeight, filter, 0);
-    return outWidth === width ? low : across(low, width, outWidth, filter, 0, outHeight);
+    const low = down(pixels, width, weights(height, outHeight, filter), 0);
+    return outWidth === width ? low : across(low, width, weights(width, outWidth, filter), 0, outHeight);
   }
   const rows = weights(height, outHeight, filter);
-  const [last, factors] = rows[rows.length - 1];
-  const [top, bottom] = [rows[0][0], last + factors.length];
+  const [top, bottom] = [rows.firsts[0], rows.firsts[outHeight - 1] + rows.counts[outHeight - 1]];
   const narrow = outWidth === width ? pixels.subarray(top * width * 3, bottom * width * 3)
-    : across(pixels, width, outWidth, filter, top, bottom);
-  return outHeight === height ? narrow : down(narrow, height, outWidth, outHeight, filter, top);
+    : across(pixels, width, weights(width, outWidth, filter), top, bottom);
+  return outHeight === height ? narrow : down(narrow, outWidth, rows, top);
 }
 
 /** RGB bytes [height, width, 3] -> float32 [3, S, S] in [0, 1]: resized and cropped as the bundle's manifest says. */
