@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import random
 import re
 import secrets
@@ -126,3 +127,35 @@ def test_the_table_of_entities_is_what_its_command_writes() -> None:
     command = [sys.executable, ROOT / "clients" / "html_entities.py", "java"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (JAVA / "src" / "mobileclip" / "EntityTable.java").read_text(encoding="utf-8") == done.stdout
+
+
+FAULTS = {
+    "blue and red exchanged": ("Picture", "Layout.RGBA ? 0 : 2", "Layout.RGBA ? 2 : 0", "colours of"),
+    "a Bitmap's blue and red": ("Picture", "pixel >> 16 & 255, pixel >> 8", "pixel & 255, pixel >> 8", "a Bitmap's"),
+    "another filter": ("Resize", "double a = -0.5;", "double a = -0.75;", "pixels of"),
+    "weights that are cut off": ("Resize", "one < 0 ? one - 0.5 : one + 0.5", "one", "pixels of"),
+    "merges with CRLF": ("Tokenizer", r'split("\r?\n")', r'split("\n")', "merges of Windows"),
+    "half of the merges": ("Tokenizer", "vocabulary.size() - UNMERGED)", "ranks.size())", "half of the merges"),
+    "another space": ("Embedding", "if (embeddingSpace.equals(space))", "if (!space.isEmpty())", "another space"),
+    "schema 3": ("Manifest", "NEWEST_SCHEMA = 2", "NEWEST_SCHEMA = 3", "a newer schema"),
+    "a cut index": ("Index", 'throw damaged("it is shorter than what was committed")', "return 0", "cut in the"),
+    "removed rows": ("Index", "&& !removed.get(block.first + index)", "", "matches of"),
+    "a self-test that passes": ("TowerTest", "worst >= bound(precision)", "true", "wrong answers of"),
+}
+
+
+@pytest.mark.whole  # eleven times what the first test does
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_told(client: JavaClient, exports: Exports, tmp_path: Path, fault: str) -> None:
+    name, right, wrong, told = FAULTS[fault]
+    source = (JAVA / "src" / "mobileclip" / f"{name}.java").read_text(encoding="utf-8")
+    assert source.count(right) == 1
+    (tmp_path / f"{name}.java").write_text(source.replace(right, wrong), encoding="utf-8")
+    command = [client.javac, "--release", "8", "-Xlint:-options", "-cp", client.jar, "-d", tmp_path / "classes"]
+    subprocess.run([*command, tmp_path / f"{name}.java"], check=True, timeout=300)
+    path = os.pathsep.join(map(str, (tmp_path / "classes", client.jar, client.tests)))
+    bundle = exports.bundle("onnx", "fp16" if name == "TowerTest" else "fp32").path
+    words = [client.java, "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", path, "mobileclip.Checks"]
+    done = subprocess.run([*words, FOLDER, bundle], capture_output=True, text=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 1
+    assert f"not ok {told}" in done.stdout, done.stdout[-1000:] + done.stderr

@@ -55,6 +55,8 @@ final class Checks {
             check(what + ": nothing was refused", false);
         } catch (MobileCLIPException error) {
             check(what + ": " + error.code + ", not " + code, error.code == code && !error.getMessage().isEmpty());
+        } catch (RuntimeException | AssertionError other) {
+            check(what + ": " + other, false);
         }
     }
 
