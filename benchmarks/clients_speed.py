@@ -202,8 +202,8 @@ def section() -> str:
         )
     lines += [
         "",
-        "Swift, JavaScript (WebAssembly) and NumKong multiply 16 bytes and more at a time. Java has no such instruction "
-        "that a phone's has too: it takes two products from one multiplication of 64 bits (`Scores.java`).",
+        "Swift, JavaScript (WebAssembly) and NumKong multiply 16 bytes and more at a time. Java has no way to "
+        "say so that a phone's has too: it takes two products from one multiplication of 64 bits (`Scores.java`).",
     ]
     return "\n".join(lines)
 
