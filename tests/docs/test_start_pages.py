@@ -63,3 +63,12 @@ def test_a_start_page_begins_with_a_clone_and_an_environment(name: str) -> None:
     words = [line.split()[:2] for line in first[1].splitlines()]
     assert [" ".join(two) for two in words[:3]] == ["git clone", "cd REPOSITORY", "python3 -m"]
     assert words[3] == ["pip", "install"]
+
+
+@pytest.mark.parametrize("name", ["start_android", "android", "start_ios", "iphone"])
+def test_pages_on_phones_begin_with_the_way_that_needs_no_cable(name: str) -> None:
+    text = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    kind = "android" if "android" in name else "ios"
+    cable = re.search(rf"--device {kind}\b|this page \|", text)
+    assert cable is not None
+    assert 0 < text.index("--device browser:lan") < cable.start()
