@@ -69,6 +69,8 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     if found.bridged_from is not None:
         note(f"the index was brought from {found.bridged_from} by a bridge: matches are nearly those of new embeddings")
     for answer in found.answers:
+        if answer.unknown > 0:
+            note(f"{answer.query}: the text tower's vocabulary does not know {answer.unknown:.0%} of it")
         if not answer.found:
             say(nothing_found(answer))
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.pictures import embed_dataset_images
+from mobileclip_deploy.model.tokenizer import unknown_share
 from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["Answer", "Asked", "SearchResult", "nothing_found", "search_index"]
@@ -33,6 +34,7 @@ class Answer:
         found: False where no picture fits: then `matches` is empty.
         needed: the cosine that the nearest needs; None where nothing says one, and everything is shown.
         best: the largest cosine in the index; None of an empty index.
+        unknown: of a text, the share of its tokens that the vocabulary did not learn (`unknown_share`).
     """
 
     query: str
@@ -41,6 +43,7 @@ class Answer:
     found: bool = True
     needed: float | None = None
     best: float | None = None
+    unknown: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,11 @@ def search_index(index: Index, bundle: Bundle, asked: Asked) -> SearchResult:
             vectors = _embedded(bundle, kind, queries)
             found = index.search(vectors, asked.top)
             needed = _needed(index, bundle, kind, vectors, asked.threshold)
-            answers += [_answer(*one, kind) for one in zip(queries, found, needed, strict=True)]
+            told = [_answer(*one, kind) for one in zip(queries, found, needed, strict=True)]
+            if kind == "text":
+                tokens = bundle.manifest.tokens
+                told = [replace(one, unknown=unknown_share(one.query, tokens)) for one in told]
+            answers += told
     return SearchResult(index.path, bundle.path, space, len(index), index.description.bridged_from, tuple(answers))
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.open_clip_files import open_clip_module
-from mobileclip_deploy.model.variants import TokenizerSpec
+from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 
 __all__ = [
     "CLIP",
@@ -28,6 +28,7 @@ __all__ = [
     "tokenize",
     "tokenizer_file",
     "tokens_of",
+    "unknown_share",
     "write_tokenizer_files",
     "write_transformers_tokenizer",
 ]
@@ -116,6 +117,17 @@ def cleaned(text: str) -> str:
     """A text as merges see it: repaired, unescaped, lower case, single blanks."""
     found: str = _open_clip_tokenizer(()).clean_fn(text)
     return found
+
+
+def unknown_share(text: str, tokens: TokenizerSpec) -> float:
+    """The share (0 to 1) of a text's tokens that are single bytes of letters beyond ASCII: what a vocabulary that a
+    checkpoint brings did not learn, as of another script. 0 of CLIP's, which nothing says that of."""
+    if not tokens.merges:
+        return 0.0
+    tokenizer = _open_clip_tokenizer(tokens.merges)
+    ids = tokenizer.encode(text[: CHARACTERS_A_TOKEN * tokens.context_length])
+    bare = [tokenizer.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
+    return sum(tokenizer.byte_decoder[char] >= 0x80 for char in bare) / max(len(ids), 1)
 
 
 def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:

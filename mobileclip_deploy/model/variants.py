@@ -21,6 +21,7 @@ from mobileclip_deploy.model.prompts import Template
 from mobileclip_deploy.model.tower_names import TOWERS, TowerName
 
 __all__ = [
+    "FIRST_MERGE",
     "TOWERS",
     "Licence",
     "MCiTower",

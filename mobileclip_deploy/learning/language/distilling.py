@@ -4,7 +4,7 @@ to both sides of a row what the teacher answers to the English one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,13 @@ from mobileclip_deploy.learning.language.parallel import (
     read_parallel,
 )
 from mobileclip_deploy.learning.language.recipe import TowerRecipe
-from mobileclip_deploy.learning.language.student import check_teacher, distilled_from, student, write_checkpoint
+from mobileclip_deploy.learning.language.student import (
+    check_teacher,
+    distilled_from,
+    started,
+    student,
+    write_checkpoint,
+)
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.learning.training.network import optimizer, schedule
 from mobileclip_deploy.learning.training.processes import Processes, joined, normalise_across
@@ -43,7 +49,7 @@ from mobileclip_deploy.model.variants import TokenizerSpec
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.inputs import embed_texts
 
-__all__ = ["DistilledTower", "TowerRow", "distil", "distillation_loss"]
+__all__ = ["DistilledTower", "LearnedTexts", "TowerRow", "distil", "distillation_loss"]
 
 HELD_OUT_SHARE, MOST_HELD_OUT, BATCH = 50, 1000, 256
 """One English sentence in so many is held out, where the recipe names no table; of each language so many pairs at most
@@ -109,9 +115,12 @@ class _Training:
         self.recipe, self.folder, self.processes, self.data = recipe, folder, processes, data
         self.device = torch.device(processes.device(recipe.device))
         known = read_state(folder)
-        self.tokens = self._tokens(known)
+        first = None if recipe.start is None else started(recipe.start, source)
+        self.tokens = self._tokens(known) if first is None else first.variant.tokens
         torch.manual_seed(recipe.seed)
-        self.tower = student(source, self.tokens, recipe.begin).to(self.device)
+        tower = student(source, self.tokens, recipe.begin) if first is None else first.model.text
+        assert tower is not None
+        self.tower = tower.requires_grad_(True).train().to(self.device)
         self.average = AveragedModel(self.tower, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         self.average.requires_grad_(False).eval()
         if processes.count > 1:
@@ -119,7 +128,7 @@ class _Training:
         self.parallel = processes.parallel(self.tower)
         self.optimizer = optimizer(self.tower, nn.Module(), recipe)
         self.schedule = schedule(self.optimizer, recipe)
-        self.texts = _Texts(data.learned, self.tokens)
+        self.texts = LearnedTexts(data.learned, self.tokens)
         self.targets = data.targets.to(self.device)
         self.step, self.losses, self.log = 0, list[float](), list[TowerRow]()
         self.begun: dict[str, Found] = {}
@@ -219,7 +228,7 @@ class _Training:
         return module.eval()
 
 
-class _Texts:
+class LearnedTexts:
     """Ids of every text that is learned, int32 [P + E, L], pairs first and English sentences behind them; each language
     is drawn as often as the others."""
 
@@ -228,21 +237,29 @@ class _Texts:
         ids = encode(list(different), tokens).astype(np.int32)
         self.ids = torch.from_numpy(ids[[different[text] for text in (*pairs.texts, *pairs.english)]])
         self.sentences = torch.tensor([*pairs.english_of, *range(len(pairs.english))])
-        languages = np.array(pairs.languages)
+        languages, weights = np.array(pairs.languages), torch.tensor(pairs.weights, dtype=torch.float64)
         self.rows = [torch.from_numpy(np.flatnonzero(languages == one)) for one in dict.fromkeys(pairs.languages)]
-        self.english = torch.arange(len(pairs), len(pairs) + len(pairs.english))
+        self.until = [weights[rows].cumsum(0) for rows in self.rows]
+        self.english_until = torch.tensor(pairs.english_weights, dtype=torch.float64).cumsum(0)
+        self.pairs = len(pairs)
 
     def drawn(self, count: int, english: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows [B] of `ids`, the share `english` of them English, and the sentence [B] of each."""
         own = round(count * english)
         which = torch.randint(len(self.rows), (count - own,), generator=generator)
-        share = torch.rand(count - own, generator=generator, dtype=torch.float64)
-        lengths = torch.tensor([len(rows) for rows in self.rows])
-        place = (share * lengths[which]).long()
-        others = torch.stack([self.rows[one][at] for one, at in zip(which.tolist(), place.tolist(), strict=True)])
-        kept = self.english[torch.randint(len(self.english), (own,), generator=generator)]
-        rows = torch.cat([others, kept])[torch.randperm(count, generator=generator)]
+        shares = torch.rand(count, generator=generator, dtype=torch.float64)
+        rows = torch.empty(count, dtype=torch.int64)
+        for number, (own_rows, until) in enumerate(zip(self.rows, self.until, strict=True)):
+            here = torch.nonzero(which == number).flatten()
+            rows[here] = own_rows[_places(until, shares[here])]
+        rows[count - own :] = self.pairs + _places(self.english_until, shares[count - own :])
+        rows = rows[torch.randperm(count, generator=generator)]
         return rows, self.sentences[rows]
+
+
+def _places(until: Tensor, shares: Tensor) -> Tensor:
+    """Where shares of the whole lie in running sums of weights."""
+    return torch.searchsorted(until, shares * until[-1], right=True).clamp(max=len(until) - 1)
 
 
 def distil(
@@ -340,7 +357,7 @@ def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
         raise InvalidInput(
             f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a table as `held_out`"
         )
-    return replace(pairs.some(kept), left_out=pairs.left_out), pairs.some(out)
+    return pairs.some(kept), pairs.some(out)
 
 
 def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from mobileclip_deploy.model.tokenizer import cleaned
 
 __all__ = ["ENGLISH", "Filters", "Parallel", "check_columns", "own_script", "pair_sha256", "read_parallel"]
 
-ENGLISH = "en"
+ENGLISH, WEIGHT = "en", "weight"
 TABLES = (".tsv", ".jsonl", ".parquet")
 LONGEST_LINE = 1 << 20
 
@@ -83,12 +84,15 @@ class Filters:
 @dataclass(frozen=True)
 class Parallel:
     """English sentences, each once, and their pairs: `texts[i]` is in `languages[i]` and says what sentence number
-    `english_of[i]` says. `left_out`: how many texts were left out, by reason."""
+    `english_of[i]` says. `weights[i]`: how often it is drawn beside the others of its language; `english_weights`: how
+    often each English sentence is drawn, to keep it. `left_out`: how many texts were left out, by reason."""
 
     english: tuple[str, ...]
+    english_weights: tuple[float, ...]
     texts: tuple[str, ...]
     languages: tuple[str, ...]
     english_of: tuple[int, ...]
+    weights: tuple[float, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -103,15 +107,18 @@ class Parallel:
         kept = {old: new for new, old in enumerate(dict.fromkeys(self.english_of[row] for row in rows))}
         return Parallel(
             tuple(self.english[old] for old in kept),
+            tuple(self.english_weights[old] for old in kept),
             tuple(self.texts[row] for row in rows),
             tuple(self.languages[row] for row in rows),
             tuple(kept[self.english_of[row]] for row in rows),
+            tuple(self.weights[row] for row in rows),
+            self.left_out,
         )
 
     @property
     def sha256(self) -> str:
         """What tells these pairs from all others."""
-        parts = (self.english, self.texts, self.languages, self.english_of)
+        parts = (self.english, self.english_weights, self.texts, self.languages, self.english_of, self.weights)
         return content_sha256(json.dumps(parts, ensure_ascii=False).encode())
 
 
@@ -121,7 +128,8 @@ def pair_sha256(language: str, text: str) -> str:
 
 
 def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filters | None = None) -> Parallel:
-    """Read tables with one column per language: `en`, and each of `languages`. A row may lack some of them.
+    """Read tables with one column per language: `en`, and each of `languages`. A row may lack some of them. A column
+    `weight` says how often a row is drawn beside the others; 1 where it is left out.
 
     A table is a .tsv whose first line names the columns, a .jsonl of objects, or a .parquet. The same pair counts once.
 
@@ -135,13 +143,18 @@ def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filt
     filters = filters or Filters()
     left_out: Counter[str] = Counter()
     english: dict[str, int] = {}
-    pairs: dict[tuple[str, str, int], None] = {}
+    english_weights: list[float] = []
+    pairs: dict[tuple[str, str, int], float] = {}
     known: set[str] = set()
     for row in (row for file in files for row in _rows(file, known)):
         sentence = _kept(row.get(ENGLISH), ENGLISH, filters, left_out)
         if sentence is None:
             continue
+        weight = _weight(row.get(WEIGHT))
         number = english.setdefault(sentence, len(english))
+        if number == len(english_weights):
+            english_weights.append(weight)
+        english_weights[number] = max(english_weights[number], weight)
         for language in languages:
             if not (given := row.get(language)):
                 continue
@@ -150,12 +163,14 @@ def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filt
                 continue
             if (language, text, number) in pairs:
                 left_out["the same pair again"] += 1
-            pairs[language, text, number] = None
+            pairs.setdefault((language, text, number), weight)
     found = Parallel(
         tuple(english),
+        tuple(english_weights),
         tuple(text for _, text, _ in pairs),
         tuple(language for language, _, _ in pairs),
         tuple(number for _, _, number in pairs),
+        tuple(pairs.values()),
         dict(left_out),
     )
     _check_found(found, files, languages, known)
@@ -199,6 +214,23 @@ def own_script(text: str, language: str) -> float:
 @cache
 def _script(char: str) -> str:
     return unicodedata.name(char, "?").split(" ")[0]
+
+
+def _weight(given: object) -> float:
+    """A row's weight; 1 where it has none.
+
+    Raises:
+        InvalidInput: no number above 0.
+    """
+    if given in (None, ""):
+        return 1.0
+    try:
+        found = float(str(given))
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise InvalidInput(f"the column {WEIGHT} holds {str(given)[:40]!r} instead of a number above 0")
+    return found
 
 
 def _kept(given: object, language: str, filters: Filters, left_out: Counter[str]) -> str | None:
@@ -259,7 +291,7 @@ def _columns(file: Path, names: Iterable[str], known: set[str]) -> None:
         )
     if len(set(listed)) < len(listed):
         raise InvalidInput(f"{file}: two columns have the same name")
-    known.update(set(listed) - {ENGLISH})
+    known.update(set(listed) - {ENGLISH, WEIGHT})
 
 
 def _tsv(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
@@ -286,7 +318,7 @@ def _json_lines(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
                 raise InvalidInput(f"{file}, line {number}: no object with one field per language")
             if number == 1:
                 _columns(file, row, known)
-            known.update(set(row) - {ENGLISH})
+            known.update(set(row) - {ENGLISH, WEIGHT})
             yield row
 
 

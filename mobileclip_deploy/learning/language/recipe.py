@@ -22,7 +22,8 @@ class TowerRecipe(Optimisation, frozen=True):
     `teacher`: the checkpoint; the built-in one when left out. `held_out`: a table like those, of which nothing is
     trained on; one English sentence in fifty when left out. `vocabulary`: how many tokens are learned; `context`: how
     many a text has. `begin` "teacher": with the layers of the teacher's text tower and the rows of the tokens that both
-    vocabularies have; "random": with neither. `english`: the share of every batch that is English, to keep it.
+    vocabularies have; "random": with neither. `start`: a checkpoint that was distilled before, from the same teacher,
+    to go on from, with its vocabulary and context. `english`: the share of every batch that is English, to keep it.
     `contrast`: the weight of the contrast within the batch beside the distance, at the `temperature`, with so many
     further English sentences as `negatives`, whose embeddings are kept. `longest`, `script`: see `Filters`.
     `english_bound`: percent of the held-out English sentences that have to find themselves.
@@ -34,6 +35,7 @@ class TowerRecipe(Optimisation, frozen=True):
     held_out: Path | None = None
     vocabulary: int = Field(default=32_768, gt=514)
     context: int = Field(default=32, gt=3, le=4096)
+    start: Path | None = None
     begin: Literal["teacher", "random"] = "teacher"
     english: float = Field(default=0.15, ge=0, lt=1)
     contrast: float = Field(default=1.0, ge=0)
@@ -55,7 +57,7 @@ class TowerRecipe(Optimisation, frozen=True):
 
     def identity(self) -> dict[str, object]:
         """What decides the result: all but how often it is saved, and where paths lie."""
-        return self.model_dump(mode="json", exclude={"checkpoint_every", "parallel", "teacher", "held_out"})
+        return self.model_dump(mode="json", exclude={"checkpoint_every", "parallel", "teacher", "held_out", "start"})
 
 
 def read_tower_recipe(
@@ -86,6 +88,6 @@ def read_tower_recipe(
     if ENGLISH in recipe.languages:
         raise UsageError(f"`languages` are those beside English; leave {ENGLISH} out")
     base = Path() if path is None else path.parent
-    paths = {name: getattr(recipe, name) for name in ("teacher", "held_out")}
+    paths = {name: getattr(recipe, name) for name in ("teacher", "held_out", "start")}
     found: dict[str, object] = {name: base / value for name, value in paths.items() if value is not None}
     return recipe.model_copy(update=found | {"parallel": tuple(base / one for one in recipe.parallel)})

@@ -10,6 +10,7 @@ from torch import Tensor
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.checkpoints.identity import identify
+from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.checkpoints.vocabulary import described, image_sha256
@@ -21,7 +22,7 @@ from mobileclip_deploy.model.provenance import Distilled
 from mobileclip_deploy.model.tokenizer import tokens_of
 from mobileclip_deploy.model.variants import TOWERS, TokenizerSpec
 
-__all__ = ["check_teacher", "distilled_from", "student", "write_checkpoint"]
+__all__ = ["check_teacher", "distilled_from", "started", "student", "write_checkpoint"]
 
 EMBEDDING_STD = 0.02
 TEXT = "text."
@@ -40,6 +41,21 @@ def check_teacher(source: Source) -> None:
         raise UsageError(f"{named} is folded; give the checkpoint in training form")
     if source.provenance.distilled is not None:
         raise UsageError(f"{named} was distilled itself; give {source.provenance.distilled.source_file}, its teacher")
+
+
+def started(path: Path, source: Source) -> Source:
+    """A checkpoint that was distilled from the same teacher, to go on from.
+
+    Raises:
+        UsageError: it is another checkpoint's, or folded.
+    """
+    found = Source.of(load(path))
+    told = found.provenance.distilled
+    if told is None or told.source_weights != source.provenance.weights or is_folded(found.model):
+        raise UsageError(
+            f"{path} is no checkpoint in training form whose text tower was distilled from {source.provenance.file}"
+        )
+    return found
 
 
 def student(source: Source, tokens: TokenizerSpec, begin: str) -> TextTransformer:

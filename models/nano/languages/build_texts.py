@@ -37,6 +37,8 @@ TEMPLATES = {
 """The languages, and the prompt template of the zero-shot task in each."""
 ENGLISH_TEMPLATE = "an emoji of {}"
 KEYWORDS = 4
+NAME_WEIGHT, CLASS_WEIGHT = "4", "8"
+"""How often a name and a class are drawn beside a keyword. Each is drawn in the template as often as alone."""
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7
 """Every 20th emoji is held out: none of its texts in another language than English is learned."""
 WORDINGS_OF = 4
@@ -101,10 +103,10 @@ def learned_rows(
     alone."""
     rows: list[dict[str, str]] = []
 
-    def add(english: str, others: dict[str, str]) -> None:
-        rows.append({"en": english} | others)
+    def add(english: str, others: dict[str, str], weight: str) -> None:
+        rows.append({"en": english, "weight": weight} | others)
         templated = {language: TEMPLATES[language].replace("{}", text) for language, text in others.items()}
-        rows.append({"en": ENGLISH_TEMPLATE.replace("{}", english)} | templated)
+        rows.append({"en": ENGLISH_TEMPLATE.replace("{}", english), "weight": weight} | templated)
 
     for number, concept in enumerate(concepts):
         code = concept.hexcode
@@ -112,26 +114,26 @@ def learned_rows(
         if held_out(number):
             rows += [{"en": concept.label}]
             continue
-        add(concept.label, {language: one.labels[code] for language, one in words.items()})
+        add(concept.label, {language: one.labels[code] for language, one in words.items()}, NAME_WEIGHT)
         lists = {language: keywords(concept, one, wordings[language].get(code)) for language, one in words.items()}
         for place in range(KEYWORDS + 1):
             others = {language: texts[place] for language, texts in lists.items() if place < len(texts)}
             rows += [{"en": concept.label} | others] if others else []
     for name in sorted({class_name(concept) for concept in concepts}):
-        add(name, {language: one.classes[name] for language, one in words.items()})
+        add(name, {language: one.classes[name] for language, one in words.items()}, CLASS_WEIGHT)
     return rows
 
 
 def without_held_out(rows: list[dict[str, str]], held: list[dict[str, str]]) -> list[dict[str, str]]:
     """The rows without texts that are held out: a keyword of one emoji may be the name of another."""
-    taken = {(language, text.lower()) for row in held for language, text in row.items() if language != "en"}
+    taken = {(language, text.lower()) for row in held for language, text in row.items() if language in TEMPLATES}
     return [{key: text for key, text in row.items() if (key, text.lower()) not in taken} for row in rows]
 
 
 def write_table(path: Path, rows: list[dict[str, str]]) -> None:
     """A table with one column per language; nothing where a row has no text."""
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, ["en", *TEMPLATES], delimiter="\t", lineterminator="\n", restval="")
+        writer = csv.DictWriter(stream, ["weight", "en", *TEMPLATES], delimiter="\t", lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -154,7 +156,8 @@ def build_parallel(folder: Path, concepts: list[Concept], words: dict[str, Words
     learned = without_held_out(learned_rows(concepts, words, wordings), [*held, *asked])
     for name, rows in (("parallel", learned), ("held_out", held), ("wordings", asked)):
         write_table(folder / f"{name}.tsv", rows)
-        print(f"{name}.tsv: {len(rows)} rows, {sum(len(row) - 1 for row in rows)} texts in other languages")
+        texts = sum(key in TEMPLATES for row in rows for key in row)
+        print(f"{name}.tsv: {len(rows)} rows, {texts} texts in other languages")
 
 
 def build_evaluation(folder: Path, concepts: list[Concept], words: dict[str, Words]) -> None:

@@ -145,6 +145,17 @@ def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
+def test_a_training_goes_on_from_a_checkpoint_with_its_vocabulary(tower: Path, tmp_path: Path) -> None:
+    recipe = written(tmp_path, divided(100)[0], steps=2, start=str(tower))
+    with pytest.raises(GateFailed, match="before the training"):  # two steps add nothing to what it knew
+        mcd.train_text_tower(recipe, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert tuple(state["merges"]) == mcd.load_model(checkpoint=tower).variant.tokens.merges
+    assert state["begun"]["de"]["before"] < 0.35
+    with pytest.raises(UsageError, match="is no checkpoint in training form whose text tower was distilled"):
+        mcd.train_text_tower(written(tmp_path, divided(100)[0], start=str(builtin_checkpoint())), tmp_path / "other")
+
+
 def test_what_is_held_out_must_not_be_learned(tmp_path: Path) -> None:
     recipe = written(tmp_path, names()[:100])
     with pytest.raises(InvalidInput, match=r"of its texts are learned, too"):

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.learning.language.distilling import LearnedTexts
 from mobileclip_deploy.learning.language.parallel import Filters, check_columns, own_script, read_parallel
 from mobileclip_deploy.model.tokenizer import CLIP, encode
 
@@ -39,6 +41,19 @@ def test_a_row_may_lack_a_language_and_several_files_are_one_table(tmp_path: Pat
     found = read_parallel([first, second], ["de", "ru"])
     assert found.counts() == {"de": 2, "ru": 1}
     assert [found.english[number] for number in found.english_of] == ["dog", "sea", "dog"]
+
+
+def test_a_weight_says_how_often_a_row_is_drawn(tmp_path: Path) -> None:
+    """Three times as heavy is drawn three times as often, in English too."""
+    rows = [("3", "dog", "Hund"), ("", "sea", "Meer")]
+    pairs = read_parallel([tsv(tmp_path / "pairs.tsv", rows, "weight\ten\tde")], ["de"])
+    texts = LearnedTexts(pairs, CLIP)
+    drawn, sentences = texts.drawn(40_000, 0.5, torch.Generator().manual_seed(0))
+    counts = torch.bincount(drawn, minlength=4) / len(drawn)
+    assert counts.tolist() == pytest.approx([0.375, 0.125, 0.375, 0.125], abs=0.01)
+    assert torch.equal(sentences, drawn % 2)
+    with pytest.raises(InvalidInput, match="instead of a number above 0"):
+        read_parallel([tsv(tmp_path / "bad.tsv", [("often", "dog", "Hund")], "weight\ten\tde")], ["de"])
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
-from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files, write_transformers_tokenizer
+from mobileclip_deploy.model.tokenizer import encode, unknown_share, write_tokenizer_files, write_transformers_tokenizer
 from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
 
 TEXTS = (models_dir() / "nano" / "evaluation" / "languages" / "hi.txt").read_text(encoding="utf-8").splitlines()
@@ -40,6 +40,13 @@ def test_fewer_tokens_are_needed_than_by_single_bytes(tokens: TokenizerSpec) -> 
     bare = TokenizerSpec.own(tokens.merges[:1], 77)
     own, bytewise = ((encode(TEXTS[::20], one) != 0).sum() for one in (tokens, bare))
     assert own * 2 < bytewise
+
+
+def test_how_much_of_a_text_is_unknown_is_told(tokens: TokenizerSpec) -> None:
+    """A vocabulary of German and Hindi: Thai is unknown, and half of a mixed text in part."""
+    assert unknown_share("heißer Kaffee!", tokens) == unknown_share("กาแฟ", TokenizerSpec()) == 0
+    assert unknown_share("กาแฟ", tokens) > 0.7
+    assert 0 < unknown_share("Kaffee กาแฟ", tokens) < unknown_share("กาแฟ", tokens)
 
 
 def test_the_files_of_a_bundle_hold_it(tokens: TokenizerSpec, tmp_path: Path) -> None:
