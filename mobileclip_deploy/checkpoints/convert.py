@@ -76,9 +76,12 @@ def convert(
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
     if layout == folded.NAME:
         return _fold(identity, source, output, preprocess, progress)
+    tokens = identity.variant.tokenizer
+    if tokens is not None and tokens.merges and output.suffix != ".safetensors":
+        raise UsageError(f"{source} brings a vocabulary, and {output.name} has no place for it; write a .safetensors")
     tensors, notes = _mapped(identity, layout)
     metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
-    metadata |= described(identity.variant.tokenizer, distilled(identity.file.metadata, {}, source))
+    metadata |= described(tokens, distilled(identity.file.metadata, {}, source))
     if (taken := chosen_preprocess(identity, preprocess)) is not None:
         metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")

@@ -27,10 +27,11 @@ from PIL import Image
 from tokenizer_vectors import is_mojibake, odd_texts
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import preprocess
-from mobileclip_deploy.model.tokenizer import tokenize, write_tokenizer_files
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.model.tokenizer import encode, tokenize, write_tokenizer_files
+from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.progress import silent
 from mobileclip_deploy.web.runtime import runtime_folder
@@ -136,6 +137,15 @@ def test_random_texts_become_open_clips_numbers(node: Node, tmp_path: Path, seed
     *found, word = node(ENCODE, given)
     assert found == tokenize([*odd, *long]).tolist()
     assert word[-1] == 49407
+
+
+def test_a_vocabulary_that_a_checkpoint_brings_is_read(node: Node, tmp_path: Path) -> None:
+    names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
+    tokens = learned_vocabulary(names, 2000, 24)
+    write_tokenizer_files(tmp_path, tokens)
+    texts = [*names[::20], "собака", "it's 犬"]
+    given = {"folder": str(tmp_path), "settings": tokens.model_dump(mode="json"), "texts": texts}
+    assert node(ENCODE, given) == encode(texts, tokens).tolist()
 
 
 PAGE = (ROOT / "docs" / "start_browser.md").read_text(encoding="utf-8")

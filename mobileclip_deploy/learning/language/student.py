@@ -109,7 +109,7 @@ def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tok
         found = identity.candidate.expected[ours].key
         dtype = identity.file.read(found).dtype if found in identity.file.shapes else value.dtype
         tensors[_name(entry.key, own)] = (entry.convert.theirs(value) if value.dim() else value).to(dtype).contiguous()
-    told = {"variant": own.variant.name, "layout": own.layout, "form": "training"}
+    told = dict(identity.file.metadata) | {"variant": own.variant.name, "layout": own.layout, "form": "training"}
     write_tensors(path, tensors, told | described(tokens, made))
 
 

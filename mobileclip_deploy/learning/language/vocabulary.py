@@ -53,4 +53,7 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
     merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     if not merges:
         raise InvalidInput("no two characters occur together twice: give more sentences")
+    # Two merges may give one token; it has one place, and the first of them.
+    first = {merge.replace(" ", ""): merge for merge in reversed(merges)}
+    merges = [merge for merge in merges if first[merge.replace(" ", "")] == merge]
     return TokenizerSpec.own(merges, context_length)

@@ -1,4 +1,5 @@
-"""Measures nano's text tower of ten languages on the held-out pictures, and writes figures.json.
+"""Measures nano's text tower of ten languages on the held-out pictures, and writes figures.json
+and the table of the card.
 
     python models/nano/languages/measure.py --parallel FOLDER [--weights FILE]
 
@@ -12,6 +13,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7  # as in build_texts.py
 HERE = Path(__file__).parent
+START, END = "<!-- figures -->\n", "\n<!-- end of figures -->"
+TASKS, HELD_OUT = ("top1", "text_to_image_recall@10", "image_to_text_recall@10"), ("held_out", "wordings")
 Floats = npt.NDArray[np.float32]
 Hits = dict[str, npt.NDArray[np.bool_]]
 
@@ -61,6 +65,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
+def write_table(card: Path, result: dict[str, Any]) -> None:
+    """The figures as the table of the card, between its two marks."""
+    lines = [
+        "| | top-1 | text to image @10 | image to text @10 | least share of nano's English | held-out emoji @10 "
+        "| held-out wordings @10 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for language, row in result.items():
+        cells = [f"{row[task]['value']:.1f} ({row[task]['low']:.1f} to {row[task]['high']:.1f})" for task in TASKS]
+        cells.append(f"{row['least_share_of_english']:.1f}%" if "least_share_of_english" in row else "")
+        cells += [f"{row[name]['value']:.1f} of {row[name]['texts']}" if name in row else "" for name in HELD_OUT]
+        named = {"teacher": "nano itself, English", "en": "English, this tower"}.get(language, language)
+        lines.append(f"| {named} | {' | '.join(cells)} |")
+    before, _, rest = card.read_text(encoding="utf-8").partition(START)
+    card.write_text(before + START + "\n".join(lines) + END + rest.partition(END)[2], encoding="utf-8")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -74,13 +95,13 @@ def main() -> None:
     teacher = model_embedder(load_model(checkpoint=builtin_checkpoint()))
     images = unit(embed_dataset_images(teacher, english.images, english.rows)[0])  # the towers of both are the same
     known = hits(teacher, images, english, trained)
-    result: dict[str, dict[str, object]] = {"teacher": {task: figure(one) for task, one in known.items()}}
-    tables = {name: read_rows(arguments.parallel / f"{name}.tsv") for name in ("held_out", "wordings")}
+    result: dict[str, dict[str, Any]] = {"teacher": {task: figure(one) for task, one in known.items()}}
+    tables = {name: read_rows(arguments.parallel / f"{name}.tsv") for name in HELD_OUT}
     described = json.loads((HERE.parent / "evaluation" / "dataset.json").read_text(encoding="utf-8"))
     for language in ("en", *described["languages"]):
         data = english if language == "en" else read_dataset(Path(BUILTIN), language=language)
         found = hits(tower, images, data, trained)
-        row: dict[str, object] = {task: figure(one) for task, one in found.items()}
+        row: dict[str, Any] = {task: figure(one) for task, one in found.items()}
         row["least_share_of_english"] = round(
             min(float(100 * found[task].mean() / known[task].mean()) for task in found), 1
         )
@@ -93,6 +114,7 @@ def main() -> None:
         result[language] = row
         print(language, json.dumps(row), flush=True)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_table(HERE / "README.md", result)
 
 
 if __name__ == "__main__":
