@@ -306,7 +306,7 @@ def _distil(
         if training.losses:
             progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
     if processes.first:
-        check_learned(training.begun, training.log[-1].found, recipe.english_bound)
+        check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
         made = distilled_from(source, recipe.languages)
         write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
     pairs = data.learned

@@ -43,13 +43,16 @@ def found(texts: npt.NDArray[np.float32], english: npt.NDArray[np.float32], righ
     return Found(len(texts), len(english), float(100 * np.mean(ranks == 0)), float(np.mean(ranks) / others))
 
 
-def check_learned(begun: Mapping[str, Found], told: Mapping[str, Found], english_bound: float) -> None:
+def check_learned(
+    begun: Mapping[str, Found], told: Mapping[str, Found], english_bound: float, goes_on: bool = False
+) -> None:
     """Refuse a tower that learned nothing of a language, or lost English.
 
     Args:
         begun: what was found before the first step. A tower that begins with its teacher's layers knows words that a
             language shares with English.
         told: what is found now.
+        goes_on: the tower had learned the languages before; then it must not find less than it did.
 
     Raises:
         GateFailed: a language's texts are no nearer to their own sentences than they were, or than to others', as where
@@ -58,8 +61,8 @@ def check_learned(begun: Mapping[str, Found], told: Mapping[str, Found], english
     """
     for language, one in told.items():
         error = 1 / math.sqrt(12 * one.texts)  # of the mean of so many shares that are uniform from 0 to 1
-        before = min(CHANCE, begun[language].before)
-        if language != ENGLISH and one.before > before - SURE * error:
+        before = begun[language].before + (SURE * error if goes_on else -SURE * error)
+        if language != ENGLISH and one.before > min(before, CHANCE - SURE * error):
             raise GateFailed(
                 f"{language}: of {one.candidates:,} held-out English sentences {one.before:.0%} are nearer to a text "
                 f"than its own; before the training {begun[language].before:.0%} were, and half are by chance. Do the "
