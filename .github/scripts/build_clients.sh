@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the packages of clients/ for Java and JavaScript into an empty folder, and holds them to the shared vectors; what
-# needs a bundle is tested by `make clients`. It needs a JDK from 9 on and Node from 20 on.
+# Builds the packages of clients/ for Java and JavaScript into an empty folder, and holds them to the shared vectors, on
+# macOS the Swift package too, which is released by its tag; what needs a bundle is tested by `make clients`. It needs a
+# JDK from 9 on and Node from 20 on.
 #   build_clients.sh FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -31,3 +32,8 @@ cp "$java/mobileclip.jar" "$folder/mobileclip-$version.jar"
 
 (cd clients/js && node --test test/vectors.test.js)
 npm pack --silent --pack-destination "$folder" ./clients/js
+
+# In release: 12 megapixels take a minute in debug.
+if [[ $(uname) == Darwin ]]; then
+	swift test --configuration release -Xswiftc -enable-testing
+fi
