@@ -98,6 +98,7 @@ def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp
     assert "models/nano/weights.safetensors: 0 files, 1 at least are wanted" in checked.stderr
 
 
+@pytest.mark.whole  # tests/clients builds and checks the same
 def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version(
     tmp_path: Path, require_tool: Callable[[str, str], str]
 ) -> None:
