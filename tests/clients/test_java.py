@@ -27,10 +27,11 @@ from PIL import Image
 from tokenizer_vectors import is_mojibake, odd_texts
 
 from mobileclip_deploy.embeddings.index import Index
+from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import tower_bytes
-from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.model.tokenizer import encode, tokenize, write_tokenizer_files
+from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 
 JAVA_8 = 52
@@ -79,15 +80,20 @@ def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, expo
         "🐈" * 5_000,
         "ΟΔΟΣ ΟΔΟΣ. 'Σ",
     ]
-    given = tmp_path / "given.json"
-    given.write_text(json.dumps({"pictures": pictures, "texts": texts}), encoding="utf-8")
+    given, wanted = tmp_path / "given.json", tokenize(texts).tolist()
+    names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
+    tokens, others = learned_vocabulary(names, 2000, 24), [*names[::20], "собака", "it's 犬"]
+    write_tokenizer_files(tmp_path, tokens)
+    own = {"folder": str(tmp_path), "settings": tokens.model_dump(mode="json"), "texts": others}
+    given.write_text(json.dumps({"pictures": pictures, "texts": texts, "own": own}), encoding="utf-8")
+    texts, wanted = [*texts, *others], [*wanted, *encode(others, tokens).tolist()]
     done = client.run("mobileclip.Answers", given, exports.bundle("onnx", "fp32").path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[: len(digests)] == digests
     ids, gates = lines[len(digests) : len(digests) + len(texts)], lines[len(digests) + len(texts) :]
-    for text, found, wanted in zip(texts, ids, tokenize(texts).tolist(), strict=True):
-        assert [int(one) for one in found.split()] == wanted, text
+    for text, found, right in zip(texts, ids, wanted, strict=True):
+        assert [int(one) for one in found.split()] == right, text
     bounds = {name: Gates().shipped(name).value for name in PRECISIONS}
     assert {line.split()[0]: float(line.split()[1]) for line in gates} == bounds
 

@@ -22,13 +22,23 @@ final class Answers {
             Manifest.Preprocess how = new Manifest.Preprocess(new Manifest.Fields((Map<?, ?>) one.get("preprocess")));
             System.out.println(Checks.sha256(Checks.bytes(Resize.prepare(picture, how))));
         }
-        for (Object text : (java.util.List<?>) all.get("texts")) {
-            StringBuilder line = new StringBuilder();
-            for (int id : model.tokenizer().ids((String) text).ids) line.append(id).append(' ');
-            System.out.println(line.toString().trim());
-        }
+        tell(model.tokenizer(), all);
+        Map<?, ?> own = (Map<?, ?>) all.get("own"); // a vocabulary that a checkpoint brings
+        Bundle folder = Bundle.folder(new File((String) own.get("folder")));
+        Object vocabulary = Json.parse(new String(folder.read("vocab.json"), StandardCharsets.UTF_8), "vocab.json");
+        String merges = new String(folder.read("merges.txt"), StandardCharsets.UTF_8);
+        Manifest.Text settings = new Manifest.Text(new Manifest.Fields((Map<?, ?>) own.get("settings")));
+        tell(new Tokenizer((Map<?, ?>) vocabulary, merges, settings), own);
         for (String name : new String[] {"fp32", "fp16", "w8", "w8a16", "w8a8", "w6p", "w4p", "w4p-p50", "mixed", "w4"}) {
             System.out.println(name + " " + (name.equals("fp32") ? TowerTest.RELATIVE : TowerTest.bound(name)));
+        }
+    }
+
+    private static void tell(Tokenizer tokenizer, Map<?, ?> given) {
+        for (Object text : (java.util.List<?>) given.get("texts")) {
+            StringBuilder line = new StringBuilder();
+            for (int id : tokenizer.ids((String) text).ids) line.append(id).append(' ');
+            System.out.println(line.toString().trim());
         }
     }
 }
