@@ -73,6 +73,7 @@ LONGEST = (
     "parity/test_planted_faults.py",
     "targets/test_coreai.py",
     "ios_harness/test_package.py",
+    "clients/test_swift.py",
 )
 
 
