@@ -30,10 +30,11 @@ from tokenizer_vectors import is_mojibake, odd_texts
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.embeddings.index import Index
+from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import load_image, tower_bytes
-from mobileclip_deploy.model.tokenizer import tokenize
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.model.tokenizer import encode, tokenize, write_tokenizer_files
+from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
 
@@ -49,7 +50,7 @@ def client() -> Run:
 
     def ran(*arguments: object, lines: list[Any] | None = None) -> list[str]:
         given = "".join(json.dumps(line) + "\n" for line in lines or [])
-        command = [program, *map(str, arguments)]
+        command = [str(program), *map(str, arguments)]
         done = subprocess.run(command, input=given, capture_output=True, text=True, errors="replace", timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout.splitlines()
@@ -99,6 +100,19 @@ def test_random_texts_become_open_clips_ids(client: Run, bundle: Bundle, seed: i
     texts = [text for text in itertools.islice(odd_texts(seed), 1000) if not is_mojibake(text)]
     for text, wanted, row in zip(texts, tokenize(texts).tolist(), ids(client, bundle, texts), strict=True):
         assert row == wanted, text
+
+
+def test_a_vocabulary_that_a_checkpoint_brings_is_read_as_in_python(
+    client: Run, bundle: Bundle, tmp_path: Path
+) -> None:
+    names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
+    tokens, texts = learned_vocabulary(names, 2000, 24), [*names[::20], "собака", "it's 犬"]
+    write_tokenizer_files(tmp_path / "tokenizer", tokens)
+    manifest = bundle.manifest.as_dict() | {"tokenizer": tokens.model_dump(mode="json")}
+    manifest["towers"]["text"]["input"]["shape"] = [0, tokens.context_length]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    lines = client("tokenize", tmp_path, lines=texts)
+    assert [[int(one) for one in line.split()] for line in lines] == encode(texts, tokens).tolist()
 
 
 def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(client: Run, bundle: Bundle) -> None:
@@ -237,7 +251,7 @@ def stand_in(apple_client: Path, exports: Exports, tmp_path: Path) -> Callable[.
             "XDG_CACHE_HOME": str(tmp_path),
             "HOME": str(tmp_path),
         }
-        command = [apple_client, *map(str, arguments)]
+        command = [str(apple_client), *map(str, arguments)]
         return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=False)
 
     return ran
