@@ -37,7 +37,7 @@ TEMPLATES = {
 """The languages, and the prompt template of the zero-shot task in each."""
 ENGLISH_TEMPLATE = "an emoji of {}"
 KEYWORDS = 4
-NAME_WEIGHT, CLASS_WEIGHT = "4", "24"
+NAME_WEIGHT, CLASS_WEIGHT = "4", "8"
 """How often a name and a class are drawn beside a keyword. Each is drawn in the template as often as alone."""
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7
 """Every 20th emoji is held out: none of its texts in another language than English is learned."""
