@@ -29,7 +29,7 @@ from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7  # as in build_texts.py
 HERE = Path(__file__).parent
-START, END = "<!-- figures -->\n", "\n<!-- end of figures -->"
+START, END = "<!-- figures -->\n", "<!-- end of figures -->"
 TASKS, HELD_OUT = ("top1", "text_to_image_recall@10", "image_to_text_recall@10"), ("held_out", "wordings")
 Floats = npt.NDArray[np.float32]
 Hits = dict[str, npt.NDArray[np.bool_]]
@@ -79,7 +79,7 @@ def write_table(card: Path, result: dict[str, Any]) -> None:
         named = {"teacher": "nano itself, English", "en": "English, this tower"}.get(language, language)
         lines.append(f"| {named} | {' | '.join(cells)} |")
     before, _, rest = card.read_text(encoding="utf-8").partition(START)
-    card.write_text(before + START + "\n".join(lines) + END + rest.partition(END)[2], encoding="utf-8")
+    card.write_text(before + START + "\n".join(lines) + "\n" + END + rest.partition(END)[2], encoding="utf-8")
 
 
 def main() -> None:
