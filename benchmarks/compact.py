@@ -295,7 +295,7 @@ def artifact_bytes() -> dict[str, dict[str, int]]:
             model = load_model("mobileclip_s0", folder / "s0.safetensors")
             bundle = export(model, "onnx", "w8", folder / str(size), verify=False, **smaller)
             towers = bundle.manifest.towers
-            found[str(size)] = {tower: bundle.artifact(tower).stat().st_size for tower in towers}
+            found[str(size)] = {str(tower): bundle.artifact(tower).stat().st_size for tower in towers}
     return found
 
 

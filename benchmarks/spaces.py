@@ -1,10 +1,10 @@
 """What each store of an index loses, and what a bridge between two networks keeps, on nano's held-out pictures.
 
-    python benchmarks/spaces.py
+    python benchmarks/spaces.py [--second CHECKPOINT]
 
 Reads tests/embeddings/spaces.safetensors: embeddings of length 1, float16, of the 1,911 held-out captions and pictures
-by nano, and of the pictures by a second nano (models/nano/README.md). Smaller embeddings are on axes that are fitted to
-the same captions and pictures. Writes the tables of docs/search.md.
+by nano, and of the pictures by a second nano (models/nano/README.md); with its checkpoint these are written anew.
+Smaller embeddings are on axes that are fitted to the same captions and pictures. Writes the tables of docs/search.md.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from generated import replace_block
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from mobileclip_deploy.checkpoints.door import load_model
 from mobileclip_deploy.embeddings import STORES, Index, Store
 from mobileclip_deploy.embeddings.axes import fit_axes
 from mobileclip_deploy.embeddings.bridging import Bridge, BridgeDescription, cross, learn
@@ -25,8 +26,12 @@ from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.storage import rounded_scale
 from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval, percentage
+from mobileclip_deploy.model.preprocessing import load_batch
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
@@ -125,9 +130,30 @@ def told(interval: Interval) -> str:
     return f"{interval.value:.1f} ({interval.low:.1f} to {interval.high:.1f})"
 
 
+def write_spaces(second: Path) -> None:
+    """The embeddings of both networks, and in a line how well the second finds a picture by its caption."""
+    data = builtin_dataset()
+    files = [Path(str(one)) for one in data.images]
+    kept: dict[str, Floats] = {}
+    for name, model in (("pictures", load_model()), ("second", load_model("nano", second))):
+        pixels = load_batch(files, model.variant.preprocess).numpy()
+        kept[name] = at_length_one(embed_images(model, pixels)).astype(np.float32)
+        ids = tokenize(list(data.captions), model.variant.context_length)
+        texts = at_length_one(embed_texts(model, ids)).astype(np.float32)
+        kept.setdefault("texts", texts)  # nano's
+        with tempfile.TemporaryDirectory() as folder:
+            first, ten = recall(index(Path(folder) / "whole.mcdx", kept[name]), texts)
+        print(f"{NAMES[name]}, text to image: {told(first)}% @1, {told(ten)}% @10")
+    save_file({name: values.astype(np.float16) for name, values in kept.items()}, SPACES)
+
+
 def main() -> None:
     """The command line."""
-    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--second", type=Path, help="the checkpoint of the second nano")
+    given = parser.parse_args()
+    if given.second is not None:
+        write_spaces(given.second)
     spaces = {name: at_length_one(values).astype(np.float32) for name, values in load_file(SPACES).items()}
     spaces["e64"] = at_length_one(spaces["pictures"] @ axes(spaces)).astype(np.float32)
     page = ROOT / "docs" / "search.md"

@@ -127,7 +127,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Bridge.read(before)
 
 
-def test_a_library_of_nano_is_brought_to_a_second_nano_whose_last_layers_were_drawn_anew(tmp_path: Path) -> None:
+def test_a_library_of_nano_is_brought_to_a_second_nano_that_was_trained_from_other_weights(tmp_path: Path) -> None:
     """docs/search.md has the figures of more pictures; `python benchmarks/spaces.py`."""
     spaces = {name: values.float() for name, values in load_file(Path(__file__).parent / "spaces.safetensors").items()}
     old, new = (np.asarray(spaces[name] / spaces[name].norm(dim=1, keepdim=True)) for name in ("pictures", "second"))
