@@ -158,7 +158,7 @@ def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
             "field steps cannot be that: not above 0; for example `steps: 2000`",
         ),
         (("batch: 8", "# no batch"), "field batch is missing; for example `batch: 64`"),
-        (("batch: 8", "batch: 8\nwarmpu: 0.1"), "unknown field warmpu, did you mean warmup?; known: version, variant"),
+        (("batch: 8", "batch: 8\nwarmpu: 0.1"), "unknown field warmpu, did you mean warmup?; known: version, steps"),
         (("average: 0.9", "average: 1"), "for example `average: 0.995`"),
         ((RECIPE, "- steps\n"), "a recipe is a field and its value a line, such as `steps: 2000`"),
         (("version: 1", "version: 7"), "field version cannot be that: not 1; for example `version: 1`"),
