@@ -26,6 +26,8 @@ __all__ = ["measure_stages", "write_program"]
 FLOAT = ("fp32", "fp16")
 # So many inputs are compared after each stage.
 COMPARED = 4
+# Bytes of weights from which on it is worth a quarter of a second to look for graphs that nobody needs any more.
+LARGE = 100_000_000
 
 
 def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
@@ -35,8 +37,11 @@ def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
         ExportError: a stage failed, or no longer computes what the stage before it computed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back(), released_weights():
-        return _write(job, path)
+    large = sum(weights.nbytes for weights in job.module.parameters()) > LARGE
+    with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
+        import_exir()
+        with released_weights() if large else contextlib.nullcontext():
+            return _write(job, path)
 
 
 def _write(job: LoweringJob, path: Path) -> tuple[Check, ...]:

@@ -64,9 +64,8 @@ def released_weights() -> Iterator[None]:
     Three would keep them, 1.3 GB of S4's image tower: `is_same_node` (executorch 1.5) caches its answers by node,
     without a bound, and a node holds its graph; torch 2.13 caches the shapes of a delegate's answers by the delegate;
     XNNPACK's partitioner remembers the node that it left out last. Graphs are cycles, which Python may find much later:
-    it looks for them here, a third of a second of CPU time.
+    it looks for them here.
     """
-    import_exir()
     from executorch.exir.backend.utils import WhyNoPartition, is_same_node
     from torch._subclasses import FakeTensorMode
 
