@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from os import PathLike
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.open_clip_files import open_clip_module
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 
@@ -262,8 +262,8 @@ def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
     module = open_clip_module("tokenizer")
     if not merges:
         return module.SimpleTokenizer()
-    with tempfile.TemporaryDirectory() as folder:  # it reads its merges from a file
-        file = Path(folder) / "merges.txt.gz"
+    with temporary_folder() as folder:  # it reads its merges from a file
+        file = folder / "merges.txt.gz"
         file.write_bytes(gzip.compress("\n".join([VERSION, *merges]).encode()))
         return module.SimpleTokenizer(bpe_path=str(file))
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, NotRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,6 +132,19 @@ class Artifact(ABC):
             UsageError: no such device.
         """
         return ()
+
+    # What runs it on a device
+
+    def compiled_for(self, chip: str) -> tuple[Path, str]:
+        """The file of it that a chip's own tools run, and the chip's architecture.
+
+        Args:
+            chip: by its maker's code, such as sm8650.
+
+        Raises:
+            NotRun: it holds none for the chip, or its format is compiled for no chip.
+        """
+        raise NotRun(f"{self.path.name} is compiled for no chip")
 
     # What runs it here
 

@@ -228,20 +228,6 @@ class Target(ABC):
             InvalidInput: a function is named, and this format has none.
         """
 
-    # Chips
-
-    def compiled_for(self, path: Path, chip: str) -> tuple[Path, str]:
-        """The file of an artifact that a chip's own tools run, and the chip's architecture.
-
-        Args:
-            chip: by its maker's code, such as sm8650.
-
-        Raises:
-            NotRun: the artifact holds none for it, or the target compiles for no chip.
-        """
-        del path, chip
-        raise NotRun(f"{self.title} is compiled for no chip")
-
     # Timing
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:

@@ -155,7 +155,7 @@ class NetRunDriver(AndroidDriver):
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
         if target != TARGET:
-            raise NotRun(f"{TOOL} runs context binaries of Qualcomm's NPU: export --target {TARGET}")
+            raise NotRun(f"{TOOL} runs context binaries of Qualcomm's NPU: export with `target={TARGET!r}`")
         return (RuntimePlace(TARGET, backend="htp"),)
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
@@ -210,7 +210,7 @@ def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str
     files: dict[str, Path] = {}
     architectures = set()
     for cell in plan.job.cells:
-        binary, architecture = get_target(TARGET).compiled_for(plan.folder / cell.file, chip)
+        binary, architecture = get_target(TARGET).open(plan.folder / cell.file).compiled_for(chip)
         architectures.add(architecture)
         files[f"{cell.id}.bin"] = binary
         assert cell.golden is not None

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.compiled import Compiled
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
+from mobileclip_deploy.targets.qnn.chips import CHIPS
 from mobileclip_deploy.targets.qnn.context import Context, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
 from mobileclip_deploy.targets.values import Runner, TensorInfo
@@ -56,6 +57,18 @@ class QnnArtifact(Artifact):
         if len({ports_of(one.model.graph) for one in found}) != 1:
             raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
         return found
+
+    def compiled_for(self, chip: str) -> tuple[Path, str]:
+        known = {one.code: one for one in CHIPS}
+        if chip not in known:
+            raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(known)}")
+        architecture = f"v{known[chip].architecture}"
+        # A binary for one chip of an architecture serves its other chips: what the first golden answers tell.
+        for label in (known[chip].label, architecture):
+            found = sorted(self.path.glob(f"*.{label}.bin"))
+            if found:
+                return found[0], architecture
+        raise NotRun(f"{self.path.name} holds no binary for the phone's {chip}: export again with `chip='{chip}'`")
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:

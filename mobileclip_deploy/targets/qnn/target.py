@@ -13,7 +13,7 @@ from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
 from mobileclip_deploy.targets.options import TargetOptions, option
-from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
+from mobileclip_deploy.targets.qnn.chips import Chip, chips_of
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
 
@@ -105,18 +105,6 @@ class QnnTarget(Target):
 
         refuse_function(self.name, function)
         return QnnArtifact(path, self.options.allow_cpu)
-
-    def compiled_for(self, path: Path, chip: str) -> tuple[Path, str]:
-        known = {one.code: one for one in CHIPS}
-        if chip not in known:
-            raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(known)}")
-        architecture = f"v{known[chip].architecture}"
-        # A binary for one chip of an architecture serves its other chips: what the first golden answers tell.
-        for label in (known[chip].label, architecture):
-            found = sorted(path.glob(f"*.{label}.bin"))
-            if found:
-                return found[0], architecture
-        raise NotRun(f"{path.name} holds no binary for the phone's {chip}: export again with --chip {chip}")
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         if device in NOT_TIMED:

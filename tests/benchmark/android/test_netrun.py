@@ -74,7 +74,7 @@ def test_what_the_tool_refuses_fails_its_cell_with_its_words(driver: NetRunDrive
 def test_a_chip_that_has_no_binary_and_an_sdk_that_is_not_there_are_told(
     driver: NetRunDriver, phones: Phones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(NotRun, match="holds no binary for the phone's sm8650: export again with --chip sm8650"):
+    with pytest.raises(NotRun, match="holds no binary for the phone's sm8650: export again with `chip='sm8650'`"):
         driver.run(npu_plan(tmp_path / "a", ("v73",)), silent)
     phones.set_property("ro.soc.model", "Exynos2400")
     with pytest.raises(NotRun, match="the phone's chip is exynos2400, whose NPU is not known here; known: sm8450"):
@@ -90,14 +90,14 @@ def test_a_chip_that_has_no_binary_and_an_sdk_that_is_not_there_are_told(
 def test_the_engine_is_androids_alone_and_runs_context_binaries_alone() -> None:
     driver = get_driver("android", engine="qnn-net-run")
     assert [place.label for place in driver.places("qnn", {})] == ["qnn-htp"]
-    with pytest.raises(NotRun, match="runs context binaries of Qualcomm's NPU: export --target qnn"):
+    with pytest.raises(NotRun, match="runs context binaries of Qualcomm's NPU: export with `target='qnn'`"):
         driver.places("onnx", {})
     with pytest.raises(UsageError, match="`engine='qnn-net-run'` is none of host devices; known: qnn-net-run for"):
         get_driver("host", engine="qnn-net-run")
     with pytest.raises(NotRun, match="measure with `engine='qnn-net-run'`"):
         get_driver("android").places("qnn", {})
-    with pytest.raises(NotRun, match="ONNX is compiled for no chip"):
-        get_target("onnx").compiled_for(Path("x"), "sm8650")
+    with pytest.raises(NotRun, match="x is compiled for no chip"):
+        get_target("onnx").open(Path("x")).compiled_for("sm8650")
 
 
 def test_executions_are_read_from_the_viewers_table() -> None:

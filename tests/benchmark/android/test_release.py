@@ -137,7 +137,7 @@ def test_while_no_repository_is_named_nothing_is_fetched(
     with pytest.raises(RuntimeFailed, match="no repository to fetch them from is named") as caught:
         released_runners(silent)
     assert server.asked == []
-    for line in ("make android-runners", 'docker run --rm --platform linux/amd64 -v "$PWD":/work', "--runners"):
+    for line in ("make android-runners", 'docker run --rm --platform linux/amd64 -v "$PWD":/work', "`runners`"):
         assert line in str(caught.value)
         assert line in listed().remedy
 

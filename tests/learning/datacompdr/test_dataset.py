@@ -22,7 +22,8 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.learning.datacompdr.dataset import Drawn, PublishedDataset
 from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
 from mobileclip_deploy.learning.reinforcement.samples import collate
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.model.variants import TokenizerSpec
 
 VARIANT = tiny_variant("tiny_mci")
 DIMENSIONS = published.TEACHERS
@@ -34,12 +35,13 @@ SHARD = "00000000.tar"
 def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny variants have 92 tokens: a text is here its length and its last letters."""
 
-    def ids(texts: list[str], length: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    def ids(texts: list[str], tokens: TokenizerSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        length = tokens.context_length
         return np.array(
             [[len(text), *(ord(one) % 90 for one in text[1 - length :].rjust(length - 1))] for text in texts]
         )
 
-    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.tokenize", ids)
+    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.encode", ids)
 
 
 def settings(folder: Path, **more: object) -> ShardSettings:
@@ -294,7 +296,7 @@ datacompdr:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.tokenize", tokenize)
+    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.encode", encode)
     write_pairs(tmp_path / "pairs", 4)
     (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     published.write_pair(tmp_path / "dr", tmp_path / "images", SHARD, range(6))
