@@ -65,7 +65,8 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     rest, _, other = precision.partition("-table-")
     assert said == storage_of(target, "text", module, rest) | {TABLE: storage_of(target, "text", module, other)[TABLE]}
     path = tmp_path / target.artifact_name(model.variant, "text", precision)
-    target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
+    job = replace(job_of(model, "text", "fp32"), precision=precision, calibration=few_words())
+    target.write(job, path)
     found, lost = matched_weights(module, target.open(path).weights or ())
     stored = {match.layer: match.stored for match in found}
     assert not lost
@@ -100,7 +101,8 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     monkeypatch.setattr(embedding.PaletteEmbedding, "__init__", in_one_row)
     target = get_target("executorch")
     path = tmp_path / "before.pte"
-    target.write(replace(job_of(model, "text", precision), calibration=few_words()), path)
+    job = replace(job_of(model, "text", "fp32"), precision=precision, calibration=few_words())
+    target.write(job, path)
     assert {node.type.partition(".")[0] for node in target.open(path).graph.nodes} >= {"aten::index"}
     module = make_tower(model, "text")
     found, lost = matched_weights(module, target.open(path).weights or ())
