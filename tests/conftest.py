@@ -27,10 +27,13 @@ from swift_package import HARNESS_CORE
 
 # The files that take longest in either level, the longest first, so that all processes end together.
 LONGEST = (
+    "embeddings/test_forms.py",
     "targets/test_conformance.py",
+    "clients/test_swift.py",
     "faults/test_kinds.py",
     "end_to_end/test_nano.py",
     "golden/test_goldens.py",
+    "clients/test_kotlin.py",
     "benchmark/android/test_harness.py",
     "benchmark/ios/test_failures.py",
     "checkpoints/test_against_open_clip.py",
@@ -38,6 +41,7 @@ LONGEST = (
     "faults/test_field_fuzz.py",
     "hostile/test_rows.py",
     "export/test_compact.py",
+    "clients/test_java.py",
     "learning/recovery/test_recovering.py",
     "targets/test_executorch_goldens.py",
     "targets/test_onnx.py",
