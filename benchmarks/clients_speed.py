@@ -209,7 +209,7 @@ def section() -> str:
 
 
 def ratio(ours: list[float], theirs: list[float]) -> str:
-    """Of each turn; the median, and between which it lies."""
+    """The median of the turns' ratios, and between which they lie."""
     found = sorted(one / other for one, other in zip(ours, theirs, strict=True))
     return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
 

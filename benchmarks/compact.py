@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from export_cost import write_golden
 from generated import replace_block
 from onnx_speed import processor
 from search import interval, measured, written
@@ -274,18 +274,13 @@ def search_times() -> dict[str, Any]:
 
 def artifact_bytes() -> dict[str, dict[str, int]]:
     """Bytes of S0's artifacts (golden weights, ONNX at w8) by the size of the embedding, and of each tower."""
-    sys.path.append(str(ROOT / "tests"))
-    from golden_checkpoints import GoldenCheckpoint
-
-    from mobileclip_deploy.checkpoints.writing import write_tensors
     from mobileclip_deploy.export.door import export
 
-    tensors = GoldenCheckpoint("mobileclip-s0.apple").file()
     pictures = spread_evenly([Path(str(one)) for one in builtin_dataset().images], 5 * max(SIZES_OF_S0[1:]))
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_tensors(folder / "s0.safetensors", {key: tensors.read(key) for key in tensors.shapes}, {})
+        write_golden("mobileclip_s0", folder / "s0.safetensors", "")
         for size in SIZES_OF_S0:
             fit = folder / f"fit-{size}"
             fit.mkdir()

@@ -33,7 +33,7 @@ KOTLIN = ROOT / "clients" / "kotlin"
 FETCHED = ROOT / "build" / "kotlin"
 IMAGES = [models_dir() / "nano" / "evaluation" / "images" / f"{name}.png" for name in ("1f355", "1f680", "1f431")]
 PACKAGE = "pyserini==1.6.0"
-"""Of PyPI's packages one that carries com.microsoft.onnxruntime for desktops (1.17), within a larger jar."""
+"""One of PyPI's packages, which carries com.microsoft.onnxruntime for desktops (1.17), within a larger jar."""
 
 
 def compiler(npm: str) -> Path:

@@ -139,7 +139,7 @@ def test_pictures_count_once_and_none_is_the_gates_own(words: Path, tmp_path: Pa
 def test_others_are_taken_where_those_chosen_repeat(
     words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 24 pictures every second is chosen at first, the first and its copy among them."""
+    """Every second of 24 pictures is chosen at first, the first and its copy among them."""
     folder = Path(shutil.copytree(words.parent / "pictures", tmp_path / "mine"))
     shutil.copy(folder / "000.png", folder / "002.png")
     monkeypatch.setattr("mobileclip_deploy.embeddings.compacting.MOST_PICTURES", 12)

@@ -280,7 +280,7 @@ def _answers(bench: _Bench, cell: Cell) -> bytes:
 
 
 def _words(cell: Cell, inputs: str) -> tuple[str, ...]:
-    """Of every start: the context, its inputs as the tensors' own types, the profile of each inference."""
+    """What every start names: the context, its inputs as the tensors' own types, the profile of each inference."""
     words = ("--retrieve_context", f"{cell.id}.bin", "--input_list", f"{cell.id}.{inputs}.txt")
     return (*words, "--use_native_input_files", "--perf_profile", PERFORMANCE, "--profiling_level", "basic")
 

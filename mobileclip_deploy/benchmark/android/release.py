@@ -28,7 +28,7 @@ PIECE = 1 << 20
 SECONDS = 60
 """Without a byte from the server."""
 MOST_BYTES = 200 << 20
-"""Of all files of an archive; they take 8 million."""
+"""All files of an archive together; they take 8 million."""
 HOW_TO_GET = (
     "build them in a checkout: on Debian `make android-runners`, on a Mac or Windows with Docker `docker run --rm "
     '--platform linux/amd64 -v "$PWD":/work -w /work debian:13 android_harness/runners/build.sh`; then add '

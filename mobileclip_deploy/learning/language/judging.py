@@ -16,7 +16,7 @@ from mobileclip_deploy.learning.language.parallel import ENGLISH
 __all__ = ["Found", "check_learned", "found"]
 
 CHANCE, SURE = 0.5, 3.0
-"""Of candidates that tell nothing, half come before the right one. `SURE`: standard errors that a share has to differ
+"""Half of candidates that tell nothing come before the right one. `SURE`: standard errors that a share has to differ
 by before it counts as another one."""
 
 

@@ -42,7 +42,7 @@ NAME_WEIGHT, CLASS_WEIGHT = "4", "8"
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7
 """Every 20th emoji is held out: none of its texts in another language than English is learned."""
 WORDINGS_OF = 4
-"""Of one emoji in four, one keyword is held out in each language that has one which names no other emoji."""
+"""One keyword of one emoji in four is held out in each language that has one which names no other emoji."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def npu_plan(folder: Path, labels: tuple[str, ...] = ("v73", "v75"), error: floa
 
 @pytest.fixture
 def driver(phones: Phones, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NetRunDriver:
-    """Of a phone with a Snapdragon 8 Gen 3, and an SDK."""
+    """A driver for a phone with a Snapdragon 8 Gen 3, and an SDK."""
     monkeypatch.setenv("QNN_SDK_ROOT", str(qairt.write_sdk(tmp_path / "qairt")))
     phones.set_property("ro.soc.model", "SM8650")
     return NetRunDriver(settings=AndroidSettings(folder=f"{phones.storage}/x"))
