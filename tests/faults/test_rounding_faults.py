@@ -17,7 +17,7 @@ from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, on_grid, spread
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, lattice_of
-from mobileclip_deploy.verify.layer_answers import LayerAnswers
+from mobileclip_deploy.verify.layer_answers import REACH, LayerAnswers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.rounding import TUNED, Choice, stored_sha256, unlike_choice
 
@@ -151,14 +151,33 @@ def test_what_was_learned_is_a_rounding(learned: Learned) -> None:
     assert not np.array_equal(nearest, learned.stored.values)  # it is another one than the nearest
 
 
+def of_directions(count: int, grid: Grid, outputs: int) -> Learned:
+    """Learned on values that lie in few directions, and judged by others."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(outputs, INPUTS, generator=generator)
+    seen, judged = (
+        torch.randn(512, count, generator=generator) @ torch.randn(count, INPUTS, generator=generator) for _ in range(2)
+    )
+    return rounded(grid, weight, seen, judged)
+
+
 @pytest.mark.parametrize("name", GRIDS)
 def test_what_was_learned_on_other_values_than_it_is_judged_by_is_a_rounding(name: str) -> None:
-    """Those that it saw lie in few directions, where its errors answer next to nothing; others do not."""
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(OUTPUTS, INPUTS, generator=generator)
-    seen = torch.randn(512, 6, generator=generator) @ torch.randn(6, INPUTS, generator=generator)
-    judged = torch.randn(512, 6, generator=generator) @ torch.randn(6, INPUTS, generator=generator)
-    own = rounded(GRIDS[name], weight, seen, judged)
+    """Errors answer next to nothing to the values that learning saw. To others they answer as chance has it, and so do
+    the nearest: of many outputs some have luck, and are no measure."""
+    own = of_directions(3, GRIDS[name], 4 * OUTPUTS)
+    assert own.inputs is not None
+    wrong, nearest = (
+        np.linalg.norm(own.inputs.numpy() @ (values - own.wanted).T, axis=0)
+        for values in (own.stored.values, own.stored.nearest(own.wanted))
+    )
+    assert (wrong > 1.2 * REACH * nearest).any()  # a bound of what the nearest answer would refuse it
+    assert own.told() is None
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_faults_are_told_by_other_values_than_it_was_learned_on(name: str) -> None:
+    own = of_directions(6, GRIDS[name], OUTPUTS)
     assert own.told() is None
     for change in (scaled_in_all(1.3), moved(1), moved(-1)):
         if name != "table" or change(own).scales is own.scales:
