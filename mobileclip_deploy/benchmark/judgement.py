@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.limit import on_cores
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
+from mobileclip_deploy.model.precision import PRECISIONS, is_precision
+from mobileclip_deploy.parity import Bound, Gates
 
 __all__ = ["cell_warnings", "impossible", "marked", "run_warnings"]
 
@@ -64,7 +66,22 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
         found.append(f"throttled: thermal state {names} during its rounds")
     if cell.golden is None:
         found.append("answers not checked: no golden outputs that they could be compared with")
-    return tuple(found)
+    return (*found, *_own_gate(cell))
+
+
+def _own_gate(cell: Cell) -> tuple[str, ...]:
+    """That a bundle's answers were held to a gate that its export replaced. One that a place has, as it computes at a
+    precision of its own, is that precision's."""
+    if cell.gate is None or cell.competitor or cell.precision is None or not is_precision(cell.precision):
+        return ()
+    bound = Bound(cell.gate.metric, cell.gate.bound, cell.gate.snr_db)
+    usual = Gates().shipped(cell.precision, probabilities=bound.metric == "probabilities")
+    if bound in (usual, *map(Gates().shipped, PRECISIONS)):
+        return ()
+    looser = bound.value < usual.value if bound.metric == "cosine" else bound.value > usual.value
+    if looser or (bound.snr_db or 0) < (usual.snr_db or 0):
+        return (f"loosened gate: answers were held to {bound} by the bundle's own gates, usual is {usual}",)
+    return (f"own gate: answers were held to {bound} by the bundle's own gates, usual is {usual}",)
 
 
 def marked(finished: RoundResult, pinned: Sequence[int], fixed: bool | None = None) -> RoundResult:

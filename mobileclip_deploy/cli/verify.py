@@ -145,6 +145,5 @@ def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[s
         if accepted is not None:
             told.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
         left = f"; {len(report.left_out)} were left out (--checks quick)" if report.left_out else ""
-        by = f", by gates of its own: {', '.join(report.gates)}" if report.gates else ""
-        told.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{by}{left}.")
+        told.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
     return told

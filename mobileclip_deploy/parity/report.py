@@ -201,12 +201,16 @@ class ParityReport(BaseModel, frozen=True):
         """Every check that was wanted was run and passed."""
         return bool(self.checks) and not self.failed and not self.undecided and not self.not_run
 
+    @property
+    def by(self) -> str:
+        """The end of a verdict's sentence: gates that are not the defaults; empty where all are."""
+        return f", by gates of its own: {', '.join(self.gates)}" if self.gates else ""
+
     def markdown(self) -> str:
         """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
         unmet = (*self.failed, *self.undecided, *self.not_run)
         state = unmet[0].status if unmet else "passed" if self.passed else "not run"
-        by = f", by gates of its own: {', '.join(self.gates)}" if self.gates else ""
-        lines = [f"### {in_markdown(self.bundle)}: parity {state}{in_markdown(by)}", ""]
+        lines = [f"### {in_markdown(self.bundle)}: parity {state}{in_markdown(self.by)}", ""]
         if unmet:
             which = [(f"{check.tower} {check.step} {check.status}", check.describe()) for check in unmet]
             lines += [f"- **{in_markdown(name)}**: {in_markdown(text)}" for name, text in which] + [""]
@@ -225,6 +229,9 @@ class ParityReport(BaseModel, frozen=True):
             errors=str(len(self.not_run) + len(self.undecided)),
             skipped=str(len(self.left_out)),
         )
+        if self.gates:
+            properties = ElementTree.SubElement(suite, "properties")
+            ElementTree.SubElement(properties, "property", name="gates", value=shown(", ".join(self.gates)))
         names = Counter((check.tower, check.step) for check in self.checks)
         for check in self.checks:
             name = f"{check.tower} {check.step}"

@@ -76,12 +76,12 @@ class Verified:
         """GateFailed where a check failed, else NotRun where one was not run, else Undecided; to be raised or told."""
         report = self.report
         if report.failed:
-            return GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks.")
+            return GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks{report.by}.")
         if report.not_run:
             of = f"{len(report.not_run)} of {len(report.checks)}"
-            return NotRun(f"NOT RUN: {of} checks; what they need stands beside them.")
+            return NotRun(f"NOT RUN: {of} checks{report.by}; what they need stands beside them.")
         if report.undecided:
-            return Undecided(f"UNDECIDED: {UNDECIDED}.")
+            return Undecided(f"UNDECIDED: {UNDECIDED}{report.by}.")
         return None
 
     def as_dict(self) -> dict[str, Any]:

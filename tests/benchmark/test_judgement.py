@@ -76,6 +76,26 @@ def test_warnings_come_where_the_table_says() -> None:
     assert warned(documents.job(cells=unchecked)) == ["answers not checked"]
 
 
+@pytest.mark.parametrize(
+    ("precision", "gate", "said"),
+    [
+        ("fp32", {"metric": "relative", "bound": 1e-4}, []),
+        ("fp32", {"metric": "relative", "bound": 1e-2}, ["loosened gate"]),
+        ("fp32", {"metric": "relative", "bound": 1e-6}, ["own gate"]),
+        ("fp32", {"metric": "cosine", "bound": 0.999, "snr_db": 10.0}, []),  # of a place that computes in float16
+        ("w8", {"metric": "cosine", "bound": 0.99, "snr_db": 10.0}, []),
+        ("w8", {"metric": "cosine", "bound": 0.5, "snr_db": 10.0}, ["loosened gate"]),
+        ("w8", {"metric": "cosine", "bound": 0.99, "snr_db": -50.0}, ["loosened gate"]),
+        ("w8", {"metric": "cosine", "bound": 0.9999, "snr_db": 10.0}, ["own gate"]),
+        ("w8", {"metric": "probabilities", "bound": 0.1}, []),
+        (None, {"metric": "cosine", "bound": 0.5}, []),  # a file of others
+    ],
+)
+def test_a_gate_that_is_not_the_default_is_told(precision: str | None, gate: dict[str, Any], said: list[str]) -> None:
+    cells = [one.model_dump(mode="json") | {"precision": precision, "gate": gate} for one in documents.job().cells]
+    assert warned(documents.job(cells=cells)) == said
+
+
 def test_what_is_said_of_a_run_as_a_whole() -> None:
     assert run_warnings(stated(load_average_1min=0.0, battery_percent=20.0, low_power_mode=False)) == (QUICK_RUN,)
     for changes, word in (

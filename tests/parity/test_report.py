@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from command_line import strict_json
 
 from mobileclip_deploy.parity import Bound, Check, Deviation, Gates, ParityReport
 from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.verify.several import Verified
 
 EXACT = Gates().exact(None)
 GOOD = Check.measured("twin", "image", Deviation(relative=1e-7, cosine=1.0, snr_db=None, inputs=2), EXACT, "torch")
@@ -59,3 +63,24 @@ def test_json_is_strict_even_where_a_figure_is_infinite_and_reads_back() -> None
     text = report(GOOD, BAD, NOT_RUN).model_dump_json()
     assert [check["status"] for check in strict_json(text)["checks"]] == ["passed", "failed", "not run"]
     assert ParityReport.model_validate_json(text) == report(GOOD, BAD, NOT_RUN)
+
+
+@pytest.mark.parametrize(
+    ("checks", "failure"), [((GOOD,), None), ((BAD,), "FAILED: 1 of 1 checks"), ((NOT_RUN,), "NOT RUN: 1 of 1 checks")]
+)
+def test_every_verdict_names_gates_that_are_not_the_defaults(checks: tuple[Check, ...], failure: str | None) -> None:
+    told = "by gates of its own: cosine=0.5 (loosened)"
+    own = report(*checks).model_copy(update={"gates": ("cosine=0.5 (loosened)",)})
+    nowhere: Any = None
+    verified = Verified(nowhere, own, None, 1.0)
+    assert told in own.markdown().splitlines()[0]
+    assert verified.as_dict()["gates"] == ["cosine=0.5 (loosened)"]
+    (gates,) = own.suite().iter("property")
+    assert (gates.get("name"), gates.get("value")) == ("gates", "cosine=0.5 (loosened)")
+    if failure is None:
+        assert verified.failure is None
+        assert told in own.by
+    else:
+        assert str(verified.failure).startswith(f"{failure}, {told}")
+    assert "by gates" not in report(*checks).markdown()
+    assert not [*report(*checks).suite().iter("property")]
