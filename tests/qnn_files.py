@@ -42,8 +42,8 @@ def network(seed: int = 0) -> MobileCLIP:
     return model
 
 
-def write(model: MobileCLIP, tower: TowerName, chips: str, folder: Path) -> Path:
-    """A tower in float16, compiled for these chips."""
+def write(model: MobileCLIP, tower: TowerName, chips: str, folder: Path, union: bool = False) -> Path:
+    """A tower in float16, compiled for these chips, and where it is wanted for all of them as one."""
     path = folder / f"tiny_{tower}.qnn"
-    chosen("qnn", chip=chips).write(job_of(model, tower, "fp16"), path)
+    chosen("qnn", chip=chips, union=union).write(job_of(model, tower, "fp16"), path)
     return path

@@ -144,6 +144,6 @@ def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[s
             continue
         if accepted is not None:
             told.append(f"Accepted: the figures of {report.bundle} are in {accepted}.")
-        left = f"; {len(report.left_out)} were left out (--checks quick)" if report.left_out else ""
+        left = f"; {len(report.left_out)} were left out" if report.left_out else ""
         told.append(f"{name}Passed: all {len(report.checks) - len(report.left_out)} checks{report.by}{left}.")
     return told

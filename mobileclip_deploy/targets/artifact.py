@@ -164,6 +164,11 @@ class Artifact(ABC):
         """
         yield self.runner
 
+    @property
+    def unasked(self) -> str | None:
+        """What of it no engine of this machine can ever be asked for, and why, as a report says it; None: nothing."""
+        return None
+
     def plain_runner(self) -> Runner | None:
         """Load it to be computed with the numbers that stand in it, in float32, nothing else rounded.
 

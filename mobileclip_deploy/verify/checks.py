@@ -188,6 +188,8 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     subject.release_runner(tower)
     if len(refusals) == len(checks) and not isinstance(refusals[0], NotRun):
         raise refusals[0]
+    if (unasked := artifact.unasked) is not None:
+        checks.append(Check(step="shipped", tower=tower, status="not run", detail=unasked, left_out=True))
     return checks
 
 

@@ -4,6 +4,7 @@ read; what reads well and computes something else is seen by its answers. The ot
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,101 @@ def test_a_binary_whose_weights_were_changed_is_seen_by_its_bytes_though_its_ans
 def told(artifacts: dict[str, Path], path: Path) -> str:
     """What `reproduced` says."""
     return str(QnnArtifact(path).unlike(QnnArtifact(artifacts["own"])))
+
+
+UNION_MODEL, UNION = "tiny_image.union.onnx", "tiny_image.union.bin"
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An image tower for two chips with a union of both, and the same of other weights."""
+    own, others = (write(network(seed), "image", "v75,v79", tmp_path_factory.mktemp("union"), True) for seed in (0, 1))
+    return own, others
+
+
+def swapped(path: Path) -> None:
+    """The parts of two chips, each called after the other."""
+    data = (path / UNION).read_bytes()
+    data = data.replace(b"sm8650", b"sm0000").replace(b"sm8750", b"sm8650").replace(b"sm0000", b"sm8750")
+    (path / UNION).write_bytes(data)
+
+
+def moved(path: Path) -> None:
+    """Weights that the chips share: every byte of the half in the middle is one more."""
+    with zipfile.ZipFile(path / UNION) as archive:
+        (entry,) = (one for one in archive.infolist() if one.filename.startswith("htp.shared"))
+    data, quarter = bytearray((path / UNION).read_bytes()), entry.file_size // 4
+    middle = slice(entry.header_offset + quarter, entry.header_offset + 3 * quarter)
+    data[middle] = bytes((byte + 1) % 256 for byte in data[middle])
+    (path / UNION).write_bytes(data)
+
+
+def union(edit: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    """Other bytes in the place of a union."""
+    return lambda path: (path / UNION).write_bytes(edit((path / UNION).read_bytes()))
+
+
+def union_model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], object]:
+    """Change the model of a union."""
+
+    def change(path: Path) -> None:
+        proto = onnx.load(path / UNION_MODEL, load_external_data=False)
+        edit(proto)
+        (path / UNION_MODEL).write_bytes(proto.SerializeToString())
+
+    return change
+
+
+def told_chips(value: str) -> Callable[[Path], object]:
+    """Other chips in what the model of a union says that it is compatible with."""
+    return union_model(lambda proto: helper.set_model_props(proto, {COMPATIBILITY: value}))
+
+
+def pointing(proto: onnx.ModelProto) -> None:
+    (found,) = (one for one in proto.graph.node[0].attribute if one.name == "ep_cache_context")
+    found.s = BINARY.encode()
+
+
+UNION_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a chip's own path": (union_model(pointing), "points to 'tiny_image.v75.bin', not to 'tiny_image.union.bin'"),
+    "other chips": (told_chips("v2:6:2.51.0:5.51.0:73,75:43,57:0,0:0"), "of others than sm8650, sm8750"),
+    "one chip": (told_chips("v2:6:2.51.0:5.51.0:75:57:0:0"), "of others than sm8650, sm8750"),
+    "another operation": (
+        union_model(lambda proto: setattr(proto.graph.node[0], "op_type", "Identity")),
+        "not one of the type EPContext",
+    ),
+    "another input": (union_model(renamed), "does not hold the graph 'pixels'"),
+    "parts of each other's chips": (swapped, "of the chip with number 69, not of sm8650"),
+    "a chip's own binary": (lambda path: shutil.copy(path / BINARY, path / UNION), "no archive of binaries"),
+    "cut short": (union(lambda data: data[:-1]), "no archive of binaries"),
+    "something behind": (union(lambda data: data + b"\0"), "something behind its parts"),
+    "a part of another chip": (union(lambda data: data.replace(b"sm8750", b"sm8550")), "parts of other chips"),
+    "other weights": (moved, r"holds \d+% of tiny_image.v75.bin"),
+    "no union": (lambda path: (path / UNION).unlink(), "cannot be used"),
+    "no model": (lambda path: (path / UNION_MODEL).unlink(), "cannot be used"),
+}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("fault", UNION_FAULTS)
+def test_a_union_that_is_not_its_chips_own_is_refused(joined: tuple[Path, Path], tmp_path: Path, fault: str) -> None:
+    path, (edit, reason) = Path(shutil.copytree(joined[0], tmp_path / "tiny_image.qnn")), UNION_FAULTS[fault]
+    edit(path)
+    with pytest.raises(InvalidInput, match=reason) as refused:
+        _ = QnnArtifact(path).ports
+    assert "\n" not in refused.value.line
+
+
+@pytest.mark.whole
+def test_a_union_of_another_network_is_refused_and_its_own_is_said_not_to_be_run(
+    joined: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(joined[0], tmp_path / "tiny_image.qnn"))
+    found = QnnArtifact(path)
+    assert found.contents["chips"].keys() == {"v75", "v79", "union"}
+    assert "Qualcomm's emulator loads none" in (found.unasked or "")
+    assert len(list(found.runners())) == 2
+    for name in (UNION_MODEL, UNION):
+        shutil.copy(joined[1] / name, path / name)
+    with pytest.raises(InvalidInput, match=r"tiny_image.union.bin holds \d+% of tiny_image.v75.bin"):
+        _ = QnnArtifact(path).ports

@@ -24,10 +24,13 @@ OPSET = 20
 TRACE_BATCH = 2
 
 
-def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo) -> None:
+def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo, beforehand: bool = False) -> None:
     """Write the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter removed.
 
     Weights in float32 are the network's own until they are written: the largest tower has 1.3 GB of them.
+
+    Args:
+        beforehand: ranges of activations are all measured now; see `quantize`.
 
     Raises:
         ExportError: the exporter or the checker refused the tower.
@@ -40,7 +43,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         if job.precision == "fp16":
             halve(model)
         elif precision_of(job.precision).kind != "float":
-            model = quantize(model, job)
+            model = quantize(model, job, beforehand)
         split_doubling(model)
         if job.pictures:
             take_pictures(model, job.variant.preprocess)

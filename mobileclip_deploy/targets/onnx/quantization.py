@@ -1,7 +1,8 @@
 """A float32 graph made smaller as a precision says: weights as integers, products and convolutions in int8.
 
 Where activations are rounded too, the image tower runs convolutions and products in int8, with ranges measured when it
-is exported; the text tower runs products with inputs measured at run time, or, at 16 bits, as the image tower does.
+is exported; the text tower runs products with inputs measured at run time, or, where they are not to be, as the image
+tower does.
 
 Never dynamically quantized convolutions: they become ConvInteger, which took another project's image tower from 112 to
 1,393 ms.
@@ -29,12 +30,13 @@ from mobileclip_deploy.targets.values import TowerJob
 __all__ = ["quantize"]
 
 
-def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
+def quantize(model: ir.Model, job: TowerJob, beforehand: bool = False) -> ir.Model:
     """A tower's graph at a precision whose weights are integers.
 
     Args:
         model: in float32, which is changed.
         job: with calibration inputs where ranges of activations are measured.
+        beforehand: those of text towers are measured now too, and not as the file runs.
 
     Returns:
         The model to be written.
@@ -42,8 +44,8 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
     Raises:
         ExportError: ranges of activations are to be measured and the job has no calibration inputs.
     """
-    activations = precision_of(job.precision).activations
-    static = activations is not None and (job.tower == "image" or activations == 16)
+    rounded = precision_of(job.precision).activations is not None
+    static = rounded and (job.tower == "image" or beforehand)
     if static and job.calibration is None:
         raise ExportError(f"precision {job.precision} needs calibration inputs")
     grids = stored(RULES, job.tower, job.module, job.precision, job.four_bit)
@@ -51,7 +53,7 @@ def quantize(model: ir.Model, job: TowerJob) -> ir.Model:
     require_all(grids, [weight.layer for weight in weights(model.graph, names)])
     if static:
         model = _static(model, job, names)
-    _store(Editor(model), job, names, grids)
+    _store(Editor(model), job, names, grids, static)
     return model
 
 
@@ -91,10 +93,10 @@ def _runs_in_int8(node: ir.Node) -> bool:
     return node.op_type != "Gather" and node.attributes.get_int("group", 1) == 1
 
 
-def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage) -> None:
+def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage, static: bool) -> None:
     """Every weight that is still float32, on its grid; products with activations measured at run time where wanted."""
     precision = precision_of(job.precision)
-    measured = precision.activations == 8 and job.tower == "text"
+    measured = precision.activations is not None and not static
     if measured or (precision.bits == 4 and job.tower == "text"):
         as_products(editor)
     dynamic = DynamicProducts(editor)
@@ -102,7 +104,7 @@ def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Stora
         grid = grids[weight.layer]
         if measured and weight.node.op_type in ("MatMul", "Gemm"):
             dynamic.rewrite(weight)
-        elif precision.activations == 16 and weight.node.op_type == "Gather":
+        elif static and weight.node.op_type == "Gather":
             quantized_table(editor, weight)
         elif grid.block is not None:
             four_bits(editor, weight, grid.block)

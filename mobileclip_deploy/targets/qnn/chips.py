@@ -5,11 +5,12 @@ Architectures and numbers: ExecuTorch 1.5.1, backends/qualcomm/serialization/qc_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion
 
-__all__ = ["CHIPS", "DEFAULT", "Chip", "chips_of"]
+__all__ = ["CHIPS", "DEFAULT", "Chip", "chips_of", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,8 @@ def chips_of(text: str | None) -> tuple[Chip, ...]:
             raise UsageError(f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {known}")
     wanted = {BY_NAME[word].code for word in words}
     return tuple(chip for chip in CHIPS if chip.code in wanted)
+
+
+def numbers(chips: Sequence[Chip]) -> tuple[str, str]:
+    """Architectures and numbers of chips, as Qualcomm's compiler takes them."""
+    return ",".join(str(chip.architecture) for chip in chips), ",".join(str(chip.soc) for chip in chips)

@@ -1,8 +1,9 @@
 """The files of an artifact: the ONNX model that was compiled, and for each chip a model of one node with its binary.
 
-`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` beside it. Nothing else may stand there, and no
-model may point elsewhere. Of the binary, which Qualcomm does not document, three things are read: that it is as long as
-its head says, the number of the chip, and that the graph which the model asks for is in it.
+`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` beside it, or `<name>.union.onnx` (see `union`).
+Nothing else may stand there, and no model may point elsewhere. Of the binary, which Qualcomm does not document, three
+things are read: that it is as long as its head says, the number of the chip, and that the graph which the model asks
+for is in it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,24 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.flatbuffer import Table, read
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
 
-__all__ = ["Context", "contexts_of", "pointed", "source_of"]
+__all__ = [
+    "UNION",
+    "Context",
+    "beside",
+    "chips_told",
+    "contexts_of",
+    "pointed",
+    "require_own",
+    "require_part",
+    "source_of",
+]
 
 NODE, DOMAIN = "EPContext", "com.microsoft"
 PROVIDER = "QNNExecutionProvider"
 COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"
 LABELS = {chip.label: chip for chip in CHIPS}
+UNION = "union"
+"""In the place of a chip, of the binary that several share."""
 # The head of a binary: its length, then where the rest begins and how long that is; behind it a table.
 HEAD, REST, TABLE = 0x10, 0x18, 0x40
 BACKEND, SOC, HTP = 0, 16, 6
@@ -49,7 +62,7 @@ def source_of(folder: Path) -> Path:
     if len(sources) != 1:
         raise InvalidInput(f"{folder} holds {len(sources)} models that were compiled, not one")
     own = sources[0].removesuffix(".onnx")
-    known = {sources[0], *(f"{own}.{label}.{end}" for label in LABELS for end in ("onnx", "bin"))}
+    known = {sources[0], *(f"{own}.{label}.{end}" for label in (*LABELS, UNION) for end in ("onnx", "bin"))}
     if others := sorted(names - known):
         raise InvalidInput(f"{folder} holds {others[0]!r}, which is no part of such an artifact")
     return folder / sources[0]
@@ -57,7 +70,7 @@ def source_of(folder: Path) -> Path:
 
 def _label(name: str) -> str | None:
     label = name.removesuffix(".onnx").rpartition(".")[2]
-    return label if label in LABELS else None
+    return label if label in LABELS or label == UNION else None
 
 
 @dataclass(frozen=True)
@@ -85,9 +98,9 @@ def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
     """
     source = source_of(folder)
     found = tuple(
-        _context(path, chip, cpu) for label, chip in LABELS.items() if (path := _beside(source, label)).exists()
+        _context(path, chip, cpu) for label, chip in LABELS.items() if (path := beside(source, label)).exists()
     )
-    extra = [label for label in LABELS if _beside(source, label).with_suffix(".bin").exists()]
+    extra = [label for label in LABELS if beside(source, label).with_suffix(".bin").exists()]
     if len(extra) != len(found):
         raise InvalidInput(f"{folder} holds {len(found)} models for chips and {len(extra)} binaries")
     if not found:
@@ -95,25 +108,33 @@ def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
     return found
 
 
-def _beside(source: Path, label: str) -> Path:
+def beside(source: Path, label: str) -> Path:
+    """The model of one node of a chip, or of a union, whether it is there or not."""
     return source.with_name(f"{source.stem}.{label}.onnx")
 
 
 def _context(path: Path, chip: Chip, cpu: bool) -> Context:
     try:
         model = onnx.load(path, load_external_data=False)
-        context = Context(chip, path, model, "")
-        _require_own(context, cpu)
-        return Context(chip, path, model, _require_binary(context))
+        context = Context(chip, path, model, "".join(_compatibility(model)[2:3]))
+        require_own(model, context.binary.name, cpu)
+        if chips_told(model) != (str(chip.architecture), str(chip.soc)):
+            raise Malformed(f"it says that it is of another chip than {chip.code}")
+        require_part(context.binary.read_bytes(), context.binary.name, chip, model)
     except (OSError, DecodeError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be used: {worded(error)}") from error
+    return context
 
 
-def _require_own(context: Context, cpu: bool) -> None:
-    """Raises ValueError where a model has more than its node, or points to another file than its own."""
-    graph, own = context.model.graph, context.binary.name
+def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
+    """Refuse a model that has more than its node, or points to another file than its own.
+
+    Raises:
+        Malformed: the text says which.
+    """
+    graph = model.graph
     nodes = [node for node in graph.node if (node.domain, node.op_type) == (DOMAIN, NODE)]
-    if not nodes or (len(graph.node) != 1 and not cpu) or context.model.functions or graph.sparse_initializer:
+    if not nodes or (len(graph.node) != 1 and not cpu) or model.functions or graph.sparse_initializer:
         raise Malformed(f"it holds {len(graph.node)} operations, not one of the type {NODE}")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
         raise Malformed("it keeps numbers in other files")
@@ -127,9 +148,6 @@ def _require_own(context: Context, cpu: bool) -> None:
             raise Malformed("it is of another provider")
     if not any(_settings(node).get("main_context", 1) for node in nodes):
         raise Malformed(f"nothing in it points to {own!r}")
-    told = _compatibility(context.model)
-    if told[4:6] != [str(context.chip.architecture), str(context.chip.soc)]:
-        raise Malformed(f"it says that it is of another chip than {context.chip.code}")
 
 
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
@@ -139,15 +157,26 @@ def _settings(node: onnx.NodeProto) -> dict[str, Any]:
     }
 
 
+def chips_told(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Architecture and number of the chip that a model says it is for; with commas where it is for several."""
+    return tuple(_compatibility(model)[4:6])
+
+
 def _compatibility(model: onnx.ModelProto) -> list[str]:
     """`v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of the software and the backend, architecture, chip."""
     found = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
     return found.split(":")
 
 
-def _require_binary(context: Context) -> str:
-    """The version of the software that wrote a binary; raises ValueError where it is not its model's."""
-    data, name = context.binary.read_bytes(), context.binary.name
+def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> None:
+    """Refuse a binary that is not of a chip, or not what a model asks for.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        Malformed: the text says how.
+    """
     try:
         end = TABLE + read(data, "<Q", HEAD)
         if len(data) != read(data, "<Q", REST) + read(data, "<Q", REST + 8):
@@ -157,12 +186,11 @@ def _require_binary(context: Context) -> str:
         backend, soc = table.integer(BACKEND, "<I"), table.integer(SOC, "<I")
     except Malformed as error:
         raise Malformed(f"{name} is no context binary of a known form: {error}") from error
-    if (backend, soc) != (HTP, context.chip.soc):
-        raise Malformed(f"{name} is of the chip with number {soc}, not of {context.chip.code} ({context.chip.soc})")
-    wanted = [*_graphs(context.model)]
-    if absent := [name for name in wanted if struct.pack("<I", len(name)) + name.encode() + b"\0" not in head]:
-        raise Malformed(f"{name} does not hold the graph {absent[0]!r}")
-    return _compatibility(context.model)[2]
+    if (backend, soc) != (HTP, chip.soc):
+        raise Malformed(f"{name} is of the chip with number {soc}, not of {chip.code} ({chip.soc})")
+    for graph in _graphs(model):
+        if struct.pack("<I", len(graph)) + graph.encode() + b"\0" not in head:
+            raise Malformed(f"{name} does not hold the graph {graph!r}")
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[str]:

@@ -22,7 +22,7 @@ from mobileclip_deploy.escaping import uncoloured
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.compiled import Left
-from mobileclip_deploy.targets.qnn.chips import Chip
+from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
@@ -69,8 +69,8 @@ class Compilation:
     left: tuple[Left, ...]
 
 
-def compile_for(chip: Chip, source: Path, *, cpu: bool = False) -> Compilation:
-    """Compile an ONNX model for a chip's NPU, its batch fixed to one.
+def compile_for(source: Path, *chips: Chip, cpu: bool = False) -> Compilation:
+    """Compile an ONNX model for a chip's NPU, its batch fixed to one; for several chips as one binary.
 
     Args:
         cpu: operations that the NPU does not take may stay on the CPU; without, `context` is empty where there are any.
@@ -83,10 +83,10 @@ def compile_for(chip: Chip, source: Path, *, cpu: bool = False) -> Compilation:
     with temporary_folder() as folder:
         # By a name alone, because the compiler calls the graph after the path that it is given.
         (folder / source.name).symlink_to(source.absolute())
-        ended = _ask(folder, "compile", source.name, chip.architecture, chip.soc, "on" if cpu else "off")
+        ended = _ask(folder, "compile", source.name, *numbers(chips), "on" if cpu else "off")
         operations, left = _placed(folder / TRACE)
         if ended is not None and not left:
-            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {chip.code})")
+            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {', '.join(one.code for one in chips)})")
         if ended is not None:
             return Compilation(b"", b"", operations, left)
         context = (folder / COMPILED).read_bytes()
@@ -100,8 +100,8 @@ def placement(chip: Chip, source: Path) -> Compilation:
     Raises:
         ExportError, NotRun: see `compile_for`.
     """
-    made = compile_for(chip, source)
-    return compile_for(chip, source, cpu=True) if made.left else made
+    made = compile_for(source, chip)
+    return compile_for(source, chip, cpu=True) if made.left else made
 
 
 def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:

@@ -17,8 +17,9 @@ from mobileclip_deploy.targets.compiled import Compiled
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS
-from mobileclip_deploy.targets.qnn.context import Context, contexts_of, source_of
+from mobileclip_deploy.targets.qnn.context import UNION, Context, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
+from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
 
@@ -51,12 +52,31 @@ class QnnArtifact(Artifact):
         return OnnxArtifact(source_of(self.path))
 
     @cached_property
-    def contexts(self) -> tuple[Context, ...]:
-        """One for each chip, all with the same inputs and outputs."""
+    def _read(self) -> tuple[tuple[Context, ...], Path | None]:
         found = contexts_of(self.path, self._cpu)
         if len({ports_of(one.model.graph) for one in found}) != 1:
             raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
-        return found
+        return found, union_of(source_of(self.path), found)
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """One for each chip, all with the same inputs and outputs."""
+        return self._read[0]
+
+    @property
+    def union(self) -> Path | None:
+        """The binary for all of the chips, where there is one."""
+        return self._read[1]
+
+    @property
+    def unasked(self) -> str | None:
+        return None if self.union is None else ASIDE
+
+    @property
+    def _binaries(self) -> dict[str, Path]:
+        """Those of each chip, and the one for all of them."""
+        own = {one.chip.label: one.binary for one in self.contexts}
+        return own if self.union is None else own | {UNION: self.union}
 
     def compiled_for(self, chip: str) -> tuple[Path, str]:
         known = {one.code: one for one in CHIPS}
@@ -85,7 +105,7 @@ class QnnArtifact(Artifact):
     @property
     def contents(self) -> dict[str, dict[str, int]]:
         """As the model's, and `chips`: the bytes of each binary."""
-        return {**self.source.contents, "chips": {one.chip.label: artifact_bytes(one.binary) for one in self.contexts}}
+        return {**self.source.contents, "chips": {name: artifact_bytes(path) for name, path in self._binaries.items()}}
 
     @property
     def graph(self) -> Graph:
@@ -97,12 +117,12 @@ class QnnArtifact(Artifact):
 
     def unlike(self, other: Artifact) -> str | None:
         assert isinstance(other, QnnArtifact)
-        fresh = {one.chip.label: one.binary.read_bytes() for one in other.contexts}
-        for one in self.contexts:
-            own, again = (np.frombuffer(data, np.uint8) for data in (one.binary.read_bytes(), fresh[one.chip.label]))
+        for label, binary in self._binaries.items():
+            fresh = other._binaries[label]
+            own, again = (np.frombuffer(path.read_bytes(), np.uint8) for path in (binary, fresh))
             apart = max(len(own), len(again)) if len(own) != len(again) else np.count_nonzero(own != again)
             if apart > PADDING * len(own):
-                return f"{apart:,} of {len(own):,} bytes of {one.binary.name} are not as a compilation gives them"
+                return f"{apart:,} of {len(own):,} bytes of {binary.name} are not as a compilation gives them"
         return None
 
     def runner(self) -> Runner:

@@ -35,11 +35,13 @@ NOT_TIMED = {
 @dataclass(frozen=True)
 class QnnOptions(TargetOptions):
     """`chip`: those to compile for, by code or phone, with commas between; None: one for each architecture of 2023 to
-    2025. `allow_cpu`: what an NPU does not take is left to the CPU, not refused."""
+    2025. `union`: beside their binaries one for all of them. `allow_cpu`: what an NPU does not take is left to the CPU,
+    not refused."""
 
     chip: str | None = option(
         "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]"
     )
+    union: bool = option("--union", "One more binary, for all of the chips, which nothing here runs.", default=False)
     allow_cpu: bool = option("--allow-cpu", "Leave to the CPU what the NPU does not take.", default=False)
 
     @property
@@ -72,21 +74,15 @@ class QnnTarget(Target):
     )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses an unknown chip.
+        """As any target, and refuses an unknown chip, and a union of one chip or with operations left to the CPU.
 
         Raises:
             UsageError, DependencyMissing: see `Target.require`.
         """
-        if precisions.get("text") == "w8a8":
-            raise UsageError(
-                "qnn has no w8a8 for text towers, whose products measure their inputs as they run there, which the NPU "
-                "cannot; give image=w8a8,text=w8a16"
-            )
         super().require(precisions, mixed)
-        _ = self.options.chips
-
-    def has(self, precisions: Precisions) -> bool:
-        return super().has(precisions) and precisions.get("text") != "w8a8"
+        chips = self.options.chips
+        if self.options.union and (len(chips) < 2 or self.options.allow_cpu):
+            raise UsageError("`union` is one binary for several chips, wholly on their NPUs; give several chips alone")
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         source, result = OnnxTarget().tensors(variant, tower, labels)
@@ -97,7 +93,7 @@ class QnnTarget(Target):
         from mobileclip_deploy.targets.qnn.writing import write_artifact
 
         ports = self.ports(job.variant, job.tower, job.form)
-        write_artifact(job, path, ports, self.options.chips, self.options.allow_cpu)
+        write_artifact(job, path, ports, self.options)
         return ()
 
     def open(self, path: Path, function: str | None = None) -> Artifact:
