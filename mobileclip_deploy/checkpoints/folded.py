@@ -76,5 +76,5 @@ def save(model: MobileCLIP, path: Path) -> None:
         "variant": model.provenance.variant,
         "source_sha256": model.provenance.sha256,
         "folded": "true",
-    } | described(model.variant.tokenizer)
+    } | described(model.variant.tokenizer, model.provenance.distilled)
     write_tensors(path, model.state_dict(), metadata)

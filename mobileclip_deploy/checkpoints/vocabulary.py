@@ -1,4 +1,5 @@
-"""A vocabulary that a checkpoint brings: in the metadata of its .safetensors file, where no copy can lose it."""
+"""A vocabulary that a checkpoint brings, and the form of the text tower that reads it: in the metadata of its
+.safetensors file, where no copy can lose it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, first_problem
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem
 from mobileclip_deploy.model.provenance import Distilled, tensors_sha256
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
@@ -28,10 +29,12 @@ def described(tokens: TokenizerSpec | None, made: Distilled | None = None) -> di
 
 
 def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> Variant:
-    """The variant with the vocabulary that a file brings; as it is where the file brings none.
+    """The variant with the vocabulary that a file brings and the text tower that was distilled with it; as it is where
+    the file brings none.
 
     Raises:
-        CheckpointError: the metadata is damaged, or its merges are not those that it names.
+        CheckpointError: the metadata is damaged, its merges are not those that it names, or the form is of an unknown
+            variant.
     """
     if MERGES not in metadata:
         return card
@@ -43,7 +46,11 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
         raise CheckpointError(f"{path}: damaged vocabulary in its metadata ({why}); get the file again") from error
     if tokens.context_length > LARGEST_CONTEXT:
         raise CheckpointError(f"{path}: a context of {tokens.context_length} tokens; {LARGEST_CONTEXT} are the most")
-    return card.with_tokenizer(tokens)
+    made = distilled(metadata, {}, path)
+    try:
+        return card.with_tokenizer(tokens).with_text_form(made.form if made else None)
+    except UsageError as error:
+        raise CheckpointError(f"{path}: the form of its text tower is not known here ({error})") from error
 
 
 def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: Path) -> Distilled | None:

@@ -69,7 +69,8 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
     "de"), with a vocabulary of its own. The image tower is the other checkpoint's, and so is the embedding space.
 
     `source_file`, `source_sha256`, `source_weights`: of that checkpoint, as in `Provenance`. `image_sha256`: of the
-    image tower's tensors (`tensors_sha256`), to which it is held when it is opened.
+    image tower's tensors (`tensors_sha256`), to which it is held when it is opened. `form`: the variant whose text
+    tower has the student's form; None where that is the teacher's.
     """
 
     languages: tuple[str, ...]
@@ -77,6 +78,7 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
     source_sha256: str
     source_weights: str
     image_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    form: str | None = None
 
 
 class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
@@ -139,6 +141,11 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
             source = self.weights or self.sha256
         pictures = self.preprocess.space if self.preprocess else ""
         return f"{self.variant}-{source[:16]}{pictures}{self.compacted.space if self.compacted else ''}"
+
+    @property
+    def text_form(self) -> str | None:
+        """The variant whose text tower has this one's form, where it is not the card's."""
+        return None if self.distilled is None else self.distilled.form
 
     @property
     def content(self) -> str:

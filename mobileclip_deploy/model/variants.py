@@ -338,6 +338,19 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         """The variant with the vocabulary that a checkpoint brings."""
         return self.model_copy(update={"tokenizer": tokenizer})
 
+    def with_text_form(self, name: str | None) -> Variant:
+        """The variant with the text tower of another variant's form; as it is for None.
+
+        Raises:
+            UsageError: no such variant, or it has no text tower.
+        """
+        if name is None:
+            return self
+        other = load_variant(name)
+        if other.text is None:
+            raise no_text_tower(name)
+        return self.model_copy(update={"text": other.text})
+
     def with_image_size(self, size: int) -> Variant:
         """The variant as fine-tuned at another image size, in pixels.
 

@@ -116,9 +116,11 @@ class _Training:
         self.device = torch.device(processes.device(recipe.device))
         known = read_state(folder)
         first = None if recipe.start is None else started(recipe.start, source)
+        told = None if first is None else first.provenance.distilled
+        self.form = recipe.form if told is None else told.form
         self.tokens = self._tokens(known) if first is None else first.variant.tokens
         torch.manual_seed(recipe.seed)
-        tower = student(source, self.tokens, recipe.begin) if first is None else first.model.text
+        tower = student(source, self.tokens, recipe) if first is None else first.model.text
         assert tower is not None
         self.tower = tower.requires_grad_(True).train().to(self.device)
         self.average = AveragedModel(self.tower, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
@@ -307,7 +309,7 @@ def _distil(
             progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
     if processes.first:
         check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
-        made = distilled_from(source, recipe.languages)
+        made = distilled_from(source, recipe.languages, training.form)
         write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
     pairs = data.learned
     return DistilledTower(

@@ -22,8 +22,9 @@ class TowerRecipe(Optimisation, frozen=True):
     `teacher`: the checkpoint; the built-in one when left out. `held_out`: a table like those, of which nothing is
     trained on; one English sentence in fifty when left out. `vocabulary`: how many tokens are learned; `context`: how
     many a text has. `begin` "teacher": with the layers of the teacher's text tower and the rows of the tokens that both
-    vocabularies have; "random": with neither. `start`: a checkpoint that was distilled before, from the same teacher,
-    to go on from, with its vocabulary and context. `english`: the share of every batch that is English, to keep it.
+    vocabularies have; "random": with neither. `form`: a variant with a smaller text tower, whose form is learned; the
+    teacher's when left out. `start`: a checkpoint that was distilled before, from the same teacher, to go on from, with
+    its vocabulary, context and form. `english`: the share of every batch that is English, to keep it.
     `contrast`: the weight of the contrast within the batch beside the distance, at the `temperature`, with so many
     further English sentences as `negatives`, whose embeddings are kept. `longest`, `script`: see `Filters`.
     `english_bound`: percent of the held-out English sentences that have to find themselves.
@@ -37,6 +38,7 @@ class TowerRecipe(Optimisation, frozen=True):
     context: int = Field(default=32, gt=3, le=4096)
     start: Path | None = None
     begin: Literal["teacher", "random"] = "teacher"
+    form: str | None = None
     english: float = Field(default=0.15, ge=0, lt=1)
     contrast: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=0.05, gt=0)

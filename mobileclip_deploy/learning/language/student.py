@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
@@ -17,6 +17,8 @@ from mobileclip_deploy.checkpoints.vocabulary import described, image_sha256
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
+from mobileclip_deploy.learning.language.recipe import TowerRecipe
+from mobileclip_deploy.model.architecture.attention import TransformerBlock
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.provenance import Distilled
 from mobileclip_deploy.model.tokenizer import tokens_of
@@ -58,29 +60,45 @@ def started(path: Path, source: Source) -> Source:
     return found
 
 
-def student(source: Source, tokens: TokenizerSpec, begin: str) -> TextTransformer:
-    """A text tower in training form and training mode: the teacher's form, `tokens` its vocabulary and context.
+def student(source: Source, tokens: TokenizerSpec, recipe: TowerRecipe) -> TextTransformer:
+    """A text tower in training form and training mode, of the recipe's form, `tokens` its vocabulary and context.
 
-    Args:
-        begin: "teacher", with all its layers, its first positions, and the row of each token that both vocabularies
-            have (other rows are the mean of all, with noise); "random", drawn anew but for the layer scales.
+    With `begin` "teacher" it has the teacher's layers (of a smaller form some, evenly spread, the first and the last
+    among them), its first positions, and the row of each token that both vocabularies have (other rows are the mean of
+    all, with noise). Of another width, or with other heads, it has nothing of the teacher's. With "random" everything
+    is drawn anew but the layer scales.
+
+    Raises:
+        UsageError: the form is larger than the teacher's, or of no known variant.
     """
     teacher, variant = source.model.text, source.variant
+    own = variant.with_text_form(recipe.form).text
     assert teacher is not None
     assert variant.text is not None
-    tower = TextTransformer(variant.text, tokens, variant.embed_dim)
+    assert own is not None
+    if own.width > variant.text.width or own.depth > variant.text.depth:
+        raise UsageError(
+            f"the text tower of {recipe.form} has {own.depth} layers of width {own.width}, and the teacher's "
+            f"{variant.text.depth} of {variant.text.width}; `form` names a smaller one"
+        )
+    tower = TextTransformer(own, tokens, variant.embed_dim)
     torch.nn.init.normal_(tower.token_embedding.weight, std=EMBEDDING_STD)
     torch.nn.init.normal_(tower.positional_embedding, std=EMBEDDING_STD)
-    if begin == "teacher":
+    alike = (own.width, own.heads, own.mlp_ratio) == (variant.text.width, variant.text.heads, variant.text.mlp_ratio)
+    if recipe.begin == "teacher" and alike:
         _take(tower, teacher, tokens, variant.tokens)
     return tower.requires_grad_(True).train()
 
 
 @torch.no_grad()
 def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpec, known: TokenizerSpec) -> None:
-    state = teacher.state_dict()
-    own = ("token_embedding.weight", "positional_embedding")
-    tower.load_state_dict({name: value for name, value in state.items() if name not in own}, strict=False)
+    for name, value in teacher.named_children():
+        if name not in ("blocks", "token_embedding"):
+            getattr(tower, name).load_state_dict(value.state_dict())
+    for mine, theirs in ((_transformers(tower), _transformers(teacher)), (_mixers(tower), _mixers(teacher))):
+        for place, block in enumerate(mine if theirs else ()):
+            spread = round(place * (len(theirs) - 1) / max(len(mine) - 1, 1))
+            block.load_state_dict(theirs[spread].state_dict())
     length = min(len(tower.positional_embedding), len(teacher.positional_embedding))
     tower.positional_embedding[:length] = teacher.positional_embedding[:length]
     table = teacher.token_embedding.weight
@@ -88,17 +106,27 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
     shared = [(row, rows[token]) for row, token in enumerate(tokens_of(tokens)) if token in rows]
     new = tower.token_embedding.weight
     new.copy_(table.mean(dim=0) + EMBEDDING_STD * torch.randn_like(new))
-    mine, theirs = zip(*shared, strict=True)
-    new[list(mine)] = table[list(theirs)]
+    own, others = zip(*shared, strict=True)
+    new[list(own)] = table[list(others)]
+
+
+def _transformers(tower: TextTransformer) -> list[nn.Module]:
+    return [block for block in tower.blocks if isinstance(block, TransformerBlock)]
+
+
+def _mixers(tower: TextTransformer) -> list[nn.Module]:
+    return [block for block in tower.blocks if not isinstance(block, TransformerBlock)]
 
 
 def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tokens: TokenizerSpec, path: Path) -> None:
     """The teacher's checkpoint with another text tower: every other tensor with the bytes that it has there, the text
     tower in the dtype that the teacher's has, and the vocabulary in the metadata."""
     identity = identify(open_tensors(teacher))
-    own = Candidate(identity.variant.with_tokenizer(tokens), identity.layout, identity.towers)
+    card = identity.variant.with_tokenizer(tokens).with_text_form(made.form)
+    own = Candidate(card, identity.layout, identity.towers)
     tensors: dict[str, Tensor] = {}
     state = tower.state_dict()
+    dtype = identity.file.read(identity.candidate.expected["text.projection.weight"].key).dtype
     for ours, entry in identity.candidate.expected.items():
         if not ours.startswith(TEXT) and entry.key in identity.file.shapes:
             tensors[_name(entry.key, own)] = identity.file.read(entry.key)
@@ -106,9 +134,9 @@ def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tok
         if not ours.startswith(TEXT):
             continue
         value = state[ours.removeprefix(TEXT)].detach().cpu()
-        found = identity.candidate.expected[ours].key
-        dtype = identity.file.read(found).dtype if found in identity.file.shapes else value.dtype
-        tensors[_name(entry.key, own)] = (entry.convert.theirs(value) if value.dim() else value).to(dtype).contiguous()
+        if value.is_floating_point():
+            value = value.to(dtype)
+        tensors[_name(entry.key, own)] = (entry.convert.theirs(value) if value.dim() else value).contiguous()
     told = dict(identity.file.metadata) | {"variant": own.variant.name, "layout": own.layout, "form": "training"}
     write_tensors(path, tensors, told | described(tokens, made))
 
@@ -117,7 +145,7 @@ def _name(key: str, candidate: Candidate) -> str:
     return open_clip.file_name(key, candidate.definition) if candidate.layout == open_clip.NAME else key
 
 
-def distilled_from(source: Source, languages: tuple[str, ...]) -> Distilled:
+def distilled_from(source: Source, languages: tuple[str, ...], form: str | None) -> Distilled:
     """What the checkpoint says of its teacher."""
     own, origin = image_sha256(source.model.state_dict()), source.provenance
     assert own is not None
@@ -128,4 +156,5 @@ def distilled_from(source: Source, languages: tuple[str, ...]) -> Distilled:
         source_sha256=origin.sha256,
         source_weights=origin.weights,
         image_sha256=own,
+        form=form,
     )

@@ -14,6 +14,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.learning.language.distilling import distillation_loss
+from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.variants import models_dir
 
 RECIPE = {
@@ -97,6 +98,29 @@ def test_an_export_and_its_verification_know_the_vocabulary(tower: Path, tmp_pat
     merges.write_text("\n".join([lines[0], lines[2], lines[1], *lines[3:]]) + "\n", encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"merges\.txt cannot be used"):
         mcd.Bundle.open(bundle.path)
+
+
+@pytest.mark.whole
+def test_a_smaller_form_is_learned_folded_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nano's text tower with one transformer layer of two; a larger one is refused."""
+    card = json.loads((models_dir() / "nano.json").read_text(encoding="utf-8"))
+    for name, changed in (("short", {"depth": 1}), ("wide", {"width": 120})):
+        other = card | {"name": name, "text": card["text"] | changed}
+        (tmp_path / f"{name}.json").write_text(json.dumps(other), encoding="utf-8")
+    known = variants._cards() | {name: tmp_path / f"{name}.json" for name in ("short", "wide")}
+    monkeypatch.setattr(variants, "_cards", lambda: known)
+    weights = mcd.train_text_tower(written(tmp_path, divided()[0], form="short"), tmp_path / "run").weights
+    model = mcd.load_model(checkpoint=weights)
+    assert model.variant.text is not None
+    assert (model.variant.name, model.variant.text.depth) == ("nano", 1)
+    folded = mcd.load_model(checkpoint=mcd.convert(weights, "folded", tmp_path / "folded.safetensors").output)
+    ids = torch.from_numpy(mcd.tokenize(["Hund"], model)).long()
+    with torch.no_grad():
+        assert torch.allclose(model.encode_text(ids), folded.encode_text(ids), atol=1e-4)
+    bundle = mcd.export(model, target="onnx", precision="fp32", tower="text", output=tmp_path, verify=False)
+    assert mcd.verify(bundle.path, checkpoint=weights, thorough=False).passed
+    with pytest.raises(UsageError, match="2 layers of width 120, and the teacher's 2 of 96"):
+        mcd.train_text_tower(written(tmp_path, divided(100)[0], form="wide"), tmp_path / "wide")
 
 
 def test_another_image_tower_is_refused(tower: Path, tmp_path: Path) -> None:
