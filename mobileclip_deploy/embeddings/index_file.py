@@ -72,11 +72,6 @@ class Header:
         checksum = zlib.crc32(told, zlib.crc32(FIXED.pack(*store, 0, self.store.scale)))
         return _padded(FIXED.pack(*store, checksum, self.store.scale).ljust(DESCRIPTION, b"\0") + told)
 
-    @property
-    def first_block(self) -> int:
-        """Where blocks begin."""
-        return len(self.to_bytes())
-
 
 @dataclass(frozen=True)
 class Slot:
@@ -180,7 +175,8 @@ def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: S
     """
     if slot.end > len(data):
         raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} are there: its end")
-    found, place, rows = [], header.first_block, 0
+    told = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as the file has it: other writers spell it otherwise
+    found, place, rows = [], _up(DESCRIPTION + told), 0
     while place < slot.end:
         head = data[place : place + BLOCK.size].tobytes()
         if len(head) < BLOCK.size or zlib.crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):

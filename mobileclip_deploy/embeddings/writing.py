@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ from mobileclip_deploy.embeddings.index_file import Header, Slot, gone_block, ro
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
 from mobileclip_deploy.files import replacing
 from mobileclip_deploy.files.leftovers import lock_file
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["IndexWriter", "Rows", "compact", "create", "gathered"]
 
@@ -198,6 +203,25 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
         raise UsageError(f"another process writes {path}; try again when it has ended") from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
+    if not _lock_of_java(descriptor):
+        os.close(descriptor)
+        raise UsageError(f"another process writes {path}; try again when it has ended")
     # Unbuffered: where the disk is full, what a buffer holds would be written once more after the file was cut.
     with os.fdopen(descriptor, "r+b", buffering=0) as stream:
         yield stream
+
+
+def _lock_of_java(descriptor: int) -> bool:
+    """Whether Java's writers are kept out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has
+    such locks of a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the
+    file that it has read: there it is always True.
+    """
+    if sys.platform != "linux":
+        return True
+    # l_type, l_whence, l_start, l_len (0: to the end), l_pid
+    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
+    except OSError as error:  # a disk without such locks has no Java writer that takes one either
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 from embeddings.indices import units, written
 
 from mobileclip_deploy.embeddings import STORES, Index, writing
-from mobileclip_deploy.embeddings.index_file import DESCRIPTION, SLOTS, read_slot
+from mobileclip_deploy.embeddings.index_file import DESCRIPTION, SLOTS, Slot, read_slot
 from mobileclip_deploy.embeddings.writing import IndexWriter, compact
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError
 
@@ -201,3 +204,18 @@ def test_links_folders_and_pipes_are_no_index(path: Path, tmp_path: Path) -> Non
     shutil.copy(__file__, tmp_path / "b.mcdx")
     with pytest.raises(InvalidInput, match="is not an index"):
         Index(tmp_path / "b.mcdx")
+
+
+def test_a_description_that_another_writer_spells_otherwise_is_read(path: Path) -> None:
+    whole = path.read_bytes()
+    described = json.loads(whole[DESCRIPTION:].split(b"\0", 1)[0]) | {"of a newer version": "x" * 200}
+    told = json.dumps(described).encode()
+    head, slot = bytearray(whole[:DESCRIPTION]), read_slot("", whole)
+    start = DESCRIPTION + -(-struct.unpack_from("<I", whole, 24)[0] // 64) * 64
+    struct.pack_into("<II", head, 24, len(told), 0)
+    struct.pack_into("<I", head, 28, zlib.crc32(told, zlib.crc32(head[:36])))
+    content = head + told.ljust(-(-len(told) // 64) * 64, b"\0") + whole[start:]
+    path.write_bytes(content)
+    with path.open("r+b") as stream:
+        Slot(slot.sequence, slot.end + len(content) - len(whole)).write(stream)
+    assert names(path) == [str(number) for number in range(10)]

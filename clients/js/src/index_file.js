@@ -4,13 +4,13 @@ import { MobileCLIPError } from "./errors.js";
 import { integerProducts } from "./products.js";
 import { roundHalfEven, unit } from "./vectors.js";
 
-const MAGIC = "MCDX\r\n\u001a\n";
+export const MAGIC = "MCDX\r\n\u001a\n";
 const STORES = { 1: ["int8"], 2: ["float16"], 3: ["float32"], 4: ["bits", "int8"], 5: ["bits"] };
 const DESCRIPTION = 128;
 const RESCORED = 50;
 
 const damaged = (what) => new MobileCLIPError("index", `the index is damaged: ${what}; embed the pictures again`);
-const aligned = (offset) => Math.ceil(offset / 64) * 64;
+export const aligned = (offset) => Math.ceil(offset / 64) * 64;
 
 /** A library's ids and embeddings. `length`: pictures that are there; `dimension`; `store`: as `embed --store` names
  * it; `description`: embedding_space, variant, tower, and bridged_from where embeddings came from another space. */
@@ -40,7 +40,8 @@ export class Index {
     this.blocks = [];
     this.removed = new Set();
     this.rows = 0;
-    const end = committed(bytes, view);
+    this.slot = committed(bytes, view);
+    const { end } = this.slot;
     for (let at = aligned(DESCRIPTION + told); at < end;) at = this.#block(bytes, view, at, end);
     this.length = this.rows - this.removed.size;
   }
@@ -114,6 +115,7 @@ export class Index {
     if (query.embeddingSpace !== undefined && query.embeddingSpace !== this.embeddingSpace) {
       throw new MobileCLIPError("space", `the query is of ${query.embeddingSpace} and the index of ${this.embeddingSpace}: they cannot be compared`);
     }
+    if (!(top >= 1)) throw new MobileCLIPError("query", `the nearest ${top} are asked for: ask for 1 at least`);
     const values = ArrayBuffer.isView(query) || Array.isArray(query) ? query : query.values;
     if (values.length !== this.dimension) throw new MobileCLIPError("space", `the query has ${values.length} numbers and the index ${this.dimension}`);
     const vector = unit(values);
@@ -249,15 +251,15 @@ function half(bits) {
   return exponent === 31 ? (fraction ? NaN : sign * Infinity) : sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-// The end of what is valid, by the slot with the larger sequence whose checksum is right.
+// {at, sequence, end of what is valid}: the slot with the larger sequence whose checksum is right.
 function committed(bytes, view) {
   const slots = [64, 96].filter((at) => crc32(bytes.subarray(at, at + 28)) === view.getUint32(at + 28, true))
-    .map((at) => [view.getBigUint64(at, true), Number(view.getBigUint64(at + 8, true))])
-    .filter(([sequence]) => sequence > 0n)
-    .sort(([one], [other]) => (one < other ? 1 : -1));
+    .map((at) => ({ at, sequence: view.getBigUint64(at, true), end: Number(view.getBigUint64(at + 8, true)) }))
+    .filter(({ sequence }) => sequence > 0n)
+    .sort((one, other) => (one.sequence < other.sequence ? 1 : -1));
   if (!slots.length) throw damaged("neither slot is right");
-  if (slots[0][1] > bytes.length) throw damaged("it is shorter than what was committed");
-  return slots[0][1];
+  if (slots[0].end > bytes.length) throw damaged("it is shorter than what was committed");
+  return slots[0];
 }
 
 const latin = (bytes, from, count) => String.fromCharCode(...bytes.subarray(from, from + count));
@@ -268,7 +270,7 @@ const CRC = Uint32Array.from({ length: 256 }, (_, byte) => {
   return found;
 });
 
-function crc32(bytes, before = 0) {
+export function crc32(bytes, before = 0) {
   let found = ~before;
   for (let index = 0; index < bytes.length; index += 1) found = CRC[(found ^ bytes[index]) & 255] ^ (found >>> 8);
   return ~found >>> 0;

@@ -2,10 +2,7 @@ package mobileclip;
 
 import java.io.File;
 import java.io.IOException;
-import java.io.RandomAccessFile;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
-import java.nio.channels.FileChannel;
 import java.nio.charset.Charset;
 import java.util.ArrayList;
 import java.util.BitSet;
@@ -24,10 +21,12 @@ public final class Index {
     private static final int RESCORED = 50;
     private static final Charset UTF_8 = Charset.forName("UTF-8");
 
-    private final ByteBuffer bytes;
+    private final Bytes bytes;
     private final String[] arrays;
     final float scale;
     long sequence;
+    /** Where the slot stands that is valid: 64 or 96. */
+    int slot;
     final long end;
     private final List<Block> blocks = new ArrayList<>();
     private final BitSet removed = new BitSet();
@@ -47,9 +46,9 @@ public final class Index {
     private static final class Block {
         int first;
         int count;
-        final int[] arrays = new int[2];
-        int ends;
-        int ids;
+        final long[] arrays = new long[2];
+        long ends;
+        long ids;
     }
 
     /** A picture that was found. */
@@ -68,23 +67,17 @@ public final class Index {
 
     /** Maps a file into memory. */
     public static Index open(File file) throws IOException {
-        try (RandomAccessFile opened = new RandomAccessFile(file, "r")) {
-            FileChannel channel = opened.getChannel();
-            if (channel.size() > Integer.MAX_VALUE) {
-                throw new MobileCLIPException(MobileCLIPException.Code.INDEX, "the index is larger than 2 GiB, the most that Java maps");
-            }
-            return new Index(channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size()));
-        }
+        return new Index(IndexWriter.mapped(file));
     }
 
     /** An index that is in memory already. */
     public static Index open(ByteBuffer bytes) {
-        return new Index(bytes.slice());
+        return new Index(Bytes.of(bytes));
     }
 
-    private Index(ByteBuffer buffer) {
-        bytes = buffer.order(ByteOrder.LITTLE_ENDIAN);
-        if (bytes.capacity() < DESCRIPTION || !latin(0, 8).equals("MCDX\r\n\u001a\n")) {
+    Index(Bytes bytes) {
+        this.bytes = bytes;
+        if (bytes.size < DESCRIPTION || !latin(0, 8).equals("MCDX\r\n\u001a\n")) {
             throw new MobileCLIPException(MobileCLIPException.Code.INDEX, "not an index of embeddings (.mcdx)");
         }
         int version = bytes.getInt(8);
@@ -93,18 +86,18 @@ public final class Index {
                     + (version & 0xffffffffL) + ", and this package reads 1: update it");
         }
         dimension = bytes.getInt(12);
-        int kind = bytes.get(16);
+        int kind = copied(16, 1)[0];
         int told = bytes.getInt(24);
         boolean fits = kind >= 1 && kind <= 5 && dimension >= 1 && dimension <= 65536 && told >= 0 && told <= 1 << 20;
-        if (!fits || bytes.capacity() < DESCRIPTION + told) throw damaged("its header");
+        if (!fits || bytes.size < DESCRIPTION + told) throw damaged("its header");
         byte[] head = copied(0, 36);
         for (int at = 28; at < 32; at++) head[at] = 0;
         CRC32 sum = new CRC32();
         sum.update(head);
-        if (crc(sum, DESCRIPTION, told) != bytes.getInt(28)) throw damaged("its header");
+        if (bytes.crc(sum, DESCRIPTION, told) != bytes.getInt(28)) throw damaged("its header");
         arrays = STORES[kind - 1];
         store = arrays.length == 2 ? "bits" : arrays[0].equals("bits") ? "bits-only" : arrays[0];
-        scale = bytes.getFloat(32);
+        scale = Float.intBitsToFloat(bytes.getInt(32));
         boolean integers = arrays[arrays.length - 1].equals("int8");
         if (Float.isNaN(scale) || Float.isInfinite(scale) || scale > 0 != integers) throw damaged("its scale");
         Map<?, ?> description = (Map<?, ?>) Json.parse(new String(copied(DESCRIPTION, told), UTF_8), "the index");
@@ -112,7 +105,7 @@ public final class Index {
         tower = (String) description.get("tower");
         bridgedFrom = (String) description.get("bridged_from");
         end = committed();
-        for (long at = aligned(DESCRIPTION + told); at < end; ) at = block((int) at, end);
+        for (long at = aligned(DESCRIPTION + told); at < end; ) at = block(at, end);
     }
 
     /** Pictures that are there. */
@@ -141,55 +134,44 @@ public final class Index {
         return (offset + 63) / 64 * 64;
     }
 
-    private byte[] copied(int from, int count) {
-        byte[] found = new byte[count];
-        ByteBuffer own = bytes.duplicate();
-        own.position(from);
-        own.get(found);
-        return found;
+    private byte[] copied(long from, int count) {
+        return bytes.copied(from, count);
     }
 
-    private String latin(int from, int count) {
+    private String latin(long from, int count) {
         return new String(copied(from, count), Charset.forName("ISO-8859-1"));
     }
 
-    private int crc(CRC32 sum, int from, int count) {
-        byte[] part = new byte[1 << 16];
-        ByteBuffer own = bytes.duplicate();
-        own.position(from);
-        for (int left = count; left > 0; left -= part.length) {
-            int some = Math.min(left, part.length);
-            own.get(part, 0, some);
-            sum.update(part, 0, some);
-        }
-        return (int) sum.getValue();
+    private int crc(long from, long count) {
+        return bytes.crc(new CRC32(), from, count);
     }
 
     // The end of what is valid, by the slot with the larger sequence whose checksum is right.
     private long committed() {
         long found = 0;
         for (int at = 64; at <= 96; at += 32) {
-            if (crc(new CRC32(), at, 28) != bytes.getInt(at + 28)) continue;
+            if (crc(at, 28) != bytes.getInt(at + 28)) continue;
             long own = bytes.getLong(at);
             if (own + Long.MIN_VALUE <= sequence + Long.MIN_VALUE) continue; // unsigned
             sequence = own;
+            slot = at;
             found = bytes.getLong(at + 8);
         }
         if (sequence == 0) throw damaged("neither slot is right");
-        if (found < 0 || found > bytes.capacity()) throw damaged("it is shorter than what was committed");
+        if (found < 0 || found > bytes.size) throw damaged("it is shorter than what was committed");
         return found;
     }
 
-    private long block(int at, long end) {
-        if (at + 64L > end) throw damaged("a block is cut");
-        if (crc(new CRC32(), at, 32) != bytes.getInt(at + 32)) throw damaged("a block's head");
+    private long block(long at, long end) {
+        if (at + 64 > end) throw damaged("a block is cut");
+        if (crc(at, 32) != bytes.getInt(at + 32)) throw damaged("a block's head");
         String kind = latin(at, 4);
         long size = bytes.getLong(at + 8);
         if (size < 64 || size > end - at) throw damaged("a block is cut");
-        if (crc(new CRC32(), at + 64, (int) size - 64) != bytes.getInt(at + 4)) throw damaged("a block's body");
+        if (crc(at + 64, size - 64) != bytes.getInt(at + 4)) throw damaged("a block's body");
         long count = bytes.getLong(at + 16);
         long idBytes = bytes.getLong(at + 24);
-        if (count < 0 || count > size || idBytes < 0 || idBytes > size) throw damaged("a block's size");
+        if (count < 0 || count > Math.min(size, Integer.MAX_VALUE - rows) || idBytes < 0 || idBytes > size) throw damaged("a block's size");
         if (kind.equals("GONE")) {
             if (size != 64 + aligned(8 * count)) throw damaged("a block's size");
             for (int index = 0; index < count; index++) {
@@ -211,22 +193,22 @@ public final class Index {
         return (kind.equals("int8") ? 1 : kind.equals("float16") ? 2 : 4) * dimension;
     }
 
-    private void rows(int count, int at, long size, long idBytes) {
+    private void rows(int count, long at, long size, long idBytes) {
         Block found = new Block();
         found.first = rows;
         found.count = count;
         long place = at + 64;
         for (int index = 0; index < arrays.length; index++) {
-            found.arrays[index] = (int) place;
+            found.arrays[index] = place;
             place += aligned((long) count * width(arrays[index]));
         }
         place += aligned(8L * count); // stamps
-        found.ends = (int) place;
+        found.ends = place;
         place += aligned(8L * count);
-        found.ids = (int) place;
+        found.ids = place;
         if (place + aligned(idBytes) != at + size) throw damaged("a block's size");
         for (long row = 0, before = 0; row < count; row++) {
-            long end = bytes.getLong(found.ends + 8 * (int) row);
+            long end = bytes.getLong(found.ends + 8 * row);
             if (end < before || end > idBytes) throw damaged("its ids");
             before = end;
         }
@@ -243,14 +225,17 @@ public final class Index {
     /** The id of a row. */
     public String id(int row) {
         Block block = blockOf(row);
-        int own = row - block.first;
-        int from = own == 0 ? 0 : (int) bytes.getLong(block.ends + 8 * (own - 1));
-        return new String(copied(block.ids + from, (int) bytes.getLong(block.ends + 8 * own) - from), UTF_8);
+        long own = row - block.first;
+        long from = own == 0 ? 0 : bytes.getLong(block.ends + 8 * (own - 1));
+        return new String(copied(block.ids + from, (int) (bytes.getLong(block.ends + 8 * own) - from)), UTF_8);
     }
 
     /** The {@code top} nearest, the best first; of equal scores the lower row. Of another space is refused. */
     public List<Match> search(Embedding query, int top) {
         query.check(embeddingSpace, "the index");
+        if (top < 1) {
+            throw new MobileCLIPException(MobileCLIPException.Code.QUERY, "the nearest " + top + " are asked for: ask for 1 at least");
+        }
         float[] values = query.values;
         if (values.length != dimension) {
             throw new MobileCLIPException(MobileCLIPException.Code.SPACE,
@@ -273,11 +258,14 @@ public final class Index {
     private void score(Scores.Query asked, Block block, Best best) {
         String kind = arrays[0];
         int width = width(kind);
-        for (int index = 0, at = block.arrays[0]; index < block.count; index++, at += width) {
+        long place = block.arrays[0];
+        for (int index = 0; index < block.count; index++, place += width) {
+            ByteBuffer rows = bytes.window(place);
+            int at = bytes.within(place);
             double score;
-            if (kind.equals("int8")) score = asked.integers(bytes, at);
-            else if (kind.equals("bits")) score = asked.signs(bytes, at);
-            else score = kind.equals("float32") ? asked.floats(bytes, at) : asked.halves(bytes, at);
+            if (kind.equals("int8")) score = asked.integers(rows, at);
+            else if (kind.equals("bits")) score = asked.signs(rows, at);
+            else score = kind.equals("float32") ? asked.floats(rows, at) : asked.halves(rows, at);
             if (best.takes(score) && !removed.get(block.first + index)) best.add(block.first + index, score);
         }
     }
@@ -289,7 +277,8 @@ public final class Index {
         Collections.sort(rows, (one, other) -> Integer.compare(one.row, other.row));
         for (Best.Row one : rows) {
             Block block = blockOf(one.row);
-            double score = asked.integers(bytes, block.arrays[1] + (one.row - block.first) * dimension);
+            long place = block.arrays[1] + (long) (one.row - block.first) * dimension;
+            double score = asked.integers(bytes.window(place), bytes.within(place));
             if (best.takes(score)) best.add(one.row, score);
         }
         return best;

@@ -38,6 +38,8 @@ final class Checks {
             all.tokenizer();
             all.model();
             all.faults();
+            all.vocabulary();
+            all.changedBundle();
         }
         System.out.println(passed + " passed, " + failed + " failed");
         System.exit(failed > 0 || passed == 0 ? 1 : 0);
@@ -208,7 +210,17 @@ final class Checks {
             refused("zeros", MobileCLIPException.Code.QUERY, () -> index.search(new Embedding(new float[40], space), 3));
             query[3] = Float.NaN;
             refused("NaN", MobileCLIPException.Code.QUERY, () -> index.search(new Embedding(query, space), 3));
-            check("no match is asked for", index.search(new Embedding(floats(maps(one.get("queries")).get(0).get("query")), space), 0).isEmpty());
+            refused("no match is asked for", MobileCLIPException.Code.QUERY,
+                    () -> index.search(new Embedding(floats(maps(one.get("queries")).get(0).get("query")), space), 0));
+            // Windows of 64 bytes and the overlap: a window ends in the middle of everything.
+            Index parted = new Index(Bytes.of(ByteBuffer.wrap(bytes), 6));
+            Embedding asked = new Embedding(floats(maps(one.get("queries")).get(1).get("query")), space);
+            List<Index.Match> whole = index.search(asked, 8);
+            List<Index.Match> parts = parted.search(asked, 8);
+            for (int place = 0; place < 8; place++) {
+                Index.Match match = parts.get(place);
+                check("a file of several windows", match.id.equals(whole.get(place).id) && match.score == whole.get(place).score);
+            }
         }
         for (Map<?, ?> one : maps(all.get("refused"))) {
             byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
@@ -230,6 +242,7 @@ final class Checks {
         try (IndexWriter writer = IndexWriter.create(file, manifest)) {
             writer.add(ids.subList(0, 30), embeddings.subList(0, 30));
             check("nothing before the commit", Index.open(file).length() == 0);
+            refused("a new index in place of one that is being written", MobileCLIPException.Code.INDEX, () -> created(file, manifest));
             writer.commit();
             refused("an id twice", MobileCLIPException.Code.INDEX, () -> writer.add(ids.subList(3, 4), embeddings.subList(3, 4)));
             refused("an embedding of another space", MobileCLIPException.Code.SPACE,
@@ -254,9 +267,32 @@ final class Checks {
             check("its own nearest " + best.score, best.id.equals(ids.get(row)) && best.score > 0.98);
         }
         if (System.getProperty("written") != null) Files.copy(file.toPath(), new File(System.getProperty("written")).toPath());
+        // A writer that is killed while it writes a slot damages that slot alone: the library is as it was before.
+        byte[] ofPython = Base64.getDecoder().decode((String) maps(json("search").get("cases")).get(0).get("index"));
+        Files.write(file.toPath(), ofPython);
+        int before = Index.open(file).length();
+        for (int commit = 1; commit <= 2; commit++) {
+            try (IndexWriter writer = IndexWriter.open(file)) {
+                writer.remove(commit);
+                writer.commit();
+            }
+            byte[] now = Files.readAllBytes(file.toPath());
+            Index newest = Index.open(ByteBuffer.wrap(now));
+            check("a commit to Python's library", newest.length() == before - commit);
+            Arrays.fill(now, newest.slot, newest.slot + 32, (byte) 0);
+            check("a slot that was half written", Index.open(ByteBuffer.wrap(now)).length() == before - commit + 1);
+        }
         byte[] bits = Base64.getDecoder().decode((String) maps(json("search").get("cases")).get(4).get("index"));
         Files.write(file.toPath(), bits);
         refused("an index of another store", MobileCLIPException.Code.INDEX, () -> writer(file));
+    }
+
+    private static void created(File file, Manifest manifest) {
+        try {
+            IndexWriter.create(file, manifest).close();
+        } catch (IOException unread) {
+            throw new java.io.UncheckedIOException(unread);
+        }
     }
 
     private static void writer(File file) {
@@ -376,7 +412,7 @@ final class Checks {
             public Model open(Bundle bundle, String name) {
                 Map<String, Safetensors.Tensor> golden;
                 try {
-                    golden = Safetensors.parse(bundle.read("golden.safetensors"), "golden.safetensors");
+                    golden = Safetensors.parse(bundle.read("golden.safetensors"), "golden.safetensors").tensors;
                 } catch (IOException unread) {
                     throw new java.io.UncheckedIOException(unread);
                 }
@@ -457,6 +493,38 @@ final class Checks {
         MobileCLIP image = MobileCLIP.load(bundle, replay(bundle), Collections.singletonList("image"));
         refused("a tower that was not loaded", MobileCLIPException.Code.BUNDLE, () -> image.embedText("a dog"));
         check("no background", Double.isNaN(model.needed(texts.get(0), 100)) == (model.manifest.relevance == null));
+    }
+
+    // A library whose bundle changed: it is read, searched by its own bundle, and refused by the new one.
+    private void changedBundle() throws Exception {
+        MobileCLIP old = MobileCLIP.load(bundle, replay(bundle));
+        Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * 90 * 80, 5), 90, 80);
+        File file = File.createTempFile("library", ".mcdx");
+        List<String> ids = Collections.singletonList("a");
+        try (IndexWriter writer = IndexWriter.create(file, old.manifest)) {
+            writer.add(ids, Collections.singletonList(old.embedImage(picture)));
+            writer.commit();
+        }
+        Index library = Index.open(file);
+        check("a library of its own bundle", old.search(library, old.embedImage(picture), 1).matches.get(0).id.equals("a"));
+        check("a text in it", old.search(library, old.embedText("a dog"), 1, -1).matches.size() == 1);
+        String told = text("manifest.json").replace(old.embeddingSpace(), "nano-another");
+        MobileCLIP changed = MobileCLIP.load(changed(bundle, "manifest.json", told.getBytes(StandardCharsets.UTF_8)), replayOf(bundle));
+        refused("a library whose bundle changed", MobileCLIPException.Code.SPACE, () -> changed.search(library, "a dog", 1));
+        try (IndexWriter writer = IndexWriter.open(file)) {
+            refused("pictures of the new bundle in the old library", MobileCLIPException.Code.SPACE,
+                    () -> writer.add(Collections.singletonList("b"), Collections.singletonList(changed.embedImage(picture))));
+        }
+    }
+
+    private void vocabulary() throws Exception {
+        // As many words as before, and of the same form: only the golden texts tell.
+        String exchanged = text("tokenizer/vocab.json").replace("\"photo</w>\"", "\"kept</w></w>\"").replace("\"dog</w>\"", "\"photo</w>\"")
+                .replace("\"kept</w></w>\"", "\"dog</w>\"");
+        check("two words exchanged", !exchanged.equals(text("tokenizer/vocab.json")));
+        Bundle other = changed(bundle, "tokenizer/vocab.json", exchanged.getBytes(StandardCharsets.UTF_8));
+        MobileCLIP model = MobileCLIP.load(other, replayOf(bundle));
+        refused("a vocabulary of another checkpoint in its self-test", MobileCLIPException.Code.BUNDLE, model::selfTest);
     }
 
     private void faults() throws Exception {

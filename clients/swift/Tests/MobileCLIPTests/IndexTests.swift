@@ -133,6 +133,11 @@ final class IndexTests: XCTestCase {
             XCTAssertEqual(answer.found, best >= needed)
             XCTAssertEqual(answer.matches.isEmpty, !answer.found)
         }
+        // Pictures as queries are not judged.
+        let index = try Index(searches.cases[0].index)
+        let picture = Embedding(values: searches.cases[0].queries[0].query, embeddingSpace: searches.embedding_space)
+        XCTAssertNil(try index.answer(picture, relevance: relevance).needed)
+        XCTAssertNil(try index.answer(picture, relevance: relevance).bridgedFrom)
         // Scores of signs alone are no cosines: nothing is judged.
         let signs = try XCTUnwrap(searches.cases.firstIndex { $0.store == "bits-only" })
         XCTAssertTrue(try answers(signs).allSatisfy { $0.found && $0.needed == nil })
@@ -176,6 +181,19 @@ final class IndexTests: XCTestCase {
             XCTAssertGreaterThan(best.score, 0.99)
         }
         assertRefused(.index) { _ = try IndexWriter(appendingTo: try self.file(try vectors().cases[4].index)) }
+        // A writer that is killed while it writes a slot damages that slot alone: the library is as it was before.
+        let python = try file(try vectors().cases[0].index)
+        let before = try Index(contentsOf: python).count
+        for commit in 1...2 {
+            let writer = try IndexWriter(appendingTo: python)
+            try writer.remove(rows: [commit])
+            try writer.commit()
+            var now = try Data(contentsOf: python)
+            XCTAssertEqual(try Index(now).count, before - commit)
+            let slot = try now.withUnsafeBytes { try IndexHeader($0) }.slot
+            now.replaceSubrange(slot..<slot + 32, with: Data(count: 32))
+            XCTAssertEqual(try Index(now).count, before - commit + 1)
+        }
     }
 
     func testSumsOfProductsAreExact() {

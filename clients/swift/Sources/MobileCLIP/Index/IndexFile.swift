@@ -27,6 +27,8 @@ struct IndexFile: Sendable {
     private(set) var rows = 0
     /// The committed end.
     let end: Int
+    /// Where the slot stands that says so.
+    let slot: Int
     private let data: Data
 
     init(_ data: Data, checked: Bool) throws {
@@ -35,7 +37,7 @@ struct IndexFile: Sendable {
         (dimension, store, kinds, scale) = (header.dimension, header.store, header.kinds, header.scale)
         description = header.description
         let (start, end) = (aligned(IndexFile.description + header.told), header.committed)
-        self.end = end
+        (self.end, slot) = (end, header.slot)
         try data.withUnsafeBytes { bytes in
             var at = start
             while at < end { at = try read(bytes, at, end, checked) }

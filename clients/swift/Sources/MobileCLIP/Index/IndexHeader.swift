@@ -14,6 +14,8 @@ struct IndexHeader {
     let description: Index.Description
     /// The end of what is valid.
     let committed: Int
+    /// Where the slot stands that says so: 64 or 96.
+    let slot: Int
 
     init(_ bytes: UnsafeRawBufferPointer) throws {
         guard bytes.count >= IndexHeader.start, bytes.prefix(8).elementsEqual(IndexHeader.magic) else {
@@ -42,16 +44,16 @@ struct IndexHeader {
         guard let description = try? JSONDecoder().decode(Index.Description.self, from: Data(part(bytes, IndexHeader.start, told)))
         else { throw damaged("its description") }
         self.description = description
-        committed = try IndexHeader.committed(bytes)
+        (committed, slot) = try IndexHeader.committed(bytes)
     }
 
     /// By the slot with the larger sequence whose checksum is right.
-    private static func committed(_ bytes: UnsafeRawBufferPointer) throws -> Int {
+    private static func committed(_ bytes: UnsafeRawBufferPointer) throws -> (end: Int, slot: Int) {
         let slots = [64, 96].filter { Checksum.of(part(bytes, $0, 28)) == number(bytes, $0 + 28) && long(bytes, $0) > 0 }
         guard let slot = slots.max(by: { long(bytes, $0) < long(bytes, $1) }) else { throw damaged("neither slot is right") }
         let end = long(bytes, slot + 8)
         guard end <= UInt64(bytes.count) else { throw damaged("it is shorter than what was committed") }
-        return Int(end)
+        return (Int(end), slot)
     }
 }
 

@@ -13,6 +13,8 @@ public final class IndexWriter {
     /// What was committed last, and of which sequence.
     private var end: Int
     private var sequence: UInt64
+    /// Where its slot stands: the other one, at 64 or 96, stays until the next is on the disk.
+    private var slot: Int
     private var pending: [Data] = []
 
     /// A new index; a file that is there is replaced.
@@ -34,7 +36,7 @@ public final class IndexWriter {
         header.append(Data(count: 128 - header.count))
         header.append(told)
         header.pad()
-        header.replaceSubrange(64..<96, with: slot(1, header.count))
+        header.replaceSubrange(96..<128, with: slot(1, header.count))
         do {
             try header.write(to: url, options: .atomic)
         } catch {
@@ -50,7 +52,7 @@ public final class IndexWriter {
         } catch {
             throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be written: \(error.localizedDescription)")
         }
-        guard flock(handle.fileDescriptor, LOCK_EX | LOCK_NB) == 0 else {
+        guard locked(handle.fileDescriptor) else {
             throw MobileCLIPError(.index, "\(url.lastPathComponent) is being written by another writer: wait for it")
         }
         let content = try handle.readToEnd() ?? Data()
@@ -59,10 +61,8 @@ public final class IndexWriter {
             throw MobileCLIPError(.index, "the index stores \(file.store.rawValue), and only int8 is written here: embed it in Python")
         }
         (self.url, space, dimension, scale, rows) = (url, file.description.embeddingSpace, file.dimension, Float(file.scale), file.rows)
-        (sequence, end) = content.withUnsafeBytes { bytes in
-            let sequences = [64, 96].filter { Checksum.of(part(bytes, $0, 28)) == number(bytes, $0 + 28) }.map { long(bytes, $0) }
-            return (sequences.max() ?? 0, file.end)
-        }
+        (end, slot) = (file.end, file.slot)
+        sequence = content.withUnsafeBytes { long($0, file.slot) }
         for row in 0..<file.rows where !file.removed.contains(row) { ids.insert(file.id(row)) }
         try handle.truncate(atOffset: UInt64(end))
     }
@@ -123,11 +123,10 @@ public final class IndexWriter {
             let added = pending.reduce(into: Data()) { $0.append($1) }
             try handle.write(contentsOf: added)
             try handle.synchronize()
-            // The slot with the lower sequence: the other one stays until this is on the disk.
-            try handle.seek(toOffset: sequence % 2 == 1 ? 96 : 64)
+            try handle.seek(toOffset: slot == 96 ? 64 : 96)
             try handle.write(contentsOf: IndexWriter.slot(sequence + 1, end + added.count))
             try handle.synchronize()
-            (sequence, end, pending) = (sequence + 1, end + added.count, [])
+            (sequence, end, slot, pending) = (sequence + 1, end + added.count, slot == 96 ? 64 : 96, [])
         } catch {
             throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be written: \(error.localizedDescription)")
         }
@@ -154,6 +153,21 @@ public final class IndexWriter {
         found.append(body)
         return found
     }
+}
+
+/// Keeps other writers out: Swift's and Python's by `flock`; on Linux Java's, too, whose locks are of another kind. Both
+/// go with the descriptor; the system drops them with the process.
+private func locked(_ descriptor: Int32) -> Bool {
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { return false }
+    #if os(Linux)
+    var whole = flock()
+    whole.l_type = Int16(F_WRLCK)
+    let ofDescription: Int32 = 37  // F_OFD_SETLK: not lost when this process closes the file elsewhere
+    // A disk that has no such locks has no writer of Java's that takes one either.
+    return fcntl(descriptor, ofDescription, &whole) == 0 || (errno != EAGAIN && errno != EACCES)
+    #else
+    return true
+    #endif
 }
 
 extension Data {

@@ -1,0 +1,43 @@
+"""One writer at a time, of all processes and languages: Python's lock and Java's are of two kinds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from java_client import JavaClient, built
+
+from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.storage import Store
+from mobileclip_deploy.embeddings.writing import IndexWriter, create
+from mobileclip_deploy.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def client(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> JavaClient:
+    return built(require_tool, tmp_path_factory.mktemp("java"))
+
+
+@pytest.mark.whole  # it builds the Java package once more
+def test_java_and_python_keep_each_other_out(client: JavaClient, tmp_path: Path) -> None:
+    path = tmp_path / "library.mcdx"
+    header = Header(Store("int8", 8, 1 / 127), Description(embedding_space="s", variant="nano"))
+    create(path, header, [(["a"], [0], np.eye(8, dtype=np.float32)[:1])])
+    with IndexWriter.open(path):
+        assert client.run("mobileclip.Holds", path).stdout == "refused INDEX\n"
+    class_path = os.pathsep.join(map(str, (client.jar, client.tests)))
+    command = [client.java, "-cp", class_path, "mobileclip.Holds", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as java:
+        assert java.stdin is not None
+        assert java.stdout is not None
+        # It has opened the file to read it, and closed it: a lock of the process would be lost by that.
+        assert java.stdout.readline() == "held, 1 picture read\n"
+        with pytest.raises(UsageError, match="another process writes"), IndexWriter.open(path):
+            pass
+        java.stdin.close()
+    with IndexWriter.open(path) as (_, index):
+        assert len(index) == 1
