@@ -30,13 +30,10 @@ test-all: $(VENV)/.dev
 test-rest: $(VENV)/.dev
 	$(BIN)/python -m pytest -m whole $(PYTEST_ARGS)
 
-# The packages of clients/, each by its language's own tests, and random cases beside them. One line per language.
+# The packages of clients/, each by its language's own tests, random cases and planted faults beside them. Its last lines
+# are the sum, and what was skipped for want of a toolchain: what to install.
 clients: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/clients/test_vectors.py
-	$(BIN)/python -m pytest tests/clients/test_swift.py
-	$(BIN)/python -m pytest tests/clients/test_js.py
-	$(BIN)/python -m pytest tests/clients/test_java.py
-	$(BIN)/python -m pytest tests/clients/test_kotlin.py
+	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
 
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
 FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted

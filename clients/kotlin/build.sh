@@ -1,13 +1,16 @@
 #!/bin/sh
 # Builds build/mobileclip-kotlin.jar: the engine on ONNX Runtime.
-#   build.sh COMPILER ONNXRUNTIME [FOLDER]
-# COMPILER: the folder `lib` of npm's kotlin-compiler; ONNXRUNTIME: a jar with ai.onnxruntime (an AAR's classes.jar).
-# clients/java/build.sh has run.
+#   build.sh [FOLDER [CORE [FETCHED]]]
+# FOLDER: where the jar goes; CORE: mobileclip.jar, as clients/java/build.sh makes it; FETCHED: the folder of fetch.sh.
 set -eu
-compiler=$1 runtime=$2
 here=$(cd "$(dirname "$0")" && pwd)
-out=${3:-$here/build}
-core=${MOBILECLIP_JAR:-$here/../java/build/mobileclip.jar}
-mkdir -p "$out"
-java -cp "$compiler/kotlin-compiler.jar" org.jetbrains.kotlin.cli.jvm.K2JVMCompiler -no-reflect -jvm-target 1.8 -Werror \
-	-module-name mobileclip -classpath "$runtime:$core" -d "$out/mobileclip-kotlin.jar" "$here"/src/mobileclip/*.kt
+out=${1:-$here/build}
+core=${2:-$here/../java/build/mobileclip.jar}
+fetched=${3:-$here/build}
+root=$here/../..
+rm -rf "$out/classes" && mkdir -p "$out/classes/META-INF"
+java -cp "$fetched/lib/kotlin-compiler.jar" org.jetbrains.kotlin.cli.jvm.K2JVMCompiler -no-reflect -jvm-target 1.8 -Werror \
+	-module-name mobileclip -classpath "$fetched/classes.jar:$core" -d "$out/classes" "$here"/src/mobileclip/*.kt
+cp "$root/LICENSE" "$root/NOTICE" "$out/classes/META-INF/"
+printf 'Implementation-Version: %s\nAutomatic-Module-Name: mobileclip.kotlin\n' "$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/pyproject.toml")" > "$out/manifest.txt"
+jar --create --file "$out/mobileclip-kotlin.jar" --manifest "$out/manifest.txt" --date 2026-01-01T00:00:00Z -C "$out/classes" .

@@ -146,6 +146,13 @@ FAULTS = {
     "schema 3": ("Manifest", "NEWEST_SCHEMA = 2", "NEWEST_SCHEMA = 3", "a newer schema"),
     "a cut index": ("Index", 'throw damaged("it is shorter than what was committed")', "return 0", "cut in the"),
     "removed rows": ("Index", "&& !removed.get(block.first + index)", "", "matches of"),
+    "another checkpoint's words": (
+        "MobileCLIP",
+        "if (there && Arrays",
+        "if (there || Arrays",
+        "a vocabulary of another",
+    ),
+    "the slot that is valid": ("IndexWriter", "index.slot == 96 ? 64 : 96", "index.slot", "a slot that was half"),
     "a self-test that passes": ("TowerTest", "worst >= bound(precision)", "true", "wrong answers of"),
 }
 

@@ -27,6 +27,7 @@ from PIL import Image
 from tokenizer_vectors import is_mojibake, odd_texts
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import preprocess
@@ -65,19 +66,25 @@ def seed() -> int:
     return chosen
 
 
-def test_the_packages_own_tests_pass_on_a_real_bundle(
-    exports: Exports, require_tool: Callable[[str, str], str]
+def test_the_packages_own_tests_pass_on_a_real_bundle_and_python_reads_the_index_that_they_write(
+    exports: Exports, require_tool: Callable[[str, str], str], tmp_path: Path
 ) -> None:
     program = require_tool("node", "apt-get install nodejs")
     require_tool("npm", "apt-get install npm")
     given = {
         "MOBILECLIP_BUNDLE": str(exports.bundle("onnx", "fp32").path),
         "MOBILECLIP_ORT": str(runtime_folder(silent)),
+        "MOBILECLIP_WRITTEN": str(tmp_path / "library.mcdx"),
     }
     command = [program, "--test", "--test-reporter=tap", "test/"]
     done = subprocess.run(command, cwd=PACKAGE, env=os.environ | given, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, "\n".join(re.findall(r"^ *not ok .*(?:\n.*){0,12}", done.stdout, re.M))
     assert re.search(r"^# skipped 0$", done.stdout, re.M)
+    index = Index(tmp_path / "library.mcdx")
+    index.check()
+    assert (len(index), index.description.embedding_space, index.store.name) == (50, "s", "int8")
+    for row, name in ((0, "IMG_0.jpg"), (4, "IMG_4.jpg"), (7, "Кот 🐈.png"), (49, "IMG_49.jpg")):
+        assert [one.id for one in index.search(noise(40, row).view(np.int8).astype(np.float32), 1)[0]] == [name]
 
 
 def test_the_gates_are_pythons(node: Node) -> None:
@@ -146,6 +153,55 @@ def test_a_vocabulary_that_a_checkpoint_brings_is_read(node: Node, tmp_path: Pat
     texts = [*names[::20], "собака", "it's 犬"]
     given = {"folder": str(tmp_path), "settings": tokens.model_dump(mode="json"), "texts": texts}
     assert node(ENCODE, given) == encode(texts, tokens).tolist()
+
+
+FAULTS = {
+    "blue and red exchanged": ("pictures", "found[to + channel] =", "found[to + 2 - channel] =", "colours of rgba"),
+    "another filter": ("resize", "[-0.5, Math", "[-0.75, Math", "pixels of .* bicubic"),
+    "merges with CRLF": ("tokenizer", r"/\r?\n/", r"/\n/", "the tokenizer gives"),
+    "half of the merges": (
+        "tokenizer",
+        "this.ranks.size !== this.vocabulary.size - UNMERGED",
+        "false",
+        "the tokenizer",
+    ),
+    "another space": (
+        "index_file",
+        "query.embeddingSpace !== this.embeddingSpace",
+        "false",
+        "a query of another space",
+    ),
+    "schema 3": ("manifest", "NEWEST_SCHEMA = 2", "NEWEST_SCHEMA = 3", "a manifest .* a newer schema"),
+    "a cut index": ("index_file", "slots[0].end > bytes.length", "false", "refused: cut in the middle"),
+    "the slot that is valid": ("index_writer", "at === 96 ? 64 : 96", "at", "what is written"),
+    "a golden file that is cut": ("safetensors", "8 + length + to > buffer.byteLength", "false", "a bundle"),
+    "a vocabulary of another checkpoint": ("mobileclip", "if (!same)", "if (false)", "a bundle"),
+    "a self-test that passes": ("mobileclip", "relative <= bound", "true", "a bundle"),
+}
+
+
+@pytest.mark.whole  # each runs the tests that should tell it once more
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_told(
+    exports: Exports, require_tool: Callable[[str, str], str], tmp_path: Path, fault: str
+) -> None:
+    program = require_tool("node", "apt-get install nodejs")
+    name, right, wrong, told = FAULTS[fault]
+    package = tmp_path / "clients" / "js"
+    shutil.copytree(PACKAGE, package)
+    shutil.copytree(PACKAGE.parent / "vectors", tmp_path / "clients" / "vectors")
+    source = package / "src" / f"{name}.js"
+    text = source.read_text(encoding="utf-8")
+    assert text.count(right) == 1
+    source.write_text(text.replace(right, wrong), encoding="utf-8")
+    file = "model.test.js" if told == "a bundle" else "vectors.test.js"
+    command = [program, "--test", "--test-reporter=tap", f"--test-name-pattern={told}", f"test/{file}"]
+    given = {
+        "MOBILECLIP_BUNDLE": str(exports.bundle("onnx", "fp32").path),
+        "MOBILECLIP_ORT": str(runtime_folder(silent)),
+    }
+    done = subprocess.run(command, cwd=package, env=os.environ | given, capture_output=True, text=True, timeout=300)
+    assert re.search(r"^ *not ok", done.stdout, re.M), done.stdout[-2000:]
 
 
 PAGE = (ROOT / "docs" / "start_browser.md").read_text(encoding="utf-8")

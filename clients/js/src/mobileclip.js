@@ -3,7 +3,7 @@
 
 import { MobileCLIPError } from "./errors.js";
 import { GATES } from "./gates.js";
-import { Labels } from "./labels.js";
+import { Labels, ranked } from "./labels.js";
 import { check, understood } from "./manifest.js";
 import { rgb } from "./pictures.js";
 import { Relevance } from "./relevance.js";
@@ -14,6 +14,7 @@ import { dot, unit } from "./vectors.js";
 
 export { MobileCLIPError } from "./errors.js";
 export { Index } from "./index_file.js";
+export { IndexWriter } from "./index_writer.js";
 export { upright } from "./pictures.js";
 export { Tokenizer } from "./tokenizer.js";
 export { prepare, resize } from "./resize.js";
@@ -54,6 +55,17 @@ export class MobileCLIP {
   /** The side of the square that a picture is cut to, in pixels. */
   get imageSize() { return this.manifest.preprocess.size; }
 
+  /** A picture as the image tower takes it, float32 [3, S, S] in [0, 1], for an app that runs it by itself. `picture`: as
+   * `embedImage` takes it. */
+  prepare(picture) {
+    return prepare(rgb(picture), picture.width, picture.height, this.manifest.preprocess);
+  }
+
+  /** The embedding of a text, as `embedTexts` gives one. */
+  async embedText(text) {
+    return (await this.embedTexts([text]))[0];
+  }
+
   /** One embedding per text, each of length 1: {values: Float32Array [D], embeddingSpace, tokens, cut, rest}.
    * `cut`: the text has more tokens than the network reads, and `rest` was left out. */
   async embedTexts(texts) {
@@ -71,9 +83,25 @@ export class MobileCLIP {
   /** The embedding of a picture, of length 1. `picture`: {data, width, height} with RGB or RGBA bytes, row by row, as
    * ImageData has them; what is transparent stands on white. */
   async embedImage(picture) {
+    this.#embeds();
+    return { values: unit(await this.#run("image", this.prepare(picture))), embeddingSpace: this.embeddingSpace };
+  }
+
+  #embeds() {
     this.#has("image");
-    const values = prepare(rgb(picture), picture.width, picture.height, this.manifest.preprocess);
-    return { values: unit(await this.#run("image", values)), embeddingSpace: this.embeddingSpace };
+    if (this.manifest.classifier) throw new MobileCLIPError("bundle", "the bundle is a classifier, which gives probabilities: ask classify");
+  }
+
+  /** What a classifier (`export --labels`) says of a picture: [{label, probability}], the most probable first. */
+  async classify(picture) {
+    this.#has("image");
+    const { classifier } = this.manifest;
+    if (!classifier) throw new MobileCLIPError("bundle", "the bundle is no classifier: ask labels for labels, and those to classify");
+    const shares = await this.#run("image", this.prepare(picture));
+    if (shares.length !== classifier.labels.length || !shares.every((one) => one >= 0)) {
+      throw new MobileCLIPError("bundle", `the classifier gives no probabilities of its ${classifier.labels.length} labels: do not use it here`);
+    }
+    return ranked(classifier.labels, shares);
   }
 
   /** The same for many, one after the other. `pictures`: an iterable, async too; `onProgress(done)` after each; `signal`:
@@ -91,7 +119,7 @@ export class MobileCLIP {
   /** The embedding of a tower's own input: float32 [3, S, S] with values in [0, 1]. Values outside are refused: networks
    * answer them plausibly and wrongly. */
   async embedPixels(values) {
-    this.#has("image");
+    this.#embeds();
     const size = 3 * this.imageSize ** 2;
     if (values.length !== size) throw new MobileCLIPError("range", `${values.length} values, where the network takes ${size}`);
     if (!values.every((one) => one >= 0 && one <= 1)) throw new MobileCLIPError("range", "pixel values lie outside [0, 1]: divide bytes by 255");
@@ -108,6 +136,9 @@ export class MobileCLIP {
   /** The cosine that a match of a text's embedding needs in a library of `size` pictures; undefined where the bundle says
    * none: it was exported without --background. */
   async needed(text, size) {
+    if (text.embeddingSpace !== this.embeddingSpace) {
+      throw new MobileCLIPError("space", `the embedding is of ${text.embeddingSpace} and the bundle of ${this.embeddingSpace}: they cannot be compared`);
+    }
     return this.relevance?.needed(text.values, size);
   }
 
@@ -120,16 +151,27 @@ export class MobileCLIP {
 
   /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers: [{tower, inputs, cosine,
    * relative, passed}], the worst of all inputs. A tower that does not pass answers wrongly on this device. `gates`: by
-   * tower {metric, bound}; those of its precision if left out. */
+   * tower {metric, bound}; those of its precision if left out. Its golden texts go through the tokenizer: a vocabulary of
+   * another checkpoint has the same form. */
   async selfTest({ gates = {} } = {}) {
-    const golden = parse(await this.read("golden.safetensors"), "golden.safetensors");
+    const { tensors, prompts } = parse(await this.read("golden.safetensors"), "golden.safetensors");
+    if (this.tokenizer && prompts) this.#checkTokens(prompts, tensors.ids);
     const found = [];
-    for (const tower of Object.keys(this.sessions)) found.push(await this.#golden(tower, golden, gates[tower]));
+    for (const tower of Object.keys(this.sessions)) found.push(await this.#golden(tower, tensors, gates[tower]));
     return found;
   }
 
+  #checkTokens(prompts, ids) {
+    const length = this.manifest.tokenizer.context_length;
+    const same = prompts.every((prompt, row) => {
+      return this.tokenizer.ids(prompt).ids.every((id, place) => id === ids?.data[row * length + place]);
+    });
+    if (!same) throw new MobileCLIPError("bundle", "tokenizer/ is not the checkpoint's: it gives other ids of the golden texts; export the bundle again");
+  }
+
   async #golden(tower, golden, gate) {
-    const [inputs, wanted] = GOLDEN[tower].map((name) => golden[name]);
+    const names = tower === "image" && this.manifest.classifier ? ["pixels", "image_probabilities"] : GOLDEN[tower];
+    const [inputs, wanted] = names.map((name) => golden[name]);
     if (!inputs || !wanted) throw new MobileCLIPError("bundle", `golden.safetensors has no answers of the ${tower} tower: export again`);
     const [count, width] = wanted.shape;
     const size = inputs.data.length / inputs.shape[0];
@@ -173,7 +215,7 @@ export class MobileCLIP {
 /** `MobileCLIP.search`, of a model here or in a worker. Pictures as queries, and an index of bits alone or of texts, are
  * not judged. */
 export async function answer(model, index, query, { top = 10, threshold } = {}) {
-  const asked = typeof query === "string" ? (await model.embedTexts([query]))[0] : query;
+  const asked = typeof query === "string" ? await model.embedText(query) : query;
   const judged = asked.tokens !== undefined && index.store !== "bits-only" && index.description.tower !== "text";
   const needed = threshold ?? (judged ? await model.needed(asked, index.length) : undefined);
   const matches = index.search(asked, top);

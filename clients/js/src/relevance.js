@@ -7,7 +7,7 @@ import { dot } from "./vectors.js";
 export class Relevance {
   /** `told`: the manifest's `relevance`; `dimension`: numbers per embedding; `file`: relevance.safetensors. */
   constructor(told, dimension, file) {
-    const { background, weights } = parse(file, "relevance.safetensors");
+    const { background, weights } = parse(file, "relevance.safetensors").tensors;
     const numbers = [told.scale, told.spread, told.intercept, told.slope];
     const shapes = JSON.stringify([background?.shape, background?.dtype, weights?.shape, weights?.dtype]);
     if (shapes !== JSON.stringify([[told.images, dimension], "I8", [dimension], "F32"]) || !numbers.every(Number.isFinite)) {

@@ -5,6 +5,7 @@ import { Labels } from "./labels.js";
 import { answer } from "./mobileclip.js";
 
 const METHODS = {
+  embedText: (model, text) => model.embedText(text),
   embedTexts: (model, texts) => model.embedTexts(texts),
   // A picture file is decoded here, too.
   embedImage: async (model, picture) => {
@@ -51,6 +52,7 @@ export function connect(worker) {
     return Promise.race([answered, broken]);
   };
   const model = {
+    embedText: (text) => call("embedText", text),
     embedTexts: (texts) => call("embedTexts", texts),
     embedImage: (picture) => call("embedImage", picture),
     labels: async (names, template) => new Labels(await call("labels", names, template)),

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { MobileCLIP } from "../src/mobileclip.js";
+import { Index, IndexWriter, MobileCLIP } from "../src/mobileclip.js";
 import { folder } from "../src/node.js";
 import { connect, serve } from "../src/worker.js";
 
@@ -65,12 +65,13 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     try {
       assert.deepEqual(await remote.embedImage(picture(7)), await model.embedImage(picture(7)));
       assert.deepEqual(await remote.embedTexts(["a dog"]), await model.embedTexts(["a dog"]));
+      assert.deepEqual(await remote.embedText("a dog"), await model.embedText("a dog"));
       const labels = await remote.labels(["pizza", "a red car"]);
       const embedded = await model.embedImage(picture(120));
       assert.deepEqual(labels.classify(embedded), (await model.labels(["pizza", "a red car"])).classify(embedded));
       assert.equal((await remote.selfTest()).length, 2);
       await assert.rejects(remote.embedImage({ data: new Uint8Array(7), width: 2, height: 2 }), refused("picture"));
-      assert.equal(await remote.needed({ values: embedded.values }, 10), undefined);
+      assert.equal(await remote.needed(embedded, 10), undefined);
     } finally {
       port1.close();
     }
@@ -92,6 +93,41 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     const [one, other] = await model.embedImages([given, bgr]);
     const cosine = one.values.reduce((sum, value, index) => sum + value * other.values[index], 0);
     assert.ok(cosine < 0.999);
+  });
+
+  const changed = (name, change) => async (file) => {
+    const { buffer, byteOffset, byteLength } = readFileSync(`${bundle}/${file}`);
+    return file === name ? change(Buffer.from(buffer, byteOffset, byteLength).toString()) : buffer.slice(byteOffset, byteOffset + byteLength);
+  };
+
+  test("tells a vocabulary of another checkpoint by the golden texts", async () => {
+    const other = changed("tokenizer/vocab.json", (text) => {
+      const vocabulary = JSON.parse(text);
+      [vocabulary["photo</w>"], vocabulary["dog</w>"]] = [vocabulary["dog</w>"], vocabulary["photo</w>"]];
+      return new TextEncoder().encode(JSON.stringify(vocabulary));
+    });
+    await assert.rejects((await MobileCLIP.load(other, ort)).selfTest(), refused("bundle"));
+  });
+
+  test("refuses a library of the old bundle, and pictures of the new one in it", async () => {
+    const old = await model.embedImage(picture(120));
+    const writer = IndexWriter.create(model.manifest);
+    writer.add(["a"], [old]);
+    const library = Index.open(writer.commit());
+    assert.equal((await model.search(library, old)).matches[0].id, "a");
+    const other = changed("manifest.json", (text) => new TextEncoder().encode(text.replaceAll(model.embeddingSpace, "nano-another")));
+    const changedModel = await MobileCLIP.load(other, ort);
+    await assert.rejects(changedModel.search(library, "a dog"), refused("space"));
+    await assert.rejects(changedModel.needed(await model.embedText("a dog"), 10), refused("space"));
+    const now = await changedModel.embedImage(picture(120));
+    assert.throws(() => writer.add(["b"], [now]), refused("space"));
+  });
+
+  test("another filter is another answer", async () => {
+    const other = changed("manifest.json", (text) => new TextEncoder().encode(text.replace('"bilinear"', '"bicubic"')));
+    const given = { data: Uint8ClampedArray.from({ length: 3 * 90 * 90 }, (_, index) => (index * 7919) % 256), width: 90, height: 90 };
+    const [one, two] = [await model.embedImage(given), await (await MobileCLIP.load(other, ort)).embedImage(given)];
+    assert.ok(one.values.reduce((sum, value, index) => sum + value * two.values[index], 0) < 0.9999);
   });
 
   test("fails its own test where the golden file is cut or a tower answers wrongly", async () => {

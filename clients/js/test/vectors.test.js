@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { check, understood } from "../src/manifest.js";
-import { answer, Index, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
+import { answer, Index, IndexWriter, MobileCLIP, prepare, Tokenizer } from "../src/mobileclip.js";
 import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
 import { Relevance } from "../src/relevance.js";
@@ -68,6 +68,48 @@ test("a query of another space, of another length or that is none is refused", (
   assert.throws(() => opened.search(query.slice(1)), refused("space"));
   assert.throws(() => opened.search(query.with(3, NaN)), refused("query"));
   assert.throws(() => opened.search(query.map(() => 0)), refused("query"));
+  assert.throws(() => opened.search(query, 0), refused("query"));
+});
+
+test("what is written is read by the same rules, and a slot that is half written leaves what was before", () => {
+  const embeddingSpace = "s";
+  const picture = (row) => ({ values: Float32Array.from(new Int8Array(noise(40, row).buffer)), embeddingSpace });
+  const names = Array.from({ length: 50 }, (_, row) => (row === 7 ? "Кот 🐈.png" : `IMG_${row}.jpg`));
+  const add = (writer, rows) => writer.add(rows.map((row) => names[row]), rows.map(picture));
+  const rows = names.map((_, row) => row);
+  const writer = IndexWriter.create({ embedding_space: embeddingSpace, variant: "nano", embed_dim: 40, int8_scale: 0.004 });
+  assert.throws(() => IndexWriter.create({ embedding_space: embeddingSpace, variant: "nano", embed_dim: 40 }), refused("index"));
+  add(writer, rows.slice(0, 30));
+  const first = writer.commit();
+  assert.throws(() => add(writer, [3]), refused("index"));
+  assert.throws(() => writer.add(["x"], [{ values: new Float32Array(40), embeddingSpace: "t" }]), refused("space"));
+  assert.throws(() => writer.add(["x"], [{ values: new Float32Array(39), embeddingSpace }]), refused("space"));
+  assert.throws(() => writer.add(["x"], [{ values: new Float32Array(40), embeddingSpace }]), refused("query"));
+  assert.throws(() => writer.remove([30]), refused("index"));
+  const again = IndexWriter.open(first);
+  again.remove([4]);
+  again.commit();
+  add(again, [...rows.slice(30), 4]);
+  const bytes = again.commit();
+  const index = Index.open(bytes);
+  assert.equal(index.length, 50);
+  for (const row of rows) {
+    const [best] = index.search(picture(row), 1);
+    assert.deepEqual([best.id, best.score > 0.98], [names[row], true]);
+  }
+  if (process.env.MOBILECLIP_WRITTEN) writeFileSync(process.env.MOBILECLIP_WRITTEN, bytes);
+  let whole = Buffer.from(vectors("search").cases[0].index, "base64"); // Python's
+  const before = Index.open(whole).length;
+  for (const commit of [1, 2]) {
+    const own = IndexWriter.open(whole);
+    own.remove([commit]);
+    whole = own.commit();
+    assert.equal(Index.open(whole).length, before - commit);
+    const half = whole.slice();
+    half.fill(0, Index.open(whole).slot.at, Index.open(whole).slot.at + 32);
+    assert.equal(Index.open(half).length, before - commit + 1);
+  }
+  assert.throws(() => IndexWriter.open(Buffer.from(vectors("search").cases[4].index, "base64")), refused("index"));
 });
 
 const bundle = process.env.MOBILECLIP_BUNDLE;
@@ -144,7 +186,7 @@ test("a search says what is found, and that nothing is", async () => {
   const { index: file, queries } = cases[0];
   const index = Index.open(Buffer.from(file, "base64"));
   const text = { values: queries[0].query, embeddingSpace, tokens: 3 };
-  const model = (needed) => ({ embedTexts: async () => [text], needed: async () => needed });
+  const model = (needed) => ({ embedText: async () => text, needed: async () => needed });
   const sure = await answer(model(0.9), index, "a text");
   assert.deepEqual([sure.found, sure.needed, sure.matches[0].id], [true, 0.9, queries[0].found[0].id]);
   assert.deepEqual([sure.matches.length, sure.bridgedFrom], [10, undefined]);

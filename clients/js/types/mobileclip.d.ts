@@ -44,9 +44,13 @@ export interface TowerTest extends Gate {
   relative: number;
   passed: boolean;
 }
+export interface Classification {
+  label: string;
+  probability: number;
+}
 export interface Labels {
   names: string[];
-  classify(embedding: Embedding): { label: string; probability: number }[];
+  classify(embedding: Embedding): Classification[];
 }
 
 /** What is used of onnxruntime-web or onnxruntime-node. */
@@ -66,8 +70,13 @@ export class MobileCLIP {
     ort: Runtime,
     options?: { towers?: Tower[]; session?: object },
   ): Promise<MobileCLIP>;
+  readonly manifest: { variant: string; embedding_space: string; embed_dim: number; int8_scale?: number };
   readonly embeddingSpace: string;
   readonly imageSize: number;
+  /** Undefined where the text tower was not loaded. */
+  readonly tokenizer?: Tokenizer;
+  prepare(picture: Picture): Float32Array;
+  embedText(text: string): Promise<TextEmbedding>;
   embedTexts(texts: string[]): Promise<TextEmbedding[]>;
   embedImage(picture: Picture): Promise<Embedding>;
   embedImages(
@@ -76,6 +85,7 @@ export class MobileCLIP {
   ): Promise<Embedding[]>;
   embedPixels(values: Float32Array): Promise<Embedding>;
   labels(names: string[], template?: string): Promise<Labels>;
+  classify(picture: Picture): Promise<Classification[]>;
   needed(text: TextEmbedding, size: number): Promise<number | undefined>;
   search(index: Index, query: string | Embedding, options?: SearchOptions): Promise<Answer>;
   selfTest(options?: { gates?: Partial<Record<Tower, Gate>> }): Promise<TowerTest[]>;
@@ -95,6 +105,16 @@ export class Index {
   readonly description: { embedding_space: string; variant: string; tower: Tower; bridged_from?: string };
   id(row: number): string;
   search(query: Embedding | ArrayLike<number>, top?: number): Match[];
+}
+
+/** Adds pictures to an index of int8: an app keeps its own library, and every client and Python read it. */
+export class IndexWriter {
+  static create(manifest: MobileCLIP["manifest"]): IndexWriter;
+  static open(bytes: ArrayBuffer | Uint8Array): IndexWriter;
+  add(ids: string[], embeddings: Embedding[]): void;
+  remove(rows: number[]): void;
+  /** The whole file with what was added and removed. */
+  commit(): Uint8Array<ArrayBuffer>;
 }
 
 export interface TokenizerSettings {

@@ -1,4 +1,4 @@
-// clients/java/build.sh and clients/kotlin/build.sh make the two jars; a bundle of `export --target onnx` is the folder
+// clients/java/build.sh, then clients/kotlin/fetch.sh and build.sh make the two jars; a bundle of `export --target onnx` is the folder
 // src/main/assets/bundle.
 plugins {
     id("com.android.application") version "8.7.3"

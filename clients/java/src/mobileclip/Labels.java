@@ -33,7 +33,10 @@ public final class Labels {
     /** Every label, the most probable first. */
     public List<Share> classify(Embedding picture) {
         picture.check(space, "the labels");
-        double[] shares = Vectors.probabilities(picture.values, vectors, scale);
+        return ranked(names, Vectors.probabilities(picture.values, vectors, scale));
+    }
+
+    static List<Share> ranked(List<String> names, double[] shares) {
         List<Share> found = new ArrayList<>();
         for (int index = 0; index < shares.length; index++) found.add(new Share(names.get(index), shares[index]));
         Collections.sort(found, (one, other) -> Double.compare(other.probability, one.probability));

@@ -1,6 +1,8 @@
 package mobileclip;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -25,6 +27,8 @@ public final class Manifest {
     final Text text;
     /** Null where the bundle was exported without --background. */
     final Map<?, ?> relevance;
+    /** What a classifier ({@code export --labels}) tells apart; null of bundles that give embeddings. */
+    public final List<String> classes;
 
     /** A tower's file, and what goes in and out. */
     static final class Tower {
@@ -99,12 +103,13 @@ public final class Manifest {
         if (told.fields("towers").has("text") && !told.has("tokenizer")) throw new IllegalArgumentException("`tokenizer`");
         text = told.has("tokenizer") ? new Text(told.fields("tokenizer")) : null;
         relevance = told.has("relevance") ? told.fields("relevance").values : null;
+        classes = told.has("classifier") ? told.fields("classifier").texts("labels") : null;
         Fields entries = told.fields("towers");
         if (entries.values.isEmpty()) throw new IllegalArgumentException("`towers`");
         for (Object name : entries.values.keySet()) towers.put((String) name, new Tower(entries.fields((String) name)));
     }
 
-    /** Reads manifest.json; one of a newer schema, of another target or of a classifier is refused. */
+    /** Reads manifest.json; one of a newer schema or of another target is refused. */
     static Manifest parse(String json, String target) {
         Object found = Json.parse(json, "manifest.json");
         Object version = found instanceof Map ? ((Map<?, ?>) found).get("schema_version") : null;
@@ -117,9 +122,6 @@ public final class Manifest {
         }
         Fields told = new Fields((Map<?, ?>) found);
         try {
-            if (told.has("classifier")) {
-                throw refused("the bundle is a classifier, which gives probabilities: export it without --labels", null);
-            }
             if (!told.text("target").equals(target)) {
                 throw refused("the bundle is for " + told.text("target") + ": export it with --target " + target, null);
             }
@@ -194,6 +196,15 @@ public final class Manifest {
             String found = text(name);
             if (!found.equals(no) && !found.equals(yes)) throw new IllegalArgumentException("`" + name + "` " + found);
             return found.equals(yes);
+        }
+
+        List<String> texts(String name) {
+            List<String> found = new ArrayList<>();
+            for (Object one : get(name, List.class)) {
+                if (!(one instanceof String)) throw new IllegalArgumentException("`" + name + "`");
+                found.add((String) one);
+            }
+            return Collections.unmodifiableList(found);
         }
 
         double[] doubles(String name) {

@@ -125,8 +125,29 @@ public final class MobileCLIP implements AutoCloseable {
 
     /** The embedding of an upright picture, of length 1. */
     public Embedding embedImage(Picture picture) {
-        model("image");
+        embedding();
         return new Embedding(Vectors.unit(run("image", prepare(picture))), embeddingSpace());
+    }
+
+    private void embedding() {
+        model("image");
+        if (manifest.classes == null) return;
+        throw Manifest.refused("the bundle is a classifier, which gives probabilities: ask classify", null);
+    }
+
+    /** What a classifier ({@code export --labels}) says of an upright picture, the most probable first. */
+    public List<Labels.Share> classify(Picture picture) {
+        model("image");
+        if (manifest.classes == null) {
+            throw Manifest.refused("the bundle is no classifier: ask labels for labels, and those to classify", null);
+        }
+        float[] found = run("image", prepare(picture));
+        double[] shares = new double[found.length];
+        for (int index = 0; index < shares.length; index++) {
+            shares[index] = found[index];
+            if (!(found[index] >= 0)) throw Manifest.refused("the classifier gives what is no probability: do not use it here", null);
+        }
+        return Labels.ranked(manifest.classes, shares);
     }
 
     /** The same for many, one after the other; {@code progress} may be null. */
@@ -144,7 +165,7 @@ public final class MobileCLIP implements AutoCloseable {
     /** The embedding of the image tower's own input: [3, S, S] with values in [0, 1]. Values outside are refused:
      * networks answer them plausibly and wrongly. */
     public Embedding embedPixels(float[] values) {
-        model("image");
+        embedding();
         int size = 3 * imageSize() * imageSize();
         String wrong = values.length == size ? null : values.length + " values, where the network takes " + size;
         for (float value : values) {
@@ -173,6 +194,16 @@ public final class MobileCLIP implements AutoCloseable {
         return relevance == null ? Double.NaN : relevance.needed(text.values, size);
     }
 
+    /** What a text finds in an index: 10 at most. */
+    public Answer search(Index index, String text) {
+        return search(index, text, 10);
+    }
+
+    /** What a text finds in an index. */
+    public Answer search(Index index, String text, int top) {
+        return search(index, embedText(text), top);
+    }
+
     /** The {@code top} nearest of an index, or "nothing found" where the nearest is farther than what the query needs.
      * Pictures as queries, and an index of bits alone or of texts, are not judged. */
     public Answer search(Index index, Embedding query, int top) {
@@ -186,16 +217,20 @@ public final class MobileCLIP implements AutoCloseable {
         return new Answer(index.search(query, top), Double.isNaN(threshold) ? needed : threshold, index.bridgedFrom);
     }
 
-    /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers. */
+    /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers; its golden texts through the
+     * tokenizer, since a vocabulary of another checkpoint has the same form. */
     public List<TowerTest> selfTest() {
-        Map<String, Safetensors.Tensor> golden = Safetensors.parse(read("golden.safetensors"), "golden.safetensors");
+        Safetensors file = Safetensors.parse(read("golden.safetensors"), "golden.safetensors");
+        Map<String, Safetensors.Tensor> golden = file.tensors;
+        if (tokenizer != null && file.prompts != null) checkTokens(file.prompts, golden.get("ids"));
         List<TowerTest> found = new ArrayList<>();
         for (String tower : models.keySet()) {
             boolean image = tower.equals("image");
             Safetensors.Tensor inputs = golden.get(image ? "pixels" : "ids");
-            Safetensors.Tensor wanted = golden.get(image ? "image_embeddings" : "text_embeddings");
+            String answered = manifest.classes == null ? tower + "_embeddings" : "image_probabilities";
+            Safetensors.Tensor wanted = golden.get(answered);
             int count = inputs == null ? 0 : inputs.shape[0];
-            if (count == 0 || wanted == null || !wanted.is("F32", count, manifest.dimension)) {
+            if (count == 0 || wanted == null || !wanted.is("F32", count, width())) {
                 throw Manifest.refused("golden.safetensors has no answers of the " + tower + " tower: export again", null);
             }
             float[][] answers = new float[count][];
@@ -203,6 +238,14 @@ public final class MobileCLIP implements AutoCloseable {
             found.add(new TowerTest(tower, manifest.towers.get(tower).precision, answers, (float[]) wanted.data));
         }
         return found;
+    }
+
+    private void checkTokens(List<?> prompts, Safetensors.Tensor ids) {
+        for (int row = 0; row < prompts.size(); row++) {
+            boolean there = ids != null && ids.data instanceof int[] && row < ids.shape[0];
+            if (there && Arrays.equals(tokenizer.ids((String) prompts.get(row)).ids, (int[]) row(ids, row, false))) continue;
+            throw Manifest.refused("tokenizer/ is not the checkpoint's: it gives other ids of the golden texts; export the bundle again", null);
+        }
     }
 
     // One golden input; golden pixels are kept as bytes.
@@ -232,9 +275,14 @@ public final class MobileCLIP implements AutoCloseable {
             values = wide;
         }
         float[] found = model(name).run(tower.input, values, shape, tower.output);
-        if (found.length == manifest.dimension) return found;
+        if (found.length == width()) return found;
         throw Manifest.refused("the " + name + " tower gives " + found.length + " numbers, and the manifest says "
-                + manifest.dimension + ": export the bundle again", null);
+                + width() + ": export the bundle again", null);
+    }
+
+    // Numbers that a tower gives.
+    private int width() {
+        return manifest.classes == null ? manifest.dimension : manifest.classes.size();
     }
 
     private Engine.Model model(String tower) {

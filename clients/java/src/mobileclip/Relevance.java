@@ -13,7 +13,7 @@ final class Relevance {
 
     Relevance(Map<?, ?> manifest, int dimension, byte[] file) {
         Manifest.Fields told = new Manifest.Fields(manifest);
-        Map<String, Safetensors.Tensor> tensors = Safetensors.parse(file, "relevance.safetensors");
+        Map<String, Safetensors.Tensor> tensors = Safetensors.parse(file, "relevance.safetensors").tensors;
         Safetensors.Tensor pictures = tensors.get("background");
         Safetensors.Tensor learned = tensors.get("weights");
         try {

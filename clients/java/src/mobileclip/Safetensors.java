@@ -26,19 +26,28 @@ final class Safetensors {
         }
     }
 
-    private Safetensors() {}
+    final Map<String, Tensor> tensors;
+    /** The golden texts; null where the file names none. */
+    final List<?> prompts;
 
-    static Map<String, Tensor> parse(byte[] bytes, String file) {
+    private Safetensors(Map<String, Tensor> tensors, List<?> prompts) {
+        this.tensors = tensors;
+        this.prompts = prompts;
+    }
+
+    static Safetensors parse(byte[] bytes, String file) {
         try {
             ByteBuffer buffer = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
             int length = (int) Math.min(buffer.getLong(), Integer.MAX_VALUE);
             Object header = Json.parse(new String(bytes, 8, length, Charset.forName("UTF-8")), file);
-            Map<String, Tensor> found = new HashMap<>();
+            Map<String, Tensor> tensors = new HashMap<>();
             for (Map.Entry<?, ?> entry : ((Map<?, ?>) header).entrySet()) {
                 if (entry.getKey().equals("__metadata__")) continue;
-                found.put((String) entry.getKey(), tensor((Map<?, ?>) entry.getValue(), buffer, 8 + length));
+                tensors.put((String) entry.getKey(), tensor((Map<?, ?>) entry.getValue(), buffer, 8 + length));
             }
-            return found;
+            Map<?, ?> metadata = (Map<?, ?>) ((Map<?, ?>) header).get("__metadata__");
+            Object prompts = metadata == null ? null : metadata.get("prompts");
+            return new Safetensors(tensors, prompts == null ? null : (List<?>) Json.parse((String) prompts, file));
         } catch (IndexOutOfBoundsException | java.nio.BufferUnderflowException | IllegalArgumentException
                 | ClassCastException | NullPointerException damaged) {
             throw new MobileCLIPException(

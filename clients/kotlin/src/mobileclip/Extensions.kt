@@ -6,10 +6,6 @@ import java.io.File
 fun mobileCLIP(folder: File, towers: List<String>? = null, engine: Engine = OnnxEngine()): MobileCLIP =
     MobileCLIP.load(Bundle.folder(folder), engine, towers)
 
-/** The [top] pictures of [library] that are nearest to [text]; none where nothing is found. */
-fun MobileCLIP.search(library: Index, text: String, top: Int = 10): MobileCLIP.Answer =
-    search(library, embedText(text), top)
-
 /** Probabilities by label, the most probable first. */
 fun Labels.probabilities(picture: Embedding): Map<String, Double> =
     classify(picture).associate { it.label to it.probability }

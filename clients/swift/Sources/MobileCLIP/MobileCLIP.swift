@@ -7,7 +7,8 @@ public final class MobileCLIP: Sendable {
     /// Nil of bundles that were exported without `--background`.
     public let relevance: Relevance?
     let folder: URL
-    let tokenizer: Tokenizer?
+    /// Nil where the text tower was not loaded; for an app that runs it by itself.
+    public let tokenizer: Tokenizer?
     let towers: Towers
 
     /// - Parameters:
@@ -61,6 +62,12 @@ public final class MobileCLIP: Sendable {
     /// Embeddings of spaces with other names cannot be compared.
     public var embeddingSpace: String { manifest.embeddingSpace }
 
+    /// The side of the square that a picture is cut to, in pixels.
+    public var imageSize: Int { manifest.preprocess.size }
+
+    /// A picture as the image tower takes it: float32 planes [3, S, S] in [0, 1], for an app that runs it by itself.
+    public func prepare(_ picture: Picture) throws -> [Float] { try manifest.preprocess.pixels(try picture.rgb()) }
+
     /// Where the towers run: what was asked for, or what `selfTest()` fell back to.
     public var computeUnits: ComputeUnits { get async { await towers.units } }
 
@@ -77,7 +84,7 @@ public final class MobileCLIP: Sendable {
 
     /// The embedding of a picture, of length 1.
     public func embed(image picture: Picture) async throws -> Embedding {
-        try await embedding(of: try manifest.preprocess.pixels(try picture.rgb()))
+        try await embedding(of: try prepare(picture))
     }
 
     /// The same of a `CGImage`, a `CVPixelBuffer`, a file: decoded where the caller is, embedded elsewhere.
@@ -90,7 +97,7 @@ public final class MobileCLIP: Sendable {
     /// The embedding of a tower's own input: float32 planes [3, S, S] with values in [0, 1]. Values outside are refused:
     /// networks answer them plausibly and wrongly. Core ML's images take whole steps of 1/255.
     public func embed(pixels: [Float]) async throws -> Embedding {
-        let size = 3 * manifest.preprocess.size * manifest.preprocess.size
+        let size = 3 * imageSize * imageSize
         guard pixels.count == size else {
             throw MobileCLIPError(.range, "\(pixels.count) values, where the network takes \(size)")
         }
@@ -148,7 +155,22 @@ public final class MobileCLIP: Sendable {
     /// What a text finds in an index: "nothing found" where the nearest picture does not fit.
     /// - Parameter threshold: the cosine that the nearest needs, in place of the bundle's; -1 shows everything.
     public func search(_ index: Index, _ text: String, top: Int = 10, threshold: Double? = nil) async throws -> Index.Answer {
-        try index.answer(try await embed(text: text), relevance: relevance, top: top, threshold: threshold)
+        try search(index, try await embed(text: text), top: top, threshold: threshold)
+    }
+
+    /// The same of an embedding. Pictures as queries are not judged.
+    public func search(_ index: Index, _ query: some Embedded, top: Int = 10, threshold: Double? = nil) throws -> Index.Answer {
+        try index.answer(query, relevance: relevance, top: top, threshold: threshold)
+    }
+
+    /// The cosine that a match of a text needs in a library of `size` pictures; nil where the bundle says none: it was
+    /// exported without `--background`.
+    public func needed(_ text: TextEmbedding, size: Int) throws -> Double? {
+        guard text.embeddingSpace == embeddingSpace else {
+            throw MobileCLIPError(
+                .space, "the embedding is of \(text.embeddingSpace) and the bundle of \(embeddingSpace): they cannot be compared")
+        }
+        return try relevance?.needed(text, size: size)
     }
 
     /// What a classifier (`export --labels`) says of a picture, the most probable first.
@@ -157,7 +179,7 @@ public final class MobileCLIP: Sendable {
             throw MobileCLIPError(.bundle, "the bundle is no classifier: ask labels(_:) for labels, and those to classify")
         }
         let runner = try await towers.runner(.image)
-        let shares = try await runner.run(.pixels(try manifest.preprocess.pixels(try picture.rgb())))
+        let shares = try await runner.run(.pixels(try prepare(picture)))
         guard shares.count == classes.count, shares.allSatisfy(\.isFinite) else {
             throw MobileCLIPError(.bundle, "the classifier gives \(shares.count) numbers for \(classes.count) labels")
         }

@@ -94,7 +94,8 @@ extension MobileCLIP {
     }
 
     private func goldens(_ tower: Tower, _ golden: SafeTensors) throws -> (inputs: [TowerInput], wanted: [[Float]]) {
-        let names = tower == .image ? ("pixels", "image_embeddings") : ("ids", "text_embeddings")
+        let answers = manifest.classifier == nil ? "image_embeddings" : "image_probabilities"
+        let names = tower == .image ? ("pixels", answers) : ("ids", "text_embeddings")
         guard let given = golden[names.0], let answers = golden[names.1], let numbers = answers.float32,
             answers.shape.count == 2, answers.shape[0] > 0, given.shape.first == answers.shape[0]
         else {

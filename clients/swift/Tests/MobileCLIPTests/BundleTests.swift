@@ -144,6 +144,31 @@ final class BundleTests: XCTestCase {
         await assertRefused(.bundle) { _ = try await model.selfTest() }
     }
 
+    func testALibraryWhoseBundleChangedIsRefused() async throws {
+        let old = try await model()
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mcdx")
+        addTeardownBlock { try? FileManager.default.removeItem(at: url) }
+        let picture = try await old.embed(image: gradient(90))
+        let writer = try IndexWriter.create(
+            at: url, embeddingSpace: old.embeddingSpace, variant: old.manifest.variant, dimension: old.manifest.dimension,
+            scale: try XCTUnwrap(old.manifest.int8Scale))
+        try writer.add([("a", picture)])
+        try writer.commit()
+        let library = try Index(contentsOf: url)
+        XCTAssertEqual(try old.search(library, picture).matches.map(\.id), ["a"])
+        let space = old.embeddingSpace
+        let folder = try changed("manifest.json") { content in
+            Data(String(decoding: content, as: UTF8.self).replacingOccurrences(of: space, with: "nano-another").utf8)
+        }
+        let new = try await MobileCLIP.load(bundle: folder, engine: engine)
+        await assertRefused(.space) { _ = try await new.search(library, "a dog") }
+        let other = try await new.embed(image: gradient(90))
+        assertRefused(.space) { try writer.add([("b", other)]) }
+        let text = try await old.embed(text: "a dog")
+        XCTAssertNil(try old.needed(text, size: 10))
+        assertRefused(.space) { _ = try new.needed(text, size: 10) }
+    }
+
     func testATruncatedGoldenFileAndANewerSchemaAreRefused() async throws {
         let cut = try changed("golden.safetensors") { $0.prefix($0.count / 2) }
         let model = try await MobileCLIP.load(bundle: cut, towers: [.image], engine: engine)

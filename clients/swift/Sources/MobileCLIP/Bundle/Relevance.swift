@@ -42,17 +42,19 @@ extension Index {
         public let needed: Double?
         /// The largest cosine in the index; nil of an empty one.
         public let best: Double?
+        /// The space that the index was brought from, whose matches are nearly those of new embeddings; nil of others.
+        public let bridgedFrom: String?
     }
 
     /// Searches, and says "nothing found" where the nearest picture does not fit. Without a `relevance`, for an index of
     /// texts and for one of signs alone, whose scores are no cosines, everything that is nearest is shown. `threshold`: the
-    /// cosine that the nearest needs, in place of that.
-    public func answer(_ text: TextEmbedding, relevance: Relevance?, top: Int = 10, threshold: Double? = nil) throws -> Answer {
-        let matches = try search(text, top: top)
-        let judged = description.tower != .text && store != .bitsOnly
-        let needed = try threshold ?? (judged ? relevance?.needed(text, size: count) : nil)
-        guard let best = matches.first?.score else { return Answer(matches: [], found: false, needed: needed, best: nil) }
-        let found = needed.map { best >= $0 } ?? true
-        return Answer(matches: found ? matches : [], found: found, needed: needed, best: best)
+    /// cosine that the nearest needs, in place of that. Pictures as queries are not judged.
+    public func answer(_ query: some Embedded, relevance: Relevance?, top: Int = 10, threshold: Double? = nil) throws -> Answer {
+        let matches = try search(query, top: top)
+        let judged = query is TextEmbedding && description.tower != .text && store != .bitsOnly
+        let needed = try threshold ?? (judged ? relevance?.needed(query, size: count) : nil)
+        let best = matches.first?.score
+        let found = best.map { best in needed.map { best >= $0 } ?? true } ?? false
+        return Answer(matches: found ? matches : [], found: found, needed: needed, best: best, bridgedFrom: description.bridgedFrom)
     }
 }

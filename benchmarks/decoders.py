@@ -1,0 +1,209 @@
+"""What the decoders of the clients' platforms make of a JPEG, beside Pillow's.
+
+    python benchmarks/decoders.py
+
+The clients' equality with Python begins at decoded pixels. Here the same 16 photographs are decoded by Pillow, by
+Java's ImageIO and by the browsers that are installed (through `pixels` of clients/js). Each result goes through the
+same preprocessing and nano; bytes and embeddings are compared. Beside them stands what another quality of the same
+photograph changes, saved by Pillow. Writes benchmarks/results/decoders.json and the table in docs/clients.md. About a
+minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from os import killpg
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from generated import replace_block
+from PIL import Image, features
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.benchmark.browser.launching import find_browser, installed_browsers
+from mobileclip_deploy.model.preprocessing import load_image, preprocess
+from mobileclip_deploy.towers.inputs import embed_images
+from mobileclip_deploy.web.demo import client_sources
+from mobileclip_deploy.web.server import PageServer, serving
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "decoders.json"
+PAGE = ROOT / "docs" / "clients.md"
+PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "towers" / "samples").glob("*.jpg"))
+QUALITY, PATIENCE = 95, 300
+Pixels = npt.NDArray[np.uint8]
+JAVA = """
+import java.awt.image.BufferedImage;
+import java.io.File;
+import java.nio.file.Files;
+import javax.imageio.ImageIO;
+
+class Decode {
+    public static void main(String[] files) throws Exception {
+        for (String file : files) {
+            BufferedImage read = ImageIO.read(new File(file));
+            int width = read.getWidth(), height = read.getHeight();
+            // As an app draws it: grey pictures, too, become sRGB.
+            int[] argb = new int[width * height];
+            if (read.getRaster().getNumBands() == 1) {
+                int[] grey = read.getRaster().getPixels(0, 0, width, height, (int[]) null);
+                for (int at = 0; at < grey.length; at++) argb[at] = grey[at] * 0x10101;
+            } else {
+                read.getRGB(0, 0, width, height, argb, 0, width);
+            }
+            byte[] found = new byte[3 * argb.length];
+            for (int at = 0; at < argb.length; at++) {
+                for (int one = 0; one < 3; one++) found[3 * at + one] = (byte) (argb[at] >> 16 - 8 * one);
+            }
+            Files.write(new File(file + ".rgb").toPath(), found);
+        }
+    }
+}
+"""
+BROWSER = """
+import { pixels } from "./mobileclip/browser.js";
+for (let number = 0; number < COUNT; number += 1) {
+  const { data } = await pixels(await (await fetch(`picture/${number}`)).blob());
+  await fetch(`decoded?number=${number}`, { method: "POST", body: data });
+}
+await fetch("ended", { method: "POST" });
+"""
+
+
+def main() -> None:
+    """Decode, compare, write the figures, and renew the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    wanted = [np.asarray(load_image(file)) for file in PHOTOGRAPHS]
+    ways: dict[str, Callable[[], list[Pixels]]] = {"Java's ImageIO": java}
+    for one in installed_browsers():
+        ways[f"{one.family.capitalize()}'s canvas"] = partial(browser, one.family, wanted)
+    ways[f"for comparison: Pillow, saved again in quality {QUALITY}"] = lambda: [resaved(one) for one in wanted]
+    truth = embeddings(wanted)
+    found = {name: compared(decode(), wanted, truth) for name, decode in ways.items()}
+    result = {
+        "schema_version": 1,
+        "versions": {name: version(name) for name in ("mobileclip-deploy", "pillow")}
+        | {"libjpeg": features.version("libjpeg_turbo") or features.version("jpg")}
+        | {
+            "java": told("java", "-version"),
+            "browsers": [told(one.program, "--version") for one in installed_browsers()],
+        },
+        "photographs": len(wanted),
+        "decoders": found,
+    }
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    replace_block(PAGE, "<!-- begin: benchmarks/decoders.py -->", "<!-- end -->", table(result))
+
+
+def told(*command: str) -> str:
+    """The first line that a program prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return (done.stdout or done.stderr).splitlines()[0].strip()
+
+
+def java() -> list[Pixels]:
+    """uint8 [H, W, 3] of each photograph."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "Decode.java").write_text(JAVA, encoding="utf-8")
+        files = [Path(shutil.copy(file, folder)) for file in PHOTOGRAPHS]
+        subprocess.run(["java", "-Djava.awt.headless=true", folder / "Decode.java", *files], check=True)
+        return [
+            np.fromfile(f"{file}.rgb", np.uint8).reshape(*np.asarray(Image.open(file)).shape[:2], 3) for file in files
+        ]
+
+
+def browser(family: str, wanted: list[Pixels]) -> list[Pixels]:
+    """The same by the client's `pixels`, in a browser without a window and with a profile of its own."""
+    found: dict[int, Pixels] = {}
+    heard = threading.Event()
+
+    def decoded(query: dict[str, str], body: bytes) -> None:
+        number = int(query["number"])
+        found[number] = np.frombuffer(body, np.uint8).reshape(*wanted[number].shape[:2], 4)[..., :3]
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = Path(place)
+        index, script = folder / "index.html", folder / "decode.js"
+        index.write_text('<!doctype html><script type="module" src="decode.js"></script>', encoding="utf-8")
+        script.write_text(BROWSER.replace("COUNT", str(len(wanted))), encoding="utf-8")
+        files = {"index.html": index, "decode.js": script} | {
+            f"picture/{number}": file for number, file in enumerate(PHOTOGRAPHS)
+        }
+        files |= {f"mobileclip/{file.name}": file for file in client_sources().glob("*.js")}
+        (folder / "profile").mkdir()
+        with serving(PageServer(files, {"decoded": decoded, "ended": lambda *_: heard.set()})) as server:
+            started = find_browser(family).start(server.address, folder / "profile")
+            try:
+                assert heard.wait(PATIENCE), f"{family} did not end"
+            finally:
+                killpg(started.pid, signal.SIGTERM)
+                started.wait(60)
+    return [found[number] for number in range(len(wanted))]
+
+
+def resaved(picture: Pixels) -> Pixels:
+    """The picture as a JPEG of `QUALITY` has it."""
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "JPEG", quality=QUALITY)
+    return np.asarray(Image.open(content).convert("RGB"))
+
+
+def embeddings(pictures: list[Pixels]) -> npt.NDArray[np.float64]:
+    """nano's, float64 [N, D] of length 1, by the float32 network."""
+    model = mcd.load_model()
+    spec = model.variant.preprocess
+    inputs = np.stack([preprocess(Image.fromarray(one), spec).numpy() for one in pictures])
+    found = np.asarray(embed_images(model, inputs), np.float64)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def compared(found: list[Pixels], wanted: list[Pixels], truth: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """How many of all channel values differ, by how much at most, and how far the embeddings lie apart."""
+    away = np.concatenate([np.abs(a.astype(int) - b.astype(int)).ravel() for a, b in zip(found, wanted, strict=True)])
+    apart = np.linalg.norm(embeddings(found) - truth, axis=1)
+    return {
+        "differing": float((away > 0).mean()),
+        "largest": int(away.max()),
+        "mean": float(away.mean()),
+        "embedding_median": float(np.median(apart)),
+        "embedding_worst": float(apart.max()),
+        "cosine_worst": float(1 - apart.max() ** 2 / 2),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| decoder | bytes that differ | by at most | embedding, relative: median | worst | cosine, worst |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, one in found["decoders"].items():
+        cells = (f"{100 * one['differing']:.2g}%", str(one["largest"]), f"{one['embedding_median']:.2g}")
+        lines.append(f"| {name} | {' | '.join(cells)} | {one['embedding_worst']:.2g} | {one['cosine_worst']:.6f} |")
+    versions = found["versions"]
+    programs = "; ".join(
+        [
+            f"Pillow {versions['pillow']} with libjpeg-turbo {versions['libjpeg']}",
+            versions["java"],
+            *versions["browsers"],
+        ]
+    )
+    return "\n".join([*lines, "", f"{found['photographs']} photographs, nano, float32. {programs}."])
+
+
+if __name__ == "__main__":
+    main()
