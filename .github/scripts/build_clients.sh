@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the packages of clients/ for Java and JavaScript into an empty folder, and holds them to the shared vectors, on
-# macOS the Swift package too, which is released by its tag; what needs a bundle is tested by `make clients`. It needs a
-# JDK from 9 on and Node from 20 on.
+# Builds the packages of clients/ for Java and JavaScript into an empty folder, and holds them to the shared vectors; on
+# Linux Kotlin's jar too, and on macOS the Swift package is tested, which is released by its tag. What needs a bundle is
+# tested by `make clients`. It needs a JDK from 9 on and Node from 20 on.
 #   build_clients.sh FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -29,6 +29,12 @@ separator=:
 javac --release 8 -encoding UTF-8 -Xlint:-options -cp "$java/mobileclip.jar" -d "$java/tests" clients/java/test/mobileclip/*.java
 java -cp "$java/mobileclip.jar$separator$java/tests" mobileclip.Checks clients/vectors
 cp "$java/mobileclip.jar" "$folder/mobileclip-$version.jar"
+# The same bytes on every system: one builds it.
+if [[ $(uname) == Linux ]]; then
+	clients/kotlin/fetch.sh build/kotlin
+	clients/kotlin/build.sh build/kotlin/jar "$java/mobileclip.jar" build/kotlin
+	cp build/kotlin/jar/mobileclip-kotlin.jar "$folder/mobileclip-kotlin-$version.jar"
+fi
 
 (cd clients/js && node --test test/vectors.test.js)
 npm pack --silent --pack-destination "$folder" ./clients/js

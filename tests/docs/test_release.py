@@ -32,7 +32,7 @@ def step(script: str, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.Co
 def test_the_workflow_runs_these_scripts_and_no_others() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
     lines = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    assert sorted(line for line in lines if not line.startswith("pip install ")) == [
+    assert sorted(line for line in lines if not line.startswith(("pip install ", "gh release"))) == [
         ".github/scripts/build_clients.sh clients-dist",
         '.github/scripts/build_release.sh dist "$TAG"',
         ".github/scripts/build_site.sh",
@@ -110,8 +110,13 @@ def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version
     packaged = VERSION[1].replace(".dev", "-dev.")
     assert {one.name for one in (tmp_path / "dist").iterdir()} == {
         f"mobileclip-{VERSION[1]}.jar",
+        f"mobileclip-kotlin-{VERSION[1]}.jar",
         f"mobileclip-{packaged}.tgz",
     }
+    with zipfile.ZipFile(tmp_path / "dist" / f"mobileclip-kotlin-{VERSION[1]}.jar") as jar:
+        told = jar.read("META-INF/MANIFEST.MF").decode()
+        assert f"Implementation-Version: {VERSION[1]}\r\n" in told
+        assert "mobileclip/OnnxEngine.class" in jar.namelist()
     assert step("build_clients.sh", tmp_path / "dist").returncode == 1
 
 

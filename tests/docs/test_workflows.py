@@ -35,6 +35,7 @@ def jobs() -> list[tuple[str, str, dict[Any, Any], dict[str, Any]]]:
 
 PUBLISHING = {
     ("android.yml", "release"): "android-runners-",
+    ("release.yml", "packages"): "v",
     ("release.yml", "publish"): "v",
     ("release.yml", "pages"): "v",
 }
