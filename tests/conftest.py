@@ -22,7 +22,7 @@ import pytest
 import torch
 from conversions import ROOT, Store
 from exports import Exports
-from levels import mark_whole
+from levels import ALL, QUICK, all_rooms, mark_whole
 from swift_package import HARNESS_CORE
 
 # The files that take longest in either level, the longest first, so that all processes end together.
@@ -82,9 +82,13 @@ LONGEST = (
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files in that order, then the others; marked for the two levels."""
     mark_whole(items)
+    config.stash[ALL] = all_rooms(items)
+    config.stash[QUICK] = [
+        item for item in items if isinstance(item, pytest.Function) and item.get_closest_marker("whole") is None
+    ]
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
 

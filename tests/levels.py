@@ -4,7 +4,7 @@ A test with several lists of parameters runs in `make test` with as few of its c
 the others are marked `whole`. Towers are no entries: a test of both runs with one, half of the tests with the image
 tower and half with the text tower. `@pytest.mark.once("edit", "tower")` says that every value of these two counts and
 nothing else does; `@pytest.mark.once(by=...)` names a function that takes a case's parameters and gives the value that
-counts; `@pytest.mark.once` leaves one case.
+counts; `@pytest.mark.once` leaves one case. A case that is marked `whole` by hand shows nothing in `make test`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,30 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
 
 import pytest
 
-__all__ = ["mark_whole"]
+__all__ = ["ALL", "QUICK", "all_rooms", "mark_whole"]
 
 TOWERS = ("image", "text")
+QUICK = pytest.StashKey[list[pytest.Function]]()
+"""The tests that `make test` runs, of those that were collected."""
+ALL = pytest.StashKey[bool]()
+"""Whether tests of every folder were collected."""
+
+
+def all_rooms(items: Iterable[pytest.Item]) -> bool:
+    """Whether tests of every folder are among them."""
+    return {item.path.parent for item in items} == {path.parent for path in Path(__file__).parent.rglob("test_*.py")}
 
 
 def mark_whole(items: Iterable[pytest.Item]) -> None:
     """Mark the cases that `make test` does not need."""
     tests: defaultdict[str, list[tuple[pytest.Item, frozenset[Hashable]]]] = defaultdict(list)
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        chosen = isinstance(item, pytest.Function) and item.get_closest_marker("whole") is None
+        if chosen and hasattr(item, "callspec"):
             tests[item.nodeid.partition("[")[0]].append((item, shown(item)))
     for name, cases in tests.items():
         first = TOWERS[zlib.crc32(name.encode()) % 2]

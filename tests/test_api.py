@@ -67,6 +67,7 @@ def test_a_runner_answers_as_the_golden_file_says(exports: Exports, target: str)
         assert cosine.min() >= 0.999
 
 
+@pytest.mark.whole  # targets/test_coreml_multifunction.py
 def test_two_precisions_in_one_bundle(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     bundle = mcd.export(model, "onnx", "image=fp16,text=fp32", tmp_path, verify=False)
@@ -106,6 +107,7 @@ def test_unknown_names_are_refused_with_the_known_ones(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.whole
 def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     several = mcd.export_all(model, ["onnx"], ("fp32", "fp16"), tmp_path, verify=False, tower="image")
@@ -155,6 +157,7 @@ def test_a_folded_checkpoint_is_written_with_its_report(tmp_path: Path) -> None:
     assert is_folded(mcd.load_model(checkpoint=output))
 
 
+@pytest.mark.whole  # checkpoints/test_image_alone.py
 def test_a_checkpoint_of_one_tower_gives_that_one_and_refuses_the_other(exports: Exports, tmp_path: Path) -> None:
     torch.save({k: v for k, v in exports.weights().items() if k.startswith("image")}, tmp_path / "nano.pt")
     model = mcd.load_model("nano", tmp_path / "nano.pt")
@@ -207,6 +210,7 @@ def test_another_checkpoint_is_refused(exports: Exports, tmp_path: Path) -> None
         mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=tmp_path / "o.pt")
 
 
+@pytest.mark.whole
 def test_a_folded_copy_of_the_checkpoint_is_the_checkpoint(exports: Exports, tmp_path: Path) -> None:
     from mobileclip_deploy.checkpoints import folded
 

@@ -112,6 +112,7 @@ def test_wrong_answers_have_no_latency_and_exit_code_one(
     assert (cell.status, cell.summary, [item.samples_ns for item in cell.rounds]) == ("invalid", None, [()])
 
 
+@pytest.mark.whole  # of a phone: benchmark/android/test_driver.py
 def test_a_model_that_does_not_load_fails_alone(exports: Exports, tmp_path: Path) -> None:
     broken = exports.copy("onnx", "fp32", tmp_path)
     (broken / "onnx" / "vision_model.onnx").write_bytes(b"no model")
@@ -140,6 +141,7 @@ def test_an_interrupted_benchmark_says_how_to_go_on(
     assert caught.value.__notes__ == [told]
 
 
+@pytest.mark.whole  # the stand-in phones lose none, and browsers
 def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> None:
     output, partial = tmp_path / "r.json", tmp_path / "r.json.partial"
     command = ["benchmark", str(exports.bundle("onnx", "fp32").path), *QUICK, "--threads", "1,2", "--json", str(output)]

@@ -36,6 +36,7 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.whole  # test_keymaps.py has every key of every variant
 def test_apple_to_open_clip_and_back(tmp_path: Path) -> None:
     weights = checkpoint("tiny_both", "apple")
     source = write(tmp_path / "a.pt", weights)

@@ -270,6 +270,7 @@ def test_weights_twice_are_refused(tmp_path: Path) -> None:
     assert "holds weights twice" in refusal(saved(tmp_path / "x.pt", both))
 
 
+@pytest.mark.whole
 def test_optimizer_state_costs_no_memory(tmp_path: Path) -> None:
     state = {"state": {0: {"exp_avg": torch.ones(40_000_000)}}, "param_groups": []}
     path = saved(tmp_path / "x.pt", {"epoch": 1, "state_dict": WEIGHTS, "optimizer": state})

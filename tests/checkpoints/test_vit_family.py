@@ -92,6 +92,7 @@ def test_preprocessing_is_that_of_the_published_weights(variant: str) -> None:
     assert published["hf_hub"].rstrip("/") in {source.repository for source in card.sources}
 
 
+@pytest.mark.whole  # test_against_open_clip.py
 @pytest.mark.once
 @pytest.mark.parametrize("variant", NETWORKS)
 @torch.no_grad()

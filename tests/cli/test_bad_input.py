@@ -127,6 +127,7 @@ def test_a_bad_checkpoint_looked_at(tmp_path: Path, exports: Exports, case: str,
     refusal(run(command, CHECKPOINTS[case][0](tmp_path, exports)))
 
 
+@pytest.mark.whole
 def test_a_bad_checkpoint_in_a_process_of_its_own(tmp_path: Path, exports: Exports) -> None:
     path = CHECKPOINTS["pickle with code"][0](tmp_path, exports)
     assert "p.pt" in refusal(spawn("export", "--target", "all", "--checkpoint", path, "-o", tmp_path / "out"))
@@ -216,6 +217,7 @@ main()
 """
 
 
+@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize("command", ["verify", "inspect", "classify"])
 def test_a_bundle_of_a_target_whose_extra_is_not_installed(exports: Exports, command: str) -> None:

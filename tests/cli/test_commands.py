@@ -184,6 +184,7 @@ def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
     assert "not a bundle" in found.stderr
 
 
+@pytest.mark.whole  # test_api.py, in Python
 def test_reparameterize_writes_a_checkpoint_that_loads_and_a_report(exports: Exports, tmp_path: Path) -> None:
     output = tmp_path / "new" / "nano.folded.safetensors"
     found = run("reparameterize", "--checkpoint", exports.checkpoint, "-o", output, "--json")
@@ -242,6 +243,7 @@ def test_what_fails_its_gate_is_written_only_when_asked_for_and_then_says_so_eve
     assert run("inspect", bundle.path, "--json").json["parity"] == "failed"
 
 
+@pytest.mark.whole
 def test_a_bundle_that_passes_is_not_marked_by_leave_to_fail(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     bundle = mcd.export(model, "onnx", "fp32", tmp_path, tower="text", allow_failing=True)
@@ -292,6 +294,7 @@ def test_verify_that_fails_exits_with_1_and_its_json_stays_json(exports: Exports
     assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 2 of 16 checks.")
 
 
+@pytest.mark.whole
 def test_verify_on_one_image_prints_json(exports: Exports, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     shutil.copy(image_paths()[0], tmp_path / "photos")
@@ -301,6 +304,7 @@ def test_verify_on_one_image_prints_json(exports: Exports, tmp_path: Path) -> No
     assert (found.code, found.json["passed"]) == (0, True)
 
 
+@pytest.mark.whole  # verify/test_quick.py
 def test_verify_compares_accuracy_on_a_dataset(exports: Exports, dataset: Path) -> None:
     found = run("verify", exports.bundle("onnx", "fp16").path, "--dataset", dataset, "--gate", "task=100", "--json")
     (task,) = [check for check in found.json["checks"] if check["step"] == "task"]

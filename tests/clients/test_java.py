@@ -98,6 +98,7 @@ def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, expo
     assert {line.split()[0]: float(line.split()[1]) for line in gates} == bounds
 
 
+@pytest.mark.whole
 def test_the_jar_is_for_java_8_and_android_and_needs_nothing_else(client: JavaClient, tmp_path: Path) -> None:
     with zipfile.ZipFile(client.jar) as jar:
         names = jar.namelist()

@@ -44,10 +44,18 @@ Run = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def client() -> Run:
-    """Runs the package's program; the lines that it prints."""
-    program = CLIENT.built() / "mobileclip-client"
+def client(apple_client: Path) -> Run:
+    """Runs the package's program as it was compiled for Core ML's stand-in; the lines that it prints."""
+    return running(apple_client)
 
+
+@pytest.fixture(scope="module")
+def onnx_client() -> Run:
+    """The same as SwiftPM builds it, with ONNX Runtime."""
+    return running(CLIENT.built() / "mobileclip-client")
+
+
+def running(program: Path) -> Run:
     def ran(*arguments: object, lines: list[Any] | None = None) -> list[str]:
         given = "".join(json.dumps(line) + "\n" for line in lines or [])
         command = [str(program), *map(str, arguments)]
@@ -71,7 +79,8 @@ def seed() -> int:
     return chosen
 
 
-def test_the_packages_own_tests_pass_on_a_real_bundle(client: Run, bundle: Bundle) -> None:
+@pytest.mark.whole  # it builds them and the package optimized: 50 seconds
+def test_the_packages_own_tests_pass_on_a_real_bundle(bundle: Bundle) -> None:
     told = CLIENT.test({"MOBILECLIP_BUNDLE": str(bundle.path)})
     assert int(re.findall(r"Executed (\d+) tests", told)[-1]) >= 30
     assert "skipped" not in told
@@ -115,9 +124,10 @@ def test_a_vocabulary_that_a_checkpoint_brings_is_read_as_in_python(
     assert [[int(one) for one in line.split()] for line in lines] == encode(texts, tokens).tolist()
 
 
-def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(client: Run, bundle: Bundle) -> None:
+@pytest.mark.whole  # it builds the package optimized
+def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(onnx_client: Run, bundle: Bundle) -> None:
     honest = ["AT&amp;T, \u201ca long sentence\u201d, " * 3_000, "".join(map(chr, range(0x4E00, 0x9FA5)))]
-    *found, entities, word = ids(client, bundle, [*honest, "&" + "amp;" * 20_000, "qwertz" * 100_000])
+    *found, entities, word = ids(onnx_client, bundle, [*honest, "&" + "amp;" * 20_000, "qwertz" * 100_000])
     assert found == tokenize(honest).tolist()
     assert entities == tokenize(["&"]).tolist()[0]
     assert word[-1] == 49407
@@ -135,19 +145,21 @@ PICTURE = ROOT / "models" / "nano" / "evaluation" / "images" / "1f355.png"
 LABELS = ["pizza", "automobile", "rocket & moon"]
 
 
-def test_a_picture_is_classified_as_in_python(client: Run, bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.whole  # it builds the package optimized
+def test_a_picture_is_classified_as_in_python(onnx_client: Run, bundle: Bundle, tmp_path: Path) -> None:
     load_image(PICTURE).save(tmp_path / "pizza.ppm")
-    found = probabilities(client("classify", bundle.path, tmp_path / "pizza.ppm", ",".join(LABELS)))
+    found = probabilities(onnx_client("classify", bundle.path, tmp_path / "pizza.ppm", ",".join(LABELS)))
     (wanted,) = mcd.classify(bundle, [PICTURE], LABELS)
     assert found == pytest.approx(wanted.probabilities, abs=1e-3)
     assert list(found) == sorted(found, key=found.__getitem__, reverse=True)
 
 
-def test_an_index_that_swift_wrote_is_pythons(client: Run, bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.whole  # it builds the package optimized
+def test_an_index_that_swift_wrote_is_pythons(onnx_client: Run, bundle: Bundle, tmp_path: Path) -> None:
     names = ["1f355.png", "1f431.png", "1f697.png"]
     for name in names:
         load_image(PICTURE.with_name(name)).save(tmp_path / f"{name}.ppm")
-    client("embed", bundle.path, tmp_path / "own.mcdx", *(tmp_path / f"{name}.ppm" for name in names))
+    onnx_client("embed", bundle.path, tmp_path / "own.mcdx", *(tmp_path / f"{name}.ppm" for name in names))
     index = Index(tmp_path / "own.mcdx")
     index.check()
     assert [one for _, one, _ in index] == [f"{name}.ppm" for name in names]

@@ -82,6 +82,7 @@ def test_a_bundle_that_is_its_checkpoint_passes_with_a_summary(exports: Exports,
     assert (tmp_path / "r/j.xml").is_file()
 
 
+@pytest.mark.whole  # what is no bundle, below
 def test_a_bundle_that_is_another_model_fails(exports: Exports, tmp_path: Path, program: Path) -> None:
     copied = exports.copy("onnx", "fp32", tmp_path / "out")
     file = copied / "onnx/vision_model.onnx"

@@ -118,6 +118,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "build" / "site"
 
 
+@pytest.mark.whole
 def test_the_site_is_as_dark_as_the_reader_s_system(site: Path) -> None:
     lightness = """[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color].map(
         (colour) => colour.match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3)"""

@@ -83,7 +83,7 @@ def ids() -> npt.NDArray[np.int64]:
 @pytest.mark.parametrize(
     "choices",
     [
-        {"target": "onnx", "precision": "fp32", "contexts": [16, 32]},
+        pytest.param({"target": "onnx", "precision": "fp32", "contexts": [16, 32]}, marks=pytest.mark.whole),
         {"target": None, "precision": "fp16", "layout": "transformers.js"},
         pytest.param({"target": "onnx", "precision": "w8", "normalise": True}, marks=pytest.mark.whole),
         pytest.param({"target": "coreml", "precision": "fp16", "contexts": [16]}, marks=pytest.mark.whole),
@@ -105,6 +105,7 @@ def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
         assert (at_length_one(found) * wanted).sum(axis=1).min() > 0.999
 
 
+@pytest.mark.whole  # export/test_compact.py
 @pytest.mark.parametrize("target", ["onnx", pytest.param("coreml", marks=pytest.mark.whole)])
 def test_a_head_scores_labels_by_the_cosines_and_the_scale_of_the_axes(
     small: Small, target: str, tmp_path: Path

@@ -37,7 +37,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_index_is_kept_up_to_date_and_found_in(exports: Exports, photos: Path, tmp_path: Path) -> None:
-    bundle, library = exports.bundle("onnx", "w8"), tmp_path / "library.mcdx"
+    bundle, library = exports.unverified("onnx", "w8", "both"), tmp_path / "library.mcdx"
     (photos / "broken.png").write_bytes(b"none")
     found = run("embed", bundle.path, photos, "-o", library, "--json")
     assert (found.code, found.json["count"], found.json["added"], found.json["store"]) == (0, 4, 4, "int8")
@@ -86,7 +86,7 @@ def test_an_index_is_kept_up_to_date_and_found_in(exports: Exports, photos: Path
 def test_its_vectors_are_those_of_embed_and_its_scale_is_the_spaces(
     exports: Exports, photos: Path, tmp_path: Path
 ) -> None:
-    fp16, w8 = exports.bundle("onnx", "fp16"), exports.bundle("onnx", "w8")
+    fp16, w8 = exports.bundle("onnx", "fp16"), exports.unverified("onnx", "w8", "both")
     assert int8_scale(fp16) == int8_scale(w8) == w8.manifest.int8_scale
     until_now = replace(w8, manifest=w8.manifest.model_copy(update={"int8_scale": None}))
     assert int8_scale(until_now) == int8_scale(w8)
@@ -100,14 +100,14 @@ def test_its_vectors_are_those_of_embed_and_its_scale_is_the_spaces(
 
 def test_texts_are_searched_as_well(exports: Exports, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a red car\na dog\na dog\na pizza\n", encoding="utf-8")
-    told = mcd.embed(exports.bundle("onnx", "w8"), tmp_path / "t.txt", tmp_path / "t.mcdx", store="bits")
+    told = mcd.embed(exports.unverified("onnx", "w8", "both"), tmp_path / "t.txt", tmp_path / "t.mcdx", store="bits")
     assert (told.count, told.tower) == (3, "text")
     found = mcd.search(tmp_path / "t.mcdx", ["pizza", "dog"], images=photos / "1f697.png", top=1)
     assert [answer.matches[0].id for answer in found.answers] == ["a pizza", "a dog", "a red car"]
 
 
 def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: Path) -> None:
-    bundle, library = exports.bundle("onnx", "w8"), tmp_path / "a.mcdx"
+    bundle, library = exports.unverified("onnx", "w8", "both"), tmp_path / "a.mcdx"
     (tmp_path / "t.txt").write_text("a dog\n", encoding="utf-8")
     mcd.embed(bundle, photos, library)
     before = library.read_bytes()
@@ -134,6 +134,8 @@ def test_a_bundle_of_another_space_is_refused(
     from embeddings.indices import units, written
 
     other = written(tmp_path / "other.mcdx", units(3, dimension=128))
-    add = ("embed", exports.bundle("onnx", "w8").path, photos, "-o", other, "--incremental")
+    add = ("embed", exports.unverified("onnx", "w8", "both").path, photos, "-o", other, "--incremental")
     assert "they cannot be compared; write another index" in refused(*add)
-    assert "they cannot be compared" in refused("search", other, "a dog", "--bundle", exports.bundle("onnx", "w8").path)
+    assert "they cannot be compared" in refused(
+        "search", other, "a dog", "--bundle", exports.unverified("onnx", "w8", "both").path
+    )

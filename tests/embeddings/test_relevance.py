@@ -89,7 +89,7 @@ def test_the_area_under_the_curve_counts_equal_values_half() -> None:
 @pytest.fixture
 def relevant(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr(spaces, "cache_folder", lambda name: tmp_path / "cache" / name)
-    return relevant_bundle(exports.bundle("onnx", "w8"), tmp_path / "nano-relevant")
+    return relevant_bundle(exports.unverified("onnx", "w8", "both"), tmp_path / "nano-relevant")
 
 
 def library(bundle: Bundle, folder: Path) -> Path:

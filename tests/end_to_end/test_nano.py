@@ -134,6 +134,7 @@ def test_table_card_and_report_name_the_same_rows_for_both_towers(
     assert [row for row in card if len(row) == 5][2:] == stored
 
 
+@pytest.mark.whole  # cli/test_commands.py, in this one
 def test_classify_in_a_process_of_its_own(out: Path) -> None:
     dataset = builtin_dataset()
     labels = ",".join(dataset.captions[:3])
@@ -142,6 +143,7 @@ def test_classify_in_a_process_of_its_own(out: Path) -> None:
     assert [set(entry["probabilities"]) for entry in found.json] == [set(dataset.captions[:3])] * 3
 
 
+@pytest.mark.whole  # cli/test_commands.py evaluates a bundle as its checkpoint
 def test_evaluate_gives_the_figures_that_the_export_recorded(out: Path) -> None:
     found = run("evaluate", out / "nano-onnx-fp16", "--json")
     assert found.code == 0
@@ -163,6 +165,7 @@ mcd.export(mcd.load_model(None, checkpoint), target, precision, ".", tower=tower
 """
 
 
+@pytest.mark.whole  # faults/test_reproduction.py; test_conformance.py writes twice
 @pytest.mark.parametrize(
     ("target", "precision", "tower", "verify"),
     [
@@ -222,6 +225,7 @@ class Running:
         return self.process.returncode, stdout, stderr
 
 
+@pytest.mark.whole  # killed, below
 def test_interrupting_an_export_leaves_nothing(exports: Exports, tmp_path: Path) -> None:
     running = Running(tmp_path / "new" / "out", exports.checkpoint)
     assert any((tmp_path / "new" / "out").iterdir())
@@ -232,6 +236,7 @@ def test_interrupting_an_export_leaves_nothing(exports: Exports, tmp_path: Path)
     assert names(tmp_path) == []
 
 
+@pytest.mark.whole  # bundle/test_bundle.py
 def test_killing_an_export_leaves_no_bundle_and_the_next_export_clears_away_the_rest(
     exports: Exports, tmp_path: Path
 ) -> None:

@@ -86,7 +86,7 @@ class Answers(dict[str, dict[str, Any]]):
 
     def __missing__(self, precision: str) -> dict[str, Any]:
         names = self.FIRST if precision in self.FIRST else tuple(name for name in DTYPES if name not in self.FIRST)
-        bundles = {name: self.exports.bundle("onnx", name).path for name in names}
+        bundles = {name: self.exports.unverified("onnx", name, "both").path for name in names}
         asked = [{"name": path.name, "image": DTYPES[p], "text": DTYPES[p]} for p, path in bundles.items()]
         job = {"folder": str(self.exports.folder), "image": str(self.image), "texts": TEXTS, "bundles": asked}
         job["photographs"] = [str(path) for path in photographs()]
@@ -116,6 +116,7 @@ def reference(image: Path) -> Reference:
     return Reference.compute(model, sample_inputs(model, [image], TEXTS))
 
 
+@pytest.mark.whole  # the client's own pipeline, below
 @pytest.mark.usefixtures("client")
 def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
     exports: Exports, image: Path, require_tool: Callable[[str, str], str]
@@ -200,7 +201,7 @@ def near(bundle: mcd.Bundle, answer: dict[str, Any], image: Path) -> None:
 
 @pytest.mark.whole  # tests/benchmark/browser measures in Firefox
 def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, exports: Exports, image: Path) -> None:
-    bundle = exports.bundle("onnx", "w4")
+    bundle = exports.unverified("onnx", "w4", "both")
     with open_firefox() as page:
         near(bundle, asked(page, bundle, "q4", [image]), image)
 
@@ -212,7 +213,11 @@ def test_photographs_are_resized_by_the_client_which_moves_their_embeddings(
     bundle, model = exports.bundle("onnx", "fp32"), mcd.load_model()
     wanted = embed_images(model, mcd.preprocess(photographs(), model))
     with open_page() as page:
-        near(exports.bundle("onnx", "w4"), asked(page, exports.bundle("onnx", "w4"), "q4", [image]), image)
+        near(
+            exports.unverified("onnx", "w4", "both"),
+            asked(page, exports.unverified("onnx", "w4", "both"), "q4", [image]),
+            image,
+        )
         canvas = asked(page, bundle, "fp32", photographs())
     for found, (relative, cosine) in ((answers["fp32"]["photographs"], NODE), (canvas["image"], CANVAS)):
         deviation = compare(wanted, np.array(found, dtype=np.float32))
@@ -224,11 +229,11 @@ def test_photographs_are_resized_by_the_client_which_moves_their_embeddings(
 
 
 def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:
-    config = json.loads((exports.bundle("onnx", "w4").path / "config.json").read_text())
+    config = json.loads((exports.unverified("onnx", "w4", "both").path / "config.json").read_text())
     overrides = config["transformers.js_config"]["device_config"]["webnn"]["free_dimension_overrides"]
     assert overrides == {"batch": 1}
     for tower in ("image", "text"):
-        graph = onnx.load(exports.bundle("onnx", "w4").artifact(tower), load_external_data=False).graph  # type: ignore[arg-type]
+        graph = onnx.load(exports.unverified("onnx", "w4", "both").artifact(tower), load_external_data=False).graph  # type: ignore[arg-type]
         assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 

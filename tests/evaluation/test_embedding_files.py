@@ -172,6 +172,7 @@ def test_a_list_of_files_takes_the_same_memory_whatever_their_number(
     assert many < few + 20_000
 
 
+@pytest.mark.whole
 def test_embedding_takes_the_same_memory_whatever_the_number_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_swapped_channels_are_seen(sound: Sound) -> None:
     assert sound.drop(planted(sound, "image", images=lambda pixels: run(np.ascontiguousarray(pixels[:, ::-1])))) > GATE
 
 
+@pytest.mark.whole  # the preprocessing of another model, above
 def test_padding_with_end_of_text_is_seen(sound: Sound) -> None:
     run = sound.embedder.texts
     assert sound.drop(planted(sound, "text", texts=lambda ids: run(np.where(ids == 0, 49407, ids)))) > GATE

@@ -232,6 +232,7 @@ def test_axes_of_another_size_are_seen(words: Path, bundle: mcd.Bundle, tmp_path
     assert {"both settings", "image structure"} & failed(folder, words)
 
 
+@pytest.mark.whole  # as above
 def test_a_sign_in_one_tower_is_seen(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sound, made = compacting._projected, []
 
@@ -251,6 +252,7 @@ def test_a_sign_in_one_tower_is_seen(words: Path, tmp_path: Path, monkeypatch: p
     assert {"image golden", "image shipped", "image weights"} <= failed(wrong.path, words)
 
 
+@pytest.mark.whole  # other axes are seen, above
 def test_a_logit_scale_that_was_not_fitted_and_another_int8_scale_are_seen(
     words: Path, bundle: mcd.Bundle, whole: mcd.Bundle, tmp_path: Path
 ) -> None:
@@ -307,6 +309,7 @@ def test_a_library_is_cut_without_its_pictures(
         mcd.bridge(full, by=whole.path, output=tmp_path / "none.mcdx")
 
 
+@pytest.mark.whole
 def test_axes_are_fitted_again_to_the_same_pictures(words: Path, bundle: mcd.Bundle, tmp_path: Path) -> None:
     photos = words.parent / "pictures"
     checks = {check.step: check for check in mcd.verify(bundle, checkpoint=words, fit=photos, thorough=False).checks}

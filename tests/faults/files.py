@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import coreai_assets
 import litert_files
+import pytest
 from conversions import Store, locked
 from coreml_packages import shared_conversions
 from exports import Exports
@@ -20,10 +21,10 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, get_target
 from mobileclip_deploy.targets.graph import Graph
 
-__all__ = ["FILES", "Files", "require"]
+__all__ = ["FILES", "Files", "levels", "require"]
 
-# The first of a target is the one that `make test` plants most in. Of Core ML the deployment target follows. What the
-# other tower has, or another precision stores alike, a tower need not have.
+# Of Core ML the deployment target follows. What the other tower has, or another precision stores alike, a tower need
+# not have.
 PRECISIONS: Mapping[str, Mapping[TowerName, tuple[str, ...]]] = {
     "onnx": {"text": ("w8", "w4", "w8a8", "fp16"), "image": ("w8a8", "w4", "fp32")},
     "coreml": {
@@ -34,12 +35,30 @@ PRECISIONS: Mapping[str, Mapping[TowerName, tuple[str, ...]]] = {
     "litert": {"text": ("w4", "fp16"), "image": ("w8a8",)},
     "executorch": {"text": ("w4", "w8", "fp32"), "image": ("w8a8", "fp32")},
 }
+QUICK: Collection[tuple[str, TowerName, str]] = (
+    ("onnx", "text", "w4"),
+    ("onnx", "image", "w8a8"),
+    ("coreml", "text", "fp16-iOS16"),
+    ("coreml", "text", "w4p-iOS16"),
+    ("coreml", "image", "w8a8-iOS17"),
+    ("coreai", "text", "w4p"),
+    ("coreai", "image", "w4"),
+    ("litert", "text", "w4"),
+    ("litert", "image", "w8a8"),
+    ("executorch", "text", "w4"),
+)
+"""Those that `make test` plants in: together they have every kind of fault, and each conversion takes seconds."""
 FILES: list[tuple[str, TowerName, str]] = [
     (target, tower, precision)
     for target, towers in PRECISIONS.items()
     for tower, precisions in towers.items()
     for precision in precisions
 ]
+
+
+def levels(target: str, tower: TowerName, precision: str) -> list[pytest.MarkDecorator]:
+    """Marks of a case that plants in this file."""
+    return [] if (target, tower, precision) in QUICK else [pytest.mark.whole]
 
 
 def require(target: str) -> None:
@@ -81,7 +100,7 @@ class Files:
         if target == "litert":
             return self._flatbuffers.path(tower, precision)
         if target == "onnx":
-            return Exports(self.store).bundle(target, precision).artifact(tower)
+            return Exports(self.store).unverified(target, precision, "both").artifact(tower)
         own, name = self.target(target, precision)
         path = self.store.folder / "faults" / f"{target}-{tower}-{precision}{own.abilities.suffixes[0]}"
         with locked(path.with_suffix(".lock")), self.store.conversions(), shared_conversions():

@@ -250,6 +250,7 @@ PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
 }
 
 
+@pytest.mark.whole  # of an .ort file, above
 @pytest.mark.once(by=lambda given: PHONE_FAULTS[str(given["name"])][0])
 @pytest.mark.parametrize("name", PHONE_FAULTS)
 def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path, store: Store) -> None:
@@ -272,6 +273,7 @@ def test_a_file_of_another_network_beside_a_pte_fails(
     assert "\n" not in found[kind].describe()
 
 
+@pytest.mark.whole
 def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_by_0_3(
     phone: Bundle, tmp_path: Path, store: Store
 ) -> None:
@@ -337,21 +339,29 @@ def of_another(path: Path, away: Path) -> None:
     path.write_bytes(path.read_bytes()[::-1])
 
 
-@pytest.mark.parametrize("name", ["vision_model.ort", BPTE, RECORD], ids=["ort", "bpte", "etrecord"])
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        pytest.param("vision_model.ort", "ported", id="ort"),
+        pytest.param(BPTE, "phone", id="bpte", marks=pytest.mark.whole),  # a conversion by ExecuTorch
+        pytest.param(RECORD, "phone", id="etrecord", marks=pytest.mark.whole),
+    ],
+)
 @pytest.mark.parametrize(
     "edit",
     [missing, a_link_out, a_link_nowhere, a_link_beside, a_folder, truncated, of_another],
     ids=lambda one: one.__name__,
 )
 def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line(
-    ported: Bundle, phone: Bundle, name: str, edit: Callable[[Path, Path], None], tmp_path: Path
+    name: str, whose: str, edit: Callable[[Path, Path], None], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    own = ported if name.endswith(".ort") else phone
+    own: Bundle = request.getfixturevalue(whose)
     path = Path(shutil.copytree(own.path, tmp_path / own.path.name))
     edit(path / name, tmp_path / "away")
     assert name in refusal(run("verify", path))
 
 
+@pytest.mark.whole
 def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle, tmp_path: Path, store: Store) -> None:
     """What it answers is."""
 

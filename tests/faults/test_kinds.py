@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from faults.files import FILES, Files
+from faults.files import FILES, Files, levels
 from faults.graphs import WORDS, PlantedGraph
 from faults.kinds import HARMLESS, KINDS, Kind
 
@@ -15,11 +15,13 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Input, Wire, first_difference
 
 CASES = [
-    pytest.param(*file, kind, id=f"{'-'.join(file)}-{kind}")
+    pytest.param(*file, kind, id=f"{'-'.join(file)}-{kind}", marks=levels(*file))
     for file in FILES
     for kind in KINDS
     if kind.stands_in(*file)
 ]
+
+MARKED = [pytest.param(*file, marks=levels(*file)) for file in FILES]
 
 
 def once(given: dict[str, object]) -> str:
@@ -42,7 +44,7 @@ def test_a_kind_of_fault_is_found_and_its_operation_named(
 
 @pytest.mark.once("edit")
 @pytest.mark.parametrize("edit", HARMLESS)
-@pytest.mark.parametrize(("target", "tower", "precision"), FILES)
+@pytest.mark.parametrize(("target", "tower", "precision"), MARKED)
 def test_what_says_the_same_in_other_words_passes(
     files: Files, target: str, tower: TowerName, precision: str, edit: str
 ) -> None:
@@ -53,7 +55,7 @@ def test_what_says_the_same_in_other_words_passes(
 
 
 @pytest.mark.once("target")
-@pytest.mark.parametrize(("target", "tower", "precision"), FILES)
+@pytest.mark.parametrize(("target", "tower", "precision"), MARKED)
 def test_nothing_that_a_graph_says_is_passed_over(files: Files, target: str, tower: TowerName, precision: str) -> None:
     """Each input and setting of one operation of every type, changed alone: that operation is named."""
     healthy, seen, missed = files.graph(target, tower, precision), set[tuple[str, str]](), list[str]()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from faults import coreai_edits, coreml_edits, executorch_edits, litert_edits, onnx_edits
 from faults.edits import Edit, said_of
-from faults.files import Files
+from faults.files import Files, levels
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
@@ -31,7 +31,11 @@ FORMATS: dict[str, ModuleType] = {
 
 def cases(edits: str) -> list[Any]:
     return [
-        pytest.param(target, tower, precision, edit, id=f"{target}-{tower}-{precision}-{edit}")
+        pytest.param(
+            *(target, tower, precision, edit),
+            id=f"{target}-{tower}-{precision}-{edit}",
+            marks=levels(target, tower, precision),
+        )
         for target, module in FORMATS.items()
         for edit in getattr(module, edits)
         for tower, precision in edit.files

@@ -113,6 +113,7 @@ def test_one_tower_alone_folds(tower: str) -> None:
     assert report.batch_norms_after == 0
 
 
+@pytest.mark.once(by=lambda given: load_variant(str(given["name"])).image.kind)
 @pytest.mark.parametrize("name", variant_names())
 def test_every_variant_folds_to_no_branch_and_no_batch_norm(name: str) -> None:
     model = fold_structure(build_model(load_variant(name), "meta"))

@@ -190,7 +190,9 @@ def damage(path: Path, seed: int) -> None:
 
 @pytest.mark.once(by=lambda given: (given["name"], min(given["seed"], 2)))
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.whole] * (name in ("executorch", "litert"))) for name in READERS]
+)
 def test_a_damaged_file_is_read_or_refused_in_one_line(name: str, seed: int, exports: Exports, tmp_path: Path) -> None:
     make, read = READERS[name]
     path = make(exports, tmp_path)

@@ -56,6 +56,7 @@ def bundle(exports: Exports) -> mcd.Bundle:
     return exports.layout("ente")
 
 
+@pytest.mark.whole  # test_picquery.py, of another app
 def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle) -> None:
     ente, model = Ente(bundle.path), mcd.load_model()
     for found, wanted, bound in (
@@ -83,6 +84,7 @@ def test_a_benchmark_s_job_says_what_the_export_found_of_resizing(bundle: mcd.Bu
     assert re.fullmatch(r"passed: relative <= 0.01; relative .*; a photograph of 12 megapixels adds .*", found)
 
 
+@pytest.mark.whole
 def test_every_later_step_reads_it_from_the_manifest(bundle: mcd.Bundle, tmp_path: Path) -> None:
     labels = ["cat", "dog"]
     found = mcd.classify(bundle, [path for path in image_paths() if path.stem == "cat"], labels)

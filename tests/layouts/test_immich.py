@@ -24,6 +24,8 @@ from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
+pytestmark = pytest.mark.whole  # test_layouts.py has its names, test_picquery.py an app of ONNX
+
 Floats = npt.NDArray[np.float32]
 
 

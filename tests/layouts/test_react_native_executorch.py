@@ -31,6 +31,8 @@ from mobileclip_deploy.targets.values import TensorInfo
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
+pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the files of ExecuTorch
+
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 DTYPES = {6: "float32", 0: "uint8", 3: "int32", 4: "int64"}
@@ -131,7 +133,6 @@ def test_pictures_and_texts_have_the_checkpoint_s_embeddings_at_length_1(bundle:
     assert tokenizer["model"]["type"] == "BPE"
 
 
-@pytest.mark.whole  # of ExecuTorch's checks
 def test_it_is_verified_as_any_bundle(bundle: mcd.Bundle) -> None:
     report = mcd.verify(bundle, thorough=False)
     assert not report.failed

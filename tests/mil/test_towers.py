@@ -258,6 +258,7 @@ TEXT_FAULTS = {
 }
 
 
+@pytest.mark.whole  # of a text tower, below
 @pytest.mark.parametrize("fault", IMAGE_FAULTS)
 def test_a_fault_in_an_image_tower_shows(
     fault: str, image_package: Callable[[str], Path], image_reference: np.ndarray, tmp_path: Path

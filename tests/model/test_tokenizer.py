@@ -180,6 +180,7 @@ def test_what_is_not_a_list_of_strings_is_refused() -> None:
         tokenize(["a", None])  # type: ignore[list-item]
 
 
+@pytest.mark.whole
 def test_tokenizing_does_not_import_open_clip_s_package() -> None:
     code = """if True:
         import sys

@@ -59,6 +59,7 @@ def test_a_sound_bundle_passes_every_step(exports: Exports) -> None:
     assert report.passed
 
 
+@pytest.mark.whole  # verify/test_weights.py
 def test_a_weight_scaled_by_a_thousandth_fails_in_float32(exports: Exports, tmp_path: Path) -> None:
     path = exports.copy("onnx", "fp32", tmp_path)
     edit_graph(path / "onnx" / "vision_model.onnx", scale_a_weight(1.001))
@@ -124,6 +125,7 @@ def test_another_checkpoint_than_the_exported_one_fails(exports: Exports, tmp_pa
     assert failed(report) >= {("text", "twin"), ("text", "shipped")}
 
 
+@pytest.mark.whole
 def test_mean_and_std_forgotten_in_the_graph_fail_the_export(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +198,7 @@ def test_without_the_checkpoint_the_semantic_step_is_not_run_and_nothing_passes(
     assert (report.passed, report.failed) == (False, ())
 
 
+@pytest.mark.whole
 def test_images_and_prompts_of_ones_own_are_what_is_compared(exports: Exports, tmp_path: Path) -> None:
     from mobileclip_deploy.towers.samples import image_paths
 

@@ -33,6 +33,7 @@ def assets(store: Store) -> Assets:
     return Assets(store.folder / "coreai")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("precision", ["w6p", "w4"])
 def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Assets, precision: str) -> None:
     """What the runner leaves out of every inference is what Apple's operations compute, to the last bit."""
@@ -186,6 +187,7 @@ def test_operations_that_apples_reader_cannot_read_do_not_end_the_process(assets
         _ = get_target("coreai").open(copy).ports
 
 
+@pytest.mark.whole
 def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, tmp_path: Path) -> None:
     target = chosen("coreai", multifunction=True)
     files = {tower: f"{tower}.aimodel" for tower in TOWERS}
@@ -211,6 +213,7 @@ def test_one_tower_alone_is_not_joined() -> None:
         chosen("coreai", multifunction=True).require({"text": "fp16"})
 
 
+@pytest.mark.whole
 def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(assets: Assets, tmp_path: Path) -> None:
     from mobileclip_deploy.targets.coreai.image_entry import bytes_of
 
@@ -258,6 +261,7 @@ def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
     assert [place.label for place in target.places("host", {"image_entry": "on"})] == ["coreai"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("tower", TOWERS)
 def test_towers_as_maps_are_the_towers_without_linear_layers(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
     target, path = chosen("coreai", as_maps=True), tmp_path / "maps.aimodel"

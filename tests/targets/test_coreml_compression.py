@@ -180,6 +180,7 @@ def test_what_is_known_to_be_defective_is_not_offered(name: str) -> None:
         parse_precisions(name)
 
 
+@pytest.mark.whole
 def test_ranges_are_those_of_all_samples_not_of_the_last(write: Write, reference: Reference) -> None:
     program, pixels = load(write("image", "fp16", "iOS17")), reference.inputs.pixels[:3]
     together = activations.measure_ranges(program, pixels)
@@ -213,6 +214,7 @@ def test_activations_are_quantized_where_they_are_numbers_and_nowhere_else(write
     assert not any(op.type == "quantize" for op in load(write("text", "w8", "iOS16"), evaluate=False).operations)
 
 
+@pytest.mark.whole
 def test_calibration_images_decide_the_bytes_and_are_named_in_the_options(
     write: Write, model: mcd.MobileCLIP, tmp_path: Path
 ) -> None:
@@ -265,6 +267,7 @@ def test_a_job_without_the_calibration_it_needs_is_refused(write: Write, model: 
         get_target("coreml").write(job, tmp_path / "none.mlpackage")
 
 
+@pytest.mark.whole
 def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(
     model: mcd.MobileCLIP, reference: Reference, write: Write, tmp_path: Path
 ) -> None:

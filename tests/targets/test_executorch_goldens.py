@@ -48,6 +48,7 @@ def test_s0_on_core_ml_is_within_its_gate(goldens: ModuleType, tmp_path: Path) -
     assert goldens.deviation_of(S0, "image", path).cosine >= 0.999
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("tower", "precision", "megabytes"), [("image", "w8a8", 16), ("text", "w8", 60)])
 def test_s0_is_small_when_quantized(tower: TowerName, precision: str, megabytes: float) -> None:
     """By its storage: that files hold what theirs says, to the layer and in size, test_storage shows on nano."""

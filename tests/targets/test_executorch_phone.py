@@ -21,6 +21,8 @@ from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 from mobileclip_deploy.targets.values import Expected
 
+pytestmark = pytest.mark.whole  # a conversion with all of it; test_conformance.py runs a program
+
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 WANTED = {"dynamic_batch": True, "bundled_program": True, "etrecord": True}

@@ -45,6 +45,7 @@ def folded() -> tuple[mcd.MobileCLIP, Reference]:
     return model, Reference.compute(model, sample_inputs(model))
 
 
+@pytest.mark.whole  # faults/ reads a w4 and holds what it stores
 @pytest.mark.once("tower")
 @pytest.mark.parametrize(
     ("tower", "precision", "cosine", "bytes_at_most"),

@@ -57,6 +57,7 @@ def test_what_is_replaced_is_put_back() -> None:
     assert _passes.DecomposeBatchNorm.call is before
 
 
+@pytest.mark.whole
 def test_weights_go_after_they_are_lowered() -> None:
     kept = []
     for how in (contextlib.nullcontext(), released_weights()):

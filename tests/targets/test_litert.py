@@ -77,6 +77,7 @@ def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(f
     assert len(target.abilities.fixed(module)) == {"image": 5, "text": 7}[tower]
 
 
+@pytest.mark.whole
 def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: Path) -> None:
     """Products whose norms stand in them, at 4 and at 8 bits, and the table of words."""
     target, model, drawn = get_target("litert"), copy.deepcopy(files.model), torch.Generator().manual_seed(0)
@@ -133,6 +134,7 @@ def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: F
     assert {shape for shape, height in windows if height == 2 and shape[1] == 7} == {(7, 7)}
 
 
+@pytest.mark.whole
 def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel(files: Files) -> None:
     model = read_model(files.path("image", "fp32"))
     large = [

@@ -163,6 +163,7 @@ def test_a_mean_that_adds_up_more_than_float16_holds_fails() -> None:
     assert checked(found)[1] == ("gpu range", "failed", "largest_sum in tower.se")
 
 
+@pytest.mark.whole
 def test_sums_behind_means_are_those_of_torch(files: Files) -> None:
     """Those of squeeze-and-excite here: the maps before the final mean are smaller."""
     pixels = np.random.default_rng(0).random((2, 3, 64, 64), np.float32)

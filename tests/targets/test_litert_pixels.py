@@ -13,15 +13,18 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.towers.samples import image_paths
 
+pytestmark = pytest.mark.whole  # test_conformance.py runs a file that takes floats
+
 
 @pytest.fixture(scope="module")
 def bitmap(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("bitmap")
-    words = ["--target", "litert", "--tower", "image", "--precision", "w8", "--nhwc-bytes", "-o", folder]
+    words = ["--target", "litert", "--tower", "image", "--precision", "w8", "--nhwc-bytes", "--no-verify", "-o", folder]
     assert run("export", "--checkpoint", exports.checkpoint, *words).code == 0
     return Bundle.open(folder / "nano-litert-w8")
 
 
+@pytest.mark.whole
 def test_every_check_passes_and_the_manifest_says_what_it_takes(exports: Exports, bitmap: Bundle) -> None:
     entry = bitmap.manifest.towers["image"].input
     assert (entry.dtype, entry.shape, entry.range, entry.colour) == ("uint8", (1, 64, 64, 3), (0.0, 255.0), "RGB")

@@ -138,6 +138,7 @@ def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: Towe
         assert passes(compare(found, target.open(path).runner()(inputs.numpy())), Gates().shipped("fp16"))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("case", GOLDENS[:1], indirect=True)
 def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(case: Case) -> None:
     assert case.size("text", "w8a8") <= 0.26 * case.size("text", "fp32")

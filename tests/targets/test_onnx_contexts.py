@@ -20,6 +20,7 @@ from mobileclip_deploy.model.architecture.text import TextTransformer
 SHORT, LONGER = "a cat", "a photo of " + "dog " * 20  # 4 and 25 tokens
 
 
+@pytest.mark.whole  # the check of it, below
 def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = mcd.export(causal_model(tmp_path, monkeypatch), "onnx", "fp32", tmp_path, contexts=(32, 16), verify=False)
     assert bundle.path.name == "tiny_causal-onnx-fp32-contexts"

@@ -35,7 +35,7 @@ both_towers = pytest.mark.parametrize("tower", ["image", "text"])
 
 
 def artifact(exports: Exports, precision: str, tower: TowerName) -> Path:
-    return exports.bundle("onnx", precision).artifact(tower)
+    return exports.unverified("onnx", precision, "both").artifact(tower)
 
 
 def operators(path: Path) -> Counter[str]:
@@ -52,13 +52,17 @@ def as_run(path: Path, folder: Path) -> Counter[str]:
 
 
 @precisions
-def test_every_check_passes_and_the_files_are_named_as_the_client_asks_for_them(
-    exports: Exports, precision: str
-) -> None:
-    bundle = exports.bundle("onnx", precision)
+def test_the_files_are_named_as_the_client_asks_for_them(exports: Exports, precision: str) -> None:
+    bundle = exports.unverified("onnx", precision, "both")
     files = {tower: entry.file for tower, entry in bundle.manifest.towers.items()}
     suffix = SUFFIXES[precision]
     assert files == {"image": f"onnx/vision_model{suffix}.onnx", "text": f"onnx/text_model{suffix}.onnx"}
+
+
+@pytest.mark.whole  # test_conformance.py, of w8
+@precisions
+def test_every_check_passes(exports: Exports, precision: str) -> None:
+    bundle = exports.bundle("onnx", precision)
     steps = {"structure", "folded", "tower", "twin", "shipped", "weights", "graph"}
     assert {check.step for check in bundle.parity} == steps | (
         {"activations", "ranges"} if precision == "w8a8" else set()
@@ -75,14 +79,15 @@ def test_files_are_valid_take_any_batch_and_never_hold_a_dynamically_quantized_c
     onnx.checker.check_model(str(path))
     assert "ConvInteger" not in operators(path)
     runner, shape = (
-        mcd.load_runner(exports.bundle("onnx", precision), tower),
+        mcd.load_runner(exports.unverified("onnx", precision, "both"), tower),
         (3, 64, 64) if tower == "image" else (77,),
     )
     assert runner(np.zeros((5, *shape), np.float32 if tower == "image" else np.int64)).shape == (5, 128)
 
 
+@pytest.mark.whole
 def test_the_static_int8_image_tower_loses_less_than_a_point_of_top_1(exports: Exports) -> None:
-    runner = mcd.load_runner(exports.bundle("onnx", "w8a8"), "image")
+    runner = mcd.load_runner(exports.unverified("onnx", "w8a8", "both"), "image")
     found = evaluate(replace(model_embedder(mcd.load_model()), images=runner), builtin_dataset(), ("classification",))
     published = json.loads((Path(__file__).parents[2] / "models" / "nano" / "figures.json").read_text())
     assert found.figures["top1"].value >= published["top1"] - 1
@@ -142,7 +147,7 @@ def test_inspect_tells_operators_and_bytes_by_type(exports: Exports) -> None:
     assert told["by_type"]["MatMulNBits"] == 12
     assert told["weight_bytes"]["uint8"] >= 49408 * 96 // 2
     assert sum(told["weight_bytes"].values()) < told["bytes"]
-    contents = exports.bundle("onnx", "w4").manifest.towers["text"].contents
+    contents = exports.unverified("onnx", "w4", "both").manifest.towers["text"].contents
     assert contents is not None
     assert contents["weight_bytes"] == told["weight_bytes"]
 
@@ -174,6 +179,6 @@ def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Ex
     four_bit = frozenset({product})
     onnx_target.write(job_of(model, "text", "mixed", four_bit=four_bit), only)
     assert (operators(only)["Floor"], operators(only)["MatMulNBits"]) == (0, 1)
-    golden = Reference.read(exports.bundle("onnx", "w8").golden)
+    golden = Reference.read(exports.unverified("onnx", "w8", "both").golden)
     answers = compare(golden.of("text"), onnx_target.open(only).runner()(golden.inputs.ids))
     assert answers.cosine >= Gates().shipped("mixed")[1]

@@ -56,7 +56,7 @@ def test_an_onnx_file_holds_what_its_storage_says(
     exports: Exports, model: mcd.MobileCLIP, tower: TowerName, precision: str
 ) -> None:
     module, storage = said(model, "onnx", tower, precision)
-    path = exports.bundle("onnx", precision).artifact(tower)
+    path = exports.unverified("onnx", precision, "both").artifact(tower)
     found = named(module, onnx_weights(path))
     assert found == as_said(module, storage)
     assert len(found) == (0 if precision in ("fp32", "fp16") else {"image": 40, "text": 14}[tower])
@@ -87,7 +87,7 @@ def test_an_executorch_program_holds_what_its_storage_says(
 def test_what_is_read_back_tells_one_grid_from_another(exports: Exports, model: mcd.MobileCLIP) -> None:
     """So the comparison can fail: of bits, block, and which layers, none may be another."""
     module, storage = said(model, "onnx", "text", "w4")
-    found = named(module, onnx_weights(exports.bundle("onnx", "w4").artifact("text")))
+    found = named(module, onnx_weights(exports.unverified("onnx", "w4", "both").artifact("text")))
     assert found["encoder.projection.weight"] == As("integers", 8, 0, None)
     assert found["encoder.token_embedding.weight"] == As("integers", 4, 0, 16)
     for name, change in {
@@ -97,7 +97,9 @@ def test_what_is_read_back_tells_one_grid_from_another(exports: Exports, model: 
         "encoder.blocks.2.fc1.weight": {"kind": "float"},
     }.items():
         other = {**storage, name: replace(storage[name], **change)}
-        assert named(module, onnx_weights(exports.bundle("onnx", "w4").artifact("text"))) != as_said(module, other)
+        assert named(module, onnx_weights(exports.unverified("onnx", "w4", "both").artifact("text"))) != as_said(
+            module, other
+        )
 
 
 def test_a_weight_that_the_converter_changed_is_not_passed_over(model: mcd.MobileCLIP) -> None:

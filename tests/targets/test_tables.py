@@ -78,6 +78,7 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
     assert [match.layer for match in found if match.wrong(alone[match.layer], half) is not None] == [TABLE]
 
 
+@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize("precision", ["w8-table-w6p", "w8"])
 def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(

@@ -32,10 +32,10 @@ LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
-WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("executorch", "litert")]
+WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("coreml", "executorch", "litert")]
 
 
-@pytest.fixture(scope="module", params=["onnx", "coreml", *WHOLE])
+@pytest.fixture(scope="module", params=["onnx", *WHOLE])
 def bundle(request: pytest.FixtureRequest, exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     """A verified classifier of each target; the checkpoint lies beside it."""
     folder = tmp_path_factory.mktemp("classifiers")
@@ -95,6 +95,7 @@ def test_classify_needs_no_labels_and_takes_none(bundle: mcd.Bundle) -> None:
     assert "leave --labels out" in refusal(run("classify", bundle.path, image, "--labels", "a,b"))
 
 
+@pytest.mark.whole
 def test_verify_finds_other_labels_and_needs_the_checkpoint(bundle: mcd.Bundle, tmp_path: Path) -> None:
     if bundle.manifest.target != "onnx":
         return
@@ -124,6 +125,7 @@ def test_it_has_no_embeddings_to_write(bundle: mcd.Bundle, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.whole
 def test_a_benchmark_holds_it_to_the_checkpoints_probabilities(bundle: mcd.Bundle, tmp_path: Path) -> None:
     if bundle.manifest.target == "coreml":
         driver, protocol = get_driver("ios"), get_protocol("standard")
@@ -137,6 +139,7 @@ def test_a_benchmark_holds_it_to_the_checkpoints_probabilities(bundle: mcd.Bundl
     assert (cell.status, cell.golden.passed) == ("done", True)
 
 
+@pytest.mark.whole  # as of embeddings: benchmark/test_host.py
 def test_a_benchmark_gives_no_time_to_other_probabilities(bundle: mcd.Bundle, tmp_path: Path) -> None:
     if bundle.manifest.target != "onnx":
         return

@@ -17,7 +17,11 @@ from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.towers.taken import taken_ids, taken_pixels
 
-BUNDLES = (("onnx", "fp32"), ("coreml", "fp16"), ("executorch", "fp32"))
+BUNDLES = (
+    ("onnx", "fp32"),
+    ("coreml", "fp16"),
+    pytest.param("executorch", "fp32", marks=pytest.mark.whole),  # a conversion of both towers
+)
 SIZE = load_variant("nano").preprocess.size
 PIXELS: Any = load_batch(image_paths()[:2], load_variant("nano").preprocess).numpy()
 PIXELS[0, 0, 0, :2] = 0, 1

@@ -127,6 +127,7 @@ def others(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             )
 
 
+@pytest.mark.whole  # faults/test_kinds.py
 @pytest.mark.once
 @pytest.mark.parametrize("each", [False, True], ids=["one operation of a kind", "each operation"])
 @pytest.mark.parametrize(

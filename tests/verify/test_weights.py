@@ -48,7 +48,7 @@ def reference(exports: Exports) -> Reference:
 @pytest.fixture(scope="module", params=PRECISIONS)
 def whole(request: pytest.FixtureRequest, exports: Exports, model: mcd.MobileCLIP, reference: Reference) -> Subject:
     """The text tower of a healthy bundle: its check of weights has passed."""
-    bundle = exports.bundle("onnx", request.param)
+    bundle = exports.unverified("onnx", request.param, "both")
     only = Bundle(bundle.path, bundle.manifest.model_copy(update={"towers": {"text": bundle.manifest.towers["text"]}}))
     found = subject(only, model, reference, Path("nowhere"))
     (check,) = check_weights(found, "text")
@@ -206,7 +206,7 @@ def test_a_file_is_loaded_once_for_its_twin_and_its_answers_and_is_let_go_after(
 def test_what_is_as_large_as_a_file_is_kept_of_no_tower_whose_checks_are_done(
     exports: Exports, model: mcd.MobileCLIP, reference: Reference, tmp_path: Path
 ) -> None:
-    own = subject(exports.bundle("onnx", "w8"), model, reference, tmp_path)
+    own = subject(exports.unverified("onnx", "w8", "both"), model, reference, tmp_path)
     report = verify_subject(own)
     assert not report.failed
     assert {check.step for check in report.checks} >= {"weights", "graph", "shipped"}

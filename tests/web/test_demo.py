@@ -215,6 +215,7 @@ def test_a_written_page_holds_all_that_it_loads_and_the_licences(
     assert not (tmp_path / "site/images").exists()
 
 
+@pytest.mark.whole
 def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(
     cached: None, tmp_path: Path, require_tool: Callable[[str, str], str], stored_conversions: None
 ) -> None:
@@ -234,6 +235,7 @@ def keep_at_most(page: Page, size: int, server: PageServer) -> None:
     page.call("Storage.overrideQuotaForOrigin", origin=f"http://127.0.0.1:{server.server_port}", quotaSize=size)
 
 
+@pytest.mark.whole
 def test_a_written_page_opens_again_without_a_network(
     exports: Exports, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
 ) -> None:
@@ -264,6 +266,7 @@ def test_a_written_page_opens_again_without_a_network(
             page.wait("document.getElementById('kept').textContent.includes('Quota exceeded')")
 
 
+@pytest.mark.whole
 def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, cached: None) -> None:
     command = [*PROGRAM, "demo", str(exports.bundle("onnx", "fp32").path)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

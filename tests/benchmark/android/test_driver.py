@@ -108,6 +108,7 @@ def test_a_phone_that_throttles_and_calls_itself_cool_is_told_by_its_clocks(
     assert cell.warnings[0] == cell.rounds[0].warnings[0]
 
 
+@pytest.mark.whole
 def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: Path, tmp_path: Path) -> None:
     script = 'grep Cpus_allowed_list /proc/self/status >"$1/../cores.$2"\n' + GOOD
     plan = tiny.plan(tmp_path / "plan", threads=(1, 2))
@@ -160,6 +161,7 @@ def _changes(phones: Phones) -> dict[Path, int]:
     return {path: path.stat().st_ctime_ns for path in phones.storage.rglob("*") if path.is_file()}
 
 
+@pytest.mark.whole
 def test_only_what_changed_is_pushed(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin")
     run(phones, runners, tiny.plan(tmp_path / "first"))
@@ -303,6 +305,7 @@ def test_of_two_benchmarks_that_begin_together_the_second_touches_nothing(
     assert run(phones, runners, second).cells[0].status == "done"
 
 
+@pytest.mark.whole
 def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: Path, tmp_path: Path) -> None:
     phones.program("flock", "exit 127")
     result = run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))

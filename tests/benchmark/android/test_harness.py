@@ -66,6 +66,7 @@ def assert_measured(result: Result) -> None:
         assert cell.summary.cpu_ns
 
 
+@pytest.mark.whole  # it builds them: 15 seconds; the programs themselves are run below
 def test_the_unit_tests_pass(built: Path) -> None:
     done = subprocess.run(["ctest", "--test-dir", str(built), "--output-on-failure"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-5000:]

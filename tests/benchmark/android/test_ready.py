@@ -93,6 +93,7 @@ def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return installed.files
 
 
+@pytest.mark.whole  # an environment of its own; below, this one
 @both_machines
 def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
     installed: Package, machine: str, tmp_path: Path

@@ -310,6 +310,7 @@ def test_what_core_ml_cannot_do_is_refused_at_once(
     assert not (phone.folder / "calls.jsonl").exists()
 
 
+@pytest.mark.whole
 def test_a_result_that_is_here_is_kept_though_tidying_up_failed(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.failures(device_process_launch=[None, None, None, *[BROKEN] * 9])
     assert benchmark("--tower", "text").code == 0
@@ -336,6 +337,7 @@ def test_a_file_that_is_not_there_yet_is_waited_for(benchmark: IphoneBenchmark, 
     assert benchmark("--tower", "text").code == 0
 
 
+@pytest.mark.whole  # a connection that breaks, above
 def test_a_tunnel_that_stays_broken_leaves_the_app_to_go_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.failures(device_info_processes=[None, *[BROKEN] * 200])
     phone.core_ml(answers=benchmark.answers, microseconds=dict.fromkeys(("cpuOnly", "cpuAndGPU", "all"), 20_000))
@@ -384,6 +386,7 @@ def normal(line: str) -> str:
     return RoundResult.model_validate_json(line).model_dump_json(exclude_none=True)
 
 
+@pytest.mark.whole  # test_a_run_that_stands_still_is_given_up
 def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.core_ml(answers=benchmark.answers, killAtInference=33)
     refused(benchmark("--tower", "text"))

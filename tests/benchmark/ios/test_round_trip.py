@@ -60,6 +60,7 @@ def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchm
         assert "SIMULATED" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.whole
 def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark
     assert {cell.status for name, cell in cells.items() if ".image." in name} == {"done"}
 
 
+@pytest.mark.whole  # ios_harness has the plans
 def test_the_placement_that_core_ml_plans_is_in_the_result(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.whole
 def test_accuracy_decides_among_those_that_hold_their_gates(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -125,6 +126,7 @@ def test_accuracy_decides_among_those_that_hold_their_gates(
     assert found.log.trials[0].reason == "top1 drops by 10.10 points"
 
 
+@pytest.mark.whole
 def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
     assert {lost.examples for lost in task.losses.values()} == {10}
 
 
+@pytest.mark.whole
 def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -166,6 +169,7 @@ def test_too_few_pictures_write_the_default_precision_and_not_something_larger(
     assert note.endswith("passed and is larger: `precision='image=fp32,text=fp32'` writes it")
 
 
+@pytest.mark.whole
 def test_without_anything_that_passes_the_default_precision_is_written_where_it_is_small_enough(
     model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -178,6 +182,7 @@ def test_without_anything_that_passes_the_default_precision_is_written_where_it_
         search(mcd.load_model(WORDS, checkpoint), tmp_path / "b", dataset, limits=Limits(1, max_size=size - 1e-6))
 
 
+@pytest.mark.whole
 def test_a_default_precision_that_fails_leaves_the_place_to_what_passed(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -203,6 +208,7 @@ def test_nothing_is_written_when_nothing_passes(
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
 
 
+@pytest.mark.whole
 def test_what_the_full_verification_refuses_is_passed_over(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -224,6 +230,7 @@ def test_what_the_full_verification_refuses_is_passed_over(
     assert found.log.trials[0].reason == "seen only in full"
 
 
+@pytest.mark.whole  # sweep/ and learning/ stop and go on by the same files
 def test_a_stopped_search_goes_on_and_decides_the_same(
     model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:

@@ -85,6 +85,7 @@ def test_the_checkpoint_brings_its_vocabulary_and_has_the_space_of_its_teacher(t
     assert ids.max() == model.variant.tokens.eot
 
 
+@pytest.mark.whole
 def test_an_export_and_its_verification_know_the_vocabulary(tower: Path, tmp_path: Path) -> None:
     model = mcd.load_model(checkpoint=tower)
     bundle = mcd.export(model, target="onnx", precision="fp32", tower="text", output=tmp_path, verify=False)
@@ -136,6 +137,7 @@ def test_another_image_tower_is_refused(tower: Path, tmp_path: Path) -> None:
         mcd.load_model(checkpoint=tmp_path / "other.safetensors")
 
 
+@pytest.mark.whole  # training/test_training.py, by the same files
 def test_a_training_goes_on_where_it_was_stopped_to_the_same_bits(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     recipe = written(tmp_path, divided(100)[0], steps=6, checkpoint_every=3, evaluate_every=6)
@@ -159,6 +161,7 @@ def test_a_training_goes_on_where_it_was_stopped_to_the_same_bits(tmp_path: Path
         mcd.train_text_tower(written(tmp_path, divided(100)[0], steps=7), tmp_path / "parted")
 
 
+@pytest.mark.whole
 def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -> None:
     """The fault: the English side in another order. The same sentences in their order pass (`tower`)."""
     rows = divided()[0]
@@ -169,6 +172,7 @@ def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
 
+@pytest.mark.whole
 def test_a_training_goes_on_from_a_checkpoint_with_its_vocabulary(tower: Path, tmp_path: Path) -> None:
     recipe = written(tmp_path, divided(100)[0], steps=2, start=str(tower))
     told = mcd.train_text_tower(recipe, tmp_path / "run")

@@ -85,6 +85,7 @@ def test_images_without_captions_are_stored_too(teacher: Teacher, tmp_path: Path
     assert batch.texts[0].shape == (3, 0, 128)
 
 
+@pytest.mark.whole  # training/test_training.py kills one
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(pairs: Path, made: Path, tmp_path: Path) -> None:
     words = ["reinforce", str(pairs), "--augmentations", "2", "--shard-rows", str(SHARD), "-o"]
     killed = tmp_path / "killed"

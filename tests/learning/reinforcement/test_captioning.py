@@ -181,6 +181,7 @@ def test_what_is_no_captioner_is_refused(name: str, pairs: Path, tmp_path: Path)
         load_captioner("x")
 
 
+@pytest.mark.whole  # scheduling/
 def test_on_dask_the_captions_are_those_of_one_process(
     name: str, captioner: Captioner, pairs: Path, tmp_path: Path
 ) -> None:

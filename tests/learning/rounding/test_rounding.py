@@ -65,6 +65,7 @@ def checks(bundle: Path) -> dict[str, mcd.Check]:
     return {check.step: check for check in report.checks if check.tower == "text"}
 
 
+@pytest.mark.whole  # a column that is off is refused, below
 def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> None:
     assert not list(bundle.parent.glob("*.learned"))
     entry = mcd.Bundle.open(bundle).manifest.rounding
@@ -203,6 +204,7 @@ def small(tmp_path: Path) -> Iterator[Source]:
         yield Source.of(mcd.load_model(WORDS, checkpoint)).folded()
 
 
+@pytest.mark.whole
 def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(
     data: CalibrationSet, small: Source, tmp_path: Path
 ) -> None:
@@ -230,6 +232,7 @@ def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(
     assert [path.name for path in (tmp_path / "bundle.learned").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.whole
 def test_tuning_takes_the_table_of_words_along(data: CalibrationSet, small: Source) -> None:
     source = small
     steps = TuningSettings(steps=6, batch=12)

@@ -73,6 +73,7 @@ def trained(folder: Path, finished: Outcome) -> Path:
     return folder / "whole"
 
 
+@pytest.mark.whole
 def test_what_was_trained_is_a_checkpoint_like_any_other(trained: Path) -> None:
     model = mcd.load_model(None, trained / "weights.safetensors")
     assert (model.variant.name, model.provenance.layout if model.provenance else None) == ("nano", "apple")
