@@ -88,6 +88,7 @@ def measured(name: str, tower: Any, precision: str) -> dict[str, Any]:
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.onnx.graph import write_graph
     from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+    from mobileclip_deploy.targets.onnx.quantization import Quantizing
     from mobileclip_deploy.targets.qnn.chips import chips_of
     from mobileclip_deploy.targets.qnn.context import pointed
     from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, placement
@@ -103,7 +104,7 @@ def measured(name: str, tower: Any, precision: str) -> dict[str, Any]:
     exact, floor = answers(job.module, asked)
     with tempfile.TemporaryDirectory(prefix="qnn-goldens-") as kept:
         source = Path(kept) / f"{name.lower()}_{tower}.onnx"
-        write_graph(job, source, *ports, beforehand=True)
+        write_graph(job, source, *ports, Quantizing(beforehand=True))
         before = spent()
         made = placement(chip, source)
         seconds = spent() - before

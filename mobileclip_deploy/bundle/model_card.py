@@ -105,6 +105,8 @@ def _licence(manifest: Manifest) -> list[str]:
 
 
 def _outcome(check: Check) -> str:
+    if check.left_out and check.detail is not None:
+        return f"{check.status}: {in_markdown(check.detail)}"
     return "FAILED" if check.status == "failed" else check.status
 
 

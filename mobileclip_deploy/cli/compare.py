@@ -21,6 +21,7 @@ __all__ = ["compare"]
 @dataset_options
 @click.option("--checkpoint", type=FILE, metavar="FILE", help="The source of the bundles.")
 @gate_option
+@click.option("--by-layer", is_flag=True, help="On Qualcomm's emulator: where each tower parts from its numbers.")
 @click.option("--markdown", is_flag=True, help="Print the table in Markdown.")
 @json_option
 def compare(
@@ -28,6 +29,7 @@ def compare(
     data: DatasetChoice,
     checkpoint: Path | None,
     gate_texts: tuple[str, ...],
+    by_layer: bool,
     markdown: bool,
     as_json: bool,
 ) -> None:
@@ -40,7 +42,11 @@ def compare(
     Examples:
       mobileclip-deploy compare out/nano-onnx-fp32 out/nano-onnx-fp16
       mobileclip-deploy compare out/* --dataset imagenet/val --cache ~/.cache/embeddings --markdown
+      mobileclip-deploy compare out/nano-qnn-w8a16 --by-layer
     """
+    if by_layer:
+        _compare_layers(bundles, as_json)
+        return
     from mobileclip_deploy.checkpoints.weights_files import weights_file
     from mobileclip_deploy.errors import GateFailed, NotRun, Undecided, UsageError
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
@@ -72,3 +78,18 @@ def compare(
     for status, error in (("failed", GateFailed), ("not run", NotRun), ("undecided", Undecided)):
         if names := [row.bundle for row in comparison.bundles if row.status == status]:
             conclude(error(f"{status.upper()}: {', '.join(names)}; why stands beside it."))
+
+
+def _compare_layers(bundles: tuple[Path, ...], as_json: bool) -> None:
+    from mobileclip_deploy.cli.output import print_json, print_table, progress
+    from mobileclip_deploy.inspect.layers import compare_layers
+
+    with progress() as update:
+        found = [one for path in bundles for one in compare_layers(path, update)]
+    if as_json:
+        print_json({"towers": found})
+        return
+    for one in found:
+        rows = [[layer.layer, f"{layer.compiled:.1f}", f"{layer.interpreted:.1f}"] for layer in one.layers]
+        print_table(f"{one.bundle}, {one.tower}", ["layer", ">emulated NPU, dB", ">ONNX Runtime's CPU, dB"], rows)
+    say("dB: signal-to-noise ratio of what is behind a layer, against float32 with the same weights")

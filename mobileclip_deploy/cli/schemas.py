@@ -34,6 +34,7 @@ from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.folding import PassRecord
 from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
+from mobileclip_deploy.inspect.layers import LayerComparison
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import LintReport, Share
 from mobileclip_deploy.layouts import Layout
@@ -148,6 +149,12 @@ class LintDocument(BaseModel):
     comparisons: tuple[LintComparison, ...]
 
 
+class LayersDocument(BaseModel):
+    """With --by-layer: the layers of every tower of the bundles that were named."""
+
+    towers: tuple[LayerComparison, ...]
+
+
 class ClassifiedDocument(BaseModel):
     """An image, and the probability of each label, the most probable first. Behind them one entry, without both, for
     each image that could not be used and was `skipped` (--skip-bad): which, and why."""
@@ -259,7 +266,7 @@ DOCUMENTS: dict[str, Any] = {
     "verify": VerifiedDocument | VerifiedBundlesDocument,
     "lint": LintDocument,
     "evaluate": EvaluationResult | SuiteResult,
-    "compare": Comparison,
+    "compare": Comparison | LayersDocument,
     "classify": list[ClassifiedDocument],
     "embed": EmbeddingFile | IndexFile,
     "search": SearchResult,

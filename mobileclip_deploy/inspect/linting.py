@@ -15,7 +15,7 @@ from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, c
 from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Artifact, Target, installed_target, target_of
+from mobileclip_deploy.targets import Artifact, Target, restored_target, target_of
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
@@ -65,7 +65,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
     reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
         progress(f"{path.name}: {tower} tower")
-        target = installed_target(bundle.manifest.target)
+        target = restored_target(bundle.manifest.target, bundle.manifest.options)
         artifact = target.open(bundle.artifact(tower), entry.function)
         _refuse_place(target, device)
         if not target.abilities.readable:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
     from mobileclip_deploy.mil.lint import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.compiled import Compiled
+    from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
@@ -177,6 +177,15 @@ class Artifact(ABC):
         """
         return None
 
+    def stand_in(self) -> Runner | None:
+        """Load what computes the same much faster than its own slow runtime, activations quantized as in it; None where
+        there is none.
+
+        Raises:
+            NotRun: this machine has nothing that can run it.
+        """
+        return None
+
     def quantized(self) -> QuantizedFile | None:
         """Load it to follow the activations that it quantizes.
 
@@ -197,6 +206,18 @@ class Artifact(ABC):
             NotRun: this machine lacks what compiles for it, or it did not return in time.
         """
         raise NotImplementedError(f"{type(self).__name__} is not compiled for the place {place}")
+
+    def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
+        """How far what is behind each layer is from its own numbers where it is compiled for; nothing of a format that
+        is compiled for no place here.
+
+        Args:
+            inputs: of the tower, [N, ...].
+
+        Raises:
+            InvalidInput, NotRun, RuntimeFailed: as `runner`.
+        """
+        yield from ()
 
     def session(self, setup: SessionSetup) -> Session:
         """Load it to be timed.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Compiled", "Extreme", "Left"]
+__all__ = ["Compiled", "Extreme", "LayerNoise", "Left"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,16 @@ class Extreme:
 
     value: float
     name: str
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """How near the value behind a layer is to float32 with the same weights, as signal-to-noise ratios in dB:
+    `compiled` as the place computes it, `interpreted` as a runtime on the CPU computes the same file."""
+
+    layer: str
+    compiled: float
+    interpreted: float
 
 
 @dataclass(frozen=True)

@@ -56,14 +56,16 @@ def _loaded(subject: Subject, tower: TowerName) -> Runner:
 
 
 def stand_in(subject: Subject, tower: TowerName) -> Runner | None:
-    """Torch with the weights that stand in the file, for a runtime that would take hours for all pictures; None where
-    the target's own is fast, or the weights cannot be read.
+    """What answers in the place of a runtime that would take hours for all pictures: the artifact's own stand-in, else
+    torch with the weights that stand in the file; None where the target's own is fast, or the weights cannot be read.
 
     That the artifact computes this is what `graph` and `shipped` find on the inputs that its runtime is asked.
     """
     found = subject.matched.get(tower)
     if subject.target.abilities.pace is None or found is None:
         return None
+    if (other := subject.artifact(tower).stand_in()) is not None:
+        return other
     module = tower_as_stored(subject.module(tower), found, subject.grids(tower))
 
     @torch.no_grad()

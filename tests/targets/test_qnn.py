@@ -24,10 +24,13 @@ from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.graph import write_graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.onnx.quantization import Quantizing
 from mobileclip_deploy.targets.qnn import emulator
 from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
 from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
+from mobileclip_deploy.targets.qnn.options import QnnOptions
+from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import TensorInfo
 
 require_qnn()
@@ -92,7 +95,7 @@ def sixteen(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A text tower with int8 weights and activations of 16 bits, as it is compiled."""
     path = tmp_path_factory.mktemp("sixteen") / "a.onnx"
     job = replace(job_of(model, "text", "fp32"), precision="w8a16", calibration=inputs("text"))
-    write_graph(job, path, *get_target("qnn").ports(job.variant, "text", job.form), beforehand=True)
+    write_graph(job, path, *get_target("qnn").ports(job.variant, "text", job.form), Quantizing(beforehand=True))
     return path
 
 
@@ -181,6 +184,57 @@ def test_a_union_is_of_several_chips_and_wholly_on_their_npus() -> None:
         with pytest.raises(UsageError, match="one binary for several chips"):
             chosen("qnn", union=True, **options).require({"image": "fp16"})
     chosen("qnn", union=True).require({"image": "fp16"})
+
+
+IN_FLOAT = "encoder.stages.3.blocks.0.token_mixer.proj"
+
+
+@pytest.mark.whole
+def test_a_layer_whose_step_is_coarse_is_found_and_one_that_stays_in_float_is_float(
+    model: MobileCLIP, tmp_path: Path
+) -> None:
+    rows, path = inputs("image"), tmp_path / "a_image.qnn"
+    job = replace(job_of(model, "image", "fp32"), precision="w8a8", calibration=rows)
+    bits = []
+    for kept in (f"image.{IN_FLOAT}", None):
+        chosen("qnn", chip="sm8650", float_layers=kept).write(job, path)
+        bits.append(sorted(weight.bits for weight in QnnArtifact(path).weights or ()))
+    assert bits[0].count(8) == bits[1].count(8) - 1
+    before = {one.layer: one for one in QnnArtifact(path).layer_noise(rows[:2])}
+    held = {layer.parameter.removesuffix(".weight") for layer in layers(job.module)}
+    assert {*before} <= held
+    assert IN_FLOAT in before
+    assert all(abs(one.compiled - one.interpreted) < 3 for one in before.values() if one.interpreted < 50)
+    coarse = onnx.load(path / "a_image.onnx")
+    for tensor in coarse.graph.initializer:
+        if tensor.name == "conv2d_27_scale":
+            tensor.CopyFrom(numpy_helper.from_array(20 * numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(coarse, path / "a_image.onnx")
+    after = {one.layer: one for one in QnnArtifact(path).layer_noise(rows[:2])}
+    spoiled = [name for name in before if after[name].compiled < before[name].compiled - 10]
+    assert spoiled[0] == "encoder.stages.3.blocks.0.ffn.fc1"
+
+
+@pytest.mark.parametrize(
+    ("layers", "precisions", "reason"),
+    [
+        ("encoder.conv", {"image": "w8a16"}, "begins with no tower"),
+        ("image.encoder", {"image": "fp16"}, "in float16 as a whole"),
+    ],
+)
+def test_layers_that_stay_in_float_are_of_a_tower_of_integers(
+    layers: str, precisions: dict[TowerName, str], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        chosen("qnn", float_layers=layers).require(precisions)
+
+
+def test_a_layer_that_is_not_there_is_refused_with_a_name_that_is_near() -> None:
+    options = QnnOptions(float_layers="image.encoder.stem.conf,text.encoder")
+    with pytest.raises(UsageError, match=r"no layer 'image.encoder.stem.conf', did you mean image.encoder.stem.conv"):
+        options.require_known("image", ["encoder.stem.conv.weight"])
+    assert options.keeps("text", "encoder.blocks.0.fc1.weight")
+    assert not options.keeps("image", "encoder.stem.conv.weight")
 
 
 def child(code: str) -> Callable[..., tuple[list[str], dict[str, str]]]:

@@ -11,7 +11,7 @@ import torch
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
-from mobileclip_deploy.targets.onnx.quantization import quantize
+from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 from mobileclip_deploy.targets.onnx.rewriting import halve, split_doubling
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
@@ -20,17 +20,18 @@ from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 __all__ = ["write_graph"]
 
 OPSET = 20
+AS_ONNX = Quantizing()
 # torch.export specialises a batch of one, so the graph is traced with two.
 TRACE_BATCH = 2
 
 
-def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo, beforehand: bool = False) -> None:
+def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo, how: Quantizing = AS_ONNX) -> None:
     """Write the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter removed.
 
     Weights in float32 are the network's own until they are written: the largest tower has 1.3 GB of them.
 
     Args:
-        beforehand: ranges of activations are all measured now; see `quantize`.
+        how: of a precision whose weights are integers.
 
     Raises:
         ExportError: the exporter or the checker refused the tower.
@@ -43,7 +44,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         if job.precision == "fp16":
             halve(model)
         elif precision_of(job.precision).kind != "float":
-            model = quantize(model, job, beforehand)
+            model = quantize(model, job, how)
         split_doubling(model)
         if job.pictures:
             take_pictures(model, job.variant.preprocess)

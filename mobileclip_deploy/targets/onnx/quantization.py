@@ -11,6 +11,7 @@ Never dynamically quantized convolutions: they become ConvInteger, which took an
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -23,20 +24,32 @@ from mobileclip_deploy.targets.onnx.products import DynamicProducts, as_products
 from mobileclip_deploy.targets.onnx.static import quantize_static, surroundings
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, quantized_table, restore_int8, weights
-from mobileclip_deploy.targets.rules import stored
+from mobileclip_deploy.targets.rules import StorageRules, stored
 from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["quantize"]
+__all__ = ["Quantizing", "quantize"]
 
 
-def quantize(model: ir.Model, job: TowerJob, beforehand: bool = False) -> ir.Model:
+@dataclass(frozen=True)
+class Quantizing:
+    """How a target wants towers quantized.
+
+    Attributes:
+        rules: which weight is stored how; a product whose weight stays float is not quantized at all.
+        beforehand: ranges of text towers' activations are measured when the file is written too, and not as it runs.
+    """
+
+    rules: StorageRules = RULES
+    beforehand: bool = False
+
+
+def quantize(model: ir.Model, job: TowerJob, how: Quantizing) -> ir.Model:
     """A tower's graph at a precision whose weights are integers.
 
     Args:
         model: in float32, which is changed.
         job: with calibration inputs where ranges of activations are measured.
-        beforehand: those of text towers are measured now too, and not as the file runs.
 
     Returns:
         The model to be written.
@@ -45,10 +58,10 @@ def quantize(model: ir.Model, job: TowerJob, beforehand: bool = False) -> ir.Mod
         ExportError: ranges of activations are to be measured and the job has no calibration inputs.
     """
     rounded = precision_of(job.precision).activations is not None
-    static = rounded and (job.tower == "image" or beforehand)
+    static = rounded and (job.tower == "image" or how.beforehand)
     if static and job.calibration is None:
         raise ExportError(f"precision {job.precision} needs calibration inputs")
-    grids = stored(RULES, job.tower, job.module, job.precision, job.four_bit)
+    grids = stored(how.rules, job.tower, job.module, job.precision, job.four_bit)
     names = by_numbers(job.module, grids)
     require_all(grids, [weight.layer for weight in weights(model.graph, names)])
     if static:

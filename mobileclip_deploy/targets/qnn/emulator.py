@@ -22,11 +22,15 @@ from mobileclip_deploy.escaping import uncoloured
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.compiled import Left
+from mobileclip_deploy.targets.onnx.opening import ports_of
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
-__all__ = ["Compilation", "EmulatorRunner", "compile_for", "engine", "placement", "require_emulator"]
+__all__ = [
+    *("Compilation", "EmulatorRunner", "compile_for", "emulated_values"),
+    *("engine", "placement", "require_emulator"),
+]
 
 PROCESS = "mobileclip_deploy.targets.qnn.process"
 PACKAGE = "onnxruntime-qnn"
@@ -185,6 +189,29 @@ class EmulatorRunner:
             if ended is not None:
                 raise RuntimeFailed(f"Qualcomm's emulator {ended} ({self._context.name})")
             return np.load(answers).astype(np.float32)
+
+
+def emulated_values(
+    chip: Chip, model: onnx.ModelProto, inputs: npt.NDArray[np.generic]
+) -> dict[str, npt.NDArray[np.float32]]:
+    """All results of a model on the emulator of a chip, by name, [N, ...] each.
+
+    Raises:
+        NotRun: there is no emulator here.
+        RuntimeFailed: the compiler refused the model, died, or did not return in time.
+    """
+    require_emulator()
+    (port,), _ = ports_of(model.graph)
+    _require_range(inputs, port)
+    with temporary_folder() as folder:
+        path, given, found = folder / "model.onnx", folder / "inputs.npy", folder / "values.npz"
+        path.write_bytes(model.SerializeToString())
+        np.save(given, inputs.astype(port.dtype))
+        ended = _ask(folder, "values", path.name, chip.architecture, chip.soc, given, found)
+        if ended is not None:
+            raise RuntimeFailed(f"Qualcomm's emulator {ended}")
+        with np.load(found) as arrays:
+            return {name: arrays[name].astype(np.float32) for name in arrays}
 
 
 def _require_range(inputs: npt.NDArray[Any], port: TensorInfo) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.compiled import Compiled
+from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS
@@ -136,6 +136,10 @@ class QnnArtifact(Artifact):
     def plain_runner(self) -> Runner:
         return self.source.plain_runner()
 
+    def stand_in(self) -> Runner | None:
+        """The model that was compiled, where it quantizes activations: in float16 the NPU computes otherwise."""
+        return self.source.runner() if "QuantizeLinear" in self.source.operators else None
+
     def quantized(self) -> QuantizedFile:
         return self.source.quantized()
 
@@ -145,6 +149,12 @@ class QnnArtifact(Artifact):
         made = placement(context.chip, self.source.path)
         answers = None if inputs is None else self._on(context)(inputs)
         return Compiled(engine(context.chip), made.operations, made.left, answers=answers)
+
+    def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
+        """On the emulator of the first chip."""
+        from mobileclip_deploy.targets.qnn.layers import layer_noise
+
+        yield from layer_noise(self, inputs)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.qnn.linting import lint_contexts

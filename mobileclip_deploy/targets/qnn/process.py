@@ -2,6 +2,7 @@
 
 python -m mobileclip_deploy.targets.qnn.process compile SOURCE.onnx ARCHITECTURE SOC on|off
 python -m mobileclip_deploy.targets.qnn.process answer CONTEXT.onnx ARCHITECTURE SOC INPUTS.npy ANSWERS.npy
+python -m mobileclip_deploy.targets.qnn.process values MODEL.onnx ARCHITECTURE SOC INPUTS.npy VALUES.npz
 
 `compile` leaves COMPILED, BINARY and TRACE in the current folder; `on`: the CPU may take what the NPU does not. Behind
 FAILED stands what the runtime raised.
@@ -31,6 +32,9 @@ def main() -> None:
         if task == "compile":
             _same_addresses()
             compile_context(path, architecture, soc, more[0] == "on")
+        elif task == "values":
+            found: dict[str, Any] = values(path, architecture, soc, np.load(more[0]))
+            np.savez(more[1], **found)
         else:
             np.save(more[1], answer(path, architecture, soc, np.load(more[0])))
     except Exception as error:  # the runtime's own exceptions have no common base
@@ -42,7 +46,6 @@ def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
     """Write a model with a fixed batch of one as a context binary of one chip."""
     traced = {"enable_framework_op_trace": "1", "framework_op_trace_dir": TRACES}
     options = _options(architecture, soc, traced, cpu)
-    options.add_free_dimension_override_by_name("batch", 1)
     for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
         options.add_session_config_entry(f"ep.context_{name}", value)
     _session(path, options)
@@ -53,6 +56,14 @@ def answer(path: str, architecture: str, soc: str, inputs: np.ndarray) -> np.nda
     session = _session(path, _options(architecture, soc, {}, True))
     (source,) = session.get_inputs()
     return np.concatenate([session.run(None, {source.name: row[None]})[0] for row in inputs])
+
+
+def values(path: str, architecture: str, soc: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """All results of a model, compiled here, to each input [1, ...] of [N, ...], by name."""
+    session = _session(path, _options(architecture, soc, {}, True))
+    (source,), names = session.get_inputs(), [result.name for result in session.get_outputs()]
+    rows = [session.run(names, {source.name: row[None]}) for row in inputs]
+    return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
 
 
 def _same_addresses() -> None:
@@ -76,6 +87,7 @@ def _options(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> An
     own = {"htp_arch": architecture, "soc_model": soc, "enable_htp_fp16_precision": "1"}
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    options.add_free_dimension_override_by_name("batch", 1)
     options.add_provider_for_devices(devices[:1], {"backend_path": onnxruntime_qnn.get_qnn_htp_path(), **own, **more})
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "0" if cpu else "1")
     return options

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
-from mobileclip_deploy.targets.options import TargetOptions, option
-from mobileclip_deploy.targets.qnn.chips import Chip, chips_of
+from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.rules import StorageRules
 
-__all__ = ["QnnOptions", "QnnTarget"]
+__all__ = ["QnnTarget"]
 
 # The emulator takes 0.1 to 0.2 s of CPU for nano's towers and 2 to 5 s for S0's image tower, for each of three chips.
 PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.05})
@@ -30,24 +30,6 @@ NOT_TIMED = {
     "android": "the ready runners are built against glibc, and what reaches the NPU, libcdsprpc.so, against Android's "
     "own library; measure with `engine='qnn-net-run'` and Qualcomm's SDK, or in an app (docs/qualcomm.md)",
 }
-
-
-@dataclass(frozen=True)
-class QnnOptions(TargetOptions):
-    """`chip`: those to compile for, by code or phone, with commas between; None: one for each architecture of 2023 to
-    2025. `union`: beside their binaries one for all of them. `allow_cpu`: what an NPU does not take is left to the CPU,
-    not refused."""
-
-    chip: str | None = option(
-        "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]"
-    )
-    union: bool = option("--union", "One more binary, for all of the chips, which nothing here runs.", default=False)
-    allow_cpu: bool = option("--allow-cpu", "Leave to the CPU what the NPU does not take.", default=False)
-
-    @property
-    def chips(self) -> tuple[Chip, ...]:
-        """See `chips_of`."""
-        return chips_of(self.chip)
 
 
 class QnnTarget(Target):
@@ -74,15 +56,16 @@ class QnnTarget(Target):
     )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses an unknown chip, and a union of one chip or with operations left to the CPU.
+        """As any target, and refuses options that cannot be; see `QnnOptions.require`.
 
         Raises:
             UsageError, DependencyMissing: see `Target.require`.
         """
         super().require(precisions, mixed)
-        chips = self.options.chips
-        if self.options.union and (len(chips) < 2 or self.options.allow_cpu):
-            raise UsageError("`union` is one binary for several chips, wholly on their NPUs; give several chips alone")
+        self.options.require(precisions)
+
+    def rules(self, precision: str) -> StorageRules:
+        return replace(RULES, floats=lambda layer, tower, own: self.options.keeps(tower, layer.parameter))
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         source, result = OnnxTarget().tensors(variant, tower, labels)
@@ -93,7 +76,7 @@ class QnnTarget(Target):
         from mobileclip_deploy.targets.qnn.writing import write_artifact
 
         ports = self.ports(job.variant, job.tower, job.form)
-        write_artifact(job, path, ports, self.options)
+        write_artifact(job, path, ports, self)
         return ()
 
     def open(self, path: Path, function: str | None = None) -> Artifact:

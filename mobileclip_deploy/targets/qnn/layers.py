@@ -1,0 +1,95 @@
+"""Where on the NPU a tower parts from its own numbers: the value behind each layer, by the emulator and by others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.shape_inference
+
+from mobileclip_deploy.targets.compiled import LayerNoise
+from mobileclip_deploy.targets.onnx.quantized import plain_model
+from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+from mobileclip_deploy.targets.qnn.emulator import emulated_values
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.qnn.opening import QnnArtifact
+
+__all__ = ["layer_noise"]
+
+LAYERS = ("Conv", "Gemm", "MatMul")
+RESTORING = ("DequantizeLinear", "Cast", "Mul", "Slice", "Split", "Reshape", "Transpose")
+
+
+def layer_noise(artifact: QnnArtifact, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
+    """What is behind each layer, in the order of the graph: on the emulator of the first chip, and on ONNX Runtime's
+    CPU, each against the same numbers in float32 with no activation quantized.
+
+    The model is compiled again with these values as results. Where one is quantized, what is dequantized from it is
+    taken, so that the layer stays one with what quantizes it.
+
+    Raises:
+        InvalidInput: the artifact is damaged.
+        NotRun: there is no compiler here.
+        RuntimeFailed: it refused the model.
+    """
+    found = dict(_behind(artifact.source.model))
+    written, plain = artifact.source.copied(), plain_model(artifact.source)
+    for model in (written, plain):
+        own = {port.name for port in model.graph.output}
+        known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+        model.graph.output.extend(known[name] for name in found.values() if name not in own)
+    exact, cpu = (_computed(artifact, model, inputs) for model in (plain, written))
+    npu = emulated_values(artifact.contexts[0].chip, written, inputs)
+    for layer, name in found.items():
+        yield LayerNoise(layer, _decibels(exact[name], npu[name]), _decibels(exact[name], cpu[name]))
+
+
+def _behind(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """Each layer, and the name of the value behind it, or behind its bias and its rounding."""
+    graph = model.graph
+    users, makers = defaultdict(list), {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        for name in node.input:
+            users[name].append(node)
+
+    def stored(value: str) -> str | None:
+        """The constant that a weight is restored from."""
+        while value not in constants and value in makers and makers[value].op_type in RESTORING:
+            value = makers[value].input[0]
+        return value if value in constants else None
+
+    for node in graph.node:
+        layer = stored(node.input[1]) if node.op_type in LAYERS else None
+        if layer is None:
+            continue
+        (value,) = node.output
+        for kind in ("Add", "QuantizeLinear", "DequantizeLinear"):
+            if len(users[value]) == 1 and users[value][0].op_type == kind:
+                biases = [name for name in users[value][0].input if name in constants]
+                if kind == "Add" and not biases:  # no bias: what it is added to comes by another way
+                    continue
+                layer = biases[0] if kind == "Add" and "." not in layer else layer
+                value = users[value][0].output[0]
+        if "." in layer:  # a constant that is no layer's, such as a mask, has no name of the network's
+            yield layer.removesuffix("_int8").removesuffix(".weight").removesuffix(".bias"), value
+
+
+def _computed(
+    artifact: QnnArtifact, model: onnx.ModelProto, inputs: npt.NDArray[np.generic]
+) -> dict[str, npt.NDArray[np.float32]]:
+    runner = OnnxRunner(artifact.source.path, model.SerializeToString(), as_written=True)
+    rows = [runner.values(row) for row in np.split(inputs, len(inputs))]
+    return {name: np.concatenate([np.asarray(row[name], np.float32) for row in rows]) for name in rows[0]}
+
+
+def _decibels(exact: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
+    """The signal-to-noise ratio of all numbers; infinite where none differs."""
+    noise = float(np.square(exact.astype(np.float64) - found).sum())
+    signal = float(np.square(exact.astype(np.float64)).sum())
+    return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))

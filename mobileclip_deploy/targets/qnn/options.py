@@ -1,0 +1,83 @@
+"""What a user may choose of the target for Qualcomm's NPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.qnn.chips import Chip, chips_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.values import Precisions
+
+__all__ = ["QnnOptions"]
+
+
+@dataclass(frozen=True)
+class QnnOptions(TargetOptions):
+    """`chip`: those to compile for, by code or phone, with commas between; None: one for each architecture of 2023 to
+    2025. `union`: beside their binaries one for all of them. `float_layers`: which stay in float16 where others are
+    integers, by tower and name, or what their names begin with. `allow_cpu`: what an NPU does not take is left to the
+    CPU, not refused."""
+
+    chip: str | None = option(
+        "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]"
+    )
+    union: bool = option("--union", "One more binary, for all of the chips, which nothing here runs.", default=False)
+    float_layers: str | None = option(
+        "--float-layers",
+        "Layers that stay in float16, named as `compare` does by layer, behind image. or text.",
+        metavar="L[,L...]",
+    )
+    allow_cpu: bool = option("--allow-cpu", "Leave to the CPU what the NPU does not take.", default=False)
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """See `chips_of`."""
+        return chips_of(self.chip)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Layers that stay in float16."""
+        return () if self.float_layers is None else tuple(name.strip() for name in self.float_layers.split(","))
+
+    def keeps(self, tower: TowerName, parameter: str) -> bool:
+        """Whether a layer stays in float16, by the name of its weight."""
+        return any(f"{tower}.{parameter}.".startswith(f"{name}.") for name in self.kept)
+
+    def require(self, precisions: Precisions) -> None:
+        """Refuse an unknown chip, a union of one chip or with operations on the CPU, and layers that stay floats where
+        all do.
+
+        Raises:
+            UsageError: the text says what may be given.
+        """
+        if self.union and (len(self.chips) < 2 or self.allow_cpu):
+            raise UsageError("`union` is one binary for several chips, wholly on their NPUs; give several chips alone")
+        _ = self.chips
+        for name in self.kept:
+            tower = next((tower for tower in precisions if name.startswith(f"{tower}.")), None)
+            if tower is None:
+                raise UsageError(f"`float_layers` {name!r} begins with no tower of these: {', '.join(precisions)}")
+            if precision_of(precisions[tower]).kind == "float":
+                raise UsageError(f"`float_layers` {name!r}: the {tower} tower is in float16 as a whole; leave it out")
+
+    def require_known(self, tower: TowerName, parameters: Collection[str]) -> None:
+        """Refuse layers that a tower does not have.
+
+        Args:
+            parameters: the names of its weights.
+
+        Raises:
+            UsageError: the text has a name that is near.
+        """
+        for name in self.kept:
+            own = [f"{tower}.{parameter}" for parameter in parameters]
+            if name.startswith(f"{tower}.") and not any(f"{one}.".startswith(f"{name}.") for one in own):
+                raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, own)}")
