@@ -12,6 +12,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two processes, each with all tests of a file, so that what a file exports is exported once; in tests/conftest.py's order.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
+# ONNX Runtime as Immich has it on Intel's chips: called `onnxruntime` too, so in a folder of its own. Where there is no
+# such package its test says so.
+OPENVINO := build/openvino
+
 .PHONY: demo test test-all test-rest clients threads lint docs wheel android-runners clean
 
 demo: $(VENV)/.demo
@@ -24,10 +28,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not whole" $(PYTEST_ARGS)
 
-test-all: $(VENV)/.dev
+test-all: $(VENV)/.dev $(OPENVINO)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-rest: $(VENV)/.dev
+test-rest: $(VENV)/.dev $(OPENVINO)
 	$(BIN)/python -m pytest -m whole $(PYTEST_ARGS)
 
 # The packages of clients/, each by its language's own tests, random cases and planted faults beside them. Its last lines
@@ -75,6 +79,9 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/$(INSTALL) --editable '.[dev]' && touch $@
+
+$(OPENVINO): | $(VENV)/bin/python
+	-$(BIN)/$(INSTALL) --no-deps --target $@ onnxruntime-openvino==1.24.1
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -72,7 +72,7 @@ class Ordered(click.Group):
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "-V", "--version", package_name="mobileclip-deploy", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Take a trained MobileCLIP checkpoint to Core ML, Core AI, ONNX, LiteRT, ExecuTorch and Qualcomm's NPU, and
+    """Take a trained MobileCLIP checkpoint to Core ML, Core AI, ONNX, LiteRT, ExecuTorch, MLX and Qualcomm's NPU, and
     prove that it is still the same model.
 
     Without --checkpoint and --variant the built-in trained checkpoint, nano, is used.

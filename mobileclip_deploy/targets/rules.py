@@ -57,7 +57,7 @@ class StorageRules:
     """How a format stores weights.
 
     Attributes:
-        eight: the grid of 8 bits.
+        eight: the grid of 8 bits; of a format that has it for groups of inputs alone, with their sizes.
         four, table: those below, where the format has them.
         words: of 4 bits, of the table of words, where it has one of its own.
         coarse: which weights a runtime can take below 8 bits. Depthwise convolutions are few bytes, and the first to
@@ -71,7 +71,7 @@ class StorageRules:
         small: whether weights do that are hardly worth their scales (see `Layer.is_large`).
     """
 
-    eight: Grid
+    eight: Grid | Shared
     four: Shared | None = None
     table: Shared | None = None
     words: Shared | None = None
@@ -165,4 +165,6 @@ def choose(
     shared = rules.below_eight(layer, precision)
     wanted = layer.parameter in four_bit if precision.name == "mixed" else not layer.is_on_main_path
     found = shared.of(layer, precision) if shared and wanted and rules.coarse(layer, tower, precision) else None
+    if isinstance(rules.eight, Shared):
+        return found or rules.eight.of(layer, precision)
     return found or replace(rules.eight, axis=layer.axis)

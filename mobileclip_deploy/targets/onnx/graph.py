@@ -17,7 +17,7 @@ from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
-__all__ = ["write_graph"]
+__all__ = ["captured", "write_graph"]
 
 OPSET = 20
 AS_ONNX = Quantizing()
@@ -37,7 +37,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         ExportError: the exporter or the checker refused the tower.
     """
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
-        model = job.once("onnx", lambda: _captured(job, source, result)).clone()  # of the nodes; weights are shared
+        model = job.once("onnx", lambda: captured(job, source, result)).clone()  # of the nodes; weights are shared
         model.metadata_props.update(
             variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence
         )
@@ -53,10 +53,11 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         onnx.checker.check_model(str(path))
 
 
-def _captured(job: TowerJob, source: TensorInfo, result: TensorInfo) -> ir.Model:
-    """The tower in float32, as every precision begins."""
+def captured(job: TowerJob, source: TensorInfo, result: TensorInfo, batch: int = 0) -> ir.Model:
+    """The tower in float32, as every precision begins. `batch`: 0 where it is free."""
     dtype = job.example.dtype if job.pictures else getattr(torch, source.dtype)
-    example = job.example.to(dtype).expand(TRACE_BATCH, *job.example.shape[1:])
+    example = job.example.to(dtype).expand(batch or TRACE_BATCH, *job.example.shape[1:])
+    free = ({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},)
     with torchlib_read_once():
         program = torch.onnx.export(
             job.module,
@@ -65,7 +66,7 @@ def _captured(job: TowerJob, source: TensorInfo, result: TensorInfo) -> ir.Model
             opset_version=OPSET,
             input_names=[source.name],
             output_names=[result.name],
-            dynamic_shapes=({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},),
+            dynamic_shapes=None if batch else free,
             verbose=False,
         )
     assert program is not None

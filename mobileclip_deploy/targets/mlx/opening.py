@@ -1,0 +1,180 @@
+"""An MLX file opened: what it declares, its graph, where its weights stand, and MLX to run it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, worded
+from mobileclip_deploy.targets.artifact import Artifact, counted
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
+from mobileclip_deploy.targets.mlx.function_file import Declared, MlxFunction, Value, read_function
+from mobileclip_deploy.targets.values import Runner, TensorInfo
+from mobileclip_deploy.targets.weights import View, WeightTable, numbers_of
+
+__all__ = ["MlxArtifact"]
+
+
+class MlxArtifact(Artifact):
+    """A .mlxfn file of one function with one input and one result."""
+
+    @cached_property
+    def function(self) -> MlxFunction:
+        """What stands there."""
+        function = read_function(self.path)
+        if len(function.inputs) != 1 or len(function.results) != 1 or not function.steps:
+            raise InvalidInput(
+                f"{self.path}: a function of {len(function.inputs)} inputs and {len(function.results)} results"
+            )
+        return function
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        (declared,) = self.function.inputs
+        return (_info("image" if len(declared.shape) == 4 else "text", declared),)
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        last = self.function.steps[self.function.results[0] - 1]
+        return (_info("embedding", Declared("", ()) if isinstance(last, Value) else last.result),)
+
+    @property
+    def contents(self) -> dict[str, dict[str, int]]:
+        """`operators` by type, and `weight_bytes` by type of number."""
+        stored: dict[str, int] = {}
+        for step in self.function.steps:
+            if isinstance(step, Value):
+                stored[step.numbers.dtype.name] = stored.get(step.numbers.dtype.name, 0) + step.numbers.nbytes
+        return counted(self.operators, stored)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return _graph(self.function)
+
+    @property
+    def weight_table(self) -> WeightTable:
+        return TABLE
+
+    def runner(self) -> Runner:
+        return self._running(wide=False)
+
+    def plain_runner(self) -> Runner:
+        return self._running(wide=True)
+
+    def _running(self, wide: bool) -> Runner:
+        function = self.function  # damage is told before what is missing
+        try:
+            from mobileclip_deploy.targets.mlx.runner import MlxRunner
+        except ImportError as error:
+            raise NotRun(
+                f"MLX runs these files: {worded(error)}; type: pip install 'mobileclip-deploy[mlx]'"
+            ) from error
+        return MlxRunner(self.path, function, wide)
+
+
+def _info(name: str, declared: Declared) -> TensorInfo:
+    return TensorInfo(name, declared.dtype, declared.shape)
+
+
+def _graph(function: MlxFunction) -> Graph:
+    """Settings are those of the operations, and type and shape of each result. A single number that is stretched to a
+    shape is that number."""
+    values: list[Input] = [Wire(None, number) for number in range(len(function.inputs))]
+    nodes: list[Node] = []
+    for number, step in enumerate(function.steps, start=len(values)):
+        if isinstance(step, Value):
+            values.append(Constant(step.numbers, f"value {number}"))
+            continue
+        inputs = tuple((str(place), values[one]) for place, one in enumerate(step.inputs))
+        first = inputs[0][1] if inputs else None
+        if step.name == "Broadcast" and isinstance(first, Constant) and first.values.size == 1:
+            values.append(first)
+            continue
+        inverse = step.name == "Sqrt" and step.settings[0]
+        settings: dict[str, Any] = {f"setting {place}": one for place, one in enumerate(step.settings)}
+        settings |= {"type": step.result.dtype, "shape": step.result.shape}
+        values.append(Wire(len(nodes)))
+        nodes.append(Node("Rsqrt" if inverse else step.name, inputs, settings, f"value {number}"))
+    ports = [f"{declared.dtype} {list(declared.shape)}" for declared in function.inputs]
+    results = tuple(values[number] for number in function.results)
+    told = {"device": function.device, "metadata": function.metadata is not None}
+    return Graph(tuple(ports), tuple(nodes), ("result",) * len(results), results, told)
+
+
+def _stored(view: View, number: int, name: str) -> StoredWeight | None:
+    """The weight of an operation, behind a change of type where there is one, and behind its transposition."""
+    node = view.nodes[number]
+    given = dict(node.inputs)
+    if node.type == "QuantizedMatmul":
+        scale, zero = _grid(view, given)
+        return _integers(numbers_of(given[name]), scale, node.settings["setting 1"], zero)
+    if node.type == "Gather" and (packed := numbers_of(given["0"])) is not None and packed.dtype == np.uint32:
+        return _table(view, number, packed, given["1"])
+    value = _behind(view, given[name], "AsType")
+    values = numbers_of(value)
+    if values is None or values.dtype.kind != "f" or (node.type == "Gather" and _is_scales(view, number, given["1"])):
+        return None
+    stored = as_float(value.name if isinstance(value, Constant) else "", values)
+    if node.type == "Convolution":
+        return turned(stored, 0, 3, 1, 2)
+    return turned(stored, 1, 0) if node.type == "Matmul" and values.ndim == 2 else stored
+
+
+TABLE = WeightTable(
+    places={"Convolution": ("1",), "Matmul": ("1",), "QuantizedMatmul": ("1",), "Gather": ("0",)}, stored=_stored
+)
+
+
+def _behind(view: View, value: Input, kind: str) -> Input:
+    """What an operation of a kind takes, where one computes the value; else the value."""
+    node = view.producer(value)
+    return node.inputs[0][1] if node is not None and node.type == kind else value
+
+
+def _grid(view: View, given: dict[str, Input]) -> tuple[npt.NDArray[Any], float]:
+    """The scales of a product's integers, and the integer that stands for 0: what 0 stands for is so many scales."""
+    scales, zeros = numbers_of(_behind(view, given["2"], "AsType")), view.producer(given["3"])
+    factors = [] if zeros is None or zeros.type != "Multiply" else [value for _, value in zeros.inputs]
+    numbers = [found for value in factors if (found := numbers_of(value)) is not None]
+    if scales is None or given["2"] not in factors or len(numbers) != 1 or numbers[0].size != 1:
+        raise Malformed("the grid of a product's integers")
+    return scales, -float(numbers[0].reshape(-1)[0])
+
+
+def _integers(packed: npt.NDArray[Any] | None, scales: npt.NDArray[Any], bits: int, zero: float) -> StoredWeight:
+    """Integers uint32 [O, I bits / 32] with scales [O, I / group]."""
+    if packed is None or packed.ndim != 2 or scales.ndim != 2 or len(packed) != len(scales) or bits not in (4, 8):
+        raise Malformed("the integers of a product")
+    stood = packed.view(np.uint8)
+    integers = unpack_int4(stood, 8).astype(np.int16) + 8 if bits == 4 else stood
+    if integers.shape[1] % scales.shape[1]:
+        raise Malformed("scales that are not those of its integers")
+    step = spread(scales, integers.shape, integers.shape[1] // scales.shape[1])
+    return on_grid("", Affine(step, bits, zero, signed=False), integers)
+
+
+def _is_scales(view: View, number: int, ids: Input) -> bool:
+    """Whether what is looked up are the scales of a table, which the same ids look up."""
+    others = [dict(node.inputs) for node in view.nodes if node.type == "Gather"]
+    tables = [numbers_of(one["0"]) for one in others if one["1"] == ids]
+    return any(one is not None and one.dtype == np.uint32 for one in tables)
+
+
+def _table(view: View, number: int, packed: npt.NDArray[Any], ids: Input) -> StoredWeight:
+    """A table of words: what stands behind its look-up takes the integers apart and subtracts the one that stands for
+    0."""
+    beside = [dict(node.inputs) for node in view.nodes if node.type == "Gather"]
+    scales = [found for one in beside if one["1"] == ids and (found := numbers_of(one["0"])) is not None]
+    (scale,) = [one for one in scales if one.dtype == np.float16]
+    zeros: list[npt.NDArray[Any]] = []
+    group = 1
+    while (users := view.consumers(number)) and not zeros:
+        (number,) = users
+        numbers = [found for _, value in view.nodes[number].inputs if (found := numbers_of(value)) is not None]
+        zeros = numbers if view.nodes[number].type == "Subtract" else []
+        group = view.nodes[number].settings["shape"][-1] if view.nodes[number].type == "Reshape" else group
+    return _integers(packed, scale, 32 * packed.shape[1] // (scale.shape[1] * group), float(zeros[0]))

@@ -1,0 +1,37 @@
+"""How an MLX file stores weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.targets.grids.grid import Grid
+from mobileclip_deploy.targets.rules import Shared, StorageRules
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.precision import Precision
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets.storage import Layer
+
+__all__ = ["RULES"]
+
+# Inputs that share a scale. MLX has 128 as well, which would save a hundredth.
+GROUPS = (64, 32)
+EIGHT = Grid(8, "integers", low=-127, high=127, scale_bytes=2)
+# The scale is searched for, and a negative one mirrors the range.
+FOUR = Grid(4, "integers", low=-8, high=7, scale_bytes=2)
+
+
+def _in_floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
+    """MLX multiplies by integers, groups of inputs, and has no convolution by them: 1 x 1 convolutions, linear layers
+    and the table of words stand on a grid."""
+    window = layer.weight.ndim > 2 and layer.weight[0, 0].numel() > 1
+    return window or layer.is_grouped or all(layer.inputs % size for size in GROUPS)
+
+
+RULES = StorageRules(
+    eight=Shared(EIGHT, GROUPS),
+    four=Shared(FOUR, GROUPS),
+    words=Shared(FOUR, GROUPS[-1:]),  # the table's noise is what a text tower at 4 bits has most of
+    floats=_in_floats,
+    float_bits=16,
+)

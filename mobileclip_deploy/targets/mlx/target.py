@@ -1,0 +1,101 @@
+"""The MLX target: names, input and output, options; the graph that MLX traces is the ONNX target's."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.mlx.storage import RULES
+from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.target import Target
+from mobileclip_deploy.targets.values import Pace, Precisions, RuntimePlace, TowerJob
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.parity import Check
+    from mobileclip_deploy.targets.mlx.function_file import Device
+
+__all__ = ["MlxOptions", "MlxTarget"]
+
+UNITS = ("gpu", "cpu")
+READERS = ("0.32", "0.31")
+# The CPU here takes 8 to 60 times as long as torch: it is asked for proof, not for speed.
+PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 1.0, "float32": 1.0})
+
+
+@dataclass(frozen=True)
+class MlxOptions(TargetOptions):
+    """`unit`: gpu or cpu, which stands in the file. `reader`: the oldest MLX that reads it, 0.32 (from 0.32.2) or 0.31
+    (up to 0.32.1), whose forms differ."""
+
+    unit: str = option("--unit", "Where Apple's devices run the file: gpu or cpu.", default="gpu", metavar="UNIT")
+    reader: str = option("--reader", "The MLX of the app: 0.32 (from 0.32.2), or 0.31.", default="0.32", metavar="N.NN")
+
+
+class MlxTarget(Target):
+    name = "mlx"
+    title = "MLX"
+    Options = MlxOptions
+    options: MlxOptions
+    abilities = Abilities(
+        extra="mlx",
+        converters=("mlx", "onnx", "onnxscript"),
+        converter_extra="mlx",
+        proven={"mlx": "0.32.4"},
+        suffixes=(".mlxfn",),
+        order=7,
+        precisions=("fp32", "fp16", "w8", "w4"),
+        tables=("w8", "w4"),
+        mixes=True,
+        recoverable=True,
+        absorbs_layer_scales=True,
+        named_tensors=False,
+        no_contexts="a function in its file is of one shape",
+        rules=RULES,
+        runtime_package="mlx",
+        pace=PACE,
+    )
+
+    def require(self, precisions: Precisions, mixed: bool = False) -> None:
+        """As any target, and refuses an unknown unit or reader.
+
+        Raises:
+            UsageError, DependencyMissing: see `Target.require`.
+        """
+        for name, known in (("unit", UNITS), ("reader", READERS)):
+            if (given := getattr(self.options, name)) not in known:
+                raise UsageError(f"unknown {name} {given!r}; known: {', '.join(known)}")
+        super().require(precisions, mixed)
+
+    def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
+        from mobileclip_deploy.targets.mlx.writing import write_function
+
+        unit: Device = "gpu" if self.options.unit == "gpu" else "cpu"
+        ports = self.ports(job.variant, job.tower, job.form)
+        write_function(job, path, ports, unit, self.options.reader != "0.31")
+        return ()
+
+    def open(self, path: Path, function: str | None = None) -> Artifact:
+        from mobileclip_deploy.targets.mlx.opening import MlxArtifact
+
+        refuse_function(self.name, function)
+        return MlxArtifact(path)
+
+    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        found = super().places(device, options)
+        if device == "host" and options.get("unit", "gpu") == "gpu" and not _has_gpu():
+            raise NotRun("the file is for Apple's GPUs, and MLX finds none here: the time of a CPU says nothing of it")
+        return found
+
+
+def _has_gpu() -> bool:
+    if importlib.util.find_spec("mlx") is None:
+        return False
+    import mlx.core as mx
+
+    return bool(mx.is_available(mx.gpu))

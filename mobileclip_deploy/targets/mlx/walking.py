@@ -1,0 +1,293 @@
+"""A float32 ONNX graph, operation by operation in MLX, which traces it.
+
+MLX's convolutions take channels last. So a picture's values [N, C, H, W] are held as [N, H, W, C] from one convolution
+to the next, and turned back only for what looks at their axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.targets.onnx.editing import array
+from mobileclip_deploy.targets.onnx.products import is_pointwise
+
+__all__ = ["Packed", "Walk"]
+
+LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+UNARY: Mapping[str, Callable[[mx.array], mx.array]] = {
+    "Abs": mx.abs,
+    "Neg": mx.negative,
+    "Relu": lambda value: mx.maximum(value, mx.array(0, value.dtype)),
+    "Sigmoid": mx.sigmoid,
+    "Sqrt": mx.sqrt,
+    "Tanh": mx.tanh,
+}
+BINARY: Mapping[str, Callable[[mx.array, mx.array], mx.array]] = {
+    "Add": mx.add,
+    "Div": mx.divide,
+    "Equal": mx.equal,
+    "Max": mx.maximum,
+    "Mul": mx.multiply,
+    "Pow": mx.power,
+    "Sub": mx.subtract,
+}
+REDUCED = {"ReduceMax": mx.max, "ReduceMean": mx.mean, "ReduceSum": mx.sum}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A weight [O, I] or [rows, width] as integers 0 ... 2^bits - 1, packed into uint32 [O, I bits / 32], the first in
+    the lowest bits; `scales` float16 [O, I / group], of which an integer is so many as it is above 2^(bits - 1)."""
+
+    integers: npt.NDArray[np.uint32]
+    scales: npt.NDArray[np.float16]
+    bits: int
+    group: int
+
+    def grid(self) -> tuple[mx.array, mx.array]:
+        """Scales, and what integer 0 stands for, in float32."""
+        scales = mx.array(self.scales).astype(mx.float32)
+        return scales, scales * -(2.0 ** (self.bits - 1))
+
+    def times(self, value: mx.array) -> mx.array:
+        """[..., I] -> [..., O]."""
+        scales, zeros = self.grid()
+        integers = mx.array(self.integers)
+        return mx.quantized_matmul(value, integers, scales, zeros, True, self.group, self.bits)
+
+    def rows(self, ids: mx.array) -> mx.array:
+        """The rows of a table, [..., width]. MLX's own operation can be traced on a GPU alone."""
+        looked, scales = (mx.take(mx.array(part), ids, axis=0) for part in (self.integers, self.scales))
+        shifts = mx.array(np.arange(0, 32, self.bits, dtype=np.uint32))
+        integers = mx.bitwise_and(mx.right_shift(looked[..., None], shifts), mx.array(2**self.bits - 1, mx.uint32))
+        blocks = integers.reshape(*scales.shape, self.group).astype(mx.float32) - 2.0 ** (self.bits - 1)
+        return (blocks * scales[..., None].astype(mx.float32)).flatten(-2)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A value, or what [N, C, H, W] is with channels last."""
+
+    value: mx.array
+    last: bool = False
+
+
+class Walk:
+    """A graph, and the numbers that stand in the file for its constants.
+
+    Args:
+        graph: of one input and one output, every shape of it known.
+        dtype: that it computes in.
+        packed, halves: constants that stand in the file as integers, and as float16, by name.
+    """
+
+    def __init__(
+        self, graph: ir.Graph, dtype: mx.Dtype, packed: Mapping[str, Packed] = {}, halves: frozenset[str] = frozenset()
+    ) -> None:
+        self._graph, self._dtype, self._packed, self._halves = graph, dtype, packed, halves
+        self._held: dict[ir.Value, _Held] = {}
+
+    def __call__(self, given: mx.array) -> mx.array:
+        """Trace it: float32 [1, 3, S, S] or int32 [1, 77] -> float32 [1, D].
+
+        Raises:
+            Malformed: it has an operation that is not known here.
+        """
+        (source,), (result,) = self._graph.inputs, self._graph.outputs
+        self._held = {source: _Held(given.astype(self._dtype) if given.dtype == mx.float32 else given)}
+        for node in self._graph:
+            self._held |= dict(zip(node.outputs, self._computed(node), strict=True))
+        return self._first(result).astype(mx.float32)
+
+    def _computed(self, node: ir.Node) -> list[_Held]:
+        kind = node.op_type
+        if kind in UNARY or kind == "Gelu":
+            held = self._of(node.inputs[0])
+            act = UNARY.get(kind, _tanh_gelu if node.attributes.get_string("approximate", "none") == "tanh" else _gelu)
+            return [_Held(act(held.value), held.last)]
+        if kind in BINARY or kind == "Clip":
+            return [self._elementwise(node)]
+        if kind in REDUCED:
+            return [self._reduced(node)]
+        if kind == "Split":
+            return [_Held(part) for part in self._split(node)]
+        own: Callable[[ir.Node], _Held | mx.array] | None = getattr(self, f"_{kind.lower()}", None)
+        if own is None:
+            raise Malformed(f"the operation {kind}, which is not written for MLX")
+        found = own(node)
+        return [found if isinstance(found, _Held) else _Held(found)]
+
+    # Values
+
+    def _of(self, value: ir.Value | None) -> _Held:
+        assert value is not None
+        return self._held[value] if value in self._held else _Held(self._constant(value))
+
+    def _first(self, value: ir.Value | None) -> mx.array:
+        held = self._of(value)
+        return held.value.transpose(FIRST) if held.last else held.value
+
+    def _last(self, value: ir.Value | None) -> mx.array:
+        """[N, H, W, C]; constants that are stretched over a picture have fewer axes, or one of each."""
+        held = self._of(value)
+        if held.last or held.value.size == 1:
+            return held.value
+        found = held.value.reshape(*[1] * (4 - held.value.ndim), *held.value.shape)
+        return found.transpose(LAST)
+
+    def _constant(self, value: ir.Value, order: tuple[int, ...] | None = None) -> mx.array:
+        """A constant's numbers, in another order of axes; a float in the type that is computed in."""
+        numbers = array(value)
+        assert numbers is not None
+        numbers = numbers if order is None else np.ascontiguousarray(numbers.transpose(order))
+        if numbers.dtype == np.float32:
+            stored = numbers.astype(np.float16) if value.name in self._halves else numbers
+            return mx.array(stored).astype(self._dtype) if self._dtype == mx.float32 else mx.array(numbers, self._dtype)
+        return mx.array(numbers.astype(np.int32) if numbers.dtype == np.int64 else numbers)
+
+    def _integers(self, value: ir.Value | None) -> list[int]:
+        numbers = array(value)
+        assert numbers is not None
+        return [int(number) for number in numbers.reshape(-1)]
+
+    # Operations
+
+    def _elementwise(self, node: ir.Node) -> _Held:
+        last = any(self._of(value).last for value in node.inputs)
+        first, *others = (self._last(value) if last else self._first(value) for value in node.inputs)
+        if node.op_type == "Clip":
+            low, high = others
+            return _Held(mx.minimum(mx.maximum(first, low), high), last)
+        return _Held(BINARY[node.op_type](first, others[0]), last)
+
+    def _reduced(self, node: ir.Node) -> _Held:
+        """In float32: of many numbers float16 holds neither their sum nor their squares."""
+        held, axes = self._of(node.inputs[0]), self._integers(node.inputs[1])
+        keep = bool(node.attributes.get_int("keepdims", 1))
+        if held.last and {axis % 4 for axis in axes} != {2, 3}:
+            held = _Held(self._first(node.inputs[0]))
+        found = REDUCED[node.op_type](held.value.astype(mx.float32), (1, 2) if held.last else axes, keepdims=keep)
+        return _Held(found.astype(self._dtype), held.last and keep)
+
+    def _conv(self, node: ir.Node) -> _Held:
+        source, weight, *bias = node.inputs
+        value = self._last(source)
+        if is_pointwise(node):
+            found = self._times(value, weight, lambda numbers: numbers[:, :, 0, 0].T)
+        else:
+            top, left, bottom, right = node.attributes.get_ints("pads", [0] * 4)
+            assert weight is not None
+            found = mx.conv_general(
+                value,
+                self._constant(weight, (0, 2, 3, 1)),
+                list(node.attributes.get_ints("strides", [1, 1])),
+                ([top, left], [bottom, right]),
+                list(node.attributes.get_ints("dilations", [1, 1])),
+                groups=node.attributes.get_int("group", 1),
+            )
+        return _Held(found if not bias else found + self._of(bias[0]).value, True)
+
+    def _times(
+        self, value: mx.array, weight: ir.Value | None, turn: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    ) -> mx.array:
+        """[..., I] -> [..., O] by a constant, which `turn` makes [I, O]."""
+        assert weight is not None
+        if weight.name in self._packed:
+            return self._packed[str(weight.name)].times(value)
+        numbers = array(weight)
+        assert numbers is not None
+        half = weight.name in self._halves or self._dtype == mx.float16
+        stored = np.ascontiguousarray(turn(numbers), np.float16 if half else np.float32)
+        return value @ mx.array(stored).astype(self._dtype)
+
+    def _matmul(self, node: ir.Node) -> mx.array:
+        left, right = node.inputs
+        numbers = array(right)
+        if numbers is not None and numbers.ndim == 2:
+            return self._times(self._first(left), right, lambda numbers: numbers)
+        return self._first(left) @ self._first(right)
+
+    def _gemm(self, node: ir.Node) -> mx.array:
+        left, right, *bias = node.inputs
+        turned = bool(node.attributes.get_int("transB", 0))
+        found = self._times(self._first(left), right, lambda numbers: numbers.T if turned else numbers)
+        return found if not bias else found + self._first(bias[0])
+
+    def _gather(self, node: ir.Node) -> mx.array:
+        """Rows of a table, or one place along an axis."""
+        table, places = node.inputs
+        assert table is not None
+        if table.name in self._packed:
+            return self._packed[str(table.name)].rows(self._first(places))
+        axis, numbers = node.attributes.get_int("axis", 0), array(places)
+        if numbers is None:
+            return mx.take(self._first(table), self._first(places), axis=axis)
+        (place,) = self._integers(places)
+        found = _part(self._first(table), axis, place, 1)
+        return found.squeeze(axis) if numbers.ndim == 0 else found
+
+    def _split(self, node: ir.Node) -> list[mx.array]:
+        """Parts as slices: MLX's own operation has several results."""
+        value, axis = self._first(node.inputs[0]), node.attributes.get_int("axis", 0)
+        count = len(node.outputs)
+        size = -(-value.shape[axis] // count)
+        sizes = self._integers(node.inputs[1]) if len(node.inputs) > 1 else [size] * count
+        return [_part(value, axis, sum(sizes[:place]), size) for place, size in enumerate(sizes)]
+
+    def _layernormalization(self, node: ir.Node) -> mx.array:
+        """In float32 but for weight and bias; MLX's own operation can be traced on a GPU alone."""
+        source, *scaled = node.inputs
+        value = self._first(source).astype(mx.float32)
+        away = value - value.mean(-1, keepdims=True)
+        spread = mx.square(away).mean(-1, keepdims=True)
+        found = (away * mx.rsqrt(spread + node.attributes.get_float("epsilon", 1e-5))).astype(self._dtype)
+        weight, *bias = (self._first(one) for one in scaled)
+        return found * weight if not bias else found * weight + bias[0]
+
+    def _softmax(self, node: ir.Node) -> mx.array:
+        return mx.softmax(self._first(node.inputs[0]), axis=node.attributes.get_int("axis", -1), precise=True)
+
+    def _cast(self, node: ir.Node) -> mx.array:
+        to = ir.DataType(node.attributes.get_int("to", 0))
+        known = {ir.DataType.FLOAT: self._dtype, ir.DataType.INT32: mx.int32, ir.DataType.INT64: mx.int32}
+        if to not in known:
+            raise Malformed(f"a cast to {to.name}, which is not written for MLX")
+        return self._first(node.inputs[0]).astype(known[to])
+
+    def _concat(self, node: ir.Node) -> mx.array:
+        return mx.concatenate([self._first(value) for value in node.inputs], node.attributes.get_int("axis", 0))
+
+    def _reshape(self, node: ir.Node) -> mx.array:
+        return self._first(node.inputs[0]).reshape(self._integers(node.inputs[1]))
+
+    def _transpose(self, node: ir.Node) -> mx.array:
+        return self._first(node.inputs[0]).transpose(list(node.attributes.get_ints("perm", [])))
+
+    def _squeeze(self, node: ir.Node) -> mx.array:
+        return self._first(node.inputs[0]).squeeze(self._integers(node.inputs[1]))
+
+    def _unsqueeze(self, node: ir.Node) -> mx.array:
+        return mx.expand_dims(self._first(node.inputs[0]), self._integers(node.inputs[1]))
+
+
+def _part(value: mx.array, axis: int, start: int, size: int) -> mx.array:
+    """So many places along an axis."""
+    return value[(*[slice(None)] * (axis % value.ndim), slice(start, start + size))]
+
+
+def _gelu(value: mx.array) -> mx.array:
+    return value * (0.5 * (1 + mx.erf(value * (1 / math.sqrt(2)))))
+
+
+def _tanh_gelu(value: mx.array) -> mx.array:
+    inner = math.sqrt(2 / math.pi) * (value + 0.044715 * value * value * value)
+    return value * (0.5 * (1 + mx.tanh(inner)))

@@ -1,0 +1,46 @@
+"""Immich on Intel's chips: a bundle of its layout under ONNX Runtime's provider for OpenVINO, on OpenVINO's CPU."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exports import Exports
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+from mobileclip_deploy.towers.samples import image_paths, prompts
+
+# `onnxruntime-openvino` is called `onnxruntime` when it is imported, as the package that every other test needs.
+FOLDER = Path(__file__).parents[2] / "build" / "openvino"
+NEEDS = "needs build/openvino (Linux x86-64, Python up to 3.13): type: make build/openvino"
+
+
+@pytest.mark.whole
+def test_openvino_answers_as_the_checkpoint_and_leaves_no_operation(exports: Exports, tmp_path: Path) -> None:
+    if not FOLDER.is_dir():
+        if os.environ.get("CI") and (sys.platform, platform.machine()) == ("linux", "x86_64"):
+            pytest.fail(NEEDS)
+        pytest.skip(NEEDS)
+    model = mcd.load_model()
+    rows = {
+        "image": mcd.preprocess(image_paths()[:4], model),
+        "text": tokenize(prompts()[:4], model.variant.tokens.context_length),
+    }
+    np.savez(tmp_path / "inputs.npz", image=rows["image"], text=rows["text"].astype(np.int32))
+    script = Path(__file__).with_name("immich_openvino.py")
+    folder = exports.layout("immich", verify=False).path
+    command = [sys.executable, script, folder, tmp_path / "inputs.npz", tmp_path / "answers.npz"]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = np.load(tmp_path / "answers.npz")
+    wanted = {"image": embed_images(model, rows["image"]), "text": embed_texts(model, rows["text"])}
+    for name, exact in wanted.items():
+        assert np.abs(answers[name] - exact / np.linalg.norm(exact, axis=1, keepdims=True)).max() < 1e-5

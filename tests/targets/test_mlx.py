@@ -1,0 +1,217 @@
+"""MLX: what is written answers as the tower does, on this CPU, and is read back as it stands."""
+
+from __future__ import annotations
+
+import copy
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from mlx_files import network, packed, require_mlx, write
+from tiny import inputs, wanted
+from writing import chosen
+
+from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, UsageError
+from mobileclip_deploy.learning.recovery.student import attach, detach, grids
+from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.mlx.function_file import Operation, read_function
+from mobileclip_deploy.targets.mlx.opening import MlxArtifact
+from mobileclip_deploy.targets.rules import storage_of
+from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.verify.matching import matched_weights
+
+require_mlx()
+
+PRECISIONS = ("fp32", "fp16", "w8", "w4")
+NEAR = {"fp32": 1 - 1e-9, "fp16": 0.9999, "w8": 0.999, "w4": 0.98}
+"""Cosines of answers of drawn weights."""
+
+
+@pytest.fixture(scope="module")
+def model() -> MobileCLIP:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def files(model: MobileCLIP, tmp_path_factory: pytest.TempPathFactory) -> dict[TowerName, dict[str, Path]]:
+    folder = tmp_path_factory.mktemp("mlx")
+    return {tower: write(model, tower, folder, *PRECISIONS) for tower in TOWERS}
+
+
+@pytest.mark.whole  # test_conformance.py has the text tower at w8
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_file_answers_as_the_tower_does(
+    model: MobileCLIP, files: dict[TowerName, dict[str, Path]], tower: TowerName, precision: str
+) -> None:
+    found, rows = MlxArtifact(files[tower][precision]), inputs(tower)
+    exact, runner = wanted(model, tower), found.runner()
+    assert compare(exact, runner(rows)).cosine > NEAR[precision]
+    assert compare(exact, found.plain_runner()(rows)).cosine > NEAR[precision]
+    assert runner.engine.startswith("MLX 0.")
+    assert found.ports[0].shape == (1, *rows.shape[1:])
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_weight_is_read_back_on_its_grid(
+    model: MobileCLIP, files: dict[TowerName, dict[str, Path]], precision: str
+) -> None:
+    for tower in TOWERS:
+        module, target = make_tower(model, tower), get_target("mlx")
+        storage = storage_of(target, tower, module, precision)
+        stored = MlxArtifact(files[tower][precision]).weights
+        assert stored is not None
+        found, missing = matched_weights(module, stored)
+        assert not missing
+        wrong = {match.layer: match.wrong(storage[match.layer], precision == "fp16") for match in found}
+        assert {layer: text for layer, text in wrong.items() if text is not None} == {}
+        bits = {match.stored.bits for match in found}
+        wanted_bits = {"fp32": {32}, "fp16": {16}, "w8": {8}, "w4": {4}}[precision]
+        assert wanted_bits <= bits <= wanted_bits | ({8, 16, 32} if precision.startswith("w") else set())
+
+
+@pytest.mark.whole
+def test_trained_integers_are_those_that_the_file_holds(model: MobileCLIP, tmp_path: Path) -> None:
+    target, trained_model, drawn = get_target("mlx"), copy.deepcopy(model), torch.Generator().manual_seed(0)
+    trainee = attach(trained_model, "text", "w4", target)
+    with torch.no_grad():
+        for parameter in trainee.parameters():
+            parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=drawn))
+    trained = {f"encoder.{name}.weight": (grid, layer.weight.detach().numpy()) for name, layer, grid in grids(trainee)}
+    detach(trainee)
+    path = write(trained_model, "text", tmp_path, "w4")["w4"]
+    found, _ = matched_weights(make_tower(trained_model, "text"), MlxArtifact(path).weights or ())
+    held = {match.layer: match.stored for match in found}
+    assert {grid.bits for grid, _ in trained.values()} >= {4}
+    for name, (grid, values) in trained.items():
+        if grid.bits < 16:
+            assert held[name].bits == grid.bits
+            rows = (values.reshape(len(values), -1), held[name].values.reshape(len(values), -1))
+            assert compare(*rows).relative < 1e-3  # scales are float16 in the file
+
+
+@pytest.mark.whole
+def test_another_process_writes_the_same_bytes(files: dict[TowerName, dict[str, Path]], tmp_path: Path) -> None:
+    """MLX calls values by their addresses; the file calls them by their numbers."""
+    body = (
+        "import sys; from pathlib import Path; from mlx_files import network, write; "
+        "write(network(), 'text', Path(sys.argv[1]), 'w4')"
+    )
+    environment = [str(Path(__file__).parents[1]), *sys.path]
+    subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:] = {environment!r}; {body}", str(tmp_path)], check=True
+    )
+    assert (tmp_path / "tiny_text_w4.mlxfn").read_bytes() == files["text"]["w4"].read_bytes()
+
+
+@pytest.mark.whole
+def test_the_device_and_the_form_stand_in_the_file(model: MobileCLIP, tmp_path: Path) -> None:
+    (usual,) = write(model, "text", tmp_path, "fp32").values()
+    (other,) = write(model, "text", tmp_path / "..", "fp32", unit="cpu", reader="0.31").values()
+    first, second = read_function(usual), read_function(other)
+    assert (first.device, second.device, second.metadata) == ("gpu", "cpu", None)
+    assert first.metadata == "tiny_mci text fp32; "
+    assert usual.read_bytes() != other.read_bytes()
+    rows = inputs("text")
+    assert np.array_equal(MlxArtifact(usual).runner()(rows), MlxArtifact(other).runner()(rows))
+
+
+@pytest.mark.whole
+def test_an_app_imports_a_file_for_the_cpu_as_it_stands(model: MobileCLIP, tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    (path,) = write(model, "image", tmp_path, "fp32", unit="cpu").values()
+    function, metadata = mx.import_function(str(path), return_metadata=True)
+    rows = inputs("image")[:1]
+    (found,) = function(mx.array(rows))
+    assert compare(wanted(model, "image")[:1], np.array(found)).cosine > NEAR["fp32"]
+    assert "image fp32" in metadata
+
+
+@pytest.mark.whole
+def test_another_thread_may_ask(files: dict[TowerName, dict[str, Path]]) -> None:
+    runner, rows, found = MlxArtifact(files["text"]["fp16"]).runner(), inputs("text"), []
+    thread = threading.Thread(target=lambda: found.append(runner(rows)))
+    thread.start()
+    thread.join()
+    assert np.array_equal(found[0], runner(rows))
+
+
+def test_what_it_cannot_be_asked_for_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown unit 'npu'; known: gpu, cpu"):
+        chosen("mlx", unit="npu").require({"image": "fp16"})
+    with pytest.raises(UsageError, match=r"unknown reader '1'; known: 0\.32, 0\.31"):
+        chosen("mlx", reader="1").require({"image": "fp16"})
+
+
+def test_a_cpu_is_not_timed_in_the_place_of_a_gpu() -> None:
+    with mock.patch("mobileclip_deploy.targets.mlx.target._has_gpu", return_value=False):
+        with pytest.raises(NotRun, match="the time of a CPU says nothing of it"):
+            get_target("mlx").places("host", {})
+        assert [place.runtime for place in get_target("mlx").places("host", {"unit": "cpu"})] == ["mlx"]
+
+
+def test_without_mlx_a_file_is_read_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "a.mlxfn"
+    path.write_bytes(smallest())
+    found = MlxArtifact(path)
+    assert found.operators == {"Negative": 1}
+    without = {"mlx.core": None, "mobileclip_deploy.targets.mlx.runner": None}
+    with mock.patch.dict(sys.modules, without), pytest.raises(NotRun, match=r"pip install 'mobileclip-deploy\[mlx\]'"):
+        found.runner()
+
+
+def test_a_shape_that_mlx_would_believe_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "a.mlxfn"
+    path.write_bytes(smallest(said=4096))
+    with pytest.raises(InvalidInput, match="which it says otherwise"):
+        MlxArtifact(path).runner()
+    path.write_bytes(smallest())
+    row = np.arange(4, dtype=np.float32).reshape(1, 1, 2, 2)
+    assert np.array_equal(MlxArtifact(path).runner()(row), -row)
+
+
+def smallest(said: int = 2) -> bytes:
+    """A file of one operation, written by hand: -x, of a shape that it says."""
+
+    def shape(*sizes: int) -> bytes:
+        return struct.pack(f"<Q{len(sizes)}i", len(sizes), *sizes) + struct.pack("<iB", 10, 4)
+
+    begin = struct.pack("<Q6siBQ", 6, b"0.32.4", 1, 0, 0) + struct.pack("<Q", 0)
+    ports = struct.pack("<QQQ", 1, 0, 1) + shape(1, 1, 2, 2) + struct.pack("<QQ", 1, 1)
+    first = struct.pack("<QQBB", 2, 0, 0, 0)
+    negative = struct.pack("<QBQQiiiQ8sQ", 1, 1, 1, 0, 0, 0, 0, 8, b"Negative", 0) + shape(1, 1, 2, said)
+    return begin + ports + first + negative
+
+
+def test_an_operation_that_is_not_written_for_mlx_is_named() -> None:
+    import mlx.core as mx
+    import onnx_ir as ir
+
+    from mobileclip_deploy.targets.mlx.walking import Walk
+
+    source = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 2]))
+    node = ir.node("Hardmax", [source])
+    graph = ir.Graph([source], [node.outputs[0]], nodes=[node], opset_imports={"": 20})
+    with pytest.raises(Malformed, match="the operation Hardmax, which is not written for MLX"):
+        Walk(graph, mx.float32)(mx.zeros((1, 2)))
+
+
+def test_what_was_written_by_hand_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.mlxfn"
+    path.write_bytes(smallest())
+    function = read_function(path)
+    assert packed(function) == smallest()
+    (step,) = function.steps
+    assert isinstance(step, Operation)
+    assert (step.name, step.inputs, function.device, function.version) == ("Negative", (0,), "cpu", "0.32.4")
