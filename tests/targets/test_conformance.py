@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from coreai_assets import require_coreai
 from litert_files import require_litert
+from mlx_files import require_mlx
 from qnn_files import require_qnn
 from third_party import installed
 from tiny import ROTARY_WORDS, known
@@ -18,7 +19,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.testing import check_target
 
-NEEDS = {"coreai": require_coreai, "litert": require_litert, "qnn": require_qnn}
+NEEDS = {"coreai": require_coreai, "litert": require_litert, "mlx": require_mlx, "qnn": require_qnn}
 FEWER = {"qnn": {"chip": "v75"}}
 """Options that leave out what is the same again: each chip is compiled for and emulated."""
 CASES: list[tuple[str, TowerName, tuple[str, ...]]] = [
@@ -28,6 +29,7 @@ CASES: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("coreai", "text", ("w4p",)),
     ("litert", "text", ("fp32",)),
     ("qnn", "text", ("fp16",)),
+    ("mlx", "text", ("w8",)),
 ]
 # That the example is exported and verified, test_third_party.py shows.
 OTHERS: list[tuple[str, TowerName, tuple[str, ...]]] = [
@@ -43,6 +45,8 @@ OTHERS: list[tuple[str, TowerName, tuple[str, ...]]] = [
     ("litert", "text", ("w8", "w4")),
     ("qnn", "image", ("w8a8",)),
     ("qnn", "text", ("w8a16",)),
+    ("mlx", "image", ("fp16", "w4")),
+    ("mlx", "text", ("fp32",)),
     ("torchscript", "text", ("fp32",)),
 ]
 REFUSED = {("executorch", "w4")}
