@@ -77,7 +77,7 @@ def compiled(source: Path, soc: str) -> Any:
 
 
 def lowered(source: Path, folder: Path) -> Path:
-    """The same model in opset 19, the newest that Rockchip's compiler reads: GELU, one operation in 20, is written out."""
+    """The same model in opset 19, the newest that the compiler reads: GELU, one operation in 20, is written out."""
     import numpy as np
     import onnx
     from onnx import helper, numpy_helper
