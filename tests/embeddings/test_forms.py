@@ -84,7 +84,7 @@ def ids() -> npt.NDArray[np.int64]:
     "choices",
     [
         pytest.param({"target": "onnx", "precision": "fp32", "contexts": [16, 32]}, marks=pytest.mark.whole),
-        {"target": None, "precision": "fp16", "layout": "transformers.js"},
+        pytest.param({"target": None, "precision": "fp16", "layout": "transformers.js"}, marks=pytest.mark.whole),
         pytest.param({"target": "onnx", "precision": "w8", "normalise": True}, marks=pytest.mark.whole),
         pytest.param({"target": "coreml", "precision": "fp16", "contexts": [16]}, marks=pytest.mark.whole),
         pytest.param(

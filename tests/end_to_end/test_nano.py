@@ -103,6 +103,7 @@ def test_bundles_of_two_targets_share_their_embedding_space(both: Path) -> None:
     assert len({mcd.Bundle.open(both / name).manifest.embedding_space for name in names(both)}) == 1
 
 
+@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_table_card_and_report_name_the_same_rows_for_both_towers(

@@ -48,6 +48,7 @@ def test_documents_go_from_python_through_swift_and_back(swift: Path, kind: str,
         assert read(answer[1:], model) == wanted
 
 
+@pytest.mark.whole  # from Python through Swift, above
 @pytest.mark.parametrize(("kind", "model"), KINDS, ids=["jobs", "rounds"])
 def test_documents_go_from_swift_through_python_and_back(swift: Path, kind: str, model: type[BaseModel]) -> None:
     """What Swift wrote, Python reads and writes, and Swift writes again: the same document."""

@@ -99,7 +99,7 @@ def test_image_tower_in_float16(
     assert GATE < distance < 1e-2
 
 
-@pytest.mark.once("opset")
+@pytest.mark.once
 @pytest.mark.parametrize(("opset", "pool"), [(16, "last"), (17, "first"), (17, "last"), (18, "last")])
 def test_text_tower(opset: int, pool: str, tmp_path: Path) -> None:
     tower = towers.text(pool_type=pool)

@@ -240,6 +240,7 @@ def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(asset
     assert first_difference(target.open(again).graph, graph) is None
 
 
+@pytest.mark.whole
 def test_apples_runtime_knows_the_picture_and_takes_none_on_linux(assets: Assets, tmp_path: Path) -> None:
     from coreai.runtime import HAS_IMAGE_SUPPORT
 

@@ -92,7 +92,7 @@ def embedding(program: Program) -> str:
     return next(weight.kind for weight in program.weights if weight.name == table.name)
 
 
-@pytest.mark.once("precision")
+@pytest.mark.once  # test_weights.py reads those of every grid back
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize(("precision", "target"), CASES)
 def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
@@ -113,7 +113,7 @@ def test_weights_are_stored_as_the_recipe_says_and_take_the_bytes_it_implies(
     assert program.opset == {"iOS16": "CoreML6", "iOS17": "CoreML7", "iOS18": "CoreML8"}[target]
 
 
-@pytest.mark.once("precision")
+@pytest.mark.once  # test_weights.py reads those of every grid back
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize(("precision", "target"), CASES)
 def test_the_package_as_written_answers_like_the_checkpoint(

@@ -111,6 +111,7 @@ def test_measured_ranges_are_those_of_feed_forward_blocks(files: Files) -> None:
         assert {model.tensors[one.inputs[0]].dtype for one in depthwise} == {"float32"}
 
 
+@pytest.mark.whole  # test_conformance.py runs such a file
 def test_pooling_counts_in_float32_and_caps_with_a_minimum(files: Files) -> None:
     """Its triangle is no layer's weight; LiteRT's GPU has no kernel for a clamp to 0 and 1."""
     for precision in ("w8", "w8a8", "w4"):

@@ -51,6 +51,7 @@ def ids() -> np.ndarray:
     return np.array([[90, 5, 6, 7, 91, 0, 0, 0]])
 
 
+@pytest.mark.whole  # what it cannot take is named, below
 @pytest.mark.usefixtures("vulkan")
 @pytest.mark.parametrize("precision", ["fp16", "w8"])
 def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: Files, precision: str) -> None:

@@ -49,6 +49,7 @@ def few_words() -> npt.NDArray[np.int64]:
     return np.random.default_rng(0).integers(0, 92, (4, 8))
 
 
+@pytest.mark.whole  # faults/test_reading.py reads a file of two
 @pytest.mark.once("name")
 @pytest.mark.parametrize(
     ("name", "precision"),

@@ -97,6 +97,7 @@ def test_doctor_and_the_refusals_know_it(with_target: None) -> None:
     assert "torchscript, all" in refused
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_the_layout_of_yoloe_is_loaded_as_that_package_loads_it(
     with_target: None, exports: Exports, dtype: torch.dtype

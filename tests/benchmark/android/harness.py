@@ -27,6 +27,7 @@ __all__ = [
     "needs",
     "package_folder",
     "software_vulkan",
+    "unit_tests",
     "version",
     "wheel",
     "wheels_of_this_machine",
@@ -36,6 +37,8 @@ SOURCE = ROOT / "android_harness"
 WHEELS = ROOT / "build" / "android" / "aarch64-wheels"
 """The runtimes' wheels for 64-bit ARM Linux."""
 PATIENCE_SECONDS = 580
+PROGRAMS = ["mobileclip-bench", *(f"mobileclip-bench-{runtime}" for runtime in ("onnxruntime", "executorch", "litert"))]
+"""What is built at first; its unit tests are as much again."""
 PACKAGES = {
     "cmake": "cmake",
     "ninja": "ninja-build",
@@ -122,10 +125,21 @@ def _build(preset: str, into: Path, definitions: dict[str, str | Path]) -> None:
     options = [f"-D{name}={value}" for name, value in (fast | definitions).items()]
     for command in (
         ["cmake", "--preset", preset, "-B", str(into), *options],
-        ["cmake", "--build", str(into)],
+        ["cmake", "--build", str(into), "--target", *PROGRAMS],
     ):
         done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+
+
+def unit_tests(built: Path) -> str:
+    """What the unit tests of a build print; they have to pass."""
+    for command in (
+        ["cmake", "--build", str(built), "--target", "unit-tests"],
+        ["ctest", "--test-dir", str(built), "--output-on-failure"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 def version(package: str) -> str:

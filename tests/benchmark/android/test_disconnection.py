@@ -119,6 +119,7 @@ def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
     assert (phones.storage / "x/turns").read_text() == "0\n1\n"
 
 
+@pytest.mark.whole
 def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", 'test "$3" = 0 || sleep 600\n' + GOOD)
     plan = tiny.plan(tmp_path / "plan")
@@ -136,6 +137,7 @@ def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: 
     assert phones.running() == []
 
 
+@pytest.mark.whole
 def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", GOOD)
     plan = tiny.plan(tmp_path / "plan")
@@ -161,6 +163,7 @@ def test_storage_that_is_full_during_a_push_is_told(small_phones: Phones, built:
     assert "libonnxruntime" not in storage
 
 
+@pytest.mark.whole
 def test_storage_that_fills_up_during_a_run_keeps_what_was_finished(
     small_phones: Phones, built: Path, tmp_path: Path
 ) -> None:

@@ -283,6 +283,7 @@ def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Pa
     assert results[0].cells[0].status == "done"
 
 
+@pytest.mark.whole
 def test_of_two_benchmarks_that_begin_together_the_second_touches_nothing(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
@@ -323,6 +324,7 @@ def test_runners_that_bring_a_c_library_are_started_by_its_loader(phones: Phones
     assert started == {"mobileclip-bench", "mobileclip-bench-onnxruntime"}
 
 
+@pytest.mark.whole
 def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     both = " && ".join(f'[ -e "$1/../../{number}/begun" ]' for number in (1, 2))  # the folders of `driver`

@@ -252,6 +252,7 @@ def test_a_long_run_is_looked_at_when_it_can_be_finished(monkeypatch: pytest.Mon
         assert len(looked_at) <= len(looks) - 1
 
 
+@pytest.mark.whole
 def test_an_xcode_that_can_wait_asks_nothing_of_the_phone_while_it_measures(
     benchmark: IphoneBenchmark, phone: FolderPhone
 ) -> None:
@@ -281,6 +282,7 @@ def test_a_round_during_which_an_older_xcode_looked_is_marked(benchmark: IphoneB
     assert [item for cell in read_result(benchmark.output).cells for item in cell.rounds if warning in item.warnings]
 
 
+@pytest.mark.whole
 def test_a_slow_compile_is_waited_for_and_is_in_no_figure(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.core_ml(answers=benchmark.answers, microseconds={"compile": 400_000})
     assert benchmark("--tower", "text").code == 0
@@ -404,6 +406,7 @@ def test_a_round_that_kills_the_app_each_time_is_given_up(benchmark: IphoneBench
     assert {normal(line) for line in kept} <= set(rounds)
 
 
+@pytest.mark.whole
 def test_a_truncated_result_is_refused_and_fetched_anew(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.settings(truncated=[".run.json"])
     assert "--resume" in refused(benchmark("--tower", "text"))

@@ -47,6 +47,7 @@ def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenc
     assert not benchmark.output.with_name("result.json.partial").exists()
 
 
+@pytest.mark.whole
 def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchmark) -> None:
     table = benchmark("--tower", "text").stdout
     result = read_result(benchmark.output)
@@ -72,6 +73,7 @@ def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     assert any("weight.bin.part001of" in word for call in sent for word in call)
 
 
+@pytest.mark.whole
 def test_the_phone_is_left_as_it_was_but_for_the_app(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     assert benchmark("--tower", "text").code == 0
     assert [file for file in phone.files() if not file.startswith("compiled/")] == []

@@ -100,6 +100,7 @@ def test_the_smallest_is_written_when_it_passes(
     assert mcd.Bundle.open(found.bundle.path).manifest == found.bundle.manifest
 
 
+@pytest.mark.whole
 def test_a_tower_that_fails_rules_out_all_that_hold_it_and_is_tried_once(
     model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
 ) -> None:
@@ -262,6 +263,7 @@ def test_the_budget_ends_a_search_without_a_bundle(
         search(model, tmp_path, dataset, limits=Limits(budget=1e-9))
 
 
+@pytest.mark.whole
 def test_nothing_above_the_size_that_was_given_is_tried_and_the_refusal_says_what_it_came_to(
     model: mcd.MobileCLIP, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ def verified(results: Results, tmp_path_factory: pytest.TempPathFactory) -> mcd.
     return mcd.export(model, "coreml", "w4", tmp_path_factory.mktemp("verified"), tower="image")
 
 
+@pytest.mark.whole  # grids/test_train.py: what is trained is what is encoded
 @pytest.mark.parametrize("tower", ["image", pytest.param("text", marks=pytest.mark.whole)])
 def test_core_ml_stores_the_integers_that_were_trained(
     tower: TowerName, results: Results, request: pytest.FixtureRequest, tmp_path: Path

@@ -160,6 +160,7 @@ def test_other_floats_than_those_that_were_learned_are_refused(bundle: Path, tmp
 CASES = [("coreml", "image", "w4p", 31), ("executorch", "image", "w8a8", 17)]
 
 
+@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize(("name", "tower", "precision", "layers"), CASES)
 def test_learned_towers_are_nearer_and_their_source_stays(
@@ -253,6 +254,7 @@ def test_tuning_takes_the_table_of_words_along(data: CalibrationSet, small: Sour
     assert np.array_equal((integers * scales[..., None]).reshape(table.shape), table)
 
 
+@pytest.mark.whole
 def test_a_tower_that_learning_does_not_help_stays_as_it_was(data: CalibrationSet) -> None:
     source = Source.of(mcd.load_model()).folded()
 

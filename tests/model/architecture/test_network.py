@@ -34,6 +34,7 @@ def test_cards_state_the_parameters_that_the_network_has(name: str) -> None:
     assert (card.text is None) == (texts == 0)
 
 
+@pytest.mark.once(by=lambda given: load_variant(str(given["name"])).image.kind)
 @pytest.mark.parametrize("name", variant_names())
 def test_no_strided_1x1_convolution_sees_few_channels(name: str) -> None:
     """Their gradient's memory is written past its end by oneDNN, channels last, where there are fewer than 16."""
