@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 # Scripts here are called what packages are called; their folder must not be searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
 sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
-RESULT = ROOT / "benchmarks" / "results" / "qnn_goldens.json"
+RESULTS = ROOT / "benchmarks" / "results" / "qnn_goldens.json"
 PAGE = ROOT / "docs" / "qualcomm.md"
 BEGIN, END = "<!-- begin: benchmarks/qnn_goldens.py -->", "<!-- end -->"
 GOLDENS = {
@@ -54,8 +54,8 @@ def main() -> int:
     parser.add_argument("--page-only", action="store_true", help="write the page from what was measured before")
     arguments = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
-    if RESULT.exists():
-        rows = {named(row): row for row in json.loads(RESULT.read_text(encoding="utf-8"))["rows"]}
+    if RESULTS.exists():
+        rows = {named(row): row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]}
     every = [(name, tower, precision) for name in GOLDENS for tower in PRECISIONS for precision in PRECISIONS[tower]]
     for name, tower, precision in sorted(every, key=lambda row: PRECISIONS[row[1]].index(row[2])):  # fp16 first
         key = f"{name} {tower} {precision}".lower()
@@ -67,8 +67,8 @@ def main() -> int:
         order = {f"{one} {two} {three}".lower(): place for place, (one, two, three) in enumerate(every)}
         found = sorted(rows.values(), key=lambda row: order[named(row)])
         told = {"schema_version": 1, "chip": CHIP, "versions": versions(), "rows": found}
-        RESULT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    write_page(json.loads(RESULT.read_text(encoding="utf-8")))
+        RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    replace_block(PAGE, BEGIN, END, table(json.loads(RESULTS.read_text(encoding="utf-8"))))
     near = all(row["emulator"]["cosine"] >= COSINE for row in rows.values() if row["precision"] == "fp16")
     return 0 if near and not any(row["left"] for row in rows.values()) else 1
 
@@ -151,28 +151,22 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("torch", "onnxruntime", "onnxruntime-qnn")}
 
 
-def write_page(told: dict[str, Any]) -> None:
+def table(told: dict[str, Any]) -> str:
     """The table of docs/qualcomm.md."""
     lines = [
-        "| | precision | on the NPU | binary, MB | compiling, CPU s | cosine | dB | of ONNX Runtime's CPU "
-        "| float32's own |",
+        "| tower | precision | on the NPU | binary, MB | compiling, CPU s | cosine | dB | relative, float32's = 1 "
+        "| dB of ONNX Runtime's CPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in told["rows"]:
         left = f"all but {len(row['left'])} of {row['operations']}" if row["left"] else f"all {row['operations']}"
-        emulator, cpu, floor = row["emulator"], row["onnxruntime"], row["floor"]
+        emulator, floor = row["emulator"], row["floor"]
         cells = [f"{row['variant']}, {row['tower']}", f"`{row['precision']}`", left, f"{row['bytes'] / 1e6:.1f}"]
-        cells += [f"{row['compile_cpu_s']:.0f}", f"{emulator['cosine']:.6f}"]
-        cells += [decibels(emulator), decibels(cpu), f"{decibels(floor)} ({floor['relative']:.0e})"]
+        cells += [f"{row['compile_cpu_s']:.1f}", f"{emulator['cosine']:.6f}", f"{emulator['snr_db']:.1f}"]
+        cells += [f"{emulator['relative'] / floor['relative']:,.0f}", f"{row['onnxruntime']['snr_db']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    lines += ["", f"`python benchmarks/qnn_goldens.py`; {versions}; {told['chip']}."]
-    replace_block(PAGE, BEGIN, END, "\n".join(lines))
-
-
-def decibels(deviation: dict[str, Any]) -> str:
-    """The centred signal-to-noise ratio."""
-    return "-" if deviation["snr_db"] is None else f"{float(deviation['snr_db']):.1f}"
+    return "\n".join([*lines, "", f"`python benchmarks/qnn_goldens.py`; {versions}; {told['chip']}."])
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ TABLES = [
     ("reinforcement_throughput", None),
     ("coreai_unseen", "rows"),
     ("coreai_layout", "rows"),
+    ("qnn_goldens", None),
 ]
 
 
