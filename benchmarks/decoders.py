@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import textwrap
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -195,14 +196,10 @@ def table(found: dict[str, Any]) -> str:
         cells = (f"{100 * one['differing']:.2g}%", str(one["largest"]), f"{one['embedding_median']:.2g}")
         lines.append(f"| {name} | {' | '.join(cells)} | {one['embedding_worst']:.2g} | {one['cosine_worst']:.6f} |")
     versions = found["versions"]
-    programs = "; ".join(
-        [
-            f"Pillow {versions['pillow']} with libjpeg-turbo {versions['libjpeg']}",
-            versions["java"],
-            *versions["browsers"],
-        ]
-    )
-    return "\n".join([*lines, "", f"{found['photographs']} photographs, nano, float32. {programs}."])
+    libjpeg = f"Pillow {versions['pillow']} with libjpeg-turbo {versions['libjpeg']}"
+    programs = "; ".join([libjpeg, versions["java"], *versions["browsers"]])
+    said = textwrap.fill(f"{found['photographs']} photographs, nano, float32. {programs}.", 120)
+    return "\n".join([*lines, "", said])
 
 
 if __name__ == "__main__":

@@ -90,3 +90,12 @@ def test_every_fault_has_its_test(language: str) -> None:
     assert [cell for cell, one in zip(cells, named, strict=True) if one is None and not cell.startswith("none: ")] == []
     assert [one[1] for one in named if one is not None and one[1] not in tests] == []
     assert len(cells) >= 12
+
+
+def test_the_least_systems_are_those_that_the_pages_name() -> None:
+    package = (ROOT / "Package.swift").read_text(encoding="utf-8")
+    sample = (CLIENTS / "kotlin" / "sample" / "build.gradle.kts").read_text(encoding="utf-8")
+    for page in (CLIENTS / "swift" / "README.md", ROOT / "docs" / "start_ios.md"):
+        told = re.findall(r"\b(iOS|macOS) (\d+)\b(?=[,.]| ?macOS|;)", page.read_text(encoding="utf-8"))
+        assert {(name, number) for name, number in re.findall(r"\.(iOS|macOS)\(\.v(\d+)\)", package)} <= set(told), page
+    assert re.findall(r"minSdk = (\d+) // ImageDecoder's; the library needs (\d+)", sample) == [("28", "24")]

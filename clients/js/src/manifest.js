@@ -30,11 +30,12 @@ const RULES = {
   embedding_space: text,
   embed_dim: whole,
   logit_scale: Number.isFinite,
+  logit_bias: (told) => told == null || Number.isFinite(told),
   template: text,
   classifier: (told) => told == null || (Array.isArray(told.labels) && told.labels.every(text)),
   towers: (towers) => towers instanceof Object && Object.keys(towers).length > 0
     && Object.values(towers).every(({ file, input, output }) => plain(file) && text(input?.name) && Array.isArray(input.shape) && text(output?.name)),
-  tokenizer: (told, { towers }) => !towers.text || [told?.context_length, told?.sot, told?.eot].every(whole),
+  tokenizer: (told, { towers }) => !towers.text || told?.kind != null || [told?.context_length, told?.sot, told?.eot].every(whole),
   preprocess: (told) => whole(told?.size) && ["shorter_side", "squash"].includes(told.resize)
     && ["bilinear", "bicubic"].includes(told.interpolation) && ["center", "none"].includes(told.crop),
 };
@@ -52,6 +53,6 @@ export function check(manifest, tower) {
     throw refused(`the ${tower} tower takes ${input.dtype} [${input.shape}], which this package does not make: export without --layout and --input`);
   }
   if (tower === "text" && (manifest.tokenizer.kind ?? "clip") !== "clip") {
-    throw refused(`a tokenizer of kind ${manifest.tokenizer.kind} is not known to this package: update it`);
+    throw refused(`a tokenizer of kind ${manifest.tokenizer.kind} is not known to this package: update it, or load the image tower alone`);
   }
 }

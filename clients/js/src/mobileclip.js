@@ -130,7 +130,8 @@ export class MobileCLIP {
   async labels(names, template = this.manifest.template) {
     const embedded = await this.embedTexts(names.map((name) => template.replaceAll("{}", () => name)));
     const vectors = embedded.map(({ values }) => values);
-    return new Labels({ names, vectors, scale: this.manifest.logit_scale, embeddingSpace: this.embeddingSpace });
+    const { logit_scale: scale, logit_bias: bias } = this.manifest;
+    return new Labels({ names, vectors, scale, bias, embeddingSpace: this.embeddingSpace });
   }
 
   /** The cosine that a match of a text's embedding needs in a library of `size` pictures; undefined where the bundle says

@@ -25,9 +25,11 @@ export function dot(one, other) {
   return sum;
 }
 
-/** The probability of each label: softmax of `scale` times the cosines; all vectors have length 1. */
-export function probabilities(embedding, labels, scale) {
+/** The probability of each label: softmax of `scale` times the cosines; all vectors have length 1. With a `bias` the
+ * sigmoid of each, and of it. */
+export function probabilities(embedding, labels, scale, bias) {
   const logits = labels.map((label) => scale * dot(embedding, label));
+  if (bias != null) return logits.map((one) => 1 / (1 + Math.exp(-one - bias)));
   const top = Math.max(...logits);
   const shares = logits.map((one) => Math.exp(one - top));
   const sum = shares.reduce((total, one) => total + one, 0);

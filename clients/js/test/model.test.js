@@ -123,6 +123,27 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     assert.throws(() => writer.add(["b"], [now]), refused("space"));
   });
 
+  test("loads the image tower alone where the tokenizer is not known", async () => {
+    const other = changed("manifest.json", (text) => {
+      const told = JSON.parse(text);
+      Object.assign(told.tokenizer, { kind: "sentencepiece", sot: null });
+      return new TextEncoder().encode(JSON.stringify(told));
+    });
+    await assert.rejects(MobileCLIP.load(other, { InferenceSession: { create: () => assert.fail("loaded") } }), refused("bundle"));
+    const image = await MobileCLIP.load(other, ort, { towers: ["image"] });
+    assert.deepEqual(await image.embedImage(picture(120)), await model.embedImage(picture(120)));
+  });
+
+  test("judges each label alone where the network has a bias", async () => {
+    const other = changed("manifest.json", (text) => new TextEncoder().encode(JSON.stringify({ ...JSON.parse(text), logit_bias: -7.5 })));
+    const each = await MobileCLIP.load(other, ort);
+    const [image, text] = [await each.embedImage(picture(120)), await each.embedText("a dog")];
+    const cosine = image.values.reduce((sum, value, index) => sum + value * text.values[index], 0);
+    for (const { probability } of (await each.labels(["a dog", "a dog"], "{}")).classify(image)) {
+      assert.ok(Math.abs(probability - 1 / (1 + Math.exp(7.5 - each.manifest.logit_scale * cosine))) < 1e-9);
+    }
+  });
+
   test("another filter is another answer", async () => {
     const other = changed("manifest.json", (text) => new TextEncoder().encode(text.replace('"bilinear"', '"bicubic"')));
     const given = { data: Uint8ClampedArray.from({ length: 3 * 90 * 90 }, (_, index) => (index * 7919) % 256), width: 90, height: 90 };

@@ -147,5 +147,5 @@ export function resize(
   outHeight: number,
   interpolation: "bilinear" | "bicubic",
 ): Uint8ClampedArray;
-export function probabilities(embedding: Float32Array, labels: Float32Array[], scale: number): number[];
+export function probabilities(embedding: Float32Array, labels: Float32Array[], scale: number, bias?: number): number[];
 export function unit(values: ArrayLike<number>): Float32Array;

@@ -9,6 +9,7 @@ public final class Labels {
     private final List<String> names;
     private final float[][] vectors;
     private final double scale;
+    private final double bias;
     private final String space;
 
     /** A label and how probable it is. */
@@ -27,13 +28,15 @@ public final class Labels {
         vectors = new float[embedded.size()][];
         for (int index = 0; index < vectors.length; index++) vectors[index] = embedded.get(index).values;
         scale = manifest.logitScale;
+        bias = manifest.logitBias;
         space = manifest.embeddingSpace;
     }
 
-    /** Every label, the most probable first. */
+    /** Every label, the most probable first; all together 1, but for a network with a {@link Manifest#logitBias}, which
+     * judges each label alone. */
     public List<Share> classify(Embedding picture) {
         picture.check(space, "the labels");
-        return ranked(names, Vectors.probabilities(picture.values, vectors, scale));
+        return ranked(names, Vectors.probabilities(picture.values, vectors, scale, bias));
     }
 
     static List<Share> ranked(List<String> names, double[] shares) {

@@ -18,6 +18,9 @@ public final class Manifest {
     /** D, numbers per embedding. */
     public final int dimension;
     public final double logitScale;
+    /** Of networks that judge each pair of picture and text alone, by a sigmoid; NaN of those that share one probability
+     * among all labels. */
+    public final double logitBias;
     /** In an index of int8 an integer times this is a component; NaN in bundles of earlier versions. */
     public final double int8Scale;
     /** Of prompts, with {} where the label goes. */
@@ -84,10 +87,10 @@ public final class Manifest {
 
         Text(Fields told) {
             contextLength = told.whole("context_length");
-            sot = told.whole("sot");
+            kind = told.has("kind") ? told.text("kind") : "clip";
+            sot = kind.equals("clip") ? told.whole("sot") : 0;
             eot = told.whole("eot");
             pad = told.whole("pad");
-            kind = told.has("kind") ? told.text("kind") : "clip";
             if (contextLength < 2) throw new IllegalArgumentException("`context_length`");
         }
     }
@@ -97,6 +100,7 @@ public final class Manifest {
         embeddingSpace = told.text("embedding_space");
         dimension = told.whole("embed_dim");
         logitScale = told.number("logit_scale");
+        logitBias = told.has("logit_bias") ? told.number("logit_bias") : Double.NaN;
         int8Scale = told.has("int8_scale") ? told.number("int8_scale") : Double.NaN;
         template = told.text("template");
         preprocess = new Preprocess(told.fields("preprocess"));
@@ -147,7 +151,7 @@ public final class Manifest {
                     + ", which this package does not make: export without --layout and --input", null);
         }
         if (!image && !text.kind.equals("clip")) {
-            throw refused("a tokenizer of kind " + text.kind + " is not known to this package: update it", null);
+            throw refused("a tokenizer of kind " + text.kind + " is not known to this package: update it, or load the image tower alone", null);
         }
         return tower;
     }

@@ -24,13 +24,18 @@ public final class Vectors {
         return sum;
     }
 
-    /** The probability of each label: softmax of {@code scale} times the cosines; all vectors have length 1. */
-    public static double[] probabilities(float[] embedding, float[][] labels, double scale) {
+    /** The probability of each label: softmax of {@code scale} times the cosines; all vectors have length 1. With a {@code
+     * bias}, which is not NaN, the sigmoid of each, and of it. */
+    public static double[] probabilities(float[] embedding, float[][] labels, double scale, double bias) {
         double[] found = new double[labels.length];
         double top = Double.NEGATIVE_INFINITY;
         for (int index = 0; index < found.length; index++) {
             found[index] = scale * dot(embedding, labels[index]);
             top = Math.max(top, found[index]);
+        }
+        if (!Double.isNaN(bias)) {
+            for (int index = 0; index < found.length; index++) found[index] = 1 / (1 + Math.exp(-found[index] - bias));
+            return found;
         }
         double sum = 0;
         for (int index = 0; index < found.length; index++) sum += found[index] = Math.exp(found[index] - top);

@@ -39,6 +39,7 @@ final class Checks {
             all.model();
             all.faults();
             all.vocabulary();
+            all.otherKinds();
             all.changedBundle();
         }
         System.out.println(passed + " passed, " + failed + " failed");
@@ -514,6 +515,23 @@ final class Checks {
         try (IndexWriter writer = IndexWriter.open(file)) {
             refused("pictures of the new bundle in the old library", MobileCLIPException.Code.SPACE,
                     () -> writer.add(Collections.singletonList("b"), Collections.singletonList(changed.embedImage(picture))));
+        }
+    }
+
+    private void otherKinds() {
+        String told = text("manifest.json").replaceFirst("\"sot\": *\\d+", "\"kind\": \"sentencepiece\", \"sot\": null");
+        Bundle other = changed(bundle, "manifest.json", told.getBytes(StandardCharsets.UTF_8));
+        refused("a tokenizer that is not known", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(other, NONE));
+        Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * 90 * 80, 5), 90, 80);
+        MobileCLIP model = MobileCLIP.load(bundle, replay(bundle));
+        float[] alone = MobileCLIP.load(other, replayOf(bundle), Collections.singletonList("image")).embedImage(picture).values;
+        check("the image tower alone", Arrays.equals(alone, model.embedImage(picture).values));
+        String biased = text("manifest.json").replaceFirst("\"logit_scale\"", "\"logit_bias\": -7.5, \"logit_scale\"");
+        MobileCLIP each = MobileCLIP.load(changed(bundle, "manifest.json", biased.getBytes(StandardCharsets.UTF_8)), replayOf(bundle));
+        double cosine = Vectors.dot(each.embedText("a dog").values, each.embedImage(picture).values);
+        double wanted = 1 / (1 + Math.exp(7.5 - model.manifest.logitScale * cosine));
+        for (Labels.Share share : each.labels(Arrays.asList("a dog", "a dog"), "{}").classify(each.embedImage(picture))) {
+            check("a network that judges each label alone", Math.abs(share.probability - wanted) < 1e-12);
         }
     }
 

@@ -28,9 +28,7 @@ public final class MobileCLIP: Sendable {
         }
         var files: [Tower: (entry: Manifest.TowerEntry, file: URL)] = [:]
         for tower in towers ?? manifest.towers {
-            guard let entry = manifest[tower] else {
-                throw MobileCLIPError(.bundle, "the bundle has no \(tower.rawValue) tower: export it with one")
-            }
+            let entry = try manifest.check(tower)
             files[tower] = (entry, bundle.appendingPathComponent(entry.file))
         }
         var tokenizer: Tokenizer?
@@ -149,7 +147,7 @@ public final class MobileCLIP: Sendable {
         let prompts = names.map { (template ?? manifest.template).replacingOccurrences(of: "{}", with: $0) }
         var vectors: [[Float]] = []
         for prompt in prompts { vectors.append(try await embed(text: prompt).values) }
-        return Labels(names: names, embeddingSpace: embeddingSpace, vectors: vectors, scale: manifest.logitScale)
+        return Labels(names: names, embeddingSpace: embeddingSpace, vectors: vectors, scale: manifest.logitScale, bias: manifest.logitBias)
     }
 
     /// What a text finds in an index: "nothing found" where the nearest picture does not fit.

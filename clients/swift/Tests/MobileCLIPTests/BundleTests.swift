@@ -29,7 +29,8 @@ final class ManifestTests: XCTestCase {
         for one in vectors.cases {
             if let code = one.code {
                 assertRefused(try XCTUnwrap(MobileCLIPError.Code(rawValue: code)), one.what) {
-                    _ = try Manifest.read(Data(one.manifest.utf8))
+                    let found = try Manifest.read(Data(one.manifest.utf8))
+                    for tower in found.towers { try found.check(tower) }
                 }
                 continue
             }
@@ -46,7 +47,11 @@ final class ManifestTests: XCTestCase {
 
     func testAMessageIsASentenceThatSaysWhatToDo() throws {
         for one in try Vectors.read("manifests", Manifests.self).cases where one.code != nil {
-            XCTAssertThrowsError(try Manifest.read(Data(one.manifest.utf8))) {
+            func read() throws {
+                let found = try Manifest.read(Data(one.manifest.utf8))
+                for tower in found.towers { try found.check(tower) }
+            }
+            XCTAssertThrowsError(try read()) {
                 let message = $0.localizedDescription
                 XCTAssertTrue(message.contains("export") || message.contains("update it") || message.contains("outside"), message)
             }
@@ -206,6 +211,33 @@ final class BundleTests: XCTestCase {
         // Blue for red, inside of a tower: the golden pictures tell.
         let bgr = try await model([.image], engine: BlueForRed(engine: engine)).selfTest(fallsBack: false)
         XCTAssertFalse(bgr.passed)
+    }
+
+    func testOfATokenizerThatIsNotKnownTheImageTowerIsLoadedAlone() async throws {
+        let folder = try changed("manifest.json") { content in
+            var told = try XCTUnwrap(try JSONSerialization.jsonObject(with: content) as? [String: Any])
+            var tokens = try XCTUnwrap(told["tokenizer"] as? [String: Any])
+            tokens["kind"] = "sentencepiece"
+            tokens["sot"] = NSNull()
+            told["tokenizer"] = tokens
+            return try JSONSerialization.data(withJSONObject: told)
+        }
+        await assertRefused(.bundle) { _ = try await MobileCLIP.load(bundle: folder, engine: NoEngine()) }
+        let image = try await MobileCLIP.load(bundle: folder, towers: [.image], engine: engine)
+        let own = try await model([.image])
+        let (found, wanted) = (try await image.embed(image: gradient(90)), try await own.embed(image: gradient(90)))
+        XCTAssertEqual(found, wanted)
+    }
+
+    func testANetworkWithABiasJudgesEachLabelAlone() async throws {
+        let folder = try changed("manifest.json") { content in
+            Data(String(decoding: content, as: UTF8.self).replacingOccurrences(of: #""logit_scale""#, with: #""logit_bias": -7.5, "logit_scale""#).utf8)
+        }
+        let model = try await MobileCLIP.load(bundle: folder, engine: engine)
+        let (picture, text) = (try await model.embed(image: gradient(90)), try await model.embed(text: "a dog"))
+        let found = try (try await model.labels(["a dog", "a dog"], template: "{}")).classify(picture)
+        let wanted = 1 / (1 + exp(7.5 - model.manifest.logitScale * dot(picture.values, text.values)))
+        XCTAssertEqual(found.map(\.probability), [wanted, wanted])
     }
 
     func testWhatWasCutFromATextIsTold() async throws {

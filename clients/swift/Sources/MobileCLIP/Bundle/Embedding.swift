@@ -38,14 +38,15 @@ public struct Labels: Sendable {
     public let embeddingSpace: String
     let vectors: [[Float]]
     let scale: Double
+    let bias: Double?
 
-    /// The most probable first; all together 1.
+    /// The most probable first; all together 1, but for a network with a `logitBias`, which judges each label alone.
     public func classify(_ embedding: some Embedded) throws -> [Classification] {
         guard embedding.embeddingSpace == embeddingSpace else {
             throw MobileCLIPError(
                 .space, "the embedding is of \(embedding.embeddingSpace) and the labels of \(embeddingSpace): they cannot be compared")
         }
-        return ranked(names, probabilities(embedding.values, vectors, scale))
+        return ranked(names, probabilities(embedding.values, vectors, scale, bias))
     }
 }
 

@@ -29,7 +29,8 @@ public struct Manifest: Decodable, Sendable {
         public let kind: String?
         public let vocabularySize: Int
         public let contextLength: Int
-        public let start: Int32
+        /// Nil where texts begin without a token.
+        public let start: Int32?
         public let end: Int32
         public let padding: Int32
 
@@ -60,6 +61,9 @@ public struct Manifest: Decodable, Sendable {
     public let target: String
     public let dimension: Int
     public let logitScale: Double
+    /// Of networks that judge each pair of picture and text alone, by a sigmoid; nil of those that share one probability
+    /// among all labels.
+    public let logitBias: Double?
     /// Of the embedding space: an int8 integer times this is a component; nil of bundles of earlier versions.
     public let int8Scale: Double?
     public let template: String
@@ -77,6 +81,7 @@ public struct Manifest: Decodable, Sendable {
         case embeddingSpace = "embedding_space"
         case dimension = "embed_dim"
         case logitScale = "logit_scale"
+        case logitBias = "logit_bias"
         case int8Scale = "int8_scale"
         case tokens = "tokenizer"
     }
@@ -88,6 +93,7 @@ public struct Manifest: Decodable, Sendable {
         target = try fields.decode(String.self, forKey: .target)
         dimension = try fields.decode(Int.self, forKey: .dimension)
         logitScale = try fields.decode(Double.self, forKey: .logitScale)
+        logitBias = try fields.decodeIfPresent(Double.self, forKey: .logitBias)
         int8Scale = try fields.decodeIfPresent(Double.self, forKey: .int8Scale)
         template = try fields.decode(String.self, forKey: .template)
         tokens = try fields.decodeIfPresent(Tokens.self, forKey: .tokens)
@@ -137,15 +143,16 @@ extension Manifest {
             let known = Manifest.targets.joined(separator: ", ")
             throw MobileCLIPError(.bundle, "the bundle is for \(target), and this package knows \(known): export it for one of them")
         }
-        guard !towers.isEmpty, dimension > 0, logitScale.isFinite, preprocess.size > 0 else {
+        guard !towers.isEmpty, dimension > 0, logitScale.isFinite, (logitBias ?? 0).isFinite, preprocess.size > 0 else {
             throw MobileCLIPError(.bundle, "manifest.json names no towers, or sizes that are none: export the bundle again")
         }
-        for tower in towers { try check(tower) }
     }
 
     /// A tower takes what this package makes: pixels [1, 3, S, S] in [0, 1] or bytes, ids [1, L] of CLIP's vocabulary.
-    private func check(_ tower: Tower) throws {
-        guard let entry = self[tower] else { return }
+    @discardableResult func check(_ tower: Tower) throws -> TowerEntry {
+        guard let entry = self[tower] else {
+            throw MobileCLIPError(.bundle, "the bundle has no \(tower.rawValue) tower: export it with one")
+        }
         let parts = entry.file.split(separator: "/", omittingEmptySubsequences: false)
         guard !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }), !entry.file.contains("\\") else {
             throw MobileCLIPError(.bundle, "manifest.json names a file outside of the bundle: \(entry.file)")
@@ -157,7 +164,8 @@ extension Manifest {
         case .text:
             guard let tokens else { throw MobileCLIPError(.bundle, "the bundle has a text tower and no tokenizer: export it again") }
             guard tokens.kind ?? "clip" == "clip" else {
-                throw MobileCLIPError(.bundle, "a tokenizer of kind \(tokens.kind ?? "") is not known to this package: update it")
+                throw MobileCLIPError(
+                    .bundle, "a tokenizer of kind \(tokens.kind ?? "") is not known to this package: update it, or load the image tower alone")
             }
             (input, wanted, types) = (entry.input, [tokens.contextLength], ["int32", "int64"])
         }
@@ -170,6 +178,7 @@ extension Manifest {
                 "the \(tower.rawValue) tower takes \(input.dtype) \(input.shape), which this package does not make: "
                     + "export without --layout and --input")
         }
+        return entry
     }
 }
 

@@ -14,9 +14,10 @@ func dot(_ one: [Float], _ other: [Float]) -> Double {
     zip(one, other).reduce(0) { $0 + Double($1.0) * Double($1.1) }
 }
 
-/// The probability of each label: softmax of `scale` times the cosines.
-func probabilities(_ embedding: [Float], _ labels: [[Float]], _ scale: Double) -> [Double] {
+/// The probability of each label: softmax of `scale` times the cosines; with a `bias` the sigmoid of each, and of it.
+func probabilities(_ embedding: [Float], _ labels: [[Float]], _ scale: Double, _ bias: Double?) -> [Double] {
     let logits = labels.map { scale * dot(embedding, $0) }
+    if let bias { return logits.map { 1 / (1 + exp(-$0 - bias)) } }
     let top = logits.max() ?? 0
     let shares = logits.map { exp($0 - top) }
     let sum = shares.reduce(0, +)

@@ -12,6 +12,7 @@ public struct Tokenizer: Sendable {
     private let inner: [Int32]
     private let last: [Int32]
     private let settings: Manifest.Tokens
+    private let start: Int32
 
     /// - Parameters:
     ///   - vocabulary: `tokenizer/vocab.json` of a bundle.
@@ -23,7 +24,7 @@ public struct Tokenizer: Sendable {
         guard let vocabulary = try? JSONDecoder().decode([String: Int32].self, from: vocabulary) else {
             throw MobileCLIPError(.bundle, "tokenizer/vocab.json is no vocabulary: export the bundle again")
         }
-        guard vocabulary.count == settings.vocabularySize else { throw foreign }
+        guard vocabulary.count == settings.vocabularySize, let start = settings.start else { throw foreign }
         func id(_ token: String) throws -> Int32 {
             guard let id = vocabulary[token] else { throw foreign }
             return id
@@ -43,7 +44,7 @@ public struct Tokenizer: Sendable {
         }
         // Half of either would give other tokens without a word: all are bytes, inside and at the end, merges, start and end.
         guard rank == settings.vocabularySize - 2 * 256 - 2 else { throw foreign }
-        (self.merges, self.settings) = (merges, settings)
+        (self.merges, self.settings, self.start) = (merges, settings, start)
     }
 
     /// As many characters of a text as a context's tokens are given are read: cleaning and merging are quadratic in some
@@ -56,7 +57,7 @@ public struct Tokenizer: Sendable {
         let length = settings.contextLength
         let read = text.unicodeScalars.prefix(Tokenizer.charactersPerToken * length)
         let cleaned = TextCleaning.lowercased(TextCleaning.clean(String(read)))
-        var (ids, cut) = ([settings.start], Int?.none)
+        var (ids, cut) = ([start], Int?.none)
         for (piece, place) in WordSplitting.pieces(cleaned) {
             ids += word(piece)
             if cut == nil, ids.count >= length { cut = place }
@@ -73,7 +74,7 @@ public struct Tokenizer: Sendable {
 
     private func word(_ piece: WordSplitting.Piece) -> [Int32] {
         switch piece {
-        case .startOfText: return [settings.start]
+        case .startOfText: return [start]
         case .endOfText: return [settings.end]
         case .word(let scalars): return merged(Array(String(String.UnicodeScalarView(scalars)).utf8))
         }
