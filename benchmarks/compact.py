@@ -1,11 +1,12 @@
 """What smaller embeddings lose: nano's held-out pictures, by size and store, by axes, and by what they were fitted to.
 
-    python benchmarks/compact.py [--pairs FOLDER] [--embeddings FILE.npz] [--write]
+    python benchmarks/compact.py [--pairs FOLDER] [--embeddings FILE.npz] [--only PART]... [--write]
 
 Axes are fitted to nano's calibration set (384 pictures in training styles, 1,024 captions), none of it evaluated. With
 `--pairs`, the folder of `models/nano/build_data.py --pairs`, also to as many of all training pictures and captions.
 Scores are sums of the numbers that an index holds, in its order; a loss is paired with full embeddings in float32, with
-the 95% interval over the 1,911 captions. `--write`: into benchmarks/results/compact.json and docs/search.md.
+the 95% interval over the 1,911 captions. `--write`: into benchmarks/results/compact.json and docs/search.md, after each
+part; what `--only` leaves out stays as it was measured.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from search import interval, measured, written
 
 from mobileclip_deploy.checkpoints.door import load_model
 from mobileclip_deploy.embeddings import Store
-from mobileclip_deploy.embeddings.axes import SHRINKAGE, fit_axes
+from mobileclip_deploy.embeddings.axes import SHRINKAGE, fit_axes, mean_axes, turned_for_signs
 from mobileclip_deploy.embeddings.index import RESCORED
 from mobileclip_deploy.embeddings.scoring import Query
 from mobileclip_deploy.embeddings.storage import rounded_scale, signs
@@ -50,7 +51,8 @@ NAMES = {"bits-only": "bits", "bits": "bits, the best rescored by int8"}
 FITTED = (16, 64, 256, 384, 1024, 4096)
 TRAINING = ("training_images", "training_texts")
 TOP, LIBRARY, ROUNDS = 10, 200_000, 15
-SIZES_OF_S0 = (512, 128, 64)
+SIZES_OF_S0, SIZES_OF_SIGNS = (512, 128, 64), (128, 96, 64)
+PARTS = ("full", "sizes", "ways", "turns", "curve", "training", "search", "artifacts")
 KEYS = ("R@1", "R@5", "R@10", "top-1")
 Doubles = npt.NDArray[np.float64]
 Row = dict[str, Any]
@@ -178,18 +180,20 @@ def ways(images: Doubles, texts: Doubles, size: int) -> dict[str, Map]:
     one, two = moment(images), moment(texts)
     half, inverse = of_matrix(shrunk(one), np.sqrt), of_matrix(shrunk(one), lambda values: values**-0.5)
     turn = np.linalg.qr(np.random.default_rng(4).standard_normal((size, size)))[0]
+    mean = mean_axes(images, texts, size)
     axes = {
         "first numbers, as they come": np.eye(images.shape[1])[:, :size],
         "principal axes of pictures": strongest(one, size),
         "the same, centred": strongest(moment(images, True), size),
         "principal axes of captions": strongest(two, size),
         "of the sum of both moments": strongest(one / np.trace(one) + two / np.trace(two), size),
-        "of the log-Euclidean mean (ours)": ours(images, texts, size)[0],
-        "the same, turned by chance": ours(images, texts, size)[0] @ turn,
+        "of the log-Euclidean mean, turned for signs (ours)": ours(images, texts, size)[0],
+        "the same, not turned": mean,
+        "the same, turned by chance": mean @ turn,
+        "the same, turned to lose least to int8": turned_for_int8(images, mean),
         "of the geometric mean": strongest(half @ of_matrix(inverse @ shrunk(two) @ inverse, np.sqrt) @ half, size),
         "of what scores vary by (cross moment)": strongest(one @ two @ one, size),
     }
-    axes["the same, turned to lose least to int8"] = turned_for_int8(images, axes["of the log-Euclidean mean (ours)"])
     found = {name: (matrix, matrix) for name, matrix in axes.items()}
     white = strongest(one, size)
     lengths = np.sqrt(np.diag(white.T @ one @ white))
@@ -199,7 +203,7 @@ def ways(images: Doubles, texts: Doubles, size: int) -> dict[str, Map]:
 
 def turned_for_int8(images: Doubles, axes: Doubles, rounds: int = 50) -> Doubles:
     """Axes [D, N], turned within themselves so that int8 of one scale is as near as it comes: what integers say, and
-    the rotation that is nearest to that (Procrustes), in turns. ITQ (Gong et al. 2013) does so for signs."""
+    the rotation that is nearest to that (Procrustes), in turns, as `turned_for_signs` does for signs."""
     rows = unit(images @ axes)
     turn = np.linalg.qr(np.random.default_rng(4).standard_normal((rows.shape[1], rows.shape[1])))[0]
     for _ in range(rounds):
@@ -213,6 +217,22 @@ def turned_for_int8(images: Doubles, axes: Doubles, rounds: int = 50) -> Doubles
 def ours(images: Doubles, texts: Doubles, size: int) -> Map:
     axes = fit_axes(images, texts, size, 1.0).axes.astype(np.float64)
     return axes, axes
+
+
+def turns(data: Nano, full: dict[str, npt.NDArray[np.bool_]], more: list[Doubles]) -> list[Row]:
+    """Signs, and the best of them rescored by int8, on the same axes turned in different ways."""
+    rows = []
+    for size in SIZES_OF_SIGNS:
+        mean = mean_axes(data.fit_images, data.fit_texts, size)
+        chance = np.linalg.qr(np.random.default_rng(4).standard_normal((size, size)))[0]
+        found = {"not": mean, "by chance": mean @ chance, "for signs (ours)": turned_for_signs(data.fit_images, mean)}
+        if more:
+            found[f"for signs, by {len(more[0]):,} pictures"] = turned_for_signs(more[0], mean)
+        for name, axes in found.items():
+            for store in ("bits-only", "bits"):
+                kept = row(name, hits(data, (axes, axes), store, data.fit_images), full)
+                rows.append({"size": size, "store": store} | kept)
+    return rows
 
 
 def sizes(data: Nano, full: dict[str, npt.NDArray[np.bool_]]) -> list[Row]:
@@ -308,6 +328,10 @@ def tables(result: dict[str, Any]) -> str:
     lines += ["", "64 int8 numbers on other axes, fitted to the same:", ""]
     lines += [f"| axes | {' | '.join(KEYS)} |", "|---|" + "---:|" * 4]
     lines += [f"| {one['name']} | {losses(one)} |" for one in result["ways"]]
+    lines += ["", "Signs, by how the axes were turned within themselves:", ""]
+    lines += [f"| numbers | stored as | turned | {' | '.join(KEYS)} |", "|---:|---|---|" + "---:|" * 4]
+    for one in result["turns"]:
+        lines.append(f"| {one['size']} | {NAMES[one['store']]} | {one['name']} | {losses(one)} |")
     lines += ["", "64 int8 numbers, by what the axes were fitted to:", "", by_source(result["curve"])]
     search = result["search"]
     pictures, by = f"{search['pictures']:,}", search["processor"]
@@ -343,32 +367,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--embeddings", type=Path, help="an .npz to keep embeddings in, and to take them from")
+    parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     began = time.process_time()
-    data, more = nano(given.embeddings, given.pairs)
+    result: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for part, found in measure(given.embeddings, given.pairs, given.only or PARTS):
+        result[part] = found
+        print(f"{part}: {time.process_time() - began:.0f} s of CPU time", flush=True)
+        if given.write:
+            RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(tables(result), by_source(result["training"]), sep="\n\n")
+    if given.write:
+        replace_block(PAGE, "<!-- begin: benchmarks/compact.py -->", "<!-- end -->", tables(result))
+        training = by_source(result["training"])
+        replace_block(PAGE, "<!-- begin: benchmarks/compact.py --pairs -->", "<!-- end of pairs -->", training)
+
+
+def measure(kept: Path | None, pairs: Path | None, parts: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Parts of the result, one after the other; what only training pictures tell, where there are some."""
+    data, more = nano(kept, pairs)
     whole = np.eye(data.images.shape[1])
     full = hits(data, (whole, whole), "float32", data.fit_images)
-    result: dict[str, Any] = {
-        "full": row("full", full, full),
-        "sizes": sizes(data, full),
-        "ways": [
-            row(name, hits(data, by, "int8", data.fit_images), full)
-            for name, by in ways(data.fit_images, data.fit_texts, 64).items()
-        ],
-        "curve": curve(data, full),
-        "training": training_curve(data, full, more) if more else [],
-        "search": search_times(),
-        "artifacts": artifact_bytes(),
+    ways_by = ways(data.fit_images, data.fit_texts, 64) if "ways" in parts else {}
+    calls: dict[str, Callable[[], Any]] = {
+        "full": lambda: row("full", full, full),
+        "sizes": lambda: sizes(data, full),
+        "ways": lambda: [row(name, hits(data, by, "int8", data.fit_images), full) for name, by in ways_by.items()],
+        "turns": lambda: turns(data, full, more),
+        "curve": lambda: curve(data, full),
+        "training": lambda: training_curve(data, full, more),
+        "search": search_times,
+        "artifacts": artifact_bytes,
     }
-    print(tables(result), by_source(result["training"]), sep="\n\n")
-    print(f"{time.process_time() - began:.0f} s of CPU time")
-    if given.write:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        replace_block(PAGE, "<!-- begin: benchmarks/compact.py -->", "<!-- end -->", tables(result))
-        if more:
-            training = by_source(result["training"])
-            replace_block(PAGE, "<!-- begin: benchmarks/compact.py --pairs -->", "<!-- end of pairs -->", training)
+    for part in parts:
+        if part != "training" or more:
+            yield part, calls[part]()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -73,12 +74,22 @@ class Plan:
     @property
     def files(self) -> dict[str, Path]:
         """Every file that the job names, by its path in the folder: packages file by file, weights that lie beside a
-        model, golden inputs."""
+        model, golden inputs, and the answers to some of them that a job by hand shows."""
         names = [name for cell in self.job.cells for name in (cell.file, *weights_beside(cell.file))]
-        names += [cell.golden.inputs.file for cell in self.job.cells if cell.golden]
+        golden = [cell.golden for cell in self.job.cells if cell.golden]
+        names += [one.file for pair in golden for one in (pair.inputs, pair.outputs) if one]
         places = (self.folder / name for name in dict.fromkeys(names))
         every = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else (place,)))
         return {file.relative_to(self.folder).as_posix(): file for file in every if file.is_file()}
+
+    def copy_to(self, folder: Path) -> None:
+        """Write job.json and every file that it names into a new folder."""
+        folder.mkdir(parents=True)
+        for name, source in self.files.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        write_document(folder / "job.json", self.job)
 
     @property
     def most_bytes(self) -> int:

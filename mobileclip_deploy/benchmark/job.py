@@ -86,9 +86,10 @@ class RawTensor(Frozen):
 
 
 class Golden(Frozen):
-    """Inputs whose answers are known, to whoever wrote the job alone.
+    """Inputs whose answers are known to whoever wrote the job.
 
-    `outputs`: of jobs of earlier versions, which carried the answers along. No job holds them any more.
+    `outputs`: the answers to the first half of the inputs, in jobs that are handed out, for the device's own screen; in
+    jobs of version 0.3 and before all of them.
     """
 
     inputs: RawTensor

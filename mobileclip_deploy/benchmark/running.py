@@ -16,7 +16,7 @@ from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.cells import Cells
 from mobileclip_deploy.benchmark.documents import read_job, write_document
 from mobileclip_deploy.benchmark.driver import Driver, Plan
-from mobileclip_deploy.benchmark.handed_out import remember
+from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome
@@ -86,6 +86,7 @@ def write_job(
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with temporary_folder() as place:
         job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), place)
+        job = with_shown_answers(job, expected, place)
         written = driver.write_job(Plan(place, job, versions=_versions(request, job)), into, progress)
         remember(job, expected)
         return written

@@ -14,7 +14,7 @@ from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_result, write_document
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.handed_out import remember
+from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report import report
@@ -178,6 +178,24 @@ def test_a_run_that_came_by_hand_is_compared_where_its_job_was_written_and_else_
     write_document(file, run.model_copy(update={"job": job(COSINE)}))
     with pytest.raises(InvalidInput, match="ran another job than was written here"):
         read_result(file)
+
+
+def test_a_job_that_is_handed_out_shows_the_answers_to_half_of_its_inputs(tmp_path: Path) -> None:
+    (tmp_path / "golden").mkdir()
+    asked = documents.job()
+    shown = with_shown_answers(asked, documents.EXPECTED, tmp_path)
+    golden = shown.cells[0].golden
+    assert golden is not None
+    assert golden.outputs is not None
+    assert (golden.inputs.shape[0], golden.outputs.shape) == (2, (1, 4))
+    wanted = documents.EXPECTED[golden.inputs.file][:1]
+    np.testing.assert_array_equal(np.fromfile(tmp_path / golden.outputs.file, "<f4").reshape(1, 4), wanted)
+    (tmp_path / golden.inputs.file).write_bytes(b"")
+    assert golden.outputs.file in Plan(tmp_path, shown).files
+    write_document(tmp_path / "half.json", documents.result(job=shown.model_dump(mode="json")))
+    assert not read_result(tmp_path / "half.json").self_reported
+    one = asked.model_copy(update={"protocol": asked.protocol.model_copy(update={"golden_inputs": 1})})
+    assert with_shown_answers(one, documents.EXPECTED, tmp_path) == one
 
 
 def test_what_a_phone_of_earlier_versions_compared_itself_is_marked(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ struct BenchView: View {
                     Section { Label(failure, systemImage: "exclamationmark.triangle") }
                 }
                 if let progress = session.progress { ProgressSection(progress: progress, isRunning: session.isRunning) }
-                if let record = session.record { RecordSection(record: record, file: session.recordFile) }
+                if let record = session.record { RecordSection(record: record, outcomes: session.outcomes, file: session.recordFile) }
                 jobs
             }
             .navigationTitle("MobileCLIP Bench")
@@ -56,23 +56,16 @@ private struct ProgressSection: View {
 
 private struct RecordSection: View {
     let record: BenchmarkRecord
+    let outcomes: [String]
     let file: URL?
 
     var body: some View {
-        Section("Self-reported: no answer was compared yet") {
-            ForEach(record.job.cells, id: \.id) { cell in
-                LabeledContent(cell.id, value: outcome(cell))
+        Section("Self-reported") {
+            ForEach(Array(zip(record.job.cells, outcomes)), id: \.0.id) { cell, outcome in
+                LabeledContent(cell.id, value: outcome)
             }
             if let file { ShareLink("Share the result", item: file) }
-            Text("`mobileclip-deploy report` compares the answers where the job was written.").foregroundStyle(.secondary)
+            Text("`mobileclip-deploy report` compares all answers where the job was written.").foregroundStyle(.secondary)
         }
-    }
-
-    /// The median, and of how many rounds; or why they ended.
-    private func outcome(_ cell: Cell) -> String {
-        let rounds = record.rounds.filter { $0.cell == cell.id }
-        if let error = rounds.compactMap(\.error).first { return error }
-        let median = record.medianNanoseconds(of: cell.id).map { String(format: "%.3f ms, ", Double($0) / 1e6) } ?? ""
-        return "\(median)\(rounds.count) of \(record.job.protocol.rounds) rounds"
     }
 }

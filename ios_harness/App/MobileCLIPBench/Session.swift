@@ -17,6 +17,8 @@ final class Session: ObservableObject {
     @Published private(set) var failure: String?
     @Published private(set) var record: BenchmarkRecord?
     @Published private(set) var recordFile: URL?
+    /// What the record says of each cell, in the order of its job.
+    @Published private(set) var outcomes: [String] = []
     @Published private(set) var isRunning = false
     /// How much of a job that is being fetched is here.
     @Published private(set) var fetched: String?
@@ -98,6 +100,7 @@ final class Session: ObservableObject {
         case .success(let file):
             recordFile = file
             record = file.flatMap { try? DocumentFiles.read($0, as: BenchmarkRecord.self) }
+            outcomes = record.map(workspace.verdicts) ?? []
         case .failure(let error):
             failure = error.localizedDescription
         }

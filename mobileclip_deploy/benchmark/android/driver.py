@@ -19,19 +19,25 @@ from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runner
 from mobileclip_deploy.benchmark.android.transfer import place, synchronize
 from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run
 from mobileclip_deploy.benchmark.stream import read_stream
-from mobileclip_deploy.errors import NotRun, RuntimeFailed
+from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
 __all__ = ["AndroidDriver"]
 
+APP = "app"
+"""The selector of the app that measures by itself (android_harness/app), on whatever phone it is."""
+APP_RUNS = (("onnxruntime", "cpu"), ("onnxruntime", None))
+
 
 class AndroidDriver(Driver):
-    """The phone with the serial number `selector`, or the only one that is connected. One driver, one phone."""
+    """The phone with the serial number `selector`, or the only one that is connected. One driver, one phone; or `app`:
+    the app that measures by itself, for which jobs are written."""
 
     kind = "android"
     devices = "Android phones"
@@ -41,7 +47,13 @@ class AndroidDriver(Driver):
         self._settings = settings or AndroidSettings.of()
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
-        return self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
+        found = self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
+        if self.selector != APP:
+            return found
+        kept = tuple(one for one in found if (one.runtime, one.backend) in APP_RUNS)
+        if not kept:
+            raise NotRun("the app has ONNX Runtime's CPU alone; by adb the runners measure the others")
+        return kept
 
     def discover(self) -> tuple[Listing, ...]:
         try:
@@ -54,12 +66,16 @@ class AndroidDriver(Driver):
         return tuple(self._listing(serial, state) for serial, state in found)
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
+        if self.selector == APP:
+            return write_for_app(plan, into)
         runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
         return write_job_folder(plan, runners, self._settings, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         if plan.profile:
             raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
+        if self.selector == APP:
+            raise UsageError("the app measures by itself: write its job with `job`, and read its result with `report`")
         job = plan.job
         rounds = Rounds(plan, progress)
         adb = Adb(self._serial(), self._settings.folder)

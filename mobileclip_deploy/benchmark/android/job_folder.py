@@ -8,7 +8,6 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.android.programs import PLAN, loader_among, plan_words, start_command
 from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
-from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
 
 __all__ = ["SCRIPT", "write_job_folder"]
@@ -29,11 +28,7 @@ def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, in
     (folder / "bin").mkdir(parents=True)
     for program in runners.files:
         shutil.copyfile(program, folder / "bin" / program.name)
-    for name, source in plan.files.items():
-        target = folder / "job" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-    write_document(folder / "job" / "job.json", plan.job)
+    plan.copy_to(folder / "job")
     loader = loader_among(path.name for path in runners.files)
     limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")
     words = plan_words(".", loader, settings.turn_limit(plan.job.protocol))

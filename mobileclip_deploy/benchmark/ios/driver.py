@@ -10,11 +10,12 @@ from typing import ClassVar
 
 from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
-from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder, write_listing
+from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
@@ -43,9 +44,7 @@ class IosDriver(Driver):
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         check_plan(plan)
-        folder = write_job_folder(plan, into, in_parts=False)
-        write_listing(folder)
-        return folder
+        return write_for_app(plan, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         check_plan(plan)

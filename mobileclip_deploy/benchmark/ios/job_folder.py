@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import file_sha256
 
-__all__ = ["check_plan", "write_job_folder", "write_listing"]
+__all__ = ["check_plan", "write_job_folder"]
 
 PART_BYTES = 32 << 20
 
@@ -38,27 +34,11 @@ def write_job_folder(plan: Plan, into: Path, *, in_parts: bool) -> Path:
             breaks costs the copy of one part.
     """
     folder = into / plan.job.run_id
-    folder.mkdir(parents=True)
-    for name, source in plan.files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+    plan.copy_to(folder)
     large = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]
     for file in large if in_parts else ():
         _split(file)
-    write_document(folder / "job.json", plan.job)
     return folder
-
-
-def write_listing(folder: Path) -> None:
-    """Write files.json, by which an app fetches the folder from a web server: every file, its size and its SHA-256."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [
-        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in files
-    ]
-    listing = {"schema_version": 1, "run_id": folder.name, "files": entries}
-    (folder / "files.json").write_text(json.dumps(listing) + "\n", encoding="utf-8")
 
 
 def _split(file: Path) -> None:

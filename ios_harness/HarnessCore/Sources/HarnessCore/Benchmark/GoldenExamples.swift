@@ -1,6 +1,7 @@
 import Foundation
 
-/// A cell's golden inputs, or the one constant input of a cell that has none. What they should be answered is not here.
+/// A cell's golden inputs, or the one constant input of a cell that has none. `ShownAnswers` has what
+/// some of them should be answered.
 struct GoldenExamples {
     let inputs: [Example]
 

@@ -67,6 +67,12 @@ public struct Workspace: Sendable {
         return [place, place.appendingPathComponent(id)].first(where: holdsJob)
     }
 
+    /// What a screen says of each cell of a run, in the order of its job.
+    public func verdicts(_ record: BenchmarkRecord) -> [String] {
+        let folder = jobs().first { (try? DocumentFiles.read($0.appendingPathComponent("job.json"), as: Job.self)) == record.job }
+        return record.job.cells.map { cell in folder.map { record.verdict(on: cell, folder: $0) } ?? "its job is not here any more" }
+    }
+
     /// Jobs that can be started by hand: Documents/job.json first, then those under runs/.
     public func jobs() -> [URL] {
         let under = (try? FileManager.default.contentsOfDirectory(atPath: runs.path)) ?? []

@@ -61,11 +61,11 @@ public struct RawTensor: Codable, Equatable, Sendable {
 
 public struct Golden: Codable, Equatable, Sendable {
     public var inputs: RawTensor
-    /// Of jobs of earlier versions.
+    /// The answers to the first of the inputs, for this device's own screen.
     public var outputs: RawTensor?
 }
 
-/// For whoever compares the answers.
+/// What answers must hold.
 public struct Gate: Codable, Equatable, Sendable {
     public enum Metric: String, Codable, Sendable { case cosine, relative, probabilities }
 

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Builds bench.apk, the app that measures by itself, with the SDK in ANDROID_HOME, a smoke test of nano in it. The AAR is
+# the one that android_ndk.sh took from npm.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+mobileclip-deploy benchmark out/nano-onnx-fp32 --device android:app --quick --job app-job
+python android_harness/app/build.py --aar android_harness/build/package/Plugins/Android/onnxruntime.aar --job app-job/* \
+	--into bench.apk
