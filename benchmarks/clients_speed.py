@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from generated import kept_rows
+
 ROOT = Path(__file__).resolve().parent
 REPOSITORY = ROOT.parent
 RESULTS = ROOT / "results" / "clients.json"
@@ -72,7 +74,7 @@ def main() -> None:
     if given.python:
         print(python_seconds(int(given.python[0]), given.python[1], numkong=given.python[2] == "numkong"))
         return
-    rows = kept_rows()
+    rows = kept_rows(RESULTS)
     with tempfile.TemporaryDirectory() as folder:
         works = ["resize", *(write_index(Path(folder) / f"{size}.mcdx", size) for size in SIZES)]
         for name in given.language.split(","):
@@ -82,12 +84,6 @@ def main() -> None:
             told = {"schema_version": 1, "machine": machine(), "rows": sorted(rows, key=order)}
             RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     subprocess.run([sys.executable, str(ROOT / "page.py")], check=True)
-
-
-def kept_rows() -> list[dict[str, Any]]:
-    """What was measured before."""
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-    return found
 
 
 def order(row: dict[str, Any]) -> tuple[int, str]:
@@ -178,7 +174,7 @@ def python_seconds(runs: int, work: str, *, numkong: bool) -> float:
 
 def section() -> str:
     """Part of docs/benchmarks.md; empty where nothing was measured."""
-    rows = kept_rows()
+    rows = kept_rows(RESULTS)
     if not rows:
         return ""
     lines = [

@@ -28,6 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from generated import kept_rows
+
 ROOT = Path(__file__).resolve().parent
 sys.path.append(str(ROOT.parent / "tests"))  # golden_checkpoints
 RESULTS = ROOT / "results" / "export_cost.json"
@@ -60,19 +62,15 @@ def main() -> None:
     if given.step is not None:
         STEPS[given.step](given.variant, given.file, given.target)
         return
-    runs = [one["runs"] for one in kept_rows() if (one["variant"], one["target"]) == (given.variant, given.target)]
+    runs = [
+        one["runs"] for one in kept_rows(RESULTS) if (one["variant"], one["target"]) == (given.variant, given.target)
+    ]
     known = (runs or [{}])[0] if given.whole else None
     for row in measured(given.variant, given.target, given.precision.split(","), known):
-        kept = [one for one in kept_rows() if (one["variant"], one["target"]) != (row["variant"], row["target"])]
+        kept = [one for one in kept_rows(RESULTS) if (one["variant"], one["target"]) != (row["variant"], row["target"])]
         rows = sorted([*kept, row], key=lambda one: (one["variant"], one["target"]))
         RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     subprocess.run([sys.executable, str(ROOT / "page.py")], check=True)
-
-
-def kept_rows() -> list[dict[str, Any]]:
-    """What was measured before."""
-    found: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-    return found
 
 
 def measured(
@@ -192,7 +190,7 @@ def section() -> str:
     """What docs/benchmarks.md says of it; nothing where it was not measured."""
     if not RESULTS.exists():
         return ""
-    rows = kept_rows()
+    rows = kept_rows(RESULTS)
     found = {(row["variant"], row["target"]) for row in rows}
     missing = [
         f"{variant} on {target}"

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from generated import replace_block
+from generated import kept_rows, replace_block
 
 ROOT = Path(__file__).parents[1]
 # Scripts here are called what packages are called; their folder must not be searched first.
@@ -53,7 +53,7 @@ def main() -> int:
     if arguments.row:
         print(json.dumps(measure(*arguments.row.split(":"))))
         return 0
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    rows = kept_rows(RESULTS)
     if not arguments.page_only:
         for golden, target in _wanted(arguments.goldens, arguments.targets):
             command = [sys.executable, __file__, "--row", f"{golden}:{target}"]

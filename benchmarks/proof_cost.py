@@ -34,7 +34,7 @@ COLUMNS = ("twin", "shipped", "weights", "graph", "task")
 def main() -> None:
     """Measure a row, keep it in the place of the one before, and write the table."""
     from export_cost import CONVERTERS
-    from generated import replace_block
+    from generated import kept_rows, replace_block
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", choices=VARIANTS, default="nano")
@@ -46,7 +46,7 @@ def main() -> None:
     if given.step is not None:
         print(json.dumps(checked(given.variant, given.file, given.target)))
         return
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    rows = kept_rows(RESULTS)
     if not given.page_only:
         found = measured(given.variant, given.target)
         kept = [row for row in rows if (row["variant"], row["target"]) != (given.variant, given.target)]

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from generated import kept_rows
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 RESULTS = ROOT / "benchmarks" / "results" / "rounding_cost.json"
@@ -37,7 +39,7 @@ def main() -> None:
     if asked.row:
         print(json.dumps(measure(asked.golden[0], asked.tower, asked.precision, asked.rounding)))
         return
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
+    rows = kept_rows(RESULTS)
     for golden in asked.golden:
         for tower in (asked.tower,) if asked.tower else ("image", "text"):
             options = ["--tower", tower, "--precision", asked.precision, "--rounding", asked.rounding, "--row"]
