@@ -67,7 +67,6 @@ def test_a_runner_answers_as_the_golden_file_says(exports: Exports, target: str)
         assert cosine.min() >= 0.999
 
 
-@pytest.mark.whole  # targets/test_coreml_multifunction.py
 def test_two_precisions_in_one_bundle(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     bundle = mcd.export(model, "onnx", "image=fp16,text=fp32", tmp_path, verify=False)
@@ -107,7 +106,6 @@ def test_unknown_names_are_refused_with_the_known_ones(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.whole
 def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     several = mcd.export_all(model, ["onnx"], ("fp32", "fp16"), tmp_path, verify=False, tower="image")

@@ -282,7 +282,7 @@ def apple_name(key: str) -> str:
     return key
 
 
-@pytest.mark.whole  # of classes, below
+@pytest.mark.whole  # of classes, above
 @torch.no_grad()
 def test_fastvlm_s_tower_gives_the_tokens_of_timm_s_network(tmp_path: Path) -> None:
     """All names and values of Apple's own code agreed too, at full depth: docs/variants.md."""

@@ -226,7 +226,7 @@ class Running:
         return self.process.returncode, stdout, stderr
 
 
-@pytest.mark.whole  # killed, below
+@pytest.mark.whole  # bundle/test_bundle.py: what fails leaves nothing
 def test_interrupting_an_export_leaves_nothing(exports: Exports, tmp_path: Path) -> None:
     running = Running(tmp_path / "new" / "out", exports.checkpoint)
     assert any((tmp_path / "new" / "out").iterdir())

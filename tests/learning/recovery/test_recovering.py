@@ -177,7 +177,7 @@ def four_bits(stored: Array) -> Array:
     return halves.astype(np.int8) - np.int8(8)
 
 
-@pytest.mark.whole  # Core ML's file, above
+@pytest.mark.whole  # grids/test_train.py
 def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
     results: Results,
 ) -> None:

@@ -254,7 +254,6 @@ def test_tuning_takes_the_table_of_words_along(data: CalibrationSet, small: Sour
     assert np.array_equal((integers * scales[..., None]).reshape(table.shape), table)
 
 
-@pytest.mark.whole
 def test_a_tower_that_learning_does_not_help_stays_as_it_was(data: CalibrationSet) -> None:
     source = Source.of(mcd.load_model()).folded()
 
