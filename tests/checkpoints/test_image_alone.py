@@ -120,6 +120,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.whole  # towers/test_classifier.py
 def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: Path) -> None:
     model = mcd.load_model(checkpoint=weights)
     bundle = mcd.export(model, "onnx", "fp32", tmp_path)

@@ -302,6 +302,7 @@ def test_a_unit_that_answers_wrongly_is_left_with_a_sentence(stand_in: Any, expo
     assert "no other unit answers rightly: do not use it here" in done.stdout
 
 
+@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["6", "5"])
 def test_apples_pictures_fit_what_is_known_of_apples_interfaces(tmp_path: Path, mode: str) -> None:

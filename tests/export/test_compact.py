@@ -63,6 +63,7 @@ def whole(words: Path) -> mcd.Bundle:
     return mcd.export(mcd.load_model(WORDS, words), "onnx", "fp32", words.parent / "whole", verify=False)
 
 
+@pytest.mark.whole
 def test_both_towers_end_on_the_axes(words: Path, bundle: mcd.Bundle) -> None:
     manifest, model = bundle.manifest, mcd.load_model(WORDS, words)
     told, space = manifest.checkpoint.compacted, mcd.load_model(WORDS, words).provenance.embedding_space

@@ -17,6 +17,7 @@ from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.weights import check_weights
 
 
+@pytest.mark.once(by=lambda given: str(given["failed"]))
 @pytest.mark.parametrize(
     ("tower", "plant", "failed"),
     [

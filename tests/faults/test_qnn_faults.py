@@ -155,6 +155,7 @@ def copied(artifacts: dict[str, Path], folder: Path) -> Path:
     return Path(shutil.copytree(artifacts["own"], folder / "tiny_image.qnn"))
 
 
+@pytest.mark.whole  # test_conformance.py damages one of every target
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_not_an_artifacts_own_is_refused(artifacts: dict[str, Path], tmp_path: Path, fault: str) -> None:
     path, (edit, reason) = copied(artifacts, tmp_path), FAULTS[fault]

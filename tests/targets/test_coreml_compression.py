@@ -205,6 +205,7 @@ def test_the_rarest_values_are_cut_off(write: Write, reference: Reference) -> No
     assert 0 < outside / total < 2e-4
 
 
+@pytest.mark.whole  # faults/test_kinds.py plants in such a file
 def test_activations_are_quantized_where_they_are_numbers_and_nowhere_else(write: Write) -> None:
     program = load(write("text", "w8a8", "iOS17"), evaluate=False)
     rounded = [op for op in program.operations if op.type == "quantize"]

@@ -46,6 +46,7 @@ def image(bundle: Path) -> Path:
     return bundle / f"{WORDS}_image.xnnpack.pte"
 
 
+@pytest.mark.whole  # test_conformance.py, of the small network
 def test_files_inputs_and_outputs_are_those_of_the_contract(bundle: Path) -> None:
     assert {path.name for path in bundle.glob("*.pte")} == {f"{WORDS}_{tower}.xnnpack.pte" for tower in TOWERS}
     source, result = get_target("executorch").open(bundle / f"{WORDS}_image.xnnpack.pte").ports
@@ -63,6 +64,7 @@ def test_every_check_passed_and_float32_holds_the_semantic_bound(bundle: Path) -
     assert len(shipped) == 2
 
 
+@pytest.mark.whole
 def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path, image: Path) -> None:
     told = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["towers"]["image"]["contents"]
     assert told["delegates"] == {"XnnpackBackend": 1}
@@ -70,11 +72,13 @@ def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path
     assert sum(told["bytes"].values()) == pytest.approx(image.stat().st_size, rel=0.02)
 
 
+@pytest.mark.whole
 def test_no_attention_is_left_to_the_portable_kernels(bundle: Path) -> None:
     outside = set(read_program(bundle / f"{WORDS}_text.xnnpack.pte").operators)
     assert not {name for name in outside if "softmax" in name or "bmm" in name or "linear" in name or "conv" in name}
 
 
+@pytest.mark.whole
 def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
     from executorch.extension.pybindings import portable_lib
 
@@ -84,17 +88,20 @@ def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
         assert f"{threads} thread" in runner.engine
 
 
+@pytest.mark.whole  # towers/test_taken.py
 def test_inputs_of_another_shape_are_refused_with_the_shape(image: Path) -> None:
     with pytest.raises(InvalidInput, match=r"takes \[N, 3, 64, 64\]"):
         RuntimeRunner(ExecuTorchArtifact(image, readable=True), 1)(np.zeros((1, 3, 32, 32), np.float32))
 
 
+@pytest.mark.whole  # test_conformance.py
 def test_inspect_tells_what_a_file_holds(image: Path) -> None:
     told = run("inspect", image, "--json").json
     assert told["kind"] == "executorch artifact"
     assert told["by_type"] == {"XnnpackBackend": 1}
 
 
+@pytest.mark.whole  # faults/test_reading.py
 def test_damaged_program_tables_never_raise_anything_else(image: Path, tmp_path: Path) -> None:
     data = image.read_bytes()
     size = int.from_bytes(data[16:24], "little")
@@ -111,6 +118,7 @@ def test_damaged_program_tables_never_raise_anything_else(image: Path, tmp_path:
             assert "\n" not in str(error)  # noqa: PT017 (what is read without an error is fine as well)
 
 
+@pytest.mark.whole
 def test_a_backend_that_the_runtime_lacks_is_not_run(image: Path, tmp_path: Path) -> None:
     data = image.read_bytes()
     assert data.count(b"XnnpackBackend") >= 1

@@ -41,6 +41,7 @@ def large(shape: tuple[int, int], size: int) -> bool:
     return shape[0] * shape[1] >= LARGE and min(shape) >= LARGE_RATIO * size
 
 
+@pytest.mark.once("interpolation")
 @pytest.mark.parametrize(
     ("size", "interpolation", "kept"),
     [(64, "bilinear", None), (256, "bilinear", None), (224, "bicubic", None), (64, "bicubic", 0.9)],

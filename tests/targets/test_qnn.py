@@ -109,6 +109,7 @@ def step_of(path: Path, kind: str, place: int, changed: Path) -> OnnxArtifact:
     return OnnxArtifact(changed)
 
 
+@pytest.mark.whole
 def test_a_table_is_read_with_its_step_and_the_scales_of_its_rows(
     model: MobileCLIP, sixteen: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_nano_is_measured_by_androids_own_shell_and_programs(
     assert all(cell.golden and cell.golden.passed for cell in result.cells)
 
 
+@pytest.mark.whole  # benchmark/test_host.py
 def test_wrong_answers_are_exit_code_1(exports: Exports, tmp_path: Path) -> None:
     import onnx
     from exports import rehash

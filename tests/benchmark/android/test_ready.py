@@ -135,6 +135,7 @@ def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
         assert f"\nunpacking {name} {number}\n" in done.stderr
 
 
+@pytest.mark.whole  # test_driver.py measures with all runtimes
 @both_machines
 def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
     installed: Package, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -39,6 +39,7 @@ def test_a_layer_is_measured_alone_and_left_as_it_was() -> None:
     assert measure_layers(module, inputs, {"0.weight", "1.weight"}) == layers
 
 
+@pytest.mark.once("target")
 @pytest.mark.parametrize(("target", "tower"), [(name, tower) for name in ("coreml", "onnx") for tower in TOWERS])
 def test_a_target_is_asked_for_no_layer_that_it_cannot_store_at_4_bits(target: str, tower: TowerName) -> None:
     model = mcd.load_model()
