@@ -26,6 +26,7 @@ from subjects import LEARNED, NANO_PRECISIONS, ROOT, Subjects
 from suites import RESULTS, SUITES, measure, protocol_named
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.bundle.manifest import TowerEntry
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
 
@@ -103,7 +104,7 @@ def row(bundle: Bundle) -> dict[str, Any]:
         "needs": manifest.options.get("deployment_target", ""),
         "precision": {tower: manifest.towers[tower].precision for tower in TOWERS},
         "rounding": {} if learned is None else {tower: one.method for tower, one in learned.towers.items()},
-        "bytes": {tower: manifest.towers[tower].bytes for tower in TOWERS},
+        "bytes": {tower: _bytes(manifest.towers[tower]) for tower in TOWERS},
         "deviation": {tower: _deviation(shipped[tower]) for tower in TOWERS},
         "figures": task.figures,
         "losses": {name: lost.model_dump() for name, lost in (task.losses or {}).items()},
@@ -111,6 +112,12 @@ def row(bundle: Bundle) -> dict[str, Any]:
         "failed": [f"{check.tower} {check.step}" for check in bundle.parity if check.status in ("failed", "not run")],
         "undecided": [f"{check.tower} {check.step}" for check in bundle.parity if check.status == "undecided"],
     }
+
+
+def _bytes(entry: TowerEntry) -> int:
+    """Those of the artifact; of a folder of binaries those of one chip's, which is what an app takes along."""
+    chips = (entry.contents or {}).get("chips")
+    return entry.bytes if chips is None else next(iter(chips.values()))
 
 
 def _deviation(check: Check) -> dict[str, Any]:
@@ -134,6 +141,7 @@ def _processors(measured_on: list[str]) -> list[str]:
 
 def _everything(rows: list[dict[str, Any]], faster: dict[tuple[str, TowerName], str]) -> list[str]:
     whole = {row["target"]: sum(row["bytes"].values()) for row in rows if set(row["precision"].values()) == {"fp32"}}
+    whole["qnn"] = whole["onnx"]  # no NPU computes in float32
     lines = _heading(TITLES)
     for row in rows:
         own = sum(row["bytes"].values())

@@ -30,7 +30,10 @@ MIXES = {
         *("fp32", "w8a8", "image=w8a8,text=w8", "image=w8a8,text=w4"),
         *("image=w8a8,text=w8-table-w6p", "image=w8a8,text=w4-table-w6p"),
     ),
+    ("qnn", None): ("fp16", "w8a16", "w8a8"),
 }
+CHIP = "sm8650"
+"""Whose binaries stand for those of all of Qualcomm's chips: each is compiled and emulated alone."""
 NANO_PRECISIONS = [(target, name, system) for (target, system), names in MIXES.items() for name in names]
 """Every precision of every target, and the mixes of towers that are worth having: target, precision, oldest system."""
 ROUNDED = {
@@ -89,6 +92,7 @@ class Subjects:
         if not path.exists():
             command = [*PROGRAM, "export", "--target", target, "--precision", precision, "-o", str(folder)]
             command += ["--deployment-target", system] if system else []
+            command += ["--chip", CHIP] if target == "qnn" else []
             command += ["--rounding", rounding, "--calibration", str(CALIBRATION)] if rounding != "nearest" else []
             if variant == "nano" and not checked:
                 command += ["--no-verify", "--tower", "image"]

@@ -17,9 +17,11 @@ from qnn_files import network, require_qnn, write
 from tiny import inputs, wanted
 from writing import chosen, job_of
 
+from mobileclip_deploy.bundle.model_card import _outcome
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.graph import write_graph
@@ -32,6 +34,7 @@ from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import TensorInfo
+from mobileclip_deploy.verify import checks
 
 require_qnn()
 
@@ -236,6 +239,20 @@ def test_a_layer_that_is_not_there_is_refused_with_a_name_that_is_near() -> None
         options.require_known("image", ["encoder.stem.conv.weight"])
     assert options.keeps("text", "encoder.blocks.0.fc1.weight")
     assert not options.keeps("image", "encoder.stem.conv.weight")
+
+
+def test_what_no_engine_can_be_asked_for_is_reported_as_not_run_and_the_rest_is_proven() -> None:
+    passed = Check(step="shipped", tower="image", status="passed")
+    artifact, subject = mock.Mock(unasked="the emulator loads none"), mock.MagicMock()
+    artifact.runners = lambda: iter([artifact.runner])
+    subject.artifact.return_value = artifact
+    with mock.patch.object(checks, "_run", return_value=passed):
+        found = checks.check_shipped(subject, "image")
+    assert [(one.status, one.detail) for one in found] == [("passed", None), ("not run", "the emulator loads none")]
+    report = ParityReport(bundle="a", variant="a", target="qnn", checks=tuple(found))
+    assert report.passed
+    assert report.left_out == (found[1],)
+    assert _outcome(found[1]) == "not run: the emulator loads none"
 
 
 def child(code: str) -> Callable[..., tuple[list[str], dict[str, str]]]:
