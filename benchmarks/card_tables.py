@@ -101,6 +101,7 @@ MODEL_HEAD = (
     "multiply-adds, G",
     "ImageNet top-1, %",
     "COCO, text to image, recall@1, %",
+    "languages",
     "licence",
     "in products",
 )
@@ -110,7 +111,7 @@ def model_rows() -> list[str]:
     """One row per card, those that products may use first, then by top-1."""
     told = json.loads(OPERATIONS.read_text(encoding="utf-8"))
     cards = sorted(variant_cards(), key=_order)
-    align = ["---", "---:", "---:", "---:", "---", "---", "---", "---"]
+    align = ["---", "---:", "---:", "---:", "---", "---", "---", "---", "---"]
     return [_line(MODEL_HEAD), _line(align), *(_model_row(card, told[card.name]) for card in cards)]
 
 
@@ -134,10 +135,21 @@ def _model_row(card: Variant, counts: Mapping[str, Sequence[int]]) -> str:
             " + ".join(map(_giga, counts["multiply_adds"])),
             top1,
             recall,
+            _languages(card),
             card.licence.label,
             card.licence.answer("product").answer,
         ]
     )
+
+
+def _languages(card: Variant) -> str:
+    """Of texts; nothing where none are taken. That English alone was trained on needs no source: nobody said more."""
+    if card.text is None:
+        return ""
+    if card.languages == "English" or card.published is None:
+        return card.languages
+    address = next(word for word in card.published.source.split() if word.startswith("https://"))
+    return f"[{card.languages}]({address})"
 
 
 def _giga(number: int) -> str:

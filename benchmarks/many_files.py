@@ -60,6 +60,7 @@ from pathlib import Path
 import numpy as np
 from mobileclip_deploy.embeddings import embedding_files
 from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Lines
 
@@ -68,7 +69,7 @@ mean = lambda pixels: np.repeat(pixels.mean(axis=(2, 3)), 171, axis=1)[:, :512].
 embedder = Embedder(
     name="colours", variant="nano", engine="numpy", embedding_space="colours", images=mean, texts=mean,
     artifact=lambda tower: "0", preprocess=variant.preprocess, tokenizer=variant.tokenizer, template="",
-    logit_scale=1.0, alone=lambda: mean,
+    scores=Scores(1.0), alone=lambda: mean,
 )
 embedding_files.model_embedder = lambda _: embedder
 cpu, wall = time.process_time(), time.perf_counter()

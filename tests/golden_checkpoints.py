@@ -47,6 +47,8 @@ def fill(seed: int, key: str, shape: tuple[int, ...]) -> Tensor:
         values = generator.uniform(0.1, 0.3, n)
     elif leaf == "logit_scale":
         values = np.full(n, math.log(50))
+    elif leaf == "logit_bias":
+        values = np.full(n, -10.0)
     elif leaf == "bias":
         values = 0.05 * generator.standard_normal(n)
     elif leaf == "weight" and len(shape) <= 1:

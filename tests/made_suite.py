@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec
 
@@ -89,5 +90,5 @@ class Eye:
             preprocess=Preprocess(size=16),
             tokenizer=TokenizerSpec(),
             template="a {}",
-            logit_scale=1.0,
+            scores=Scores(1.0),
         )

@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 from golden_checkpoints import fill
+from pieces import tokenizer_json
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from mobileclip_deploy.towers.tower import make_tower
 
 __all__ = [
     "IMAGE_ALONE",
+    "PIECES",
     "ROTARY_WORDS",
     "TINY",
     "WORDS",
@@ -39,6 +41,8 @@ __all__ = [
 
 WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""
+PIECES = "tiny_pieces"
+"""A third, as SigLIP2's, with a SentencePiece vocabulary of its own in a file beside it."""
 ROTARY_WORDS = "tiny_rotary_words"
 """Another one, whose image tower has rotary positions and a pooled query."""
 
@@ -119,6 +123,25 @@ TINY: dict[str, dict[str, Any]] = {
         "text": TEXT | {"causal": True},
         "layouts": {"open_clip": {}},
         "preprocess": {"resize": "squash"},
+        "size": 64,
+    },
+    "tiny_sigmoid": {
+        "image": VIT
+        | {
+            "class_token_position": False,
+            "norm_eps": 1e-6,
+            "stem_bias": True,
+            "class_token": False,
+            "activation": "gelu_tanh",
+            "projection": False,
+            "pooling": "attention",
+            "pooling_heads": 2,
+        },
+        "embed_dim": 32,
+        "text": TEXT | {"norm_eps": 1e-6, "activation": "gelu_tanh", "pooling": "last", "projection_bias": True},
+        "scores": "sigmoid",
+        "layouts": {"open_clip": {}},
+        "preprocess": {"resize": "squash", "interpolation": "bicubic"},
         "size": 64,
     },
     "tiny_twin": {
@@ -217,14 +240,20 @@ def card(name: str) -> dict[str, Any]:
         "layouts": tiny["layouts"],
         "parameters_image": 1,
         "licence": {"name": "none", "research_only": False},
+        "scores": tiny.get("scores", "softmax"),
     }
 
 
 @contextmanager
 def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
-    """The checkpoint of WORDS, or of ROTARY_WORDS, while its card is known."""
-    like = {WORDS: "tiny_mci", ROTARY_WORDS: "tiny_rotary"}[name]
+    """The checkpoint of WORDS, of ROTARY_WORDS or of PIECES, while its card is known."""
+    like = {WORDS: "tiny_mci", ROTARY_WORDS: "tiny_rotary", PIECES: "tiny_sigmoid"}[name]
     words = {key: value for key, value in card(like).items() if key != "tokenizer"}
+    if name == PIECES:
+        (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+        size = len(json.loads(tokenizer_json())["model"]["vocab"])
+        kind = {"kind": "sentencepiece", "cleaning": "canonicalize"}
+        words["tokenizer"] = kind | {"vocab_size": size, "context_length": 16, "eot": 1, "pad": 0}
     (folder / f"{name}.json").write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
     cards = variants._cards() | {name: folder / f"{name}.json"}
     with mock.patch.object(variants, "_cards", return_value=cards):

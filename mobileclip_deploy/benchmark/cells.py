@@ -25,11 +25,11 @@ from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.model.scores import softmax
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
-from mobileclip_deploy.towers.classifier import softmax
 from mobileclip_deploy.towers.contexts import fitting
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 from mobileclip_deploy.verify.subject import head_of

@@ -16,6 +16,7 @@ from mobileclip_deploy.model.licences import Answer, LicenceUse
 from mobileclip_deploy.model.precision import is_precision
 from mobileclip_deploy.model.prompts import Labels, Template
 from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.parity import Check, ParityReport
 
@@ -225,8 +226,10 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     for the target's own. `axes`: the file of the axes that both projections were cut to, which `checkpoint.compacted`
     tells of. `licence`: None of bundles of before it was recorded. `int8_scale`: of the embedding space, for whoever
     stores its embeddings as int8: an integer times this is a component of a unit vector; None of earlier versions, and
-    where no picture gets an embedding. `tokenizer`: None of a variant without a text tower. `measurements`: the file
-    with what one machine measured of the bundle; all else here is the same for the same checkpoint, options and
+    where no picture gets an embedding. `logit_bias`: of a model that was trained with a sigmoid for each pair, whose
+    score is sigmoid(`logit_scale` * cosine + `logit_bias`); None of one that was trained with a softmax of
+    `logit_scale` * cosine over all labels. `tokenizer`: None of a variant without a text tower. `measurements`: the
+    file with what one machine measured of the bundle; all else here is the same for the same checkpoint, options and
     versions. Schema version 1 had the checks in the manifest itself, as `parity`.
     """
 
@@ -246,6 +249,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     embed_dim: int
     int8_scale: PositiveFloat | None = None
     logit_scale: float
+    logit_bias: float | None = None
     template: Template
     tokenizer: TokenizerSpec | None = None
     preprocess: PreprocessEntry
@@ -258,6 +262,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         if (self.axes is None) != (self.checkpoint.compacted is None):
             raise ValueError("`axes` and `checkpoint.compacted` go together: both are of smaller embeddings")
         return self
+
+    @property
+    def scores(self) -> Scores:
+        """What makes scores of cosines."""
+        return Scores(self.logit_scale, self.logit_bias)
 
     @property
     def tokens(self) -> TokenizerSpec:

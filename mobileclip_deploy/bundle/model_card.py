@@ -80,8 +80,8 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
             if classifier is not None
             else "There is no text tower."
             if manifest.tokenizer is None
-            else f"Text: `tokenizer/`, {manifest.tokenizer.context_length} ids: {manifest.tokenizer.sot}, the text, "
-            f"{manifest.tokenizer.eot}, then {manifest.tokenizer.pad} (the padding id is part of the model)."
+            else f"Text: `tokenizer/`, {manifest.tokenizer.context_length} ids: {manifest.tokenizer.described} "
+            "(the padding id is part of the model)."
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -21,6 +21,7 @@ from mobileclip_deploy.files import (
     artifact_sha256,
     check_bundle_destination,
     read_json,
+    read_regular,
     replacing,
 )
 from mobileclip_deploy.files.leftovers import clear_leftovers
@@ -35,6 +36,7 @@ LARGEST_SIZE = 4096
 MOST_FILES = 10_000
 # Beside the artifacts: a tokenizer.json takes 2 MB.
 TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
+VOCABULARY, VOCABULARY_BYTES = "tokenizer/tokenizer.json", 1 << 28
 
 SEARCH_LOG = "smallest.json"
 """What a search for the smallest bundle tried; it stands in the bundle that it found."""
@@ -224,14 +226,19 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
-    """The manifest with the merges of a vocabulary that the checkpoint brought, which stand in tokenizer/merges.txt."""
+    """The manifest with the vocabulary that the checkpoint brought, which stands in tokenizer/merges.txt, or of
+    SentencePiece's kind in tokenizer/tokenizer.json."""
     tokens = manifest.tokenizer
-    if tokens is None or tokens.merges_sha256 is None:
+    if tokens is None or not tokens.brought:
         return manifest
-    path = within(folder, MERGES)
+    path = within(folder, MERGES if tokens.kind is None else VOCABULARY)
     try:
-        _, *merges = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        whole = tokens.with_merges(merges)
+        text = read_regular(path, VOCABULARY_BYTES).decode("utf-8")
+        if tokens.kind is None:
+            _, *merges = text.removesuffix("\n").split("\n")
+            whole = tokens.with_merges(merges)
+        else:
+            whole = tokens.with_file(text)
     except (OSError, UnicodeDecodeError, InvalidInput) as error:
         raise InvalidInput(f"{path} cannot be used: {worded(error)}; export the bundle again") from error
     return manifest.model_copy(update={"tokenizer": whole})
@@ -266,8 +273,9 @@ def _check_files(folder: Path) -> None:
                 )
             if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
                 raise InvalidInput(f"{path} is not a regular file; export the bundle again")
-            if path.suffix in TEXTS and found.st_size > TEXT_BYTES:
-                raise InvalidInput(f"{path} is larger than such a file can be ({TEXT_BYTES:,} bytes)")
+            most = VOCABULARY_BYTES if path.name == Path(VOCABULARY).name else TEXT_BYTES
+            if path.suffix in TEXTS and found.st_size > most:
+                raise InvalidInput(f"{path} is larger than such a file can be ({most:,} bytes)")
 
 
 @contextlib.contextmanager

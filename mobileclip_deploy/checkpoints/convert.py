@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints import folded, open_clip
+from mobileclip_deploy.checkpoints.cutting import Keep, asked_languages, cut_vocabulary
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.checkpoints.identity import Identity, identify
 from mobileclip_deploy.checkpoints.loading import load, read_weight
 from mobileclip_deploy.checkpoints.preprocessing import METADATA, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
-from mobileclip_deploy.checkpoints.vocabulary import described, distilled
+from mobileclip_deploy.checkpoints.vocabulary import described, distilled, distilled_from
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256
@@ -25,6 +27,8 @@ from mobileclip_deploy.progress import Progress, silent
 __all__ = ["Conversion", "convert"]
 
 BIAS = "image.projection.bias"
+TOKENS = "token_embedding.weight"
+"""How every layout's name of the table of tokens ends."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ def convert(
     variant: str | None = None,
     *,
     preprocess: str | None = None,
+    languages: Sequence[str] | None = None,
+    language_texts: StrPath | None = None,
+    keep: Keep = "letters",
+    captions: StrPath | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Conversion:
@@ -57,6 +65,11 @@ def convert(
         output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
         variant: as for `load`.
         preprocess: as for `load`; what is written says it in its metadata.
+        languages: codes, such as ["de", "en"], that a SentencePiece vocabulary is cut to. Embeddings stay comparable
+            with the source's, and are the same of texts whose pieces all stay.
+        language_texts: a folder with texts of each language: CODE.txt, one per line, or npm's cldr-annotations-full.
+        keep: "letters", every piece in the letters of those texts; "used", those alone that the texts are made of.
+        captions: a file of your own texts, one per line: `notes` tell what they lose.
         force: replace `output` if it exists.
 
     Raises:
@@ -68,20 +81,33 @@ def convert(
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
     source, output = Path(source), Path(output)
+    asked = asked_languages(languages, language_texts, keep, captions)
     check_file_destination(output, force)
     card = None if variant is None else load_variant(variant)
     progress(f"reading {source.name}")
     identity = identify(open_tensors(source), card)
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
+    if layout == folded.NAME and asked is not None:
+        raise UsageError("a folded file names the checkpoint that it is made of; cut the vocabulary first, then fold")
     if layout == folded.NAME:
         return _fold(identity, source, output, preprocess, progress)
     tokens = identity.variant.tokenizer
-    if tokens is not None and tokens.merges and output.suffix != ".safetensors":
+    if tokens is not None and tokens.brought and output.suffix != ".safetensors":
         raise UsageError(f"{source} brings a vocabulary, and {output.name} has no place for it; write a .safetensors")
     tensors, notes = _mapped(identity, layout)
     metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
-    metadata |= described(tokens, distilled(identity.file.metadata, {}, source))
+    made = distilled(identity.file.metadata, {}, source)
+    if asked is not None:
+        progress("cutting the vocabulary")
+        cut = cut_vocabulary(identity.variant, asked)
+        full = identity.variant.tokens.vocab_size
+        table = next(key for key in tensors if key.endswith(TOKENS))
+        tensors[table] = tensors[table][list(cut.rows)]
+        whole = load(source, identity.variant.name, preprocess=preprocess)
+        made = made or distilled_from(whole, asked.codes, cut_from=full)
+        tokens, notes = cut.tokens, (*notes, cut.summary(full))
+    metadata |= described(tokens, made)
     if (taken := chosen_preprocess(identity, preprocess)) is not None:
         metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")

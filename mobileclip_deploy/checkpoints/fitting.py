@@ -19,6 +19,7 @@ from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, variant_
 __all__ = [
     "LAYOUTS",
     "POSITIONS",
+    "TABLE",
     "Candidate",
     "Expected",
     "Fit",
@@ -33,6 +34,8 @@ __all__ = [
 
 LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, llava, folded)}
 POSITIONS = "image.positional_embedding"
+TABLE = "text.token_embedding.weight"
+LOGITS = ("logit_scale", "logit_bias")
 SHOWN = 4
 
 
@@ -46,10 +49,14 @@ class Expected:
     optional: bool = False
     square_grid: bool = False
     class_token: bool = False
+    any_rows: bool = False
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor of this shape will do. A ViT's position table may be for another image size, and some write
-        the temperature with a dimension."""
+        """Whether a tensor of this shape will do. A ViT's position table may be for another image size, a table of
+        tokens for another vocabulary where the checkpoint brings it, and some write the temperature with a
+        dimension."""
+        if self.any_rows:
+            return len(shape) == len(self.shape) and shape[1:] == self.shape[1:]
         if not self.square_grid:
             return shape == self.shape or (self.shape == () and shape == (1,))
         same = shape[:-2] == self.shape[:-2] and shape[-1:] == self.shape[-1:]
@@ -165,9 +172,10 @@ def _table(candidate: Candidate) -> Mapping[str, Expected]:
             tuple(convert.theirs(tensor).shape),
             convert,
             # Counters say nothing about the weights, and a tower alone has no use for the temperature.
-            optional=key.endswith("num_batches_tracked") or (ours == "logit_scale" and candidate.towers != TOWERS),
+            optional=key.endswith("num_batches_tracked") or (ours in LOGITS and candidate.towers != TOWERS),
             square_grid=ours == POSITIONS,
             class_token=isinstance(variant.image, ViTTower) and variant.image.class_token_position,
+            any_rows=ours == TABLE and variant.tokens.kind is not None and variant.tokens.missing,
         )
     return table
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mobileclip_deploy.checkpoints.weights_files import CONFIG, HUB
+from mobileclip_deploy.checkpoints.weights_files import CONFIG, HUB, TOKENIZER_FILE
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below
@@ -126,6 +126,9 @@ def fetch(
             if _card(source) is None:  # somebody's own: open_clip says beside it which pictures it was trained on
                 with contextlib.suppress(hub.errors.EntryNotFoundError):
                     _download(hub, replace(source, file=CONFIG), cache, offline)
+            if _brings_pieces(source):
+                with contextlib.suppress(hub.errors.EntryNotFoundError):
+                    _download(hub, replace(source, file=TOKENIZER_FILE), cache, offline)
         except CheckpointError:
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
@@ -172,6 +175,12 @@ def _licence(source: HubFile) -> str:
 def _card(source: HubFile) -> Variant | None:
     """The variant that is published in the repository, if one is."""
     return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
+
+
+def _brings_pieces(source: HubFile) -> bool:
+    """Whether the variant published there has a vocabulary in a file of its own; of an unknown one, maybe."""
+    card = _card(source)
+    return card is None or (card.tokenizer is not None and card.tokenizer.kind is not None)
 
 
 def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:

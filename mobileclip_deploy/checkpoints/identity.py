@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from mobileclip_deploy.checkpoints import folded, llava, open_clip, transformers
-from mobileclip_deploy.checkpoints.fitting import Candidate, closest, find_layout, find_towers, fitting
+from mobileclip_deploy.checkpoints.fitting import TABLE, Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
-from mobileclip_deploy.checkpoints.vocabulary import MERGES, with_vocabulary
+from mobileclip_deploy.checkpoints.vocabulary import TOKENIZER, with_file_beside, with_vocabulary
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
@@ -131,13 +131,14 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     _refuse_reparameterized(file, layout)
     if layout == folded.NAME:
         return _identify_folded(file, card)
-    if MERGES in file.metadata:
+    if TOKENIZER in file.metadata:
         card = _bringing(file, card)
     if layout == open_clip.NAME:
         file = file.renamed(open_clip.canonical_names(file.shapes))
     if layout == llava.NAME:
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
     found, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
+    found = _with_pieces(file, found)
     return Identity(file, found, (*file.notes, *notes, *_missing_tower(found), *_converted(file, found)))
 
 
@@ -151,6 +152,15 @@ def _bringing(file: TensorFile, card: Variant | None) -> Variant:
                 f"{file.path} brings a vocabulary, and names no variant; say which with `variant`"
             ) from error
     return with_vocabulary(card, file.metadata, file.path)
+
+
+def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
+    """With the SentencePiece vocabulary that stands beside a file, where its variant has one and it brings none."""
+    tokens = found.variant.tokenizer
+    if "text" not in found.towers or tokens is None or tokens.kind is None or not tokens.missing:
+        return found
+    rows = file.shapes[found.expected[TABLE].key][0]
+    return replace(found, variant=with_file_beside(found.variant, rows, file.path))
 
 
 def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:

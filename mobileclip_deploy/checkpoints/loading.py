@@ -22,7 +22,7 @@ from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, chec
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.folding import fold_structure
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.architecture import FIRST_LOGIT_BIAS, MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, TakenPreprocess, tensors_sha256
 from mobileclip_deploy.model.variants import ViTTower, load_variant
 
@@ -142,7 +142,7 @@ def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
         CheckpointError: it cannot be read, is not floating-point, holds NaN or infinity, or is a negative variance.
     """
     if entry.key not in file.shapes:
-        return torch.tensor(INITIAL_LOGIT_SCALE if ours == "logit_scale" else 0)
+        return torch.tensor({"logit_scale": INITIAL_LOGIT_SCALE, "logit_bias": FIRST_LOGIT_BIAS}.get(ours, 0))
     value = file.read(entry.key)
     if not ours.endswith("num_batches_tracked"):
         if not value.is_floating_point():

@@ -24,9 +24,12 @@ TEXT = [
     Rule(r"^text\.blocks\.", "text.transformer.resblocks."),
     Rule(r"^text\.final_norm\.", "text.ln_final."),
     Rule(r"^text\.projection\.weight$", "text.text_projection", transposed),
+    Rule(r"^text\.projection\.bias$", "text.text_projection.bias"),
     Rule(r"^text\.(token_embedding\.weight|positional_embedding)$", r"text.\1"),
-    Rule(r"^logit_scale$", "logit_scale"),
+    Rule(r"^(logit_scale|logit_bias)$", r"\1"),
 ]
+# With a bias the projection is a linear layer there, which has its weight as ours does.
+BIASED_TEXT = Rule(r"^text\.projection\.weight$", "text.text_projection.weight")
 RESBLOCKS = [
     Rule(r"(resblocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
     # nn.MultiheadAttention's names: in_proj_weight and in_proj_bias, without a dot.
@@ -96,13 +99,16 @@ def keymap(variant: Variant) -> KeyMap:
         turned = Rule(r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads))
         vit = [turned, *vit]
     image = MCI if isinstance(variant.image, MCiTower) else vit
-    return KeyMap([*image, *TEXT, *RESBLOCKS])
+    text = [BIASED_TEXT, *TEXT] if variant.text is not None and variant.text.projection_bias else TEXT
+    return KeyMap([*image, *text, *RESBLOCKS])
 
 
 def is_plain(variant: Variant) -> bool:
     """Whether open_clip builds the variant from its own VisionTransformer (which projects without a bias, and puts
     the text tower at the top level) and not from a timm model (whose head has one)."""
-    return isinstance(variant.image, ViTTower) and variant.image.stem == "patch" and not variant.image.projection_bias
+    image = variant.image
+    bare = isinstance(image, ViTTower) and image.stem == "patch" and image.pooling == "class_token"
+    return bare and not image.projection_bias
 
 
 def canonical_names(keys: Iterable[str]) -> dict[str, str]:
@@ -114,7 +120,7 @@ def canonical_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def _canonical(key: str, timm_alone: bool) -> str:
-    if key == "logit_scale" or key.startswith(("visual.", "text.")):
+    if key in ("logit_scale", "logit_bias") or key.startswith(("visual.", "text.")):
         return key
     if timm_alone:
         return f"visual.trunk.{key}"

@@ -28,8 +28,9 @@ CARD, OPENAI = "card", "openai"
 METADATA = "preprocess_cfg"
 """What open_clip's file calls it, and the metadata of what `convert` writes."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+RESIZE_MODES = {"shorter_side": "shortest", "squash": "squash"}
 # What open_clip leaves out of its file has these values (open_clip.transform.PreprocessCfg, version 3).
-DEFAULTS = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
+DEFAULTS = {"mean": MEAN, "std": STD, "interpolation": "bicubic"}
 
 
 def chosen_preprocess(
@@ -108,10 +109,11 @@ def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> T
     elif not {"mean", "std", "interpolation"} & said.keys() and METADATA not in told:
         raise InvalidInput(f"{path} says no mean, std or interpolation; give open_clip's {CONFIG}")
     said = DEFAULTS | {key: value for key, value in said.items() if value is not None}
-    if said["resize_mode"] != "shortest":
+    own = RESIZE_MODES[card.resize]
+    if said.get("resize_mode", own) != own:
         raise InvalidInput(
-            f"{path}: resize_mode {said['resize_mode']!r} is not known here: a picture's shorter side is resized, and "
-            "its centre cropped; train and export with `shortest`"
+            f"{path}: resize_mode {said['resize_mode']!r} is not this network's, {own!r}: a picture is "
+            f"{card.described}; train and export with {own!r}"
         )
     try:
         values = {key: said[key] for key in ("mean", "std", "interpolation")}

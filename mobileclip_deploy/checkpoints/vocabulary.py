@@ -1,5 +1,6 @@
 """A vocabulary that a checkpoint brings, and the form of the text tower that reads it: in the metadata of its
-.safetensors file, where no copy can lose it."""
+.safetensors file, where no copy can lose it. One of SentencePiece's kind may stand in the tokenizer.json beside it, as
+it is published."""
 
 from __future__ import annotations
 
@@ -10,22 +11,36 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem
+from mobileclip_deploy.checkpoints.weights_files import TOKENIZER_FILE
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, worded
+from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Distilled, tensors_sha256
+from mobileclip_deploy.model.sentencepiece import spec_of
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
-__all__ = ["MERGES", "described", "distilled", "image_sha256", "with_vocabulary"]
+__all__ = [
+    "TOKENIZER",
+    "described",
+    "distilled",
+    "distilled_from",
+    "image_sha256",
+    "with_file_beside",
+    "with_vocabulary",
+]
 
 TOKENIZER, MERGES, DISTILLED = "tokenizer", "merges", "distilled"
+FILE_BYTES = 1 << 28
 LARGEST_CONTEXT = 4096
 
 
 def described(tokens: TokenizerSpec | None, made: Distilled | None = None) -> dict[str, str]:
     """Metadata that says so: nothing where the vocabulary is CLIP's."""
-    found = {} if made is None else {DISTILLED: made.model_dump_json()}
-    if tokens is None or tokens.merges_sha256 is None:
+    found = {} if made is None else {DISTILLED: made.model_dump_json(exclude_none=True)}
+    if tokens is None or not tokens.brought or tokens.missing:
         return found
-    return found | {TOKENIZER: tokens.model_dump_json(), MERGES: "\n".join(tokens.merges)}
+    own = {MERGES: "\n".join(tokens.merges)} if tokens.kind is None else {TOKENIZER_FILE: tokens.file}
+    return found | {TOKENIZER: tokens.model_dump_json(exclude_none=True)} | own
 
 
 def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> Variant:
@@ -36,11 +51,14 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
         CheckpointError: the metadata is damaged, its merges are not those that it names, or the form is of an unknown
             variant.
     """
-    if MERGES not in metadata:
+    if MERGES not in metadata and TOKENIZER_FILE not in metadata:
         return card
     try:
         told = TokenizerSpec.model_validate_json(metadata.get(TOKENIZER, ""))
-        tokens = told.with_merges(metadata[MERGES].split("\n"))
+        if MERGES in metadata:
+            tokens = told.with_merges(metadata[MERGES].split("\n"))
+        else:
+            tokens = told.with_file(metadata[TOKENIZER_FILE])
     except (ValidationError, InvalidInput) as error:
         why = first_problem(error) if isinstance(error, ValidationError) else str(error)
         raise CheckpointError(f"{path}: damaged vocabulary in its metadata ({why}); get the file again") from error
@@ -51,6 +69,26 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
         return card.with_tokenizer(tokens).with_text_form(made.form if made else None)
     except UsageError as error:
         raise CheckpointError(f"{path}: the form of its text tower is not known here ({error})") from error
+
+
+def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
+    """The variant with the tokenizer.json beside a checkpoint; where there is none, with the number of its rows, so
+    that pictures can be embedded, and texts are refused.
+
+    Args:
+        rows: of the checkpoint's table of tokens.
+
+    Raises:
+        CheckpointError: the file cannot be used, or has more pieces than the table has rows.
+    """
+    beside = path.parent / TOKENIZER_FILE
+    if not beside.is_file():
+        return card.with_tokenizer(card.tokens.model_copy(update={"vocab_size": rows}))
+    try:
+        tokens = spec_of(read_regular(beside, FILE_BYTES).decode("utf-8"), card.tokens, rows)
+    except (OSError, ValueError, InvalidInput) as error:
+        raise CheckpointError(f"{beside}: {worded(error)}; get it from where {path.name} is published") from error
+    return card.with_tokenizer(tokens)
 
 
 def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: Path) -> Distilled | None:
@@ -72,6 +110,31 @@ def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: 
             "one; take the image tower of that checkpoint"
         )
     return found
+
+
+def distilled_from(
+    model: MobileCLIP, languages: tuple[str, ...], form: str | None = None, cut_from: int | None = None
+) -> Distilled:
+    """What a checkpoint with another text tower in the space of this one's says of it. `form`, `cut_from`: see
+    `Distilled`.
+
+    Raises:
+        UsageError: the model has no image tower, whose space it would be.
+    """
+    own, origin = image_sha256(model.state_dict()), model.provenance
+    if own is None:
+        raise UsageError("a text tower alone has no space of pictures; give a checkpoint with both towers")
+    assert origin is not None
+    assert origin.weights is not None
+    return Distilled(
+        languages=languages,
+        source_file=origin.file,
+        source_sha256=origin.sha256,
+        source_weights=origin.weights,
+        image_sha256=own,
+        form=form,
+        cut_from=cut_from,
+    )
 
 
 def image_sha256(weights: Mapping[str, Tensor]) -> str | None:

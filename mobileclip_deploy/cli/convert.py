@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -22,6 +23,21 @@ __all__ = ["convert"]
     "--variant", metavar="NAME", shell_complete=completion.variants, help="Told from the checkpoint when left out."
 )
 @preprocess_option
+@click.option("--languages", metavar="CODES", help="Cut a SentencePiece vocabulary to them: de,en,fr.")
+@click.option(
+    "--language-texts",
+    type=FILE,
+    metavar="FOLDER",
+    help="Texts of each: CODE.txt, one per line, or npm's cldr-annotations-full.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["letters", "used"]),
+    default="letters",
+    show_default=True,
+    help="Pieces in the letters of those texts, or those alone that they use.",
+)
+@click.option("--captions", type=FILE, metavar="FILE", help="Your own texts, to tell what they lose.")
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help=".safetensors or .pt")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
@@ -30,6 +46,10 @@ def convert(
     layout: str,
     variant: str | None,
     preprocess: str | None,
+    languages: str | None,
+    language_texts: Path | None,
+    keep: Literal["letters", "used"],
+    captions: Path | None,
     output: Path,
     force: bool,
     as_json: bool,
@@ -37,8 +57,10 @@ def convert(
     """Write a checkpoint in another layout, so that it can go back to open_clip or to Apple's code.
 
     \b
-    Example:
+    Examples:
       mobileclip-deploy convert mobileclip_s1.pt --layout open_clip -o mobileclip_s1_openclip.safetensors
+      mobileclip-deploy convert siglip2.safetensors --layout open_clip --languages de,en --language-texts texts/
+        -o siglip2_de_en.safetensors
     """
     from mobileclip_deploy.checkpoints.weights_files import weights_file
 
@@ -47,8 +69,21 @@ def convert(
     from mobileclip_deploy.checkpoints.convert import convert as write
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
 
+    codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
     with progress(MOMENT) as update:
-        result = write(checkpoint, layout, output, variant, preprocess=preprocess, force=force, progress=update)
+        result = write(
+            checkpoint,
+            layout,
+            output,
+            variant,
+            preprocess=preprocess,
+            languages=codes,
+            language_texts=language_texts,
+            keep=keep,
+            captions=captions,
+            force=force,
+            progress=update,
+        )
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

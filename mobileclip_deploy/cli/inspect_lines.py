@@ -70,7 +70,7 @@ def _ids(manifest: Manifest, tower: TowerName) -> str:
     if tower != "text" or manifest.tokenizer is None:
         return ""
     spec = manifest.tokenizer
-    return f", ids: {spec.sot}, the text's, {spec.eot}, then {spec.pad} to the end"
+    return f", ids: {spec.described}"
 
 
 def _contexts(entry: TowerEntry) -> str:

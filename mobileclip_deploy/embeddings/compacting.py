@@ -49,7 +49,7 @@ TABLES = {".csv", ".tsv", ".jsonl"}
 
 @dataclass(frozen=True, eq=False)
 class FittingSet:
-    """What axes are fitted to: pixels float32 [N, 3, S, S] in [0, 1], different ones, and ids int64 [M, 77].
+    """What axes are fitted to: pixels float32 [N, 3, S, S] in [0, 1], different ones, and ids int64 [M, L].
 
     `sha256`: of both, without their places on this machine. `own_captions`: False for the packaged prompts. `notes`:
     what a user should know, in sentences.
@@ -73,6 +73,11 @@ def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
         raise UsageError(
             "`embedding_size` cuts the embeddings of both towers along the same axes, and this checkpoint does not "
             "have both; leave it out"
+        )
+    if variant.scores == "sigmoid":
+        raise UsageError(
+            f"`embedding_size` fits the scale of a softmax anew, and {variant.name} has sigmoid scores with a bias, "
+            "which nothing here fits; leave it out"
         )
     if not 0 < size <= variant.embed_dim:
         raise UsageError(f"`embedding_size` {size}: {variant.name} has {variant.embed_dim} numbers; give 1 to as many")

@@ -19,8 +19,8 @@ from mobileclip_deploy.evaluation.image_listing import find_images
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.scores import softmax
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.classifier import softmax
 from mobileclip_deploy.towers.head import Head
 from mobileclip_deploy.towers.labels import LabelSet, given_labels
 
@@ -123,7 +123,7 @@ def _classifier(
             raise UsageError(f"{own}; leave `{given}` out")
         return baked.labels, bundle_embedder(whole, ("image",)), lambda probabilities: probabilities
     if isinstance(whole, MobileCLIP):
-        head = Head(asked).of(whole.variant)
+        head = Head().of(whole.variant) if whole.variant.classes is None else Head(asked).of(whole.variant)
         if head.own:
             return head.names, model_embedder(Source.of(whole).model), lambda logits: softmax(logits.astype(np.float64))
     if asked is None:
@@ -133,7 +133,7 @@ def _classifier(
     prompt = template or embedder.template
     texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
 
-    return asked.names, embedder, lambda images: softmax(embedder.logit_scale * unit(images) @ texts.T)
+    return asked.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T)
 
 
 def _rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:

@@ -159,7 +159,7 @@ def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> Chec
     """Load one tower of a bundle to run it here, or take that of a checkpoint: a callable on numpy arrays.
 
     Whatever the target, an image tower takes RGB pixels float32 [N, 3, S, S] in [0, 1] (float16 and float64 are
-    converted; mean and std stand inside), a text tower token ids [N, 77] of any integer type; N is 1 or more. Both
+    converted; mean and std stand inside), a text tower token ids [N, L] of any integer type; N is 1 or more. Both
     answer float32 [N, D], not normalised; a classifier's image tower probabilities [N, L]. Core ML's image input holds
     bytes: pixels between the multiples of 1/255 are rounded to them there, as an app's are. `preprocess` and `tokenize`
     make such inputs of images and texts.

@@ -14,6 +14,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.image_sources import AS_IT_STANDS, View
 from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.targets import Runner, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
@@ -44,7 +45,7 @@ class Embedder:
     preprocess: Preprocess
     tokenizer: TokenizerSpec | None
     template: str
-    logit_scale: float
+    scores: Scores
     labels: tuple[str, ...] = ()
     view: View = AS_IT_STANDS
     alone: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
@@ -153,7 +154,7 @@ def bundle_embedder(
         preprocess=manifest.preprocess,
         tokenizer=manifest.tokenizer,
         template=manifest.template,
-        logit_scale=manifest.logit_scale,
+        scores=manifest.scores,
         alone=_alone(runners.get("image")),
         labels=() if manifest.classifier is None else manifest.classifier.labels,
     )
@@ -179,7 +180,7 @@ def model_embedder(model: MobileCLIP) -> Embedder:
         preprocess=model.variant.preprocess,
         tokenizer=model.variant.tokenizer,
         template=model.variant.template,
-        logit_scale=model.logit_factor,
+        scores=model.scores,
         labels=model.variant.class_names,
     )
 

@@ -92,7 +92,7 @@ def embed_texts(
     try:
         for start in range(0, len(prompts), BATCH):
             progress(f"text {start} of {len(prompts)}")
-            ids = encode(list(prompts[start : start + BATCH]), embedder.tokenizer)  # [B, 77]
+            ids = encode(list(prompts[start : start + BATCH]), embedder.tokenizer)  # [B, L]
             names = [content_sha256(row.tobytes()) for row in ids]
             new = {name: row for name, row in zip(names, ids, strict=True) if store is None or name not in store}
             parts.append(_computed_or_kept(names, new, store, embedder.texts))

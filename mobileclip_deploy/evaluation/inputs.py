@@ -75,7 +75,7 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
             vocabulary of their own (docs/languages.md): all others have one vocabulary and 77.
 
     Returns:
-        int64 [N, 77] (of `model`, its length), or shorter.
+        int64 [N, L] (of `model`, its length), or shorter.
 
     Raises:
         InvalidInput: no text, or something else than strings.

@@ -63,7 +63,7 @@ def different_pictures(
 def different_texts(
     texts: Sequence[str], variant: Variant, dataset: Dataset | None
 ) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """The ids [77] of the texts, each once, without those that the gates look at; and how many were left out."""
+    """The ids [L] of the texts, each once, without those that the gates look at; and how many were left out."""
     judged_by = {row.tobytes() for row in encode(judged_texts(dataset), variant.tokens)}
     different = {row.tobytes(): row for row in encode(texts, variant.tokens)} if texts else {}
     kept = [row for key, row in different.items() if key not in judged_by]

@@ -86,7 +86,7 @@ def paired_looks(
         InvalidInput: an image cannot be used.
     """
     before, after = own.plain, found.plain
-    apart = divergence(before.images, after.images, (before.texts, after.texts), own.embedder.logit_scale)
+    apart = divergence(before.images, after.images, (before.texts, after.texts), own.embedder.scores.scale)
     paired = Paired({}, apart)
     for count in (1, len(VIEWS)):
         both = own.first(count), found.first(count)

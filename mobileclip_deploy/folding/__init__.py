@@ -124,7 +124,7 @@ def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = N
     Args:
         model: in eval mode, on any device and in any float dtype.
         images: [N, 3, S, S] after all preprocessing, to measure the deviation on; none is measured without.
-        ids: [N, 77] token ids, likewise.
+        ids: [N, L] token ids, likewise.
 
     Raises:
         FoldingError: training mode, half-folded, a variance below 0, a BatchNorm left, or an output that moved by more

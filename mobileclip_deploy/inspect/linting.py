@@ -99,7 +99,7 @@ def _program(artifact: Artifact) -> Program:
 
 
 def program_input(program: Program, inputs: Inputs, index: int) -> dict[str, Any]:
-    """One of the reference inputs as the program takes it: bytes [H, W, 3] for an image, ids int32 [1, 77] else."""
+    """One of the reference inputs as the program takes it: bytes [H, W, 3] for an image, ids int32 [1, L] else."""
     (port,) = program.inputs
     if port.kind == "image":
         return {port.name: np.rint(inputs.pixels[index] * 255).astype(np.uint8).transpose(1, 2, 0)}

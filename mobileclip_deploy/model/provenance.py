@@ -68,6 +68,9 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
     """That the text tower was distilled from that of another checkpoint, for texts in other `languages` (codes, such as
     "de"), with a vocabulary of its own. The image tower is the other checkpoint's, and so is the embedding space.
 
+    `cut_from`: the text tower is the other checkpoint's own, and its vocabulary was cut from so many pieces to those of
+    the languages; None of one that was learned.
+
     `source_file`, `source_sha256`, `source_weights`: of that checkpoint, as in `Provenance`. `image_sha256`: of the
     image tower's tensors (`tensors_sha256`), to which it is held when it is opened. `form`: the variant whose text
     tower has the student's form; None where that is the teacher's.
@@ -79,6 +82,7 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
     source_weights: str
     image_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     form: str | None = None
+    cut_from: PositiveInt | None = None
 
 
 class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):

@@ -1,4 +1,5 @@
-"""From text to token ids by open_clip's tokenizer, and the files that give other tokenizers the same vocabulary."""
+"""From text to token ids by open_clip's tokenizer, or by a checkpoint's SentencePiece vocabulary, and the files that
+give other tokenizers the same vocabulary."""
 
 from __future__ import annotations
 
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.open_clip_files import open_clip_module
+from mobileclip_deploy.model.sentencepiece import byte_piece, fast_tokenizer, pieces
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 
 __all__ = [
@@ -78,20 +80,29 @@ def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.i
 
 
 def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    tokenizer, limit = _open_clip_tokenizer(merges), CHARACTERS_A_TOKEN * context_length
+    ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in _read(texts)], context_length).numpy()
+    _refuse_cut_short(texts, ids[:, -1] == tokenizer.eot_token_id, limit, context_length)
+    return ids
+
+
+def _read(texts: Sequence[str]) -> Sequence[str]:
     if isinstance(texts, str):
         raise InvalidInput("tokenize takes a list of prompts, not one string")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
-    tokenizer, limit = _open_clip_tokenizer(merges), CHARACTERS_A_TOKEN * context_length
-    ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in texts], context_length).numpy()
+    return texts
+
+
+def _refuse_cut_short(texts: Sequence[str], full: npt.NDArray[np.bool_], limit: int, context_length: int) -> None:
+    """Refuse a long text whose first characters do not fill the context."""
     for index, text in enumerate(texts):
-        if len(text) > limit and ids[index, -1] != tokenizer.eot_token_id:
+        if len(text) > limit and not full[index]:
             raise InvalidInput(
                 f"prompt {index} has {len(text):,} characters, and its first {limit:,} hold less than "
                 f"{context_length} tokens; shorten it"
             )
-    return ids
 
 
 def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
@@ -99,12 +110,15 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]
 
     Raises:
         InvalidInput: as `tokenize`, the tower knows fewer tokens than the texts have, or its vocabulary is missing.
+        DependencyMissing: `tokenizers` is not installed, and the vocabulary is SentencePiece's.
     """
-    if tokens.merges_sha256 is not None and not tokens.merges:
+    if tokens.missing:
+        where = "tokenizer.json beside its file" if tokens.kind else "merges"
         raise InvalidInput(
-            "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
+            f"the text tower has a vocabulary of its own, whose {where} was not read; open its checkpoint"
+            + (" with that file in its folder" if tokens.kind else "")
         )
-    ids = _ids(texts, tokens.context_length, tokens.merges)
+    ids = _ids(texts, tokens.context_length, tokens.merges) if tokens.kind is None else _pieces(texts, tokens)
     if (largest := int(ids.max(initial=0))) >= tokens.vocab_size:
         raise InvalidInput(
             f"the text tower has a vocabulary of {tokens.vocab_size} tokens, and texts are encoded by CLIP's, with ids "
@@ -113,39 +127,59 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]
     return ids
 
 
-def cleaned(text: str) -> str:
-    """A text as merges see it: repaired, unescaped, lower case, single blanks."""
-    found: str = _open_clip_tokenizer(()).clean_fn(text)
+def _pieces(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
+    limit = CHARACTERS_A_TOKEN * tokens.context_length
+    clean = [cleaned(text[:limit], tokens) for text in _read(texts)]
+    rows = [row.ids for row in fast_tokenizer(tokens.file).encode_batch(clean)]
+    ids = np.array(rows, np.int64).reshape(len(rows), tokens.context_length)
+    _refuse_cut_short(texts, ids[:, -1] != tokens.pad, limit, tokens.context_length)
+    return ids
+
+
+def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
+    """A text as a vocabulary sees it: repaired, unescaped, lower case, single blanks, of some kinds no punctuation."""
+    module = _open_clip_cleaning() if tokens.cleaning is not None else _open_clip_tokenizer(()).clean_fn
+    found: str = module(text)
     return found
 
 
 def unknown_share(text: str, tokens: TokenizerSpec) -> float:
     """The share (0 to 1) of a text's tokens that are single bytes of letters beyond ASCII: what a vocabulary that a
     checkpoint brings did not learn, as of another script. 0 of CLIP's, which nothing says that of."""
-    if not tokens.merges:
+    if not tokens.merges and not tokens.file:
         return 0.0
-    tokenizer = _open_clip_tokenizer(tokens.merges)
-    ids = tokenizer.encode(text[: CHARACTERS_A_TOKEN * tokens.context_length])
-    bare = [tokenizer.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
-    return sum(tokenizer.byte_decoder[char] >= 0x80 for char in bare) / max(len(ids), 1)
+    bare = text[: CHARACTERS_A_TOKEN * tokens.context_length]
+    if tokens.kind is not None:
+        tokenizer = fast_tokenizer(tokens.file)
+        row = tokenizer.encode(cleaned(bare, tokens))
+        found = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used][:-1]
+        return sum(byte_piece(piece) is not None for piece in found) / max(len(found), 1)
+    clip = _open_clip_tokenizer(tokens.merges)
+    ids = clip.encode(bare)
+    single = [clip.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
+    return sum(clip.byte_decoder[char] >= 0x80 for char in single) / max(len(ids), 1)
 
 
 def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
-    """What each id of a vocabulary stands for, as merges write it: bytes as printable characters, "</w>" at the end of
-    a word."""
+    """What each id of a vocabulary stands for, as its file writes it: in CLIP's kind bytes as printable characters, and
+    "</w>" at the end of a word."""
+    if tokens.kind is not None:
+        return pieces(tokens)
     found = _open_clip_tokenizer(tokens.merges).encoder
     return tuple(sorted(found, key=found.__getitem__))
 
 
 def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
-    """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer.
+    """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer; of a
+    SentencePiece vocabulary its `tokenizer.json`.
 
     The bytes depend on the vocabulary of `tokens` alone. `folder` is created when missing.
 
     Returns:
         The files written.
     """
-    return [_write(folder, name, tokens) for name in ("vocab.json", "merges.txt")]
+    names: tuple[TokenizerFile, ...] = ("vocab.json", "merges.txt") if tokens.kind is None else ("tokenizer.json",)
+    return [_write(folder, name, tokens) for name in names]
 
 
 def write_transformers_tokenizer(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
@@ -171,7 +205,13 @@ def write_transformers_tokenizer(folder: str | PathLike[str], tokens: TokenizerS
 
 
 def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
-    """One of the files that `write_tokenizer_files` and `write_transformers_tokenizer` write."""
+    """One of the files that `write_tokenizer_files` and `write_transformers_tokenizer` write.
+
+    Raises:
+        UsageError: a file of CLIP's kind, of a SentencePiece vocabulary.
+    """
+    if tokens.kind is not None:
+        return _piece_file(name, tokens)
     special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT, "pad_token": _PAD}
     if name == "vocab.json":
         return _json(_vocabulary(tokens))
@@ -184,6 +224,23 @@ def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
     config = {**special, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "do_lower_case": True}
     config |= {"errors": "replace", "model_max_length": tokens.context_length, "tokenizer_class": "CLIPTokenizer"}
     return _json(config)
+
+
+def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
+    if name in ("vocab.json", "merges.txt"):
+        raise UsageError(
+            f"{name} holds a vocabulary of CLIP's kind, and this checkpoint has SentencePiece's; choose a layout with "
+            "tokenizer.json, or none"
+        )
+    if name == "tokenizer.json":
+        return tokens.file.encode("utf-8")
+    names = pieces(tokens)
+    special = {"eos_token": names[tokens.eot], "pad_token": names[tokens.pad]}
+    if name == "special_tokens_map.json":
+        return _json(special)
+    # tokenizer.json says all of it; the class of the model's own tokenizer would build another one.
+    length = {"model_max_length": tokens.context_length, "padding_side": "right"}
+    return _json({**special, **length, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
@@ -254,6 +311,11 @@ def _replace(pattern: str, content: str) -> dict[str, Any]:
 def _added_token(id: int, content: str) -> dict[str, Any]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {"id": id, "content": content, **flags}
+
+
+@cache
+def _open_clip_cleaning() -> Any:
+    return open_clip_module("tokenizer").get_clean_fn("canonicalize")
 
 
 @cache

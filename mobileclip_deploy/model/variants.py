@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 CheckpointLayout = Literal["apple", "open_clip", "llava"]
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
 LARGEST_IMAGE = 4096
 FIRST_MERGE = 512
@@ -89,7 +91,8 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
 
 class ViTTower(BaseModel, frozen=True, extra="forbid"):
     """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs), with
-    rotary positions and attention pooling where it has them (PE-Core)."""
+    rotary positions and attention pooling where it has them (PE-Core; SigLIP2 has the pooling alone, and neither a
+    class token nor a projection)."""
 
     kind: Literal["vit"]
     width: PositiveInt
@@ -103,8 +106,11 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
     )
     norm_eps: PositiveFloat = 1e-5
     pre_norm: bool = False
+    stem_bias: bool = False
+    class_token: bool = True
     class_token_position: bool = Field(False, description="the position table has a row for the class token")
-    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    activation: Activation = "gelu"
+    projection: bool = Field(True, description="False: what is pooled is the embedding")
     projection_bias: bool = False
     rotary_grid: PositiveInt | None = Field(
         None, description="side of the grid of patches whose places turn queries and keys; None: nothing turns them"
@@ -113,7 +119,9 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
     pooling_heads: PositiveInt = Field(8, description="of attention pooling")
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ViTTower:
+    def _parts_fit(self) -> ViTTower:
+        if not self.class_token and (self.class_token_position or self.pooling == "class_token"):
+            raise ValueError("without a class token there is neither a position for it nor pooling by it")
         if self.rotary_grid is not None and self.width % (4 * self.heads):
             raise ValueError("rotary positions need heads of a multiple of 4 channels: two axes, in pairs")
         if self.pooling == "attention" and self.width % self.pooling_heads:
@@ -136,24 +144,83 @@ class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
     mlp_ratio: PositiveFloat = 4.0
     causal: bool
     norm_eps: PositiveFloat = 1e-5
-    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    activation: Activation = "gelu"
+    pooling: Literal["end_of_text", "last"] = Field(
+        "end_of_text", description="the token that carries the embedding; last: of the context, padding or not"
+    )
+    projection_bias: bool = False
+
+
+def _clip_id(number: int) -> Callable[[dict[str, Any]], int | None]:
+    """The default of an id: CLIP's, and none of another kind's."""
+    return lambda data: number if data.get("kind") is None else None
 
 
 class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
-    """Token ids that are part of the model: bidirectional towers attend to the padding.
+    """What makes token ids of a text. It is part of the model: bidirectional towers attend to the padding.
+
+    `kind`: None for CLIP's byte-level BPE; "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
+    characters that no piece has, as Gemma and SigLIP2 have it. `cleaning`: what is done to a text before; None for
+    CLIP's; "canonicalize", as open_clip calls it, drops ASCII punctuation too. A text has `sot` before it (None:
+    nothing), `eot` behind it, and then `pad` to the end.
 
     `merges_sha256`: of the merges of a vocabulary that the checkpoint brings (`own`); None for CLIP's. `merges`: those
-    merges, each "left right", the first to apply first. They stand in a file of their own (merges.txt, or a
-    checkpoint's metadata) and never in JSON; whoever reads a spec from JSON adds them (`with_merges`).
+    merges, each "left right", the first to apply first. `file_sha256`, `file`: of the second kind, the text of its
+    tokenizer.json. Neither merges nor file stand in JSON; whoever reads a spec from JSON adds them (`with_merges`,
+    `with_file`).
     """
 
+    kind: Literal["sentencepiece"] | None = None
+    cleaning: Literal["canonicalize"] | None = None
     vocab_size: PositiveInt = 49408
     context_length: PositiveInt = 77
-    sot: int = 49406
+    sot: int | None = Field(default_factory=_clip_id(49406))
     eot: int = 49407
     pad: int = 0
     merges_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     merges: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True, repr=False)
+    file_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    file: SkipJsonSchema[str] = Field(default="", exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> TokenizerSpec:
+        if (self.kind is None) != (self.sot is not None):
+            raise ValueError("CLIP's kind begins a text with `sot`, sentencepiece's with nothing")
+        if self.merges_sha256 is not None if self.kind else self.file_sha256 is not None:
+            raise ValueError("merges belong to CLIP's kind, a file to sentencepiece's")
+        return self
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """What every row of ids begins with."""
+        return () if self.sot is None else (self.sot,)
+
+    @property
+    def brought(self) -> bool:
+        """Whether the checkpoint brings the vocabulary, and not the package."""
+        return self.kind is not None or self.merges_sha256 is not None
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is brought, and was not read."""
+        return self.brought and not self.merges and not self.file
+
+    @property
+    def described(self) -> str:
+        """What a row of ids is, in words."""
+        ids = [f"{self.sot}" if self.sot is not None else "", "the text's", f"{self.eot}"]
+        return f"{', '.join(filter(None, ids))}, then {self.pad} to the end"
+
+    def with_file(self, text: str) -> TokenizerSpec:
+        """This spec with the text of its tokenizer.json.
+
+        Raises:
+            InvalidInput: it is not the one that it was written with.
+        """
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if digest != self.file_sha256:
+            raise InvalidInput(f"tokenizer.json (SHA-256 {digest}) is not the one of this tokenizer")
+        return self.model_copy(update={"file": text})
 
     @classmethod
     def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
@@ -262,6 +329,10 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
     sources: tuple[PublishedFile, ...] = ()
     published: Published | None = None
     template: Template = "a photo of a {}"
+    languages: Literal["English", "multilingual"] = Field("English", description="of the texts it was trained on")
+    scores: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="what a picture's logits become: shares of all labels, or a probability for each alone"
+    )
 
     @model_validator(mode="after")
     def _texts_and_classes(self) -> Variant:
@@ -269,6 +340,9 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("a text tower and its tokenizer go together")
         if self.classes is not None and (self.text is not None or self.embed_dim != len(self.class_names)):
             raise ValueError(f"a classifier has no text tower, and embed_dim {len(self.class_names)}, a number a class")
+        image = self.image
+        if isinstance(image, ViTTower) and not image.projection and self.embed_dim != image.width:
+            raise ValueError(f"without a projection embed_dim is the width of the image tower, {image.width}")
         if self.gives_tokens and (self.text is not None or self.classes is not None):
             raise ValueError("an image tower that gives tokens has neither texts nor classes to compare them with")
         if isinstance(self.image, MCiTower) and self.gives_tokens and self.embed_dim != self.image.features:

@@ -124,7 +124,7 @@ class Reference:
         return cls(stored.inputs, answers, folded, floor), cls(stored.inputs, reference, folded, floor)
 
     def save(self, path: Path) -> None:
-        """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, 77], `image_embeddings`
+        """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, L], `image_embeddings`
         and `text_embeddings` float32, of a classifier `image_probabilities` float32; names, prompts and `folded` in the
         metadata."""
         tensors = {

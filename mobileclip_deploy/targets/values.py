@@ -265,7 +265,7 @@ class Pace:
 class Runner(Protocol):
     """Runs an artifact on this machine.
 
-    Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, 77], which callers have prepared; what a
+    Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, L], which callers have prepared; what a
     user gives is held to that by the public `load_runner` (`towers/taken.py`). Both give float32 [N, D], not
     normalised; a classifier gives probabilities [N, L]. `engine` says what computed it, with its version.
     """

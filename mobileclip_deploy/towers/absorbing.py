@@ -55,7 +55,7 @@ def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerN
         elif isinstance(block, ViT) and block.pool is not None:
             yield f"{name}.pool.key_value", block.pool.key_value, block.final_norm
             yield f"{name}.pool.fc1", block.pool.fc1, block.pool.norm
-        elif isinstance(block, TextTransformer | ViT):
+        elif isinstance(block, TextTransformer | ViT) and isinstance(block.projection, nn.Linear):
             yield f"{name}.projection", block.projection, block.final_norm
 
 

@@ -38,7 +38,7 @@ def check_calibration(precisions: dict[TowerName, str], folder: Path) -> None:
 
 
 def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) -> npt.NDArray[np.generic]:
-    """Inputs of a tower: pixels float32 [N, 3, S, S] in [0, 1], or ids int64 [M, 77].
+    """Inputs of a tower: pixels float32 [N, 3, S, S] in [0, 1], or ids int64 [M, L].
 
     Images: those in `folder` and below it, at most `LIMIT`, taken evenly from their sorted names. Prompts: of its
     prompts.json or prompts.txt. The packaged samples stand in for what it does not have, or when it is None.

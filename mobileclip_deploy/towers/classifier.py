@@ -24,7 +24,6 @@ __all__ = [
     "label_embeddings",
     "make_classifier",
     "probabilities",
-    "softmax",
 ]
 
 
@@ -116,7 +115,7 @@ def _embedded(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
 
 
 def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What the checkpoint answers, in float64: softmax of logit scale times cosine.
+    """What the checkpoint answers, in float64: its scores of the cosines with the labels.
 
     Args:
         images: the checkpoint's image embeddings [N, D].
@@ -126,10 +125,4 @@ def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.fl
     """
     rows = images.astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return softmax(model.logit_factor * rows @ label_embeddings(model, labels).astype(np.float64).T)
-
-
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Softmax of rows [N, L]."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return model.scores.of(rows @ label_embeddings(model, labels).astype(np.float64).T)

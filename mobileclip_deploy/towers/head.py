@@ -58,10 +58,17 @@ class Head:
         """The head of a variant's image tower: a classifier of its own classes is always that.
 
         Raises:
-            UsageError: such a classifier, and labels or length 1 are asked for; or tokens, and length 1.
+            UsageError: such a classifier, and labels or length 1 are asked for; or tokens, and length 1; or labels, of
+                a variant whose scores are sigmoids.
         """
         if variant.gives_tokens and self.normalised:
             raise UsageError(f"{variant.name} gives tokens, which have no length 1; leave `normalise` out")
+        if variant.scores == "sigmoid" and self.labels is not None:
+            # A sigmoid may be as small as 1e-7, which float16 hardly tells from 0.
+            raise UsageError(
+                f"{variant.name} scores each label for itself, and a file with `labels` inside answers with shares of "
+                "all of them; export it without, and give them to `classify`"
+            )
         if variant.classes is None:
             return self
         if self.labels is not None or self.normalised:
@@ -108,7 +115,8 @@ class Head:
 
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
-        from mobileclip_deploy.towers.classifier import probabilities, softmax
+        from mobileclip_deploy.model.scores import softmax
+        from mobileclip_deploy.towers.classifier import probabilities
 
         if self.own:
             return softmax(embeddings.astype(np.float64))

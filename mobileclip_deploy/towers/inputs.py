@@ -26,7 +26,7 @@ EXACT_BATCH = 8
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, 77]; no ids where the variant
+    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L]; no ids where the variant
     has no text tower."""
 
     images: tuple[str, ...]
@@ -86,7 +86,7 @@ def embed_images(model: MobileCLIP, pixels: npt.NDArray[np.float32]) -> npt.NDAr
 
 @torch.no_grad()
 def embed_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The checkpoint's own answer to token ids [N, 77]: [N, D], not normalised."""
+    """The checkpoint's own answer to token ids [N, L]: [N, D], not normalised."""
     return torch.cat([model.encode_text(batch) for batch in torch.from_numpy(ids).split(BATCH)]).numpy()
 
 
@@ -112,7 +112,7 @@ def embed_exactly(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.ND
 
 @torch.no_grad()
 def exact_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """As `embed_exactly`, of token ids [N, 77]: [N, D]."""
+    """As `embed_exactly`, of token ids [N, L]: [N, D]."""
     assert model.text is not None
     network = copy.deepcopy(model.text).double()
     return torch.cat([network(batch) for batch in torch.from_numpy(ids).split(EXACT_BATCH)]).numpy()

@@ -39,11 +39,12 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids [N, 77], int32 or int64 -> text embedding [N, D], not normalised.
+    """Token ids [N, L], int32 or int64 -> text embedding [N, D], not normalised.
 
-    The feature at the first end-of-text token is selected by a product with a 0/1 row instead of by argmax and gather:
-    int64 argmax and gather_nd are what runtimes and the Neural Engine lack. A row without the token gives the
-    embedding of zeros; the tokenizer always writes one. With `short` it takes any length up to the context length.
+    A tower that is pooled at the last token of its context takes that token's feature. Of others the feature at the
+    first end-of-text token is selected by a product with a 0/1 row instead of by argmax and gather: int64 argmax and
+    gather_nd are what runtimes and the Neural Engine lack. A row without the token gives the embedding of zeros; the
+    tokenizer always writes one. With `short` it takes any length up to the context length.
     """
 
     earlier: Tensor
@@ -59,6 +60,9 @@ class TextTower(nn.Module):
         self.register_buffer("earlier", torch.ones(length, length).triu(1), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
+        if self.encoder.pooling == "last":
+            pooled = self.encoder.features(ids)[:, -1]  # [N, C]
+            return self.encoder.projection(self.encoder.final_norm(pooled))
         # First, next to the lookup of the embeddings: both work on integers, which the Neural Engine does not.
         is_eot = (ids == self.eot).to(self.earlier.dtype)
         features = self.encoder.features(ids, self.short)  # [N, L, C], before the last norm
@@ -89,10 +93,11 @@ def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> Image
 
 
 def example_input(model: MobileCLIP, name: TowerName, batch: int = 1) -> Tensor:
-    """An input to trace with: grey pixels float32 [N, 3, S, S], or an empty prompt's ids int64 [N, 77]."""
+    """An input to trace with: grey pixels float32 [N, 3, S, S], or an empty prompt's ids int64 [N, L]."""
     variant = model.variant
     if name == "image":
         return torch.full((batch, *variant.image_input_shape), 0.5)
     ids = torch.full((batch, variant.tokens.context_length), variant.tokens.pad, dtype=torch.int64)
-    ids[:, 0], ids[:, 1] = variant.tokens.sot, variant.tokens.eot
+    empty = (*variant.tokens.first, variant.tokens.eot)
+    ids[:, : len(empty)] = torch.tensor(empty)
     return ids

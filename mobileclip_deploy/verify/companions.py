@@ -138,9 +138,11 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
     yield from (pair for pair in pairs if pair[1] != pair[2])
     if manifest.int8_scale is not None and manifest.int8_scale != (told := _int8_scale(subject)):
         yield "int8_scale", manifest.int8_scale, told
-    scale = source.model.logit_factor  # exp() of other processors differs in its last bit
-    if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):
+    scale, bias = source.model.scores.scale, source.model.scores.bias
+    if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):  # exp() of other processors differs in its last bit
         yield "logit_scale", manifest.logit_scale, scale
+    if manifest.logit_bias != bias:
+        yield "logit_bias", manifest.logit_bias, bias
 
 
 def _int8_scale(subject: OpenedSubject) -> float | None:

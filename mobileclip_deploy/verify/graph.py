@@ -104,10 +104,11 @@ def _inputs(subject: Subject, tower: TowerName) -> npt.NDArray[np.generic]:
         return every[:INPUTS]
     tokens = subject.bundle.manifest.tokens
     ends = np.where((every == tokens.eot).any(axis=1), (every == tokens.eot).argmax(axis=1), every.shape[1])
-    words = np.concatenate([row[1:end] for row, end in zip(every, ends, strict=True)])
+    begun = len(tokens.first)
+    words = np.concatenate([row[begun:end] for row, end in zip(every, ends, strict=True)])
     full = np.full(every.shape[1], tokens.eot, every.dtype)
-    full[0] = tokens.sot
-    full[1:-1] = np.resize(words, len(full) - 2) if len(words) else tokens.sot
+    full[:begun] = tokens.first
+    full[begun:-1] = np.resize(words, len(full) - begun - 1) if len(words) else tokens.eot
     longest = int(ends.argmax())
     rows = every[: INPUTS if longest < INPUTS else INPUTS + 1].copy()
     if longest >= INPUTS:

@@ -23,8 +23,8 @@ from mobileclip_deploy.targets.weights import View
 
 __all__ = ["Settings", "graph_settings", "tower_settings", "unlike_tower"]
 
-# Settings may stand in float16: 1e-5 is 1.0014e-5 there, in steps of 6e-8.
-ROUNDED = 1e-2
+# Settings may stand in float16: 1e-5 is 1.0014e-5 there and 1e-6 is 1.0133e-6, in steps of 6e-8.
+ROUNDED, HALF_STEP = 1e-2, 2.0**-25
 # A factor and its inverse are float32 numbers.
 INVERSE = 1e-6
 NORMS, BOUNDS = ("layernorm", "batchnorm"), ("clip", "clamp", "minimum", "maximum", "min", "max")
@@ -172,7 +172,7 @@ def _ranged(node: Node) -> list[float]:
 
 
 def _same(a: float, b: float) -> bool:
-    return abs(a - b) <= ROUNDED * max(abs(a), abs(b))
+    return abs(a - b) <= max(ROUNDED * max(abs(a), abs(b)), HALF_STEP if b else 0.0)
 
 
 def _listed(values: list[float]) -> str:

@@ -63,6 +63,11 @@ class DemoPage:
             raise UsageError(f"{bundle.path.name}: {manifest.target} does not run in browsers; export another target")
         if manifest.tokenizer is None:
             raise no_text_tower(manifest.variant)
+        if manifest.tokenizer.kind is not None:
+            raise UsageError(
+                f"{bundle.path.name}: the page reads vocabularies of CLIP's kind, and this bundle has SentencePiece's; "
+                "transformers.js reads its tokenizer.json"
+            )
         if set(manifest.towers) != set(TOWERS):
             raise InvalidInput(f"{bundle.path.name}: the page needs an image and a text tower; export both")
         _check_tensors(bundle)

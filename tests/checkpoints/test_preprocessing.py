@@ -90,7 +90,7 @@ def test_open_clips_file_beside_it_says_it(tmp_path: Path) -> None:
         ({"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 3}, ((0.5,) * 3, (0.25,) * 3, "bicubic")),
         ({"mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "bilinear"}, OWN),
         ({"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "resample": 0}, "interpolation: not 'bilinear'"),
-        (OTHER | {"resize_mode": "squash"}, "resize_mode 'squash' is not known here"),
+        (OTHER | {"resize_mode": "squash"}, "resize_mode 'squash' is not this network's, 'shortest'"),
         (OTHER | {"std": [0, 1, 1]}, "std.0: not above 0"),
         ({"architectures": ["CLIPModel"]}, "says no mean, std or interpolation"),
         ([1], "holds no JSON object"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 
@@ -52,6 +53,6 @@ def by_colour(limit: int | None = None, **changes: object) -> Embedder:
         preprocess=variant.preprocess,
         tokenizer=TokenizerSpec(),
         template="a {} thing",
-        logit_scale=100.0,
+        scores=Scores(100.0),
     )
     return dataclasses.replace(embedder, **changes)  # type: ignore[arg-type]

@@ -143,7 +143,7 @@ class Trials:
             preprocess=variant.preprocess,
             tokenizer=variant.tokens,
             template=variant.template,
-            logit_scale=self.source.model.logit_factor,
+            scores=self.source.model.scores,
         )
 
 

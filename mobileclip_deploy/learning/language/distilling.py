@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.checkpoints.vocabulary import distilled_from
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -34,7 +35,6 @@ from mobileclip_deploy.learning.language.parallel import (
 from mobileclip_deploy.learning.language.recipe import TowerRecipe
 from mobileclip_deploy.learning.language.student import (
     check_teacher,
-    distilled_from,
     started,
     student,
     write_checkpoint,
@@ -309,7 +309,7 @@ def _distil(
             progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
     if processes.first:
         check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
-        made = distilled_from(source, recipe.languages, training.form)
+        made = distilled_from(source.model, recipe.languages, training.form)
         write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
     pairs = data.learned
     return DistilledTower(

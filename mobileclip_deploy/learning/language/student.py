@@ -13,7 +13,7 @@ from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
-from mobileclip_deploy.checkpoints.vocabulary import described, image_sha256
+from mobileclip_deploy.checkpoints.vocabulary import described
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
@@ -24,7 +24,7 @@ from mobileclip_deploy.model.provenance import Distilled
 from mobileclip_deploy.model.tokenizer import tokens_of
 from mobileclip_deploy.model.variants import TOWERS, TokenizerSpec
 
-__all__ = ["check_teacher", "distilled_from", "started", "student", "write_checkpoint"]
+__all__ = ["check_teacher", "started", "student", "write_checkpoint"]
 
 EMBEDDING_STD = 0.02
 TEXT = "text."
@@ -143,18 +143,3 @@ def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tok
 
 def _name(key: str, candidate: Candidate) -> str:
     return open_clip.file_name(key, candidate.definition) if candidate.layout == open_clip.NAME else key
-
-
-def distilled_from(source: Source, languages: tuple[str, ...], form: str | None) -> Distilled:
-    """What the checkpoint says of its teacher."""
-    own, origin = image_sha256(source.model.state_dict()), source.provenance
-    assert own is not None
-    assert origin.weights is not None
-    return Distilled(
-        languages=languages,
-        source_file=origin.file,
-        source_sha256=origin.sha256,
-        source_weights=origin.weights,
-        image_sha256=own,
-        form=form,
-    )

@@ -40,7 +40,7 @@ HELD_BACK = 10
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
-    """Inputs to learn rounding from, different ones: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, 77].
+    """Inputs to learn rounding from, different ones: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L].
 
     `name` and `sha256`: of the folder, without its place on this machine. `notes`: what a user should know, in
     sentences.

@@ -110,7 +110,7 @@ def gather(
     Args:
         tower: as exported, in eval mode, in float32.
         layers: modules of it, by name.
-        batches: pixels [N, 3, S, S] or ids [N, 77].
+        batches: pixels [N, 3, S, S] or ids [N, L].
         seed: of the random projections.
         samples: positions for each number that an output is made of.
 

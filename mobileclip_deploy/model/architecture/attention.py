@@ -109,6 +109,13 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+def activation_of(name: str) -> nn.Module:
+    """The module of an activation that a card names."""
+    if name == "quick_gelu":
+        return QuickGELU()
+    return nn.GELU(approximate="tanh" if name == "gelu_tanh" else "none")
+
+
 class SelfAttention(nn.Module):
     """Self-attention over a token sequence: [N, L, C] -> [N, L, C]; `mask` [L, L] is added to the logits. `turns`: see
     `attend`."""
@@ -127,7 +134,7 @@ class AttentionPool(nn.Module):
     """One learned query over all tokens, then a feed-forward residual: [N, L, C] -> [N, C] (timm's
     AttentionPoolLatent). Training form: `latent` goes through `query`. Folded: `asked` is what comes out of it."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float, activation: str) -> None:
         super().__init__()
         hidden = int(width * mlp_ratio)
         self.heads = heads
@@ -138,7 +145,7 @@ class AttentionPool(nn.Module):
         self.proj = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=eps)
         self.fc1 = nn.Linear(width, hidden)
-        self.act = nn.GELU()
+        self.act = activation_of(activation)
         self.fc2 = nn.Linear(hidden, width)
 
     def question(self) -> Tensor:
@@ -168,7 +175,7 @@ class TransformerBlock(nn.Module):
         self.attention = SelfAttention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.fc1 = nn.Linear(width, hidden)
-        self.act = QuickGELU() if activation == "quick_gelu" else nn.GELU()
+        self.act = activation_of(activation)
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:

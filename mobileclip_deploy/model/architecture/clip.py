@@ -15,16 +15,20 @@ from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.architecture.vit import ViT
 from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant, no_text_tower
 
-__all__ = ["LARGEST_LOGIT_FACTOR", "MobileCLIP", "build_model"]
+__all__ = ["FIRST_LOGIT_BIAS", "LARGEST_LOGIT_FACTOR", "MobileCLIP", "build_model"]
 
+FIRST_LOGIT_BIAS = -10.0
+"""What the bias of sigmoid scores begins with (arXiv 2303.15343, section 3.3)."""
 LARGEST_LOGIT_FACTOR = 100.0
 """CLIP's bound (arXiv 2103.00020, section 2.5) of what cosines are multiplied by before a softmax."""
 
 
 class MobileCLIP(nn.Module):
-    """Image tower `image`, text tower `text` and `logit_scale` (a scalar, in log space).
+    """Image tower `image`, text tower `text`, `logit_scale` (a scalar, in log space), and `logit_bias` (a scalar, added
+    to logits) of a variant whose scores are sigmoids.
 
     `towers` names those it has: a checkpoint or a variant of one tower gives a model whose other tower is None.
     `provenance` names the checkpoint the weights came from; None for weights that came from nowhere.
@@ -42,11 +46,19 @@ class MobileCLIP(nn.Module):
             self.text = TextTransformer(variant.text, variant.tokens, variant.embed_dim)
         # CLIP's first temperature; a checkpoint has its own. Who uses it takes exp() and stops at 100, as CLIP does.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        sigmoid = variant.scores == "sigmoid"
+        self.logit_bias = nn.Parameter(torch.tensor(FIRST_LOGIT_BIAS)) if sigmoid else None
 
     @property
     def logit_factor(self) -> float:
-        """What cosines are multiplied by before a softmax: exp(`logit_scale`), at most 100; the inverse temperature."""
-        return float(self.logit_scale.detach().exp().clamp(max=LARGEST_LOGIT_FACTOR))
+        """What cosines are multiplied by: exp(`logit_scale`), the inverse temperature; before a softmax at most 100."""
+        factor = self.logit_scale.detach().exp()
+        return float(factor if self.logit_bias is not None else factor.clamp(max=LARGEST_LOGIT_FACTOR))
+
+    @property
+    def scores(self) -> Scores:
+        """What makes scores of cosines."""
+        return Scores(self.logit_factor, None if self.logit_bias is None else float(self.logit_bias.detach()))
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised.
@@ -63,7 +75,7 @@ class MobileCLIP(nn.Module):
         return self.image(x)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Token ids [N, 77], any integer type -> [N, D], not normalised.
+        """Token ids [N, L], any integer type -> [N, D], not normalised.
 
         Raises:
             InvalidInput: no tensor of that rank.
@@ -73,7 +85,7 @@ class MobileCLIP(nn.Module):
             if self.variant.text is None:
                 raise no_text_tower(self.variant.name)
             raise UsageError("this model has no text tower: its checkpoint holds the image tower alone")
-        _require_tensor(ids, 2, "token ids [N, 77]", "text")
+        _require_tensor(ids, 2, f"token ids [N, {self.variant.context_length}]", "text")
         return self.text(ids)
 
 

@@ -30,13 +30,15 @@ class SequenceRepMixerBlock(RepMixerBlock):
 
 
 class TextTransformer(nn.Module):
-    """Token ids [N, L] -> embedding [N, D] taken at the first end-of-text token, not normalised."""
+    """Token ids [N, L] -> embedding [N, D], not normalised: taken at the first end-of-text token, or at the last of the
+    context, as the spec says."""
 
     causal_mask: Tensor | None
 
     def __init__(self, spec: TextTowerSpec, tokenizer: TokenizerSpec, embed_dim: int) -> None:
         super().__init__()
         width, length = spec.width, tokenizer.context_length
+        self.pooling = spec.pooling
         self.token_embedding = nn.Embedding(tokenizer.vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.zeros(length, width))
         blocks: list[nn.Module] = [
@@ -47,7 +49,7 @@ class TextTransformer(nn.Module):
             blocks = [SequenceRepMixerBlock(width), *blocks, SequenceRepMixerBlock(width)]
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(width, eps=spec.norm_eps)
-        self.projection = nn.Linear(width, embed_dim, bias=False)
+        self.projection = nn.Linear(width, embed_dim, bias=spec.projection_bias)
         # On the CPU even when the rest is built on the meta device: no checkpoint holds it.
         mask = torch.full((length, length), MASKED, device="cpu").triu(1) if spec.causal else None
         self.register_buffer("causal_mask", mask, persistent=False)
@@ -70,6 +72,8 @@ class TextTransformer(nn.Module):
         return x
 
     def forward(self, ids: Tensor) -> Tensor:
+        if self.pooling == "last":
+            return self.projection(self.final_norm(self.features(ids)[:, -1]))
         # The end-of-text token has the largest id of the vocabulary, so argmax finds its first occurrence.
         rows = torch.arange(ids.shape[0], device=ids.device)
         pooled = self.features(ids)[rows, ids.argmax(dim=-1)]  # [N, C]

@@ -1,5 +1,5 @@
-"""ViT image towers: MobileCLIP-B's with a convolutional stem, plain patch embeddings (ViT-L/14, OpenAI's B/16), and
-PE-Core's with rotary positions and attention pooling."""
+"""ViT image towers: MobileCLIP-B's with a convolutional stem, plain patch embeddings (ViT-L/14, OpenAI's B/16),
+PE-Core's with rotary positions and attention pooling, and SigLIP2's, pooled by attention and without a class token."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def convolutional_stem(width: int, padding: int) -> nn.Sequential:
 class ViT(nn.Module):
     """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised: of the class token, or pooled by attention."""
 
+    class_token: Tensor | None
     cosines: Tensor | None
     sines: Tensor | None
 
@@ -37,10 +38,10 @@ class ViT(nn.Module):
         if spec.stem == "convolutional":
             self.stem: nn.Module = convolutional_stem(width, spec.stem_padding)
         else:
-            self.stem = nn.Conv2d(3, width, spec.patch, spec.patch, bias=False)
+            self.stem = nn.Conv2d(3, width, spec.patch, spec.patch, bias=spec.stem_bias)
         patches = (image_size // spec.patch) ** 2
         self.class_token_position = spec.class_token_position
-        self.class_token = nn.Parameter(torch.zeros(width))  # [C]
+        self.class_token = nn.Parameter(torch.zeros(width)) if spec.class_token else None  # [C]
         self.positional_embedding = nn.Parameter(torch.zeros(patches + spec.class_token_position, width))
         self.pre_norm = nn.LayerNorm(width, eps=spec.norm_eps) if spec.pre_norm else nn.Identity()
         self.blocks = nn.Sequential(
@@ -51,21 +52,27 @@ class ViT(nn.Module):
         )
         self.final_norm = nn.LayerNorm(width, eps=spec.norm_eps)
         pooled = spec.pooling == "attention"
-        self.pool = AttentionPool(width, spec.pooling_heads, spec.mlp_ratio, spec.norm_eps) if pooled else None
+        pool = AttentionPool(width, spec.pooling_heads, spec.mlp_ratio, spec.norm_eps, spec.activation)
+        self.pool = pool if pooled else None
         turns: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if spec.rotary_grid is not None:
             with torch.device("cpu"):  # even when the rest is built on the meta device: no checkpoint holds them
-                turns = rotary_turns(image_size // spec.patch, spec.rotary_grid, width // spec.heads, skipped=1)
+                side, size = image_size // spec.patch, width // spec.heads
+                turns = rotary_turns(side, spec.rotary_grid, size, skipped=int(spec.class_token))
         self.register_buffer("cosines", turns[0], persistent=False)
         self.register_buffer("sines", turns[1], persistent=False)
-        self.projection = nn.Linear(width, embed_dim, bias=spec.projection_bias)
+        projection = nn.Linear(width, embed_dim, bias=spec.projection_bias)
+        self.projection = projection if spec.projection else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.stem(x).flatten(2).transpose(1, 2)  # [N, patches, C]
-        class_token = self.class_token.expand(tokens.shape[0], 1, -1)
-        if self.class_token_position:
+        if self.class_token is None:
+            tokens = tokens + self.positional_embedding
+        elif self.class_token_position:
+            class_token = self.class_token.expand(tokens.shape[0], 1, -1)
             tokens = torch.cat((class_token, tokens), dim=1) + self.positional_embedding
         else:
+            class_token = self.class_token.expand(tokens.shape[0], 1, -1)
             tokens = torch.cat((class_token, tokens + self.positional_embedding), dim=1)
         tokens = self.pre_norm(tokens)
         turns = None if self.cosines is None or self.sines is None else (self.cosines, self.sines)

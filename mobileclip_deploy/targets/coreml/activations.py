@@ -29,7 +29,7 @@ def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
 
     Args:
         model: converted in float16 (coremltools' MLModel, not loaded) for iOS17 or later.
-        inputs: of the tower, on which the ranges are measured: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+        inputs: of the tower, on which the ranges are measured: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
 
     Returns:
         A new MLModel, whose weights are those of `model`.
@@ -52,7 +52,7 @@ def measure_ranges(program: Program, inputs: npt.NDArray[np.generic]) -> Ranges:
 
     Args:
         program: as written before anything is quantized; evaluated in float32.
-        inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+        inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
     """
 
     def computed() -> Iterator[dict[str, npt.NDArray[np.floating]]]:

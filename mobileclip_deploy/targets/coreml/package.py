@@ -4,12 +4,15 @@ one function per tower: one file to ship, constants that both hold stored once.
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
@@ -92,14 +95,45 @@ def exported(job: TowerJob) -> torch.export.ExportedProgram:
     torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
     """
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
+    with _spelled_out(job.module) as module:
+        return _program(module, job, example)
+
+
+def _program(module: nn.Module, job: TowerJob, example: Tensor) -> torch.export.ExportedProgram:
     if not job.contexts:
-        return torch.export.export(job.module, (example,)).run_decompositions({})
+        return torch.export.export(module, (example,)).run_decompositions({})
     # Traced below the full length, at which a slice of the mask is the mask itself; the program is the same, and
     # coremltools takes the lengths from `convert`.
     shortest, longest = job.contexts[0], job.contexts[-1]
     tokens = torch.export.Dim("tokens", min=shortest, max=longest - 1)
-    program = torch.export.export(job.module, (example[:, :shortest].contiguous(),), dynamic_shapes=({1: tokens},))
+    program = torch.export.export(module, (example[:, :shortest].contiguous(),), dynamic_shapes=({1: tokens},))
     return program.run_decompositions({})
+
+
+class _SpelledGELU(nn.Module):
+    """GELU by tanh in the form that coremltools joins to one `gelu` of mode TANH_APPROXIMATION."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (0.5 * x) * (torch.tanh((torch.pow(x, 3) * 0.044715 + x) * math.sqrt(2 / math.pi)) + 1)
+
+
+@contextmanager
+def _spelled_out(module: nn.Module) -> Iterator[nn.Module]:
+    """The module with GELU by tanh spelled out, in place while it is open: coremltools 9.0 does not read which form a
+    GELU of torch.export has, and writes the exact one."""
+    found = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.GELU) and child.approximate == "tanh"
+    ]
+    for parent, name, _ in found:
+        setattr(parent, name, _SpelledGELU())
+    try:
+        yield module
+    finally:
+        for parent, name, child in found:
+            setattr(parent, name, child)
 
 
 def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> None:
@@ -114,9 +148,7 @@ def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> N
     else:
         tokenizer = job.variant.tokens
         lengths = " or ".join(map(str, job.contexts or (tokenizer.context_length,)))
-        model.input_description[input_name] = (
-            f"{lengths} token ids: {tokenizer.sot}, the text, {tokenizer.eot}, then {tokenizer.pad}"
-        )
+        model.input_description[input_name] = f"{lengths} token ids: {tokenizer.described}"
     if job.labels:
         model.short_description = f"{title}, {precision}: classifier of {len(job.labels)} labels"
         model.output_description["classLabel"] = "the most probable label"

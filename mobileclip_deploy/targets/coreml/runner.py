@@ -51,7 +51,7 @@ class EvaluatorRunner:
 
 
 def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
-    """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+    """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
 
     Raises:
         InvalidInput: pixels outside [0, 1].

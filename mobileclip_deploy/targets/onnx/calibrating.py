@@ -27,7 +27,7 @@ def measure_ranges(
 
     Args:
         names: of the model's inputs and intermediate values.
-        inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, 77].
+        inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
         steps: the highest integer that a value is rounded to.
     """
     wanted = sorted(set(names))

@@ -81,12 +81,12 @@ def restore_int8(editor: Editor, weight: Weight) -> None:
     stored = editor.instead(weight.value, f"{name}_int8", integers)
     scale = editor.constant(f"{name}_scale", scales)
     if node.op_type == "Gather":
-        ids = node.inputs[1]  # [N, 77]
+        ids = node.inputs[1]  # [N, L]
         result = node.outputs[0].name
         rows, factors, restored = (editor.value(f"{result}_{part}") for part in ("rows", "scales", "float"))
         nodes = [
-            op("Gather", [stored, ids], [rows], axis=0),  # [N, 77, width]
-            op("Gather", [scale, ids], [factors], axis=0),  # [N, 77, 1]
+            op("Gather", [stored, ids], [rows], axis=0),  # [N, L, width]
+            op("Gather", [scale, ids], [factors], axis=0),  # [N, L, 1]
             op("Cast", [rows], [restored], to=ir.DataType.FLOAT.value),
             op("Mul", [restored, factors], [ir.Value()]),
         ]
@@ -104,7 +104,7 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
     An NPU takes no other table of int8: so it looks up integers, which that step leaves as they are, and multiplies
     them by the scales of their rows.
     """
-    name, ids = weight.name, weight.node.inputs[1]  # [N, 77]
+    name, ids = weight.name, weight.node.inputs[1]  # [N, L]
     integers, scales = int8_channels(weight.values, weight.channels)
     stored = editor.instead(weight.value, f"{name}_int8", integers)
     scale = editor.constant(f"{name}_scale", scales)
@@ -117,10 +117,10 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
     table, looked, rows, restored, factors = (editor.value(f"{called}_{part}") for part in parts)
     nodes = [
         op("DequantizeLinear", [stored, *grid], [table]),
-        op("Gather", [table, ids], [looked], axis=0),  # [N, 77, width]
+        op("Gather", [table, ids], [looked], axis=0),  # [N, L, width]
         op("QuantizeLinear", [looked, *grid], [rows]),
         op("DequantizeLinear", [rows, *grid], [restored]),
-        op("Gather", [scale, ids], [factors], axis=0),  # [N, 77, 1]
+        op("Gather", [scale, ids], [factors], axis=0),  # [N, L, 1]
         op("Mul", [restored, factors], [ir.Value()]),
     ]
     editor.replace(weight.node, nodes)
@@ -162,7 +162,7 @@ def _table_of_halves(
         integers: -8 ... 7, [rows, blocks, block]; the blocks fill the width (see `storage`).
         scales: [rows, blocks].
     """
-    name, ids = weight.name, weight.node.inputs[1]  # [N, 77]
+    name, ids = weight.name, weight.node.inputs[1]  # [N, L]
     rows, blocks, block = integers.shape
     called = weight.node.outputs[0].name
     nodes: list[ir.Node] = []
@@ -182,11 +182,11 @@ def _table_of_halves(
     stored = editor.instead(weight.value, f"{name}_int4", packed)
     steps = editor.constant(f"{name}_scale", scales.astype(np.float16))
     last, float32 = whole("last", -1), ir.DataType.FLOAT.value
-    both = computed("Cast", "bytes", computed("Gather", "rows", stored, ids, axis=0), to=float32)  # [N, 77, width / 2]
+    both = computed("Cast", "bytes", computed("Gather", "rows", stored, ids, axis=0), to=float32)  # [N, L, width / 2]
     upper = computed("Floor", "upper", computed("Mul", "shifted", both, real("sixteenth", 1 / 16)))
     lower = computed("Sub", "lower", both, computed("Mul", "raised", upper, real("sixteen", 16)))
     halves = [computed("Unsqueeze", f"{part}_half", half, last) for part, half in (("lower", lower), ("upper", upper))]
-    pairs = computed("Concat", "halves", *halves, axis=-1)  # [N, 77, width / 2, 2]
+    pairs = computed("Concat", "halves", *halves, axis=-1)  # [N, L, width / 2, 2]
     grouped = computed("Reshape", "blocks", pairs, whole("blocks", 0, 0, blocks, block))
     numbers = computed("Sub", "numbers", grouped, real("eight", 8))
     looked = computed("Cast", "scales_float", computed("Gather", "scales", steps, ids, axis=0), to=float32)
