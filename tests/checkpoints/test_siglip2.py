@@ -333,6 +333,6 @@ def test_sigmoid_scores_of_a_bundle_and_of_its_checkpoint(tmp_path: Path) -> Non
         told = json.loads((bundle.path / "manifest.json").read_text())
         del told["logit_bias"]
         (bundle.path / "manifest.json").write_text(json.dumps(told))
-        report = mcd.verify(bundle, checkpoint=path, thorough=False)
-        failed = [check.summary for check in report.checks if check.status == "failed"]
+        report = mcd.verify(bundle.path, checkpoint=path, thorough=False)
+        failed = [check.describe() for check in report.checks if check.status == "failed"]
         assert any("logit_bias" in told for told in failed), failed
