@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
 from mil.families import Results, check_definition, check_inference, evaluate_all
 from mil.programs import Case
+
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.mil.ops.gather import gather
+from mobileclip_deploy.mil.ops.normalization import layer_norm
+from mobileclip_deploy.mil.ops.registry import Opset
+from mobileclip_deploy.mil.ops.shape import expand_dims
+from mobileclip_deploy.mil.ops.tensor import concat
 
 RNG = np.random.default_rng(1)
 
@@ -117,3 +127,18 @@ def test_op_equals_its_definition(index: int, results: Results) -> None:
 @pytest.mark.parametrize("index", range(len(CASES)), ids=map(str, CASES))
 def test_op_equals_coremltools_value_inference(index: int, results: Results) -> None:
     check_inference(CASES[index], results[index])
+
+
+@pytest.mark.parametrize("axis", [-4, 3])
+def test_an_axis_that_a_value_has_not_is_refused(axis: int) -> None:
+    """A device refuses such a package; counted from the front again it would be another axis."""
+    x = torch.zeros(2, 3, 4)
+    asked: list[Callable[[], object]] = [
+        lambda: gather(x, torch.zeros(1, dtype=torch.int32), Opset(16), axis),  # type: ignore[arg-type]
+        lambda: layer_norm(x, (axis,)),
+        lambda: expand_dims(x, (axis - 1 if axis < 0 else axis + 1,)),
+        lambda: concat([x, x], axis, interleave=True),
+    ]
+    for one in asked:
+        with pytest.raises(InvalidInput, match="outside a value of rank"):
+            one()

@@ -12,7 +12,7 @@ import math
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Stored, Tensor, Values, op
+from mobileclip_deploy.mil.ops.registry import Opset, Shape, Shapes, Stored, Tensor, Values, axes_of, op
 
 __all__ = ["checked_indices"]
 
@@ -57,7 +57,7 @@ class _Within(torch.autograd.Function):
 
 def _gather_shape(shapes: Shapes, values: Values) -> Shape:
     (x,), (indices,) = shapes["x"], shapes["indices"]
-    axis = values.get("axis", 0) % len(x)
+    (axis,) = axes_of((values.get("axis", 0),), len(x))
     return (*x[:axis], *indices[values.get("batch_dims", 0) :], *x[axis + 1 :])
 
 
@@ -69,7 +69,7 @@ def gather(
 
     The first `batch_dims` dimensions of x and of the indices go in step.
     """
-    axis = axis % x.dim()
+    (axis,) = axes_of((axis,), x.dim())
     if not 0 <= batch_dims <= min(axis, indices.dim()) or x.shape[:batch_dims] != indices.shape[:batch_dims]:
         raise InvalidInput(
             f"gather has {batch_dims} batch dimensions for shapes {list(x.shape)}, {list(indices.shape)}"

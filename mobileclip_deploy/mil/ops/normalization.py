@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from mobileclip_deploy.mil.ops.registry import Ints, Tensor, op
+from mobileclip_deploy.mil.ops.registry import Ints, Tensor, axes_of, op
 
 __all__: list[str] = []
 
@@ -22,7 +22,7 @@ def layer_norm(
     epsilon: float = 1e-5,
 ) -> Tensor:
     """gamma * (x - E[x]) / sqrt(Var[x] + epsilon) + beta over `axes`; gamma and beta have the shape of those axes."""
-    dims = sorted(axis % x.dim() for axis in axes) if axes is not None else list(range(x.dim()))
+    dims = sorted(axes_of(axes, x.dim())) if axes is not None else list(range(x.dim()))
     if dims == list(range(x.dim() - len(dims), x.dim())):
         return F.layer_norm(x, [x.shape[dim] for dim in dims], gamma, beta, epsilon)
     centred = x - x.mean(dims, keepdim=True)

@@ -10,24 +10,20 @@ from collections.abc import Callable
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Ints, Shape, Shapes, Tensor, Values, op
+from mobileclip_deploy.mil.ops.registry import Ints, Shape, Shapes, Tensor, Values, axes_of, op
 
 __all__ = ["reduced", "reduction"]
 
 
 def _axes(x: Tensor, axes: Ints | None) -> list[int]:
-    if axes is None:
-        return list(range(x.dim()))
-    if any(not -x.dim() <= axis < x.dim() for axis in axes):
-        raise InvalidInput(f"the axes {list(axes)} are outside a value of rank {x.dim()}")
-    return sorted({axis % x.dim() for axis in axes})
+    return list(range(x.dim())) if axes is None else sorted({*axes_of(axes, x.dim())})
 
 
 def reduced(shapes: Shapes, values: Values) -> Shape:
     """The shape rule of reductions: `axes`, or one `axis`, gone or, with keep_dims, of size 1."""
     (x,) = shapes["x"]
     axes = (values["axis"],) if "axis" in values else values.get("axes", range(len(x)))
-    gone = {axis % len(x) for axis in axes} if x else set()
+    gone = {*axes_of(tuple(axes), len(x))} if x else set()
     return tuple(
         1 if axis in gone else size for axis, size in enumerate(x) if axis not in gone or values.get("keep_dims", False)
     )

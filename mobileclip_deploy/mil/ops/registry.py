@@ -41,6 +41,7 @@ __all__ = [
     "Tensors",
     "Types",
     "Values",
+    "axes_of",
     "broadcast",
     "dtype_named",
     "op",
@@ -143,6 +144,17 @@ def op(
         return function
 
     return register
+
+
+def axes_of(axes: Ints, rank: int) -> list[int]:
+    """Axes of a value of that rank, counted from its first dimension, as they are given.
+
+    Raises:
+        InvalidInput: one is outside.
+    """
+    if any(not -rank <= axis < rank for axis in axes):
+        raise InvalidInput(f"the axes {list(axes)} are outside a value of rank {rank}")
+    return [axis % rank for axis in axes]
 
 
 def broadcast(shapes: Shapes, values: Values) -> Shape:

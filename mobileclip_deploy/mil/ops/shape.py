@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from mobileclip_deploy.mil.faults import InvalidInput
-from mobileclip_deploy.mil.ops.registry import Ints, Opset, Tensor, op
+from mobileclip_deploy.mil.ops.registry import Ints, Opset, Tensor, axes_of, op
 from mobileclip_deploy.mil.types import BY_NAME
 
 __all__: list[str] = []
@@ -49,10 +49,8 @@ def transpose(x: Tensor, perm: Ints) -> Tensor:
 def expand_dims(x: Tensor, axes: Ints) -> Tensor:
     """x with dimensions of size 1 at `axes` of the result."""
     rank = x.dim() + len(axes)
-    if any(not -rank <= axis < rank for axis in axes):
-        raise InvalidInput(f"expand_dims has the axes {list(axes)} for a result of rank {rank}")
     shape = list(x.shape)
-    for axis in sorted(axis % rank for axis in axes):
+    for axis in sorted(axes_of(axes, rank)):
         shape.insert(axis, 1)
     return x.reshape(shape)
 

@@ -17,6 +17,7 @@ from mobileclip_deploy.mil.ops.registry import (
     Tensor,
     Tensors,
     Values,
+    axes_of,
     op,
 )
 
@@ -67,7 +68,7 @@ def _concat_shape(shapes: Shapes, values: Values) -> Shape:
     every = shapes["values"]
     if all(shape == () for shape in every):
         return (len(every),)
-    axis = values["axis"] % len(every[0])
+    (axis,) = axes_of((values["axis"],), len(every[0]))
     if len({(shape[:axis], shape[axis + 1 :]) for shape in every}) != 1:
         raise InvalidInput(f"the shapes {[list(shape) for shape in every]} do not join along axis {axis}")
     return (*every[0][:axis], sum(shape[axis] for shape in every), *every[0][axis + 1 :])
@@ -79,7 +80,7 @@ def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
     if all(value.dim() == 0 for value in values):
         return torch.stack(values)
     if interleave:
-        axis = axis % values[0].dim()
+        (axis,) = axes_of((axis,), values[0].dim())
         return torch.stack(values, axis + 1).flatten(axis, axis + 1)
     return torch.cat(values, axis)
 
