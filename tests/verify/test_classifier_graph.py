@@ -27,17 +27,20 @@ Plant = Callable[[PlantedOnnx], object]
 pytestmark = pytest.mark.whole  # towers/test_classifier.py: `graph` fails for other labels
 
 
-@pytest.fixture(scope="module", params=["fp32", "w8"])
-def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> OpenedSubject:
+def sound(precision: str, folder: Path, store: Store) -> OpenedSubject:
     """A classifier that passes."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("classifier")
     with store.conversions():
         labels = ["a dog", "a cat", "a house"]
-        bundle = mcd.export(mcd.load_model(), "onnx", request.param, folder, labels=labels, verify=False)
+        bundle = mcd.export(mcd.load_model(), "onnx", precision, folder, labels=labels, verify=False)
     model, stored = mcd.load_model(), Reference.read(bundle.golden)
     fresh, reference = Reference.again(model, stored)
     return subject(bundle, model, reference, folder / "again", golden=GoldenAnswers(stored, fresh))
+
+
+@pytest.fixture(scope="module", params=["fp32", "w8"])
+def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> OpenedSubject:
+    return sound(request.param, tmp_path_factory.mktemp("classifier"), store)
 
 
 def checked(own: OpenedSubject, plant: Plant, folder: Path) -> dict[str, Check]:
@@ -55,17 +58,16 @@ def tanh(file: PlantedOnnx) -> None:
 
 
 def temperature(file: PlantedOnnx) -> None:
-    file.insert(file.find("Softmax").input[0], "Mul", file.add("warmer", np.float32(1.05)))
+    file.insert(file.all("Softmax")[-1].input[0], "Mul", file.add("warmer", np.float32(1.05)))
 
 
 @pytest.mark.parametrize("plant", [tanh, temperature])
 def test_what_leaves_who_leads_is_seen_in_the_logits(classifier: OpenedSubject, plant: Plant, tmp_path: Path) -> None:
     found = checked(classifier, plant, tmp_path)
-    assert {step: check.status for step, check in found.items()} == {
-        "weights": "passed",
-        "graph": "failed",
-        "shipped": "passed",
-    }
+    assert (found["weights"].status, found["graph"].status) == ("passed", "failed")
+    # At fp32 probabilities are held to 1e-3, which 5% of a temperature moves them by.
+    seen = plant is temperature and classifier.bundle.manifest.towers["image"].precision == "fp32"
+    assert found["shipped"].status == ("failed" if seen else "passed")
     assert str(found["graph"].gate).startswith("logits within ")
 
 
