@@ -99,6 +99,7 @@ TABLES = [
     ("coreai_unseen", "rows"),
     ("coreai_layout", "rows"),
     ("qnn_goldens", None),
+    ("rounding_faults", None),
 ]
 
 
