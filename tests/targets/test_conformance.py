@@ -11,7 +11,7 @@ from litert_files import require_litert
 from mlx_files import require_mlx
 from qnn_files import require_qnn
 from third_party import installed
-from tiny import ROTARY_WORDS, known
+from tiny import PIECES, ROTARY_WORDS, known
 from writing import chosen
 
 import mobileclip_deploy as mcd
@@ -85,3 +85,18 @@ def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(target: str,
     held = {check.step: check.status for check in bundle.parity if check.tower == "image"}
     assert held["weights"] == held["graph"] == held["shipped"] == "passed"
     assert "failed" not in held.values()
+
+
+PRECISIONS = {"onnx": "fp16", "coreml": "fp16", "executorch": "fp32", "coreai": "fp16", "litert": "fp32", "qnn": "fp16"}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("target", PRECISIONS)
+def test_towers_as_siglip2_s_are_proven(target: str, tmp_path: Path) -> None:
+    """GELU by tanh, pooling at the last token, a projection with a bias: some converters know the exact GELU alone."""
+    NEEDS.get(target, lambda: None)()
+    with known(tmp_path, PIECES) as checkpoint:
+        model = mcd.load_model(PIECES, checkpoint)
+        bundle = mcd.export(model, target, PRECISIONS[target], tmp_path / "out", options=FEWER.get(target, {}))
+    assert {check.status for check in bundle.parity} == {"passed"}
+    assert [path.name for path in (bundle.path / "tokenizer").iterdir()] == ["tokenizer.json"]
