@@ -87,7 +87,10 @@ class Answers(dict[str, dict[str, Any]]):
     def __missing__(self, precision: str) -> dict[str, Any]:
         names = self.FIRST if precision in self.FIRST else tuple(name for name in DTYPES if name not in self.FIRST)
         bundles = {name: self.exports.unverified("onnx", name, "both").path for name in names}
-        asked = [{"name": path.name, "image": DTYPES[p], "text": DTYPES[p]} for p, path in bundles.items()]
+        asked = [
+            {"name": str(path.relative_to(self.exports.folder)), "image": DTYPES[p], "text": DTYPES[p]}
+            for p, path in bundles.items()
+        ]
         job = {"folder": str(self.exports.folder), "image": str(self.image), "texts": TEXTS, "bundles": asked}
         job["photographs"] = [str(path) for path in photographs()]
         job["preprocess"] = mcd.load_model().variant.preprocess.model_dump(mode="json")
