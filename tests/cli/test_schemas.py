@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ def test_every_command_is_read_somewhere() -> None:
         assert ".json" in text, file
 
 
+@pytest.fixture
+def without_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real adb starts a server, which would outlive the tests."""
+    adb = tmp_path / "bin" / "adb"
+    adb.parent.mkdir()
+    adb.write_text("#!/bin/sh\necho 'List of devices attached'\n")
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{adb.parent}{os.pathsep}{os.environ['PATH']}")
+
+
 def arguments(case: str, exports: Exports, folder: Path) -> list[str | Path]:
     onnx, checkpoint = exports.bundle("onnx", "fp16"), exports.checkpoint
     if case == "report":
@@ -107,6 +118,7 @@ def arguments(case: str, exports: Exports, folder: Path) -> list[str | Path]:
     return [one for one in more.get(case, []) if one is not None]
 
 
+@pytest.mark.usefixtures("without_phones")
 @pytest.mark.parametrize("case", HERE)
 def test_what_a_command_prints_is_what_is_published(case: str, exports: Exports, tmp_path: Path) -> None:
     found = run(case.split()[0], *arguments(case, exports, tmp_path), "--json", "--quiet")
@@ -118,6 +130,7 @@ def test_an_error_is_what_is_published() -> None:
     check_document("error", strict_json(run("inspect", "gone", "--json").stderr))
 
 
+@pytest.mark.usefixtures("without_phones")
 @pytest.mark.parametrize("change", [{"unknown": 1}, {"device": None}, {"schema_version": "1"}])
 def test_a_document_with_another_key_or_another_type_is_noticed(change: dict[str, Any]) -> None:
     (host, *_) = run("devices", "--json").json
