@@ -26,7 +26,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.onnx.quantization import quantize
+from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
 from mobileclip_deploy.towers.tower import make_tower
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
@@ -157,7 +157,7 @@ def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> 
     fold(model)
     job = job_of(model, "image", "fp32")
     with pytest.raises(ExportError, match="needs calibration inputs"):
-        quantize(ir.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"))
+        quantize(ir.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"), Quantizing())
 
 
 @pytest.mark.whole  # test_coreml_compression.py's mix
