@@ -183,8 +183,9 @@ def bound(file: PlantedOnnx) -> None:
 
 
 def scaled_and_back(file: PlantedOnnx) -> None:
-    file.append("Mul", file.add("up", np.float32(4096)))
     file.append("Mul", file.add("down", np.float32(1 / 4096)))
+    before = file.producer(file.graph.output[0].name).input[0]
+    file.insert(before, "Mul", file.add("up", np.float32(4096)))
 
 
 def without_probabilities(path: Path) -> None:
