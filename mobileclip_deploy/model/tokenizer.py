@@ -113,10 +113,13 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]
         DependencyMissing: `tokenizers` is not installed, and the vocabulary is SentencePiece's.
     """
     if tokens.missing:
-        where = "tokenizer.json beside its file" if tokens.kind else "merges"
+        if tokens.kind is not None:
+            raise InvalidInput(
+                "the text tower has a vocabulary of its own, and no tokenizer.json beside its file; put the one there "
+                "that is published with it"
+            )
         raise InvalidInput(
-            f"the text tower has a vocabulary of its own, whose {where} was not read; open its checkpoint"
-            + (" with that file in its folder" if tokens.kind else "")
+            "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
         )
     ids = _ids(texts, tokens.context_length, tokens.merges) if tokens.kind is None else _pieces(texts, tokens)
     if (largest := int(ids.max(initial=0))) >= tokens.vocab_size:

@@ -224,7 +224,7 @@ def test_without_its_tokenizer_pictures_are_embedded_and_texts_refused(tmp_path:
         bare = mcd.load_model(PIECES, path)
         pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         assert torch.equal(bare.encode_image(pixels), model.encode_image(pixels))
-        with pytest.raises(InvalidInput, match=r"tokenizer\.json beside its file"):
+        with pytest.raises(InvalidInput, match=r"no tokenizer\.json beside its file"):
             mcd.tokenize(["a cat"], bare)
 
 

@@ -151,7 +151,7 @@ def test_files_of_clip_s_kind_are_refused(tokens: TokenizerSpec) -> None:
 
 
 def test_texts_of_a_vocabulary_that_was_not_read_are_refused() -> None:
-    with pytest.raises(InvalidInput, match=r"tokenizer\.json beside its file"):
+    with pytest.raises(InvalidInput, match=r"no tokenizer\.json beside its file"):
         encode(["a cat"], LIKE)
 
 
