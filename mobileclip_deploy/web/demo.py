@@ -66,7 +66,7 @@ class DemoPage:
         if manifest.tokenizer.kind is not None:
             raise UsageError(
                 f"{bundle.path.name}: the page reads vocabularies of CLIP's kind, and this bundle has SentencePiece's; "
-                "transformers.js reads its tokenizer.json"
+                "embed its texts here, by `embed` or `search`"
             )
         if set(manifest.towers) != set(TOWERS):
             raise InvalidInput(f"{bundle.path.name}: the page needs an image and a text tower; export both")
