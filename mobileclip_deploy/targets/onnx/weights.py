@@ -147,7 +147,11 @@ def four_bits(editor: Editor, weight: Weight, block: int) -> None:
     stored = editor.instead(weight.value, f"{name}_int4", pack_int4(integers, 8))
     inputs = [node.inputs[0], stored, editor.constant(f"{name}_scale", scales)]
     settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": block}
-    editor.replace(node, [op("MatMulNBits", inputs, [ir.Value()], MICROSOFT, **settings)])
+    product = ir.Value()
+    nodes = [op("MatMulNBits", inputs, [product], MICROSOFT, **settings)]
+    if node.op_type == "Gemm" and len(node.inputs) > 2:  # its bias is an operand, that of a MatMul an Add behind it
+        nodes.append(op("Add", [product, node.inputs[2]], [ir.Value()]))
+    editor.replace(node, nodes)
 
 
 def _table_of_halves(
