@@ -21,8 +21,16 @@ COLOURS = {
     "coreai": "#7a4cb2",
     "litert": "#a67c00",
     "executorch": "#4c7a34",
+    "qnn": "#c2337a",
 }
-TITLES = {"onnx": "ONNX", "coreml": "Core ML", "coreai": "Core AI", "litert": "LiteRT", "executorch": "ExecuTorch"}
+TITLES = {
+    "onnx": "ONNX",
+    "coreml": "Core ML",
+    "coreai": "Core AI",
+    "litert": "LiteRT",
+    "executorch": "ExecuTorch",
+    "qnn": "Qualcomm's NPU",
+}
 # Where a point's label stands: offset in points, and which of its sides is at the point.
 LABELS = {
     "onnx": ((6, -9), "left"),
@@ -30,6 +38,7 @@ LABELS = {
     "coreai": ((-6, -9), "right"),
     "litert": ((8, 4), "left"),
     "executorch": ((6, 4), "left"),
+    "qnn": ((6, -9), "left"),
 }
 HALF = "bottom"
 GATE = 0.5  # points of top-1 that an export may lose
