@@ -82,7 +82,8 @@ def graph_settings(graph: Graph) -> Settings:
             found.bounds.update(_numbers(node))
         found.bounds.update(_ranged(node))
         if kind.endswith(FACTORS) and not kind.endswith("matmul") and not _unpacks(view, node):
-            found.factors += _single(node)
+            numbers = _single(node)
+            found.factors += [1 / one for one in numbers if one] if kind.endswith("div") else numbers
     return found
 
 

@@ -136,8 +136,12 @@ def single(value: Input) -> bool:
             lambda read: appended(read.graph, (read.words.factor, 4096), (read.words.factor, 1 / 4096)),
             "values are multiplied by 4096 and divided by it again",
         ),
+        (
+            lambda read: appended(read.graph, (read.words.factor, 4096), ("Div", 4096)),
+            "values are multiplied by 4096 and divided by it again",
+        ),
     ],
-    ids=["a larger epsilon", "a smaller epsilon", "a bound that nothing reaches", "scaled and back"],
+    ids=["a larger epsilon", "a smaller epsilon", "a bound that nothing reaches", "scaled and back", "and divided"],
 )
 def test_what_no_stored_input_shows_is_seen(read: Read, plant: Callable[[Read], Graph], said: str) -> None:
     told = read.told(plant(read))
