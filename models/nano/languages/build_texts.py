@@ -1,4 +1,4 @@
-"""Builds the parallel texts that nano's text tower of ten languages learns from, and what it is measured on.
+"""Builds the parallel texts that nano's text tower of nine languages learns from, and what it is measured on.
 
     python models/nano/languages/build_texts.py --work BUILD_FOLDER [--parallel FOLDER]
         [--evaluation models/nano/evaluation]
@@ -32,12 +32,11 @@ TEMPLATES = {
     "ja": "{}の絵文字",
     "zh": "{}的表情符号",
     "ko": "{} 이모지",
-    "hi": "{} का इमोजी",
 }
 """The languages, and the prompt template of the zero-shot task in each."""
 ENGLISH_TEMPLATE = "an emoji of {}"
 KEYWORDS = 4
-NAME_WEIGHT, CLASS_WEIGHT = "4", "8"
+NAME_WEIGHT, CLASS_WEIGHT = "6", "16"
 """How often a name and a class are drawn beside a keyword. Each is drawn in the template as often as alone."""
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7
 """Every 20th emoji is held out: none of its texts in another language than English is learned."""

@@ -1,4 +1,4 @@
-"""Measures nano's text tower of ten languages on the held-out pictures, and writes figures.json
+"""Measures nano's text tower of nine languages on the held-out pictures, and writes figures.json
 and the table of the card.
 
     python models/nano/languages/measure.py --parallel FOLDER [--weights FILE]
