@@ -26,6 +26,8 @@ from mobileclip_deploy.cli import output, terminal
 from mobileclip_deploy.model.variants import models_dir, variant_names
 from mobileclip_deploy.towers.samples import image_paths
 
+OWN = "mobileclip-deploy"
+
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
@@ -87,9 +89,9 @@ def test_what_doctor_says_to_install_brings_what_is_missing(monkeypatch: pytest.
 
     def brings(extra: str) -> set[str]:
         own = [one for line in extras[extra] if (one := re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", line))]
-        theirs = [line for one in own if not one[2] for line in importlib.metadata.requires(one[1]) or ()]
+        theirs = [line for one in own if one[1] != OWN for line in importlib.metadata.requires(one[1]) or ()]
         names = {re.match(r"[\w.-]+", line)[0] for line in (*(one[1] for one in own), *theirs)}  # type: ignore[index]
-        return names.union(*(brings(more) for one in own if one[2] for more in one[2].split(",")))
+        return names.union(*(brings(more) for one in own if one[1] == OWN for more in one[2].split(",")))
 
     named = {one.name: re.search(r"deploy\[(.+)\]", one.remedy) for one in doctor.diagnose() if not one.required}
     assert [name for name, extra in named.items() if not extra or name not in brings(extra[1])] == []

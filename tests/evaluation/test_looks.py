@@ -13,6 +13,7 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.image_sources import VIEWS, ImageSource, View
 from mobileclip_deploy.evaluation.looks import Looks, paired_looks
+from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import load_variant
 
 Floats = NDArray[np.float32]
@@ -45,8 +46,9 @@ def embedder(noise: float, calls: list[str]) -> Embedder:
 
     variant = load_variant("nano")
     small = variant.preprocess.model_copy(update={"size": 8})
+    asked, scores = (lambda tower: tower), Scores(10.0)
     return Embedder(
-        "e", "nano", "numpy", "space", images, texts, lambda tower: tower, small, variant.tokens, variant.template, 10.0
+        "e", "nano", "numpy", "space", images, texts, asked, small, variant.tokens, variant.template, scores
     )
 
 

@@ -10,7 +10,7 @@ from mobileclip_deploy.model.architecture.attention import AttentionPool, Transf
 
 
 def test_the_query_goes_through_its_projection() -> None:
-    block = trained(AttentionPool(16, 2, 2.0, 1e-5))
+    block = trained(AttentionPool(16, 2, 2.0, 1e-5, "gelu"))
     x = torch.randn(2, 5, 16, dtype=torch.float64)
     before = block(x)
     assert FoldPooledQuery().apply(block) == 1

@@ -45,12 +45,14 @@ def measured(ranges: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lean_passes() -> Iterator[None]:
-    """In here coremltools' passes do what they do to a program, and no more."""
+    """In here coremltools' passes do what they do to a program, and no more; and the names that it gives are counted
+    from 0, whatever programs this process has made before: a conversion clears the counts when it ends, not before."""
     import_coremltools()
-    from coremltools.converters.mil.mil import Block, Program, Var
+    from coremltools.converters.mil.mil import Block, Builder, Program, Var
     from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
 
     apply, propagate, upstream = PassPipelineManager.apply_pipeline, PROPAGATE(), UPSTREAM()
+    Builder.name_count.clear()
 
     def apply_pipeline(program: Any, pipeline: Any) -> None:
         program.validate = lambda **_: None

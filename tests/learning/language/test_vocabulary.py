@@ -12,7 +12,7 @@ from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.tokenizer import encode, unknown_share, write_tokenizer_files, write_transformers_tokenizer
 from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
 
-TEXTS = (models_dir() / "nano" / "evaluation" / "languages" / "hi.txt").read_text(encoding="utf-8").splitlines()
+TEXTS = (models_dir() / "nano" / "evaluation" / "languages" / "ja.txt").read_text(encoding="utf-8").splitlines()
 GERMAN = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
 
 
@@ -32,7 +32,7 @@ def test_ids_are_those_of_the_tokenizer_that_learned_it(tokens: TokenizerSpec, t
 
     write_transformers_tokenizer(tmp_path, tokens)
     theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    asked = [*TEXTS[::40], *GERMAN[::40], "日本 ☕ it's", "x" * 300, "!"]
+    asked = [*TEXTS[::40], *GERMAN[::40], "मुस्कुराता चेहरा ☕ it's", "x" * 300, "!"]
     assert [theirs.encode(text).ids for text in asked] == encode(asked, tokens).tolist()
 
 
@@ -43,7 +43,7 @@ def test_fewer_tokens_are_needed_than_by_single_bytes(tokens: TokenizerSpec) -> 
 
 
 def test_how_much_of_a_text_is_unknown_is_told(tokens: TokenizerSpec) -> None:
-    """A vocabulary of German and Hindi: Thai is unknown, and half of a mixed text in part."""
+    """A vocabulary of German and Japanese: Thai is unknown, and half of a mixed text in part."""
     assert unknown_share("heißer Kaffee!", tokens) == unknown_share("กาแฟ", TokenizerSpec()) == 0
     assert unknown_share("กาแฟ", tokens) > 0.7
     assert 0 < unknown_share("Kaffee กาแฟ", tokens) < unknown_share("กาแฟ", tokens)
