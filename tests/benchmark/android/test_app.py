@@ -130,7 +130,7 @@ def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_re
     stream = record.with_name(f"{job.name}.rounds.jsonl")
     first, *_ = lines = stream.read_text().splitlines(keepends=True)
     stream.write_text(first + lines[1][:30])
-    assert bench(f"{served}/{job.name}", tmp_path / "phone").returncode == 0
+    assert bench(f"{served}/{job.name}/files.json", tmp_path / "phone").returncode == 0
     again = stream.read_text().splitlines(keepends=True)
     assert (again[0], len(again)) == (first, 4)
 

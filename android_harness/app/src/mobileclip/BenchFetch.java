@@ -18,12 +18,13 @@ public final class BenchFetch {
     private BenchFetch() {}
 
     /**
-     * Fetches what lies at {@code link}, a folder with files.json, to {@code runs}/ID: whole or not at all.
+     * Fetches what lies at {@code link}, a folder with files.json or that file, to {@code runs}/ID: whole or not at all.
      *
      * @return the job's folder.
      */
     public static File job(String link, File runs) throws IOException {
-        String place = link.endsWith("/") ? link : link + "/";
+        String named = link.endsWith("/files.json") ? link.substring(0, link.length() - "files.json".length()) : link;
+        String place = named.endsWith("/") ? named : named + "/";
         Map<?, ?> listing = (Map<?, ?>) Json.parse(new String(content(place + "files.json", 1 << 20), StandardCharsets.UTF_8), "files.json");
         String id = BenchRun.matching(BenchRun.identifierForm(), listing.get("run_id"));
         File partial = new File(runs, id + ".partial");
