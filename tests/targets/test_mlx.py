@@ -117,7 +117,8 @@ def test_another_process_writes_the_same_bytes(files: dict[TowerName, dict[str, 
 @pytest.mark.whole
 def test_the_device_and_the_form_stand_in_the_file(model: MobileCLIP, tmp_path: Path) -> None:
     (usual,) = write(model, "text", tmp_path, "fp32").values()
-    (other,) = write(model, "text", tmp_path / "..", "fp32", unit="cpu", reader="0.31").values()
+    (tmp_path / "cpu").mkdir()
+    (other,) = write(model, "text", tmp_path / "cpu", "fp32", unit="cpu", reader="0.31").values()
     first, second = read_function(usual), read_function(other)
     assert (first.device, second.device, second.metadata) == ("gpu", "cpu", None)
     assert first.metadata == "tiny_mci text fp32; "
