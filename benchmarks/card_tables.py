@@ -143,7 +143,8 @@ def _model_row(card: Variant, counts: Mapping[str, Sequence[int]]) -> str:
 
 
 def _languages(card: Variant) -> str:
-    """Of texts; nothing where none are taken. That English alone was trained on needs no source: nobody said more."""
+    """Languages of texts; nothing where none are taken. That English alone was trained on needs no source: nobody said
+    more."""
     if card.text is None:
         return ""
     if card.languages == "English" or card.published is None:

@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
-from tiny import tiny_variant
-from torch import nn
+from tiny import network
 from writing import chosen, job_of
 
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.mlx.function_file import (
     DEVICES,
@@ -47,16 +44,6 @@ def require_mlx() -> None:
         if os.environ.get("CI") and here:
             pytest.fail(NEEDS)
         pytest.skip(NEEDS, allow_module_level=True)
-
-
-def network(seed: int = 0) -> MobileCLIP:
-    """A network with every kind of block, folded, its weights drawn from a seed."""
-    torch.manual_seed(seed)
-    model = build_model(tiny_variant("tiny_mci")).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    fold(model)
-    return model
 
 
 def write(model: MobileCLIP, tower: TowerName, folder: Path, *precisions: str, **options: Any) -> dict[str, Path]:

@@ -9,13 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from tiny import tiny_variant
-from torch import nn
+from tiny import network
 from writing import chosen, job_of
 
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["network", "require_qnn", "write"]
@@ -30,16 +27,6 @@ def require_qnn() -> None:
         if os.environ.get("CI") and here:
             pytest.fail(NEEDS)
         pytest.skip(NEEDS, allow_module_level=True)
-
-
-def network(seed: int = 0) -> MobileCLIP:
-    """A network with every kind of block, folded, its weights drawn from a seed."""
-    torch.manual_seed(seed)
-    model = build_model(tiny_variant("tiny_mci")).eval()
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    fold(model)
-    return model
 
 
 def write(model: MobileCLIP, tower: TowerName, chips: str, folder: Path, union: bool = False) -> Path:

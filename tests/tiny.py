@@ -14,10 +14,11 @@ import torch
 from golden_checkpoints import fill
 from pieces import tokenizer_json
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
+from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName, Variant
@@ -34,6 +35,7 @@ __all__ = [
     "filled",
     "inputs",
     "known",
+    "network",
     "tiny_variant",
     "wanted",
     "write_cards",
@@ -242,6 +244,16 @@ def card(name: str) -> dict[str, Any]:
         "licence": {"name": "none", "research_only": False},
         "scores": tiny.get("scores", "softmax"),
     }
+
+
+def network(seed: int = 0) -> MobileCLIP:
+    """A network with every kind of block, folded, its weights drawn from a seed."""
+    torch.manual_seed(seed)
+    model = build_model(tiny_variant("tiny_mci")).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    fold(model)
+    return model
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def test_counted_parameters_and_licence() -> None:
 
 
 def test_without_its_tokenizer_pictures_are_embedded_and_texts_refused(tmp_path: Path) -> None:
-    """Of a small network of the same kind."""
+    """A small network of the same kind."""
     with known(tmp_path, PIECES) as path:
         model = mcd.load_model(PIECES, path)
         assert model.variant.tokens.vocab_size == SIZE
