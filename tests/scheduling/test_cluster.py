@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -84,36 +85,30 @@ def test_a_failure_ends_what_is_not_to_go_on(address: str, tmp_path: Path) -> No
     assert len(ends) <= 2
 
 
-def test_memory_is_kept_to_on_each_machine() -> None:
-    placing = scheduling.Placing({"here": 20 * GB, "there": 9 * GB})
-    for number in range(4):
-        placing.workers[f"here-{number}"] = scheduling.Worker(f"here-{number}", "here", None)
-    placing.workers["there"] = scheduling.Worker("there", "there", 5 * GB)
-    large, small = (Task(name, math.isqrt, (1,), size * GB) for name, size in (("large", 6), ("small", 2)))
-    running: list[scheduling.Given] = []
-    while (worker := placing.fits(large, running)) is not None:
-        running.append(scheduling.Given(large, worker, None))
-    assert [one.worker.address for one in running] == ["here-0", "here-1", "here-2"]
-    fourth = placing.fits(small, running)
-    assert fourth is not None
-    assert fourth.address == "here-3"
-    running.append(scheduling.Given(small, fourth, None))
-    fifth = placing.fits(small, running)
-    assert fifth is not None
-    assert fifth.address == "there"
-    assert placing.largest() == 20 * GB
+def where() -> str:
+    """The name of the worker that runs this."""
+    return str(distributed.get_worker().name)
 
 
-def test_a_process_that_is_paused_for_its_memory_is_given_nothing() -> None:
-    placing = scheduling.Placing({"here": 20 * GB})
-    for name in ("a", "b"):
-        placing.workers[name] = scheduling.Worker(name, "here", None)
-    placing.paused = frozenset({"a"})
-    found = placing.fits(Task("one", math.isqrt, (1,), GB), [])
-    assert found is not None
-    assert found.address == "b"
-    placing.paused = frozenset({"a", "b"})
-    assert placing.fits(Task("one", math.isqrt, (1,), GB), []) is None
+def test_a_large_task_goes_where_its_memory_is() -> None:
+    with scheduling._quiet(), _cluster(1, memory_limit=GB) as made:
+        options = made.new_spec["options"] | {"memory_limit": 4 * GB}
+        made.new_spec = made.new_spec | {"options": options}
+        made.scale(2)
+        made.wait_for_workers(2)
+        ends: list[tuple[str, Any]] = []
+        tasks = [Task(name, where, (), size * GB) for name, size in (("three", 3), ("two", 2), ("half", 0))]
+        run_tasks(tasks, lambda task, end: ends.append((task.name, end)), made.scheduler_address)
+    found = dict(ends)
+    assert found["three"] == found["two"] == "1"
+    assert found["half"] in ("0", "1")
+
+
+def test_a_worker_of_another_version_is_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = iter(["1.0"])
+    monkeypatch.setattr(metadata, "version", lambda _: next(ours, "0.9"))
+    with pytest.raises(RuntimeFailed, match=r"the worker tcp://\S+ has mobileclip-deploy 0\.9 where this is 1\.0"):
+        scheduling.reach(address)
 
 
 def test_a_task_that_fits_nowhere_is_refused_before_any_is_begun(address: str) -> None:
