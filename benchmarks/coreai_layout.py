@@ -25,7 +25,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.inspect.linting import lint_path
+from mobileclip_deploy.inspect.linting import lint
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
@@ -88,7 +88,7 @@ def measured(model: mcd.MobileCLIP, tower: TowerName, inputs: Any) -> list[dict[
                 job = type(job)(**{**vars(job), "module": module})
                 path = Path(folder) / target.artifact_name(model.variant, tower, "fp16")
                 target.write(job, path)
-                (report,) = lint_path(path, DEVICE)
+                (report,) = lint(path, DEVICE)
                 findings = Counter(finding.rule for one in report.operations for finding in one.findings)
                 status = Counter(one.status for one in report.operations)
                 row[target_name] = {

@@ -15,218 +15,23 @@ is held against its annotations on the way through this package (`arguments.chec
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import sys
+from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mobileclip_deploy.arguments import checked
 
-if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.doctor import Diagnosis, doctor
-    from mobileclip_deploy.benchmark.door import (
-        BenchmarkOutcome,
-        BenchmarkResult,
-        DeviceListing,
-        benchmark,
-        devices,
-        write_job,
-    )
-    from mobileclip_deploy.benchmark.report import report
-    from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.checkpoints.convert import Conversion, convert
-    from mobileclip_deploy.checkpoints.door import load_model
-    from mobileclip_deploy.embeddings.door import (
-        BridgeResult,
-        EmbeddingFile,
-        IndexFile,
-        SearchResult,
-        bridge,
-        embed,
-        export_index,
-        search,
-    )
-    from mobileclip_deploy.embeddings.index import Index
-    from mobileclip_deploy.errors import MobileClipDeployError
-    from mobileclip_deploy.evaluation.classification import Classification, Classifications, classify
-    from mobileclip_deploy.evaluation.door import (
-        EvaluationResult,
-        SuiteResult,
-        evaluate,
-        evaluate_suite,
-        load_runner,
-    )
-    from mobileclip_deploy.evaluation.inputs import preprocess, tokenize
-    from mobileclip_deploy.export.door import export, export_all
-    from mobileclip_deploy.folding import FoldReport
-    from mobileclip_deploy.inspect.door import (
-        Inspection,
-        LintComparison,
-        LintReport,
-        Variant,
-        compare_lint,
-        inspect,
-        lint,
-        variants,
-    )
-    from mobileclip_deploy.layouts import Layout, layouts, read_layout
-    from mobileclip_deploy.learning.door import (
-        AugmentationPolicy,
-        DistilledTower,
-        Recovery,
-        RecoverySettings,
-        Reinforced,
-        Trained,
-        recover,
-        reinforce,
-        train,
-        train_text_tower,
-    )
-    from mobileclip_deploy.model.architecture import MobileCLIP
-    from mobileclip_deploy.parity import Gates, ParityReport
-    from mobileclip_deploy.sweep.door import SweepResult, sweep
-    from mobileclip_deploy.targets import Runner
-    from mobileclip_deploy.towers.door import reparameterize
-    from mobileclip_deploy.verify.door import Comparison, Explanation, compare, explain, verify
-    from mobileclip_deploy.web.demo import demo, write_demo
-
-__all__ = [
-    "AugmentationPolicy",
-    "BenchmarkOutcome",
-    "BenchmarkResult",
-    "BridgeResult",
-    "Bundle",
-    "Classification",
-    "Classifications",
-    "Comparison",
-    "Conversion",
-    "DeviceListing",
-    "DistilledTower",
-    "Diagnosis",
-    "EmbeddingFile",
-    "EvaluationResult",
-    "Explanation",
-    "FoldReport",
-    "Gates",
-    "Index",
-    "IndexFile",
-    "Inspection",
-    "Layout",
-    "LintComparison",
-    "LintReport",
-    "MobileCLIP",
-    "MobileClipDeployError",
-    "ParityReport",
-    "Recovery",
-    "RecoverySettings",
-    "Reinforced",
-    "Runner",
-    "SearchResult",
-    "SuiteResult",
-    "SweepResult",
-    "Trained",
-    "Variant",
-    "benchmark",
-    "bridge",
-    "classify",
-    "compare",
-    "compare_lint",
-    "convert",
-    "demo",
-    "devices",
-    "doctor",
-    "embed",
-    "evaluate",
-    "evaluate_suite",
-    "explain",
-    "export",
-    "export_all",
-    "export_index",
-    "inspect",
-    "layouts",
-    "lint",
-    "load_model",
-    "load_runner",
-    "preprocess",
-    "read_layout",
-    "recover",
-    "reinforce",
-    "reparameterize",
-    "report",
-    "search",
-    "sweep",
-    "tokenize",
-    "train",
-    "train_text_tower",
-    "variants",
-    "verify",
-    "write_demo",
-    "write_job",
-]
-
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {
-    "benchmark.doctor": ("Diagnosis", "doctor"),
-    "benchmark.door": ("BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"),
-    "benchmark.report": ("report",),
-    "bundle": ("Bundle",),
-    "checkpoints.convert": ("Conversion", "convert"),
-    "checkpoints.door": ("load_model",),
-    "embeddings": ("Index",),
-    "embeddings.door": (
-        "BridgeResult",
-        "EmbeddingFile",
-        "IndexFile",
-        "SearchResult",
-        "bridge",
-        "embed",
-        "export_index",
-        "search",
-    ),
-    "errors": ("MobileClipDeployError",),
-    "evaluation.classification": ("Classification", "Classifications", "classify"),
-    "evaluation.door": (
-        "EvaluationResult",
-        "SuiteResult",
-        "evaluate",
-        "evaluate_suite",
-        "load_runner",
-    ),
-    "evaluation.inputs": ("preprocess", "tokenize"),
-    "export.door": ("export", "export_all"),
-    "folding": ("FoldReport",),
-    "inspect.door": (
-        "Inspection",
-        "LintComparison",
-        "LintReport",
-        "Variant",
-        "compare_lint",
-        "inspect",
-        "lint",
-        "variants",
-    ),
-    "layouts": ("Layout", "layouts", "read_layout"),
-    "learning.door": (
-        "AugmentationPolicy",
-        "DistilledTower",
-        "Recovery",
-        "RecoverySettings",
-        "Reinforced",
-        "Trained",
-        "recover",
-        "reinforce",
-        "train",
-        "train_text_tower",
-    ),
-    "model.architecture": ("MobileCLIP",),
-    "parity": ("Gates", "ParityReport"),
-    "sweep.door": ("SweepResult", "sweep"),
-    "targets": ("Runner",),
-    "towers.door": ("reparameterize",),
-    "verify.door": ("Comparison", "Explanation", "compare", "explain", "verify"),
-    "web.demo": ("demo", "write_demo"),
+    line.module.removeprefix(f"{__name__}."): tuple(one.name for one in line.names)
+    for line in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    if isinstance(line, ast.ImportFrom) and line.module
 }
+__all__ = sorted(name for names in DOORS.values() for name in names)
 
 
 _checked = functools.cache(checked)

@@ -60,11 +60,12 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
     check_lintable(path)
 
     from mobileclip_deploy.cli.output import MOMENT, print_json, progress
-    from mobileclip_deploy.inspect.linting import compare_all, lint_path
+    from mobileclip_deploy.inspect.linting import compare_all
+    from mobileclip_deploy.inspect.linting import lint as look
 
     with progress(MOMENT) as update:
-        reports = lint_path(path, device, update)
-        others = lint_path(other, device, update) if other is not None else ()
+        reports = look(path, device, progress=update)
+        others = look(other, device, progress=update) if other is not None else ()
     comparisons = compare_all(reports, others) if other is not None else ()
     if as_json:
         packages = [report.model_dump(mode="json") | {"shares": report.shares} for report in (*reports, *others)]

@@ -12,7 +12,7 @@ from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, container_of
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import artifact_bytes, check_there
+from mobileclip_deploy.files import StrPath, artifact_bytes, check_there
 from mobileclip_deploy.model.licences import Answer, LicenceUse
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TowerName, load_variant
@@ -130,16 +130,19 @@ OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "undecided", "passed")
 Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 
-def inspect(path: Path, variant: str | None = None, progress: Progress = silent) -> Inspection:
-    """Describe a checkpoint file, an artifact, a bundle or a folder of bundles.
+def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = silent) -> Inspection:
+    """What a checkpoint file, an artifact, a bundle or a folder of bundles is and holds.
+
+    Its `kind` says which, and `as_dict` gives the form of JSON.
 
     Args:
-        variant: of a checkpoint that fits several.
+        variant: name of the variant that a checkpoint is of, where it fits several.
 
     Raises:
         InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
-        UsageError: it is an artifact of a target that has left the package.
+        UsageError: unknown variant, or an artifact of a target that has left the package.
     """
+    path = Path(path)
     check_there(path)
     progress(f"reading {path.name}")
     if not path.is_file() and not path.is_dir():  # what reads an artifact would wait for a pipe

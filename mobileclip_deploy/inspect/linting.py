@@ -9,9 +9,11 @@ import numpy as np
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.inspect.lintable import check_lintable, readable_targets, unlintable
 from mobileclip_deploy.mil import Program
-from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device, lint
+from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device
+from mobileclip_deploy.mil.lint import lint as lint_program
 from mobileclip_deploy.mil.lint.devices import DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
@@ -26,7 +28,7 @@ __all__ = [
     "PLACES",
     "Share",
     "compare_all",
-    "lint_path",
+    "lint",
     "program_input",
 ]
 
@@ -37,13 +39,17 @@ PLACES = ("gpu", "npu")
 """What else can: places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
 
 
-def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[LintReport, ...]:
-    """Lint each function of a package, or each tower of a bundle, which is evaluated on its first stored input.
+def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:
+    """Which operations of a Core ML package, or of each tower of a bundle, are ready for the Neural Engine of a chip;
+    with `device="gpu"` which operations of a LiteRT file or bundle run on the GPU.
+
+    A tower of a bundle is evaluated on its first stored input.
 
     Raises:
         UsageError: no such device, or the bundle is of another target.
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
+    path = Path(path)
     if device.lower() not in PLACES:
         find_device(device)
     check_lintable(path)
@@ -51,7 +57,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
     if (target := next((one for one in readable_targets() if path.suffix in one.abilities.suffixes), None)) is not None:
         _refuse_place(target, device)
         functions = _program(target.open(path)).functions
-        found = (lint(_program(target.open(path, name)), device) for name in functions)
+        found = (lint_program(_program(target.open(path, name)), device) for name in functions)
         return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
     if (own := target_of(path)) is not None:
         own.require_installed()
@@ -77,7 +83,7 @@ def lint_path(path: Path, device: str, progress: Progress = silent) -> tuple[Lin
             reports += linted
             continue
         program = _program(artifact).prepared()
-        report = lint(program, device, program_input(program, inputs, 0))
+        report = lint_program(program, device, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
 

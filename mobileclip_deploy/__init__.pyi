@@ -1,0 +1,103 @@
+"""The public names, each with the door that it comes from. `__init__.py` reads them here, too."""
+
+from mobileclip_deploy.benchmark.doctor import (
+    Diagnosis as Diagnosis,
+    doctor as doctor,
+)
+from mobileclip_deploy.benchmark.door import (
+    BenchmarkOutcome as BenchmarkOutcome,
+    BenchmarkResult as BenchmarkResult,
+    DeviceListing as DeviceListing,
+    benchmark as benchmark,
+    devices as devices,
+    write_job as write_job,
+)
+from mobileclip_deploy.benchmark.report import report as report
+from mobileclip_deploy.bundle import Bundle as Bundle
+from mobileclip_deploy.checkpoints.convert import (
+    Conversion as Conversion,
+    convert as convert,
+)
+from mobileclip_deploy.checkpoints.door import load_model as load_model
+from mobileclip_deploy.embeddings import Index as Index
+from mobileclip_deploy.embeddings.door import (
+    BridgeResult as BridgeResult,
+    EmbeddingFile as EmbeddingFile,
+    IndexFile as IndexFile,
+    SearchResult as SearchResult,
+    bridge as bridge,
+    embed as embed,
+    export_index as export_index,
+    search as search,
+)
+from mobileclip_deploy.errors import MobileClipDeployError as MobileClipDeployError
+from mobileclip_deploy.evaluation.classification import (
+    Classification as Classification,
+    Classifications as Classifications,
+    classify as classify,
+)
+from mobileclip_deploy.evaluation.door import (
+    EvaluationResult as EvaluationResult,
+    SuiteResult as SuiteResult,
+    evaluate as evaluate,
+    evaluate_suite as evaluate_suite,
+    load_runner as load_runner,
+)
+from mobileclip_deploy.evaluation.inputs import (
+    preprocess as preprocess,
+    tokenize as tokenize,
+)
+from mobileclip_deploy.export.door import (
+    export as export,
+    export_all as export_all,
+)
+from mobileclip_deploy.folding import FoldReport as FoldReport
+from mobileclip_deploy.inspect.door import (
+    Inspection as Inspection,
+    LintComparison as LintComparison,
+    LintReport as LintReport,
+    Variant as Variant,
+    compare_lint as compare_lint,
+    inspect as inspect,
+    lint as lint,
+    variants as variants,
+)
+from mobileclip_deploy.layouts import (
+    Layout as Layout,
+    layouts as layouts,
+    read_layout as read_layout,
+)
+from mobileclip_deploy.learning.door import (
+    AugmentationPolicy as AugmentationPolicy,
+    DistilledTower as DistilledTower,
+    Recovery as Recovery,
+    RecoverySettings as RecoverySettings,
+    Reinforced as Reinforced,
+    Trained as Trained,
+    recover as recover,
+    reinforce as reinforce,
+    train as train,
+    train_text_tower as train_text_tower,
+)
+from mobileclip_deploy.model.architecture import MobileCLIP as MobileCLIP
+from mobileclip_deploy.parity import (
+    Gates as Gates,
+    ParityReport as ParityReport,
+)
+from mobileclip_deploy.sweep.door import (
+    SweepResult as SweepResult,
+    sweep as sweep,
+)
+from mobileclip_deploy.targets import Runner as Runner
+from mobileclip_deploy.towers.door import reparameterize as reparameterize
+from mobileclip_deploy.verify.door import (
+    Comparison as Comparison,
+    Explanation as Explanation,
+    compare as compare,
+    explain as explain,
+    verify as verify,
+)
+from mobileclip_deploy.web.demo import (
+    demo as demo,
+    write_demo as write_demo,
+)
