@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,15 +12,33 @@ if TYPE_CHECKING:
 __all__ = ["bundle_layouts", "chips", "devices", "layouts", "precisions", "target_lists", "targets", "variants"]
 
 
-def targets(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """One target."""
-    return _starting(typed, _target_names())
+Offered = Callable[["click.Context", "click.Parameter", str], list[str]]
+
+
+def _names(room: str, name: str) -> Offered:
+    """Names that a function or a constant of a room gives, which is imported when a shell asks."""
+
+    def offered(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        found = getattr(importlib.import_module(f"mobileclip_deploy.{room}"), name)
+        return _starting(typed, found() if callable(found) else found)
+
+    return offered
+
+
+targets = _names("targets", "targets")
+variants = _names("model.variants", "variant_names")
+layouts = _names("checkpoints.fitting", "LAYOUTS")
+bundle_layouts = _names("layouts", "layout_names")
+devices = _names("benchmark.driver", "DRIVERS")
+chips = _names("inspect.linting", "LINTED")
 
 
 def target_lists(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """Several targets with commas between them, or all."""
+    from mobileclip_deploy.targets import targets as installed
+
     before, comma, last = typed.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _starting(last, (*_target_names(), *(() if comma else ("all",))))]
+    return [f"{before}{comma}{name}" for name in _starting(last, (*installed(), *(() if comma else ("all",))))]
 
 
 def precisions(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
@@ -37,47 +56,6 @@ def precisions(context: click.Context, parameter: click.Parameter, typed: str) -
         return [f"{before}{comma}{tower}={one}" for one in _starting(name, known)]
     others = [f"{before}{comma}{one}=" for one in _starting(last, TOWERS)]
     return others if comma else [*_starting(last, (*known, "smallest")), *others]
-
-
-def variants(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A variant, yours too."""
-    from mobileclip_deploy.model.variants import variant_names
-
-    return _starting(typed, variant_names())
-
-
-def layouts(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A layout of checkpoints."""
-    from mobileclip_deploy.checkpoints.fitting import LAYOUTS
-
-    return _starting(typed, LAYOUTS)
-
-
-def bundle_layouts(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A layout of bundles."""
-    from mobileclip_deploy.layouts import layout_names
-
-    return _starting(typed, layout_names())
-
-
-def devices(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A kind of device."""
-    from mobileclip_deploy.benchmark.driver import DRIVERS
-
-    return _starting(typed, DRIVERS)
-
-
-def chips(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """A chip with a Neural Engine, or a GPU."""
-    from mobileclip_deploy.inspect.linting import CHIPS, PLACES
-
-    return _starting(typed, (*CHIPS, *PLACES))
-
-
-def _target_names() -> list[str]:
-    from mobileclip_deploy.targets import targets as installed
-
-    return list(installed())
 
 
 def _starting(typed: str, names: Iterable[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -41,19 +41,7 @@ __all__ = ["convert"]
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT", help=".safetensors or .pt")
 @click.option("--force", is_flag=True, help="Replace the output if it exists.")
 @json_option
-def convert(
-    checkpoint: Path,
-    layout: str,
-    variant: str | None,
-    preprocess: str | None,
-    languages: str | None,
-    language_texts: Path | None,
-    keep: Literal["letters", "used"],
-    captions: Path | None,
-    output: Path,
-    force: bool,
-    as_json: bool,
-) -> None:
+def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, as_json: bool, **asked: Any) -> None:
     """Write a checkpoint in another layout, so that it can go back to open_clip or to Apple's code.
 
     \b
@@ -64,26 +52,14 @@ def convert(
     """
     from mobileclip_deploy.checkpoints.weights_files import weights_file
 
-    weights_file(variant, checkpoint)
+    weights_file(asked["variant"], checkpoint)
 
     from mobileclip_deploy.checkpoints.convert import convert as write
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
 
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
     with progress(MOMENT) as update:
-        result = write(
-            checkpoint,
-            layout,
-            output,
-            variant,
-            preprocess=preprocess,
-            languages=codes,
-            language_texts=language_texts,
-            keep=keep,
-            captions=captions,
-            force=force,
-            progress=update,
-        )
+        result = write(checkpoint, layout, output, languages=codes, progress=update, **asked)
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,22 +59,15 @@ __all__ = ["verify"]
 @click.option("--junit", type=FILE, metavar="FILE", help="Write the outcome as JUnit XML too.")
 def verify(
     bundles: tuple[Path, ...],
-    checkpoint: Path | None,
-    images: Path | None,
-    prompts: Path | None,
-    calibration: Path | None,
-    dataset: Path | None,
     explain: bool,
     checks: str,
-    place: str | None,
-    fit: Path | None,
-    captions: Path | None,
     gate_texts: tuple[str, ...],
     as_json: bool,
     baseline: Path | None,
     accept: bool,
     markdown: Path | None,
     junit: Path | None,
+    **asked: Any,
 ) -> None:
     """Check bundles against the checkpoint they were exported from.
 
@@ -97,10 +90,10 @@ def verify(
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts) if gate_texts else None
-    if dataset is not None:
-        check_dataset(dataset)
-    if checkpoint is not None:
-        weights_file(None, checkpoint)
+    if asked["dataset"] is not None:
+        check_dataset(asked["dataset"])
+    if asked["checkpoint"] is not None:
+        weights_file(None, asked["checkpoint"])
 
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.cli.tables import print_verified
@@ -111,9 +104,7 @@ def verify(
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     records = several.Records(junit, markdown, Path(summary) if summary else None)
     lock = several.Baseline.of(baseline, accept)
-    request = VerifyRequest(
-        bundles[0], checkpoint, images, prompts, dataset, calibration, gates, checks == "full", place, fit, captions
-    )
+    request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", **asked)
     with progress() as update:
         found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
     for one in found:

@@ -21,11 +21,10 @@ from mobileclip_deploy.targets import Artifact, Target, restored_target, target_
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
-    "CHIPS",
     "Comparison",
     "Finding",
+    "LINTED",
     "LintReport",
-    "PLACES",
     "Share",
     "compare_all",
     "lint",
@@ -33,10 +32,10 @@ __all__ = [
 ]
 
 
-CHIPS = tuple(DEVICES)
-"""Chips with a Neural Engine that can be linted for, by name."""
 PLACES = ("gpu", "npu")
-"""What else can: places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
+"""Places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
+LINTED = (*DEVICES, *PLACES)
+"""What can be linted for, by name: chips with a Neural Engine, and places."""
 
 
 def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:
