@@ -18,6 +18,7 @@ from mobileclip_deploy.checkpoints.convert import (
     Conversion as Conversion,
     convert as convert,
 )
+from mobileclip_deploy.checkpoints.cutting import Languages as Languages
 from mobileclip_deploy.checkpoints.door import load_model as load_model
 from mobileclip_deploy.embeddings import Index as Index
 from mobileclip_deploy.embeddings.door import (

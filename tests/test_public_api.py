@@ -34,6 +34,7 @@ PUBLIC = [
     "Index",
     "IndexFile",
     "Inspection",
+    "Languages",
     "Layout",
     "LintComparison",
     "LintReport",

@@ -142,7 +142,10 @@ TINY: dict[str, dict[str, Any]] = {
         "embed_dim": 32,
         "text": TEXT | {"norm_eps": 1e-6, "activation": "gelu_tanh", "pooling": "last", "projection_bias": True},
         "scores": "sigmoid",
-        "layouts": {"open_clip": {}},
+        "layouts": {
+            "open_clip": {},
+            "transformers": {"image": {"activation": "gelu"}, "tokenizer": {"cleaning": "lower"}},
+        },
         "preprocess": {"resize": "squash", "interpolation": "bicubic"},
         "size": 64,
     },

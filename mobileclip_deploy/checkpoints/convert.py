@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import folded, open_clip
-from mobileclip_deploy.checkpoints.cutting import Keep, asked_languages, cut_vocabulary
+from mobileclip_deploy.checkpoints import folded, open_clip, siglip
+from mobileclip_deploy.checkpoints.cutting import Languages, cut_vocabulary
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.checkpoints.identity import Identity, identify
-from mobileclip_deploy.checkpoints.loading import load, read_weight
+from mobileclip_deploy.checkpoints.loading import Origin, load, load_identified, read_weight
 from mobileclip_deploy.checkpoints.preprocessing import METADATA, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.checkpoints.vocabulary import described, distilled, distilled_from
@@ -50,10 +50,7 @@ def convert(
     variant: str | None = None,
     *,
     preprocess: str | None = None,
-    languages: Sequence[str] | None = None,
-    language_texts: StrPath | None = None,
-    keep: Keep = "letters",
-    captions: StrPath | None = None,
+    languages: Languages | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> Conversion:
@@ -61,15 +58,12 @@ def convert(
 
     Args:
         source: a checkpoint in any layout.
-        layout: "apple", "open_clip" or "folded" (which folds).
+        layout: "apple", "open_clip", "transformers" (SigLIP2) or "folded" (which folds).
         output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
         variant: as for `load`.
         preprocess: as for `load`; what is written says it in its metadata.
-        languages: codes, such as ["de", "en"], that a SentencePiece vocabulary is cut to. Embeddings stay comparable
-            with the source's, and are the same of texts whose pieces all stay.
-        language_texts: a folder with texts of each language: CODE.txt, one per line, or npm's cldr-annotations-full.
-        keep: "letters", every piece in the letters of those texts; "used", those alone that the texts are made of.
-        captions: a file of your own texts, one per line: `notes` tell what they lose.
+        languages: what a SentencePiece vocabulary is cut to. Embeddings stay comparable with the source's, and are the
+            same of texts whose pieces all stay. `notes` tell what the captions lose.
         force: replace `output` if it exists.
 
     Raises:
@@ -81,31 +75,36 @@ def convert(
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
     source, output = Path(source), Path(output)
-    asked = asked_languages(languages, language_texts, keep, captions)
     check_file_destination(output, force)
     card = None if variant is None else load_variant(variant)
     progress(f"reading {source.name}")
     identity = identify(open_tensors(source), card)
     if identity.layout == folded.NAME:
         raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
-    if layout == folded.NAME and asked is not None:
+    if layout == folded.NAME and languages is not None:
         raise UsageError("a folded file names the checkpoint that it is made of; cut the vocabulary first, then fold")
     if layout == folded.NAME:
         return _fold(identity, source, output, preprocess, progress)
     tokens = identity.variant.tokenizer
     if tokens is not None and tokens.brought and output.suffix != ".safetensors":
         raise UsageError(f"{source} brings a vocabulary, and {output.name} has no place for it; write a .safetensors")
-    tensors, notes = _mapped(identity, layout)
+    weights = {
+        ours: read_weight(identity.file, entry, ours)
+        for ours, entry in identity.candidate.expected.items()
+        if entry.key in identity.file.shapes or not entry.optional
+    }
+    tensors, notes = _mapped(identity, layout, weights)
     metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
     made = distilled(identity.file.metadata, {}, source)
-    if asked is not None:
+    if languages is not None:
         progress("cutting the vocabulary")
-        cut = cut_vocabulary(identity.variant, asked)
+        cut = cut_vocabulary(identity.variant, languages)
         full = identity.variant.tokens.vocab_size
         table = next(key for key in tensors if key.endswith(TOKENS))
         tensors[table] = tensors[table][list(cut.rows)]
-        whole = load(source, identity.variant.name, preprocess=preprocess)
-        made = made or distilled_from(whole, asked.codes, cut_from=full)
+        if made is None:
+            whole = load_identified(identity, source, Origin(sha256=metadata["source_sha256"]), read=weights)
+            made = distilled_from(whole, tuple(dict.fromkeys(languages.codes)), cut_from=full)
         tokens, notes = cut.tokens, (*notes, cut.summary(full))
     metadata |= described(tokens, made)
     if (taken := chosen_preprocess(identity, preprocess)) is not None:
@@ -127,8 +126,8 @@ def _fold(identity: Identity, source: Path, output: Path, preprocess: str | None
     )
 
 
-def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors under the other layout's names, and what was added or dropped."""
+def _mapped(identity: Identity, layout: str, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors under the other layout's names, and what was added or dropped. `own`: by our names."""
     card = identity.variant
     if layout not in card.layouts:
         raise UsageError(f"{card.name} has no {layout} checkpoints; {_possible(identity)}")
@@ -139,11 +138,7 @@ def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[s
             f"would give other embeddings; {_possible(identity)}, or use the checkpoint published in {layout} layout"
         )
     here, there = identity.candidate.expected, other.expected
-    weights = {
-        ours: read_weight(identity.file, entry, ours)
-        for ours, entry in here.items()
-        if entry.key in identity.file.shapes or not entry.optional
-    }
+    weights = dict(own)
     notes: tuple[str, ...] = ()
     if BIAS in weights and BIAS not in there:
         if weights.pop(BIAS).any():
@@ -158,7 +153,7 @@ def _mapped(identity: Identity, layout: str) -> tuple[dict[str, Tensor], tuple[s
     converted = {there[ours].key: there[ours].convert.theirs(value) for ours, value in weights.items()}
     if layout == open_clip.NAME:
         converted = {open_clip.file_name(key, other.definition): value for key, value in converted.items()}
-    return converted, notes
+    return siglip.parted(converted) if layout == siglip.NAME else converted, notes
 
 
 def _differences(identity: Identity, layout: str) -> list[str]:

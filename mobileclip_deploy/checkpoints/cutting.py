@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mobileclip_deploy.arguments import checked_fields
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.files import StrPath, read_json, read_regular
 from mobileclip_deploy.model.sentencepiece import BLANK, kept, pieces, without
@@ -24,16 +25,21 @@ CLDR = ("{code}/annotations.json", "annotations/{code}/annotations.json")
 """Where npm's `cldr-annotations-full` has the names of emoji in a language, below its folder or the one inside."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Languages:
-    """What a vocabulary is cut to. `codes`: such as "de". `texts`: a folder with a CODE.txt, one text per line, or
-    CLDR's names of each. `keep`: "letters", every piece written in letters of those texts; "used", those alone that
-    the texts are made of. `captions`: a user's own texts, one per line, to tell what they lose."""
+    """What a vocabulary is cut to. `codes`: such as "de". `texts`: a folder with a CODE.txt of each, one text per line,
+    or npm's cldr-annotations-full. `keep`: "letters", every piece written in letters of those texts; "used", those
+    alone that the texts are made of. `captions`: a file of a user's own texts, one per line, to tell what they lose.
 
-    codes: tuple[str, ...]
-    texts: Path
+    Raises:
+        UsageError: a field is of another kind.
+    """
+
+    codes: Sequence[str]
+    texts: StrPath
     keep: Keep = "letters"
-    captions: Path | None = None
+    captions: StrPath | None = None
 
 
 def asked_languages(
@@ -52,7 +58,7 @@ def asked_languages(
         raise UsageError(
             "`languages` needs `language_texts`: a folder with texts of each, from which its letters are read"
         )
-    return Languages(tuple(dict.fromkeys(codes)), Path(texts), keep, None if captions is None else Path(captions))
+    return Languages(codes, texts, keep, captions)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
         )
     if tokens.missing:
         raise CheckpointError(f"{variant.name}'s tokenizer.json is not beside its file; put it there")
-    every = [text for code in asked.codes for text in language_texts(asked.texts, code)]
+    every = [text for code in dict.fromkeys(asked.codes) for text in language_texts(Path(asked.texts), code)]
     used = set(np.unique(encode(every, tokens)).tolist())
     if asked.keep == "letters":
         letters = {letter for text in every for letter in cleaned(text, tokens)} | {BLANK}
@@ -102,7 +108,7 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
     rows = kept(tokens, frozenset(used))
     lost = None
     if asked.captions is not None:
-        ids = encode(_lines(asked.captions), tokens)
+        ids = encode(_lines(Path(asked.captions)), tokens)
         told = ids[(ids != tokens.pad) & (ids != tokens.eot)]
         lost = float(np.isin(told, rows, invert=True).mean()) if told.size else 0.0
     return Cut(without(tokens, rows), rows, len(every), lost)

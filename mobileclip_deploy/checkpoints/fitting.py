@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
 
-from mobileclip_deploy.checkpoints import apple, folded, llava, open_clip
+from mobileclip_deploy.checkpoints import apple, folded, llava, open_clip, siglip
 from mobileclip_deploy.checkpoints.keymap import Shape
 from mobileclip_deploy.checkpoints.positions import grid_side
 from mobileclip_deploy.errors import CheckpointError
@@ -32,7 +32,7 @@ __all__ = [
     "summary",
 ]
 
-LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, llava, folded)}
+LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, siglip, llava, folded)}
 POSITIONS = "image.positional_embedding"
 TABLE = "text.token_embedding.weight"
 LOGITS = ("logit_scale", "logit_bias")

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mobileclip_deploy.checkpoints.weights_files import CONFIG, HUB, TOKENIZER_FILE
+from mobileclip_deploy.checkpoints import siglip
+from mobileclip_deploy.checkpoints.weights_files import CONFIG, HUB, MODEL_CONFIG, PREPROCESSOR, TOKENIZER_FILE
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below
@@ -123,12 +124,9 @@ def fetch(
             if source.file is None:
                 source = replace(source, file=_usual_file(hub, source, offline))
             path = _download(hub, source, cache, offline, progress)
-            if _card(source) is None:  # somebody's own: open_clip says beside it which pictures it was trained on
+            for beside in _beside(source):
                 with contextlib.suppress(hub.errors.EntryNotFoundError):
-                    _download(hub, replace(source, file=CONFIG), cache, offline)
-            if _brings_pieces(source):
-                with contextlib.suppress(hub.errors.EntryNotFoundError):
-                    _download(hub, replace(source, file=TOKENIZER_FILE), cache, offline)
+                    _download(hub, replace(source, file=beside), cache, offline)
         except CheckpointError:
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
@@ -177,10 +175,17 @@ def _card(source: HubFile) -> Variant | None:
     return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
 
 
-def _brings_pieces(source: HubFile) -> bool:
-    """Whether the variant published there has a vocabulary in a file of its own; of an unknown one, maybe."""
+def _beside(source: HubFile) -> Iterator[str]:
+    """Files that tell what the weights do not: pictures, activation, a vocabulary. Of an unknown repository any may be
+    there."""
     card = _card(source)
-    return card is None or (card.tokenizer is not None and card.tokenizer.kind is not None)
+    if card is None:
+        yield CONFIG
+    layouts = () if card is None else {one.layout for one in card.sources if one.repository == source.repository}
+    if card is None or siglip.NAME in layouts:
+        yield from (MODEL_CONFIG, PREPROCESSOR)
+    if card is None or (card.tokenizer is not None and card.tokenizer.kind is not None):
+        yield TOKENIZER_FILE
 
 
 def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from mobileclip_deploy.checkpoints import folded, llava, open_clip, transformers
+from mobileclip_deploy.checkpoints import folded, llava, open_clip, siglip, transformers
 from mobileclip_deploy.checkpoints.fitting import TABLE, Candidate, closest, find_layout, find_towers, fitting
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.checkpoints.vocabulary import TOKENIZER, with_file_beside, with_vocabulary
@@ -121,7 +121,9 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
             variant would fit.
     """
-    if transformers.recognises(file.shapes):
+    if siglip.recognises(file.shapes):
+        file = siglip.joined(file)
+    elif transformers.recognises(file.shapes):
         file = transformers.as_open_clip(file)
     try:
         layout = find_layout(file.shapes)
@@ -160,7 +162,8 @@ def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
     if "text" not in found.towers or tokens is None or tokens.kind is None or not tokens.missing:
         return found
     rows = file.shapes[found.expected[TABLE].key][0]
-    return replace(found, variant=with_file_beside(found.variant, rows, file.path))
+    like = found.definition.tokenizer
+    return replace(found, variant=with_file_beside(found.variant.with_tokenizer(like), rows, file.path))
 
 
 def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:

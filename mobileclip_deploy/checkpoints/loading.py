@@ -26,7 +26,7 @@ from mobileclip_deploy.model.architecture import FIRST_LOGIT_BIAS, MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, TakenPreprocess, tensors_sha256
 from mobileclip_deploy.model.variants import ViTTower, load_variant
 
-__all__ = ["Origin", "assemble", "load", "read_weight"]
+__all__ = ["Origin", "assemble", "load", "load_identified", "read_weight"]
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 
@@ -70,7 +70,19 @@ def load(
     origin, path = origin or Origin(), checkpoint_file(path)
     identity = identify(open_tensors(path), card, origin.repository)
     taken = chosen_preprocess(identity, preprocess, origin.repository)
-    weights = _weights(identity)
+    return load_identified(identity, path, origin, image_size, taken)
+
+
+def load_identified(
+    identity: Identity,
+    path: Path,
+    origin: Origin,
+    image_size: int | None = None,
+    taken: TakenPreprocess | None = None,
+    read: Mapping[str, Tensor] | None = None,
+) -> MobileCLIP:
+    """As `load`, of a checkpoint that was opened already. `read`: tensors that `read_weight` gave, by our names."""
+    weights = _weights(identity, read or {})
     model = assemble(identity, image_size, weights)
     found = _provenance(identity, path, model, origin, _weights_sha256(weights))
     if identity.source is None and (made := distilled(identity.file.metadata, weights, path)) is not None:
@@ -91,9 +103,12 @@ def _told(taken: TakenPreprocess) -> tuple[str, ...]:
     return (f"pictures as {taken.taken_from} says: mean {mean}, std {std}, {taken.interpolation}",)
 
 
-def _weights(identity: Identity) -> dict[str, Tensor]:
-    """Every tensor of an identified checkpoint in float32, by our own names."""
-    return {ours: _float32(identity.file, entry, ours) for ours, entry in identity.candidate.expected.items()}
+def _weights(identity: Identity, read: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor of an identified checkpoint in float32, by our own names; those of `read` are not read again."""
+    return {
+        ours: _float32(identity.file, entry, read[ours] if ours in read else read_weight(identity.file, entry, ours))
+        for ours, entry in identity.candidate.expected.items()
+    }
 
 
 def _weights_sha256(weights: Mapping[str, Tensor]) -> str:
@@ -110,7 +125,7 @@ def assemble(
     own_size = _size_in_file(identity)
     size = image_size or own_size or card.preprocess.size
     model = identity.candidate.empty_model(size)
-    weights = dict(weights or _weights(identity))
+    weights = dict(weights or _weights(identity, {}))
     if isinstance(card.image, ViTTower) and own_size not in (None, size):
         weights[POSITIONS] = resample(
             weights[POSITIONS], size // card.image.patch, class_token=card.image.class_token_position
@@ -163,8 +178,7 @@ def _is_finite(value: Tensor) -> bool:
     return bool(torch.isfinite(value.sum(dtype=wide)) or torch.isfinite(value).all())
 
 
-def _float32(file: TensorFile, entry: Expected, ours: str) -> Tensor:
-    value = read_weight(file, entry, ours)
+def _float32(file: TensorFile, entry: Expected, value: Tensor) -> Tensor:
     if value.dtype in (torch.float32, torch.int64):
         return value
     value = value.to(torch.float32)

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mobileclip_deploy.checkpoints import open_clip
+from mobileclip_deploy.checkpoints import open_clip, siglip
 from mobileclip_deploy.checkpoints.identity import Identity
-from mobileclip_deploy.checkpoints.transformers import FORM, PREPROCESSOR
-from mobileclip_deploy.checkpoints.weights_files import CONFIG
+from mobileclip_deploy.checkpoints.transformers import FORM
+from mobileclip_deploy.checkpoints.weights_files import CONFIG, PREPROCESSOR
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion, worded
 from mobileclip_deploy.files import json_value, read_json
 from mobileclip_deploy.model.provenance import TakenPreprocess
@@ -58,11 +58,12 @@ def chosen_preprocess(
     if (text := identity.file.metadata.get(METADATA)) is not None:
         where = f"its metadata ({METADATA})"
         return _read(card, _parsed(f"{identity.file.path}: {where}", text), where, identity.file.path)
-    if identity.layout != open_clip.NAME:
+    if identity.layout not in (open_clip.NAME, siglip.NAME):
         return None
     folder = identity.file.path.parent
     processor = folder / PREPROCESSOR
-    if identity.file.metadata.get(FORM) and processor.is_file():
+    of_transformers = identity.layout == siglip.NAME or identity.file.metadata.get(FORM)
+    if of_transformers and processor.is_file():
         return _read(card, _parsed(processor), processor.name, processor)
     beside = folder / CONFIG
     if beside.is_file():

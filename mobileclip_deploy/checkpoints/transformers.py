@@ -21,9 +21,8 @@ from mobileclip_deploy.checkpoints.weights_files import MODEL_CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import read_json
 
-__all__ = ["ACTIVATION", "FORM", "PREPROCESSOR", "as_open_clip", "recognises"]
+__all__ = ["ACTIVATION", "FORM", "as_open_clip", "recognises"]
 
-PREPROCESSOR = "preprocessor_config.json"
 FORM, ACTIVATION = "form", "activation"
 """What the metadata of a file that was read as open_clip's say besides its own."""
 NAME = "transformers"

@@ -18,6 +18,7 @@ __all__ = [
     "CONFIG",
     "HUB",
     "MODEL_CONFIG",
+    "PREPROCESSOR",
     "TOKENIZER_FILE",
     "builtin_checkpoint",
     "check_folded_output",
@@ -33,6 +34,8 @@ CONFIG = "open_clip_config.json"
 """What open_clip writes beside the weights that it uploads; it may lie beside a checkpoint."""
 MODEL_CONFIG = "config.json"
 """What transformers writes beside a model's weights."""
+PREPROCESSOR = "preprocessor_config.json"
+"""What transformers writes beside them of pictures."""
 TOKENIZER_FILE = "tokenizer.json"
 """The vocabulary that stands beside a checkpoint, where it has one of its own; the metadata that hold its text, too."""
 LFS_POINTER = b"version https://git-lfs"

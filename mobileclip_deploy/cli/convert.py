@@ -17,7 +17,11 @@ __all__ = ["convert"]
 @click.command()
 @click.argument("checkpoint", type=FILE)
 @click.option(
-    "--layout", required=True, metavar="NAME", shell_complete=completion.layouts, help="apple, open_clip or folded."
+    "--layout",
+    required=True,
+    metavar="NAME",
+    shell_complete=completion.layouts,
+    help="apple, open_clip, transformers or folded.",
 )
 @click.option(
     "--variant", metavar="NAME", shell_complete=completion.variants, help="Told from the checkpoint when left out."
@@ -55,11 +59,13 @@ def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, 
     weights_file(asked["variant"], checkpoint)
 
     from mobileclip_deploy.checkpoints.convert import convert as write
+    from mobileclip_deploy.checkpoints.cutting import asked_languages
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
 
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
+    cut = asked_languages(codes, *(asked.pop(word) for word in ("language_texts", "keep", "captions")))
     with progress(MOMENT) as update:
-        result = write(checkpoint, layout, output, languages=codes, progress=update, **asked)
+        result = write(checkpoint, layout, output, languages=cut, progress=update, **asked)
     for text in result.notes:
         note(f"Note: {text}")
     if as_json:

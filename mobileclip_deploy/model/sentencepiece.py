@@ -101,6 +101,13 @@ def _ends() -> dict[str, Any]:
     return _replace("^ +| +$", "")
 
 
+def _cleaning(like: TokenizerSpec) -> tuple[dict[str, Any], ...]:
+    """What is done to a text before small letters are made."""
+    if like.cleaning == "lower":
+        return ()
+    return ({"type": "NFC"}, *(_replace(*pair) for pair in CLEANING), _ends())
+
+
 def _written(
     in_order: Sequence[str],
     merges: Sequence[Sequence[str]],
@@ -134,9 +141,7 @@ def _written(
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
-                {"type": "NFC"},
-                *(_replace(*pair) for pair in CLEANING),
-                _ends(),
+                *_cleaning(like),
                 {"type": "Lowercase"},
                 {"type": "Replace", "pattern": {"String": " "}, "content": BLANK},
             ],

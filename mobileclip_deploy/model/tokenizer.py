@@ -141,6 +141,8 @@ def _pieces(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64
 
 def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
     """A text as a vocabulary sees it: repaired, unescaped, lower case, single blanks, of some kinds no punctuation."""
+    if tokens.cleaning == "lower":  # letter by letter, as `tokenizers` does: no sigma knows the end of its word
+        return "".join(letter.lower() for letter in text)
     module = _open_clip_cleaning() if tokens.cleaning is not None else _open_clip_tokenizer(()).clean_fn
     found: str = module(text)
     return found

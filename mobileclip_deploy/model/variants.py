@@ -41,7 +41,7 @@ __all__ = [
     "variant_names",
 ]
 
-CheckpointLayout = Literal["apple", "open_clip", "llava"]
+CheckpointLayout = Literal["apple", "open_clip", "transformers", "llava"]
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
@@ -161,7 +161,8 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
 
     `kind`: None for CLIP's byte-level BPE; "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
     characters that no piece has, as Gemma and SigLIP2 have it. `cleaning`: what is done to a text before; None for
-    CLIP's; "canonicalize", as open_clip calls it, drops ASCII punctuation too. A text has `sot` before it (None:
+    CLIP's; "canonicalize", as open_clip calls it, drops ASCII punctuation too; "lower" makes small letters and nothing
+    else, as transformers does for SigLIP2. A text has `sot` before it (None:
     nothing), `eot` behind it, and then `pad` to the end.
 
     `merges_sha256`: of the merges of a vocabulary that the checkpoint brings (`own`); None for CLIP's. `merges`: those
@@ -171,7 +172,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["sentencepiece"] | None = None
-    cleaning: Literal["canonicalize"] | None = None
+    cleaning: Literal["canonicalize", "lower"] | None = None
     vocab_size: PositiveInt = 49408
     context_length: PositiveInt = 77
     sot: int | None = Field(default_factory=_clip_id(49406))
@@ -406,7 +407,10 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         data = self.model_dump(mode="json")
         for section, fields in next(iter(changes.values())).items():
             data[section] |= fields
-        return Variant.model_validate(data).with_tokenizer(self.tokenizer)
+        found = Variant.model_validate(data)
+        if found.tokenizer is None or self.tokenizer is None:
+            return found
+        return found.with_tokenizer(self.tokenizer.model_copy(update={"cleaning": found.tokenizer.cleaning}))
 
     def with_tokenizer(self, tokenizer: TokenizerSpec | None) -> Variant:
         """The variant with the vocabulary that a checkpoint brings."""

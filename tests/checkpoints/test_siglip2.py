@@ -13,6 +13,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from command_line import run
 from golden_checkpoints import fill, golden_images, relative_errors
 from open_clip.model import CustomTextCLIP
 from pieces import PHRASES, texts, tokenizer_json
@@ -264,8 +265,8 @@ def test_a_vocabulary_is_cut_to_languages(
     with known(tmp_path / "source", PIECES) as path:
         full = mcd.load_model(PIECES, path)
         small = tmp_path / "small.safetensors"
-        options: Any = {"language_texts": language_texts, "keep": keep, "captions": language_texts / "captions.txt"}
-        written = mcd.convert(path, "open_clip", small, languages=["de", "ja"], **options)
+        asked = mcd.Languages(["de", "ja"], language_texts, keep, language_texts / "captions.txt")
+        written = mcd.convert(path, "open_clip", small, languages=asked)
         cut = mcd.load_model(PIECES, small)
         assert cut.variant.tokens.vocab_size < full.variant.tokens.vocab_size - 200
         assert f"vocabulary: {cut.variant.tokens.vocab_size:,} of 900 pieces" in written.notes[-1]
@@ -285,7 +286,7 @@ def test_a_cut_vocabulary_that_is_shifted_by_one_is_refused(tmp_path: Path, lang
     (tmp_path / "source").mkdir()
     with known(tmp_path / "source", PIECES) as path:
         small = tmp_path / "small.safetensors"
-        mcd.convert(path, "open_clip", small, languages=["de"], language_texts=language_texts)
+        mcd.convert(path, "open_clip", small, languages=mcd.Languages(["de"], language_texts))
         tensors, metadata = load_file(small), dict(safe_open(small, "pt").metadata())
         told = json.loads(metadata["tokenizer.json"])
         vocabulary = sorted(told["model"]["vocab"].items(), key=lambda item: item[1])
@@ -301,14 +302,16 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path, language_texts: Path) -> 
     nano = mcd.load_model().provenance
     assert nano is not None
     with pytest.raises(UsageError, match="has a vocabulary of CLIP's kind"):
-        mcd.convert(builtin_checkpoint(), "apple", out, languages=["de"], language_texts=language_texts)
-    with pytest.raises(UsageError, match="needs `language_texts`"):
-        mcd.convert(builtin_checkpoint(), "apple", out, languages=["de"])
+        mcd.convert(builtin_checkpoint(), "apple", out, languages=mcd.Languages(["de"], language_texts))
+    with pytest.raises(UsageError, match="`keep` takes 'letters' or 'used'"):
+        mcd.Languages(["de"], language_texts, "all")  # type: ignore[arg-type]
+    bare = run("convert", builtin_checkpoint(), "--layout", "apple", "--languages", "de", "-o", out)
+    assert (bare.code, "--languages needs --language-texts" in bare.stderr) == (2, True), bare.stderr
     with known(tmp_path, PIECES) as path:
         with pytest.raises(InvalidInput, match="has no texts of fr"):
-            mcd.convert(path, "open_clip", out, languages=["fr"], language_texts=language_texts)
+            mcd.convert(path, "open_clip", out, languages=mcd.Languages(["fr"], language_texts))
         with pytest.raises(UsageError, match="cut the vocabulary first"):
-            mcd.convert(path, "folded", out, languages=["de"], language_texts=language_texts)
+            mcd.convert(path, "folded", out, languages=mcd.Languages(["de"], language_texts))
     assert not out.exists()
 
 
