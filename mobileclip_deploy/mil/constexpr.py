@@ -1,6 +1,7 @@
 """Compressed weights: the constexpr ops of iOS 16 and iOS 18, decompressed when they are needed.
 
-Definitions: coremltools, converters/mil/mil/ops/defs/iOS16/constexpr_ops.py and iOS18/compression.py. Arithmetic is in
+Definitions: coremltools, converters/mil/mil/ops/defs/iOS16/constexpr_ops.py and iOS18/compression.py. Those that no
+package of ours holds (tables of vectors, casts, sparse integers) are described, not decompressed. Arithmetic is in
 float32 with one rounding to the declared type, which is exact for the integer types. The work goes in parts, so that it
 needs little more memory than the result.
 """
@@ -81,17 +82,16 @@ def _affine(quantized_data: Array, zero_point: Array, scale: Array, axis: Array)
     return _shift_scale(quantized_data, along(scale), along(zero_point))
 
 
-def _palette(indices: Array, lut: Array, vector_axis: Array | None = None) -> Array:
-    """Look up each index in the table of its group: indices [D], lut [G, 2^bits, vector] -> [D], D[axis] * vector."""
-    if indices.ndim == 0 or lut.ndim != indices.ndim + 2:
-        raise InvalidInput(f"a look-up table of rank {lut.ndim} does not fit indices of rank {indices.ndim}")
-    *groups, entries, vector = lut.shape
+def _palette(indices: Array, lut: Array) -> Array:
+    """Look up each index in the table of its group: indices [D], lut [G, 2^bits, 1] -> [D]."""
+    if indices.ndim == 0 or lut.ndim != indices.ndim + 2 or lut.shape[-1] != 1:
+        raise InvalidInput(f"a look-up table {list(lut.shape)} of indices {list(indices.shape)} is not evaluated")
+    *groups, entries, _ = lut.shape
     blocks = _blocks(indices.shape, tuple(groups), "look-up tables")
-    numel((*indices.shape, vector), "a palettized weight")
     if indices.size and int(indices.max()) >= entries:
         raise InvalidInput(f"a palettized weight has the index {int(indices.max())} into {entries} entries")
-    table = torch.from_numpy(np.ascontiguousarray(lut)).reshape((-1,) if vector == 1 else (-1, vector))
-    result = np.empty((*indices.shape, vector), lut.dtype)
+    table = torch.from_numpy(np.ascontiguousarray(lut)).reshape(-1)
+    result = np.empty(indices.shape, lut.dtype)
     for part in _parts(indices.shape):
         at = torch.from_numpy(indices[part]).to(torch.int32)
         if len(table) != entries:
@@ -102,13 +102,7 @@ def _palette(indices: Array, lut: Array, vector_axis: Array | None = None) -> Ar
                 at += group.reshape(-1, *[1] * (indices.ndim - 1 - axis))
                 stride *= groups[axis]
         result[part] = table.index_select(0, at.reshape(-1)).numpy().reshape(result[part].shape)
-    if vector == 1:
-        return result[..., 0]
-    if vector_axis is None or not -indices.ndim <= int(vector_axis) < indices.ndim:
-        raise InvalidInput("a look-up table of vectors needs the axis that they lie along")
-    axis = int(vector_axis) % indices.ndim
-    shape = [n * vector if dim == axis else n for dim, n in enumerate(indices.shape)]
-    return np.ascontiguousarray(np.moveaxis(result, -1, axis + 1)).reshape(shape)
+    return result
 
 
 def _flat_palette(indices: Array, lut: Array, shape: Array) -> Array:
@@ -138,65 +132,27 @@ def _fill(nonzero_data: Array, mask: Array) -> Array:
     return result
 
 
-def _flat_fill(nonzero_data: Array, mask: Array, shape: Array) -> Array:
-    """iOS 16: the mask packed into bytes."""
-    dims = tuple(int(n) for n in shape.reshape(-1))
-    count = numel(dims, "a sparse weight")
-    if mask.shape != (-(-count // 8),):
-        raise InvalidInput(f"a mask of {mask.size} bytes does not make a sparse weight of {list(dims)}")
-    return _fill(nonzero_data, unpack_bits(mask, 1, count, False)).reshape(dims)
+def _sparse_palette(indices_mask: Array, indices_nonzero_data: Array, lut: Array) -> Arrays:
+    dense = _palette(_fill(indices_nonzero_data, indices_mask), lut)
+    return indices_mask, dense[indices_mask.astype(bool)]
 
 
-def _sparse_palette(
-    indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: Array | None = None
-) -> Arrays:
-    dense = _palette(_fill(indices_nonzero_data, indices_mask), lut, vector_axis)
-    mask = indices_mask
-    if lut.shape[-1] > 1 and vector_axis is not None:
-        mask = np.repeat(mask, lut.shape[-1], axis=int(vector_axis))
-    return mask, dense[mask.astype(bool)]
-
-
-def _sparse_shift_scale(data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None) -> Arrays:
-    dense = _shift_scale(_fill(nonzero_data, data_mask), scale, offset)
-    return data_mask, dense[data_mask.astype(bool)]
-
-
-def _cast(source_val: Array, output_dtype: Array) -> Array:
-    if str(output_dtype) not in ("fp32", "fp16"):
-        raise InvalidInput(f"constexpr_cast has the type {str(output_dtype)!r}")
-    return source_val.astype(np.float32 if str(output_dtype) == "fp32" else np.float16)
-
-
-Definition = tuple[frozenset[str], frozenset[str], Callable[..., "Array | Arrays"]]
-
-
-def _definition(required: str, optional: str, function: Callable[..., Array | Arrays]) -> Definition:
-    return frozenset(required.split()), frozenset(optional.split()), function
-
-
-_TABLE: dict[str, tuple[Definition, ...]] = {
-    "constexpr_affine_dequantize": (_definition("quantized_data zero_point scale axis", "", _affine),),
+# The forms that packages of ours hold: the inputs that must be there, those that may, and what computes it.
+_TABLE: dict[str, tuple[tuple[set[str], set[str], Callable[..., Array | Arrays]], ...]] = {
+    "constexpr_affine_dequantize": (({"quantized_data", "zero_point", "scale", "axis"}, set(), _affine),),
     "constexpr_lut_to_dense": (
-        _definition("indices lut shape", "", _flat_palette),
-        _definition("indices lut", "vector_axis", _palette),
+        ({"indices", "lut", "shape"}, set(), _flat_palette),
+        ({"indices", "lut"}, set(), _palette),
     ),
-    "constexpr_sparse_to_dense": (
-        _definition("nonzero_data mask shape", "", _flat_fill),
-        _definition("nonzero_data mask", "", _fill),
-    ),
-    "constexpr_cast": (_definition("source_val output_dtype", "", _cast),),
-    "constexpr_blockwise_shift_scale": (_definition("data scale", "offset", _shift_scale),),
-    "constexpr_lut_to_sparse": (_definition("indices_mask indices_nonzero_data lut", "vector_axis", _sparse_palette),),
-    "constexpr_sparse_blockwise_shift_scale": (
-        _definition("data_mask nonzero_data scale", "offset", _sparse_shift_scale),
-    ),
+    "constexpr_sparse_to_dense": (({"nonzero_data", "mask"}, set(), _fill),),
+    "constexpr_blockwise_shift_scale": (({"data", "scale"}, {"offset"}, _shift_scale),),
+    "constexpr_lut_to_sparse": (({"indices_mask", "indices_nonzero_data", "lut"}, set(), _sparse_palette),),
 }
 
 
 def is_constexpr(kind: str) -> bool:
-    """Whether this op type is one of the constexpr ops."""
-    return kind in _TABLE
+    """Whether this op type is one of the constexpr ops; not all of them can be decompressed here."""
+    return kind.startswith("constexpr_")
 
 
 @dataclass(frozen=True)
@@ -215,21 +171,6 @@ class Decompression:
     operands: Mapping[str, Constant | Decompressed]
     types: tuple[ValueType, ...]
 
-    def check_operands(self) -> None:
-        """Check the inputs' names.
-
-        Raises:
-            InvalidInput: one is missing or unknown.
-        """
-        self._function()
-
-    def _function(self) -> Callable[..., Array | Arrays]:
-        given = set(self.operands)
-        for required, optional, function in _TABLE[self.kind]:
-            if required <= given <= required | optional:
-                return function
-        raise InvalidInput(f"{self.kind} {self.name!r} has the inputs {sorted(given)}, which is not a form of it")
-
     @property
     def nbytes(self) -> int:
         """The bytes that all its inputs take, as stored."""
@@ -241,8 +182,11 @@ class Decompression:
         Raises:
             InvalidInput: the inputs contradict each other or the declared types.
         """
-        function = self._function()
-        results = function(**{name: operand.array() for name, operand in self.operands.items()})
+        given = set(self.operands)
+        forms = [form for form in _TABLE.get(self.kind, ()) if form[0] <= given <= form[0] | form[1]]
+        if not forms:
+            raise InvalidInput(f"{self.kind} {self.name!r} of {', '.join(sorted(given))} is not evaluated")
+        results = forms[0][2](**{name: operand.array() for name, operand in self.operands.items()})
         arrays = results if isinstance(results, tuple) else (results,)
         if len(arrays) != len(self.types):
             raise InvalidInput(f"{self.kind} {self.name!r} declares {len(self.types)} results, it has {len(arrays)}")

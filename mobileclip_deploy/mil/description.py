@@ -78,7 +78,6 @@ class Weight:
         shape: its shape.
         bytes: as stored, with everything that decompressing it needs.
         kind: "const", or the constexpr op types that it goes through, the first applied first, joined by "+".
-        offset: where its record is in the weight file; None where it is compressed or written in the specification.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Weight:
     shape: tuple[int, ...]
     bytes: int
     kind: str
-    offset: int | None
 
 
 def _argument(name: str | None, operand: Operand) -> Argument:
@@ -136,7 +134,6 @@ def describe_weights(graph: Graph) -> tuple[Weight, ...]:
         if not _is_weight(value) or (isinstance(value, Decompressed) and id(value.source) in inner):
             continue
         kind = "+".join(value.kinds) if isinstance(value, Decompressed) else "const"
-        offset = value.blob.offset if isinstance(value, Constant) and value.blob is not None else None
         shape = tuple(dim or 0 for dim in value.type.shape)
-        weights.append(Weight(name, value.type.dtype.name, shape, value.nbytes, kind, offset))
+        weights.append(Weight(name, value.type.dtype.name, shape, value.nbytes, kind))
     return tuple(weights)

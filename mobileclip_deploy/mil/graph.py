@@ -14,7 +14,7 @@ from mobileclip_deploy.mil.types import ValueType, read_type
 
 __all__ = ["Fixed", "Graph", "Node", "Operand", "Reference", "read_graph", "without_quantization"]
 
-_OPSETS = {f"CoreML{number}": number + 10 for number in range(3, 9)} | {"CoreML9": 26}  # the iOS version of each
+_OPSETS = [f"CoreML{number}" for number in range(3, 10)]
 _CONTROL_FLOW = ("cond", "while_loop")  # read as unknown ops
 _MAX_OPERATIONS = 2**20
 
@@ -61,7 +61,6 @@ class Graph:
 
     Attributes:
         name: of the function.
-        opset: the number of its opset: 16 for CoreML6, which is that of iOS 16.
         inputs: names and declared types.
         fixed: the named constants, in program order.
         nodes: the operations, each after those whose results it uses.
@@ -69,7 +68,6 @@ class Graph:
     """
 
     name: str
-    opset: int
     inputs: Mapping[str, ValueType]
     fixed: Mapping[str, Fixed]
     nodes: tuple[Node, ...]
@@ -141,7 +139,6 @@ def _read_constexpr(operation: Any, user: str, scope: _Scope) -> None:
         operands[parameter] = bound[0]
     outputs = _outputs(operation, user)
     source = Decompression(operation.type, user, operands, tuple(declared for _, declared in outputs))
-    source.check_operands()
     for index, (name, declared) in enumerate(outputs):
         if declared.kind != "tensor" or declared.static_shape() is None:
             raise InvalidInput(f"the result {name!r} of {user} is declared {declared}, not a tensor of known shape")
@@ -162,13 +159,6 @@ def _read_node(operation: Any, name: str, user: str, scope: _Scope) -> Node:
     return node
 
 
-def _opset(name: str, function: str) -> int:
-    if name not in _OPSETS:
-        known = ", ".join(_OPSETS)
-        raise InvalidInput(f"the function {function!r} is written in the opset {name!r}; known are {known}")
-    return _OPSETS[name]
-
-
 def read_graph(function: Any, name: str, weights: Weights) -> Graph:
     """Read a function of a program.
 
@@ -181,7 +171,9 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
         InvalidInput: a name is undefined, used before its definition or defined twice; a type or constant is invalid;
             an attribute is unknown.
     """
-    opset = _opset(function.opset, name)
+    if function.opset not in _OPSETS:
+        known = ", ".join(_OPSETS)
+        raise InvalidInput(f"the function {name!r} is written in the opset {function.opset!r}; known are {known}")
     if function.opset not in function.block_specializations:
         raise InvalidInput(f"the function {name!r} has no block for its opset {function.opset}")
     block = function.block_specializations[function.opset]
@@ -215,7 +207,7 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
     for output in block.outputs:
         if output not in scope.values:
             raise InvalidInput(f"the function {name!r} returns the value {output!r}, which is not defined")
-    return Graph(name, opset, inputs, fixed, tuple(nodes), tuple(block.outputs))
+    return Graph(name, inputs, fixed, tuple(nodes), tuple(block.outputs))
 
 
 def without_quantization(graph: Graph) -> Graph:

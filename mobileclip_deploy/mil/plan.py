@@ -76,13 +76,13 @@ def _python(value: Fixed, kind: str, what: str) -> Any:
     return _convert(array.reshape(-1).tolist(), kind, what)
 
 
-def _bind(node: Node, kernel: Kernel, opset: int, last: tuple[str, ...]) -> Step:
+def _bind(node: Node, kernel: Kernel, last: tuple[str, ...]) -> Step:
     values: dict[str, Any] = {}
     late: list[tuple[Parameter, Reference]] = []
     tensors: list[tuple[Parameter, tuple[Operand, ...]]] = []
     for name, bound in node.operands.items():
         parameter = kernel.parameters.get(name)
-        if parameter is None or parameter.kind == "opset":
+        if parameter is None:
             raise InvalidInput(f"{node} has the input {name!r}, which the evaluator does not know for this op")
         operands = tuple(operand for _, operand in bound)
         if not operands or (len(operands) != 1 and parameter.kind != "tensors"):
@@ -100,9 +100,7 @@ def _bind(node: Node, kernel: Kernel, opset: int, last: tuple[str, ...]) -> Step
         else:
             values[name] = _python(operand, parameter.kind, f"the input {name!r} of {node}")
     for parameter in kernel.parameters.values():
-        if parameter.kind == "opset":
-            values[parameter.name] = opset
-        elif parameter.required and parameter.name not in node.operands:
+        if parameter.required and parameter.name not in node.operands:
             raise InvalidInput(f"{node} lacks the input {parameter.name!r}")
     return Step(node, kernel, values, tuple(late), tuple(tensors), last)
 
@@ -119,19 +117,11 @@ def _check_types(step: Step) -> None:
     rule = kernel.result
     if rule is None:
         return
-    expected: DType | tuple[DType, ...]
-    if isinstance(rule, str):
-        expected = types[rule]
-    elif isinstance(rule, DType):
-        expected = rule
-    else:
-        expected = rule(types, step.values)
-    every = expected if isinstance(expected, tuple) else (expected,) * len(node.outputs)
-    if len(every) != len(node.outputs):
-        raise InvalidInput(f"{node} declares {len(node.outputs)} results, it has {len(every)}")
-    for (name, declared), dtype in zip(node.outputs, every, strict=True):
-        if declared.kind != "tensor" or declared.dtype != dtype:
-            raise InvalidInput(f"the result {name!r} of {node} is declared {declared}, the op yields {dtype}")
+    named = types[rule] if isinstance(rule, str) else rule
+    expected = named if isinstance(named, DType) else named(types, step.values)
+    for name, declared in node.outputs:
+        if declared.kind != "tensor" or declared.dtype != expected:
+            raise InvalidInput(f"the result {name!r} of {node} is declared {declared}, the op yields {expected}")
 
 
 def make_plan(graph: Graph) -> tuple[Step, ...]:
@@ -158,7 +148,7 @@ def make_plan(graph: Graph) -> tuple[Step, ...]:
             ends.setdefault(index, []).append(name)
     steps = []
     for index, node in enumerate(graph.nodes):
-        step = _bind(node, OPS[node.kind], graph.opset, tuple(ends.get(index, ())))
+        step = _bind(node, OPS[node.kind], tuple(ends.get(index, ())))
         _check_types(step)
         steps.append(step)
     return tuple(steps)

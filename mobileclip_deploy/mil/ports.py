@@ -33,8 +33,6 @@ class Port:
         colour: of an image, "RGB", "BGR", "GRAY" or "GRAY16", else None.
         scale: what the program first multiplies an image's 0..255 by: one number, or one per channel; None if nothing.
         bias: what it adds to that; None if nothing.
-        optional: whether an input may be left out; the program then takes `default` everywhere.
-        default: see optional.
         shapes: the shapes that a flexible input enumerates; () for none.
         ranges: lowest and highest size of each dimension of a flexible input (highest -1 is unbounded); () for none.
     """
@@ -46,8 +44,6 @@ class Port:
     colour: str | None = None
     scale: tuple[float, ...] | None = None
     bias: tuple[float, ...] | None = None
-    optional: bool = False
-    default: float = 0.0
     shapes: tuple[tuple[int, ...], ...] = ()
     ranges: tuple[tuple[int, int], ...] = ()
 
@@ -129,14 +125,7 @@ def _port(feature: Any, declared: ValueType, graph: Graph, incoming: bool) -> Po
             raise InvalidInput(f"the image {feature.name!r} is {colour} outside and is {declared} in the program")
         scale, bias = _preprocessing(graph, feature.name) if incoming else (None, None)
         return Port(feature.name, kind, declared.shape, declared.dtype.name, colour, scale, bias)
-    default = 0.0
-    if kind == "tensor" and feature.type.multiArrayType.WhichOneof("defaultOptionalValue"):
-        array = feature.type.multiArrayType
-        default = float(getattr(array, array.WhichOneof("defaultOptionalValue")))
-    optional = bool(feature.type.isOptional) and incoming
-    return Port(
-        feature.name, kind, declared.shape, declared.dtype.name, None, None, None, optional, default, shapes, ranges
-    )
+    return Port(feature.name, kind, declared.shape, declared.dtype.name, shapes=shapes, ranges=ranges)
 
 
 def read_ports(features: Iterable[Any], types: dict[str, ValueType], graph: Graph, incoming: bool) -> tuple[Port, ...]:

@@ -235,14 +235,13 @@ class Program:
             raise UsageError(f"there is no precision {precision!r}; known are float32, float16")
         known = {port.name: port for port in self.inputs}
         unknown = sorted(set(inputs) - set(known))
-        missing = sorted(name for name, port in known.items() if name not in inputs and not port.optional)
+        missing = sorted(set(known) - set(inputs))
         if unknown or missing:
             raise InvalidInput(f"the program's inputs are {sorted(known)}; missing {missing}, unknown {unknown}")
         values = {}
         for name, port in known.items():
             declared = self.graph.inputs[name]
-            given = inputs[name] if name in inputs else np.full(declared.static_shape() or (), port.default)
-            value = read_input(given, port, declared)
+            value = read_input(inputs[name], port, declared)
             values[name] = _rounded(value) if precision == "float16" and declared.dtype.name == "float16" else value
         return values
 

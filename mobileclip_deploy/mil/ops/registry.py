@@ -5,8 +5,7 @@ The annotation of a parameter decides what the function is given:
 - `Tensor`: a torch tensor (float16 values come in float32); `Tensors`: a list of them;
 - `Stored`: a tensor as it is stored, float16 included, so that a large table is not converted as a whole;
 - `int`, `float`, `bool`, `str`, `Ints`, `Bools`, `Labels`: a Python value, read once when the program is built where
-  the input is a constant, and from the computed tensor otherwise;
-- `Opset`: not an input of the op, but the number of the opset (16 for CoreML6, iOS 16).
+  the input is a constant, and from the computed tensor otherwise.
 
 A parameter without default is required; an input that the function does not name is an error when the program is built.
 """
@@ -32,7 +31,6 @@ __all__ = [
     "Ints",
     "Kernel",
     "Labels",
-    "Opset",
     "Parameter",
     "Shape",
     "Shapes",
@@ -53,14 +51,13 @@ Stored = NewType("Stored", torch.Tensor)
 Ints = tuple[int, ...]
 Bools = tuple[bool, ...]
 Labels = list[Any]
-Opset = NewType("Opset", int)
 
 Types = Mapping[str, DType]
 Values = Mapping[str, Any]
 Shape = tuple[int, ...]
 Shapes = Mapping[str, tuple[Shape, ...]]
 ShapeRule = str | Callable[[Shapes, Values], Shape]
-ResultRule = str | DType | None | Callable[[Types, Values], DType | tuple[DType, ...]]
+ResultRule = str | DType | None | Callable[[Types, Values], DType]
 
 _KINDS: dict[Any, str] = {
     Tensor: "tensor",
@@ -73,7 +70,6 @@ _KINDS: dict[Any, str] = {
     Ints: "ints",
     Bools: "bools",
     Labels: "labels",
-    Opset: "opset",
 }
 
 
@@ -123,24 +119,21 @@ def _kind(annotation: Any) -> str:
 
 
 def op(
-    *names: str,
+    name: str,
     result: ResultRule = "x",
     same: tuple[str, ...] = (),
     exact: bool = False,
     shape: ShapeRule | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as the definition of the ops `names`. See `Kernel` for the rest."""
+    """Register the decorated function as the definition of the op `name`. See `Kernel` for the rest."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(function)
         parameters = {
-            name: Parameter(name, _kind(hints[name]), parameter.default is inspect.Parameter.empty)
-            for name, parameter in inspect.signature(function).parameters.items()
+            called: Parameter(called, _kind(hints[called]), parameter.default is inspect.Parameter.empty)
+            for called, parameter in inspect.signature(function).parameters.items()
         }
-        for name in names:
-            if name in _TABLE:
-                raise ValueError(f"the op {name} is defined twice")
-            _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, shape)
+        _TABLE[name] = Kernel(function, MappingProxyType(parameters), result, same, exact, shape)
         return function
 
     return register
