@@ -21,39 +21,40 @@ HONEST = (
     "ready: no public source known here speaks against it. Core ML decides on the device; "
     "only MLComputePlan there (iOS 17.4+, macOS 14.4+) tells what it decided."
 )
-HONEST_PLACES = {
-    "gpu": "ready: LiteRT's compiler made a kernel of it for a GPU of software. A phone's driver is another one, and "
-    "compiles again on the device.",
-    "npu": "ready: Qualcomm's compiler took it for the NPU. What it became no profile of the emulator tells.",
-}
+HONEST_GPU = (
+    "ready: LiteRT's compiler made a kernel of it for a GPU of software. A phone's driver is another one, and "
+    "compiles again on the device."
+)
+HONEST_NPU = "ready: Qualcomm's compiler took it for the NPU. What it became no profile of the emulator tells."
 
 
 @click.command()
 @click.argument("path", metavar="PACKAGE|BUNDLE", type=BundlePath(others=True))
 @click.option(
     "--device",
-    default="a14",
-    show_default=True,
     metavar="CHIP",
     shell_complete=completion.chips,
-    help="a14 to a19, m1 to m5; gpu for LiteRT; npu for Qualcomm's.",
+    help="a14 to a19, m1 to m5; gpu for LiteRT; npu for Qualcomm's.  [default: where the target runs, or a14]",
 )
+@click.option("--target", shell_complete=completion.targets, help="Lint for it what another target wrote: qnn.")
 @click.option("--compare", "other", type=FILE, metavar="OTHER", help="A second package or bundle.")
 @json_option
-def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
+def lint(path: Path, device: str | None, target: str | None, other: Path | None, as_json: bool) -> None:
     """Say which operations of a Core ML package or a Core AI asset will leave the Neural Engine, or may, by public
     sources; or which of a LiteRT file will leave the GPU, by LiteRT's own compiler, and which of a model will leave
     Qualcomm's NPU, by Qualcomm's.
 
     In a bundle each tower is evaluated once on its stored input, so that ranges of values are looked at too. A LiteRT
-    file is compiled for the GPU on Mesa's software Vulkan.
+    file is compiled for the GPU on Mesa's software Vulkan. With --target qnn an ONNX model is compiled for Qualcomm's
+    NPU before it is exported to it.
 
     \b
     Examples:
       mobileclip-deploy lint out/nano-coreml-fp16
       mobileclip-deploy lint a_image.mlpackage --device a16 --compare b_image.mlpackage
-      mobileclip-deploy lint out/nano-litert-w8 --device gpu
-      mobileclip-deploy lint out/nano-qnn-fp16 --device npu
+      mobileclip-deploy lint out/nano-litert-w8
+      mobileclip-deploy lint out/nano-qnn-fp16
+      mobileclip-deploy lint out/nano-onnx-fp16 --target qnn
     """
     from mobileclip_deploy.inspect.lintable import check_lintable
 
@@ -64,8 +65,8 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
     from mobileclip_deploy.inspect.linting import lint as look
 
     with progress(MOMENT) as update:
-        reports = look(path, device, progress=update)
-        others = look(other, device, progress=update) if other is not None else ()
+        reports = look(path, device, target=target, progress=update)
+        others = look(other, device, target=target, progress=update) if other is not None else ()
     comparisons = compare_all(reports, others) if other is not None else ()
     if as_json:
         packages = [report.model_dump(mode="json") | {"shares": report.shares} for report in (*reports, *others)]
@@ -77,7 +78,13 @@ def lint(path: Path, device: str, other: Path | None, as_json: bool) -> None:
         _print_comparison(comparison)
     if other is None:
         _print_sources(reports)
-    say(HONEST_PLACES.get(device.lower(), HONEST))
+    say(_honest(reports[0].device))
+
+
+def _honest(device: str) -> str:
+    from mobileclip_deploy.mil.lint.devices import DEVICES
+
+    return HONEST if device in DEVICES else HONEST_GPU if device == "gpu" else HONEST_NPU
 
 
 def _print_report(report: LintReport) -> None:

@@ -22,15 +22,23 @@ __all__ = [
 
 
 def compare_lint(
-    path: StrPath, other: StrPath, device: str = "a14", *, progress: Progress = silent
+    path: StrPath,
+    other: StrPath,
+    device: str | None = None,
+    *,
+    target: str | None = None,
+    progress: Progress = silent,
 ) -> tuple[LintComparison, ...]:
     """What each status and each rule of `lint` counts in one package and in another, or in two bundles' towers.
 
+    Args:
+        device, target: see `lint`.
+
     Raises:
-        UsageError: they have not as many towers, no such device, or a bundle is of another target.
+        UsageError: they have not as many towers, no such device or target, or a bundle is of another target.
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
-    return compare_all(lint(path, device, progress=progress), lint(other, device, progress=progress))
+    return compare_all(*(lint(one, device, target=target, progress=progress) for one in (path, other)))
 
 
 def variants() -> tuple[Variant, ...]:

@@ -10,14 +10,14 @@ import numpy as np
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.inspect.lintable import check_lintable, readable_targets, unlintable
+from mobileclip_deploy.inspect.lintable import check_lintable, unlintable
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device
 from mobileclip_deploy.mil.lint import lint as lint_program
-from mobileclip_deploy.mil.lint.devices import DEVICES
+from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, DEVICES
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import Artifact, Target, restored_target, target_of
+from mobileclip_deploy.targets import Artifact, Target, installed_target, restored_target, target_of
 from mobileclip_deploy.towers.inputs import Inputs
 
 __all__ = [
@@ -38,43 +38,53 @@ LINTED = (*DEVICES, *PLACES)
 """What can be linted for, by name: chips with a Neural Engine, and places."""
 
 
-def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> tuple[LintReport, ...]:
-    """Which operations of a Core ML package, or of each tower of a bundle, are ready for the Neural Engine of a chip;
-    with `device="gpu"` which operations of a LiteRT file or bundle run on the GPU.
+def lint(
+    path: StrPath, device: str | None = None, *, target: str | None = None, progress: Progress = silent
+) -> tuple[LintReport, ...]:
+    """Which operations of a Core ML package or a Core AI asset, or of each tower of a bundle, are ready for the Neural
+    Engine of a chip; which of a LiteRT file run on the GPU, and which of a model on Qualcomm's NPU.
 
     A tower of a bundle is evaluated on its first stored input.
 
+    Args:
+        device: a chip, "gpu" or "npu"; None: what the target is compiled for here, else "a14", the strictest chip.
+        target: whose lint is asked, where that is not the target which wrote the files: "qnn" of an ONNX model.
+
     Raises:
-        UsageError: no such device, or the bundle is of another target.
+        UsageError: no such device or target, or the bundle is of another target.
         InvalidInput: there is neither a package nor a bundle there, or it is damaged.
     """
     path = Path(path)
-    if device.lower() not in PLACES:
+    if device is not None and device.lower() not in PLACES:
         find_device(device)
+    asked = None if target is None else installed_target(target)
     check_lintable(path)
     progress(f"{path.name}: reading")
-    if (target := next((one for one in readable_targets() if path.suffix in one.abilities.suffixes), None)) is not None:
-        _refuse_place(target, device)
-        functions = _program(target.open(path)).functions
-        found = (lint_program(_program(target.open(path, name)), device) for name in functions)
-        return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
-    if (own := target_of(path)) is not None:
-        own.require_installed()
-        _refuse_place(own, device)
-        if linted := own.open(path).lint(device):
-            return linted
     if not (path / MANIFEST).is_file():
+        own = asked or target_of(path)
+        assert own is not None  # `check_lintable` says so
+        own.require_installed()
+        place = _device(own, device)
+        if own.abilities.readable:
+            functions = _program(own.open(path)).functions
+            found = (lint_program(_program(own.open(path, name)), place) for name in functions)
+            return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
+        if linted := own.open(path).lint(place):
+            return linted
         raise unlintable(path)
     bundle = Bundle.open(path)
     inputs = Reference.read(bundle.golden).inputs
     reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
         progress(f"{path.name}: {tower} tower")
-        target = restored_target(bundle.manifest.target, bundle.manifest.options)
-        artifact = target.open(bundle.artifact(tower), entry.function)
-        _refuse_place(target, device)
-        if not target.abilities.readable:
-            if not (linted := artifact.lint(device)):
+        own = restored_target(bundle.manifest.target, bundle.manifest.options)
+        if asked is None or asked.name == own.name:
+            artifact = own.open(bundle.artifact(tower), entry.function)
+        else:
+            own, artifact = asked, asked.open(bundle.artifact(tower))
+        place = _device(own, device)
+        if not own.abilities.readable:
+            if not (linted := artifact.lint(place)):
                 raise UsageError(
                     f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages and Core "
                     "AI assets only"
@@ -82,19 +92,22 @@ def lint(path: StrPath, device: str = "a14", *, progress: Progress = silent) -> 
             reports += linted
             continue
         program = _program(artifact).prepared()
-        report = lint_program(program, device, program_input(program, inputs, 0))
+        report = lint_program(program, place, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
 
 
-def _refuse_place(target: Target, device: str) -> None:
-    """Refuse to lint what runs on a Neural Engine for another place, and the other way round."""
+def _device(target: Target, device: str | None) -> str:
+    """What to lint for; what runs on a Neural Engine is not linted for another place, and the other way round."""
+    here = target.abilities.compiled_places
+    if device is None:
+        return here[0] if here else DEFAULT_DEVICE
     place = device.lower()
-    if place in PLACES and place not in target.abilities.compiled_places:
+    if place in PLACES and place not in here:
         raise UsageError(f"{target.title} is not compiled for the {place} here; name a chip, such as a14")
-    if place not in PLACES and target.abilities.compiled_places:
-        here = target.abilities.compiled_places[0]
-        raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='{here}'`")
+    if place not in PLACES and here:
+        raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='{here[0]}'`")
+    return device
 
 
 def _program(artifact: Artifact) -> Program:

@@ -17,6 +17,7 @@ from qnn_files import network, require_qnn, write
 from tiny import inputs, wanted
 from writing import chosen, job_of
 
+import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.model_card import _outcome
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -27,7 +28,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.graph import write_graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.quantization import Quantizing
-from mobileclip_deploy.targets.qnn import emulator
+from mobileclip_deploy.targets.qnn import chips, emulator
 from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
 from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
@@ -72,6 +73,10 @@ def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> N
     ]
     found = QnnArtifact(image)
     assert found.contents["chips"] == {"v75": (image / "tiny_image.v75.bin").stat().st_size}
+    assert found.contents["spill_fill"] == {"v75": 0}
+    spilling = onnx.ModelProto.FromString(found.contexts[0].model.SerializeToString())
+    next(one for one in spilling.graph.node[0].attribute if one.name == "max_size").i = 4096
+    assert replace(found.contexts[0], model=spilling).spilled == 4096
     assert found.ports[0] == TensorInfo("pixel_values", "float32", (1, 3, 64, 64))
     assert found.contexts[0].sdk.startswith("2.")
 
@@ -149,6 +154,9 @@ def test_what_the_npu_does_not_take_is_refused_by_name_and_left_to_the_cpu_where
     found = allowing.open(tmp_path / "b_text.qnn")
     (report,) = found.lint("npu")
     assert {operation.type for operation in report.operations if operation.status == "leaves"} >= {"Gather"}
+    with mock.patch.object(chips, "DEFAULT", ("sm8650",)):
+        (before,) = mcd.lint(tmp_path / "b_text.qnn" / "b_text.onnx", target="qnn")
+    assert (before.package, before.operations) == ("b_text.onnx", report.operations)
     with pytest.raises(InvalidInput, match="operations, not one of the type EPContext"):
         _ = get_target("qnn").open(tmp_path / "b_text.qnn").inputs
 

@@ -86,6 +86,12 @@ class Context:
     def binary(self) -> Path:
         return self.path.with_suffix(".bin")
 
+    @property
+    def spilled(self) -> int:
+        """Bytes outside of the NPU's own memory that it spills to and fills from, as Qualcomm's system library told
+        when the binary was written."""
+        return max(int(_settings(node).get("max_size", 0)) for node in self.model.graph.node if node.op_type == NODE)
+
 
 def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
     """What stands there for each chip, in the order of the table of chips.

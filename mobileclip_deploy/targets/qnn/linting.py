@@ -9,9 +9,10 @@ from mobileclip_deploy.targets.graph import Constant, Node
 from mobileclip_deploy.targets.qnn.emulator import placement
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.qnn.opening import QnnArtifact
+    from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+    from mobileclip_deploy.targets.qnn.chips import Chip
 
-__all__ = ["lint_contexts"]
+__all__ = ["lint_model"]
 
 UNSUPPORTED = RuleText(
     name="unsupported",
@@ -24,36 +25,33 @@ UNSUPPORTED = RuleText(
 )
 
 
-def lint_contexts(artifact: QnnArtifact) -> tuple[LintReport, ...]:
-    """Compile a model again for each of its chips, and say of each of its operations whether it runs on the NPU.
+def lint_model(source: OnnxArtifact, package: str, chip: Chip) -> LintReport:
+    """Compile a model for a chip, and say of each of its operations whether it runs on the NPU.
+
+    Args:
+        package: what the report calls it.
 
     Raises:
         InvalidInput: the artifact is damaged.
         NotRun: there is no compiler here.
     """
-    reports = []
-    graph, contexts = artifact.graph, artifact.contexts
-    for context in contexts:
-        made = placement(context.chip, artifact.source.path)
-        reasons = {(one.type, one.name): one.reason for one in made.left}
-        operations = []
-        for node in graph.nodes:
-            reason = reasons.get((node.type, node.name))
-            found = () if reason is None else (Finding(rule="unsupported", level="leaves", detail=reason),)
-            operations.append(LintedOperation.of(node.name, node.type, _bytes(node), found))
-        reports.append(
-            LintReport(
-                package=artifact.path.name,
-                function=context.chip.label,
-                device=context.chip.code,
-                evaluated=False,
-                operations=tuple(operations),
-                package_findings=(),
-                switches=switches(operations),
-                rules=(UNSUPPORTED,) if made.left else (),
-            )
-        )
-    return tuple(reports)
+    graph, made = source.graph, placement(chip, source.path)
+    reasons = {(one.type, one.name): one.reason for one in made.left}
+    operations = []
+    for node in graph.nodes:
+        reason = reasons.get((node.type, node.name))
+        found = () if reason is None else (Finding(rule="unsupported", level="leaves", detail=reason),)
+        operations.append(LintedOperation.of(node.name, node.type, _bytes(node), found))
+    return LintReport(
+        package=package,
+        function=chip.label,
+        device=chip.code,
+        evaluated=False,
+        operations=tuple(operations),
+        package_findings=(),
+        switches=switches(operations),
+        rules=(UNSUPPORTED,) if made.left else (),
+    )
 
 
 def _bytes(node: Node) -> int:

@@ -16,7 +16,7 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
-from mobileclip_deploy.targets.qnn.chips import CHIPS
+from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
 from mobileclip_deploy.targets.qnn.context import UNION, Context, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
 from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
@@ -48,8 +48,8 @@ class QnnArtifact(Artifact):
 
     @cached_property
     def source(self) -> OnnxArtifact:
-        """What was compiled."""
-        return OnnxArtifact(source_of(self.path))
+        """What was compiled, or, of a model that no folder of binaries stands around, can be."""
+        return OnnxArtifact(self.path if self.path.suffix == ".onnx" else source_of(self.path))
 
     @cached_property
     def _read(self) -> tuple[tuple[Context, ...], Path | None]:
@@ -104,8 +104,10 @@ class QnnArtifact(Artifact):
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        """As the model's, and `chips`: the bytes of each binary."""
-        return {**self.source.contents, "chips": {name: artifact_bytes(path) for name, path in self._binaries.items()}}
+        """As the model's; `chips`: the bytes of each binary; `spill_fill`: those that each chip's NPU spills."""
+        chips = {name: artifact_bytes(path) for name, path in self._binaries.items()}
+        spilled = {one.chip.label: one.spilled for one in self.contexts}
+        return {**self.source.contents, "chips": chips, "spill_fill": spilled}
 
     @property
     def graph(self) -> Graph:
@@ -136,9 +138,9 @@ class QnnArtifact(Artifact):
     def plain_runner(self) -> Runner:
         return self.source.plain_runner()
 
-    def stand_in(self) -> Runner | None:
-        """The model that was compiled, where it quantizes activations: in float16 the NPU computes otherwise."""
-        return self.source.runner() if "QuantizeLinear" in self.source.operators else None
+    def stand_in(self) -> Runner:
+        """The model that was compiled, by ONNX Runtime's CPU."""
+        return self.source.runner()
 
     def quantized(self) -> QuantizedFile:
         return self.source.quantized()
@@ -157,9 +159,11 @@ class QnnArtifact(Artifact):
         yield from layer_noise(self, inputs)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
-        from mobileclip_deploy.targets.qnn.linting import lint_contexts
+        """For each of its chips; a model that is not compiled for the chips that binaries are written for."""
+        from mobileclip_deploy.targets.qnn.linting import lint_model
 
-        return lint_contexts(self)
+        chips = chips_of(None) if self.path.suffix == ".onnx" else [one.chip for one in self.contexts]
+        return tuple(lint_model(self.source, self.path.name, chip) for chip in chips)
 
     @property
     def _is_twin(self) -> bool:

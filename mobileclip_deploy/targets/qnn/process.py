@@ -45,6 +45,8 @@ def main() -> None:
 def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
     """Write a model with a fixed batch of one as a context binary of one chip."""
     traced = {"enable_framework_op_trace": "1", "framework_op_trace_dir": TRACES}
+    if "," not in soc:  # of a binary for several chips the system library tells no sizes
+        traced["enable_htp_spill_fill_buffer"] = "1"
     options = _options(architecture, soc, traced, cpu)
     for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
         options.add_session_config_entry(f"ep.context_{name}", value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice,
 from mobileclip_deploy.export.smallest.log import Trial
 from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
 from mobileclip_deploy.export.smallest.search import Smallest, _Search
-from mobileclip_deploy.export.smallest.trials import Trials, going_down, going_up
+from mobileclip_deploy.export.smallest.trials import Trials, TriedTower, going_down, going_up
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.train import to_nearest
@@ -147,3 +148,15 @@ def test_the_smallest_is_found_from_near_ones_downward(
     search.run_prepared()
     found = [f"{one.precisions['image']} {one.widened or ''}".strip() for one in search.tried.values()]
     assert (found, search.written) == (tried, written)
+
+
+def test_accuracy_is_asked_of_what_stands_in_for_a_slow_runtime(tmp_path: Path) -> None:
+    fast, slow, plan = mock.Mock(engine="fast"), mock.Mock(engine="slow"), mock.Mock()
+    plan.target.open.side_effect = [
+        mock.Mock(**{"stand_in.return_value": found, "runner.return_value": slow}) for found in (fast, None)
+    ]
+    choices = choice("fp16", 1, 0.0), choice("fp16", 1, 0.0, "text")
+    tried = {one: TriedTower(tmp_path, 1, None) for one in choices}
+    trials = Trials(plan, mock.MagicMock(), mock.Mock(), tmp_path, _towers=tried)
+    embedder = trials._embedder(Candidate(choices))
+    assert (embedder.images, embedder.texts) == (fast, slow)
