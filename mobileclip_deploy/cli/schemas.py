@@ -43,8 +43,7 @@ from mobileclip_deploy.learning.recovery.recovering import GridWeight
 from mobileclip_deploy.learning.recovery.training import Closeness
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
-from mobileclip_deploy.learning.training.running import LeftOut
-from mobileclip_deploy.learning.training.saving import LogRow
+from mobileclip_deploy.learning.training.running import LeftOut, LogRow
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.sweep.result import SweepResult

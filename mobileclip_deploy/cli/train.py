@@ -89,7 +89,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
     # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_json, print_table, quiet
-    from mobileclip_deploy.learning.training.saving import LogRow
+    from mobileclip_deploy.learning.training.running import LogRow
 
     def show(row: LogRow) -> None:
         if quiet():

@@ -27,9 +27,8 @@ from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.learning.training.leading import OtherFailed, leads
 from mobileclip_deploy.learning.training.recipe import read_recipe
-from mobileclip_deploy.learning.training.running import Trained
+from mobileclip_deploy.learning.training.running import LogRow, Trained
 from mobileclip_deploy.learning.training.running import train as _train
-from mobileclip_deploy.learning.training.saving import LogRow
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import check_scheduler, require_scheduler

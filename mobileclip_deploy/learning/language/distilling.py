@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.source import Source
@@ -40,9 +40,8 @@ from mobileclip_deploy.learning.language.student import (
     write_checkpoint,
 )
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
-from mobileclip_deploy.learning.training.network import optimizer, schedule
-from mobileclip_deploy.learning.training.processes import Processes, joined, normalise_across
-from mobileclip_deploy.learning.training.saving import WEIGHTS, read_state, write_state
+from mobileclip_deploy.learning.training.loop import WEIGHTS, Training, read_state
+from mobileclip_deploy.learning.training.processes import Processes, joined
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TokenizerSpec
@@ -108,13 +107,22 @@ def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: fl
     return distance + contrast * F.cross_entropy(logits, wanted)
 
 
-class _Training:
-    """Everything that a step changes, and the data that it reads."""
+class _Training(Training[int, TowerRow]):
+    """A text tower, of batches of texts; the number of a step decides which."""
 
-    def __init__(self, recipe: TowerRecipe, source: Source, data: _Data, folder: Path, processes: Processes) -> None:
-        self.recipe, self.folder, self.processes, self.data = recipe, folder, processes, data
+    called, row = "tower", TowerRow
+
+    def __init__(
+        self,
+        recipe: TowerRecipe,
+        source: Source,
+        data: _Data,
+        known: dict[str, Any] | None,
+        place: tuple[Path, Processes],
+    ) -> None:
+        folder, processes = place
+        self.recipe, self.data = recipe, data
         self.device = torch.device(processes.device(recipe.device))
-        known = read_state(folder)
         first = None if recipe.start is None else started(recipe.start, source)
         told = None if first is None else first.provenance.distilled
         self.form = recipe.form if told is None else told.form
@@ -122,26 +130,21 @@ class _Training:
         torch.manual_seed(recipe.seed)
         tower = student(source, self.tokens, recipe) if first is None else first.model.text
         assert tower is not None
-        self.tower = tower.requires_grad_(True).train().to(self.device)
-        self.average = AveragedModel(self.tower, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
-        self.average.requires_grad_(False).eval()
-        if processes.count > 1:
-            normalise_across(self.tower, str(self.device))
-        self.parallel = processes.parallel(self.tower)
-        self.optimizer = optimizer(self.tower, nn.Module(), recipe)
-        self.schedule = schedule(self.optimizer, recipe)
-        self.texts = LearnedTexts(data.learned, self.tokens)
-        self.targets = data.targets.to(self.device)
-        self.step, self.losses, self.log = 0, list[float](), list[TowerRow]()
-        self.begun: dict[str, Found] = {}
         assert source.provenance.weights is not None
-        self.identity = recipe.identity() | {
+        identity = recipe.identity() | {
             "pairs": data.learned.sha256,
             "held_out": data.held_out.sha256,
             "teacher": source.provenance.weights,
         }
+        tower = tower.requires_grad_(True).train().to(self.device)
+        super().__init__(tower, nn.Module(), recipe, folder, processes, identity)
+        self.parallel = processes.parallel(tower)
+        self.texts = LearnedTexts(data.learned, self.tokens)
+        self.targets = data.targets.to(self.device)
+        self.begun: dict[str, Found] = {}
         if known is not None:
-            self._resume(known)
+            self.resume(known)
+            self.begun = TypeAdapter(dict[str, Found]).validate_python(known["begun"])
         elif processes.first:
             self.begun = self._found()
 
@@ -151,55 +154,27 @@ class _Training:
         sentences = [*self.data.learned.english, *self.data.learned.texts]
         return learned_vocabulary(sentences, self.recipe.vocabulary, self.recipe.context)
 
-    def _resume(self, state: dict[str, Any]) -> None:
-        differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
-        if differ:
-            raise UsageError(
-                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with `output`"
-            )
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.step, self.losses = state["step"], state["losses"]
-        self.begun = _read_found(state["begun"])
-        self.log = [TowerRow(row["step"], row["loss"], _read_found(row["found"])) for row in state["log"]]
+    def kept(self) -> dict[str, Any]:
+        """What was found before the first step, and the vocabulary."""
+        begun = {language: asdict(one) for language, one in self.begun.items()}
+        return {"begun": begun, "merges": list(self.tokens.merges)}
 
-    def _parts(self) -> dict[str, Any]:
-        return {"tower": self.tower, "average": self.average, "optimizer": self.optimizer, "schedule": self.schedule}
-
-    def save(self) -> None:
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"begun": {language: asdict(one) for language, one in self.begun.items()}}
-        state |= {"step": self.step, "losses": self.losses, "log": [asdict(row) for row in self.log]}
-        write_state(self.folder, state | {"identity": self.identity, "merges": list(self.tokens.merges)})
-
-    def update(self) -> None:
-        """One step, of this process's share of the batch."""
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+    def gradients(self, item: int) -> Tensor:
+        """The loss of this process's share of the batch of step number `item`."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + item)
         rows, sentences = self.texts.drawn(self.recipe.batch, self.recipe.english, generator)
         own = self.texts.ids[self.processes.share(rows.tolist())].to(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
         texts = self.processes.gathered(F.normalize(self.parallel(own.long()), dim=1))
         further = torch.randint(len(self.targets), (self.recipe.negatives,), generator=generator)
         candidates = torch.cat([sentences, further]).to(self.device)
         same = candidates[: len(sentences), None] == candidates[None]
         loss = distillation_loss(texts, self.targets[candidates], same, self.recipe.contrast, self.recipe.temperature)
-        bad = None
-        if not torch.isfinite(loss):
-            bad = InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
-        self.processes.agreed(bad)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.tower.parameters(), self.recipe.gradient_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        self.average.update_parameters(self.tower)
-        self.losses.append(loss.item())
-        self.step += 1
+        self.agreed(loss).backward()
+        return loss
 
     def measure(self) -> TowerRow:
-        """A row for the log."""
-        self.log.append(TowerRow(self.step, sum(self.losses) / len(self.losses), self._found()))
-        self.losses.clear()
-        return self.log[-1]
+        """How far the training is."""
+        return TowerRow(self.step, sum(self.losses) / len(self.losses), self._found())
 
     def _found(self) -> dict[str, Found]:
         """What the running average of the weights finds of what is held out, by language."""
@@ -293,20 +268,12 @@ def _distil(
 ) -> DistilledTower:
     path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
     source = processes.together(lambda: _teacher(path))
+    known = processes.together(lambda: read_state(folder))
     data = processes.together(lambda: _data(recipe, source, folder, progress))
     if recipe.batch % processes.count:
         raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
-    training = processes.together(lambda: _Training(recipe, source, data, folder, processes))
-    first = training.step
-    while training.step < recipe.steps:
-        training.update()
-        last = training.step == recipe.steps
-        if processes.first and (training.step % recipe.evaluate_every == 0 or last):
-            measured(training.measure())
-        if processes.first and (training.step % recipe.checkpoint_every == 0 or last):
-            training.save()
-        if training.losses:
-            progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
+    training = processes.together(lambda: _Training(recipe, source, data, known, (folder, processes)))
+    first = training.run(range(training.step, recipe.steps), progress, measured)
     if processes.first:
         check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
         made = distilled_from(source.model, recipe.languages, training.form)
@@ -324,8 +291,6 @@ def _teacher(path: Path) -> Source:
 
 
 def _data(recipe: TowerRecipe, source: Source, folder: Path, progress: Progress) -> _Data:
-    if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another output with `output`")
     progress("reading sentences")
     everything = read_parallel(recipe.parallel, recipe.languages, recipe.filters)
     tokens = source.variant.tokens
@@ -390,7 +355,3 @@ def _embedded(source: Source, english: tuple[str, ...], folder: Path, progress: 
     values = unit(np.concatenate(parts))
     write_tensors(file, {"english": torch.from_numpy(values)}, {})
     return values
-
-
-def _read_found(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Found]:
-    return {language: Found(**one) for language, one in values.items()}

@@ -179,8 +179,12 @@ def joined(device: str) -> Iterator[Processes]:
     where it was not torchrun.
 
     Raises:
-        UsageError: they cannot be connected, or there are fewer GPUs than processes.
+        UsageError: they cannot be connected, there are fewer GPUs than processes, or the device is not to be had here.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"the device {device!r} is not to be had here; take device: cpu") from error
     count = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if count == 1:
         yield ALONE

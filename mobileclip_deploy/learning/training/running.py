@@ -1,23 +1,25 @@
-"""Training on image-text pairs: torch's AdamW, one-cycle schedule, DataLoader and averaged model; exact resume."""
+"""Training both towers on image-text pairs, which torch's DataLoader brings."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.interpreter import safe_children
 from mobileclip_deploy.learning.datacompdr.dataset import PublishedDataset
 from mobileclip_deploy.learning.datacompdr.joining import shard_files
@@ -32,16 +34,33 @@ from mobileclip_deploy.learning.reinforcement.samples import (
     TrainingData,
     collate,
 )
-from mobileclip_deploy.learning.training.network import optimizer, schedule, start, write_weights
-from mobileclip_deploy.learning.training.objective import Embedded, Towers, objective
-from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined, normalise_across
+from mobileclip_deploy.learning.training.loop import WEIGHTS, Training, read_state
+from mobileclip_deploy.learning.training.network import start, write_weights
+from mobileclip_deploy.learning.training.objective import Embedded, Objective, Towers, objective
+from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined
 from mobileclip_deploy.learning.training.recipe import Recipe
-from mobileclip_deploy.learning.training.saving import WEIGHTS, LogRow, read_state, write_log, write_state
 from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["LeftOut", "Trained", "train"]
+__all__ = ["LeftOut", "LogRow", "Trained", "train"]
+
+
+LOG = "log.csv"
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """How far a training is: mean loss since the last row, learning rate, the factor of the cosines, and recall@1 of
+    the averaged weights on the held-out set in percent, both ways."""
+
+    step: int
+    samples: int
+    loss: float
+    learning_rate: float
+    scale: float
+    image_to_text_recall: float
+    text_to_image_recall: float
 
 
 @dataclass(frozen=True)
@@ -103,29 +122,22 @@ class Batches(Sampler[list[Any]]):
             yield self.processes.share(self.dataset.choose(self.recipe.batch, generator))
 
 
-class _Training:
-    """Everything that a step changes."""
+class _Training(Training[Batch | InvalidInput, LogRow]):
+    """Both towers, of batches of pairs."""
+
+    called, row = "model", LogRow
+    objective: Objective
 
     def __init__(self, recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes = ALONE) -> None:
-        self.recipe, self.folder, self.processes = recipe, folder, processes
+        self.recipe, self.skipped = recipe, 0
         self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
         device = processes.device(recipe.device)
         self.model = start(recipe).to(device)
-        self.objective = objective(recipe, dataset, self.model).to(device)
-        decay = get_ema_multi_avg_fn(recipe.average)
-        self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
-        self.average.requires_grad_(False).eval()
-        if processes.count > 1:
-            normalise_across(self.model, device)
+        learned = objective(recipe, dataset, self.model).to(device)
+        identity = recipe.identity() | {"pairs": dataset.pairs_sha256, "rows": len(dataset)}
+        super().__init__(self.model, learned, recipe, folder, processes, identity)
         self.towers = Towers(self.model, recipe.autocast is not None)
         self.parallel = processes.parallel(self.towers)
-        self.optimizer = optimizer(self.model, self.objective, recipe)
-        self.schedule = schedule(self.optimizer, recipe)
-        self.step = 0
-        self.skipped = 0
-        self.losses: list[float] = []
-        self.log: list[LogRow] = []
-        self.identity = recipe.identity() | {"pairs": dataset.pairs_sha256, "rows": len(dataset)}
 
     @property
     def averaged(self) -> MobileCLIP:
@@ -134,50 +146,19 @@ class _Training:
         assert isinstance(module, MobileCLIP)
         return module.eval()
 
-    def resume(self) -> None:
-        state = read_state(self.folder)
-        if state is None:
-            return
-        # Fields that an earlier version did not have stood at their defaults, which are None.
-        differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
-        if differ:
-            raise UsageError(
-                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with `output`"
-            )
-        self.model.load_state_dict(state["model"])
-        self.objective.load_state_dict(state.get("objective", {}))
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step, self.losses = state["step"], state["losses"]
-        self.log = [LogRow(**row) for row in state["log"]]
-
-    def save(self) -> None:
-        parts: dict[str, Any] = {
-            "model": self.model,
-            "objective": self.objective,
-            "average": self.average,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-        }
-        state = {name: part.state_dict() for name, part in parts.items()}
-        state |= {"step": self.step, "losses": self.losses, "log": [vars(row) for row in self.log]}
-        write_state(self.folder, state | {"identity": self.identity})
-
-    def update(self, batch: Batch) -> None:
-        """One step, of this process's share of a batch."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._gradients(self.processes.widened(batch, self.model.logit_scale.device))
+    def gradients(self, item: Batch | InvalidInput) -> Tensor:
+        """The loss of this process's share of a batch, whose gradients then stand in the weights."""
+        self.processes.agreed(item if isinstance(item, InvalidInput) else None)
+        assert isinstance(item, Batch)
+        loss = self._gradients(self.processes.widened(item, self.model.logit_scale.device))
         self.processes.averaged(self.objective)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_norm)
-        self.optimizer.step()
-        self.schedule.step()
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_FACTOR))
-        self.average.update_parameters(self.model)
-        self.losses.append(loss.item())
-        self.skipped += batch.skipped
-        self.step += 1
+        self.skipped += item.skipped
+        return loss
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Keep the factor of the cosines from growing without end."""
+        self.model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_FACTOR))
 
     def _gradients(self, batch: Batch) -> Tensor:
         """The loss, whose gradients then stand in the weights.
@@ -221,29 +202,20 @@ class _Training:
         # Texts of one pair stay together: [C, D] as [b, texts of a pair, D].
         grouped = texts.reshape(len(images), -1, texts.shape[1]) if len(texts) % len(images) == 0 else texts[:, None]
         gathered = self.processes.gathered(grouped).flatten(0, 1)
-        loss = self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels)
-        bad = None
-        if not torch.isfinite(loss):
-            bad = InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
-        self.processes.agreed(bad)
-        return loss
+        return self.agreed(self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels))
 
-    def measure(self) -> None:
-        """A row for the log."""
+    def measure(self) -> LogRow:
+        """How far the training is."""
         figures = evaluate(model_embedder(self.averaged), self.held_out, ("retrieval",)).figures
-        self.log.append(
-            LogRow(
-                step=self.step,
-                samples=self.step * self.recipe.batch,
-                loss=sum(self.losses) / len(self.losses),
-                learning_rate=float(self.schedule.get_last_lr()[0]),
-                scale=self.model.logit_factor,
-                image_to_text_recall=figures["image_to_text_recall@1"].value,
-                text_to_image_recall=figures["text_to_image_recall@1"].value,
-            )
+        return LogRow(
+            step=self.step,
+            samples=self.step * self.recipe.batch,
+            loss=sum(self.losses) / len(self.losses),
+            learning_rate=float(self.schedule.get_last_lr()[0]),
+            scale=self.model.logit_factor,
+            image_to_text_recall=figures["image_to_text_recall@1"].value,
+            text_to_image_recall=figures["text_to_image_recall@1"].value,
         )
-        self.losses.clear()
-        write_log(self.folder, self.log)
 
 
 def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
@@ -299,7 +271,6 @@ def train(
             device is not to be had, or its batch cannot be dealt out.
         OtherFailed: another process of this training cannot go on.
     """
-    _check_device(recipe)
     with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
         tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
         return _train(recipe, folder, processes, tell, row)
@@ -308,52 +279,44 @@ def train(
 def _train(
     recipe: Recipe, folder: Path, processes: Processes, progress: Progress, measured: Callable[[LogRow], None]
 ) -> Trained:
+    if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
+        raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
     dataset = processes.together(lambda: training_data(recipe, progress))
     processes.together(lambda: _check_shares(recipe, processes))
     training = processes.together(lambda: _begun(recipe, dataset, folder, processes))
-    first = training.step
     loader = DataLoader(
         _Guarded(dataset),
-        batch_sampler=Batches(dataset, recipe, first, processes),
+        batch_sampler=Batches(dataset, recipe, training.step, processes),
         collate_fn=_together,
         num_workers=recipe.workers,
     )
-    for batch in loader:
-        processes.agreed(batch if isinstance(batch, InvalidInput) else None)
-        assert isinstance(batch, Batch)
-        training.update(batch)
-        last = training.step == recipe.steps
-        if processes.first and (training.step % recipe.evaluate_every == 0 or last):
-            training.measure()
-            measured(training.log[-1])
-        if processes.first and (training.step % recipe.checkpoint_every == 0 or last):
-            training.save()
-        if training.losses:
-            progress(f"step {training.step} of {recipe.steps}, loss {training.losses[-1]:.3f}")
+
+    def told(row: LogRow) -> None:
+        _write_log(folder, training.log)
+        measured(row)
+
+    first = training.run(loader, progress, told)
     if processes.first:
-        write_log(folder, training.log)
+        _write_log(folder, training.log)
         write_weights(training.averaged, folder / WEIGHTS)
     skipped = processes.total(training.skipped)
     return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, skipped))
 
 
 def _begun(recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes) -> _Training:
-    if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    known = read_state(folder)
     training = _Training(recipe, dataset, folder, processes)
-    training.resume()
-    folder.mkdir(parents=True, exist_ok=True)
+    if known is not None:
+        training.resume(known)
     return training
 
 
-def _check_device(recipe: Recipe) -> None:
-    """Refuse a device, or arithmetic of it, that is not to be had here."""
-    try:
-        torch.empty(0, device=recipe.device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {recipe.device!r} is not to be had here; take device: cpu") from error
-    if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
-        raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
+def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=[one.name for one in fields(LogRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([asdict(row) for row in rows])
+    write_whole(folder / LOG, text.getvalue())
 
 
 def _check_shares(recipe: Recipe, processes: Processes) -> None:

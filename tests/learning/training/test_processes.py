@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.reinforcement.samples import Batch
 from mobileclip_deploy.learning.training import running
 from mobileclip_deploy.learning.training.objective import AnchoredObjective, ReinforcedObjective, Towers
-from mobileclip_deploy.learning.training.processes import ALONE, Processes
+from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined
 from mobileclip_deploy.learning.training.recipe import Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 
@@ -125,5 +125,8 @@ def test_in_bfloat16_towers_say_nearly_the_same_in_float32() -> None:
 
 
 def test_a_device_that_is_not_to_be_had_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"the device 'abacus' is not to be had here; take device: cpu"):
-        running._check_device(recipe(device="abacus"))
+    with (
+        pytest.raises(UsageError, match=r"the device 'abacus' is not to be had here; take device: cpu"),
+        joined("abacus"),
+    ):
+        pass
