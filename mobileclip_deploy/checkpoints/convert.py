@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import folded, open_clip, siglip
+from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.checkpoints.cutting import Languages, cut_vocabulary
 from mobileclip_deploy.checkpoints.fitting import LAYOUTS
 from mobileclip_deploy.checkpoints.identity import Identity, identify
@@ -150,10 +150,7 @@ def _mapped(identity: Identity, layout: str, own: Mapping[str, Tensor]) -> tuple
     elif BIAS in there and BIAS not in weights:
         weights[BIAS] = torch.zeros(there[BIAS].shape, dtype=weights["image.projection.weight"].dtype)
         notes = ("a projection bias of zeros was added, which changes nothing",)
-    converted = {there[ours].key: there[ours].convert.theirs(value) for ours, value in weights.items()}
-    if layout == open_clip.NAME:
-        converted = {open_clip.file_name(key, other.definition): value for key, value in converted.items()}
-    return siglip.parted(converted) if layout == siglip.NAME else converted, notes
+    return other.stored(weights), notes
 
 
 def _differences(identity: Identity, layout: str) -> list[str]:

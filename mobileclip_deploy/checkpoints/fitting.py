@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from types import ModuleType
 
+from torch import Tensor
+
 from mobileclip_deploy.checkpoints import apple, folded, llava, open_clip, siglip
 from mobileclip_deploy.checkpoints.keymap import Shape
-from mobileclip_deploy.checkpoints.positions import grid_side
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import REPARAMETERIZED, fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
@@ -29,6 +31,7 @@ __all__ = [
     "find_towers",
     "fit",
     "fitting",
+    "grid_side",
     "summary",
 ]
 
@@ -79,6 +82,13 @@ class Fit:
         """One line: every group with its count and first members; numbered blocks are merged."""
         groups = (("missing", self.missing), ("unexpected", self.unexpected), ("of another shape", self.misshaped))
         return "; ".join(f"{len(keys)} {title}: {summary(keys)}" for title, keys in groups if keys)
+
+
+def grid_side(rows: int, class_token: bool) -> int | None:
+    """The side of the square patch grid that a table of so many rows is for; None when it is not square."""
+    patches = rows - class_token
+    side = math.isqrt(max(patches, 0))
+    return side if side and side * side == patches else None
 
 
 def find_layout(keys: Iterable[str]) -> str:
@@ -138,6 +148,17 @@ class Candidate:
         alike = (one for one in candidates(self.layout, self.towers) if one.network == self.network)
         first = next(alike, self) if self.layout != folded.NAME else self
         return _table(first)  # built once per network, not once per variant
+
+    def name(self, ours: str) -> str:
+        """Name of one of our tensors in a file of such a checkpoint, as those who publish such files write it."""
+        key = self.expected[ours].key
+        return open_clip.file_name(key, self.definition) if self.layout == open_clip.NAME else key
+
+    def stored(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our tensors as such a file holds them."""
+        shapes = {ours: self.expected[ours].convert for ours in tensors}
+        found = {self.name(ours): shapes[ours].theirs(value).contiguous() for ours, value in tensors.items()}
+        return siglip.parted(found) if self.layout == siglip.NAME else found
 
     def fit(self, shapes: Mapping[str, tuple[int, ...]]) -> Fit:
         """How a checkpoint's keys and shapes compare with what it must hold."""

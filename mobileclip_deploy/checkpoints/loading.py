@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints import llava
-from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected
+from mobileclip_deploy.checkpoints.fitting import POSITIONS, Expected, grid_side
 from mobileclip_deploy.checkpoints.identity import Identity, identify
-from mobileclip_deploy.checkpoints.positions import METHOD, grid_side, resample
 from mobileclip_deploy.checkpoints.preprocessing import CARD, chosen_preprocess
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile, open_tensors
 from mobileclip_deploy.checkpoints.vocabulary import distilled
@@ -26,9 +26,10 @@ from mobileclip_deploy.model.architecture import FIRST_LOGIT_BIAS, MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, TakenPreprocess, tensors_sha256
 from mobileclip_deploy.model.variants import ViTTower, load_variant
 
-__all__ = ["Origin", "assemble", "load", "load_identified", "read_weight"]
+__all__ = ["Origin", "assemble", "load", "load_identified", "read_weight", "resample"]
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
+METHOD = "bicubic, antialiased, class token kept"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def load(
         path: .pt, .bin or .safetensors; weights in float16, bfloat16, float32 or float64.
         variant: name of the variant it must be of; told from keys and shapes when None.
         image_size: in pixels, when the checkpoint was fine-tuned at, or is to be used at, another than the variant's.
-            A ViT's position table is resampled where it is for another size (`positions.resample`).
+            A ViT's position table is resampled where it is for another size (`resample`).
         origin: of the file, for the provenance; a hash that is known is not computed again.
         preprocess: what pictures are made with, see `chosen_preprocess`.
 
@@ -135,6 +136,19 @@ def assemble(
     if identity.layout == llava.NAME:
         fold_structure(model)
     return model.requires_grad_(False).eval()
+
+
+def resample(table: Tensor, side: int, class_token: bool) -> Tensor:
+    """A position table [1? + s * s, C] float32 for a grid of `side` x `side` patches: [1? + side * side, C].
+
+    Bicubic with antialiasing, the class token's row unchanged: what open_clip's `resize_pos_embed` and timm's
+    `resample_abs_pos_embed` compute.
+    """
+    kept, grid = table[: int(class_token)], table[int(class_token) :]
+    old = math.isqrt(grid.shape[0])
+    grid = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)  # [s * s, C] -> [1, C, s, s]
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat((kept, grid.permute(0, 2, 3, 1).reshape(side * side, -1)))  # back to rows of C, row by row
 
 
 def _size_in_file(identity: Identity) -> int | None:

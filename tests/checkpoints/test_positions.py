@@ -9,7 +9,8 @@ import torch
 from open_clip.model import resize_pos_embed
 from timm.layers import resample_abs_pos_embed
 
-from mobileclip_deploy.checkpoints.positions import grid_side, resample
+from mobileclip_deploy.checkpoints.fitting import grid_side
+from mobileclip_deploy.checkpoints.loading import resample
 
 
 @pytest.mark.parametrize("side", [7, 20, 24])

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.evaluation.metrics import RESAMPLES, SEED, Interval
+from mobileclip_deploy.evaluation.metrics import Interval, resampled
 
 __all__ = [
     "Metered",
@@ -33,15 +33,8 @@ Metered = Callable[[Counts], float]
 
 def percent(metered: Metered, examples: int) -> Interval:
     """A metric of all examples in percent, and its interval."""
-    generator = np.random.default_rng(SEED)
-    resampled = []
-    for _ in range(RESAMPLES):
-        drawn = generator.integers(0, examples, examples)
-        value = metered(np.bincount(drawn, minlength=examples).astype(np.float64))
-        if np.isfinite(value):  # a resample may hold none of the examples that count
-            resampled.append(value)
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(value=100 * metered(np.ones(examples)), low=100 * float(low), high=100 * float(high))
+    low, high = resampled(lambda drawn: metered(np.bincount(drawn, minlength=examples).astype(np.float64)), examples)
+    return Interval(value=100 * metered(np.ones(examples)), low=low, high=high)
 
 
 def accuracy(hits: Bools) -> Metered:

@@ -17,7 +17,7 @@ from statistics import NormalDist
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import Embedder
+from mobileclip_deploy.evaluation.embedder import Embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.export.plan import BundlePlan
@@ -133,19 +133,13 @@ class Trials:
         opened = (self.plan.target.open(artifacts[tower]) for tower in ("image", "text"))
         # As `verify` does: in the place of a runtime that would take hours for all pictures.
         image, text = (artifact.stand_in() or artifact.runner() for artifact in opened)
-        variant = self.source.variant
-        return Embedder(
+        return replace(
+            model_embedder(self.source.model),
             name="candidate",
-            variant=variant.name,
             engine=image.engine,
-            embedding_space=self.source.provenance.embedding_space,
             images=image,
             texts=text,
             artifact=lambda tower: artifact_sha256(artifacts[tower]),
-            preprocess=variant.preprocess,
-            tokenizer=variant.tokens,
-            template=variant.template,
-            scores=self.source.model.scores,
         )
 
 

@@ -98,7 +98,7 @@ class PublishedDataset(TrainingData):
         digest = hashlib.sha256()
         for shard in self.joined.shards:
             digest.update(shard.relative_to(self.folder).as_posix().encode() + b"\0")
-        digest.update(self.joined.places.tobytes())
+        digest.update(self.joined.rows.places.tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:

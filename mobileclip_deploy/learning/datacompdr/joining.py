@@ -6,6 +6,7 @@ import contextlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,43 +28,45 @@ ENDINGS = {
 ABSENT = -1
 
 
-@dataclass
-class Joined:
-    """The samples that have an image, a true caption, augmentations and embeddings, and what was left out.
+class Rows(NamedTuple):
+    """Where samples lie. Arrays instead of objects: DataCompDR-12M is then about a gigabyte, which processes that load
+    data share. `file` is the number of the reinforced shard of each sample [N], `places` where each of PARTS lies
+    [N, 5, 2] (offset, size; offset -1: there is none), `apart` whether image and text lie in the shard of images
+    [N, 2], `kind` the number of the embeddings' ending [N]."""
 
-    Arrays instead of objects: DataCompDR-12M is then about a gigabyte, which processes that load data share. `file` is
-    the number of the reinforced shard of each sample [N], `places` where each of PARTS lies [N, 5, 2] (offset, size;
-    offset -1: there is none), `apart` whether image and text lie in the shard of images [N, 2], `kind` the number of
-    the embeddings' ending [N].
-    """
-
-    shards: tuple[Path, ...]
-    images: tuple[Path | None, ...]
     file: npt.NDArray[np.int32]
     places: npt.NDArray[np.int64]
     apart: npt.NDArray[np.bool_]
     kind: npt.NDArray[np.int8]
+
+
+@dataclass
+class Joined:
+    """The samples that have an image, a true caption, augmentations and embeddings, and what was left out."""
+
+    shards: tuple[Path, ...]
+    images: tuple[Path | None, ...]
+    rows: Rows
     without_image: int = 0
     without_text: int = 0
     bad: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.file)
+        return len(self.rows.file)
 
     def where(self, row: int, part: str) -> tuple[Path, Extent] | None:
         """The tar and the extent of a part of a sample; None where it has none."""
         number = PARTS.index(part)
-        offset, size = self.places[row, number].tolist()
+        offset, size = self.rows.places[row, number].tolist()
         if offset == ABSENT:
             return None
-        shard = self.file[row]
-        other = self.images[shard]
-        apart = number < 2 and self.apart[row, number] and other is not None
-        return (other if apart and other is not None else self.shards[shard]), Extent(offset, size)
+        shard = self.rows.file[row]
+        other = self.images[shard] if number < 2 and self.rows.apart[row, number] else None
+        return other or self.shards[shard], Extent(offset, size)
 
     def ending(self, row: int) -> str:
         """Ending of the name of the embeddings' member."""
-        return ENDINGS["embeddings"][self.kind[row]]
+        return ENDINGS["embeddings"][self.rows.kind[row]]
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -90,7 +93,7 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
         raise InvalidInput(f"{folder} holds no shards (*.tar)")
     others = _others(folder, shards, images)
     bad: list[str] = []
-    parts: list[_Rows] = []
+    parts: list[Rows] = []
     counts = {"image": 0, "text": 0}
     for number, (shard, other) in enumerate(zip(shards, others, strict=True)):
         progress(f"looking through shard {number + 1} of {len(shards)}")
@@ -107,24 +110,11 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
     return Joined(
         shards=tuple(shards),
         images=tuple(others),
-        file=np.concatenate([part.file for part in parts]),
-        places=np.concatenate([part.places for part in parts]),
-        apart=np.concatenate([part.apart for part in parts]),
-        kind=np.concatenate([part.kind for part in parts]),
+        rows=Rows(*map(np.concatenate, zip(*parts, strict=True))),
         without_image=counts["image"],
         without_text=counts["text"],
         bad=bad,
     )
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The samples of one shard, as `Joined` holds those of all."""
-
-    file: npt.NDArray[np.int32]
-    places: npt.NDArray[np.int64]
-    apart: npt.NDArray[np.bool_]
-    kind: npt.NDArray[np.int8]
 
 
 def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path | None]:
@@ -141,7 +131,7 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
     return [found.get(shard.relative_to(folder).with_suffix(""), named.get(shard.stem)) for shard in shards]
 
 
-def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> _Rows:
+def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> Rows:
     inside = scan(shard)
     outside = _by_uid(other, scan(other), inside) if other is not None else {}
     places: list[list[tuple[int, int]]] = []
@@ -169,7 +159,7 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
         places.append([(ABSENT, 0) if one is None else (one.offset, one.size) for one in (image, text, *rest)])
         apart.append((image_apart, text_apart))
         kinds.append(kind)
-    return _Rows(
+    return Rows(
         np.full(len(kinds), number, np.int32),
         np.array(places, np.int64).reshape(-1, len(PARTS), 2),
         np.array(apart, np.bool_).reshape(-1, 2),

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
 from mobileclip_deploy.errors import worded
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 
-__all__ = ["PublishedTeacher", "ShardSettings"]
+__all__ = ["Beside", "PublishedTeacher", "ShardSettings"]
+
+
+def _beside(path: Path, told: ValidationInfo) -> Path:
+    return path if told.context is None else Path(told.context["folder"]) / path
+
+
+Beside = Annotated[Path, AfterValidator(_beside)]
+"""A path in a recipe: relative to the folder of the recipe's file."""
 
 
 class PublishedTeacher(BaseModel, frozen=True, extra="forbid"):
@@ -32,7 +41,7 @@ class ShardSettings(BaseModel, frozen=True, extra="forbid"):
     one caption instead of two, a synthetic one in that share of cases. `skip_bad` leaves out what is damaged instead of
     refusing it."""
 
-    images: Path | None = None
+    images: Beside | None = None
     teachers: tuple[PublishedTeacher, ...] | None = Field(default=None, min_length=1)
     captions: str = "^syn_text"
     mix_synthetic: float | None = Field(default=None, ge=0, le=1)

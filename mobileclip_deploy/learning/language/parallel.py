@@ -22,53 +22,7 @@ ENGLISH, WEIGHT = "en", "weight"
 TABLES = (".tsv", ".jsonl", ".parquet")
 LONGEST_LINE = 1 << 20
 
-_LATIN, _CYRILLIC, _ARABIC, _DEVANAGARI = ("LATIN",), ("CYRILLIC",), ("ARABIC",), ("DEVANAGARI",)
-SCRIPTS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        [
-            "ca",
-            "cs",
-            "da",
-            "de",
-            "en",
-            "es",
-            "et",
-            "fi",
-            "fr",
-            "hr",
-            "hu",
-            "id",
-            "it",
-            "lt",
-            "lv",
-            "ms",
-            "nb",
-            "nl",
-            "pl",
-            "pt",
-            "ro",
-            "sk",
-            "sl",
-            "sv",
-            "sw",
-            "tr",
-            "vi",
-        ],
-        _LATIN,
-    ),
-    **dict.fromkeys(["bg", "mk", "ru", "sr", "uk"], _CYRILLIC),
-    **dict.fromkeys(["ar", "fa", "ur"], _ARABIC),
-    **dict.fromkeys(["hi", "mr", "ne"], _DEVANAGARI),
-    "bn": ("BENGALI",),
-    "el": ("GREEK",),
-    "he": ("HEBREW",),
-    "ja": ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "CJK"),
-    "ko": ("HANGUL", "CJK"),
-    "ta": ("TAMIL",),
-    "te": ("TELUGU",),
-    "th": ("THAI",),
-    "zh": ("CJK",),
-}
+SCRIPTS: dict[str, list[str]] = json.loads(Path(__file__).with_name("scripts.json").read_text(encoding="utf-8"))
 """How Unicode's names of a language's letters begin. A language that is not here is taken in any script."""
 
 

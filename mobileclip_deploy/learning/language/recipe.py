@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.learning.datacompdr.settings import Beside
 from mobileclip_deploy.learning.language.parallel import ENGLISH, Filters
-from mobileclip_deploy.learning.training.recipe import Optimisation, in_words, read_fields
+from mobileclip_deploy.learning.training.recipe import Optimisation, read_fields, recipe_of
 
 __all__ = ["TowerRecipe", "read_tower_recipe"]
 
@@ -30,13 +31,13 @@ class TowerRecipe(Optimisation, frozen=True):
     `english_bound`: percent of the held-out English sentences that have to find themselves.
     """
 
-    parallel: tuple[Path, ...] = Field(min_length=1)
+    parallel: tuple[Beside, ...] = Field(min_length=1)
     languages: tuple[str, ...] = Field(min_length=1)
-    teacher: Path | None = None
-    held_out: Path | None = None
+    teacher: Beside | None = None
+    held_out: Beside | None = None
     vocabulary: int = Field(default=32_768, gt=514)
     context: int = Field(default=32, gt=3, le=4096)
-    start: Path | None = None
+    start: Beside | None = None
     begin: Literal["teacher", "random"] = "teacher"
     form: str | None = None
     english: float = Field(default=0.15, ge=0, lt=1)
@@ -83,13 +84,7 @@ def read_tower_recipe(
     content |= {name: value for name, value in given.items() if value}
     if teacher is not None:
         content["teacher"] = str(teacher.absolute())
-    try:
-        recipe = TowerRecipe.model_validate(content)
-    except ValidationError as error:
-        raise InvalidInput(f"{path or 'the options'}: {in_words(error, TowerRecipe)}") from error
+    recipe = recipe_of(TowerRecipe, content, path)
     if ENGLISH in recipe.languages:
         raise UsageError(f"`languages` are those beside English; leave {ENGLISH} out")
-    base = Path() if path is None else path.parent
-    paths = {name: getattr(recipe, name) for name in ("teacher", "held_out", "start")}
-    found: dict[str, object] = {name: base / value for name, value in paths.items() if value is not None}
-    return recipe.model_copy(update=found | {"parallel": tuple(base / one for one in recipe.parallel)})
+    return recipe

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import load
@@ -124,22 +123,11 @@ def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tok
     identity = identify(open_tensors(teacher))
     card = identity.variant.with_tokenizer(tokens).with_text_form(made.form)
     own = Candidate(card, identity.layout, identity.towers)
-    tensors: dict[str, Tensor] = {}
-    state = tower.state_dict()
-    dtype = identity.file.read(identity.candidate.expected["text.projection.weight"].key).dtype
-    for ours, entry in identity.candidate.expected.items():
-        if not ours.startswith(TEXT) and entry.key in identity.file.shapes:
-            tensors[_name(entry.key, own)] = identity.file.read(entry.key)
-    for ours, entry in own.expected.items():
-        if not ours.startswith(TEXT):
-            continue
-        value = state[ours.removeprefix(TEXT)].detach().cpu()
-        if value.is_floating_point():
-            value = value.to(dtype)
-        tensors[_name(entry.key, own)] = (entry.convert.theirs(value) if value.dim() else value).contiguous()
-    told = dict(identity.file.metadata) | {"variant": own.variant.name, "layout": own.layout, "form": "training"}
+    file, known = identity.file, identity.candidate.expected
+    dtype = file.read(known["text.projection.weight"].key).dtype
+    kept = {ours: entry.key for ours, entry in known.items() if not ours.startswith(TEXT) and entry.key in file.shapes}
+    tensors = {own.name(ours): file.read(key) for ours, key in kept.items()}
+    for name, value in tower.state_dict().items():
+        tensors |= own.stored({f"{TEXT}{name}": value.cpu().to(dtype) if value.is_floating_point() else value.cpu()})
+    told = dict(file.metadata) | {"variant": own.variant.name, "layout": own.layout, "form": "training"}
     write_tensors(path, tensors, told | described(tokens, made))
-
-
-def _name(key: str, candidate: Candidate) -> str:
-    return open_clip.file_name(key, candidate.definition) if candidate.layout == open_clip.NAME else key

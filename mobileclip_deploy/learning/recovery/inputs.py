@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["ImageInputs", "TextInputs", "TowerInputs", "own_embeddings", "tower_inputs"]
+__all__ = ["TowerInputs", "own_embeddings", "tower_inputs"]
 
 COMPARED = 256
 
@@ -31,11 +32,11 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
         InvalidInput: the data was made by another checkpoint, or holds too few images or captions (then nothing was
             written), or what cannot be read.
     """
-    original, wanted, settings, data = plan.source.model, plan.source.provenance, plan.settings, plan.data
-    if plan.pairs is not None:
-        _check_captions(plan.pairs, plan)
+    original, wanted, settings, data = plan.source.model, plan.source.provenance, plan.settings, plan.request.data
+    if plan.request.pairs is not None:
+        _check_captions(plan.request.pairs, plan)
         result = reinforce(
-            plan.pairs,
+            plan.request.pairs,
             [Teacher.of(original)],
             plan.work,
             ReinforcementSettings(settings.augmentations, seed=settings.seed, existing=plan.existing),
@@ -54,14 +55,14 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
             f"{data} was reinforced by {', '.join(one.file for one in dataset.index.teachers)}, not by {wanted.file} "
             "alone; recover from images, or from a dataset that this checkpoint reinforced"
         )
-    check_enough(dataset.pairs, plan.data, plan.settings, plan.precisions)
+    check_enough(dataset.pairs, plan.request)
     _check_captions(dataset.pairs, plan)
     return dataset
 
 
 def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
     """Refuse captions of which the text tower sees too few different ones."""
-    if "text" not in plan.precisions:
+    if "text" not in plan.request.precisions:
         return
     needed, tokens = plan.settings.held_back, plan.source.variant.tokens
     different: set[bytes] = set()
@@ -69,69 +70,54 @@ def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
         different.add(encode([text], tokens).tobytes())
         if len(different) == needed:
             return
-    raise InvalidInput(f"{plan.data} has {len(different)} different captions; {needed} are needed")
+    raise InvalidInput(f"{plan.request.data} has {len(different)} different captions; {needed} are needed")
 
 
-class TowerInputs(ABC):
+@dataclass(frozen=True)
+class TowerInputs:
     """Inputs of one tower in its own terms, and the original's unit embeddings [N, D] of them.
 
-    `across` are the original's unit embeddings [M, D] of what they are ranked against: captions for images, images for
-    captions (and for images without captions); `scale` is its factor of the cosines.
+    `draw`: so many of those that are trained on, at random. `held_back`: up to 256 that are not trained on, the same
+    every time. `across` are the original's unit embeddings [M, D] of what they are ranked against: captions for images,
+    images for captions (and for images without captions); `scale` is its factor of the cosines.
     """
 
+    draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+    held_back: Callable[[], tuple[Tensor, Tensor]]
     across: Tensor
     scale: float
 
-    @abstractmethod
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """At random, of those that are trained on."""
-
-    @abstractmethod
-    def held_back(self) -> tuple[Tensor, Tensor]:
-        """Up to 256 that are not trained on, the same every time."""
-
-
-class ImageInputs(TowerInputs):
-    """Augmented images, normalised as the variant says."""
-
-    def __init__(self, dataset: ReinforcedDataset, settings: Settings) -> None:
-        self.dataset = dataset
-        known = dataset.texts[0] if dataset.pairs.captioned else dataset.images[0].flatten(0, 1)
-        self.across, self.scale = F.normalize(known.float(), dim=1), dataset.index.teachers[0].scale
-        self.kept, self.trained = _split(len(dataset), settings.held_back)
-
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return self._load(self.dataset.choose(count, generator, self.trained))
-
-    def held_back(self) -> tuple[Tensor, Tensor]:
-        return self._load([Choice(int(row), 0, None) for row in self.kept[:COMPARED]])
-
-    def _load(self, choices: list[Choice]) -> tuple[Tensor, Tensor]:
-        batch = collate([self.dataset[choice] for choice in choices])
-        return normalize(batch.pixels, self.dataset.variant.preprocess), batch.images[0]
-
-
-class TextInputs(TowerInputs):
-    """Token ids of all different captions, of which there are some."""
-
-    def __init__(self, dataset: ReinforcedDataset, settings: Settings) -> None:
-        self.ids, first = _different(dataset.ids)
-        self.wanted = F.normalize(dataset.texts[0][first].float(), dim=1)
-        self.across = F.normalize(dataset.images[0].flatten(0, 1).float(), dim=1)
-        self.scale = dataset.index.teachers[0].scale
-        self.kept, self.trained = _split(len(self.ids), settings.held_back)
-
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen = self.trained[torch.randint(len(self.trained), (count,), generator=generator)]
-        return self.ids[chosen], self.wanted[chosen]
-
-    def held_back(self) -> tuple[Tensor, Tensor]:
-        return self.ids[self.kept[:COMPARED]], self.wanted[self.kept[:COMPARED]]
-
 
 def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Settings) -> TowerInputs:
-    """The inputs of a tower."""
-    return ImageInputs(dataset, settings) if tower == "image" else TextInputs(dataset, settings)
+    """The inputs of a tower: augmented images, normalised as the variant says, or the ids of all different captions."""
+    images = F.normalize(dataset.images[0].flatten(0, 1).float(), dim=1)
+    scale = dataset.index.teachers[0].scale
+    if tower == "text":
+        ids, first = _different(dataset.ids)
+        wanted = F.normalize(dataset.texts[0][first].float(), dim=1)
+        kept, trained = _split(len(ids), settings.held_back)
+
+        def taken(rows: Tensor) -> tuple[Tensor, Tensor]:
+            return ids[rows], wanted[rows]
+
+        return TowerInputs(
+            lambda count, chance: taken(trained[torch.randint(len(trained), (count,), generator=chance)]),
+            lambda: taken(kept[:COMPARED]),
+            images,
+            scale,
+        )
+    kept, trained = _split(len(dataset), settings.held_back)
+
+    def loaded(choices: list[Choice]) -> tuple[Tensor, Tensor]:
+        batch = collate([dataset[choice] for choice in choices])
+        return normalize(batch.pixels, dataset.variant.preprocess), batch.images[0]
+
+    return TowerInputs(
+        lambda count, chance: loaded(dataset.choose(count, chance, trained)),
+        lambda: loaded([Choice(int(row), 0, None) for row in kept[:COMPARED]]),
+        F.normalize(dataset.texts[0].float(), dim=1) if dataset.pairs.captioned else images,
+        scale,
+    )
 
 
 def _split(count: int, held_back: int) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,11 +56,7 @@ def report_path(output: Path) -> Path:
 class RecoveryRequest:
     """What a user asked for; made by the command line and by `mobileclip_deploy.recover` alike.
 
-    A report is written beside the output. `precision`: a text, one for both towers or "image=w4,text=w4p". `data`:
-    images and captions like those of the app, or a dataset that this checkpoint reinforced. `output`: .safetensors.
-    `target`: whose export is to store what is trained. `work`: where the original's embeddings are kept for another
-    run; beside the output when None. `force`: replace the output, embed anew what is stored beside it, and replace what
-    `work` holds of other data.
+    The fields are the arguments of `learning.door.recover`. A report is written beside the output.
 
     Raises:
         UsageError: the output is no .safetensors, or it or the report exists and `force` is not given; an unknown
@@ -98,7 +93,7 @@ class RecoveryRequest:
                     "or tower"
                 )
         if self.pairs is not None:
-            check_enough(self.pairs, self.data, self.settings, self.precisions)
+            check_enough(self.pairs, self)
 
     @cached_property
     def pairs(self) -> Pairs | None:
@@ -123,16 +118,16 @@ class RecoveryRequest:
         return parse_precisions(self.precision, [name for name in TOWERS if self.tower in (name, "both")])
 
 
-def check_enough(pairs: Pairs, data: Path, settings: Settings, towers: Collection[TowerName]) -> None:
+def check_enough(pairs: Pairs, request: RecoveryRequest) -> None:
     """Refuse data of which nothing could be held back from training.
 
     Raises:
         InvalidInput: too few images, or no captions for the text tower.
     """
-    needed = settings.held_back
+    data, needed = request.data, request.settings.held_back
     if len(pairs.rows) < needed:
         raise InvalidInput(f"{data} holds {len(pairs.rows)} images; recovery needs {needed} at least")
-    if "text" in towers and not pairs.captioned:
+    if "text" in request.precisions and not pairs.captioned:
         raise InvalidInput(
             f"{data} has no captions, which the text tower learns from; add them (pairs.jsonl), or recover the image "
             "tower alone (`tower='image'`)"
@@ -141,18 +136,28 @@ def check_enough(pairs: Pairs, data: Path, settings: Settings, towers: Collectio
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """Which towers of a source are trained on whose grids, on what, for how long, and where the result goes; and what
-    becomes of embeddings that stand in `work`. `pairs`: of the data; None of a dataset that was reinforced."""
+    """A request with the source whose towers are trained, and the target, settled, whose grids they are trained on."""
 
     source: Source
     target: Target
-    precisions: Mapping[TowerName, str]
-    data: Path
-    pairs: Pairs | None
-    output: Path
-    work: Path
-    existing: Existing
-    settings: Settings
+    request: RecoveryRequest
+
+    @property
+    def settings(self) -> Settings:
+        """How long to train."""
+        return self.request.settings
+
+    @property
+    def work(self) -> Path:
+        """Where the original's embeddings are kept."""
+        return self.request.work or self.request.output.with_suffix(".embeddings")
+
+    @property
+    def existing(self) -> Existing:
+        """What becomes of embeddings that stand there."""
+        if self.request.work is not None:
+            return "replace" if self.request.force else "continue"
+        return "discard" if self.request.force else "replace"  # its own, and worth nothing to anybody else
 
 
 def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
@@ -161,18 +166,11 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
     Raises:
         UsageError: a tower that the checkpoint lacks, or a checkpoint that was recovered before.
     """
-    precisions, target = request.precisions, get_target(request.target)
-    for tower in precisions:
+    for tower in request.precisions:
         if tower not in source.model.towers:
             raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (`tower`)")
-    target = target.settled(precisions)  # what one tower needs decides how the other is stored
+    # What one tower needs decides how the other is stored.
+    target = get_target(request.target).settled(request.precisions)
     if source.provenance.recovered is not None:
         raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")
-    existing: Existing
-    if request.work is not None:
-        existing = "replace" if request.force else "continue"
-    else:  # its own, and worth nothing to anybody else
-        existing = "discard" if request.force else "replace"
-    work = request.work or request.output.with_suffix(".embeddings")
-    data, settings = request.data, request.settings
-    return RecoveryPlan(source, target, precisions, data, request.pairs, request.output, work, existing, settings)
+    return RecoveryPlan(source, target, request)

@@ -97,7 +97,7 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
     dataset = own_embeddings(plan, progress)
     result = copy.deepcopy(source.model)
     outcomes = []
-    for tower in plan.precisions:
+    for tower in plan.request.precisions:
         outcome, student = _tower(plan, tower, tower_inputs(tower, dataset, plan.settings), progress)
         outcomes.append(outcome)
         if outcome.kept:
@@ -106,8 +106,8 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
     notes = (*source.provenance.notes, *(_note(outcome, name) for outcome in outcomes))
     recovered = _record(source.provenance, outcomes, name)
     result.provenance = source.provenance.model_copy(update={"recovered": recovered, "notes": notes})
-    folded.save(result, plan.output)
-    told = Recovery(plan.output, report_path(plan.output), name, tuple(outcomes), len(dataset))
+    folded.save(result, plan.request.output)
+    told = Recovery(plan.request.output, report_path(plan.request.output), name, tuple(outcomes), len(dataset))
     write_whole(told.report, json.dumps(told.as_dict(), indent=2) + "\n")
     return told
 
@@ -115,7 +115,7 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
 def _tower(
     plan: RecoveryPlan, tower: TowerName, inputs: TowerInputs, progress: Progress
 ) -> tuple[TowerRecovery, MobileCLIP]:
-    model, precision, settings = plan.source.model, plan.precisions[tower], plan.settings
+    model, precision, settings = plan.source.model, plan.request.precisions[tower], plan.settings
     progress(f"{tower} tower at {precision}, without training")
     rounded, student = copy.deepcopy(model), copy.deepcopy(model)
     round_plainly(attach(rounded, tower, precision, plan.target))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.writing import write_tensors
@@ -98,18 +96,10 @@ def _decays(name: str, parameter: Tensor) -> bool:
 
 def write_weights(model: MobileCLIP, path: Path) -> None:
     """A checkpoint in training form, float32, in the first layout that the variant's card names."""
-    layout = _layout(model.variant)
-    tensors = dict(_named(model, layout))
-    write_tensors(path, tensors, {"variant": model.variant.name, "layout": layout, "form": "training"})
-
-
-def _named(model: MobileCLIP, layout: str) -> Iterator[tuple[str, Tensor]]:
-    state = model.state_dict()
+    layout, state = _layout(model.variant), model.state_dict()
     candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
-    for ours, entry in candidate.expected.items():
-        value = state[ours].cpu()
-        key = open_clip.file_name(entry.key, candidate.definition) if layout == open_clip.NAME else entry.key
-        yield key, (entry.convert.theirs(value) if value.dim() else value).contiguous()
+    tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})
+    write_tensors(path, tensors, {"variant": model.variant.name, "layout": layout, "form": "training"})
 
 
 def _layout(variant: Variant) -> str:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, suggestion, worded
 from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.learning.datacompdr.settings import ShardSettings
+from mobileclip_deploy.learning.datacompdr.settings import Beside, ShardSettings
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 
-__all__ = ["PRESETS", "AnchorSettings", "Optimisation", "Recipe", "in_words", "read_fields", "read_recipe"]
+__all__ = ["PRESETS", "AnchorSettings", "Optimisation", "Recipe", "read_fields", "read_recipe", "recipe_of"]
 
 RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
+_R = TypeVar("_R", bound=BaseModel)
 # The papers' own runs as fields of a recipe, from apple/ml-mobileclip, training/configs at commit 4144bb1:
 # run_datacompdr12m.sh, run_datacompdr1b.sh, run_dfndr12m.sh and run_dfndr2b.sh (`--distill-loss-weights` w0 w1 are
 # 1 - `distillation` and `distillation`). They train without an average of the weights.
@@ -103,10 +104,10 @@ class Recipe(Optimisation, frozen=True):
     """
 
     variant: str
-    data: Path
+    data: Beside
     preset: str | None = None
-    start: Path | None = None
-    evaluation: Path | None = None
+    start: Beside | None = None
+    evaluation: Beside | None = None
     schedule: Literal["cosine"] | None = None
     distillation: float = Field(default=0.7, ge=0, le=1)
     augmentation: AugmentationPolicy | None = None
@@ -162,7 +163,7 @@ EXAMPLES = {
 """What a field may look like; the others have a default, which is their example."""
 
 
-def in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
+def _in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
     """The first problem of a recipe: which field it is, what is wrong with it, and what it may look like."""
     first = error.errors(include_url=False, include_input=False)[0]
     if not first["loc"]:
@@ -233,18 +234,22 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
         content = _with_preset(content, path)
         if data is not None:
             content["data"] = str(data.absolute())
+        settings = content.get("datacompdr") or {}
+        if images is not None and isinstance(settings, dict):
+            content["datacompdr"] = settings | {"images": str(images.absolute())}
+    return recipe_of(Recipe, content, path)
+
+
+def recipe_of(kind: type[_R], content: Any, path: Path | None) -> _R:
+    """The recipe that a file's fields are, or that options are where there is no file.
+
+    Raises:
+        InvalidInput: a field is unknown, missing or out of range.
+    """
     try:
-        recipe = Recipe.model_validate(content)
+        return kind.model_validate(content, context={"folder": Path() if path is None else path.parent})
     except ValidationError as error:
-        raise InvalidInput(f"{path}: {in_words(error, Recipe)}") from error
-    paths = {name: getattr(recipe, name) for name in ("data", "start", "evaluation")}
-    found: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
-    settings = recipe.datacompdr
-    if images is not None:
-        found["datacompdr"] = (settings or ShardSettings()).model_copy(update={"images": images.absolute()})
-    elif settings is not None and settings.images is not None:
-        found["datacompdr"] = settings.model_copy(update={"images": path.parent / settings.images})
-    return recipe.model_copy(update=found)
+        raise InvalidInput(f"{path or 'the options'}: {_in_words(error, kind)}") from error
 
 
 def _with_preset(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
