@@ -21,9 +21,8 @@ from mobileclip_deploy.mil.lint.report import (
     RuleText,
     Share,
     findings_of,
-    switches,
 )
-from mobileclip_deploy.mil.lint.rule import Rule, Source
+from mobileclip_deploy.mil.lint.rule import Rule, Rules, Source
 from mobileclip_deploy.mil.lint.rules import RULES
 
 __all__ = [
@@ -34,11 +33,11 @@ __all__ = [
     "LintedOperation",
     "Rule",
     "RuleText",
+    "Rules",
     "Share",
     "Source",
     "compare",
     "find_device",
     "findings_of",
     "lint",
-    "switches",
 ]

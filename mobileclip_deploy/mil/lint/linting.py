@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.mil.description import Operation
 from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
-from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of, switches
+from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of
 from mobileclip_deploy.mil.lint.rule import DeviceOperation
 from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.mil.program import Program
@@ -31,19 +30,19 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
     """
     chip = find_device(device)
     magnitudes = measure(program, inputs) if inputs is not None else {}
-    operations = tuple(_lint(DeviceOperation(operation, chip, magnitudes)) for operation in program.operations)
+    operations = [
+        LintedOperation.of(
+            operation.name,
+            operation.type,
+            operation.weight_bytes,
+            findings_of(RULES, DeviceOperation(operation, chip, magnitudes)),
+        )
+        for operation in program.operations
+    ]
+    rules = [*map(RuleText.of, PACKAGE_RULES), *map(RuleText.of, RULES)]
     package = findings_of(PACKAGE_RULES, program)
-    broken = {finding.rule for op in operations for finding in op.findings} | {finding.rule for finding in package}
-    return LintReport(
-        package=program.path.name,
-        function=program.function,
-        device=chip.name,
-        evaluated=inputs is not None,
-        operations=operations,
-        package_findings=package,
-        switches=switches(operations),
-        rules=tuple(RuleText.of(rule) for rule in PACKAGE_RULES if rule.name in broken)
-        + tuple(RuleText.of(rule) for rule in RULES if rule.name in broken),
+    return LintReport.of(
+        program.path.name, (program.function, chip.name), operations, rules, package, evaluated=inputs is not None
     )
 
 
@@ -56,8 +55,3 @@ def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
             if array.dtype.kind == "f" and array.size:
                 magnitudes[name] = float(np.abs(array).max())
     return magnitudes
-
-
-def _lint(on_device: DeviceOperation) -> LintedOperation:
-    operation: Operation = on_device.operation
-    return LintedOperation.of(operation.name, operation.type, operation.weight_bytes, findings_of(RULES, on_device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Literal, Self, TypeVar
 
@@ -19,7 +19,6 @@ __all__ = [
     "Share",
     "Status",
     "findings_of",
-    "switches",
 ]
 
 Looked = TypeVar("Looked")
@@ -59,12 +58,6 @@ class LintedOperation(BaseModel, frozen=True):
         levels = {finding.level for finding in findings}
         status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
         return cls(name=name, type=type, status=status, weight_bytes=weight_bytes, findings=findings)
-
-
-def switches(operations: Sequence[LintedOperation]) -> int:
-    """See `LintReport.switches`."""
-    leaving = [operation.status == "leaves" for operation in operations]
-    return sum(before != after for before, after in pairwise(leaving))
 
 
 class RuleText(BaseModel, frozen=True):
@@ -115,6 +108,37 @@ class LintReport(BaseModel, frozen=True):
     package_findings: tuple[Finding, ...]
     switches: int
     rules: tuple[RuleText, ...]
+
+    @classmethod
+    def of(
+        cls,
+        package: str,
+        where: tuple[str, str],
+        operations: Iterable[LintedOperation],
+        rules: Iterable[RuleText],
+        package_findings: Iterable[Finding] = (),
+        evaluated: bool = False,
+    ) -> Self:
+        """A report of these operations.
+
+        Args:
+            where: the function, and the chip.
+            rules: those that were looked for; the report has those that were found broken.
+        """
+        linted, whole = tuple(operations), tuple(package_findings)
+        leaving = [operation.status == "leaves" for operation in linted]
+        broken = {finding.rule for operation in linted for finding in operation.findings}
+        broken |= {finding.rule for finding in whole}
+        return cls(
+            package=package,
+            function=where[0],
+            device=where[1],
+            evaluated=evaluated,
+            operations=linted,
+            package_findings=whole,
+            switches=sum(before != after for before, after in pairwise(leaving)),
+            rules=tuple(rule for rule in rules if rule.name in broken),
+        )
 
     def share(self, status: Status) -> Share:
         """The share of the operations of a status."""

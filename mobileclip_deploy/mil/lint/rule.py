@@ -9,9 +9,10 @@ from typing import Generic, Literal, TypeVar
 from mobileclip_deploy.mil.description import Argument, Operation
 from mobileclip_deploy.mil.lint.devices import Device
 
-__all__ = ["Level", "Rule", "Source", "DeviceOperation"]
+__all__ = ["DeviceOperation", "Level", "Rule", "Rules", "Source"]
 
 Looked = TypeVar("Looked")
+Check = Callable[[Looked], str | None]
 Level = Literal["leaves", "risk", "advice"]
 """What a finding says: the op will leave the Neural Engine; it may, or may answer wrongly there; it could be better."""
 
@@ -54,6 +55,11 @@ class DeviceOperation:
             argument for bound in self.operation.inputs.values() for argument in bound if not argument.constant
         )
 
+    @property
+    def rank(self) -> int:
+        """The highest among what is computed and taken."""
+        return max(len(argument.shape) for argument in (*self.sources, *self.operation.outputs))
+
     def argument(self, name: str) -> Argument | None:
         """An input by the name of its parameter, None where it is not bound to one value."""
         bound = self.operation.inputs.get(name, ())
@@ -87,4 +93,17 @@ class Rule(Generic[Looked]):
     level: Level
     text: str
     sources: tuple[Source, ...]
-    check: Callable[[Looked], str | None]
+    check: Check[Looked]
+
+
+class Rules(list[Rule[Looked]]):
+    """Rules in the order in which their checks are written, the worst first."""
+
+    def add(self, name: str, level: Level, text: str, *sources: Source) -> Callable[[Check[Looked]], Check[Looked]]:
+        """Make the decorated check a rule. See `Rule`."""
+
+        def added(check: Check[Looked]) -> Check[Looked]:
+            self.append(Rule(name, level, text, sources, check))
+            return check
+
+        return added

@@ -16,12 +16,11 @@ from mobileclip_deploy.mil.lint import (
     Finding,
     LintedOperation,
     LintReport,
-    Rule,
+    Rules,
     RuleText,
     Source,
     find_device,
     findings_of,
-    switches,
 )
 from mobileclip_deploy.mil.lint.rule import DeviceOperation
 from mobileclip_deploy.targets.coreai.asset import Asset
@@ -41,6 +40,7 @@ PRODUCT = "decomposable.broadcasting_batch_matmul"
 COMPOSITE = "composite_decl"
 LINE = 64
 LARGEST = 2 * 2**30
+SIZE = RuleText(name="size", level="risk", text="Below 2 GB", sources={APPLE.title: APPLE.url})
 
 
 def _issue(number: int, title: str, repository: str = "coreai-torch") -> Source:
@@ -73,12 +73,81 @@ class Op:
         return value.values if isinstance(value, Constant) else None
 
 
+OWN_RULES = Rules[Op]()
+"""Apple's rules in our words, and reports of iOS 27.0. Their rank and types are Core ML's rules."""
+
+
+@OWN_RULES.add("infinity", "risk", "-inf is wrong in its softmax; -40000 stands for it", APPLE)
+def _infinite(op: Op) -> str | None:
+    values = [op.constant(place) for place in range(len(op.node.inputs))]
+    floats = [value for value in values if value is not None and value.dtype.kind == "f"]
+    return "a constant of -inf" if any(np.isneginf(value).any() for value in floats) else None
+
+
+@OWN_RULES.add(
+    "argmax-default",
+    "risk",
+    "argmax answers wrongly under the default specialization of iOS 27.0",
+    _issue(116, "argmax"),
+)
+def _argmax(op: Op) -> str | None:
+    return op.node.type if op.node.type in ("argmax", "argmin") else None
+
+
+@OWN_RULES.add(
+    "half-head",
+    "risk",
+    "A head in float16 gave 0.0 on iOS 27.0: check the golden answers on a device",
+    _issue(115, "an fp16 head returns 0.0"),
+)
+def _half_head(op: Op) -> str | None:
+    """A product in float16 that the output is cast from."""
+    made = op.made_by(0) if op.node.type == "cast" else None
+    output = any(isinstance(result, Wire) and result.node == op.number for result in op.graph.results)
+    if made is None or not output:
+        return None
+    return "behind a product in float16" if made.type == PRODUCT and "float16" in made.settings["result"] else None
+
+
+@OWN_RULES.add(
+    "byte-blocks",
+    "risk",
+    "8-bit integers with a scale a block answer wrongly",
+    _issue(279, "8-bit integers a block", "coreai-models"),
+)
+def _byte_blocks(op: Op) -> str | None:
+    scale, data = (op.constant(1), op.constant(0)) if op.node.type == "blockwise_shift_scale" else (None, None)
+    if scale is None or data is None or _bits(op.node) != 8:
+        return None
+    blocks = any(1 < own < size for own, size in zip(scale.shape, data.shape, strict=True))
+    return f"{list(scale.shape)} scales of {list(data.shape)} numbers" if blocks else None
+
+
+@OWN_RULES.add("stride", "risk", "Strides are products of 2 and 3", APPLE)
+def _stride(op: Op) -> str | None:
+    strides = op.constant(2) if op.node.type == "conv2d" else None
+    odd = [] if strides is None else [stride for stride in strides.tolist() if not _of_two_and_three(stride)]
+    return f"stride {odd[0]}" if odd else None
+
+
+@OWN_RULES.add("table-stride", "risk", "Where a weight is in tables, strides are 1 or 2", APPLE)
+def _table_stride(op: Op) -> str | None:
+    if op.node.type != "conv2d":
+        return None
+    made, strides = op.made_by(1), op.constant(2)
+    if made is None or made.type != "lut_to_dense" or strides is None:
+        return None
+    return f"stride {int(strides.max())}" if strides.max() > 2 else None
+
+
+@OWN_RULES.add("single-last-axis", "advice", "A last axis of 1 takes the room of 32 numbers of float16 each", APPLE)
 def _single_last(op: Op) -> str | None:
     shape = op.results[0][1]
     wide = len(shape) > 1 and shape[-1] == 1 and math.prod(shape) > LINE
     return f"{list(shape)}" if wide and not _fixed(op) else None
 
 
+@OWN_RULES.add("unaligned", "advice", "A last axis is best a multiple of 64 bytes", APPLE)
 def _unaligned(op: Op) -> str | None:
     dtype, shape = op.results[0]
     size = (shape[-1] if shape else 1) * (2 if dtype == "float16" else 4)
@@ -86,11 +155,7 @@ def _unaligned(op: Op) -> str | None:
     return f"{list(shape)}: {size} bytes" if wide and not _fixed(op) else None
 
 
-def _fixed(op: Op) -> bool:
-    """Whether it is known before anything runs."""
-    return all(isinstance(value, Constant) for _, value in op.node.inputs)
-
-
+@OWN_RULES.add("linear", "advice", "A 1 x 1 convolution is better than a linear layer", APPLE)
 def _linear(op: Op) -> str | None:
     if op.node.type != PRODUCT:
         return None
@@ -104,10 +169,16 @@ def _linear(op: Op) -> str | None:
     return f"{list(op.results[0][1])}"
 
 
-def _stride(op: Op) -> str | None:
-    strides = op.constant(2) if op.node.type == "conv2d" else None
-    odd = [] if strides is None else [stride for stride in strides.tolist() if not _of_two_and_three(stride)]
-    return f"stride {odd[0]}" if odd else None
+@OWN_RULES.add("softmax-axis", "advice", "softmax is best taken over the channels", APPLE)
+def _softmax_axis(op: Op) -> str | None:
+    axis = op.constant(1) if op.node.type == "softmax" else None
+    shape = op.results[0][1]
+    return f"axis {int(axis)} of {list(shape)}" if axis is not None and int(axis) % len(shape) != 1 else None
+
+
+def _fixed(op: Op) -> bool:
+    """Whether it is known before anything runs."""
+    return all(isinstance(value, Constant) for _, value in op.node.inputs)
 
 
 def _of_two_and_three(number: int) -> bool:
@@ -115,93 +186,6 @@ def _of_two_and_three(number: int) -> bool:
         while number % prime == 0:
             number //= prime
     return number == 1
-
-
-def _table_stride(op: Op) -> str | None:
-    if op.node.type != "conv2d":
-        return None
-    made, strides = op.made_by(1), op.constant(2)
-    if made is None or made.type != "lut_to_dense" or strides is None:
-        return None
-    return f"stride {int(strides.max())}" if strides.max() > 2 else None
-
-
-def _infinite(op: Op) -> str | None:
-    values = [op.constant(place) for place in range(len(op.node.inputs))]
-    floats = [value for value in values if value is not None and value.dtype.kind == "f"]
-    return "a constant of -inf" if any(np.isneginf(value).any() for value in floats) else None
-
-
-def _softmax_axis(op: Op) -> str | None:
-    axis = op.constant(1) if op.node.type == "softmax" else None
-    shape = op.results[0][1]
-    return f"axis {int(axis)} of {list(shape)}" if axis is not None and int(axis) % len(shape) != 1 else None
-
-
-def _argmax(op: Op) -> str | None:
-    return op.node.type if op.node.type in ("argmax", "argmin") else None
-
-
-def _half_head(op: Op) -> str | None:
-    """A product in float16 that the output is cast from."""
-    made = op.made_by(0) if op.node.type == "cast" else None
-    output = any(isinstance(result, Wire) and result.node == op.number for result in op.graph.results)
-    if made is None or not output:
-        return None
-    return "behind a product in float16" if made.type == PRODUCT and "float16" in made.settings["result"] else None
-
-
-def _byte_blocks(op: Op) -> str | None:
-    scale, data = (op.constant(1), op.constant(0)) if op.node.type == "blockwise_shift_scale" else (None, None)
-    if scale is None or data is None or _bits(op.node) != 8:
-        return None
-    blocks = any(1 < own < size for own, size in zip(scale.shape, data.shape, strict=True))
-    return f"{list(scale.shape)} scales of {list(data.shape)} numbers" if blocks else None
-
-
-OWN_RULES: tuple[Rule[Op], ...] = (
-    Rule(
-        "infinity",
-        "risk",
-        "-inf is wrong in its softmax; -40000 stands for it",
-        (APPLE,),
-        _infinite,
-    ),
-    Rule(
-        "argmax-default",
-        "risk",
-        "argmax answers wrongly under the default specialization of iOS 27.0",
-        (_issue(116, "argmax"),),
-        _argmax,
-    ),
-    Rule(
-        "half-head",
-        "risk",
-        "A head in float16 gave 0.0 on iOS 27.0: check the golden answers on a device",
-        (_issue(115, "an fp16 head returns 0.0"),),
-        _half_head,
-    ),
-    Rule(
-        "byte-blocks",
-        "risk",
-        "8-bit integers with a scale a block answer wrongly",
-        (_issue(279, "8-bit integers a block", "coreai-models"),),
-        _byte_blocks,
-    ),
-    Rule("stride", "risk", "Strides are products of 2 and 3", (APPLE,), _stride),
-    Rule("table-stride", "risk", "Where a weight is in tables, strides are 1 or 2", (APPLE,), _table_stride),
-    Rule(
-        "single-last-axis",
-        "advice",
-        "A last axis of 1 takes the room of 32 numbers of float16 each",
-        (APPLE,),
-        _single_last,
-    ),
-    Rule("unaligned", "advice", "A last axis is best a multiple of 64 bytes", (APPLE,), _unaligned),
-    Rule("linear", "advice", "A 1 x 1 convolution is better than a linear layer", (APPLE,), _linear),
-    Rule("softmax-axis", "advice", "softmax is best taken over the channels", (APPLE,), _softmax_axis),
-)
-"""Apple's rules in our words, and reports of iOS 27.0; the worst first. Their rank and types are Core ML's rules."""
 
 
 def lint_asset(asset: Asset, device: str, function: str | None = None) -> tuple[LintReport, ...]:
@@ -235,26 +219,10 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
         findings = findings_of(asked, on_device) + findings_of(OWN_RULES, op)
         operations.append(LintedOperation.of(node.name, node.type, size, findings))
     whole = sum(operation.weight_bytes for operation in operations)
-    large = whole > LARGEST
-    package = [*weights]
-    if large:
-        package.append(Finding(rule="size", level="risk", detail=f"{whole / 2**30:.2f} GiB of weights"))
-    broken = {finding.rule for operation in operations for finding in operation.findings}
-    broken |= {finding.rule for finding in weights}
-    texts = [RuleText.of(rule) for rule in shared if rule.name in broken]
-    texts += [RuleText.of(rule) for rule in OWN_RULES if rule.name in broken]
-    if large:
-        texts.append(RuleText(name="size", level="risk", text="Below 2 GB", sources={APPLE.title: APPLE.url}))
-    return LintReport(
-        package=path.name,
-        function=function,
-        device=find_device(device).name,
-        evaluated=False,
-        operations=tuple(operations),
-        package_findings=tuple(package),
-        switches=switches(operations),
-        rules=tuple(texts),
-    )
+    if whole > LARGEST:
+        weights.append(Finding(rule=SIZE.name, level=SIZE.level, detail=f"{whole / 2**30:.2f} GiB of weights"))
+    rules = [*map(RuleText.of, shared), *map(RuleText.of, OWN_RULES), SIZE]
+    return LintReport.of(path.name, (function, find_device(device).name), operations, rules, weights)
 
 
 def _described(op: Op, weight_bytes: int) -> Operation:

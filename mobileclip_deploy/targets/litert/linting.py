@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText, switches
+from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, layer_name
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
@@ -37,16 +37,7 @@ def lint_model(artifact: LiteRTArtifact, device: str) -> LintReport:
         if reason is not None:
             findings = (Finding(rule="unsupported", level="leaves", detail=reason or "it gives no reason"),)
         operations.append(LintedOperation.of(name, operator.type, size, findings))
-    return LintReport(
-        package=artifact.path.name,
-        function="main",
-        device=device,
-        evaluated=False,
-        operations=tuple(operations),
-        package_findings=refused,
-        switches=switches(operations),
-        rules=(*((UNSUPPORTED,) if found.left else ()), *((REFUSED,) if refused else ())),
-    )
+    return LintReport.of(artifact.path.name, ("main", device), operations, (UNSUPPORTED, REFUSED), refused)
 
 
 def _weight_bytes(model: ModelFile, operator: Operator, counted: set[int]) -> int:

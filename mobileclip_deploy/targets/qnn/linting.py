@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText, switches
+from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.graph import Constant, Node
 from mobileclip_deploy.targets.qnn.emulator import placement
 
@@ -42,16 +42,7 @@ def lint_model(source: OnnxArtifact, package: str, chip: Chip) -> LintReport:
         reason = reasons.get((node.type, node.name))
         found = () if reason is None else (Finding(rule="unsupported", level="leaves", detail=reason),)
         operations.append(LintedOperation.of(node.name, node.type, _bytes(node), found))
-    return LintReport(
-        package=package,
-        function=chip.label,
-        device=chip.code,
-        evaluated=False,
-        operations=tuple(operations),
-        package_findings=(),
-        switches=switches(operations),
-        rules=(UNSUPPORTED,) if made.left else (),
-    )
+    return LintReport.of(package, (chip.label, chip.code), operations, (UNSUPPORTED,))
 
 
 def _bytes(node: Node) -> int:
