@@ -34,12 +34,13 @@ from mobileclip_deploy.embeddings.index import RESCORED
 from mobileclip_deploy.embeddings.scoring import Query
 from mobileclip_deploy.embeddings.storage import rounded_scale, signs
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.learnable import judged_texts, spread_evenly
+from mobileclip_deploy.evaluation.learnable import judged_texts
 from mobileclip_deploy.evaluation.metrics import paired_difference, percentage
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import load_batch
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.towers.calibration import spread_evenly
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import prompts, read_prompts
 

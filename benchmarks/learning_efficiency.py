@@ -50,14 +50,14 @@ import json, pathlib, sys, torch
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.learning.training.recipe import read_recipe
 torch.set_num_threads(1)
 recipe, folder = map(pathlib.Path, sys.argv[1:])
 weights = mcd.train(recipe, folder).weights
 held_out = read_recipe(recipe).evaluation
 dataset = builtin_dataset() if held_out is None else read_dataset(held_out)
-found = evaluate(model_embedder(mcd.load_model(None, weights)), dataset, ("retrieval",)).figures
+found = measure(model_embedder(mcd.load_model(None, weights)), dataset, ("retrieval",)).result.figures
 figures = {name: figure.value for name, figure in found.items()}
 (folder / "final.json").write_text(json.dumps(figures), encoding="utf-8")
 """

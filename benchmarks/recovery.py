@@ -29,7 +29,7 @@ from generated import replace_block
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
-from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.learning.recovery.plan import Settings
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.model.precision import PRECISIONS
@@ -62,7 +62,7 @@ def main() -> None:
     assert original.provenance is not None
     dataset = builtin_dataset()
     reference = Reference.compute(original, sample_inputs(original))
-    checkpoint = evaluate(model_embedder(original), dataset)
+    checkpoint = measure(model_embedder(original), dataset).result
     calibration = calibration_folder(arguments.data, arguments.work / "calibration")
     rows = []
     for target, precision in RUNS:
@@ -126,7 +126,7 @@ def _measured(
     """One bundle as written, against the float checkpoint."""
     runners = {tower: mcd.load_runner(bundle, tower) for tower in TOWERS}
     deviations = {t: compare(reference.of(t), run(reference.inputs.of(t))) for t, run in runners.items()}
-    found = evaluate(bundle_embedder(bundle), dataset)
+    found = measure(bundle_embedder(bundle), dataset).result
     size = sum(entry.bytes for entry in bundle.manifest.towers.values())
     figures = {
         name: {"value": found.figures[key].value, "drop": checkpoint.figures[key].value - found.figures[key].value}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, LicenceEntry, Manifest
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.licences import Licence, licence_text
 from mobileclip_deploy.model.variants import MCiTower, Variant, load_variant, variant_cards
 
@@ -61,13 +61,8 @@ def write_licences(folder: Path, manifest: Manifest, own: Path | None) -> Licenc
     if own is not None:
         shutil.copyfile(own, folder / FOLDER / f"{OWN}{own.suffix}")
     write_texts(folder, manifest, None if own is None else artifact_sha256(own))
-    files = tuple(_entry(path, folder) for path in sorted((folder / FOLDER).iterdir()))
+    files = tuple(AttachmentEntry.of(path, folder) for path in sorted((folder / FOLDER).iterdir()))
     return licence_entry(load_variant(manifest.variant).licence, files)
-
-
-def _entry(path: Path, folder: Path) -> AttachmentEntry:
-    file = path.relative_to(folder).as_posix()
-    return AttachmentEntry(file=file, sha256=artifact_sha256(path), bytes=artifact_bytes(path))
 
 
 def write_texts(folder: Path, manifest: Manifest, own: str | None) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_validator
 
+from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.layouts import Layout
 from mobileclip_deploy.model.licences import Answer, LicenceUse
@@ -70,6 +72,12 @@ class AttachmentEntry(BaseModel, frozen=True, extra="forbid"):
     sha256: str
     bytes: int
     tolerance: float | None = None
+
+    @classmethod
+    def of(cls, path: Path, folder: Path, tolerance: float | None = None) -> Self:
+        """Entry of a file in a bundle's folder."""
+        file = path.relative_to(folder).as_posix()
+        return cls(file=file, sha256=artifact_sha256(path), bytes=artifact_bytes(path), tolerance=tolerance)
 
 
 class TowerEntry(BaseModel, frozen=True, extra="forbid"):
@@ -283,6 +291,16 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     def context_length(self) -> int:
         """Number of tokens per text; 0 where no texts are taken."""
         return 0 if self.tokenizer is None else self.tokenizer.context_length
+
+    @property
+    def beside(self) -> Iterator[AttachmentEntry]:
+        """Every file beside the artifacts that it has a hash of."""
+        for entry in self.towers.values():
+            yield from (entry.attachments or {}).values()
+        rounding, relevance = self.rounding, self.relevance
+        found = (rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
+        yield from (one for one in found if one is not None)
+        yield from () if self.licence is None else self.licence.files
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

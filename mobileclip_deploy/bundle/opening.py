@@ -76,16 +76,8 @@ class Bundle:
             if (entry.file, entry.bytes, entry.sha256) not in checked:
                 bundle._check_file(entry, bundle.artifact(tower))
             checked.add((entry.file, entry.bytes, entry.sha256))
-            for attachment in (entry.attachments or {}).values():
-                bundle._check_file(attachment, bundle._inside(attachment.file))
-        if bundle.manifest.rounding is not None:
-            bundle._check_file(bundle.manifest.rounding.floats, bundle.floats)
-        if bundle.manifest.axes is not None:
-            bundle._check_file(bundle.manifest.axes, bundle.axes)
-        if bundle.manifest.relevance is not None:
-            bundle._check_file(bundle.manifest.relevance.file, bundle.relevance)
-        for text in () if bundle.manifest.licence is None else bundle.manifest.licence.files:
-            bundle._check_file(text, bundle._inside(text.file))
+        for attachment in bundle.manifest.beside:
+            bundle._check_file(attachment, bundle._inside(attachment.file))
         return bundle
 
     @classmethod

@@ -19,7 +19,7 @@ from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
 from mobileclip_deploy.embeddings.storage import integers_of, rounded_scale
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.evaluation.embedding import at_length_one
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256, check_tensors
+from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
@@ -109,7 +109,7 @@ class LearnedRelevance:
             path, {"background": torch.from_numpy(found.background), "weights": torch.from_numpy(weights)}, {}
         )
         return RelevanceEntry(
-            file=AttachmentEntry(file=RELEVANCE, sha256=artifact_sha256(path), bytes=artifact_bytes(path)),
+            file=AttachmentEntry.of(path, folder),
             background=told.name,
             images=len(found.background),
             images_sha256=told.sha256,

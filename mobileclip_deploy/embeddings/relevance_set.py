@@ -16,13 +16,13 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
-from mobileclip_deploy.evaluation.learnable import spread_evenly
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import decode_image, preprocess
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.towers.calibration import spread_evenly
 from mobileclip_deploy.towers.inputs import Inputs, embed_exactly, exact_texts
 
 __all__ = ["LEAST_QUERIES", "RelevanceSet", "read_relevance_set", "words_at_random"]

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import check_tensors, content_sha256
 from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
 
-__all__ = ["SHARD", "EmbeddingStore"]
+__all__ = ["SHARD", "EmbeddingStore", "in_order"]
 
 SHARD = 256
 FORMAT = "1"
@@ -113,6 +113,19 @@ class EmbeddingStore:
             self.flush()
         finally:
             self._places.close()
+
+
+def in_order(
+    names: Sequence[str], answers: Mapping[str, npt.NDArray[np.float32]], store: EmbeddingStore | None
+) -> tuple[npt.NDArray[np.float32], int]:
+    """The embeddings [N, D] of inputs in their order: those that were computed, which are kept, and those that were
+    kept already; and how many were new."""
+    if store is not None:
+        answers = {name: row for name, row in answers.items() if name not in store}
+        if answers:
+            store.add(answers, np.stack(list(answers.values())))
+    found = [answers[name] if name in answers or store is None else store.get(name) for name in names]
+    return np.stack(found).astype(np.float32, copy=False) if found else np.zeros((0, 0), np.float32), len(answers)
 
 
 class _Places:

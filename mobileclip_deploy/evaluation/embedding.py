@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.evaluation.cache import EmbeddingStore
+from mobileclip_deploy.evaluation.cache import EmbeddingStore, in_order
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.tokenizer import encode
@@ -27,7 +27,6 @@ __all__ = [
 
 BATCH = 64
 Floats = npt.NDArray[np.float32]
-T = TypeVar("T", np.float32, np.int64)
 
 
 def open_store(
@@ -95,7 +94,8 @@ def embed_texts(
             ids = encode(list(prompts[start : start + BATCH]), embedder.tokenizer)  # [B, L]
             names = [content_sha256(row.tobytes()) for row in ids]
             new = {name: row for name, row in zip(names, ids, strict=True) if store is None or name not in store}
-            parts.append(_computed_or_kept(names, new, store, embedder.texts))
+            answers = dict(zip(new, embedder.texts(np.stack(list(new.values()))), strict=True)) if new else {}
+            parts.append(in_order(names, answers, store)[0])
     finally:
         if store is not None:
             store.close()
@@ -117,20 +117,6 @@ def embed_classes(
         total = part if total is None else total + part
     assert total is not None
     return unit(total)
-
-
-def _computed_or_kept(
-    names: list[str],
-    new: dict[str, npt.NDArray[T]],
-    store: EmbeddingStore | None,
-    compute: Callable[[npt.NDArray[T]], Floats],
-) -> Floats:
-    """The embeddings of one batch in the order of its names: new inputs are computed together, and kept."""
-    computed: dict[str, Floats] = dict(zip(new, compute(np.stack(list(new.values()))), strict=True)) if new else {}
-    if store is not None and computed:
-        store.add(computed, np.stack(list(computed.values())))
-    rows = [computed[name] if name in computed or store is None else store.get(name) for name in names]
-    return np.stack(rows).astype(np.float32, copy=False) if rows else np.zeros((0, 0), np.float32)
 
 
 def unit(values: Floats) -> Floats:

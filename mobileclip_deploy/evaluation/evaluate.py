@@ -24,7 +24,6 @@ __all__ = [
     "EvaluationResult",
     "Measurement",
     "Measuring",
-    "evaluate",
     "label_rows",
     "measure",
 ]
@@ -111,16 +110,6 @@ class Measurement:
     images: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
     images_per_second: float | None = None
-
-
-def evaluate(
-    embedder: Embedder,
-    dataset: Dataset,
-    tasks: tuple[str, ...] | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-) -> EvaluationResult:
-    """As `measure`, the figures alone."""
-    return measure(embedder, dataset, tasks, progress=progress).result
 
 
 def measure(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +20,7 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts
 
-__all__ = ["different_pictures", "different_texts", "files_digest", "judged_texts", "spread_evenly"]
-
-T = TypeVar("T")
+__all__ = ["different_pictures", "different_texts", "files_digest", "judged_texts"]
 
 
 def different_pictures(
@@ -84,14 +81,5 @@ def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
     return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()
 
 
-def spread_evenly(rows: Sequence[T], most: int) -> list[T]:
-    """So many of the rows at most, spread evenly over them."""
-    return [rows[index] for index in _even(len(rows), most)]
-
-
 def _picture_sha256(picture: Tensor) -> str:
     return hashlib.sha256(picture.numpy().tobytes()).hexdigest()
-
-
-def _even(count: int, most: int) -> Iterable[int]:
-    return range(count) if count <= most else (index * count // most for index in range(most))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.cache import EmbeddingStore
+from mobileclip_deploy.evaluation.cache import EmbeddingStore, in_order
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import BATCH, open_store
 from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
@@ -234,14 +234,7 @@ def _gathered(batch: Sequence[_Part], store: EmbeddingStore | None, embedder: Em
     answers = _answers(embedder.images, new)
     for part in batch:
         answers = (part.answers or {}) | answers
-    if store is not None:
-        answers = {name: row for name, row in answers.items() if name not in store}
-        if answers:
-            store.add(answers, np.stack(list(answers.values())))
-    names = [name for part in batch for name in part.names]
-    found = [answers[name] if name in answers or store is None else store.get(name) for name in names]
-    stacked = np.stack(found).astype(np.float32, copy=False) if found else np.zeros((0, 0), np.float32)
-    return stacked, len(answers)
+    return in_order([name for part in batch for name in part.names], answers, store)
 
 
 def _answers(compute: Callable[[Floats], Floats], new: dict[str, Bytes]) -> dict[str, Floats]:

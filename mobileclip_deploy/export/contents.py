@@ -11,7 +11,6 @@ from mobileclip_deploy.bundle import MANIFEST, ClassifierEntry, Manifest, TowerE
 from mobileclip_deploy.bundle.manifest import AttachmentEntry, PreprocessEntry, TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.bundle.opening import AXES
-from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.storage import scale_of
 from mobileclip_deploy.export.plan import BundlePlan
@@ -20,7 +19,7 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import Attachment, Place
+from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.verify.companions import write_companions
@@ -31,7 +30,6 @@ __all__ = [
     "make_manifest",
     "recorded_options",
     "tower_entry",
-    "write_axes",
     "write_beside",
     "write_manifest",
 ]
@@ -65,34 +63,17 @@ def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Ref
     attached = plan.target.attach(folder / entry.file, Expected(reference.inputs.of(tower), outputs, tolerance))
     if not attached:
         return entry
-    return entry.model_copy(update={"attachments": {one.kind: _attachment(one, folder) for one in attached}})
+    entries = {one.kind: AttachmentEntry.of(one.path, folder, one.tolerance) for one in attached}
+    return entry.model_copy(update={"attachments": entries})
 
 
-def _attachment(attachment: Attachment, folder: Path) -> AttachmentEntry:
-    path = attachment.path
-    return AttachmentEntry(
-        file=path.relative_to(folder).as_posix(),
-        sha256=artifact_sha256(path),
-        bytes=artifact_bytes(path),
-        tolerance=attachment.tolerance,
-    )
-
-
-def write_axes(axes: Axes | None, folder: Path) -> AttachmentEntry | None:
-    """The axes that the source's embeddings were cut to, in a file of their own; None of full embeddings."""
-    if axes is None:
-        return None
-    path = folder / AXES
-    axes.save(path)
-    return AttachmentEntry(file=AXES, sha256=artifact_sha256(path), bytes=artifact_bytes(path))
-
-
-def make_manifest(
-    plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry], axes: AttachmentEntry | None = None
-) -> Manifest:
-    """The manifest of a bundle that has not been verified."""
+def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry], folder: Path) -> Manifest:
+    """The manifest of a bundle that has not been verified; writes the axes that its embeddings were cut to."""
     variant, target, labels = source.variant, plan.target, plan.request.head.labels
-    classifier = None
+    classifier = axes = None
+    if source.axes is not None:
+        source.axes.save(folder / AXES)
+        axes = AttachmentEntry.of(folder / AXES, folder)
     if labels is not None:
         template = None if plan.request.head.own else labels.template_for(variant)
         classifier = ClassifierEntry(labels=labels.names, template=template)

@@ -11,7 +11,6 @@ from mobileclip_deploy.bundle.opening import ROUNDING
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.export.plan import BundlePlan
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.learning.rounding.rounding import Rounded, RoundedTower
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.rules import storage_of
@@ -53,7 +52,7 @@ def record_rounding(plan: BundlePlan, source: Source, rounded: Rounded, bundle: 
         calibration_sha256=plan.learned_on.sha256,
         images=len(plan.learned_on.pixels),
         captions=len(plan.learned_on.ids),
-        floats=AttachmentEntry(file=ROUNDING, sha256=artifact_sha256(path), bytes=artifact_bytes(path)),
+        floats=AttachmentEntry.of(path, bundle.path),
         towers=entries,
     )
 

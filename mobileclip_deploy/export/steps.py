@@ -19,7 +19,6 @@ from mobileclip_deploy.export.contents import (
     int8_scale_of,
     make_manifest,
     tower_entry,
-    write_axes,
     write_beside,
     write_manifest,
 )
@@ -220,14 +219,13 @@ def describe(work: Work) -> None:
     for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
-    work.manifest = make_manifest(plan, work.source, entries, write_axes(work.source.axes, work.folder))
-    work.manifest = work.manifest.model_copy(update={"int8_scale": int8_scale_of(plan, work.source, reference)})
+    work.manifest = make_manifest(plan, work.source, entries, work.folder)
+    found: dict[str, Any] = {"int8_scale": int8_scale_of(plan, work.source, reference)}
     if work.rounded is not None:
-        rounding = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
-        work.manifest = work.manifest.model_copy(update={"rounding": rounding})
+        found["rounding"] = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
     if plan.relevance is not None:
-        relevance = plan.relevance.write(work.folder, reference.of("text"))
-        work.manifest = work.manifest.model_copy(update={"relevance": relevance})
+        found["relevance"] = plan.relevance.write(work.folder, reference.of("text"))
+    work.manifest = work.manifest.model_copy(update=found)
     licence = write_licences(work.folder, work.manifest, plan.request.licence_text)
     work.manifest = work.manifest.model_copy(update={"licence": licence})
     write_beside(plan, work.source, work.folder, reference)

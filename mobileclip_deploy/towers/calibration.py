@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +18,9 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, read_prompts
 
-__all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibration"]
+__all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibration", "spread_evenly"]
 
+T = TypeVar("T")
 # More images change the ranges little and take as long as one evaluation each.
 LIMIT = 128
 PROMPT_FILES = ("prompts.json", "prompts.txt")
@@ -49,7 +52,8 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
     if tower == "image":
         from mobileclip_deploy.model.preprocessing import load_batch  # torch: not for a refusal of `check_calibration`
 
-        return load_batch(image_paths() if folder is None else _spread(_images(folder)), variant.preprocess).numpy()
+        chosen = image_paths() if folder is None else spread_evenly(_images(folder), LIMIT)
+        return load_batch(chosen, variant.preprocess).numpy()
     files = _prompt_files(folder) if folder is not None else []
     texts = read_prompts(files[0]) if files else calibration_prompts()
     return encode(texts[:LIMIT], variant.tokens)
@@ -62,7 +66,7 @@ def calibration_digest(folder: Path) -> str:
         InvalidInput: not a folder, or no image in it.
     """
     digest = hashlib.sha256()
-    for file in (*_spread(_images(folder)), *_prompt_files(folder)[:1]):
+    for file in (*spread_evenly(_images(folder), LIMIT), *_prompt_files(folder)[:1]):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
@@ -80,7 +84,7 @@ def _images(folder: Path) -> list[Path]:
     return found
 
 
-def _spread(paths: list[Path]) -> list[Path]:
-    if len(paths) <= LIMIT:
-        return paths
-    return [paths[index * len(paths) // LIMIT] for index in range(LIMIT)]
+def spread_evenly(rows: Sequence[T], most: int) -> list[T]:
+    """So many of the rows at most, spread evenly over them."""
+    total = len(rows)
+    return list(rows) if total <= most else [rows[index * total // most] for index in range(most)]

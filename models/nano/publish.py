@@ -19,7 +19,7 @@ from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.variants import load_variant
@@ -58,7 +58,7 @@ def condition(model: MobileCLIP) -> None:
 
 def figures(model: MobileCLIP) -> dict[str, float]:
     """Top-k and recall@k in percent on the held-out set, as `mobileclip-deploy evaluate` measures them."""
-    found = evaluate(model_embedder(model), builtin_dataset()).figures
+    found = measure(model_embedder(model), builtin_dataset()).result.figures
     return {name: round(figure.value, 2) for name, figure in found.items()}
 
 

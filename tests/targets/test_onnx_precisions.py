@@ -21,7 +21,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
@@ -89,7 +89,8 @@ def test_files_are_valid_take_any_batch_and_never_hold_a_dynamically_quantized_c
 @pytest.mark.whole
 def test_the_static_int8_image_tower_loses_less_than_a_point_of_top_1(exports: Exports) -> None:
     runner = mcd.load_runner(exports.unverified("onnx", "w8a8", "both"), "image")
-    found = evaluate(replace(model_embedder(mcd.load_model()), images=runner), builtin_dataset(), ("classification",))
+    embedder = replace(model_embedder(mcd.load_model()), images=runner)
+    found = measure(embedder, builtin_dataset(), ("classification",)).result
     published = json.loads((Path(__file__).parents[2] / "models" / "nano" / "figures.json").read_text())
     assert found.figures["top1"].value >= published["top1"] - 1
 

@@ -26,7 +26,7 @@ from torch import nn
 from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import GateFailed, Undecided
+from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measuring, measure
@@ -114,23 +114,11 @@ def find_smallest(
     plan = replace(plan, request=replace(plan.request, gates=replace(plan.request.gates, task=limits.max_drop)))
     trials, task = _trials(plan, source, reference, dataset, progress)
     search = _Search(trials, limits, ends, task)
-    try:
-        found = search.run()
-    except _BudgetEnded:
-        raise NothingPasses(
-            f"{plan.path.name}: nothing passed within {limits.budget:g} minutes ({len(search.tried)} tried); the "
-            "same command goes on from here, with a larger `budget`",
-            plan.path,
-            search.log(),
-        ) from None
+    found = search.run()
     if found is None:
-        raise NothingPasses(f"{plan.path.name}: {search.what_failed()}", plan.path, search.log())
+        raise search.refused(search.what_failed())
     shutil.rmtree(trials.folder, ignore_errors=True)
     return found
-
-
-class _BudgetEnded(Exception):
-    """The minutes that the user gave are over."""
 
 
 @dataclass
@@ -155,7 +143,7 @@ class _Search:
         """The smallest that passes; None where nothing does.
 
         Raises:
-            _BudgetEnded: nothing did in time.
+            NothingPasses: nothing did in time.
         """
         for tower in self.trials.plan.towers:
             self._prepare(tower)
@@ -203,16 +191,12 @@ class _Search:
             if not self._try_once(candidate):
                 continue
             if self.task is not None:
-                if not self._confirmed(candidate, self._next_on_the_way_up()):
+                self.asked += 1
+                if not self._confirmed(candidate, going_up(self.asked)):
                     continue
                 self.held.pop()
             if (found := self._settle(candidate)) is not None:
                 return found
-
-    def _next_on_the_way_up(self) -> float:
-        """How many times as wide the interval of the next candidate is taken."""
-        self.asked += 1
-        return going_up(self.asked)
 
     def _settle(self, candidate: Candidate) -> Smallest | None:
         """Write what passed; the default precision instead, where that is smaller."""
@@ -229,14 +213,13 @@ class _Search:
         if default is None or default.predicted > limit or (passed and default.predicted >= passed.predicted):
             return None
         if default not in self.tried:
-            self._go_on()
-            self.tried[default] = self._try(default)
+            self._try_once(default)
         size = self.tried[default].bytes
         if size is None or size > limit or (passed and size >= (self.tried[passed].bytes or 0)):
             return None
         if self.task is not None and self.tried[default].widened is None:
-            self._go_on()
-            if self._confirmed(default, self._next_on_the_way_up()):
+            self.asked += 1
+            if self._confirmed(default, going_up(self.asked)):
                 self.held.remove(default)
         return None if self.tried[default].outcome == "failed" else self._write(default, passed, default=True)
 
@@ -287,17 +270,15 @@ class _Search:
             layers=self.layers,
             candidates=self.candidates,
             ruled_out=self.ruled_out,
-            frontier=tuple(self._point(candidate) for candidate in self._frontier()),
-        )
-
-    def _point(self, candidate: Candidate) -> Point:
-        noise, _ = candidate.noise
-        trial = self.tried.get(candidate)
-        return Point(
-            precisions=candidate.precisions,
-            predicted_bytes=candidate.predicted,
-            snr_db=decibels(noise),
-            outcome=None if trial is None else trial.outcome,
+            frontier=tuple(
+                Point(
+                    precisions=candidate.precisions,
+                    predicted_bytes=candidate.predicted,
+                    snr_db=decibels(candidate.noise[0]),
+                    outcome=self.tried[candidate].outcome if candidate in self.tried else None,
+                )
+                for candidate in self._frontier()
+            ),
         )
 
     def _frontier(self) -> list[Candidate]:
@@ -306,7 +287,15 @@ class _Search:
 
     def _go_on(self) -> None:
         if self.ends is not None and time.monotonic() > self.ends:
-            raise _BudgetEnded
+            raise self.refused(
+                f"nothing passed within {self.limits.budget:g} minutes ({len(self.tried)} tried); the same command "
+                "goes on from here, with a larger `budget`"
+            )
+
+    def refused(self, why: str) -> NothingPasses:
+        """What a search ends with that wrote nothing."""
+        path = self.trials.plan.path
+        return NothingPasses(f"{path.name}: {why}", path, self.log())
 
     def _prepare(self, tower: TowerName) -> None:
         """Every choice of a tower with what it is predicted to cost."""
@@ -369,34 +358,6 @@ class _Search:
             passed: a larger one that it is written instead of.
             default: it is the default precision, which is written where the images do not tell, too.
         """
-        try:
-            written = self._written(candidate, default)
-        except (GateFailed, Undecided) as error:
-            outcome = "failed" if isinstance(error, GateFailed) else "undecided"
-            self._say(candidate, outcome=outcome, reason=str(error))
-            return None
-        self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
-        plan, log = self.trials.plan, self.log().model_copy(update={"fallback": default})
-        with staged_bundle(plan.path, plan.request.writing.force) as staging:
-            shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
-            (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        assert written.report is not None
-        instead = None if passed is None else self.tried[passed]
-        notes = (*written.report.notes, *(_fallen_back(log, instead) if default else _undecided(log)))
-        report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
-        return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
-
-    def _say(self, candidate: Candidate, **what: object) -> None:
-        self.tried[candidate] = self.tried[candidate].model_copy(update=what)
-
-    def _written(self, candidate: Candidate, undecided: bool) -> Written:
-        """The bundle, not yet in its place.
-
-        Raises:
-            GateFailed: it fails a check.
-            Undecided: the images that it is confirmed on are too few to tell whether its accuracy holds its gate, and
-                it is not wanted `undecided`.
-        """
         trials, plan = self.trials, self.trials.plan
         found = replace(
             plan,
@@ -408,11 +369,28 @@ class _Search:
             search=None,
         )
         evidence = Evidence(trials.reference, self.task, times=self.tried[candidate].widened or 1.0)
-        written = write_bundle(found, trials.source, evidence, trials.progress)
+        try:
+            written = write_bundle(found, trials.source, evidence, trials.progress)
+        except GateFailed as error:
+            self._say(candidate, outcome="failed", reason=str(error))
+            return None
         assert written.report is not None
-        if written.report.undecided and not undecided:
-            raise Undecided("; ".join(check.describe() for check in written.report.undecided))
-        return written
+        if written.report.undecided and not default:
+            reason = "; ".join(check.describe() for check in written.report.undecided)
+            self._say(candidate, outcome="undecided", reason=reason)
+            return None
+        self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
+        log = self.log().model_copy(update={"fallback": default})
+        with staged_bundle(plan.path, plan.request.writing.force) as staging:
+            shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
+            (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        instead = None if passed is None else self.tried[passed]
+        notes = (*written.report.notes, *(_fallen_back(log, instead) if default else _undecided(log)))
+        report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
+        return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
+
+    def _say(self, candidate: Candidate, **what: object) -> None:
+        self.tried[candidate] = self.tried[candidate].model_copy(update=what)
 
     def what_failed(self) -> str:
         """What a search came to that wrote nothing, and what to do next."""

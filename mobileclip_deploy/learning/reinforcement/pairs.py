@@ -9,7 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.errors import InvalidInput, first_problem, worded
-from mobileclip_deploy.files import read_json, read_regular
+from mobileclip_deploy.evaluation.text_files import read_text
+from mobileclip_deploy.files import read_json
 from mobileclip_deploy.model.image_files import image_files, walk_images
 
 __all__ = ["PAIRS_BYTES", "Pair", "Pairs", "check_pairs", "parse_pairs", "read_pairs"]
@@ -75,7 +76,7 @@ def read_pairs(source: Path) -> Pairs:
     """
     check_pairs(source)
     if source.is_file():
-        return parse_pairs(_text(source), source.parent, str(source))
+        return parse_pairs(read_text(source, PAIRS_BYTES), source.parent, str(source))
     description, manifest = source / "dataset.json", source / "pairs.jsonl"
     if description.is_file():
         try:
@@ -83,7 +84,7 @@ def read_pairs(source: Path) -> Pairs:
         except (OSError, ValueError, AttributeError) as error:
             raise InvalidInput(f"{description} is not a JSON object: {worded(error)}") from error
     if description.is_file() or manifest.is_file():
-        return parse_pairs(_text(manifest), source, str(manifest))
+        return parse_pairs(read_text(manifest, PAIRS_BYTES), source, str(manifest))
     files = image_files(source)
     if not files:
         raise _nothing_in(source)
@@ -119,10 +120,3 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
 
 def _nothing_in(folder: Path) -> InvalidInput:
     return InvalidInput(f"{folder} holds no dataset.json, pairs.jsonl or images")
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_regular(path, PAIRS_BYTES).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {worded(error)}") from error

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from mobileclip_deploy.errors import InvalidInput, worded
-from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.text_files import read_text
 from mobileclip_deploy.learning.reinforcement.augmentation import crop, draw, transform
 from mobileclip_deploy.learning.reinforcement.index import OURS, PAIRS, Index, TeacherEntry, read_index, text_sha256
 from mobileclip_deploy.learning.reinforcement.pairs import PAIRS_BYTES, Pairs, parse_pairs
@@ -227,10 +227,7 @@ class ReinforcedDataset(PairDataset):
 
 def _pairs(folder: Path, index: Index, images: Path | None) -> Pairs:
     file = folder / PAIRS
-    try:
-        text = read_regular(file, PAIRS_BYTES).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{file} cannot be read: {worded(error)}") from error
+    text = read_text(file, PAIRS_BYTES)
     if text_sha256(text) != index.pairs_sha256:
         raise InvalidInput(f"{file} is damaged (its checksum is not the index's); make the dataset again")
     return parse_pairs(text, images or Path(index.images), str(file))

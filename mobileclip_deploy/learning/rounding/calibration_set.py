@@ -17,14 +17,13 @@ from mobileclip_deploy.evaluation.learnable import (
     different_pictures,
     different_texts,
     files_digest,
-    spread_evenly,
 )
 from mobileclip_deploy.evaluation.needed import ROUNDING
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.rounding.methods import check_folder
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.towers.calibration import PROMPT_FILES
+from mobileclip_deploy.towers.calibration import PROMPT_FILES, spread_evenly
 from mobileclip_deploy.towers.samples import read_prompts
 
 __all__ = ["HELD_BACK", "CalibrationSet", "read_calibration_set"]

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.evaluate import evaluate
+from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.files import write_whole
 from mobileclip_deploy.interpreter import safe_children
 from mobileclip_deploy.learning.datacompdr.dataset import PublishedDataset
@@ -206,7 +206,7 @@ class _Training(Training[Batch | InvalidInput, LogRow]):
 
     def measure(self) -> LogRow:
         """How far the training is."""
-        figures = evaluate(model_embedder(self.averaged), self.held_out, ("retrieval",)).figures
+        figures = measure(model_embedder(self.averaged), self.held_out, ("retrieval",)).result.figures
         return LogRow(
             step=self.step,
             samples=self.step * self.recipe.batch,
