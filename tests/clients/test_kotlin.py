@@ -80,7 +80,7 @@ def path(
     (block,) = re.findall(r"```kotlin\n(.*?)```", page, re.DOTALL)
     assert block.count("\n") < 17
     (folder / "Classifier.kt").write_text(block, encoding="utf-8")
-    stand_ins = [str(one) for one in HERE.rglob("*.java")]
+    stand_ins = (ROOT / "tests" / "android_classes" / "android").rglob("*.java")
     subprocess.run([core.javac, "--release", "11", "-d", folder / "android", *stand_ins], check=True, timeout=300)
     classes = (core.jar, folder / "mobileclip-kotlin.jar", runtime, folder / "android")
     sample = (KOTLIN / "sample/src/main/kotlin").rglob("*.kt")

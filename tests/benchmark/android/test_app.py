@@ -1,13 +1,17 @@
-"""The Android app that measures by itself, without its screen: on a Java machine, with ONNX Runtime's Java classes."""
+"""The Android app that measures by itself, from its first screen to the result, on stand-ins of Android's classes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 
 import onnx
 import pytest
+from benchmark.android import harness
 from clients.test_kotlin import FETCHED, onnxruntime
 from command_line import run
 from conversions import ROOT, locked
@@ -25,6 +30,9 @@ from mobileclip_deploy.benchmark.documents import read_result
 
 APP, CORE = ROOT / "android_harness" / "app", ROOT / "clients" / "java" / "src" / "mobileclip"
 JDK = "apt-get install default-jdk-headless"
+HERE = Path(__file__).with_name("java")
+FRAMEWORK = "/usr/share/android-framework-res/framework-res.apk"
+STRICT = ("-Xlint:all,-options", "-Werror")
 
 
 def test_the_app_s_device_takes_jobs_alone_and_of_its_runtime(exports: Exports, tmp_path: Path) -> None:
@@ -45,25 +53,52 @@ def written(bundle: Path, folder: Path) -> Path:
     return job
 
 
+@dataclass(frozen=True)
+class Screen:
+    """What a phone showed: after each tap (`shown`), and on the way there (`passed`)."""
+
+    shown: list[str]
+    passed: list[str]
+
+
+Use = Callable[..., Screen]
+
+
 @pytest.fixture(scope="module")
-def bench(
-    require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The app's measuring part and what stands for its screen, compiled: a command that takes a link and a folder."""
+def use(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Use:
+    """The app, compiled against stand-ins of Android's classes: a phone's folder and what is tapped -> Screen."""
     java, javac = require_tool("java", JDK), require_tool("javac", JDK)
     FETCHED.mkdir(parents=True, exist_ok=True)
     with locked(FETCHED / ".lock"):
         runtime = onnxruntime()
-    classes = tmp_path_factory.mktemp("bench")
-    sources = [CORE / "Json.java", CORE / "MobileCLIPException.java", *(APP / "src" / "mobileclip").glob("*.java")]
-    words = ["--release", "8", "-Xlint:all,-options", "-Werror", "-cp", runtime, "-d", classes]
-    subprocess.run([javac, *words, *sources, Path(__file__).with_name("app") / "Bench.java"], check=True, timeout=300)
+    android, app = (tmp_path_factory.mktemp(name) for name in ("android", "app"))
+    compile_android(javac, android)
+    sources = [CORE / "Json.java", CORE / "MobileCLIPException.java", *(APP / "src").rglob("*.java")]
+    words = ["--release", "8", *STRICT, "-cp", f"{android}:{runtime}", "-d", app]
+    subprocess.run([javac, *words, *sources], check=True, timeout=300)
 
-    def asked(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [java, "-cp", f"{classes}:{runtime}", "Bench", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    def using(phone: Path, *taps: str, hardware: str = "zuma") -> Screen:
+        for folder in ("Download", "files", "assets"):
+            (phone / folder).mkdir(parents=True, exist_ok=True)
+        words = [f"-Dphone={phone}", f"-Dhardware={hardware}", "-cp", f"{android}:{app}:{runtime}"]
+        command = [java, *words, "Screen", "mobileclip.bench.BenchActivity", *taps]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shown = re.findall(r"^AFTER .*\n((?:.*\n)*?)END$", done.stdout, re.MULTILINE)
+        assert len(shown) == 1 + len(taps)
+        return Screen(shown, [line for line in done.stdout.splitlines() if line.startswith(("...", "STARTED", "The "))])
 
-    return asked
+    return using
+
+
+def said_by(*words: str | Path) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def compile_android(javac: str, into: Path) -> None:
+    """The stand-ins of Android's classes, and what uses a screen of theirs."""
+    sources = [*(ROOT / "tests" / "android_classes" / "android").rglob("*.java"), *HERE.glob("*.java")]
+    subprocess.run([javac, "--release", "11", *STRICT, "-d", into, *sources], check=True, timeout=300)
 
 
 @pytest.fixture
@@ -103,26 +138,44 @@ def change(job: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 
 @pytest.mark.whole  # it fetches ONNX Runtime's Java classes
 def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_reads_it(
-    bench: Callable[..., subprocess.CompletedProcess[str]],
-    served: str,
-    exports: Exports,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    use: Use, served: str, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     job = written(readable(exports.bundle("onnx", "fp32").path, tmp_path), tmp_path)
-    done = bench(f"{served}/{job.name}", tmp_path / "phone")
-    assert done.returncode == 0, done.stderr
-    right = (
-        r"nano-onnx-fp32\.\w+\.onnxruntime-cpu\.t1: [\d.]+ ms, 2 of 2 rounds, "
-        r"answers right: relative \S+ \(gate \S+\), 4 of 8"
-    )
-    told = done.stdout.splitlines()[-2:]
-    assert all(re.fullmatch(right, line) for line in told), told
-    record = tmp_path / "phone" / "results" / f"{job.name}.run.json"
+    phone, measure = tmp_path / "phone", f"Run {job.name}"
+    link = f"type= {served}/{job.name}"
+    told = use(phone, link, "Fetch a job", measure, "Share the result", hardware="ranchu")
+    assert told.passed[0] == "The screen is kept on."
+    assert told.shown[0].splitlines() == ["(https:// of a job's folder)", "[Fetch a job]", ""]
+    assert told.shown[2].splitlines() == [
+        f"[{measure}]",
+        f"( {served}/{job.name})",
+        "[Fetch a job]",
+        f"Fetched {job.name}.",
+    ]
+    turns = [line for line in told.passed if " of 4 rounds|" in line]
+    assert len(turns) == 5
+    assert all(f"[off: {measure}]" in line and "Keep the screen on" in line for line in turns)
+    lines = told.shown[3].splitlines()
+    assert [lines[0], *lines[3:6], lines[-1]] == [
+        f"[{measure}]",
+        "SIMULATED: this is no phone; its figures are nobody's latency.",
+        "",
+        "Self-reported:",
+        "[Share the result]",
+    ]
+    right = r"  [\d.]+ ms, 2 of 2 rounds, answers right: relative \S+ \(gate \S+\), 4 of 8"
+    for name, said in ((lines[6], lines[7]), (lines[8], lines[9])):
+        assert re.fullmatch(r"nano-onnx-fp32\.\w+\.onnxruntime-cpu\.t1", name)
+        assert re.fullmatch(right, said), said
+    record = phone / "files" / "results" / f"{job.name}.run.json"
+    place = f"content://media/external/downloads/{record.name}"
+    send = f"android.intent.action.SEND application/json 1 {{android.intent.extra.STREAM={place}}}"
+    assert told.passed[-1] == f"STARTED android.intent.action.CHOOSER null 0 {{android.intent.extra.INTENT={send}}}"
+    assert (phone / "Download" / record.name).read_bytes() == record.read_bytes()
     result = read_result(record)
     assert [(cell.status, cell.golden and cell.golden.passed) for cell in result.cells] == [("done", True)] * 2
-    assert (result.self_reported, result.device.name) == (False, "stand-in")
+    assert (result.self_reported, result.device.name, result.device.simulated) == (False, "Google Pixel 8", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another computer"))
     assert read_result(record).self_reported
 
@@ -130,17 +183,111 @@ def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_re
     stream = record.with_name(f"{job.name}.rounds.jsonl")
     first, *_ = lines = stream.read_text().splitlines(keepends=True)
     stream.write_text(first + lines[1][:30])
-    assert bench(f"{served}/{job.name}/files.json", tmp_path / "phone").returncode == 0
+    assert "SIMULATED" not in use(phone, measure).shown[1]
     again = stream.read_text().splitlines(keepends=True)
     assert (again[0], len(again)) == (first, 4)
 
+
+@pytest.mark.whole  # as the one before
+def test_what_the_app_refuses_stands_on_its_screen(
+    use: Use, served: str, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    job = written(readable(exports.bundle("onnx", "fp32").path, tmp_path), tmp_path)
     change(job, lambda document: [cell["gate"].update(bound=-1.0) for cell in document["cells"]])
-    done = bench(f"{served}/{job.name}", tmp_path / "wrong")
-    assert [": WRONG ANSWERS: relative " in line for line in done.stdout.splitlines()[-2:]] == [True, True], done.stdout
+    # A job within the APK is there at the first screen.
+    phone = tmp_path / "packed"
+    shutil.copytree(job, phone / "assets" / "jobs" / job.name)
+    first, last = use(phone, f"Run {job.name}").shown
+    assert first.startswith(f"[Run {job.name}]\n(https://")
+    assert [" ms" in line for line in last.splitlines() if line.startswith("  WRONG ANSWERS: relative ")] == [False] * 2
+
     (job / "models" / "added").write_text("")
     next((job / "golden").iterdir()).write_bytes(b"damaged")
-    done = bench(f"{served}/{job.name}", tmp_path / "damaged")
-    assert "is not the file that files.json names; write the job again" in done.stderr
-    assert not list((tmp_path / "damaged" / "runs").glob(job.name))
-    refused = bench("http://example.com/job", tmp_path / "far")
-    assert "has to begin with https" in refused.stderr or "UnknownHost" in refused.stderr
+    damaged = tmp_path / "damaged"
+    told = use(
+        damaged,
+        *(f"type={served}/{job.name}/files.json", "Fetch a job"),
+        *("type=http://192.0.2.1/job", "Fetch a job", "type=file:///etc", "Fetch a job"),
+    ).shown
+    assert "is not the file that files.json names; write the job again" in told[2]
+    assert not list((damaged / "files" / "runs").glob(job.name))
+    assert "outside of your own network the link has to begin with https://" in told[4]
+    assert "the link has to begin with https:// or http://" in told[6]
+
+
+@pytest.mark.whole  # it fetches ONNX Runtime's AAR
+def test_the_workflow_s_script_builds_an_apk_with_a_job_in_it(
+    require_tool: Callable[[str, str], str], exports: Exports, tmp_path: Path
+) -> None:
+    """.github/scripts/android_app.sh, with an SDK of stand-ins: android.jar's classes and d8. All else is Debian's."""
+    harness.needs("aapt2", "zipalign", "apksigner", "smali", "javac", headers=False)
+    require_tool("npm", "apt-get install npm")
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    with locked(FETCHED / ".lock"):
+        subprocess.run([ROOT / "clients/kotlin/fetch.sh", FETCHED], check=True, timeout=500)
+    checkout, sdk = tmp_path / "checkout", tmp_path / "sdk"
+    for folder in (
+        ".github/scripts",
+        "android_harness/app",
+        "android_harness/farm",
+        "clients/java/src",
+        "tests/android_classes",
+    ):
+        shutil.copytree(ROOT / folder, checkout / folder)
+    aar = checkout / "android_harness/build/package/Plugins/Android/onnxruntime.aar"
+    aar.parent.mkdir(parents=True)
+    aar.symlink_to(FETCHED / "onnxruntime.aar")
+    (checkout / "out").mkdir()
+    (checkout / "out/nano-onnx-fp32").symlink_to(exports.bundle("onnx", "fp32").path)
+    compile_android("javac", tmp_path / "classes")
+    platform = sdk / "platforms/android-34/android.jar"
+    platform.parent.mkdir(parents=True)
+    shutil.copy(FRAMEWORK, platform)
+    with zipfile.ZipFile(platform, "a") as jar:
+        for file in (tmp_path / "classes").rglob("*.class"):
+            jar.write(file, file.relative_to(tmp_path / "classes"))
+    d8 = sdk / "build-tools/34.0.0/d8"
+    d8.parent.mkdir(parents=True)
+    d8.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("d8.py")} "$@"\n')
+    d8.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ANDROID_HOME": str(sdk),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+
+    def built() -> subprocess.CompletedProcess[str]:
+        command = [checkout / ".github/scripts/android_app.sh"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+
+    done = built()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " classes are compared; not in " in done.stdout
+    apk = checkout / "bench.apk"
+    (job,) = (checkout / "app-job").iterdir()
+    badging = said_by("aapt2", "dump", "badging", apk)
+    assert "launchable-activity: name='mobileclip.bench.BenchActivity'" in badging
+    assert {line for line in badging.splitlines() if line.startswith(("sdkVersion", "native-code"))} == {
+        "sdkVersion:'29'",
+        "native-code: 'arm64-v8a'",
+    }
+    said_by("zipalign", "-c", "4", apk)
+    said_by("apksigner", "verify", "--min-sdk-version", "29", apk)
+    with zipfile.ZipFile(apk) as archive:
+        names = archive.namelist()
+        code = archive.read("classes.dex")
+        assert archive.read(f"assets/jobs/{job.name}/job.json") == (job / "job.json").read_bytes()
+    assert {name for name in names if name.startswith("assets/")} == {
+        f"assets/jobs/{path.relative_to(job.parent).as_posix()}" for path in job.rglob("*") if path.is_file()
+    }
+    assert {"lib/arm64-v8a/libonnxruntime.so", "lib/arm64-v8a/libonnxruntime4j_jni.so"} <= set(names)
+    for name in (b"Lmobileclip/bench/BenchActivity;", b"Lmobileclip/BenchRun;", b"Lai/onnxruntime/OrtSession;"):
+        assert name in code
+
+    # A class that is declared in another way than the SDK's ends the script.
+    view = checkout / "tests/android_classes/android/view/View.java"
+    view.write_text(view.read_text().replace("public boolean isEnabled()", "public final boolean isEnabled()"))
+    done = built()
+    assert done.returncode == 1
+    assert done.stdout.startswith("public final boolean isEnabled(): there are [public boolean isEnabled()]\n")

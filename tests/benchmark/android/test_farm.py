@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.scripted import scripted_runners
+from benchmark.android.test_app import compile_android, said_by
 
 from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.progress import silent
 
-JAVA = Path(__file__).with_name("java")
 TOOLS = ("aapt2", "smali", "zipalign", "apksigner", "keytool")
 
 
@@ -32,10 +32,6 @@ def building() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def said_by(*words: str | Path) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +73,7 @@ def test_its_code_runs_the_job_and_ends_as_a_test_that_passed_or_failed(
 ) -> None:
     job, app, test = packed
     machine = tmp_path / "machine"
-    said_by("javac", "-d", machine, *JAVA.rglob("*.java"))
+    compile_android("javac", machine)
     for apk in (app, test):
         said_by("env", "PYTHON=/usr/bin/python3", "enjarify", apk, "-o", tmp_path / f"{apk.stem}.jar")  # Debian's
     tools = tmp_path / "tools"

@@ -34,13 +34,13 @@ import java.util.regex.Pattern;
  * whose JSON it reads with.
  */
 public final class BenchRun {
-    /** What only the device itself tells; each text is JSON. */
+    /** What only the device itself tells: objects of the record, of texts, numbers, truth values and lists of them. */
     public interface Phone {
-        String device();
+        Map<String, Object> device();
 
-        String harness();
+        Map<String, Object> harness();
 
-        String snapshot();
+        Map<String, Object> snapshot();
 
         /** nominal, fair, serious or critical; null where it cannot be told. */
         String thermalState();
@@ -92,7 +92,7 @@ public final class BenchRun {
     public File run(Phone phone, Progress progress) throws IOException {
         if (!results.isDirectory() && !results.mkdirs()) throw new IOException(results + " cannot be made");
         File before = new File(results, id() + ".before.json");
-        if (!before.isFile()) write(before, phone.snapshot());
+        if (!before.isFile()) write(before, json(phone.snapshot()));
         Map<String, String> finished = finished();
         List<?> order = (List<?>) job.get("order");
         int done = 0;
@@ -110,9 +110,9 @@ public final class BenchRun {
             finished.put(cell + " " + round, line);
         }
         progress.turn(order.size(), order.size(), "");
-        String run = "{\"schema_version\":1,\"run_id\":" + Json.quoted(id()) + ",\"job\":" + text.trim() + ",\"device\":" + phone.device()
-                + ",\"harness\":" + phone.harness() + ",\"runtimes\":{\"" + RUNTIME + "\":" + Json.quoted(OrtEnvironment.getEnvironment().getVersion())
-                + "},\"environment\":{\"before\":" + new String(bytes(before), StandardCharsets.UTF_8) + ",\"after\":" + phone.snapshot()
+        String run = "{\"schema_version\":1,\"run_id\":" + Json.quoted(id()) + ",\"job\":" + text.trim() + ",\"device\":" + json(phone.device())
+                + ",\"harness\":" + json(phone.harness()) + ",\"runtimes\":{\"" + RUNTIME + "\":" + Json.quoted(OrtEnvironment.getEnvironment().getVersion())
+                + "},\"environment\":{\"before\":" + new String(bytes(before), StandardCharsets.UTF_8) + ",\"after\":" + json(phone.snapshot())
                 + "},\"peaks\":[],\"rounds\":[" + joined(finished.values()) + "]}\n";
         write(record(), run);
         return record();
@@ -293,6 +293,19 @@ public final class BenchRun {
             if (one.getKey().startsWith(cell + " ") && one.getValue().contains("\"status\":\"failed\"")) return true;
         }
         return false;
+    }
+
+    private static String json(Object value) {
+        List<String> parts = new ArrayList<>();
+        if (value instanceof Map) {
+            for (Map.Entry<?, ?> one : ((Map<?, ?>) value).entrySet()) parts.add(Json.quoted((String) one.getKey()) + ":" + json(one.getValue()));
+            return "{" + joined(parts) + "}";
+        }
+        if (value instanceof List) {
+            for (Object one : (List<?>) value) parts.add(json(one));
+            return "[" + joined(parts) + "]";
+        }
+        return value instanceof String ? Json.quoted((String) value) : String.valueOf(value);
     }
 
     private static String joined(Iterable<String> lines) {

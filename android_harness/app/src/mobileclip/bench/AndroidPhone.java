@@ -9,10 +9,13 @@ import java.io.BufferedReader;
 import java.io.File;
 import java.io.FileReader;
 import java.io.IOException;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
 import mobileclip.BenchRun;
-import org.json.JSONArray;
-import org.json.JSONException;
-import org.json.JSONObject;
 
 /** What Android tells an app of its phone. */
 final class AndroidPhone implements BenchRun.Phone {
@@ -30,46 +33,54 @@ final class AndroidPhone implements BenchRun.Phone {
     }
 
     @Override
-    public String device() {
+    public Map<String, Object> device() {
         ActivityManager.MemoryInfo memory = new ActivityManager.MemoryInfo();
         context.getSystemService(ActivityManager.class).getMemoryInfo(memory);
         int cores = Runtime.getRuntime().availableProcessors();
-        JSONArray fastest = new JSONArray();
+        List<Integer> fastest = new ArrayList<>();
         for (int core = 0; core < cores; core++) {
             int khz = khz(core);
-            if (khz > 0) fastest.put(khz);
+            if (khz > 0) fastest.add(khz);
         }
-        boolean hasMaker = Build.MODEL.toLowerCase().startsWith(Build.MANUFACTURER.toLowerCase());
-        try {
-            JSONObject found = new JSONObject();
-            found.put("kind", "android").put("simulated", isSimulated()).put("name", hasMaker ? Build.MODEL : Build.MANUFACTURER + " " + Build.MODEL);
-            found.put("model", Build.MODEL).put("architecture", Build.SUPPORTED_ABIS[0]).put("os", "Android").put("os_version", Build.VERSION.RELEASE);
-            found.put("build", Build.FINGERPRINT).put("cores", cores).put("core_maximum_khz", fastest).put("memory_bytes", memory.totalMem);
-            if (Build.VERSION.SDK_INT >= 31) found.put("soc", Build.SOC_MANUFACTURER + " " + Build.SOC_MODEL);
-            return found.toString();
-        } catch (JSONException impossible) {
-            throw new IllegalStateException(impossible);
-        }
+        boolean hasMaker = Build.MODEL.toLowerCase(Locale.ROOT).startsWith(Build.MANUFACTURER.toLowerCase(Locale.ROOT));
+        Map<String, Object> found = new LinkedHashMap<>();
+        found.put("kind", "android");
+        found.put("simulated", isSimulated());
+        found.put("name", hasMaker ? Build.MODEL : Build.MANUFACTURER + " " + Build.MODEL);
+        found.put("model", Build.MODEL);
+        found.put("architecture", Build.SUPPORTED_ABIS[0]);
+        found.put("os", "Android");
+        found.put("os_version", Build.VERSION.RELEASE);
+        found.put("build", Build.FINGERPRINT);
+        found.put("cores", cores);
+        found.put("core_maximum_khz", fastest);
+        found.put("memory_bytes", memory.totalMem);
+        if (Build.VERSION.SDK_INT >= 31) found.put("soc", Build.SOC_MANUFACTURER + " " + Build.SOC_MODEL);
+        return found;
     }
 
     @Override
-    public String harness() {
-        return "{\"name\":\"mobileclip-bench-app\",\"version\":\"" + VERSION + "\",\"build\":\"release\",\"affinity\":[],\"c_library\":\"bionic\"}";
+    public Map<String, Object> harness() {
+        Map<String, Object> found = new LinkedHashMap<>();
+        found.put("name", "mobileclip-bench-app");
+        found.put("version", VERSION);
+        found.put("build", "release");
+        found.put("affinity", Collections.emptyList());
+        found.put("c_library", "bionic");
+        return found;
     }
 
     @Override
-    public String snapshot() {
+    public Map<String, Object> snapshot() {
         BatteryManager battery = context.getSystemService(BatteryManager.class);
         int percent = battery.getIntProperty(BatteryManager.BATTERY_PROPERTY_CAPACITY);
-        try {
-            JSONObject found = new JSONObject();
-            found.put("unix_seconds", System.currentTimeMillis() / 1000.0).put("charging", battery.isCharging());
-            found.put("thermal_state", thermalState()).put("low_power_mode", context.getSystemService(PowerManager.class).isPowerSaveMode());
-            if (percent >= 0 && percent <= PERCENT) found.put("battery_percent", percent);
-            return found.toString();
-        } catch (JSONException impossible) {
-            throw new IllegalStateException(impossible);
-        }
+        Map<String, Object> found = new LinkedHashMap<>();
+        found.put("unix_seconds", System.currentTimeMillis() / 1000.0);
+        found.put("charging", battery.isCharging());
+        found.put("thermal_state", thermalState());
+        found.put("low_power_mode", context.getSystemService(PowerManager.class).isPowerSaveMode());
+        if (percent >= 0 && percent <= PERCENT) found.put("battery_percent", percent);
+        return found;
     }
 
     @Override

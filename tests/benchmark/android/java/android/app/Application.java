@@ -1,3 +1,0 @@
-package android.app;
-
-public class Application {}

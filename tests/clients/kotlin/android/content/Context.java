@@ -1,8 +1,0 @@
-package android.content;
-
-import android.content.res.AssetManager;
-
-public abstract class Context {
-    public abstract AssetManager getAssets();
-    public abstract ContentResolver getContentResolver();
-}
