@@ -25,6 +25,8 @@ from exports import Exports
 from levels import ALL, QUICK, all_rooms, mark_whole
 from swift_package import HARNESS_CORE
 
+gc.disable()  # until all is imported: a quarter of what that takes goes into looking for garbage that is not there
+
 # The files that take longest in either level, the longest first, so that all processes end together.
 LONGEST = (
     "embeddings/test_forms.py",
@@ -91,6 +93,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

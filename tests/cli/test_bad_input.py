@@ -17,7 +17,6 @@ import pytest
 import torch
 from command_line import Outcome, refusal, run, spawn
 from exports import Exports
-from PIL import Image
 from safetensors.torch import save_file
 
 from mobileclip_deploy.model.precision import PRECISIONS
@@ -121,29 +120,6 @@ def test_a_bad_checkpoint(tmp_path: Path, exports: Exports, case: str, command: 
     assert not (Path.home() / "mobileclip-deploy-was-here").exists()
 
 
-@pytest.mark.parametrize("command", ["inspect", "evaluate"])
-@pytest.mark.parametrize("case", ["missing", "empty", "truncated", "pickle with code", "header that promises more"])
-def test_a_bad_checkpoint_looked_at(tmp_path: Path, exports: Exports, case: str, command: str) -> None:
-    refusal(run(command, CHECKPOINTS[case][0](tmp_path, exports)))
-
-
-@pytest.mark.whole
-def test_a_bad_checkpoint_in_a_process_of_its_own(tmp_path: Path, exports: Exports) -> None:
-    path = CHECKPOINTS["pickle with code"][0](tmp_path, exports)
-    assert "p.pt" in refusal(spawn("export", "--target", "all", "--checkpoint", path, "-o", tmp_path / "out"))
-
-
-def test_the_wrong_variant_is_refused_with_the_one_that_would_fit(tmp_path: Path, exports: Exports) -> None:
-    arguments = ["--variant", "mobileclip_s0", "--checkpoint", exports.checkpoint, "-o", tmp_path / "out"]
-    line = refusal(run("export", "--target", "onnx", *arguments))
-    assert line.endswith("is nano, not mobileclip_s0; say so with --variant, or leave it out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_variant_without_its_weights_is_refused_with_the_option_to_give() -> None:
-    assert "--checkpoint" in refusal(run("export", "--target", "onnx", "--variant", "mobileclip_s0"))
-
-
 @pytest.mark.parametrize(
     ("option", "known"),
     [
@@ -160,26 +136,6 @@ def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path: Path, option: 
     line = refusal(run("export", *(text for pair in options.items() for text in pair)))
     assert [name for name in known if name not in line] == []
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--target", ""],
-        ["--target", "onnx,"],
-        ["--target", "onnx", "--precision", "image=fp16"],
-        ["--target", "onnx", "--gate", "cosine"],
-        ["--target", "onnx", "--gate", "cosine=nan"],
-        ["--target", "onnx", "--colour", "red"],
-        ["--target", "onnx", "extra"],
-    ],
-    ids=" ".join,
-)
-def test_malformed_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    refusal(run("export", *arguments))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_command() -> None:
@@ -231,13 +187,6 @@ def export_to(path: Path, exports: Exports, *more: str) -> Outcome:
     return run("export", "--target", "onnx", "--checkpoint", exports.checkpoint, "-o", path, *more)
 
 
-def test_export_refuses_an_existing_bundle_without_force(tmp_path: Path, exports: Exports) -> None:
-    path = exports.copy("onnx", "fp16", tmp_path)
-    before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
-    assert "--force" in refusal(export_to(tmp_path, exports))
-    assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == before
-
-
 def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Path, exports: Exports) -> None:
     exports.copy("onnx", "fp16", tmp_path)
     assert "--force" in refusal(export_to(tmp_path, exports, "--precision", "fp32", "--precision", "fp16"))
@@ -250,25 +199,6 @@ def test_the_destination_is_refused_before_the_built_in_checkpoints_accuracy_is_
     monkeypatch.setattr(subject, "measure", lambda *_, **__: pytest.fail("measured first"))
     exports.copy("onnx", "fp16", tmp_path)
     refusal(run("export", "--target", "onnx", "-o", tmp_path))
-
-
-def test_an_output_that_is_a_file(tmp_path: Path, exports: Exports) -> None:
-    (tmp_path / "out").write_text("mine")
-    assert "is a file" in refusal(export_to(tmp_path / "out", exports))
-    assert (tmp_path / "out").read_text() == "mine"
-
-
-def test_a_bundles_place_taken_by_something_else(tmp_path: Path, exports: Exports) -> None:
-    (tmp_path / "nano-onnx-fp16").mkdir()
-    (tmp_path / "nano-onnx-fp16" / "thesis.tex").write_text("mine")
-    assert "not a bundle" in refusal(export_to(tmp_path, exports, "--force"))
-    assert (tmp_path / "nano-onnx-fp16" / "thesis.tex").read_text() == "mine"
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("output", ["/proc", "/proc/out", "/sys/out"])
-def test_an_output_that_cannot_be_written(exports: Exports, output: str) -> None:
-    assert "not writable" in refusal(export_to(Path(output), exports))
 
 
 def test_reparameterize_refuses_what_it_would_overwrite_or_cannot_write(tmp_path: Path, exports: Exports) -> None:
@@ -320,20 +250,6 @@ def test_a_bad_image_among_ones_own_for_verification(tmp_path: Path, exports: Ex
     assert "holds no images" in refusal(run("verify", bundle, "--images", tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])
-def test_bad_prompts(tmp_path: Path, exports: Exports, content: bytes) -> None:
-    (tmp_path / "p.txt").write_bytes(content)
-    assert "p.txt" in refusal(run("verify", exports.bundle("onnx", "fp16").path, "--prompts", tmp_path / "p.txt"))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--labels", ""], ["--labels", " , "], ["--labels", "a,b,a"], [], ["--labels", "a,b", "--template", "a"]],
-)
-def test_bad_labels_and_templates(exports: Exports, arguments: list[str]) -> None:
-    refusal(run("classify", exports.bundle("onnx", "fp16").path, image_paths()[0], *arguments))
-
-
 @pytest.mark.parametrize("command", ["verify", "inspect", "classify", "evaluate"])
 def test_a_damaged_bundle(tmp_path: Path, exports: Exports, command: str) -> None:
     path = exports.copy("onnx", "fp16", tmp_path)
@@ -346,12 +262,3 @@ def test_a_damaged_bundle(tmp_path: Path, exports: Exports, command: str) -> Non
 
 def test_verify_refuses_a_report_that_it_cannot_write_before_it_measures(tmp_path: Path, exports: Exports) -> None:
     assert "is a folder" in refusal(run("verify", exports.bundle("onnx", "fp16").path, "--junit", tmp_path))
-
-
-def test_evaluate_refuses_a_dataset_that_cannot_be_used_for_the_task(tmp_path: Path, exports: Exports) -> None:
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / name / "x.png")
-    bundle = exports.bundle("onnx", "fp16").path
-    assert "only for classification" in refusal(run("evaluate", bundle, "--dataset", tmp_path, "--task", "retrieval"))
-    assert "no dataset folder" in refusal(run("evaluate", bundle, "--dataset", tmp_path / "gone"))

@@ -114,17 +114,6 @@ def called_with(*places: int) -> Plant:
     return plant
 
 
-def left_out(kind: str) -> Plant:
-    """An operation whose users take what it took."""
-
-    def plant(asset: Asset) -> None:
-        operation = found(asset, kind)[-1]
-        operation.results[0].replace_all_uses_with(operation.operands[0])
-        operation.operation.erase()
-
-    return plant
-
-
 def exchanged(kind: str, by: str) -> Plant:
     """Another operation of the same inputs."""
 
@@ -181,12 +170,6 @@ def rare_word(asset: Asset) -> None:
     changed(asset, operation, place, change)
 
 
-def off_centre(values: Array) -> None:
-    """One less in front, one more behind."""
-    values[-2] -= 1
-    values[-1] += 1
-
-
 def other_axis(values: Array) -> Array:
     return np.array(2, values.dtype)
 
@@ -194,17 +177,11 @@ def other_axis(values: Array) -> Array:
 FAULTS: tuple[Edit[Asset], ...] = (
     Edit("one number of a weight, of its scales or table", weight(change_one), (FOUR, TABLES, WHOLE)),
     Edit("integers of a weight", number(SCALED, 0, turned), (FOUR,)),
-    Edit("a zero point of a weight", number(SCALED, 2, turned), (FOUR,)),
-    Edit("an offset on a weight", number(SCALED, 3, add(0.01)), (FOUR,)),
     Edit("an entry of a table", number(LOOKED_UP, 1, change_one, -1), (TABLES,)),
     Edit("a word's row", rare_word, (TABLES, WHOLE)),
-    Edit("a bias", number(ADD, 1, add(0.01), -1), (FOUR,)),
-    Edit("an integer", number("coreai.decomposable.broadcasting_equal", 1, add(-1)), (TABLES,)),
-    Edit("integers of an operation", number(PAD, 1, off_centre), (FOUR,)),
     Edit("an integer of an operation", number("coreai.softmax", 1, other_axis), (TABLES,)),
     Edit("a setting of an operation", attribute(GELU, "approximate", "#coreai.approximate<tanh>"), (FOUR, TABLES)),
     Edit("another operation", exchanged(MEAN, "coreai.reduce_sum"), (FOUR, TABLES)),
-    Edit("an operation left out", left_out(GELU), (FOUR, TABLES)),
     Edit("inputs of a called function exchanged", called_with(1, 0, 2), (FOUR, TABLES)),
     Edit("a number of a called function", number(CALL, 1, change_one), (TABLES,)),
     Edit("what a called function is declared to be", declared, (TABLES, WHOLE)),

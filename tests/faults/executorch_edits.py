@@ -79,65 +79,6 @@ def argument(p: P) -> str:
     return "XNNPACK input"
 
 
-def zero_point_moved(p: P) -> str:
-    quantized(p)[0]["zero_point"] += 1
-    return "zero point"
-
-
-def range_changed(p: P) -> str:
-    quantized(p)[0]["scale"] *= 1.1
-    return "output scale"
-
-
-def quantized(p: P) -> list[Fields]:
-    """How the results of products are quantized, where they are."""
-    given = (p.quantization(part, operation["output_id"]) for part, operation in p.operations(PRODUCT, "XNNConv2d"))
-    return [how[1] for how in given if how is not None]
-
-
-def measured_otherwise(p: P) -> str:
-    for part in p.parts:
-        for entry in part["xvalues"]:
-            kind, fields = entry["value"]
-            if kind == "Quantized" and fields["quantization"][0] == "PerToken":
-                fields["quantization"][1]["num_nonbatch_dims"] += 1
-                return "measured over 2"
-    raise LookupError("nothing is measured at run time")
-
-
-def nodes(p: P, kind: str) -> Iterator[tuple[Fields, Fields]]:
-    for part in p.parts:
-        for node in part["xnodes"]:
-            if node["operation"][0] == kind:
-                yield part, node
-
-
-def retyped(old: str, new: str) -> Callable[[P], str]:
-    def plant(p: P) -> str:
-        _, node = next(nodes(p, old))
-        node["operation"] = (new, node["operation"][1])
-        return new
-
-    return plant
-
-
-def setting(kind: str, index: int = 0, **changed: Any) -> Callable[[P], str]:
-    def plant(p: P) -> str:
-        _, node = list(nodes(p, kind))[index]
-        assert any(node["operation"][1][name] != value for name, value in changed.items())
-        node["operation"][1].update(changed)
-        return kind
-
-    return plant
-
-
-def bounded(p: P) -> str:
-    """A ReLU fused into a product."""
-    _, node = list(nodes(p, PRODUCT))[-1]
-    node["range"] = {"low": 0.0, "high": float("inf")}
-    return "range is '0 to inf'"
-
-
 def _tensor(entry: Fields) -> Fields:
     kind, fields = entry["value"]
     found: Fields = fields if kind == "Tensor" else fields["tensor"]
@@ -151,24 +92,11 @@ def arguments(p: P) -> Iterator[tuple[int, Fields]]:
             yield from ((value, p.tensor(value)) for value in entry["call"][1]["args"])
 
 
-def epsilon(p: P) -> str:
-    p.value(p.kernels("aten::native_layer_norm")[0]["args"][4])["value"] = 1e-3
-    return "aten::native_layer_norm.out"
-
-
 def gain_and_shift_swapped(p: P) -> str:
     call = p.kernels("aten::native_layer_norm")[0]
     first, second, gain, shift, *rest = call["args"]
     call["args"] = (first, second, shift, gain, *rest)
     return "aten::native_layer_norm.out"
-
-
-def end_of_text(number: int) -> Callable[[P], str]:
-    def plant(p: P) -> str:
-        p.value(p.kernels("aten::eq")[0]["args"][1])["value"] = number
-        return "aten::eq.Scalar_out"
-
-    return plant
 
 
 def fresh_place(p: P) -> Fields:
@@ -235,24 +163,11 @@ def data_missing(p: P) -> str:
 
 FAULTS: tuple[Edit[P], ...] = (
     Edit("a number of a weight", number("filter_id"), (STATIC, FOUR, EIGHT, WHOLE)),
-    Edit("a number of a convolution", number("filter_id", False, "XNNConv2d", DEPTHWISE), (STATIC, FOUR)),
     Edit("a scale of a weight", number("filter_id", True), (STATIC, FOUR, EIGHT)),
-    Edit("a number of a bias", number("bias_id", False, DEPTHWISE), (FOUR, WHOLE)),
-    Edit("a scale of a bias", number("bias_id", True, "XNNConv2d"), (STATIC,)),
     Edit("a bias that is left out", bias_dropped, (STATIC, FOUR, WHOLE)),
-    Edit("a zero point of activations", zero_point_moved, (STATIC,)),
-    Edit("a step of activations", range_changed, (STATIC,)),
-    Edit("how activations are measured", measured_otherwise, (FOUR, EIGHT)),
     Edit("a word", word(0), (FOUR, EIGHT, WHOLE)),
     Edit("a scale of a word", word(1), (FOUR, EIGHT)),
     Edit("a number of the program", argument, (FOUR, WHOLE)),
-    Edit("the type of an operation", retyped("XNNGelu", "XNNHardswish"), (STATIC, FOUR)),
-    Edit("an integer of an operation", setting(DEPTHWISE, dilation_width=2), (STATIC,)),
-    Edit("padding of an operation", setting(DEPTHWISE, padding_left=0), (FOUR,)),
-    Edit("integers of an operation", setting("XNNStaticSlice", 1, offsets=(0, 0, 0)), (STATIC, FOUR)),
-    Edit("the range of an operation", bounded, (STATIC, FOUR)),
-    Edit("a number of a kernel", epsilon, (FOUR,)),
-    Edit("an integer of a kernel", end_of_text(49406), (FOUR,)),
     Edit("inputs of a kernel exchanged", gain_and_shift_swapped, (FOUR,)),
     Edit("a result written over", written_over, (FOUR,)),
     Edit("memory of two results shared", memory_shared, (FOUR,)),

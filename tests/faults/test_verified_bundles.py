@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from conversions import Store
 from exports import rehash
+from faults.files import require
 from faults.test_companion_faults import golden, manifest, one_input, text
+from faults.unconverted import asked_least
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets import get_target
 
 Edit = Callable[[Path], object]
 Said = Mapping[tuple[str, str], str]
@@ -108,15 +108,12 @@ CASES = [
 
 @pytest.mark.once  # test_conformance.py plants a wrong number in every target
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_check_finds_its_fault_in_one_bundle(
-    case: Case, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_check_finds_its_fault_in_one_bundle(case: Case, store: Store, tmp_path: Path) -> None:
     """A slow runtime is asked as few inputs as of the largest towers: none of these faults needs more."""
-    needs(case.target)
-    ask_least(case.target, monkeypatch)
+    require(case.target)
     torch.set_num_threads(1)
     only: dict[str, TowerName] = {} if len(case.edits) > 1 else {"tower": next(iter(case.edits))}
-    with known(tmp_path) as checkpoint, store.conversions():
+    with known(tmp_path) as checkpoint, store.conversions(), asked_least(case.target):
         bundle = mcd.export(mcd.load_model(WORDS, checkpoint), case.target, case.precision, tmp_path / "out", **only)
         for tower, edit in case.edits.items():
             edit(bundle.artifact(tower))
@@ -129,23 +126,3 @@ def test_every_check_finds_its_fault_in_one_bundle(
     assert len(wanted) >= 6
     assert not {key: words for key, words in wanted.items() if words not in found.get(key, "passed")}
     assert all("\n" not in words for words in found.values())
-
-
-def ask_least(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask of every tower what the table of inputs has for the largest ones."""
-    kind: Any = type(get_target(target))
-    pace = kind.abilities.pace
-    if pace is not None:
-        monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=replace(pace, asked=pace.asked[-1:])))
-
-
-def needs(target: str) -> None:
-    """Skip what is not installed; in CI it fails where `.[dev]` has it."""
-    if target == "litert":
-        from litert_files import require_litert
-
-        require_litert()
-    if target == "coreai":
-        from coreai_assets import require_coreai
-
-        require_coreai()

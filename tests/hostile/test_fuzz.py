@@ -33,7 +33,7 @@ from mobileclip_deploy.parity.baseline import read_lock
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.sweep.specification import read_specification
 
-SEEDS = range(20)
+SEEDS = range(8)
 SECONDS = 60
 MEGABYTES = 500  # more than the process had before
 BUNDLE = ("onnx", "fp16")

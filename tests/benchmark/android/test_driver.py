@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 import threading
 from pathlib import Path
 
 import pytest
 from benchmark import documents
 from benchmark.android import harness, tiny
-from benchmark.android.scripted import GOOD, answering, scripted_runners
-from benchmark.android.standin import Phones, when
+from benchmark.android.scripted import GOOD, scripted_runners
+from benchmark.android.standin import Phones
 
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
@@ -96,18 +95,6 @@ def test_a_phone_without_the_mode_that_was_asked_for_is_not_measured(
     assert phones.running() == []
 
 
-@pytest.mark.whole  # test_command.py throttles the phone of a job by hand
-def test_a_phone_that_throttles_and_calls_itself_cool_is_told_by_its_clocks(
-    phones: Phones, built: Path, tmp_path: Path
-) -> None:
-    phones.set_clock(1, "scaling_max_freq", 1_500_000)
-    (cell,) = run(phones, built / "bin", tiny.plan(tmp_path / "plan")).cells
-    assert [(item.thermal_state, item.warnings) for item in cell.rounds] == [
-        ("nominal", ("throttled: core 1 was allowed 1.5 GHz of 2.9 GHz",))
-    ] * 2
-    assert cell.warnings[0] == cell.rounds[0].warnings[0]
-
-
 @pytest.mark.whole
 def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: Path, tmp_path: Path) -> None:
     script = 'grep Cpus_allowed_list /proc/self/status >"$1/../cores.$2"\n' + GOOD
@@ -117,18 +104,6 @@ def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: 
     assert [limit.threads for limit in result.peaks] == [1, 2]
     found = {path.name: path.read_text().split()[-1] for path in (phones.storage / "x").glob("cores.*")}
     assert found == {"cores.tiny.onnxruntime": "1", "cores.tiny.onnxruntime.t2": "0-1"}
-
-
-@pytest.mark.whole  # of a browser's page too, by the same judge
-def test_a_phone_that_says_that_it_passed_is_not_believed_and_its_cell_ends_after_one_round(
-    phones: Phones, built: Path, tmp_path: Path
-) -> None:
-    passed = '{"inputs":2,"cosine":1.0,"relative":1e-7,"passed":true}'
-    script = 'echo "$2 $3" >>"$1/../turns"\n' + answering(b"", passed, "1,1,1")
-    (cell,) = run(phones, scripted_runners(built, tmp_path / "bin", script), tiny.plan(tmp_path / "plan")).cells
-    assert (cell.status, cell.summary, cell.golden) == ("invalid", None, None)
-    assert cell.error == "the device brought no answers to the golden inputs"
-    assert (phones.storage / "x/turns").read_text() == "tiny.onnxruntime 0\n"
 
 
 def test_nothing_that_a_job_brings_along_tells_what_is_right(phones: Phones, built: Path, tmp_path: Path) -> None:
@@ -185,17 +160,6 @@ def test_a_file_that_arrives_damaged_is_told_and_removed(phones: Phones, built: 
     with pytest.raises(RuntimeFailed, match=r"arrived on the phone .* damaged: change the cable and run again"):
         run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))
     assert [path.name for path in (phones.storage / "x").rglob("*") if path.is_file()] == ["lock"]
-
-
-@pytest.mark.whole  # test_command.py has it from the command line
-def test_wrong_answers_are_invalid_and_have_no_latency(phones: Phones, built: Path, tmp_path: Path) -> None:
-    result = run(phones, built / "bin", tiny.plan(tmp_path / "plan", error=0.01))
-    (cell,) = result.cells
-    assert cell.status == "invalid"
-    assert cell.summary is None
-    assert cell.error is not None
-    assert cell.error.startswith("answers miss the gate relative <= 0.0001; relative ")
-    assert len(cell.rounds) == 1
 
 
 @pytest.mark.once  # android_harness/tests has each in C++
@@ -268,22 +232,6 @@ def test_further_places_are_named_and_one_that_the_runtime_lacks_fails_its_cell(
 
 
 @pytest.mark.whole
-def test_a_second_benchmark_does_not_disturb_the_first(phones: Phones, built: Path, tmp_path: Path) -> None:
-    wait = 'touch "$1/begun"; until [ -e "$1/../go" ]; do sleep 0.05; done\n'
-    runners = scripted_runners(built, tmp_path / "bin", wait + GOOD)
-    first, second = (tiny.plan(tmp_path / name, other=other) for name, other in (("first", 0), ("second", 1)))
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(run(phones, runners, first)))
-    thread.start()
-    when((phones.storage / "x/job/begun").exists, lambda: None).join()
-    with pytest.raises(RuntimeFailed, match=r"another benchmark runs on the phone .*: wait for its end"):
-        run(phones, runners, second)
-    (phones.storage / "x/go").touch()
-    thread.join()
-    assert results[0].cells[0].status == "done"
-
-
-@pytest.mark.whole
 def test_of_two_benchmarks_that_begin_together_the_second_touches_nothing(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
@@ -311,17 +259,6 @@ def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: P
     phones.program("flock", "exit 127")
     result = run(phones, scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan"))
     assert result.cells[0].status == "done"
-
-
-@pytest.mark.whole  # as the ready runners do
-def test_runners_that_bring_a_c_library_are_started_by_its_loader(phones: Phones, built: Path, tmp_path: Path) -> None:
-    runners = Path(shutil.copytree(built / "bin", tmp_path / "bin"))
-    loader = runners / "ld-linux-x86-64.so.2"
-    loader.write_text(f'#!/bin/sh\nshift 2; echo "$1" >>"$(dirname "$0")/started"; exec /lib64/{loader.name} "$@"\n')
-    loader.chmod(0o755)
-    assert run(phones, runners, tiny.plan(tmp_path / "plan")).cells[0].status == "done"
-    started = {Path(line).name for line in (phones.storage / "x/bin/started").read_text().splitlines()}
-    assert started == {"mobileclip-bench", "mobileclip-bench-onnxruntime"}
 
 
 @pytest.mark.whole

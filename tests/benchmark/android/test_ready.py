@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from benchmark.android import harness, tiny
+from benchmark.android import harness
 from benchmark.android.harness import WHEELS
 from benchmark.android.standin import Phones
 from conversions import ROOT
@@ -23,11 +23,9 @@ from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.android import ready
-from mobileclip_deploy.benchmark.android.adb import quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
-from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
@@ -133,50 +131,6 @@ def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
         fetching = rf"^fetching {name} {re.escape(number)} for the phone: 0\.0 of .* MB$"
         assert len(re.findall(fetching, done.stderr, re.MULTILINE)) == 1
         assert f"\nunpacking {name} {number}\n" in done.stderr
-
-
-@pytest.mark.whole  # test_driver.py measures with all runtimes
-@both_machines
-def test_litert_is_measured_on_a_phone_in_the_version_that_the_bundle_names(
-    installed: Package, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    emulated, version = installed.machine == ARM, harness.version("litert")
-    plan = replace(
-        tiny.plan(tmp_path / "plan", ("litert",), rounds=1, backends=("cpu", "gpu")),
-        versions={"litert": frozenset({version})},
-    )
-    told: list[str] = []
-    with Phones(tmp_path / "phones", arm=emulated) as phones:
-        monkeypatch.setenv("PATH", phones.path)
-        chosen = AndroidSettings(folder=f"{phones.storage}/x", runners=files)
-        result = assemble(AndroidDriver(settings=chosen).run(plan, told.append))
-        there = {path.name for path in (phones.storage / "x/bin").iterdir()}
-        # And without adb: the job brings all of it along, and its script starts the programs by the loader beside them.
-        job = AndroidDriver(settings=chosen).write_job(plan, tmp_path / "jobs", silent)
-        phones.adb("push", str(job), f"{phones.storage}/by hand")
-        assert phones.adb("shell", f"sh {quoted(f'{phones.storage}/by hand/run.sh')}").endswith("ended 0\n")
-        phones.adb("pull", f"{phones.storage}/by hand/results/{job.name}.run.json", str(tmp_path))
-    by_hand = read_result(tmp_path / f"{job.name}.run.json")
-    assert [cell.status for cell in by_hand.cells] == ["done", "failed"]
-    architecture = "arm64-v8a" if emulated else "x86_64"
-    assert (by_hand.device.kind, by_hand.device.architecture, by_hand.device.simulated) == (
-        "android",
-        architecture,
-        True,
-    )
-    assert by_hand.harness.c_library == "glibc"
-    cpu, gpu = result.cells
-    assert (cpu.status, cpu.golden and cpu.golden.passed, cpu.error) == ("done", True, None)
-    assert cpu.summary is not None
-    assert result.runtimes == {"litert": version}
-    assert re.fullmatch(rf"fetching ai-edge-litert {version} for the phone: 0\.0 of \d+\.\d MB", told[0])
-    # Android's Vulkan is built for Android's C library: the ready runners cannot load it, on a phone no more than here.
-    assert gpu.status == "failed"
-    assert "LiteRT has no library for the GPU that loads here" in str(gpu.error)
-    loader = harness.assembling().MACHINES[installed.machine].loader
-    assert {"libLiteRt.so", "libLiteRt.so.metadata", loader} <= there
-    assert not [name for name in there if name.startswith(("libonnxruntime", "libexecutorch"))]
 
 
 def fresh_environment(folder: Path) -> Path:

@@ -273,24 +273,6 @@ def test_an_xcode_that_can_wait_asks_nothing_of_the_phone_while_it_measures(
     } == set()
 
 
-@pytest.mark.whole  # test_a_long_run_is_looked_at_when_it_can_be_finished
-def test_a_round_during_which_an_older_xcode_looked_is_marked(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.settings(xcode=26)
-    phone.core_ml(answers=benchmark.answers, microseconds=dict.fromkeys(("cpuOnly", "cpuAndGPU", "all"), 20_000))
-    assert benchmark("--tower", "text").code == 0
-    warning = "looked at: the device was asked how far it is during this round"
-    assert [item for cell in read_result(benchmark.output).cells for item in cell.rounds if warning in item.warnings]
-
-
-@pytest.mark.whole
-def test_a_slow_compile_is_waited_for_and_is_in_no_figure(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.core_ml(answers=benchmark.answers, microseconds={"compile": 400_000})
-    assert benchmark("--tower", "text").code == 0
-    loads = [item.load_first_ns for cell in read_result(benchmark.output).cells for item in cell.rounds]
-    assert len(loads) == 8
-    assert all(one is not None and one < 400_000_000 for one in loads)
-
-
 def test_a_devicectl_that_is_slow_is_waited_for_and_one_that_hangs_is_ended(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,13 +294,6 @@ def test_what_core_ml_cannot_do_is_refused_at_once(
     assert not (phone.folder / "calls.jsonl").exists()
 
 
-@pytest.mark.whole
-def test_a_result_that_is_here_is_kept_though_tidying_up_failed(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.failures(device_process_launch=[None, None, None, *[BROKEN] * 9])
-    assert benchmark("--tower", "text").code == 0
-    assert read_result(benchmark.output).cells
-
-
 def test_a_locked_phone_is_seen_before_anything_is_built(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
     phone.settings(locked=True)
     assert "is locked; unlock it" in refused(benchmark())
@@ -330,13 +305,6 @@ def test_a_tunnel_that_breaks_and_comes_back_is_waited_for(benchmark: IphoneBenc
     phone.failures(device_info_processes=[BROKEN, BROKEN])
     done = benchmark("--tower", "text")
     assert done.code == 0, done.stderr
-
-
-@pytest.mark.whole
-def test_a_file_that_is_not_there_yet_is_waited_for(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    absent = error(CORE_DEVICE, 7000, "Failed to retrieve the file node.")
-    phone.failures(device_copy_from=[absent, absent, absent])
-    assert benchmark("--tower", "text").code == 0
 
 
 @pytest.mark.whole  # a connection that breaks, above
