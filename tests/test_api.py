@@ -15,11 +15,10 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import find_checkpoint
-from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, MobileClipDeployError, UsageError
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
@@ -155,34 +154,12 @@ def test_a_folded_checkpoint_is_written_with_its_report(tmp_path: Path) -> None:
     assert is_folded(mcd.load_model(checkpoint=output))
 
 
-@pytest.mark.whole  # checkpoints/test_image_alone.py
-def test_a_checkpoint_of_one_tower_gives_that_one_and_refuses_the_other(exports: Exports, tmp_path: Path) -> None:
-    torch.save({k: v for k, v in exports.weights().items() if k.startswith("image")}, tmp_path / "nano.pt")
-    model = mcd.load_model("nano", tmp_path / "nano.pt")
-    with pytest.raises(UsageError, match="no text tower"):
-        mcd.export(model, "onnx", "fp32", tmp_path / "out", tower="text")
-    assert list(mcd.export(model, "onnx", "fp32", tmp_path / "out", verify=False).manifest.towers) == ["image"]
-
-
 def test_a_model_of_unknown_origin_is_not_exported(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     model.provenance = None
     with pytest.raises(CheckpointError, match="load_model"):
         mcd.export(model, "onnx", "fp32", tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.whole  # cli/test_commands.py
-def test_what_fails_its_gate_is_not_written_and_what_was_there_stays(exports: Exports, tmp_path: Path) -> None:
-    model, gates = mcd.load_model(None, exports.checkpoint), Gates(relative=0.0)
-    with pytest.raises(GateFailed, match=r"image shipped .*relative <= 0"):
-        mcd.export(model, "onnx", "fp32", tmp_path / "new", gates=gates, tower="image")
-    assert list(tmp_path.iterdir()) == []
-    there = exports.copy("onnx", "fp32", tmp_path)
-    before = (there / "manifest.json").read_bytes()
-    with pytest.raises(GateFailed):
-        mcd.export(model, "onnx", "fp32", tmp_path, gates=gates, tower="image", force=True)
-    assert (there / "manifest.json").read_bytes() == before
 
 
 def test_the_checkpoint_is_found_beside_the_bundle_by_name_and_hash(

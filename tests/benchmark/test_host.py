@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from command_line import PROGRAM, refusal, run, strict_json
-from exports import Exports, rehash
+from command_line import refusal, run, strict_json
+from exports import Exports
 from planted import inside, plant, ran
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import safe_open
 
-from mobileclip_deploy.benchmark.documents import read_job, read_result
+from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark as measure
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.host.machine import instructions, snapshot
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.progress import Progress
 
 QUICK = ("--quick", "--tower", "image")
@@ -112,21 +108,6 @@ def test_wrong_answers_have_no_latency_and_exit_code_one(
     assert (cell.status, cell.summary, [item.samples_ns for item in cell.rounds]) == ("invalid", None, [()])
 
 
-@pytest.mark.whole  # of a phone: benchmark/android/test_driver.py
-def test_a_model_that_does_not_load_fails_alone(exports: Exports, tmp_path: Path) -> None:
-    broken = exports.copy("onnx", "fp32", tmp_path)
-    (broken / "onnx" / "vision_model.onnx").write_bytes(b"no model")
-    rehash(broken)
-    sound = exports.bundle("onnx", "fp16").path
-    found = run("benchmark", broken, sound, *QUICK, "--json", tmp_path / "r.json")
-    assert found.code == 3
-    assert "FAILED: nano-onnx-fp32.image" in found.stderr
-    first, second = read_result(tmp_path / "r.json").cells
-    assert (first.status, second.status) == ("failed", "done")
-    assert first.error is not None
-    assert "\n" not in first.error
-
-
 def test_an_interrupted_benchmark_says_how_to_go_on(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,32 +120,6 @@ def test_an_interrupted_benchmark_says_how_to_go_on(
         measure([exports.bundle("onnx", "fp32").path], tower="text", quick=True, output=tmp_path / "r.json")
     told = f"finished rounds are kept; go on with `output={tmp_path / 'r.json'}` and `resume=True`"
     assert caught.value.__notes__ == [told]
-
-
-@pytest.mark.whole  # the stand-in phones lose none, and browsers
-def test_kill_nine_loses_no_finished_round(exports: Exports, tmp_path: Path) -> None:
-    output, partial = tmp_path / "r.json", tmp_path / "r.json.partial"
-    command = ["benchmark", str(exports.bundle("onnx", "fp32").path), *QUICK, "--threads", "1,2", "--json", str(output)]
-    running = subprocess.Popen([*PROGRAM, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not any(b"\n" in stream.read_bytes() for stream in partial.glob("*.rounds.jsonl")):
-        assert running.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    (stream,) = partial.glob("*.rounds.jsonl")
-    kept = read_stream(stream, read_job(partial / "job.json"))
-    assert kept
-    assert "add --resume, or choose another --json" in refusal(run(*command))
-    other = [*command, "--resume", "--protocol", "paper"]
-    assert "other bundles or options" in refusal(run(*other))
-    assert run(*command, "--resume").code == 0
-    result = read_result(output)
-    rounds = {(item.cell, item.round): item for cell in result.cells for item in cell.rounds}
-    assert [rounds[item.cell, item.round].samples_ns for item in kept] == [item.samples_ns for item in kept]
-    assert [cell.status for cell in result.cells] == ["done", "done"]
-    assert not partial.exists()
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from chromium import Page, open_page, served
+from chromium import Page, served
 from exports import Exports
-from firefox import FirefoxPage, open_firefox
 from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.inputs import embed_images, sample_inputs
+from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.web.demo import client_sources
 
@@ -32,9 +31,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 CLIENT = Path(__file__).parents[2] / "build" / "transformers_js"
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "w8": "int8", "w8a8": "q8", "w4": "q4"}
 """By which the client asks for the file of a precision."""
-# What resizing by the client itself moves nano's embeddings of the packaged photographs by: relative at most, cosine at
-# least. sharp in Node, the canvas in Chromium.
-NODE, CANVAS = (0.75, 0.8), (0.7, 0.82)
 TEXTS = [
     "a photo of a cat",
     "",
@@ -168,14 +164,14 @@ def test_every_other_precision_loads_by_its_dtype_and_holds_its_gate(
         assert compare(reference.of(tower), answers[precision][tower]).value(metric) >= bound
 
 
-Asked = Callable[[Page | FirefoxPage, mcd.Bundle, str, list[Path]], dict[str, Any]]
+Asked = Callable[[Page, mcd.Bundle, str, list[Path]], dict[str, Any]]
 
 
 @pytest.fixture
 def asked(client: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Asked:
     """What embed.html answers in a browser, with a bundle's towers of a dtype."""
 
-    def ask(page: Page | FirefoxPage, bundle: mcd.Bundle, dtype: str, pictures: list[Path]) -> dict[str, Any]:
+    def ask(page: Page, bundle: mcd.Bundle, dtype: str, pictures: list[Path]) -> dict[str, Any]:
         places = {f"/pictures/{number}": str(path) for number, path in reversed([*enumerate(pictures)])}
         places |= {
             "/embed.html": f"{HERE}/embed.html",
@@ -192,43 +188,6 @@ def asked(client: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Asked:
         return dict(answer)
 
     return ask
-
-
-def near(bundle: mcd.Bundle, answer: dict[str, Any], image: Path) -> None:
-    """A browser's answers of embed.html are the native runtime's."""
-    for tower, inputs in (("text", mcd.tokenize(["a photo of a cat", "собака"])), ("image", None)):
-        given = mcd.preprocess([image], bundle) if inputs is None else inputs
-        native = mcd.load_runner(bundle, tower)(given)  # type: ignore[arg-type]
-        assert compare(native, np.array(answer[tower], dtype=np.float32)).cosine > 0.9999
-
-
-@pytest.mark.whole  # tests/benchmark/browser measures in Firefox
-def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, exports: Exports, image: Path) -> None:
-    bundle = exports.unverified("onnx", "w4", "both")
-    with open_firefox() as page:
-        near(bundle, asked(page, bundle, "q4", [image]), image)
-
-
-@pytest.mark.whole  # the page's blocks resize one, above
-def test_photographs_are_resized_by_the_client_which_moves_their_embeddings(
-    asked: Asked, exports: Exports, image: Path, answers: Answers
-) -> None:
-    bundle, model = exports.bundle("onnx", "fp32"), mcd.load_model()
-    wanted = embed_images(model, mcd.preprocess(photographs(), model))
-    with open_page() as page:
-        near(
-            exports.unverified("onnx", "w4", "both"),
-            asked(page, exports.unverified("onnx", "w4", "both"), "q4", [image]),
-            image,
-        )
-        canvas = asked(page, bundle, "fp32", photographs())
-    for found, (relative, cosine) in ((answers["fp32"]["photographs"], NODE), (canvas["image"], CANVAS)):
-        deviation = compare(wanted, np.array(found, dtype=np.float32))
-        assert relative / 2 < deviation.relative < relative
-        assert deviation.cosine > cosine
-    for found in (answers["fp32"]["prepared"], canvas["prepared"]):
-        deviation = compare(wanted, np.array(found, dtype=np.float32))
-        assert deviation.relative < 1e-5
 
 
 def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
 from mobileclip_deploy.embeddings import embedding_files
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation import cache, image_listing
+from mobileclip_deploy.evaluation import cache
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.image_sources import IMAGE_BYTES
 from mobileclip_deploy.files import file_sha256, read_regular
@@ -155,21 +155,6 @@ def taken(work: Callable[[], object]) -> int:
 def test_a_picture_is_read_into_as_many_bytes_as_it_has(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2)).save(tmp_path / "a.bmp")
     assert taken(lambda: read_regular(tmp_path / "a.bmp", IMAGE_BYTES)) < 100_000
-
-
-@pytest.mark.whole  # a folder, above
-def test_a_list_of_files_takes_the_same_memory_whatever_their_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def listed(count: int) -> None:
-        found: Iterator[Path] = (tmp_path / f"{number % 97}" / f"{number}.jpg" for number in range(count))
-        monkeypatch.setattr(image_listing, "walk_images", lambda _: found)
-        with ImageListing([tmp_path]) as listing:
-            assert (len(listing), sum(1 for _ in listing)) == (count, count)
-
-    # The least of three: Python's own table of names makes room for more now and then.
-    few, many = (min(taken(lambda: listed(count)) for _ in range(3)) for count in (200, 6_000))  # noqa: B023
-    assert many < few + 20_000
 
 
 @pytest.mark.whole

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from command_line import refusal, run
 from exports import rehash
 from PIL import Image
@@ -18,8 +17,6 @@ from safetensors.numpy import load_file, save_file
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import compacting
-from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.embeddings import Index, spaces
 from mobileclip_deploy.embeddings.axes import fit_axes, mean_axes
 from mobileclip_deploy.embeddings.compacting import read_fitting_set
@@ -242,26 +239,6 @@ def test_axes_of_another_size_are_seen(words: Path, bundle: mcd.Bundle, tmp_path
     folder = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
     replace_axes(folder, load_file(bundle.axes)["axes"][:, :5])
     assert {"both settings", "image structure"} & failed(folder, words)
-
-
-@pytest.mark.whole  # as above
-def test_a_sign_in_one_tower_is_seen(words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound, made = compacting._projected, []
-
-    def one_turned(layer: torch.nn.Linear, axes: Axes) -> torch.nn.Linear:
-        made.append(layer)
-        result = sound(layer, axes)
-        if len(made) == 1:
-            result.weight.data[2] *= -1
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(compacting, "_projected", one_turned)
-        wrong = mcd.export(
-            mcd.load_model(WORDS, words), "onnx", "fp32", tmp_path, embedding_size=SIZE, fit=words.parent / "pictures"
-        )
-    assert len(made) == 2
-    assert {"image golden", "image shipped", "image weights"} <= failed(wrong.path, words)
 
 
 @pytest.mark.whole  # other axes are seen, above

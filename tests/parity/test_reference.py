@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,17 +34,6 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     for tower in ("image", "text"):
         np.testing.assert_array_equal(found.inputs.of(tower), wanted.inputs.of(tower))
         np.testing.assert_array_equal(found.of(tower), wanted.of(tower))
-
-
-@pytest.mark.whole  # end_to_end/test_nano.py exports elsewhere
-def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
-    program = "import pathlib, sys; sys.path[:0] = sys.argv[2:]; import test_reference as t; "
-    program += "t.reference().save(pathlib.Path(sys.argv[1]))"
-    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
-    reference().save(files[0])
-    for file in files[1:]:  # safetensors itself orders metadata at random, anew in each process
-        subprocess.run([sys.executable, "-c", program, str(file), str(Path(__file__).parent)], check=True)
-    assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_an_app_can_read_it_without_this_package(tmp_path: Path) -> None:

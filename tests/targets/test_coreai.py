@@ -45,27 +45,6 @@ def test_weights_restored_once_give_the_answers_of_the_file_itself(assets: Asset
         assert np.array_equal(CoreAIRunner(path)(ids), once)
 
 
-@pytest.mark.whole  # test_conformance.py runs it
-def test_products_summed_in_float32_are_named_and_near(assets: Assets) -> None:
-    """For the many inputs of an evaluation; `shipped` runs the program as it was written."""
-    target, path, ids = get_target("coreai"), assets.path("text", "fp16"), inputs("text")
-    many, (as_written,) = target.open(path).runner(), (load() for load in target.open(path).runners())
-    assert many.engine.endswith("float16 products summed in float32)")
-    assert as_written.engine.endswith("(Apple's runtime, CPU)")
-    assert 0 < compare(as_written(ids), many(ids)).relative < 5e-3
-
-
-@pytest.mark.whole  # test_conformance.py asks alone and in a batch
-def test_inputs_computed_beside_each_other_have_the_answers_that_they_have_alone(
-    assets: Assets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner, ids = get_target("coreai").open(assets.path("text", "fp32")).runner(), np.tile(inputs("text"), (4, 1))
-    alone = np.concatenate([runner(row[None]) for row in ids])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert np.array_equal(runner(ids), alone)
-    assert not np.array_equal(alone[0], alone[1])
-
-
 def test_an_asset_says_what_it_is_and_where_its_weights_came_from(assets: Assets) -> None:
     told = json.loads((assets.path("image", "w8") / "metadata.json").read_text(encoding="utf-8"))
     own = told["creatorDefinedMetadata"]

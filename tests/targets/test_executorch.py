@@ -8,19 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from command_line import refusal, run
 from tiny import WORDS, known, tiny_variant
 from torch import nn
-from writing import job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.backends import BACKENDS, XnnpackBackend
 from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands
@@ -46,24 +44,6 @@ def image(bundle: Path) -> Path:
     return bundle / f"{WORDS}_image.xnnpack.pte"
 
 
-@pytest.mark.whole  # test_conformance.py, of the small network
-def test_files_inputs_and_outputs_are_those_of_the_contract(bundle: Path) -> None:
-    assert {path.name for path in bundle.glob("*.pte")} == {f"{WORDS}_{tower}.xnnpack.pte" for tower in TOWERS}
-    source, result = get_target("executorch").open(bundle / f"{WORDS}_image.xnnpack.pte").ports
-    assert (source.dtype, source.shape, result.dtype, result.shape) == ("float32", (1, 3, 64, 64), "float32", (1, 24))
-    source, result = get_target("executorch").open(bundle / f"{WORDS}_text.xnnpack.pte").ports
-    assert (source.dtype, source.shape, result.dtype, result.shape) == ("int64", (1, 77), "float32", (1, 24))
-
-
-@pytest.mark.whole  # test_conformance.py
-def test_every_check_passed_and_float32_holds_the_semantic_bound(bundle: Path) -> None:
-    checks = mcd.verify(bundle, checkpoint=bundle.parent / "tiny.safetensors").checks
-    assert {check.status for check in checks} == {"passed"}
-    shipped = [check.deviation for check in checks if check.step == "shipped"]
-    assert all(deviation is not None and deviation.relative <= 1e-5 for deviation in shipped)
-    assert len(shipped) == 2
-
-
 @pytest.mark.whole
 def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path, image: Path) -> None:
     told = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["towers"]["image"]["contents"]
@@ -86,36 +66,6 @@ def test_the_thread_pool_has_the_size_that_is_asked_for(image: Path) -> None:
         runner = RuntimeRunner(ExecuTorchArtifact(image, readable=True), threads)
         assert portable_lib._threadpool_get_thread_count() == threads
         assert f"{threads} thread" in runner.engine
-
-
-@pytest.mark.whole  # towers/test_taken.py
-def test_inputs_of_another_shape_are_refused_with_the_shape(image: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"takes \[N, 3, 64, 64\]"):
-        RuntimeRunner(ExecuTorchArtifact(image, readable=True), 1)(np.zeros((1, 3, 32, 32), np.float32))
-
-
-@pytest.mark.whole  # test_conformance.py
-def test_inspect_tells_what_a_file_holds(image: Path) -> None:
-    told = run("inspect", image, "--json").json
-    assert told["kind"] == "executorch artifact"
-    assert told["by_type"] == {"XnnpackBackend": 1}
-
-
-@pytest.mark.whole  # faults/test_reading.py
-def test_damaged_program_tables_never_raise_anything_else(image: Path, tmp_path: Path) -> None:
-    data = image.read_bytes()
-    size = int.from_bytes(data[16:24], "little")
-    generator = np.random.default_rng(0)
-    damaged = tmp_path / "damaged.pte"
-    for _ in range(30):
-        bad = bytearray(data[: size + 64])
-        for place in generator.integers(0, size, 8):
-            bad[place] = generator.integers(256)
-        damaged.write_bytes(bytes(bad) + data[size + 64 :])
-        try:
-            read_program(damaged)
-        except InvalidInput as error:
-            assert "\n" not in str(error)  # noqa: PT017 (what is read without an error is fine as well)
 
 
 @pytest.mark.whole
@@ -169,18 +119,6 @@ def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -
     program = read_program(path)
     assert (program.backends, program.operators) == (("CoreMLBackend",), {})
     assert str(Path.cwd()).encode() not in program.delegates[0].payload
-
-
-@pytest.mark.whole  # of a backend that the runtime lacks, above
-def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
-    with known(tmp_path) as checkpoint:
-        model = mcd.load_model(WORDS, checkpoint)
-        mcd.reparameterize(model)
-        target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
-        target.write(job_of(model, "image", "fp16"), path)
-    assert "VulkanBackend" in read_program(path).backends
-    with pytest.raises(NotRun, match="needs VulkanBackend"):
-        target.open(path).runner()
 
 
 def test_each_backend_has_its_precisions() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,19 +10,15 @@ import pytest
 import torch
 from tiny import tiny_variant
 from torch import nn
-from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.folding import PASSES
 from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm
 from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored
-from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.quantization import quantize
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.quiet import quiet
@@ -43,28 +38,6 @@ def folded() -> tuple[mcd.MobileCLIP, Reference]:
     model = mcd.load_model()
     mcd.reparameterize(model)
     return model, Reference.compute(model, sample_inputs(model))
-
-
-@pytest.mark.whole  # faults/ reads a w4 and holds what it stores
-@pytest.mark.once("tower")
-@pytest.mark.parametrize(
-    ("tower", "precision", "cosine", "bytes_at_most"),
-    [("image", "w8a8", 0.999, 2_400_000), ("text", "w8", 0.99, 5_600_000), ("text", "w4", 0.98, 5_400_000)],
-)
-def test_quantized_towers_are_small_and_near(
-    folded: tuple[mcd.MobileCLIP, Reference],
-    tmp_path: Path,
-    tower: TowerName,
-    precision: str,
-    cosine: float,
-    bytes_at_most: int,
-) -> None:
-    model, reference = folded
-    target, path = get_target("executorch"), tmp_path / "tower.pte"
-    target.write(job_of(model, tower, precision), path)
-    assert path.stat().st_size <= bytes_at_most
-    assert compare(reference.of(tower), target.open(path).runner()(reference.inputs.of(tower))).cosine >= cosine
-    assert read_program(path).delegates
 
 
 def test_what_stays_float32_of_an_image_tower_is_what_the_page_says(folded: tuple[mcd.MobileCLIP, Reference]) -> None:

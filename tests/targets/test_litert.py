@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -19,7 +18,6 @@ from conversions import Store
 from litert_files import Files, require_litert
 from tiny import inputs, wanted
 from torch import nn
-from writing import job_of
 
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
@@ -31,9 +29,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.classifier import Classifier
-from mobileclip_deploy.towers.tower import ImageTower, make_tower
-from mobileclip_deploy.verify.graph import tower_as_stored
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
 require_litert()
@@ -99,29 +95,6 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
         assert compare(values.reshape(len(values), -1), held[name].values.reshape(len(values), -1)).relative < 1e-6
 
 
-@pytest.mark.whole  # faults/test_verified_bundles.py has a w8a8 of LiteRT
-def test_measured_ranges_are_those_of_feed_forward_blocks(files: Files) -> None:
-    """All other products take what comes in float32 and round it themselves."""
-    for tower, wanted_ in (("image", 2), ("text", 8)):
-        model = read_model(files.path(tower, "w8a8"))
-        products = [one for one in model.operators if one.type in ("CONV_2D", "FULLY_CONNECTED")]
-        sources = [model.tensors[one.inputs[0]].dtype for one in products]
-        assert (sources.count("int8"), set(sources)) == (wanted_, {"int8", "float32"})
-        depthwise = [one for one in model.operators if one.type == "DEPTHWISE_CONV_2D"]
-        assert {model.tensors[one.inputs[0]].dtype for one in depthwise} == {"float32"}
-
-
-@pytest.mark.whole  # test_conformance.py runs such a file
-def test_pooling_counts_in_float32_and_caps_with_a_minimum(files: Files) -> None:
-    """Its triangle is no layer's weight; LiteRT's GPU has no kernel for a clamp to 0 and 1."""
-    for precision in ("w8", "w8a8", "w4"):
-        model = read_model(files.path("text", precision))
-        (triangle,) = [t for t in model.tensors if t.shape == (8, 8) and t.values is not None]
-        assert triangle.dtype == "float32"
-        operators = {operator.type for operator in model.operators}
-        assert ("MINIMUM" in operators, "RELU_0_TO_1" in operators) == (True, False)
-
-
 def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: Files) -> None:
     """At 64 pixels the last maps are 2 x 2: rows two away from the centre meet nothing there."""
     model = read_model(files.path("image", "w8a8"))
@@ -153,33 +126,6 @@ def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel
     for conv in convs:
         assert any(np.array_equal(one.values, conv.weight.detach().numpy()) for one in weights)
     assert len({tensor.name for tensor in model.tensors}) == len(model.tensors)
-
-
-@pytest.mark.whole  # towers/test_classifier.py, of ONNX and Core ML
-def test_a_classifier_gives_probabilities_and_its_labels_stay_float32(files: Files, tmp_path: Path) -> None:
-    """At w8 too: products with label embeddings are logits."""
-    target, path, labels = get_target("litert"), tmp_path / "classifier.tflite", tuple(map(str, range(100)))
-    embeddings = torch.nn.functional.normalize(torch.randn(100, 24, generator=torch.Generator().manual_seed(0)))
-    tower = make_tower(files.model, "image")
-    assert isinstance(tower, ImageTower)
-    module = Classifier(tower, embeddings, 20.0).eval()
-    target.write(replace(job_of(files.model, "image", "w8"), module=module, labels=labels), path)
-    source, result = target.open(path).ports
-    assert (source.name, result.name, result.shape) == ("image", "probabilities", (1, 100))
-    assert json.loads(read_model(path).metadata["mobileclip_deploy"])["labels"] == list(labels)
-    storage = storage_of(target, "image", module, "w8")
-    found, missing = matched_weights(module, target.open(path).weights)
-    assert missing == []
-    assert [match.wrong(storage[match.layer], half=False) for match in found] == [None] * len(found)
-    assert {match.layer: match.stored.kind for match in found}["weights"] == "float"
-    layers = [match for match in found if match.layer != "weights"]  # which the file holds as [L, D]
-    with torch.no_grad():
-        exact = module(torch.from_numpy(inputs("image"))).numpy()
-        as_stored = tower_as_stored(module, layers, storage)(torch.from_numpy(inputs("image"))).numpy()
-    plain = target.open(path).plain_runner()
-    assert plain is not None
-    assert np.abs(plain(inputs("image")) - as_stored).max() < 1e-5
-    assert np.abs(target.open(path).runner()(inputs("image")) - exact).max() < 0.1
 
 
 def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) -> None:

@@ -79,3 +79,24 @@ def test_what_cannot_have_contexts_is_refused_before_anything_runs() -> None:
         choose(ExportRequest(targets=("onnx",), precisions=("smallest",), contexts=(16,)))
     with pytest.raises(UsageError, match=r"`contexts` is refused for Core AI: ."):
         choose(ExportRequest(targets=("coreai",), contexts=(16,)))
+
+
+@pytest.mark.parametrize(("target", "reason"), [("litert", "cannot convert a text tower"), ("coreai", "reads none of")])
+def test_formats_that_cannot_say_why(target: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"`contexts` is refused for .*{reason}"):
+        choose(ExportRequest(targets=(target,), contexts=(16,), tower="text"))
+
+
+def test_two_towers_in_one_package_are_refused() -> None:
+    with pytest.raises(UsageError, match="`contexts` are of a text tower in a package of its own; leave `multifunct"):
+        choose(ExportRequest(targets=("coreml",), contexts=(16,), options={"multifunction": True}))
+
+
+def test_backends_of_fixed_shapes_and_batches_are_refused() -> None:
+    reasons = {"coreml": "the Neural Engine takes fixed shapes only", "vulkan": "nothing here can run Vulkan"}
+    for backend, reason in reasons.items():
+        with pytest.raises(UsageError, match=f"`contexts` is refused on {backend}: {reason}"):
+            choose(ExportRequest(targets=(f"executorch-{backend}",), contexts=(16,), tower="text"))
+    with pytest.raises(UsageError, match="`contexts` is for prompts one by one; leave `dynamic_batch` out"):
+        options = {"dynamic_batch": True}
+        choose(ExportRequest(targets=("executorch",), contexts=(16,), tower="text", options=options))

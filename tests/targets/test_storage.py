@@ -8,18 +8,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from exports import Exports
-from stored_weights import As, as_said, named, onnx_weights, xnnpack_said, xnnpack_weights
 from tiny import tiny_variant
 from torch import nn
-from writing import chosen, job_of
+from writing import chosen
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError
@@ -48,58 +43,6 @@ def model() -> mcd.MobileCLIP:
 def said(model: mcd.MobileCLIP, target: str, tower: TowerName, precision: str) -> tuple[nn.Module, Storage]:
     module = make_tower(model, tower)
     return module, storage_of(get_target(target), tower, module, precision)
-
-
-@both_towers
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8", "w8a8", "w4"])
-def test_an_onnx_file_holds_what_its_storage_says(
-    exports: Exports, model: mcd.MobileCLIP, tower: TowerName, precision: str
-) -> None:
-    module, storage = said(model, "onnx", tower, precision)
-    path = exports.unverified("onnx", precision, "both").artifact(tower)
-    found = named(module, onnx_weights(path))
-    assert found == as_said(module, storage)
-    assert len(found) == (0 if precision in ("fp32", "fp16") else {"image": 40, "text": 14}[tower])
-    assert path.stat().st_size == pytest.approx(total_bytes(module, storage), rel=0.1)  # and the graph
-
-
-@pytest.mark.once
-@pytest.mark.parametrize(
-    ("tower", "precision"), [("text", "w4"), ("text", "w8"), ("text", "w8a8"), ("image", "fp32"), ("image", "w8a8")]
-)
-def test_an_executorch_program_holds_what_its_storage_says(
-    model: mcd.MobileCLIP, tower: TowerName, precision: str, tmp_path: Path
-) -> None:
-    pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
-    module, storage = said(model, "executorch", tower, precision)
-    path = tmp_path / "tower.pte"
-    target = get_target("executorch")
-    target.write(job_of(model, tower, precision), path)
-    assert xnnpack_weights(path) == xnnpack_said(module, storage)
-    table = storage.get("encoder.token_embedding.weight")
-    if table is not None:
-        weight = dict(module.named_parameters())["encoder.token_embedding.weight"].detach()
-        scales = weight.abs().amax(dim=table.axis ^ 1, keepdim=True) / table.high
-        assert torch.round(weight / scales).to(torch.int8).numpy().tobytes() in path.read_bytes()
-    assert path.stat().st_size == pytest.approx(total_bytes(module, storage), rel=0.1)
-
-
-def test_what_is_read_back_tells_one_grid_from_another(exports: Exports, model: mcd.MobileCLIP) -> None:
-    """So the comparison can fail: of bits, block, and which layers, none may be another."""
-    module, storage = said(model, "onnx", "text", "w4")
-    found = named(module, onnx_weights(exports.unverified("onnx", "w4", "both").artifact("text")))
-    assert found["encoder.projection.weight"] == As("integers", 8, 0, None)
-    assert found["encoder.token_embedding.weight"] == As("integers", 4, 0, 16)
-    for name, change in {
-        "encoder.projection.weight": {"bits": 4},
-        "encoder.token_embedding.weight": {"block": 32},
-        "encoder.blocks.1.fc1.weight": {"axis": 1},
-        "encoder.blocks.2.fc1.weight": {"kind": "float"},
-    }.items():
-        other = {**storage, name: replace(storage[name], **change)}
-        assert named(module, onnx_weights(exports.unverified("onnx", "w4", "both").artifact("text"))) != as_said(
-            module, other
-        )
 
 
 def test_a_weight_that_the_converter_changed_is_not_passed_over(model: mcd.MobileCLIP) -> None:

@@ -80,10 +80,8 @@ def test_a_file_has_its_table_at_one_precision_and_all_else_at_the_other(
 
 
 @pytest.mark.whole
-@pytest.mark.once
-@pytest.mark.parametrize("precision", ["w8-table-w6p", "w8"])
 def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
-    model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, precision: str, tmp_path: Path
+    model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As version 0.3.0 wrote it: `index` for every look-up, and the 64 entries in one row."""
 
@@ -101,7 +99,7 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     monkeypatch.setattr(embedding.Int8Embedding, "forward", index_rows)
     monkeypatch.setattr(embedding.PaletteEmbedding, "forward", index_entries)
     monkeypatch.setattr(embedding.PaletteEmbedding, "__init__", in_one_row)
-    target = get_target("executorch")
+    target, precision = get_target("executorch"), "w8-table-w6p"
     path = tmp_path / "before.pte"
     job = replace(job_of(model, "text", "fp32"), precision=precision, calibration=few_words())
     target.write(job, path)
@@ -111,9 +109,7 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
     said = storage_of(target, "text", module, precision)
     assert not lost
     assert all(match.wrong(said[match.layer], stored_in_half(said)) is None for match in found)
-    assert {match.layer: match.stored.kind for match in found}[TABLE] == (
-        "table" if "table" in precision else "integers"
-    )
+    assert {match.layer: match.stored.kind for match in found}[TABLE] == "table"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import nn
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.targets.storage import stored_in_half
+from mobileclip_deploy.targets.storage import stored_in_half, total_bytes
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
@@ -41,13 +41,16 @@ def off(module: nn.Module) -> nn.Module:
 def test_every_weight_is_read_back_on_its_grid(files: Files, target: str, tower: TowerName, precision: str) -> None:
     module, (own, name) = make_tower(files.network(target), tower), files.target(target, precision)
     storage = storage_of(own, tower, module, name)
-    stored = own.open(files.path(target, tower, precision)).weights
+    path = files.path(target, tower, precision)
+    stored = own.open(path).weights
     assert stored is not None
     found, missing = matched_weights(module, stored)
     assert not missing
     wrong = {match.layer: match.wrong(storage[match.layer], stored_in_half(storage)) for match in found}
     assert {layer: text for layer, text in wrong.items() if text is not None} == {}
     assert all(np.array_equal(weight.nearest(weight.values), weight.values) for weight in stored)
+    if target in ("onnx", "executorch"):  # of nano's whole network, beside which the graph is small
+        assert path.stat().st_size == pytest.approx(total_bytes(module, storage), rel=0.1)
     others, _ = matched_weights(off(module), stored)
     assert all(match.wrong(storage[match.layer], half=True) for match in others)
 

@@ -98,27 +98,6 @@ def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, bui
     assert phones.running() == []
 
 
-@pytest.mark.whole  # test_a_cable_pulled_during_a_run_loses_no_finished_round
-def test_what_the_phone_finished_while_the_cable_was_out_is_not_measured_again(
-    phones: Phones, built: Path, tmp_path: Path
-) -> None:
-    script = 'echo "$3" >>"$1/../turns"\nif [ "$3" != 0 ]; then touch "$1/../waits"; sleep 2; fi\n' + GOOD
-    runners = scripted_runners(built, tmp_path / "bin", script)
-    plan = tiny.plan(tmp_path / "plan")
-    puller = when((phones.storage / "x/waits").exists, phones.disconnect)
-    with pytest.raises(DeviceLost):
-        run(phones, runners, plan)
-    puller.join()
-    on_phone = phones.storage / f"x/job/{plan.job.run_id}.run.json"
-    when(on_phone.exists, lambda: None).join()
-    # The screen is let go again by the phone, which is alone.
-    when(lambda: phones.stays_on() is None, lambda: None).join()
-    assert phones.stays_on() is None
-    phones.connect()
-    assert run(phones, runners, plan).cells[0].status == "done"
-    assert (phones.storage / "x/turns").read_text() == "0\n1\n"
-
-
 @pytest.mark.whole
 def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin", 'test "$3" = 0 || sleep 600\n' + GOOD)

@@ -307,15 +307,6 @@ def test_a_tunnel_that_breaks_and_comes_back_is_waited_for(benchmark: IphoneBenc
     assert done.code == 0, done.stderr
 
 
-@pytest.mark.whole  # a connection that breaks, above
-def test_a_tunnel_that_stays_broken_leaves_the_app_to_go_on(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    phone.failures(device_info_processes=[None, *[BROKEN] * 200])
-    phone.core_ml(answers=benchmark.answers, microseconds=dict.fromkeys(("cpuOnly", "cpuAndGPU", "all"), 20_000))
-    line = refused(benchmark("--tower", "text"))
-    assert "the app goes on meanwhile" in line
-    assert line.endswith(("rounds are kept: add --resume)", "(no round was finished yet)"))
-
-
 def test_what_is_kept_is_told(tmp_path: Path) -> None:
     plan = Plan(tmp_path, documents.job())
     assert str(interrupted(RuntimeFailed("It broke"), plan)) == "It broke (no round was finished yet)"

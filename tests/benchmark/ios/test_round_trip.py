@@ -18,14 +18,9 @@ from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.ios import devices, job_folder
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
-from mobileclip_deploy.benchmark.neural_engine import operations_elsewhere
-from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.inspect.door import lint
 
 UNITS = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
-RUNS = "Documents/runs"
 
 
 def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
@@ -143,33 +138,6 @@ def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark
     assert {cell.status for cell in wrong} == {"invalid"}
     assert all(cell.summary is None for cell in wrong)
     assert {cell.status for name, cell in cells.items() if ".image." in name} == {"done"}
-
-
-@pytest.mark.whole  # ios_harness has the plans
-def test_the_placement_that_core_ml_plans_is_in_the_result(
-    benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = Bundle.open(benchmark.bundle)
-    (lookup,) = [one for report in lint(bundle.artifact("text")) for one in report.operations if one.type == "gather"]
-    planned = [{"operation": "ios16.conv", "name": "conv_1", "unit": "neuralEngine", "cost": 0.9}] * 3
-    planned += [{"operation": "ios16.gather", "name": lookup.name, "unit": "cpu", "cost": 0.3}, {"operation": "const"}]
-    phone.core_ml(answers=benchmark.answers, plans={"cpuAndNeuralEngine": planned})
-    benchmark("--tower", "text")
-    result = read_result(benchmark.output)
-    (cell,) = [found for asked, found in result.pairs() if asked.compute_units == "cpuAndNeuralEngine"]
-    shares = {place.unit: (place.operations, place.cost_share) for place in cell.placement}
-    assert shares == {"neuralEngine": (3, pytest.approx(0.9)), "cpu": (1, pytest.approx(0.1))}
-    told = {(one.name, one.operator, one.unit, one.cost) for one in cell.rounds[0].operations}
-    assert told == {("conv_1", "ios16.conv", "neuralEngine", 0.9), (lookup.name, "ios16.gather", "cpu", 0.3)}
-    sentence = f"SIMULATED: 1 operation (gather {lookup.name}), 30.0% of the predicted cost, falls to the CPU"
-    assert operations_elsewhere(result) == ((cell_label(result, cell.id), sentence),)
-    # The report, given the bundle, joins it with what lint finds of the operation of that name.
-    ((_, why),) = operations_elsewhere(result, lint(bundle.path))
-    assert why.startswith(f"{sentence}, because of: {lookup.findings[0].rule} (")
-
-
-def cell_label(result: Result, name: str) -> str:
-    return next(asked.label for asked, found in result.pairs() if found.id == name)
 
 
 def test_devices_lists_the_phone(phone: FolderPhone) -> None:

@@ -137,30 +137,6 @@ def test_another_image_tower_is_refused(tower: Path, tmp_path: Path) -> None:
         mcd.load_model(checkpoint=tmp_path / "other.safetensors")
 
 
-@pytest.mark.whole  # training/test_training.py, by the same files
-def test_a_training_goes_on_where_it_was_stopped_to_the_same_bits(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    recipe = written(tmp_path, divided(100)[0], steps=6, checkpoint_every=3, evaluate_every=6)
-
-    class Stopped(Exception):
-        pass
-
-    def stop(text: str) -> None:
-        if text.startswith("step 4 "):
-            raise Stopped
-
-    with pytest.raises(GateFailed, match="half are by chance"):  # six steps of a hundred sentences teach nothing
-        mcd.train_text_tower(recipe, tmp_path / "whole")
-    with pytest.raises(Stopped):
-        mcd.train_text_tower(recipe, tmp_path / "parted", progress=stop)
-    with pytest.raises(GateFailed):
-        mcd.train_text_tower(recipe, tmp_path / "parted")
-    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parted")]
-    assert all(torch.equal(value, states[1]["average"][name]) for name, value in states[0]["average"].items())
-    with pytest.raises(UsageError, match="a training with other steps"):
-        mcd.train_text_tower(written(tmp_path, divided(100)[0], steps=7), tmp_path / "parted")
-
-
 @pytest.mark.whole
 def test_a_table_whose_sides_do_not_belong_together_is_refused(tmp_path: Path) -> None:
     """The fault: the English side in another order. The same sentences in their order pass (`tower`)."""

@@ -15,7 +15,6 @@ import pytest
 import torch
 from command_line import refusal, run
 from emoji_pairs import invert, write_pairs
-from safetensors.torch import load_file
 from writing import written
 
 import mobileclip_deploy as mcd
@@ -130,51 +129,8 @@ def test_core_ml_stores_the_integers_that_were_trained(
     assert [weight.name for weight in weights if weight.sha256 not in stored] == []
 
 
-@pytest.mark.whole  # test_grids.py finds a trained table again
-@pytest.mark.parametrize("tower", ["image"])
-def test_core_ml_stores_the_tables_that_were_trained(tower: TowerName, results: Results, tmp_path: Path) -> None:
-    checkpoint, result = results["w4p", tower]
-    program = load(exported(checkpoint, "coreml", "w4p", tmp_path, (tower,)).artifact(tower))
-    stored = {program.constant(one.name).tobytes() for one in program.weights if "lut" in one.kind}
-    trained = load_file(checkpoint)
-    (weights,) = (one.weights for one in result.towers)
-    tables = [one.name for one in weights if "table" in one.grid]
-    assert len(tables) > 8
-    assert [n for n in tables if trained[f"{tower}.{n}.weight"].half().numpy().tobytes() not in stored] == []
-
-
-@pytest.mark.whole  # grids/test_train.py: what is trained is what is encoded; Core ML's file, above
-@pytest.mark.parametrize("tower", ["text"])
-def test_onnx_stores_the_integers_that_were_trained(tower: TowerName, results: Results, tmp_path: Path) -> None:
-    """Every weight: products and the table of words (up to the sign of a block's scale), and those of eight bits."""
-    from onnx import load as load_onnx
-    from onnx import numpy_helper
-
-    checkpoint, result = results["onnx", tower]
-    path = exported(checkpoint, "onnx", "w4", tmp_path, (tower,)).artifact(tower)
-    tensors = {one.name: one for one in load_onnx(path).graph.initializer}
-    graph = {name: numpy_helper.to_array(one) for name, one in tensors.items()}
-    stored = set()
-    for name, integers in graph.items():
-        if name.endswith("_int8"):
-            stored |= {sha256(integers), sha256(integers.T)}
-        elif name.endswith("_int4"):
-            scales = graph[f"{name.removesuffix('_int4')}_scale"].reshape(-1, 1)
-            values = four_bits(integers) if integers.dtype == np.uint8 else integers.astype(np.int8)
-            stored.add(sha256(values.reshape(len(scales), -1) * np.sign(scales)))
-    (weights,) = (one.weights for one in result.towers)
-    assert len({one.grid for one in weights}) == {"image": 2, "text": 3}[tower]
-    assert [one.name for one in weights if one.sha256 not in stored] == []
-
-
 def sha256(integers: Array) -> str:
     return hashlib.sha256(np.ascontiguousarray(integers.astype(np.int8)).tobytes()).hexdigest()
-
-
-def four_bits(stored: Array) -> Array:
-    """What `MatMulNBits` takes, two a byte plus 8, as int8."""
-    halves = np.stack((stored & 0xF, stored >> 4), axis=-1)
-    return halves.astype(np.int8) - np.int8(8)
 
 
 @pytest.mark.whole  # grids/test_train.py
@@ -191,18 +147,6 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
     stored = {sha256(integers.numpy()) for integers in (*linear, *tables)}
     (weights,) = (one.weights for one in results["executorch", "text"][1].towers)
     assert len(weights) > 8
-    assert [one.name for one in weights if one.sha256 not in stored] == []
-
-
-@pytest.mark.whole
-def test_xnnpack_stores_the_integers_that_were_trained_for_eight_bits(
-    results: Results,
-) -> None:
-    quantized = on_xnnpack(results["executorch", "image"][0], "image", "w8a8")
-    stored = {sha256(value.numpy()) for value in quantized.state_dict().values() if value.dtype == torch.int8}
-    (weights,) = (one.weights for one in results["executorch", "image"][1].towers)
-    assert {weight.grid for weight in weights} == {"int8, a scale an output"}
-    assert len(weights) == 20
     assert [one.name for one in weights if one.sha256 not in stored] == []
 
 
@@ -230,22 +174,6 @@ def test_training_brings_a_tower_closer_to_its_original(results: Results, name: 
     (told,) = results[name][1].towers
     assert told.kept
     assert told.trained.mean > told.without.mean
-
-
-@pytest.mark.whole  # rounding/ has it of learned rounding
-def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path: Path) -> None:
-    wild = Settings(steps=3, batch=12, images=40, augmentations=1, learning_rate=1.0)
-    output = tmp_path / "wild.safetensors"
-    result = mcd.recover(mcd.load_model(), "w4", pairs, output, tower="text", settings=wild)
-    assert not result.towers[0].kept
-    model = mcd.load_model()
-    mcd.reparameterize(model)
-    before, after = model.state_dict(), load_file(output)
-    assert [name for name, value in before.items() if not torch.equal(value, after[name])] == []
-    again = mcd.load_model(None, output)
-    assert again.provenance is not None
-    assert again.provenance.recovered is None
-    assert "not recovered for w4 on coreml, training did not help" in again.provenance.notes[-1]
 
 
 def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(

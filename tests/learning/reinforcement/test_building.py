@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -83,29 +80,6 @@ def test_images_without_captions_are_stored_too(teacher: Teacher, tmp_path: Path
     batch = collate([dataset[choice] for choice in dataset.choose(3, torch.Generator())])
     assert batch.ids.shape == (3, 0, 77)
     assert batch.texts[0].shape == (3, 0, 128)
-
-
-@pytest.mark.whole  # training/test_training.py kills one
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(pairs: Path, made: Path, tmp_path: Path) -> None:
-    words = ["reinforce", str(pairs), "--augmentations", "2", "--shard-rows", str(SHARD), "-o"]
-    killed = tmp_path / "killed"
-    # Stopped for good after the first shard is recorded, before the last.
-    program = (
-        "import os, signal, mobileclip_deploy.learning.reinforcement.building as r\n"
-        "write = r.write_shard\n"
-        "def once(folder, first, shard):\n"
-        f"    if first >= {SHARD}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return write(folder, first, shard)\n"
-        "r.write_shard = once\n"
-        "from mobileclip_deploy.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program, *words, str(killed)], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert read_index(killed).stored == SHARD
-    resumed = run(*words, killed)
-    assert resumed.code == 0, resumed.stderr
-    assert "2 shards made and 1 kept" in resumed.stdout
-    assert contents(killed) == contents(made)
 
 
 def test_a_damaged_shard_is_named_and_made_again(pairs: Path, made: Path, teacher: Teacher) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -20,11 +19,8 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.learning.reinforcement import captioning
 from mobileclip_deploy.learning.reinforcement.captioning import (
     Captioner,
-    CaptionSettings,
-    caption_pairs,
     load_captioner,
 )
-from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.model.preprocessing import load_image
 
 TINY = {
@@ -179,40 +175,3 @@ def test_what_is_no_captioner_is_refused(name: str, pairs: Path, tmp_path: Path)
     assert not (tmp_path / "made").exists()
     with pytest.raises(UsageError):
         load_captioner("x")
-
-
-@pytest.mark.whole  # scheduling/
-def test_on_dask_the_captions_are_those_of_one_process(
-    name: str, captioner: Captioner, pairs: Path, tmp_path: Path
-) -> None:
-    distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
-    import dask
-
-    from mobileclip_deploy.scheduling.cluster import NO_PAUSES, _quiet
-
-    read = read_pairs(pairs)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = caption_pairs(read, captioner, CaptionSettings(1, 3), tmp_path / "alone.jsonl")
-        told: list[str] = []
-        place = {"protocol": "tcp", "host": "127.0.0.1", "dashboard_address": None, "memory_limit": 8 * 10**9}
-        with (
-            dask.config.set(NO_PAUSES),
-            _quiet(),
-            # Threads of this process: the small model is known to open_clip in it alone.
-            distributed.LocalCluster(2, processes=False, threads_per_worker=1, **place) as cluster,
-        ):
-            address = cluster.scheduler_address
-            found = caption_pairs(read, captioner, CaptionSettings(1, 3), tmp_path / "dask.jsonl", told.append, address)
-            other = replace(captioner, identity="another")
-            with pytest.raises(InvalidInput, match="is another one on "):
-                caption_pairs(read, other, CaptionSettings(1, 3), tmp_path / "other.jsonl", scheduler=address)
-    finally:
-        torch.set_num_threads(threads)
-        captioning._kept_captioner.cache_clear()
-    assert found.rows == alone.rows
-    assert sorted((tmp_path / "dask.jsonl").read_text().splitlines()) == sorted(
-        (tmp_path / "alone.jsonl").read_text().splitlines()
-    )
-    assert told[-1].startswith("1 of 2 done, 0 failed, 1 running, 0 left")
