@@ -45,6 +45,8 @@ __all__ = [
 GROUP = "mobileclip_deploy.targets"
 RETIRED = {"torchscript": (".ts", "examples/third_party_target")}
 """Targets that have left the package: the suffix of their artifacts, and the package of the repository to install."""
+RETIRED_OPTIONS = ("as_maps",)
+"""Options that targets no longer have."""
 
 
 @cache
@@ -148,9 +150,12 @@ def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
     """The target that wrote a bundle, with the options that its manifest records, to write the same again.
 
     Raises:
-        UsageError, DependencyMissing: as `installed_target`.
+        UsageError: as `installed_target`, or it was written with an option that is gone.
+        DependencyMissing: as `installed_target`.
     """
     target = installed_target(name)
+    if gone := [option for option in RETIRED_OPTIONS if recorded.get(option) == "on"]:
+        raise UsageError(f"the bundle was written with `{gone[0]}`, which version 0.3 had; export it again without")
     return target.with_options(target.Options.restored(recorded))
 
 

@@ -97,7 +97,6 @@ TABLES = [
     ("recovery", None),
     ("reinforcement_throughput", None),
     ("coreai_unseen", "rows"),
-    ("coreai_layout", "rows"),
     ("qnn_goldens", None),
     ("rounding_faults", None),
 ]

@@ -11,17 +11,16 @@ import pytest
 import torch
 from conversions import Store
 from coreai_assets import Assets, require_coreai
-from tiny import inputs, wanted
+from tiny import inputs
 from writing import chosen, job_of
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
-from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets import get_target, restored_target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers.tower import make_tower
-from mobileclip_deploy.verify.matching import matched_weights
 
 require_coreai()
 
@@ -241,37 +240,6 @@ def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
     assert [place.label for place in target.places("host", {"image_entry": "on"})] == ["coreai"]
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize("tower", TOWERS)
-def test_towers_as_maps_are_the_towers_without_linear_layers(assets: Assets, tower: TowerName, tmp_path: Path) -> None:
-    target, path = chosen("coreai", as_maps=True), tmp_path / "maps.aimodel"
-    target.write(job_of(assets.model, tower, "fp32"), path)
-    assert compare(wanted(assets.model, tower), target.open(path).runner()(inputs(tower))).relative < 1e-5
-    found, missing = matched_weights(make_tower(assets.model, tower), target.open(path).weights)
-    assert (missing, len(found) > 0) == ([], True)
-    rules = [one.rule for operation in target.open(path).lint("a14")[0].operations for one in operation.findings]
-    before = get_target("coreai").open(assets.path(tower, "fp32")).lint("a14")[0].operations
-    assert "softmax-axis" in [one.rule for operation in before for one in operation.findings]
-    assert [rule for rule in rules if rule == "softmax-axis"] == []
-    # What is left of a text tower is the count of tokens before each: no layer.
-    assert rules.count("linear") == (tower == "text")
-
-
-def test_a_causal_mask_stands_in_towers_as_maps(assets: Assets) -> None:
-    from mobileclip_deploy.targets.coreai.maps import as_maps
-
-    text = make_tower(assets.model, "text")
-    encoder = text.encoder
-    plain = text(torch.from_numpy(inputs("text")))
-    try:
-        encoder.causal_mask = torch.full((8, 8), -1e4).triu(1)
-        masked, ids = text(torch.from_numpy(inputs("text"))), torch.from_numpy(inputs("text"))
-        assert compare(masked.detach().numpy(), as_maps(text)(ids).detach().numpy()).relative < 1e-5
-        assert compare(masked.detach().numpy(), plain.detach().numpy()).relative > 1e-3
-    finally:
-        encoder.causal_mask = None
-
-
-def test_maps_are_for_floats() -> None:
-    with pytest.raises(UsageError, match="`as_maps` is for fp32 and fp16, not for w8"):
-        chosen("coreai", as_maps=True).require({"image": "w8", "text": "fp16"})
+def test_a_bundle_written_as_maps_is_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="written with `as_maps`"):
+        restored_target("coreai", {"as_maps": "on"})

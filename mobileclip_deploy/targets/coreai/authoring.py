@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,15 @@ from torch import Tensor, nn
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
 from mobileclip_deploy.targets.coreai.image_entry import FromBytes, blank, take_image
-from mobileclip_deploy.targets.coreai.maps import as_maps
 from mobileclip_deploy.targets.foreign.coreai import CONTEXT, mlir
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["Authoring", "FUNCTION", "convert", "join", "metadata_of", "write_asset"]
+__all__ = ["FUNCTION", "convert", "join", "metadata_of", "write_asset"]
 
 # What a program of one function calls it; Core AI looks for this one where no other is named.
 FUNCTION = "main"
-
-
-@dataclass(frozen=True)
-class Authoring:
-    """How a tower is written. `picture`: an image tower takes one, 32-bit BGRA, in place of float32 pixels. `maps`:
-    linear layers are convolutions of 1 x 1, and sequences maps."""
-
-    picture: bool = False
-    maps: bool = False
-
-
-PLAIN = Authoring()
 
 
 class HalfTower(nn.Module):
@@ -50,34 +36,35 @@ class HalfTower(nn.Module):
 
 
 def write_asset(
-    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, authoring: Authoring = PLAIN
+    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, picture: bool = False
 ) -> None:
     """Convert a tower and write the .aimodel, its weights as `storage` says.
 
     The same job gives the same content, not the same bytes: Apple's converter names constants and functions at random.
 
+    Args:
+        picture: an image tower takes one, 32-bit BGRA, in place of float32 pixels.
+
     Raises:
         ExportError: coreai-torch refused the tower.
     """
     with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        program = convert(job, storage, input_name, output_name, authoring)
+        program = convert(job, storage, input_name, output_name, picture)
         program.save_asset(path, _metadata(job))
     is_readable(path)
 
 
-def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, authoring: Authoring = PLAIN) -> Any:
+def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, picture: bool = False) -> Any:
     """A tower as coreai's AIProgram."""
     import coreai_torch
 
     from mobileclip_deploy.targets.coreai.compression import compressed
 
     module = job.module if job.precision == "fp32" else compressed(job.module, storage)
-    if authoring.maps:
-        module = as_maps(module)
     if job.precision != "fp32":
         module = HalfTower(module).eval()
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    if authoring.picture:
+    if picture:
         module, example = FromBytes(module).eval(), blank(example)
     exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
     # The other mode writes where on this machine each operation's code stands.
@@ -85,7 +72,7 @@ def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, 
     program = converter.add_exported_program(
         exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
     ).to_coreai()
-    if authoring.picture:
+    if picture:
         take_image(program)
     return program
 

@@ -30,28 +30,19 @@ PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"
 @dataclass(frozen=True)
 class CoreAIOptions(TargetOptions):
     """`multifunction` puts both towers into one asset, one function per tower. `image_entry`: the image tower takes a
-    picture, 32-bit BGRA as a camera gives it, in place of float32 pixels. `as_maps`: linear layers are written as
-    convolutions of 1 x 1 and sequences as maps of height 1, as Apple prefers them on the Neural Engine."""
+    picture, 32-bit BGRA as a camera gives it, in place of float32 pixels."""
 
     multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
     image_entry: bool = option(
         "--image-entry", "The image tower takes a picture (32-bit BGRA), not float32 pixels.", default=False
     )
-    as_maps: bool = option(
-        "--as-maps",
-        "Linear layers as 1 x 1 convolutions, sequences as maps: Apple's advice (fp32 and fp16).",
-        default=False,
-    )
 
     def require(self, precisions: Mapping[TowerName, str]) -> None:
-        """Refuse maps of weights on grids, and to join one tower alone.
+        """Refuse to join one tower alone.
 
         Raises:
-            UsageError: the text says which.
+            UsageError: that is asked for.
         """
-        others = sorted(set(precisions.values()) - {"fp32", "fp16"})
-        if self.as_maps and others:
-            raise UsageError(f"`as_maps` is for fp32 and fp16, not for {', '.join(others)}")
         if self.multifunction and len(precisions) == 1:
             (tower,) = precisions
             raise UsageError(

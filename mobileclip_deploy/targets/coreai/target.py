@@ -43,7 +43,6 @@ class CoreAITarget(Target):
         no_pictures="its converter has no antialiased resizing, without which embeddings of photographs are other ones",
         no_contexts="what checks its programs here reads none of a free length, and what is not checked is not written",
         not_searched={
-            "as_maps": "smallest searches among precisions with grids; `as_maps` is for fp32 and fp16",
             "multifunction": "smallest searches a precision for each tower; leave `multifunction` out",
         },
         ports=Ports(embedding="final_emb_1"),
@@ -73,13 +72,13 @@ class CoreAITarget(Target):
         return replace(self.abilities.ports, pixels=pixels).of(variant, tower, labels)
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        from mobileclip_deploy.targets.coreai.authoring import Authoring, write_asset
+        from mobileclip_deploy.targets.coreai.authoring import write_asset
         from mobileclip_deploy.targets.rules import storage_of
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
-        authoring = Authoring(self.options.image_entry and job.tower == "image", self.options.as_maps)
+        picture = self.options.image_entry and job.tower == "image"
         source, result = self.ports(job.variant, job.tower, job.form)
-        write_asset(job, path, storage, source.name, result.name, authoring)
+        write_asset(job, path, storage, source.name, result.name, picture)
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
