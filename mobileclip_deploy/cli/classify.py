@@ -46,7 +46,7 @@ def classify(
       mobileclip-deploy classify out/nano-onnx-fp16 photos/ --labels labels.txt --top 1 --skip-bad --csv
     """
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.towers.labels import given_labels
+    from mobileclip_deploy.towers.head import given_labels
 
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other")

@@ -21,8 +21,7 @@ from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.scores import softmax
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.head import Head
-from mobileclip_deploy.towers.labels import LabelSet, given_labels
+from mobileclip_deploy.towers.head import Head, LabelSet, given_labels
 
 __all__ = ["Classification", "Classifications", "classify"]
 

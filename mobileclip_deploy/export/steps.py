@@ -18,12 +18,12 @@ from mobileclip_deploy.export.contents import (
     attach,
     int8_scale_of,
     make_manifest,
+    record_rounding,
     tower_entry,
     write_beside,
     write_manifest,
 )
 from mobileclip_deploy.export.plan import BundlePlan
-from mobileclip_deploy.export.rounding import record_rounding
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.files.names import within
 from mobileclip_deploy.learning.rounding.kept import forget

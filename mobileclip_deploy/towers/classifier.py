@@ -13,8 +13,8 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.towers.head import LabelSet
 from mobileclip_deploy.towers.inputs import exact_texts
-from mobileclip_deploy.towers.labels import LabelSet
 from mobileclip_deploy.towers.tower import ImageTower, make_tower
 
 __all__ = [

@@ -35,8 +35,7 @@ from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
-from mobileclip_deploy.towers.head import Head, labels_json
-from mobileclip_deploy.towers.labels import LabelSet
+from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
 from mobileclip_deploy.verify.ahead import AskedAhead
 from mobileclip_deploy.verify.axes import FittedAgain
 from mobileclip_deploy.verify.matching import Matched

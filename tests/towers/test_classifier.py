@@ -22,7 +22,7 @@ from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.towers.classifier import label_embeddings
-from mobileclip_deploy.towers.labels import LabelSet, read_labels
+from mobileclip_deploy.towers.head import LabelSet, read_labels
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 

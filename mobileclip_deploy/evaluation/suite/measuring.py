@@ -18,8 +18,7 @@ from mobileclip_deploy.evaluation.embedding import BATCH, embed_classes, embed_p
 from mobileclip_deploy.evaluation.metrics import Interval, classify, retrieval_ranks
 from mobileclip_deploy.evaluation.pictures import Reading, embed_contents, embed_dataset_images
 from mobileclip_deploy.evaluation.suite import figures
-from mobileclip_deploy.evaluation.suite.samples import read_samples
-from mobileclip_deploy.evaluation.suite.tables import read_captioned, read_puzzles
+from mobileclip_deploy.evaluation.suite.samples import read_captioned, read_puzzles, read_samples
 from mobileclip_deploy.evaluation.suite.tasks import Suite, SuiteTask, published, published_source
 from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.progress import Progress, silent

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.export.smallest.sensitivity import Layer, mixes
+from mobileclip_deploy.export.smallest.prediction import Layer, mixes
 from mobileclip_deploy.model.precision import RESTS, TABLE, TABLES, precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target

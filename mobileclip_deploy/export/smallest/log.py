@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from mobileclip_deploy.export.smallest.sensitivity import Layer
+from mobileclip_deploy.export.smallest.prediction import Layer
 from mobileclip_deploy.model.variants import TowerName
 
 __all__ = ["Outcome", "Point", "SearchLog", "Trial"]

@@ -42,8 +42,7 @@ from mobileclip_deploy.export.smallest.candidates import (
     tower_choices,
 )
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
-from mobileclip_deploy.export.smallest.prediction import Prediction, Predictor
-from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers
+from mobileclip_deploy.export.smallest.prediction import Layer, Prediction, Predictor, measure_layers
 from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
 from mobileclip_deploy.files import write_whole

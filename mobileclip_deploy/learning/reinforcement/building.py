@@ -27,11 +27,10 @@ from mobileclip_deploy.learning.reinforcement.index import (
     read_index,
     text_sha256,
 )
-from mobileclip_deploy.learning.reinforcement.lending import Lent, borrowed, lend
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.shards import SHARDS, Shard, read_shard, write_shard
-from mobileclip_deploy.learning.reinforcement.teachers import BATCH, Teacher, Views
+from mobileclip_deploy.learning.reinforcement.teachers import BATCH, Lent, Teacher, Views, borrowed, lend
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import Failed, Task, require_scheduler, run_tasks

@@ -10,7 +10,7 @@ from writing import chosen
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers, tower_choices
-from mobileclip_deploy.export.smallest.sensitivity import Layer, measure_layers, mixes
+from mobileclip_deploy.export.smallest.prediction import Layer, measure_layers, mixes
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target

@@ -11,9 +11,8 @@ from emoji_pairs import write_pairs
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce, task_memory
-from mobileclip_deploy.learning.reinforcement.lending import borrowed, lend
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher, borrowed, lend
 
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
 
