@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -135,6 +136,34 @@ def own_folders(
 def own_random_numbers() -> None:
     """The same for a test whatever ran before it in its process."""
     torch.manual_seed(0)
+
+
+ADB_SERVER = ("127.0.0.1", 5037)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_adb_server_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The computer's own adb starts a server, which outlives the test: `without_phones`, or a stand-in's namespace."""
+    before = answers(ADB_SERVER)
+    yield
+    if not before and answers(ADB_SERVER):
+        pytest.fail(f"a test of {request.node.name}, or of a file that ran beside it, started an adb server")
+
+
+def answers(address: tuple[str, int]) -> bool:
+    """Whether a program listens there."""
+    with socket.socket() as client:
+        return client.connect_ex(address) == 0
+
+
+@pytest.fixture
+def without_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adb that knows no phone. The real one starts a server, which would outlive the tests."""
+    adb = tmp_path / "bin" / "adb"
+    adb.parent.mkdir()
+    adb.write_text("#!/bin/sh\necho 'List of devices attached'\n")
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{adb.parent}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,7 @@ def test_wrong_use_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("without_phones")
 def test_the_host_is_listed() -> None:
     (host,) = [one for one in run("devices", "--json").json if one["device"] == "host"]
     assert host["state"] == "ready"

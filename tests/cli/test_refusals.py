@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from exports import Exports
 
 # As on the command line. `none` is nowhere, `text` is a file of text, `empty` an empty folder, `few` one with one
@@ -175,6 +176,7 @@ def test_torch_is_not_imported_for_them(tmp_path: Path, exports: Exports) -> Non
     assert json.loads(done.stdout.splitlines()[-1]) == [[], []]
 
 
+@pytest.mark.usefixtures("without_phones")
 def test_torch_is_not_imported_to_list_devices() -> None:
     program = "import sys; from mobileclip_deploy.cli import cli; cli.main(['devices'], standalone_mode=False)\n"
     program += "sys.exit('torch' in sys.modules)"

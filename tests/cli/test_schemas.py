@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +84,6 @@ def test_every_command_is_read_somewhere() -> None:
         text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
         assert f'"{command}"' in text, file
         assert ".json" in text, file
-
-
-@pytest.fixture
-def without_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real adb starts a server, which would outlive the tests."""
-    adb = tmp_path / "bin" / "adb"
-    adb.parent.mkdir()
-    adb.write_text("#!/bin/sh\necho 'List of devices attached'\n")
-    adb.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{adb.parent}{os.pathsep}{os.environ['PATH']}")
 
 
 def arguments(case: str, exports: Exports, folder: Path) -> list[str | Path]:

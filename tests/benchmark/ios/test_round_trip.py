@@ -140,6 +140,7 @@ def test_a_model_that_answers_wrongly_gets_no_latency(benchmark: IphoneBenchmark
     assert {cell.status for name, cell in cells.items() if ".image." in name} == {"done"}
 
 
+@pytest.mark.usefixtures("without_phones")
 def test_devices_lists_the_phone(phone: FolderPhone) -> None:
     listed = {one["device"]: one for one in benchmark_devices()}
     found = listed[f"ios:{UDID}"]
