@@ -11,19 +11,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
-from generated import replace_block
+from measuring import ROOT, Figures
 
 from mobileclip_deploy.model.licences import USES, Answer, Licence, Terms, all_terms
 from mobileclip_deploy.model.variants import Variant, variant_cards
 
-__all__ = ["BEGIN", "END", "OPERATIONS", "counted", "licence_rows", "model_rows"]
+__all__ = ["OPERATIONS", "counted", "licence_rows", "model_rows"]
 
-ROOT = Path(__file__).parents[1]
-PAGE, CHOICE = ROOT / "docs" / "licences.md", ROOT / "docs" / "choose_model.md"
 OPERATIONS = ROOT / "benchmarks" / "results" / "card_operations.json"
-BEGIN, END = "<!-- begin: benchmarks/card_tables.py -->", "<!-- end -->"
 HEAD = ("weights", "licence", *USES, "said of these weights in", "asks", "in `LICENSES/`")
 
 
@@ -191,5 +187,5 @@ if __name__ == "__main__":
     if "--operations" in sys.argv[1:]:
         counts = {card.name: counted(card) for card in variant_cards()}
         OPERATIONS.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, "\n".join(licence_rows()))
-    replace_block(CHOICE, BEGIN, END, "\n".join(model_rows()))
+    Figures("card_tables", "licences.md").show("\n".join(licence_rows()))
+    Figures("card_tables", "choose_model.md").show("\n".join(model_rows()))

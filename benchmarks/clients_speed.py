@@ -11,7 +11,6 @@ benchmarks/results/clients.json (languages that are not asked for stay) and the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -20,16 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from generated import kept_rows
+from measuring import ROOT, Figures, markdown, processor, random_index, versions
 
-ROOT = Path(__file__).resolve().parent
-REPOSITORY = ROOT.parent
-RESULTS = ROOT / "results" / "clients.json"
-BUILT = REPOSITORY / "build" / "clients"
+KEPT = Figures("clients")
+BUILT = ROOT / "build" / "clients"
 ROWS, SIZES = 300_000, (512, 64)
 RUNS, TURNS = 9, 5
 GOALS = {"swift": (2, 3), "js": (5, 8), "java": (5, None)}
@@ -40,7 +36,7 @@ TITLES = {"swift": "Swift", "js": "JavaScript (Node)", "java": "Java"}
 def swift() -> list[str]:
     """The Swift package's program, built in release."""
     scratch = BUILT / "swift"
-    options = ["-c", "release", "--package-path", str(REPOSITORY), "--scratch-path", str(scratch)]
+    options = ["-c", "release", "--package-path", str(ROOT), "--scratch-path", str(scratch)]
     subprocess.run(
         ["swift", "build", "-j", "1", "--product", "mobileclip-client", *options], check=True, stdout=sys.stderr
     )
@@ -49,12 +45,12 @@ def swift() -> list[str]:
 
 def js() -> list[str]:
     """The JavaScript package in Node."""
-    return ["node", str(ROOT / "clients_speed.mjs")]
+    return ["node", str(ROOT / "benchmarks" / "clients_speed.mjs")]
 
 
 def java() -> list[str]:
     """The Java package and the program of its tests."""
-    package, folder = REPOSITORY / "clients" / "java", BUILT / "java"
+    package, folder = ROOT / "clients" / "java", BUILT / "java"
     subprocess.run([package / "build.sh", folder], check=True, stdout=sys.stderr)
     jar, tests = folder / "mobileclip.jar", folder / "tests"
     sources = [str(path) for path in (package / "test").rglob("*.java")]
@@ -74,16 +70,15 @@ def main() -> None:
     if given.python:
         print(python_seconds(int(given.python[0]), given.python[1], numkong=given.python[2] == "numkong"))
         return
-    rows = kept_rows(RESULTS)
+    rows = KEPT.rows()
     with tempfile.TemporaryDirectory() as folder:
-        works = ["resize", *(write_index(Path(folder) / f"{size}.mcdx", size) for size in SIZES)]
+        works = ["resize", *(str(random_index(Path(folder) / f"{size}.mcdx", ROWS, size).path) for size in SIZES)]
         for name in given.language.split(","):
             rows = [row for row in rows if row["language"] != name]
             command = LANGUAGES[name]()
             rows += [measured(name, command, work) for work in works]
-            told = {"schema_version": 1, "machine": machine(), "rows": sorted(rows, key=order)}
-            RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    subprocess.run([sys.executable, str(ROOT / "page.py")], check=True)
+            KEPT.write_rows(sorted(rows, key=order), machine=machine())
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "page.py")], check=True)
 
 
 def order(row: dict[str, Any]) -> tuple[int, str]:
@@ -93,10 +88,7 @@ def order(row: dict[str, Any]) -> tuple[int, str]:
 
 def machine() -> dict[str, str]:
     """What decides the figures."""
-    from mobileclip_deploy.bundle.manifest import processor_name
-
-    versions = {name: version(name) for name in ("pillow", "numpy", "numkong")}
-    return versions | {"processor": processor_name(), "python": platform.python_version()}
+    return versions("pillow", "numpy", "numkong") | {"processor": processor(), "python": platform.python_version()}
 
 
 def measured(language: str, command: list[str], work: str) -> dict[str, Any]:
@@ -117,27 +109,6 @@ def seconds(command: list[str]) -> float:
     """What a program prints."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
     return float(done.stdout.split()[-1])
-
-
-def write_index(path: Path, size: int) -> str:
-    """An index of random embeddings."""
-    import numpy as np
-
-    from mobileclip_deploy.embeddings.index_file import Description, Header
-    from mobileclip_deploy.embeddings.storage import Store
-    from mobileclip_deploy.embeddings.writing import create
-
-    chance, at_once = np.random.default_rng(1), 10_000
-    header = Header(Store("int8", size, 4.5 / size**0.5 / 127), Description(embedding_space="random", variant="nano"))
-
-    def parts() -> Any:
-        for first in range(0, ROWS, at_once):
-            vectors = chance.standard_normal((at_once, size)).astype(np.float32)
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            yield [f"IMG_{number}.jpg" for number in range(first, first + at_once)], [0] * at_once, vectors
-
-    create(path, header, parts())
-    return str(path)
 
 
 def python_seconds(runs: int, work: str, *, numkong: bool) -> float:
@@ -174,9 +145,11 @@ def python_seconds(runs: int, work: str, *, numkong: bool) -> float:
 
 def section() -> str:
     """Part of docs/benchmarks.md; empty where nothing was measured."""
-    rows = kept_rows(RESULTS)
+    rows = KEPT.rows()
     if not rows:
         return ""
+    heads = ("", "what", ">ms", ">of Pillow's or the search's time", ">goal", ">of the search's without NumKong")
+    table = []
     lines = [
         "## Clients",
         "",
@@ -184,19 +157,17 @@ def section() -> str:
         f"and the nearest 20 of {ROWS:,} int8 embeddings beside the toolkit's own search, with NumKong and without, in "
         f"turns. Median of {TURNS} ratios, the least and largest in brackets. `python benchmarks/clients_speed.py`.",
         "",
-        "| | what | ms | of Pillow's or the search's time | goal | of the search's without NumKong |",
-        "|---|---|---:|---:|---:|---:|",
     ]
     for row in rows:
         own, resize = row["seconds"], row["work"] == "resize"
         goal = GOALS[row["language"]][0 if resize else 1]
         what = "resize" if resize else f"search, {row['work']} numbers"
         bare = "" if resize else ratio(own["client"], own["numpy"])
-        lines.append(
-            f"| {TITLES[row['language']]} | {what} | {1e3 * statistics.median(own['client']):.1f} | "
-            f"{ratio(own['client'], own['python'])} | {'' if goal is None else goal} | {bare} |"
-        )
+        client = f"{1e3 * statistics.median(own['client']):.1f}"
+        goal_text = "" if goal is None else str(goal)
+        table.append([TITLES[row["language"]], what, client, ratio(own["client"], own["python"]), goal_text, bare])
     lines += [
+        *markdown(heads, table),
         "",
         "Swift, JavaScript (WebAssembly) and NumKong multiply 16 bytes and more at a time. Java has no way to "
         "say so that a phone's has too: it takes two products from one multiplication of 64 bits (`Scores.java`).",

@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from export_cost import write_golden
-from generated import replace_block
-from onnx_speed import processor
-from search import interval, measured, written
+from measuring import Figures, in_turns, markdown, processor, random_index
+from search import interval
 
 from mobileclip_deploy.checkpoints.door import load_model
 from mobileclip_deploy.embeddings import Store
@@ -44,8 +43,7 @@ from mobileclip_deploy.towers.calibration import spread_evenly
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import prompts, read_prompts
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE, RESULTS = ROOT / "docs/search.md", ROOT / "benchmarks/results/compact.json"
+KEPT = Figures("compact", "search.md")
 CALIBRATION = models_dir() / "nano" / "calibration"
 SIZES, STORES = (128, 96, 80, 64, 48, 32), ("float32", "int8", "bits-only", "bits")
 NAMES = {"bits-only": "bits", "bits": "bits, the best rescored by int8"}
@@ -55,6 +53,7 @@ TOP, LIBRARY, ROUNDS = 10, 200_000, 15
 SIZES_OF_S0, SIZES_OF_SIGNS = (512, 128, 64), (128, 96, 64)
 PARTS = ("full", "sizes", "ways", "turns", "curve", "training", "search", "artifacts")
 KEYS = ("R@1", "R@5", "R@10", "top-1")
+LOST = tuple(f">{key}" for key in KEYS)
 Doubles = npt.NDArray[np.float64]
 Row = dict[str, Any]
 Map = tuple[Doubles, Doubles]
@@ -278,10 +277,10 @@ def search_times() -> dict[str, Any]:
     """CPU time of one exact search over int8 of 64 numbers, as a ratio of 512, in turns."""
     with tempfile.TemporaryDirectory() as folder:
         chance = np.random.default_rng(3)
-        indices = {size: written(Path(folder) / f"{size}.mcdx", LIBRARY, size) for size in (512, 64)}
+        indices = {size: random_index(Path(folder) / f"{size}.mcdx", LIBRARY, size) for size in (512, 64)}
         asked = {size: chance.standard_normal(size).astype(np.float32) for size in indices}
         calls = {str(size): (lambda size=size: indices[size].search(asked[size], 20)) for size in indices}
-        times = measured(calls, ROUNDS)  # type: ignore[arg-type]
+        times = in_turns(calls, ROUNDS, 1)
         told = {str(size): index.path.stat().st_size for size, index in indices.items()}
     ratio = interval(np.asarray(times["64"]) / np.asarray(times["512"]))
     return {
@@ -322,17 +321,15 @@ def told(change: dict[str, float]) -> str:
 def tables(result: dict[str, Any]) -> str:
     """By size and store, by axes, and by parts of the calibration set; and how long a search takes."""
     base = result["full"]["figures"]
-    lines = [f"| numbers | stored as | bytes | {' | '.join(KEYS)} |", "|---:|---|---:|" + "---:|" * 4]
-    lines += ["| 128 | full, float32 | 512 | " + " | ".join(f"{base[key]['value']:.1f}%" for key in KEYS) + " |"]
+    rows = [["128", "full, float32", "512", *(f"{base[key]['value']:.1f}%" for key in KEYS)]]
     for one in result["sizes"]:
-        lines.append(f"| {one['size']} | {NAMES.get(one['store'], one['store'])} | {one['bytes']} | {losses(one)} |")
+        rows.append([str(one["size"]), NAMES.get(one["store"], one["store"]), str(one["bytes"]), *losses(one)])
+    lines = markdown((">numbers", "stored as", ">bytes", *LOST), rows)
     lines += ["", "64 int8 numbers on other axes, fitted to the same:", ""]
-    lines += [f"| axes | {' | '.join(KEYS)} |", "|---|" + "---:|" * 4]
-    lines += [f"| {one['name']} | {losses(one)} |" for one in result["ways"]]
+    lines += markdown(("axes", *LOST), ([one["name"], *losses(one)] for one in result["ways"]))
     lines += ["", "Signs, by how the axes were turned within themselves:", ""]
-    lines += [f"| numbers | stored as | turned | {' | '.join(KEYS)} |", "|---:|---|---|" + "---:|" * 4]
-    for one in result["turns"]:
-        lines.append(f"| {one['size']} | {NAMES[one['store']]} | {one['name']} | {losses(one)} |")
+    turned = ([str(one["size"]), NAMES[one["store"]], one["name"], *losses(one)] for one in result["turns"])
+    lines += markdown((">numbers", "stored as", "turned", *LOST), turned)
     lines += ["", "64 int8 numbers, by what the axes were fitted to:", "", by_source(result["curve"])]
     search = result["search"]
     pictures, by = f"{search['pictures']:,}", search["processor"]
@@ -345,22 +342,22 @@ def tables(result: dict[str, Any]) -> str:
         "",
         "S0's artifacts (golden weights, ONNX at `w8`) end on smaller projections:",
         "",
-        "| numbers | bytes of an int8 embedding | image tower, MB | text tower, MB |",
-        "|---:|---:|---:|---:|",
     ]
-    for size, towers in result["artifacts"].items():
-        lines.append(f"| {size} | {size} | {towers['image'] / 1e6:.3f} | {towers['text'] / 1e6:.3f} |")
-    return "\n".join(lines)
+    heads = (">numbers", ">bytes of an int8 embedding", ">image tower, MB", ">text tower, MB")
+    artifacts = result["artifacts"].items()
+    return "\n".join(
+        lines
+        + markdown(heads, ([size, size, *(f"{size / 1e6:.3f}" for size in by.values())] for size, by in artifacts))
+    )
 
 
 def by_source(rows: list[Row]) -> str:
-    lines = [f"| fitted to | pictures | captions | {' | '.join(KEYS)} |", "|---|---:|---:|" + "---:|" * 4]
-    lines += [f"| {one['source']} | {one['pictures']:,} | {one['captions']:,} | {losses(one)} |" for one in rows]
-    return "\n".join(lines)
+    told = ([one["source"], f"{one['pictures']:,}", f"{one['captions']:,}", *losses(one)] for one in rows)
+    return "\n".join(markdown(("fitted to", ">pictures", ">captions", *LOST), told))
 
 
-def losses(one: Row) -> str:
-    return " | ".join(told(one["changes"][key]) for key in KEYS)
+def losses(one: Row) -> list[str]:
+    return [told(one["changes"][key]) for key in KEYS]
 
 
 def main() -> None:
@@ -372,17 +369,17 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     began = time.process_time()
-    result: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    result: dict[str, Any] = KEPT.read()
     for part, found in measure(given.embeddings, given.pairs, given.only or PARTS):
         result[part] = found
         print(f"{part}: {time.process_time() - began:.0f} s of CPU time", flush=True)
         if given.write:
-            RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            KEPT.write(result)
     print(tables(result), by_source(result["training"]), sep="\n\n")
     if given.write:
-        replace_block(PAGE, "<!-- begin: benchmarks/compact.py -->", "<!-- end -->", tables(result))
+        KEPT.show(tables(result))
         training = by_source(result["training"])
-        replace_block(PAGE, "<!-- begin: benchmarks/compact.py --pairs -->", "<!-- end of pairs -->", training)
+        KEPT.show(training, "<!-- begin: benchmarks/compact.py --pairs -->", "<!-- end of pairs -->")
 
 
 def measure(kept: Path | None, pairs: Path | None, parts: Sequence[str]) -> Iterator[tuple[str, Any]]:

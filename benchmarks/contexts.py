@@ -11,38 +11,32 @@ docs/onnx.md. About 4 minutes of one core; `--runtime executorch` renews those r
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from generated import replace_block
-from onnx_speed import golden, processor
+from measuring import Figures, golden_source, in_turns, markdown, processor, versions
 
-from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets import Form, get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.runner import open_session
 
-ROOT = Path(__file__).resolve().parent
-RESULTS = ROOT / "results" / "contexts.json"
-PAGE = ROOT.parent / "docs" / "onnx.md"
+KEPT = Figures("contexts", "onnx.md")
 CONTEXTS = (16, 32, 77)
 PRECISIONS = {"onnx": ("fp32", "fp16", "w8", "w8a8"), "executorch": ("fp32", "w8")}
 PACKAGES = ("mobileclip-deploy", "onnx", "onnxruntime", "executorch", "torch", "numpy")
 Ask = Callable[[Any], Any]
 PROMPT = "a photo of a cat on a red sofa"  # 11 tokens with start and end
-ROUNDS, WARM_UP = 30, 3
+ROUNDS = 30
 
 
 def main() -> None:
@@ -51,19 +45,19 @@ def main() -> None:
     parser.add_argument("--runtime", choices=list(PRECISIONS), help="measure this one alone; the other rows stay")
     chosen = parser.parse_args().runtime
     torch.set_num_threads(1)
-    before = [] if chosen is None else json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    before = [] if chosen is None else KEPT.rows()
     rows = {name: [row for row in before if row["runtime"] == name] for name in PRECISIONS}
     for name in PRECISIONS if chosen is None else [chosen]:
         rows[name] = [row for precision in PRECISIONS[name] for row in measured(name, precision)]
     result: dict[str, Any] = {
         "schema_version": 1,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(*PACKAGES),
         "machine": {"processor": processor(), "python": platform.python_version()},
         "prompt": PROMPT,
         "rows": [row for found in rows.values() for row in found],
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, "<!-- begin: benchmarks/contexts.py -->", "<!-- end -->", table(result["rows"]))
+    KEPT.write(result)
+    KEPT.show(table(result["rows"]))
     print(table(result["rows"]))
 
 
@@ -81,27 +75,19 @@ def opened(runtime: str, path: Path) -> Ask:
 
 def measured(runtime: str, precision: str) -> list[dict[str, Any]]:
     """CPU time and answers of a precision at every length, and of the plain export."""
-    model, target = golden("mobileclip-b.apple"), get_target(runtime)
+    source, target = golden_source("mobileclip-b.apple"), get_target(runtime)
     ids = tokenize([PROMPT])
     sessions: dict[str, tuple[Ask, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, contexts in (("plain", ()), ("contexts", CONTEXTS)):
             print(f"{runtime} {precision} {name}", file=sys.stderr, flush=True)
             path = Path(folder) / f"{name}.file"
-            target.write(tower_job(Source.of(model), "text", precision, form=Form(contexts=contexts)), path)
+            target.write(tower_job(source, "text", precision, form=Form(contexts=contexts)), path)
             ask = opened(runtime, path)
             sessions |= {f"{name} {length}": (ask, length) for length in contexts or (77,)}
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    answers: dict[str, np.ndarray[Any, Any]] = {}
-    order = list(sessions)
-    for turn in range(WARM_UP + ROUNDS):
-        for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            ask, length = sessions[name]
-            given = np.ascontiguousarray(ids[:, :length])
-            start = time.process_time()
-            answers[name] = ask(given)
-            if turn >= WARM_UP:
-                times[name].append(1000 * (time.process_time() - start))
+    given = {name: np.ascontiguousarray(ids[:, :length]) for name, (_, length) in sessions.items()}
+    answers = {name: ask(given[name]) for name, (ask, _) in sessions.items()}
+    times = in_turns({name: partial(ask, given[name]) for name, (ask, _) in sessions.items()}, ROUNDS)
     full = np.array(times[f"contexts {CONTEXTS[-1]}"])
     return [
         {
@@ -119,13 +105,12 @@ def measured(runtime: str, precision: str) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """As Markdown."""
-    lines = ["| runtime | precision | file | tokens | CPU ms | times as fast as 77 | from the plain file's embedding |"]
-    lines.append("|---|---|---|---:|---:|---:|---:|")
+    heads = ("runtime", "precision", "file", ">tokens", ">CPU ms", ">times as fast as 77")
+    told = []
     for row in rows:
-        cells = [row["runtime"], row["precision"], row["file"], str(row["tokens"]), f"{row['cpu_ms']:.1f}"]
-        cells += [f"{row['times_as_fast_as_full']:.2f}", f"{row['relative']:.1e}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        told.append([row["runtime"], row["precision"], row["file"], str(row["tokens"]), f"{row['cpu_ms']:.1f}"])
+        told[-1] += [f"{row['times_as_fast_as_full']:.2f}", f"{row['relative']:.1e}"]
+    return "\n".join(markdown((*heads, ">from the plain file's embedding"), told))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ code 1 when a row is outside of its bound. With coreai-opt beside it (`--tables`
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,10 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
+from measuring import alone, golden_source, versions
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 GOLDENS = ("mobileclip-s0.apple", "mobileclip-s2.apple", "mobileclip-b.apple")
 
@@ -48,21 +44,20 @@ def main() -> int:
     rows = []
     for golden in arguments.goldens.split(","):
         for tower in arguments.towers.split(","):
-            ours, theirs = _row(f"export:{golden}:{tower}"), _row(f"bare:{golden}:{tower}")
+            ours, theirs = (alone(__file__, "--row", f"{what}:{golden}:{tower}") for what in ("export", "bare"))
             rows.append(ours | {"bare": theirs})
             print(json.dumps(rows[-1]), flush=True)
-    told: dict[str, Any] = {"schema_version": 1, "versions": versions(), "rows": rows}
+    told: dict[str, Any] = {
+        "schema_version": 1,
+        "versions": versions("torch", "coreai-core", "coreai-torch"),
+        "rows": rows,
+    }
     if arguments.tables:
-        told["tables"] = _row("tables")
+        told["tables"] = alone(__file__, "--row", "tables")
         print(json.dumps(told["tables"]))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0 if all(row["within"] for row in rows) else 1
-
-
-def _row(what: str) -> Any:
-    done = subprocess.run([sys.executable, __file__, "--row", what], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def export(golden: str, tower: Any) -> dict[str, Any]:
@@ -72,11 +67,11 @@ def export(golden: str, tower: Any) -> dict[str, Any]:
 
     from mobileclip_deploy.files import artifact_bytes
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.targets import TowerJob, get_target
+    from mobileclip_deploy.targets import get_target
+    from mobileclip_deploy.targets.jobs import tower_job
 
     torch.set_num_threads(1)
-    model, module, example = _tower(golden, tower)
-    job = TowerJob(variant=model.variant, tower=tower, module=module, example=example, precision="fp32", licence="")
+    job = tower_job(golden_source(golden), tower, "fp32")
     with tempfile.TemporaryDirectory(prefix="coreai-goldens-") as folder:
         target, path = get_target("coreai"), Path(folder) / "ours.aimodel"
         _warm()
@@ -107,8 +102,11 @@ def bare(golden: str, tower: Any) -> dict[str, float]:
     import coreai_torch
     import torch
 
+    from mobileclip_deploy.towers.tower import example_input, make_tower
+
     torch.set_num_threads(1)
-    _, module, example = _tower(golden, tower)
+    model = golden_source(golden).model
+    module, example = make_tower(model, tower), example_input(model, tower)
     example = example if tower == "image" else example.to(torch.int32)
     with tempfile.TemporaryDirectory(prefix="coreai-goldens-") as folder:
         _warm()
@@ -138,7 +136,7 @@ def tables() -> dict[str, Any]:
     pixels, target, source = sample_inputs(model).of("image"), get_target("coreai"), Source.of(model)
     with torch.no_grad():
         wanted = make_tower(model, "image")(torch.from_numpy(pixels)).numpy()
-    told: dict[str, Any] = {"coreai-opt": importlib.metadata.version("coreai-opt")}
+    told: dict[str, Any] = {**versions("coreai-opt")}
     with tempfile.TemporaryDirectory(prefix="coreai-tables-") as folder:
 
         def measured(path: Path) -> dict[str, Any]:
@@ -160,15 +158,6 @@ def tables() -> dict[str, Any]:
     return told
 
 
-def _tower(golden: str, tower: Any) -> Any:
-    from golden_checkpoints import folded_golden
-
-    from mobileclip_deploy.towers.tower import example_input, make_tower
-
-    model = folded_golden(golden)
-    return model, make_tower(model, tower), example_input(model, tower)
-
-
 def _warm() -> None:
     """What is imported once does not count."""
     import coreai.authoring  # noqa: F401
@@ -178,11 +167,6 @@ def _warm() -> None:
 def _cost(started: float) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"cpu_s": round(time.process_time() - started, 2), "peak_gb": round(peak / 1e9, 3)}
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the figures."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "coreai-core", "coreai-torch")}
 
 
 if __name__ == "__main__":

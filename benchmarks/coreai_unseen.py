@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from generated import replace_block
+from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.source import Source
@@ -40,9 +40,7 @@ from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import matched_weights
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "coreai_unseen.json"
-PAGE = ROOT / "docs" / "coreai.md"
+KEPT = Figures("coreai_unseen", "coreai.md")
 PICTURES = ROOT / "models" / "nano" / "calibration"
 SHIFT = 4
 IMAGES = 512  # of the held-out set, evenly chosen
@@ -99,21 +97,23 @@ def main() -> None:
             }
         rows.append(row)
         print(json.dumps(row), flush=True)
-    RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, "<!-- begin: benchmarks/coreai_unseen.py -->", "<!-- end -->", table(rows))
+    KEPT.write_rows(rows)
+    KEPT.show(table(rows))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One row per precision: noise on other pictures, and what is lost on mirrored and shifted ones."""
-    lines = [
-        "| precision | image: cosine, dB | text: cosine, dB | mirrored: top-1, recall@1 | shifted: top-1, recall@1 |",
-        "|---|---|---|---|---|",
+    heads = [
+        "precision",
+        *(f"{tower}: cosine, dB" for tower in TOWERS),
+        *(f"{view}: top-1, recall@1" for view in VIEWS),
     ]
+    told = []
     for row in rows:
         noise = [f"{row[tower]['cosine']:.4f}, {row[tower]['snr_db']:.1f}" for tower in TOWERS]
         lost = [", ".join(_points(row[view][name]) for name in FIGURES) for view in VIEWS]
-        lines.append(f"| `{row['precision']}` | {' | '.join([*noise, *lost])} |")
-    return "\n".join(lines)
+        told.append([f"`{row['precision']}`", *noise, *lost])
+    return "\n".join(markdown(heads, told))
 
 
 def _points(found: dict[str, float]) -> str:

@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from generated import replace_block
+from measuring import Figures, golden_source, markdown
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
-TABLE = ROOT / "benchmarks" / "results" / "coreml_goldens.json"
-PAGE = ROOT / "docs" / "coreml.md"
-BEGIN, END = "<!-- begin: benchmarks/coreml_goldens.py -->", "<!-- end -->"
+KEPT = Figures("coreml_goldens", "coreml.md")
 TOWERS = (("mobileclip-s0.apple", "image"), ("mobileclip-s0.apple", "text"), ("mobileclip-s2.apple", "image"))
 PRECISIONS = (
     ("w8", "iOS16"),
@@ -48,36 +43,26 @@ def main() -> None:
             for precision, needs in PRECISIONS:
                 rows.append(measure(golden, tower, precision, needs))
                 print(json.dumps(rows[-1]), flush=True)
-        TABLE.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, table(json.loads(TABLE.read_text(encoding="utf-8"))["rows"]))
+        KEPT.write_rows(rows)
+    KEPT.show(table(KEPT.rows()))
 
 
 def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, Any]:
     """Export one tower and evaluate the package; seconds are CPU time of the export, conversion included."""
     import numpy as np
     import torch
-    from golden_checkpoints import GoldenCheckpoint, folded_golden
+    from golden_checkpoints import GoldenCheckpoint
 
-    from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.jobs import tower_job
     from mobileclip_deploy.towers.inputs import embed_images
 
     torch.set_num_threads(1)
-    answers, model = GoldenCheckpoint(golden), folded_golden(golden)
-    model.provenance = Provenance(
-        variant=answers.variant,
-        layout=answers.layout,
-        sha256="0" * 64,
-        file="golden",
-        licence="golden weights",
-        research_only=False,
-    )
+    answers, source = GoldenCheckpoint(golden), golden_source(golden)
     if tower == "image":  # Core ML takes bytes, which the golden images are not: the folded network answers for them
         inputs = (np.rint(answers.images.numpy() * 255) / 255).astype(np.float32)
-        wanted = embed_images(model, inputs)
+        wanted = embed_images(source.model, inputs)
     else:
         inputs, wanted = answers.tokens.numpy(), answers.arrays["text_embeddings"].numpy()
     coreml = get_target("coreml")
@@ -85,7 +70,7 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     with tempfile.TemporaryDirectory(prefix="coreml-goldens-") as folder:
         path = Path(folder) / "tower.mlpackage"
         started = time.process_time()
-        target.write(tower_job(Source.of(model), tower, precision), path)
+        target.write(tower_job(source, tower, precision), path)
         seconds = time.process_time() - started
         deviation = compare(wanted, target.open(path).runner()(inputs))
         stored = weight_bytes(path)
@@ -109,14 +94,14 @@ def weight_bytes(package: Path) -> int:
 def table(rows: list[dict[str, Any]]) -> str:
     """One row per precision, one column per tower."""
     found = {(row["golden"], row["tower"], row["precision"], row["needs"]): row for row in rows}
-    lines = ["| precision | needs | S0 image: MB, cosine, CPU s | S0 text | S2 image |", "|---|---|---|---|---|"]
+    told = []
     for precision, needs in PRECISIONS:
         cells = [found[golden, tower, precision, needs] for golden, tower in TOWERS]
         shown = (
             f"{cell['weight_bytes'] / 1e6:.2f}, {cell['cosine']:.4f}, {cell['export_cpu_s']:.0f} s" for cell in cells
         )
-        lines.append(f"| {precision} | {needs} | {' | '.join(shown)} |")
-    return "\n".join(lines)
+        told.append([precision, needs, *shown])
+    return "\n".join(markdown(("precision", "needs", "S0 image: MB, cosine, CPU s", "S0 text", "S2 image"), told))
 
 
 if __name__ == "__main__":

@@ -11,37 +11,28 @@ minute.
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import shutil
-import signal
 import subprocess
 import tempfile
 import textwrap
-import threading
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
-from os import killpg
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from generated import replace_block
+from measuring import ROOT, Figures, markdown, shown_in_browser, versions
 from PIL import Image, features
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.benchmark.browser.launching import find_browser, installed_browsers
+from mobileclip_deploy.benchmark.browser.launching import installed_browsers
 from mobileclip_deploy.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.towers.inputs import embed_images
 from mobileclip_deploy.web.demo import client_sources
-from mobileclip_deploy.web.server import PageServer, serving
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "decoders.json"
-PAGE = ROOT / "docs" / "clients.md"
+KEPT = Figures("decoders", "clients.md")
 PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "towers" / "samples").glob("*.jpg"))
 QUALITY, PATIENCE = 95, 300
 Pixels = npt.NDArray[np.uint8]
@@ -85,8 +76,6 @@ await fetch("ended", { method: "POST" });
 
 def main() -> None:
     """Decode, compare, write the figures, and renew the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
     wanted = [np.asarray(load_image(file)) for file in PHOTOGRAPHS]
     ways: dict[str, Callable[[], list[Pixels]]] = {"Java's ImageIO": java}
     for one in installed_browsers():
@@ -96,7 +85,7 @@ def main() -> None:
     found = {name: compared(decode(), wanted, truth) for name, decode in ways.items()}
     result = {
         "schema_version": 1,
-        "versions": {name: version(name) for name in ("mobileclip-deploy", "pillow")}
+        "versions": versions("mobileclip-deploy", "pillow")
         | {"libjpeg": features.version("libjpeg_turbo") or features.version("jpg")}
         | {
             "java": told("java", "-version"),
@@ -105,8 +94,8 @@ def main() -> None:
         "photographs": len(wanted),
         "decoders": found,
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, "<!-- begin: benchmarks/decoders.py -->", "<!-- end -->", table(result))
+    KEPT.write(result)
+    KEPT.show(table(result))
 
 
 def told(*command: str) -> str:
@@ -130,13 +119,12 @@ def java() -> list[Pixels]:
 def browser(family: str, wanted: list[Pixels]) -> list[Pixels]:
     """The same by the client's `pixels`, in a browser without a window and with a profile of its own."""
     found: dict[int, Pixels] = {}
-    heard = threading.Event()
 
     def decoded(query: dict[str, str], body: bytes) -> None:
         number = int(query["number"])
         found[number] = np.frombuffer(body, np.uint8).reshape(*wanted[number].shape[:2], 4)[..., :3]
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         index, script = folder / "index.html", folder / "decode.js"
         index.write_text('<!doctype html><script type="module" src="decode.js"></script>', encoding="utf-8")
@@ -145,14 +133,7 @@ def browser(family: str, wanted: list[Pixels]) -> list[Pixels]:
             f"picture/{number}": file for number, file in enumerate(PHOTOGRAPHS)
         }
         files |= {f"mobileclip/{file.name}": file for file in client_sources().glob("*.js")}
-        (folder / "profile").mkdir()
-        with serving(PageServer(files, {"decoded": decoded, "ended": lambda *_: heard.set()})) as server:
-            started = find_browser(family).start(server.address, folder / "profile")
-            try:
-                assert heard.wait(PATIENCE), f"{family} did not end"
-            finally:
-                killpg(started.pid, signal.SIGTERM)
-                started.wait(60)
+        shown_in_browser(family, files, {"decoded": decoded}, PATIENCE)
     return [found[number] for number in range(len(wanted))]
 
 
@@ -188,18 +169,16 @@ def compared(found: list[Pixels], wanted: list[Pixels], truth: npt.NDArray[np.fl
 
 def table(found: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    lines = [
-        "| decoder | bytes that differ | by at most | embedding, relative: median | worst | cosine, worst |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    heads = ("decoder", ">bytes that differ", ">by at most", ">embedding, relative: median", ">worst", ">cosine, worst")
+    rows = []
     for name, one in found["decoders"].items():
-        cells = (f"{100 * one['differing']:.2g}%", str(one["largest"]), f"{one['embedding_median']:.2g}")
-        lines.append(f"| {name} | {' | '.join(cells)} | {one['embedding_worst']:.2g} | {one['cosine_worst']:.6f} |")
+        rows.append([name, f"{100 * one['differing']:.2g}%", str(one["largest"]), f"{one['embedding_median']:.2g}"])
+        rows[-1] += [f"{one['embedding_worst']:.2g}", f"{one['cosine_worst']:.6f}"]
     versions = found["versions"]
     libjpeg = f"Pillow {versions['pillow']} with libjpeg-turbo {versions['libjpeg']}"
     programs = "; ".join([libjpeg, versions["java"], *versions["browsers"]])
     said = textwrap.fill(f"{found['photographs']} photographs, nano, float32. {programs}.", 120)
-    return "\n".join([*lines, "", said])
+    return "\n".join([*markdown(heads, rows), "", said])
 
 
 if __name__ == "__main__":

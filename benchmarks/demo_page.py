@@ -10,32 +10,23 @@ benchmarks/results/demo_page.json and the table in docs/start_browser.md. About 
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import shutil
-import signal
 import statistics
 import tempfile
-import threading
-from importlib.metadata import version
-from os import cpu_count, getloadavg, killpg
+from os import cpu_count, getloadavg
 from pathlib import Path
 from typing import Any
 
-from generated import replace_block
-from onnx_speed import processor
+from measuring import ROOT, Figures, markdown, processor, shown_in_browser, versions
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.benchmark.browser.launching import find_browser
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.progress import silent
 from mobileclip_deploy.web.demo import SETTINGS, DemoPage
-from mobileclip_deploy.web.server import PageServer, serving
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "demo_page.json"
-PAGE = ROOT / "docs" / "start_browser.md"
+KEPT = Figures("demo_page", "start_browser.md")
 PICTURES = ROOT / "models" / "nano" / "evaluation" / "images"
 COUNT, TIMES, PATIENCE = 1000, 3, 900
 # Gaps between frames would be the screen's; a message that the page sends itself comes as soon as it is free.
@@ -70,14 +61,13 @@ addEventListener("load", async () => {
   const indexed = await until(() => document.getElementById("indexed").textContent.includes("ready"));
   const found = { loaded, ready, answered, indexing: indexed - begun, longest };
   await fetch("measured", { method: "POST", body: JSON.stringify(found) });
+  await fetch("ended", { method: "POST" });
 });
 """
 
 
 def main() -> None:
     """Measure, write the figures, and renew the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         bundle = mcd.export(mcd.load_model(), "onnx", "fp32", folder / "bundle", verify=False)
@@ -85,7 +75,7 @@ def main() -> None:
         many = opened(bundle, copied(folder / "many", COUNT))
     result = {
         "schema_version": 1,
-        "versions": {name: version(name) for name in ("mobileclip-deploy", "onnxruntime")},
+        "versions": versions("mobileclip-deploy", "onnxruntime"),
         "machine": {"processor": processor(), "system": platform.system()}
         | {"cores": cpu_count(), "load": round(getloadavg()[0], 1)},
         "first_answer_ms": statistics.median(one["answered"] for one in few),
@@ -95,8 +85,8 @@ def main() -> None:
         "embedded_in_s": many["indexing"] / 1000,
         "longest_block_ms": many["longest"],
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, "<!-- begin: benchmarks/demo_page.py -->", "<!-- end -->", table(result))
+    KEPT.write(result)
+    KEPT.show(table(result))
 
 
 def copied(folder: Path, count: int) -> Path:
@@ -111,13 +101,7 @@ def opened(bundle: Bundle, images: Path) -> dict[str, float]:
     """What the page measures of itself, in milliseconds from its opening on."""
     page = DemoPage.of(bundle, images, offline=False, progress=silent)
     found: dict[str, float] = {}
-    heard = threading.Event()
-
-    def measured(_: dict[str, str], body: bytes) -> None:
-        found.update(json.loads(body))
-        heard.set()
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+    with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         settings, watching, index = (folder / name for name in (SETTINGS, "watch.js", "index.html"))
         settings.write_text(json.dumps(page.settings), encoding="utf-8")
@@ -125,14 +109,7 @@ def opened(bundle: Bundle, images: Path) -> dict[str, float]:
         text = page.files["index.html"].read_text(encoding="utf-8")
         index.write_text(text.replace("</head>", '<script type="module" src="watch.js"></script>\n</head>'), "utf-8")
         files = {**page.files, SETTINGS: settings, "watch.js": watching, "index.html": index}
-        (folder / "profile").mkdir()
-        with serving(PageServer(files, {"measured": measured})) as server:
-            browser = find_browser("chromium").start(server.address, folder / "profile")
-            try:
-                assert heard.wait(PATIENCE), "the page did not end"
-            finally:
-                killpg(browser.pid, signal.SIGTERM)
-                browser.wait(60)
+        shown_in_browser("chromium", files, {"measured": lambda _, body: found.update(json.loads(body))}, PATIENCE)
     return found
 
 
@@ -146,9 +123,7 @@ def table(found: dict[str, Any]) -> str:
         ("the longest time for which the page did nothing meanwhile", f"{found['longest_block_ms']:.0f} ms"),
         (f"the machine: {machine['cores']} cores, with a load from elsewhere of", f"{machine['load']:.0f}"),
     )
-    return "\n".join(
-        ["| nano, float32, in Chromium | |", "|---|---:|", *(f"| {what} | {time} |" for what, time in rows)]
-    )
+    return "\n".join(markdown(("nano, float32, in Chromium", ">"), rows))
 
 
 if __name__ == "__main__":

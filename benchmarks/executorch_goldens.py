@@ -12,17 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
+from measuring import alone, golden_source, versions
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 APPLE = ("mobileclip-s0", "mobileclip-s1", "mobileclip-s2", "mobileclip-b")
 GOLDENS = (*(f"{name}.apple" for name in APPLE), "mobileclip2-s0.openclip")
@@ -47,12 +44,12 @@ def main() -> int:
     for golden in arguments.goldens.split(","):
         for tower in arguments.towers.split(","):
             for backend in arguments.backends.split(","):
-                command = [sys.executable, __file__, "--row", f"{golden}:{tower}:{backend}"]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                rows.append(alone(__file__, "--row", f"{golden}:{tower}:{backend}"))
                 print(summary(rows[-1]), flush=True)
     if arguments.json:
-        text = json.dumps({"schema_version": 1, "versions": versions(), "rows": rows}, indent=1)
+        text = json.dumps(
+            {"schema_version": 1, "versions": versions("torch", "executorch", "coremltools"), "rows": rows}, indent=1
+        )
         Path(arguments.json).write_text(text + "\n", encoding="utf-8")
     return 0 if all(row["within"] for row in rows) else 1
 
@@ -101,23 +98,12 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
 
 def export_golden(golden: str, tower: Any, backend: str, precision: str, folder: Path) -> Path:
     """One tower as a .pte; `precision` must need no calibration images of its own."""
-    from golden_checkpoints import folded_golden
+    from mobileclip_deploy.targets import get_target
+    from mobileclip_deploy.targets.jobs import tower_job
 
-    from mobileclip_deploy.targets import TowerJob, get_target
-    from mobileclip_deploy.towers.tower import example_input, make_tower
-
-    model = folded_golden(golden)
-    target = get_target(f"executorch-{backend}")
-    path = folder / target.artifact_name(model.variant, tower, precision)
-    job = TowerJob(
-        variant=model.variant,
-        tower=tower,
-        module=make_tower(model, tower),
-        example=example_input(model, tower),
-        precision=precision,
-        licence="",
-    )
-    target.write(job, path)
+    source, target = golden_source(golden), get_target(f"executorch-{backend}")
+    path = folder / target.artifact_name(source.model.variant, tower, precision)
+    target.write(tower_job(source, tower, precision), path)
     return path
 
 
@@ -150,13 +136,6 @@ def torch_float16(golden: str, tower: Any) -> dict[str, float]:
         outputs = torch.cat([half(row.half() if row.is_floating_point() else row).float() for row in rows])
     found = compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs.numpy())
     return {"relative": found.relative, "cosine": found.cosine}
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the figures."""
-    import importlib.metadata
-
-    return {name: importlib.metadata.version(name) for name in ("torch", "executorch", "coremltools")}
 
 
 def summary(row: dict[str, Any]) -> str:

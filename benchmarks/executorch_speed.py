@@ -23,10 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-# This file is called what the package is called; its folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
+from measuring import golden_source, processor, versions
+
 GOLDENS = {
     "mobileclip_s0": "mobileclip-s0.apple",
     "mobileclip_s1": "mobileclip-s1.apple",
@@ -88,21 +86,6 @@ def run(*arguments: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def folded(variant: str) -> Any:
-    """The golden checkpoint of a variant, folded."""
-    from golden_checkpoints import GoldenCheckpoint
-
-    from mobileclip_deploy.checkpoints.identity import identify
-    from mobileclip_deploy.checkpoints.loading import assemble
-    from mobileclip_deploy.folding import fold
-    from mobileclip_deploy.model.variants import load_variant
-
-    golden = GoldenCheckpoint(GOLDENS[variant])
-    model = assemble(identify(golden.file(), load_variant(golden.variant)))
-    fold(model)
-    return model
-
-
 def cell_of(text: str) -> tuple[str, Any]:
     """Variant and tower of `variant:tower`."""
     variant, tower = text.split(":")
@@ -123,7 +106,7 @@ def build(folder: Path, cell: str) -> None:
 
     torch.set_num_threads(1)
     variant, tower = cell_of(cell)
-    model = folded(variant)
+    model = golden_source(GOLDENS[variant]).model
     target = folder / f"{variant}_{tower}"
     target.mkdir(parents=True, exist_ok=True)
     job = LoweringJob(
@@ -157,7 +140,7 @@ def measure(folder: Path, cell: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     variant, tower = cell_of(cell)
     files = folder / f"{variant}_{tower}"
-    model = folded(variant)
+    model = golden_source(GOLDENS[variant]).model
     module = make_tower(model, tower)
     example = example_input(model, tower)
     if tower == "image":
@@ -222,17 +205,11 @@ def interleave(candidates: dict[str, Callable[[], Any]]) -> tuple[dict[str, list
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    import importlib.metadata
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    packages = ("torch", "onnxruntime", "executorch")
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "versions": versions("torch", "onnxruntime", "executorch"),
     }
 
 

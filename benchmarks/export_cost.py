@@ -16,7 +16,6 @@ mobileclip_s2 on ONNX takes about 8 minutes of CPU.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shutil
@@ -24,15 +23,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from generated import kept_rows
+from measuring import ROOT, Figures, markdown, versions
 
-ROOT = Path(__file__).resolve().parent
-sys.path.append(str(ROOT.parent / "tests"))  # golden_checkpoints
-RESULTS = ROOT / "results" / "export_cost.json"
+KEPT = Figures("export_cost")
 MOST_ABOVE = 1.1
 GOLDENS = {
     "mobileclip_s0": "mobileclip-s0.apple",
@@ -62,15 +58,12 @@ def main() -> None:
     if given.step is not None:
         STEPS[given.step](given.variant, given.file, given.target)
         return
-    runs = [
-        one["runs"] for one in kept_rows(RESULTS) if (one["variant"], one["target"]) == (given.variant, given.target)
-    ]
+    runs = [one["runs"] for one in KEPT.rows() if (one["variant"], one["target"]) == (given.variant, given.target)]
     known = (runs or [{}])[0] if given.whole else None
     for row in measured(given.variant, given.target, given.precision.split(","), known):
-        kept = [one for one in kept_rows(RESULTS) if (one["variant"], one["target"]) != (row["variant"], row["target"])]
-        rows = sorted([*kept, row], key=lambda one: (one["variant"], one["target"]))
-        RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    subprocess.run([sys.executable, str(ROOT / "page.py")], check=True)
+        kept = [one for one in KEPT.rows() if (one["variant"], one["target"]) != (row["variant"], row["target"])]
+        KEPT.write_rows(sorted([*kept, row], key=lambda one: (one["variant"], one["target"])))
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / "page.py")], check=True)
 
 
 def measured(
@@ -90,7 +83,7 @@ def measured(
             "variant": variant,
             "target": target,
             "weights_gb": path.stat().st_size / 1e9,
-            "versions": {name: version(name) for name in ("mobileclip-deploy", "torch", CONVERTERS[target])},
+            "versions": versions("mobileclip-deploy", "torch", CONVERTERS[target]),
             "machine": {"python": platform.python_version(), "load": os.getloadavg()[0]},
             "runs": runs,
         }
@@ -188,9 +181,9 @@ STEPS: dict[str, Callable[[str, Path, str], None]] = {"file": write_golden, "bar
 
 def section() -> str:
     """What docs/benchmarks.md says of it; nothing where it was not measured."""
-    if not RESULTS.exists():
+    rows = KEPT.rows()
+    if not rows:
         return ""
-    rows = kept_rows(RESULTS)
     found = {(row["variant"], row["target"]) for row in rows}
     missing = [
         f"{variant} on {target}"
@@ -231,15 +224,15 @@ def above(rows: list[dict[str, Any]]) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
-    lines = ["| variant | target | what | CPU s | times the bare converter | peak GB | bare and the weights once |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    heads = ("variant", "target", "what", "CPU s", "times the bare converter", "peak GB", "bare and the weights once")
+    told = []
     for row in rows:
         first = row["runs"]["bare converter"]
         bound = first["peak_gb"] + row["weights_gb"]
         for name, run in row["runs"].items():
             cells = [row["variant"], row["target"], name, f"{run['cpu_s']:.1f}", f"{run['cpu_s'] / first['cpu_s']:.2f}"]
-            lines.append("| " + " | ".join([*cells, f"{run['peak_gb']:.2f}", f"{bound:.2f}"]) + " |")
-    return "\n".join(lines)
+            told.append([*cells, f"{run['peak_gb']:.2f}", f"{bound:.2f}"])
+    return "\n".join(markdown(heads, told))
 
 
 if __name__ == "__main__":

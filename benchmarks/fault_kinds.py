@@ -5,24 +5,12 @@ python benchmarks/fault_kinds.py
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from pathlib import Path
 
-from generated import replace_block
+from measuring import Figures, markdown
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # faults
-PAGE = ROOT / "docs" / "proof.md"
-BEGIN, END = "<!-- begin: benchmarks/fault_kinds.py -->", "<!-- end -->"
+KEPT = Figures("fault_kinds", "proof.md")
 TITLES = {"onnx": "ONNX", "coreml": "Core ML", "coreai": "Core AI", "litert": "LiteRT", "executorch": "ExecuTorch"}
-
-
-def main() -> None:
-    """Write the table into the page."""
-    replace_block(PAGE, BEGIN, END, table())
 
 
 def table() -> str:
@@ -30,12 +18,12 @@ def table() -> str:
     from faults.files import FILES
     from faults.kinds import KINDS
 
-    lines = [f"| kind | {' | '.join(TITLES.values())} |", "|---|" + "---:|" * len(TITLES)]
+    rows = []
     for kind in KINDS:
         planted = Counter(file[0] for file in FILES if kind.stands_in(*file))
-        lines.append(f"| {kind.name} | {' | '.join(str(planted[target] or '') for target in TITLES)} |")
-    return "\n".join(lines)
+        rows.append([kind.name, *(str(planted[target] or "") for target in TITLES)])
+    return "\n".join(markdown(("kind", *(f">{title}" for title in TITLES.values())), rows))
 
 
 if __name__ == "__main__":
-    main()
+    KEPT.show(table())

@@ -21,21 +21,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
-from generated import replace_block
+from measuring import ROOT, Figures, markdown, versions
 
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.learning.reinforcement.index import Index, read_index
 
-ROOT = Path(__file__).resolve().parent
-RESULTS = ROOT / "results" / "learning_efficiency.json"
-PAGE = ROOT.parent / "docs" / "reinforcement.md"
-PLOT = ROOT.parent / "docs" / "learning_efficiency.svg"
-BEGIN, END = "<!-- begin: benchmarks/learning_efficiency.py -->", "<!-- end -->"
+KEPT = Figures("learning_efficiency", "reinforcement.md")
+PLOT = ROOT / "docs" / "learning_efficiency.svg"
 ARMS = {"plain": 0.0, "reinforced": 0.7}
 COLOURS = {"plain": "#b35806", "reinforced": "#2166ac"}
 STUDENT = "nano"
@@ -83,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ThreadPoolExecutor(chosen.jobs) as pool:
         runs = list(pool.map(lambda run: _trained(run[0], run[1], chosen, index), wanted))
     result = _result(runs, chosen, index)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    KEPT.write(result)
     plot(result, PLOT)
-    replace_block(PAGE, BEGIN, END, block(result))
+    KEPT.show(block(result))
     print(block(result))
 
 
@@ -127,11 +123,11 @@ def _trained(arm: str, seed: int, chosen: argparse.Namespace, index: Index) -> d
 
 def _result(runs: list[dict[str, Any]], chosen: argparse.Namespace, index: Index) -> dict[str, Any]:
     held_out = builtin_dataset() if chosen.evaluation is None else read_dataset(chosen.evaluation)
-    names = ("mobileclip-deploy", "torch", "open_clip_torch", "numpy", "pillow")
+    packages = versions("mobileclip-deploy", "torch", "open_clip_torch", "numpy", "pillow")
     teachers = [{"file": t.file, "variant": t.variant, "sha256": t.sha256} for t in index.teachers]
     return {
         "schema_version": 1,
-        "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in names},
+        "versions": {"python": sys.version.split()[0]} | packages,
         "settings": {"student": STUDENT, "steps": chosen.steps, "batch": chosen.batch, "seeds": chosen.seeds, **COMMON},
         "distillation": ARMS,
         "data": {
@@ -227,23 +223,21 @@ def block(result: dict[str, Any]) -> str:
         f"{images:,} held-out images ({result['held_out']['name']}; chance: {100 / images:.2f} @1, {1000 / images:.2f} "
         "@10) after the last step, @1 and @10:",
         "",
-        "| | | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean |",
-        "|---|---|" + "---|" * (len(seeds) + 1),
     ]
+    rows = []
     for recall, words in NAMES.items():
         for arm in ARMS:
             found = [[finals[arm, seed][f"{recall}@{k}"] for k in (1, 10)] for seed in seeds]
             found.append([sum(values) / len(seeds) for values in zip(*found, strict=True)])
-            cells = [", ".join(f"{value:.2f}" for value in values) for values in found]
-            lines.append(f"| {words} | {arm} | " + " | ".join(cells) + " |")
+            rows.append([words, arm, *(", ".join(f"{value:.2f}" for value in values) for values in found)])
     lines += [
+        *markdown(("", "", *(f"seed {seed}" for seed in seeds), "mean"), rows),
         "",
         "How many times the samples of the arm ahead the other needs for its own best recall@1 (mean over seeds, "
         "straight lines between measurements):",
         "",
-        "| | ahead | the other's best | its samples | those of the arm ahead | factor | seed by seed |",
-        "|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for recall, words in NAMES.items():
         found = result["factors"][recall]
         mean = found["mean"]
@@ -251,8 +245,9 @@ def block(result: dict[str, Any]) -> str:
         reached = f"{'at most ' if mean['at_least'] else ''}{mean['samples_better']:,.0f}"
         by_seed = ", ".join(_one(one, mean["better"]) for one in found["by_seed"])
         cells = [words, mean["better"], best, f"{mean['samples_other']:,.0f}", reached]
-        cells += [f"**{_one(mean, mean['better'])}**", by_seed]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append([*cells, f"**{_one(mean, mean['better'])}**", by_seed])
+    heads = ("", "ahead", "the other's best", "its samples", "those of the arm ahead", "factor", "seed by seed")
+    lines += markdown(heads, rows)
     return "\n".join([*lines, "", _certainty(result, len(seeds)), "", _limits(len(data["teachers"]), same)])
 
 

@@ -28,18 +28,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generated import replace_block
-from onnx_speed import processor
+from measuring import Figures, cpu_ms, markdown, processor, versions
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent
-RESULTS = ROOT / "results" / "library.json"
-PAGE = ROOT.parent / "docs" / "evaluation.md"
+KEPT = Figures("library", "evaluation.md")
 VARIANT = "mobileclip2_s0"
 SIZES = {"12 MP": (4032, 3024), "2 MP": (1632, 1224)}
 COUNTS = {"12 MP": 8, "2 MP": 8}
@@ -110,7 +106,7 @@ def main() -> None:
             state.write_text(json.dumps(took), encoding="utf-8")
     result = {
         "schema_version": 1,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(*PACKAGES),
         "machine": {"processor": processor(), "cores": CORES, "python": platform.python_version()},
         "load_average_before": took["load_average_before"],
         "tried": tried,
@@ -118,9 +114,9 @@ def main() -> None:
         "parts": parts(given.work, folders),
         "moved": moved(given.work, folders),
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, "<!-- begin: benchmarks/library.py -->", "<!-- end -->", tables(result))
-    print(tables(result))
+    KEPT.write(result)
+    KEPT.show(table(result))
+    print(table(result))
 
 
 def photographs(work: Path, name: str) -> Path:
@@ -351,12 +347,7 @@ def shrunk(content: bytes, spec: Any) -> Any:
 def milliseconds(run: Callable[[], Any], times: int = 11) -> float:
     """CPU time of one call, the median of `times`."""
     run()
-    took = []
-    for _ in range(times):
-        start = time.process_time()
-        run()
-        took.append(1000 * (time.process_time() - start))
-    return statistics.median(took)
+    return statistics.median(cpu_ms(run) for _ in range(times))
 
 
 def moved(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
@@ -396,17 +387,17 @@ def moved(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
     return rows
 
 
-def tables(result: dict[str, Any]) -> str:
+def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     bases = [row["pipeline"]["name"] for row in result["runs"][:2]]
-    lines = ["| photographs | pipeline | CPU ms a picture | " + " | ".join(f"times {one}" for one in bases) + " |"]
-    lines.append("|---|---|---|" + "---|" * len(bases))
+    rows = []
     for row in result["runs"]:
         cells = [row["size"], row["pipeline"]["name"], f"{1000 * row['cpu_seconds_an_image']:.1f}"]
         for base in bases:
             cpu, wall = (statistics.median(row[f"{what}: {base} over it"]) for what in ("cpu_seconds", "seconds"))
             cells.append(f"{cpu:.2f} ({wall:.2f})")
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    lines = markdown(("photographs", "pipeline", "CPU ms a picture", *(f"times {one}" for one in bases)), rows)
     best = max(result["tried"], key=lambda row: row["per_second"])["pipeline"]
     form = "channels last" if best["channels_last"] else "contiguous"
     lines += [
@@ -415,21 +406,14 @@ def tables(result: dict[str, Any]) -> str:
         f"{best['workers']} workers, batches of {best['batch']}, {form}: the fastest of "
         f"{len(result['tried'])} settings.",
         "",
-        "| CPU ms on one thread | decoded | resized | both with --fast-jpeg | the tower, fp32 |",
-        "|---|---|---|---|---|",
     ]
-    for row in result["parts"]:
-        names = ("decode_ms", "resize_ms", "fast_jpeg_ms", "tower_ms")
-        lines.append(f"| {row['size']} | " + " | ".join(f"{row[name]:.1f}" for name in names) + " |")
-    lines += [
-        "",
-        "| --fast-jpeg | pictures | cosine with the exact embedding, median | worst | nearest other picture |",
-        "|---|---|---|---|---|",
-    ]
-    for row in result["moved"]:
-        cells = [f"{row['photographs']} ({row['model']})", str(row["images"])]
-        cells += [f"{row[name]:.5f}" for name in ("cosine_median", "cosine_worst", "nearest_other")]
-        lines.append("| " + " | ".join(cells) + " |")
+    names = ("decode_ms", "resize_ms", "fast_jpeg_ms", "tower_ms")
+    heads = ("CPU ms on one thread", "decoded", "resized", "both with --fast-jpeg", "the tower, fp32")
+    lines += markdown(heads, ([row["size"], *(f"{row[name]:.1f}" for name in names)] for row in result["parts"]))
+    cosines = ("cosine_median", "cosine_worst", "nearest_other")
+    heads = ("--fast-jpeg", "pictures", "cosine with the exact embedding, median", "worst", "nearest other picture")
+    shown = ((f"{row['photographs']} ({row['model']})", str(row["images"]), row) for row in result["moved"])
+    lines += ["", *markdown(heads, ([*told, *(f"{row[name]:.5f}" for name in cosines)] for *told, row in shown))]
     machine = result["machine"]
     lines += [
         "",

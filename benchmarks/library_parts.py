@@ -12,22 +12,18 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generated import replace_block
-from library import PAGE, VARIANT, photographs
-from onnx_speed import processor
+from library import VARIANT, photographs
+from measuring import Figures, in_turns, markdown, medians, processor
 from PIL import Image
 
-RESULTS = Path(__file__).resolve().parent / "results" / "library_parts.json"
+KEPT = Figures("library_parts", "evaluation.md")
 SIZES, ROUNDS, OURS, THEIRS = ("2 MP", "12 MP"), 5, 4, 8
 TOWERS = {"open_clip as it comes": (False, False), "folded by timm": (True, False), "folded, bfloat16": (True, True)}
 
@@ -38,20 +34,14 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     ways = parts(parser.parse_args().work)
     load = os.getloadavg()[0]
-    took: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(1 + ROUNDS):
-        for name, (run, pictures) in ways.items():
-            start = time.process_time()
-            run()
-            if turn:  # the first is to warm up
-                took[name].append(1000 * (time.process_time() - start) / pictures)
+    took = medians(in_turns({name: run for name, (run, _) in ways.items()}, ROUNDS, 1))
     result = {
         "schema_version": 1,
         "machine": {"processor": processor(), "load": load},
-        "cpu_ms": {name: statistics.median(found) for name, found in took.items()},
+        "cpu_ms": {name: took[name] / pictures for name, (_, pictures) in ways.items()},
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, "<!-- begin: benchmarks/library_parts.py -->", "<!-- end -->", table(result))
+    KEPT.write(result)
+    KEPT.show(table(result))
     print(table(result))
 
 
@@ -104,15 +94,14 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown: of each pair of pipelines, how many times as many pictures `embed` makes."""
     took = result["cpu_ms"]
-    lines = ["| photographs | embed | CPU ms a picture | " + " | ".join(f"times {name}" for name in TOWERS) + " |"]
-    lines.append("|---|---|---|" + "---|" * len(TOWERS))
+    rows = []
     for size in SIZES:
         for precision in ("fp32", "w8a8"):
             for name, how in (("embed", ""), ("--fast-jpeg", ", --fast-jpeg")):
                 own = took[f"{size}, {name}"] + took[f"embed, {precision}"]
                 ratios = [(took[f"{size}, open_clip"] + took[tower]) / own for tower in TOWERS]
-                cells = [size, precision + how, f"{own:.1f}", *(f"{ratio:.2f}" for ratio in ratios)]
-                lines.append(f"| {' | '.join(cells)} |")
+                rows.append([size, precision + how, f"{own:.1f}", *(f"{ratio:.2f}" for ratio in ratios)])
+    lines = markdown(("photographs", "embed", "CPU ms a picture", *(f"times {name}" for name in TOWERS)), rows)
     machine = result["machine"]
     lines += ["", "CPU ms of the parts: " + "; ".join(f"{name} {value:.1f}" for name, value in took.items()) + "."]
     lines.append(

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
+from measuring import in_turns, medians
+
 SIZES = ((64, 64), (128, 32), (256, 16))
 CALLS = 5
 ROUNDING = 1e-6
@@ -63,14 +61,8 @@ def measured(channels: int, size: int, rounds: int) -> dict[str, Any]:
     assert deal_out(editor) == 1
     calls = [interpreter(content, image) for content in (converted, editor.packed())]
     whole, dealt = (answer(call) for call in calls)
-    times: list[list[float]] = [[], []]
-    for _ in range(rounds):
-        for call, own in zip(calls, times, strict=True):
-            started = time.process_time()
-            for _ in range(CALLS):
-                call.invoke()
-            own.append((time.process_time() - started) * 1000 / CALLS)
-    whole_ms, dealt_ms = (statistics.median(own) for own in times)
+    times = in_turns(dict(zip(("whole", "dealt"), (partial(several, call) for call in calls), strict=True)), rounds)
+    whole_ms, dealt_ms = (took / CALLS for took in medians(times).values())
     row = {
         "channels": channels,
         "pixels": size,
@@ -92,6 +84,12 @@ def interpreter(content: bytes, image: Any) -> Any:
     made.set_tensor(made.get_input_details()[0]["index"], image.numpy())
     made.invoke()
     return made
+
+
+def several(made: Any) -> None:
+    """`CALLS` inferences."""
+    for _ in range(CALLS):
+        made.invoke()
 
 
 def answer(made: Any) -> Any:

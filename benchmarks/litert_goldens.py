@@ -11,21 +11,18 @@ precision in turn, the median of the rounds; only their ratios mean anything. Ex
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
+from measuring import golden_source, in_turns, medians, versions
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["OMP_NUM_THREADS"] = "1"
 GOLDEN, EXPORTED = "mobileclip-s0.apple", "mobileclip-s2.apple"
@@ -34,6 +31,7 @@ GOALS = {("image", "fp32"): 1.10, ("image", "w8"): 0.75, ("image", "w8a8"): 0.60
 COSINE = {("image", "w8a8"): 0.995}
 """The worst on the golden inputs."""
 EXPORT_GOAL = 1.3
+PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer")
 
 
 def main() -> int:
@@ -48,7 +46,7 @@ def main() -> int:
     export = export_cost()
     print(json.dumps(export), flush=True)
     machine = {"load": round(load, 1), "cores": os.cpu_count(), "rounds": arguments.rounds}
-    told = {"schema_version": 2, "golden": GOLDEN, "versions": versions(), "machine": machine}
+    told = {"schema_version": 2, "golden": GOLDEN, "versions": versions(*PACKAGES), "machine": machine}
     told |= {"rows": rows, "export": export}
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -60,43 +58,34 @@ def main() -> int:
 def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     """A row for each precision of one tower."""
     import torch
-    from golden_checkpoints import GoldenCheckpoint, folded_golden
+    from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.targets import TowerJob, get_target
+    from mobileclip_deploy.targets import get_target
+    from mobileclip_deploy.targets.jobs import tower_job
     from mobileclip_deploy.targets.values import Shared
     from mobileclip_deploy.towers.calibration import calibration_inputs
-    from mobileclip_deploy.towers.tower import example_input, make_tower
+    from mobileclip_deploy.towers.tower import make_tower
 
     torch.set_num_threads(1)
-    model, golden = folded_golden(GOLDEN), GoldenCheckpoint(GOLDEN)
-    module, example = make_tower(model, tower), example_input(model, tower)
-    samples = calibration_inputs(model.variant, tower, None)
+    source, golden = golden_source(GOLDEN), GoldenCheckpoint(GOLDEN)
+    samples = calibration_inputs(source.model.variant, tower, None)
 
     converted = Shared()
 
     def written(name: str, precision: str) -> Path:
-        job = TowerJob(
-            variant=model.variant,
-            tower=tower,
-            module=module,
-            example=example,
-            precision=precision,
-            licence="",
-            calibration=samples if precision == "w8a8" else None,
-            shared=converted if name == "litert" else None,
-        )
+        job = tower_job(source, tower, precision)
         path = folder / f"{tower}_{precision}.{name}"
-        get_target(name).write(job, path)
+        get_target(name).write(replace(job, shared=converted if name == "litert" else None), path)
         return path
 
     with torch.no_grad():
-        wanted = module(torch.from_numpy(samples)).numpy()
+        wanted = make_tower(source.model, tower)(torch.from_numpy(samples)).numpy()
     files = {precision: written("litert", precision) for precision in PRECISIONS[tower]}
     converted.drop()
-    calls = {"onnx": onnx_call(written("onnx", "fp32"))}
-    calls |= {name: litert_call(path) for name, path in files.items()}
-    times = interleaved(calls, rounds)
+    calls = {"onnx": twice(onnx_call(written("onnx", "fp32")))}
+    calls |= {name: twice(litert_call(path)) for name, path in files.items()}
+    times = {name: took / 2 for name, took in medians(in_turns(calls, rounds, 1)).items()}
     rows = []
     for name, path in files.items():
         runner = get_target("litert").open(path).runner()
@@ -123,19 +112,16 @@ def export_cost() -> dict[str, Any]:
     say; after a conversion of a small module, so that neither pays for imports."""
     import litert_torch
     import torch
-    from golden_checkpoints import folded_golden
 
-    from mobileclip_deploy.targets import TowerJob, get_target
+    from mobileclip_deploy.targets import get_target
+    from mobileclip_deploy.targets.jobs import tower_job
     from mobileclip_deploy.targets.quiet import quiet
-    from mobileclip_deploy.towers.tower import example_input, make_tower
 
-    model = folded_golden(EXPORTED)
-    module, example = make_tower(model, "image"), example_input(model, "image")
-    job = TowerJob(model.variant, "image", module, example, "w8", "")
+    job = tower_job(golden_source(EXPORTED), "image", "w8")
     with tempfile.TemporaryDirectory(prefix="litert-export-") as folder, quiet():
         litert_torch.convert(torch.nn.Linear(4, 4).eval(), (torch.ones(1, 4),)).export(f"{folder}/small.tflite")
         started = time.process_time()
-        litert_torch.convert(module, (example,)).export(f"{folder}/bare.tflite")
+        litert_torch.convert(job.module, (job.example,)).export(f"{folder}/bare.tflite")
         bare = time.process_time() - started
         started = time.process_time()
         get_target("litert").write(job, Path(folder) / "ours.tflite")
@@ -178,24 +164,9 @@ def litert_call(path: Path) -> Callable[[], Any]:
     return interpreter.invoke
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """CPU milliseconds an inference, the median of rounds in which each is called twice, one after the other."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started = time.process_time()
-            call()
-            call()
-            found[name].append((time.process_time() - started) * 500)
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the figures."""
-    names = ("torch", "onnxruntime", "ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer")
-    return {name: importlib.metadata.version(name) for name in names}
+def twice(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Two inferences, one after the other."""
+    return lambda: (call(), call())
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from typing import Any
 
 from clients_speed import section as clients
 from export_cost import section as export_costs
+from measuring import ROOT, markdown
 from ratios import STEADY, Row, ratio_rows
-from subjects import ROOT
 from suites import RESULTS, SUITES, Suite, by_processor, processor
 
 from mobileclip_deploy.benchmark.assembly import complete
@@ -53,20 +53,20 @@ def litert(told: dict[str, Any]) -> str:
         "S0's towers with golden weights in LiteRT on one thread: CPU time as a share of ONNX Runtime's in float32, in "
         "turns; and how near: the worst golden input, which are noise, and the worst packaged photograph or prompt.",
         "",
-        "| tower | precision | MB | time | goal | cosine, golden | cosine, packaged | dB |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for row in told["rows"]:
         goal = "" if row["goal"] is None else f"{row['goal']:.2f}"
         near = [f"{row[inputs]['cosine']:.4f}" for inputs in ("golden", "samples")]
         cells = [row["tower"], row["precision"], f"{row['bytes'] / 1e6:.1f}", f"{row['ratio']:.2f}", goal, *near]
-        lines.append(f"| {' | '.join(cells)} | {row['samples']['snr_db']:.1f} |")
+        rows.append([*cells, f"{row['samples']['snr_db']:.1f}"])
     export, machine = told["export"], told["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     busy = machine["load"] > machine["cores"] / 2
     return "\n".join(
         [
             *lines,
+            *markdown(("tower", "precision", "MB", "time", "goal", "cosine, golden", "cosine, packaged", "dB"), rows),
             "",
             f"Writing S2's image tower at {export['precision']} takes {export['cpu_s']:.0f} CPU seconds, the converter "
             f"alone {export['bare_cpu_s']:.0f}: {export['ratio']:.2f} (goal {export['goal']}).",
@@ -82,19 +82,18 @@ def table(name: str, suite: Suite, runs: tuple[Result, ...]) -> str:
     """A suite on one kind of processor: its ratios, which of them are not steady, and what it was measured on."""
     rows = list(ratio_rows(suite, runs))
     scored = any(row.cell.accuracy for row in rows)
-    lines = [f"`python benchmarks/suites.py {name}`; {conditions(runs)}", ""]
-    lines.append(f"| what | runtime | CPU ms | wall ms | faster | 95% |{' top-1 % |' if scored else ''} cosine |")
-    lines.append(f"|---|---|---|---|---|---|{'---|' if scored else ''}---|")
+    told = []
     for row in rows:
         cell, found = row.cell, row.found
         assert found.summary is not None
         assert found.summary.cpu_ns is not None
-        times = f"{found.summary.cpu_ns / 1e6:.2f} | {found.summary.median_ns / 1e6:.2f}"
-        accuracy = f" {cell.accuracy.percent:.1f} |" if cell.accuracy else " |" if scored else ""
+        times = [f"{found.summary.cpu_ns / 1e6:.2f}", f"{found.summary.median_ns / 1e6:.2f}"]
+        accuracy = [f"{cell.accuracy.percent:.1f}" if cell.accuracy else ""] if scored else []
         cosine = f"{found.golden.cosine:.6f}" if found.golden else "not checked"
         interval = "" if row.is_base else f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
-        ratio = f"{row.ratio.value:.2f} | {interval}"
-        lines.append(f"| {cell.label} | {_where(row)} | {times} | {ratio} |{accuracy} {cosine} |")
+        told.append([cell.label, _where(row), *times, f"{row.ratio.value:.2f}", interval, *accuracy, cosine])
+    heads = ("what", "runtime", "CPU ms", "wall ms", "faster", "95%", *(["top-1 %"] if scored else []), "cosine")
+    lines = [f"`python benchmarks/suites.py {name}`; {conditions(runs)}", "", *markdown(heads, told)]
     lines += ["", f"{len(runs)} runs, {rows[0].ratio.rounds} rounds. {_verdict(rows)}"]
     return "\n".join(lines)
 

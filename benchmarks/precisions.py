@@ -15,14 +15,15 @@ import argparse
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from measuring import ROOT, markdown
 from page import conditions, runs_by_processor
 from ratios import Row, ratio_rows
-from subjects import LEARNED, NANO_PRECISIONS, ROOT, Subjects
+from subjects import LEARNED, NANO_PRECISIONS, Subjects
 from suites import RESULTS, SUITES, measure, protocol_named
 
 from mobileclip_deploy.bundle import Bundle
@@ -142,7 +143,7 @@ def _processors(measured_on: list[str]) -> list[str]:
 def _everything(rows: list[dict[str, Any]], faster: dict[tuple[str, TowerName], str]) -> list[str]:
     whole = {row["target"]: sum(row["bytes"].values()) for row in rows if set(row["precision"].values()) == {"fp32"}}
     whole["qnn"] = whole["onnx"]  # no NPU computes in float32
-    lines = _heading(TITLES)
+    lines = []
     for row in rows:
         own = sum(row["bytes"].values())
         how = row.get("rounding", {})
@@ -151,9 +152,8 @@ def _everything(rows: list[dict[str, Any]], faster: dict[tuple[str, TowerName], 
         cells += [f"{row['deviation'][tower]['snr_db']:.1f}" for tower in TOWERS]
         cells += [_divergence(row), *(_drop(row, name) for name in DROPS), _outcome(row)]
         cells += [faster.get((row["bundle"], tower), "") for tower in TOWERS]
-        cells.append(", ".join(f"{row['deviation'][tower]['cosine']:.4f}" for tower in TOWERS))
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        lines.append([*cells, ", ".join(f"{row['deviation'][tower]['cosine']:.4f}" for tower in TOWERS)])
+    return markdown(TITLES, lines)
 
 
 def _side_by_side(rows: list[dict[str, Any]]) -> list[str]:
@@ -162,7 +162,7 @@ def _side_by_side(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         bundle, needs, method = key(row)
         groups.setdefault((bundle, needs), {})[method] = row
-    lines = _heading(["target", "image", "text", "needs", "MB", *COMPARED])
+    lines = []
     for (_, needs), ways in groups.items():
         if len(ways) == 1:
             continue
@@ -171,12 +171,8 @@ def _side_by_side(rows: list[dict[str, Any]]) -> list[str]:
         cells.append(f"{sum(row['bytes'].values()) / 1e6:.2f}")
         for show in COMPARED.values():
             cells.append(", ".join(show(ways[method]) if method in ways else "-" for method in METHODS))
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _heading(titles: Sequence[str]) -> list[str]:
-    return ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+        lines.append(cells)
+    return markdown(["target", "image", "text", "needs", "MB", *COMPARED], lines)
 
 
 def _divergence(row: dict[str, Any]) -> str:

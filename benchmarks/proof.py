@@ -15,23 +15,15 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from generated import kept_rows, replace_block
+from measuring import Figures, alone, markdown
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-RESULTS = ROOT / "benchmarks" / "results" / "proof.json"
-PAGE = ROOT / "docs" / "proof.md"
-BEGIN, END = "<!-- begin: benchmarks/proof.py -->", "<!-- end -->"
+KEPT = Figures("proof", "proof.md")
 EVERY_TARGET = ("nano", "mobileclip-s0.apple", "mobileclip-s2.apple", "mobileclip2-s2.openclip")
 TITLES = {
     "onnx": "ONNX Runtime",
@@ -53,16 +45,14 @@ def main() -> int:
     if arguments.row:
         print(json.dumps(measure(*arguments.row.split(":"))))
         return 0
-    rows = kept_rows(RESULTS)
+    rows = KEPT.rows()
     if not arguments.page_only:
         for golden, target in _wanted(arguments.goldens, arguments.targets):
-            command = [sys.executable, __file__, "--row", f"{golden}:{target}"]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = alone(__file__, "--row", f"{golden}:{target}")
             print(json.dumps(found), flush=True)
             rows = [row for row in rows if (row["network"], row["target"]) != (golden, target)] + [found]
-            RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, table(rows))
+            KEPT.write_rows(rows)
+    KEPT.show(table(rows))
     return 0 if all(row["passed"] for row in rows) else 1
 
 
@@ -143,10 +133,7 @@ def _model(golden: str) -> Any:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line a network and tower."""
     networks = dict.fromkeys(row["network"] for row in rows)
-    lines = [
-        "| network | tower | noise floor | folded tower | " + " | ".join(TITLES.values()) + " | worst, in floors |",
-        "|---|---|---:|---:|" + "---:|" * (len(TITLES) + 1),
-    ]
+    told = []
     for network in networks:
         own = {row["target"]: row for row in rows if row["network"] == network}
         first = next(iter(own.values()))
@@ -155,7 +142,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             seen = [row["deviations"][f"{tower} {step}"] for row in own.values() for step in ("tower", "twin")]
             cells = [f"{floor:.1e}", f"{first['deviations'][f'{tower} tower']:.1e}"]
             cells += [f"{twins[target]:.1e}" if target in twins else "" for target in TITLES]
-            lines.append(f"| {network} | {tower} | {' | '.join(cells)} | {max(seen) / floor:.1f} |")
+            told.append([network, tower, *cells, f"{max(seen) / floor:.1f}"])
+    runtimes = (f">{title}" for title in TITLES.values())
+    lines = markdown(("network", "tower", ">noise floor", ">folded tower", *runtimes, ">worst, in floors"), told)
     largest = max(rows, key=lambda row: row["peak_gb"])
     slowest = max(rows, key=lambda row: sum(row["float64_cpu_s"].values()))
     seconds = sum(slowest["float64_cpu_s"].values())

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,20 +21,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
-RESULTS = ROOT / "benchmarks" / "results" / "proof_cost.json"
-PAGE = ROOT / "docs" / "proof.md"
-BEGIN, END = "<!-- begin: benchmarks/proof_cost.py -->", "<!-- end -->"
+from export_cost import CONVERTERS, cost
+from measuring import ROOT, Figures, alone, markdown
+
+KEPT = Figures("proof_cost", "proof.md")
 VARIANTS = ("nano", "mobileclip_s0", "mobileclip_s2")
 COLUMNS = ("twin", "shipped", "weights", "graph", "task")
 
 
 def main() -> None:
     """Measure a row, keep it in the place of the one before, and write the table."""
-    from export_cost import CONVERTERS
-    from generated import kept_rows, replace_block
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", choices=VARIANTS, default="nano")
     parser.add_argument("--target", choices=list(CONVERTERS), default="coreai")
@@ -46,29 +41,25 @@ def main() -> None:
     if given.step is not None:
         print(json.dumps(checked(given.variant, given.file, given.target)))
         return
-    rows = kept_rows(RESULTS)
+    rows = KEPT.rows()
     if not given.page_only:
         found = measured(given.variant, given.target)
         kept = [row for row in rows if (row["variant"], row["target"]) != (given.variant, given.target)]
         rows = sorted([*kept, found], key=lambda row: (VARIANTS.index(row["variant"]), row["target"]))
-        RESULTS.write_text(json.dumps({"schema_version": 1, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, table(rows))
+        KEPT.write_rows(rows)
+    KEPT.show(table(rows))
 
 
 def measured(variant: str, target: str) -> dict[str, Any]:
     """A row: the bare converter's CPU seconds, the export's whole, and those of its checks by name."""
-    from export_cost import cost
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "golden.safetensors"
         script = str(ROOT / "benchmarks" / "export_cost.py")
         own = [sys.executable, script, "--variant", variant, "--target", target, "--file", str(path), "--step"]
         subprocess.run([*own, "file"], check=True)
         bare = cost([*own, "bare"])["cpu_s"]
-        command = [sys.executable, __file__, "--variant", variant, "--target", target, "--file", str(path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([*command, "--step", "checks"], check=True, stdout=subprocess.PIPE, env=environment)
-    found = json.loads(done.stdout.splitlines()[-1])
+        words = ["--variant", variant, "--target", target, "--file", str(path), "--step", "checks"]
+        found = alone(__file__, *words, threads=1)
     return {"variant": variant, "target": target, "bare_cpu_s": round(bare, 1), **found}
 
 
@@ -97,20 +88,16 @@ def checked(variant: str, path: Path, target: str) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
-    lines = [
-        f"| variant | target | bare | {' | '.join(COLUMNS)} | other checks | rest | whole | asked, image / text |",
-        "|---|---|---:|" + "---:|" * (len(COLUMNS) + 3) + "---|",
-    ]
+    right = (f">{name}" for name in ("bare", *COLUMNS, "other checks", "rest", "whole"))
+    told = []
     for row in rows:
         checks = row["checks_cpu_s"]
         others = sum(value for name, value in checks.items() if name not in COLUMNS)
         figures = [row["bare_cpu_s"], *(checks.get(name) for name in COLUMNS), others]
         figures += [row["whole_cpu_s"] - sum(checks.values()), row["whole_cpu_s"]]
         cells = ["" if one is None else f"{one:.1f}" for one in figures]
-        lines.append(
-            f"| {row['variant']} | {row['target']} | {' | '.join(cells)} | {' / '.join(row['asked'].values())} |"
-        )
-    return "\n".join(lines)
+        told.append([row["variant"], row["target"], *cells, " / ".join(row["asked"].values())])
+    return "\n".join(markdown(("variant", "target", *right, "asked, image / text"), told))
 
 
 if __name__ == "__main__":

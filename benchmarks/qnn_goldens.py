@@ -12,7 +12,6 @@ Exit code 1 where a tower in fp16 misses the goal of its cosine, or an operation
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import re
 import resource
@@ -23,15 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from generated import replace_block
+from measuring import Figures, markdown, versions
 
-ROOT = Path(__file__).parents[1]
-# Scripts here are called what packages are called; their folder must not be searched first.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "benchmarks"]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
-RESULTS = ROOT / "benchmarks" / "results" / "qnn_goldens.json"
-PAGE = ROOT / "docs" / "qualcomm.md"
-BEGIN, END = "<!-- begin: benchmarks/qnn_goldens.py -->", "<!-- end -->"
+KEPT = Figures("qnn_goldens", "qualcomm.md")
 GOLDENS = {
     "S0": "mobileclip-s0.apple",
     "S1": "mobileclip-s1.apple",
@@ -53,9 +46,7 @@ def main() -> int:
     parser.add_argument("--rows", default="", help="measure those that this expression is found in, again")
     parser.add_argument("--page-only", action="store_true", help="write the page from what was measured before")
     arguments = parser.parse_args()
-    rows: dict[str, dict[str, Any]] = {}
-    if RESULTS.exists():
-        rows = {named(row): row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]}
+    rows = {named(row): row for row in KEPT.rows()}
     every = [(name, tower, precision) for name in GOLDENS for tower in PRECISIONS for precision in PRECISIONS[tower]]
     for name, tower, precision in sorted(every, key=lambda row: PRECISIONS[row[1]].index(row[2])):  # fp16 first
         key = f"{name} {tower} {precision}".lower()
@@ -66,9 +57,8 @@ def main() -> int:
         print(json.dumps(rows[key]), flush=True)
         order = {f"{one} {two} {three}".lower(): place for place, (one, two, three) in enumerate(every)}
         found = sorted(rows.values(), key=lambda row: order[named(row)])
-        told = {"schema_version": 1, "chip": CHIP, "versions": versions(), "rows": found}
-        RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        KEPT.write_rows(found, chip=CHIP, versions=versions("torch", "onnxruntime", "onnxruntime-qnn"))
+    KEPT.show(table(KEPT.read()))
     near = all(row["emulator"]["cosine"] >= COSINE for row in rows.values() if row["precision"] == "fp16")
     return 0 if near and not any(row["left"] for row in rows.values()) else 1
 
@@ -146,27 +136,20 @@ def spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the figures."""
-    return {name: importlib.metadata.version(name) for name in ("torch", "onnxruntime", "onnxruntime-qnn")}
-
-
 def table(told: dict[str, Any]) -> str:
     """The table of docs/qualcomm.md."""
-    lines = [
-        "| tower | precision | on the NPU | binary, MB | compiling, CPU s | cosine | dB | relative, float32's = 1 "
-        "| dB of ONNX Runtime's CPU |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ("tower", "precision", "on the NPU", "binary, MB", "compiling, CPU s", "cosine", "dB")
+    rows = []
     for row in told["rows"]:
         left = f"all but {len(row['left'])} of {row['operations']}" if row["left"] else f"all {row['operations']}"
         emulator, floor = row["emulator"], row["floor"]
         cells = [f"{row['variant']}, {row['tower']}", f"`{row['precision']}`", left, f"{row['bytes'] / 1e6:.1f}"]
         cells += [f"{row['compile_cpu_s']:.1f}", f"{emulator['cosine']:.6f}", f"{emulator['snr_db']:.1f}"]
         cells += [f"{emulator['relative'] / floor['relative']:,.0f}", f"{row['onnxruntime']['snr_db']:.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    return "\n".join([*lines, "", f"`python benchmarks/qnn_goldens.py`; {versions}; {told['chip']}."])
+        rows.append(cells)
+    lines = markdown((*heads, "relative, float32's = 1", "dB of ONNX Runtime's CPU"), rows)
+    by = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    return "\n".join([*lines, "", f"`python benchmarks/qnn_goldens.py`; {by}; {told['chip']}."])
 
 
 if __name__ == "__main__":

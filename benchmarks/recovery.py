@@ -19,12 +19,11 @@ import shutil
 import sys
 import tempfile
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from generated import replace_block
+from measuring import Figures, markdown, versions
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
@@ -39,10 +38,7 @@ from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.towers.inputs import sample_inputs
 
-ROOT = Path(__file__).resolve().parent
-RESULTS = ROOT / "results" / "recovery.json"
-PAGE = ROOT.parent / "docs" / "reinforcement.md"
-BEGIN, END = "<!-- begin: benchmarks/recovery.py -->", "<!-- end -->"
+KEPT = Figures("recovery", "reinforcement.md")
 FIGURES = {"top-1": "top1", "recall@1": "image_to_text_recall@1"}
 RUNS = (("coreml", "w4"), ("coreml", "w4p"), ("coreml", "w8a8"), ("onnx", "w4"))
 """ONNX has no w4p: its runtimes have no tables."""
@@ -82,13 +78,13 @@ def main() -> None:
         "settings": asdict(SETTINGS),
         "dataset": dataset.name,
         "images": len(dataset.images),
-        "versions": {name: version(name) for name in ("mobileclip-deploy", "coremltools", "onnxruntime", "torch")},
+        "versions": versions("mobileclip-deploy", "coremltools", "onnxruntime", "torch"),
         "torch": {name: checkpoint.figures[key].value for name, key in FIGURES.items()},
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    KEPT.write(result)
     print(table(result))
-    replace_block(PAGE, BEGIN, END, table(result))
+    KEPT.show(table(result))
 
 
 def recover(target: str, precision: str, data: Path, work: Path, source: str) -> Path:
@@ -151,9 +147,9 @@ def table(result: dict[str, Any]) -> str:
         f"on {result['images']:,} images, then the drop in points. {result['settings']['steps']} steps a tower. "
         f"Activations are calibrated on {CALIBRATED_ON} training images and their names.",
         "",
-        "| target | precision | training | MB | cosine image, text | top-1 % | drop | recall@1 % | drop | gates |",
-        "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    heads = ("target", "precision", "training", "MB", "cosine image, text", "top-1 %", "drop", "recall@1 %", "drop")
+    rows = []
     for row in result["rows"]:
         cells = [row["target"], row["precision"], row["training"], f"{row['bytes'] / 1e6:.2f}"]
         cells.append(", ".join(f"{row['deviation'][tower]['cosine']:.4f}" for tower in TOWERS))
@@ -161,8 +157,8 @@ def table(result: dict[str, Any]) -> str:
             cells += [f"{figure['value']:.2f}", f"{figure['drop']:+.2f}"]
         failed = ", ".join(row["failed_gates"])
         cells.append(f"fails: {failed}" if failed else "passes")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return "\n".join(lines + markdown((*heads, "gates"), rows))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ teachers are given smaller shards.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
@@ -22,18 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from generated import replace_block
+from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 
-ROOT = Path(__file__).resolve().parent
-RESULTS = ROOT / "results" / "reinforcement_throughput.json"
-HELD_OUT = ROOT.parent / "models" / "nano" / "evaluation"
-PAGE = ROOT.parent / "docs" / "reinforcement.md"
-BEGIN, END = "<!-- begin: benchmarks/reinforcement_throughput.py -->", "<!-- end -->"
+KEPT = Figures("reinforcement_throughput", "reinforcement.md")
+HELD_OUT = ROOT / "models" / "nano" / "evaluation"
 SHARDS, AUGMENTATIONS, MILLIONS = 6, 4, 12
 
 
@@ -82,15 +78,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         f"{AUGMENTATIONS} augmentations and one caption a sample, one teacher, workers of one thread:",
         "",
-        "| teacher | workers | samples a CPU second | samples a second | 12M samples, core hours |",
-        "|---|---:|---:|---:|---:|",
     ]
+    heads = ("teacher", ">workers", ">samples a CPU second", ">samples a second", ">12M samples, core hours")
+    told = []
     for row in rows:
         rate = row["samples"] / row["cpu_seconds"]
         hours = MILLIONS * 1e6 / rate / 3600
         wall = row["samples"] / row["seconds"]
-        lines.append(f"| {row['teacher']} | {row['workers']} | {rate:.2f} | {wall:.2f} | {hours:,.0f} |")
-    return "\n".join(lines)
+        told.append([row["teacher"], str(row["workers"]), f"{rate:.2f}", f"{wall:.2f}", f"{hours:,.0f}"])
+    return "\n".join(lines + markdown(heads, told))
 
 
 def main() -> None:
@@ -99,10 +95,10 @@ def main() -> None:
     parser.add_argument("--shard", type=int, default=16, help="pairs in each of six shards; all but the first count")
     parser.add_argument("--add", action="store_true", help="to the teachers that were measured before")
     asked = parser.parse_args()
-    rows = json.loads(RESULTS.read_text(encoding="utf-8")) if asked.add else []
+    rows = KEPT.read() if asked.add else []
     rows += [measure(teacher, workers, asked.shard) for teacher in asked.teacher for workers in (1, 2)]
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    replace_block(PAGE, BEGIN, END, table(rows))
+    KEPT.write(rows)
+    KEPT.show(table(rows))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ anew. Writes benchmarks/results/relevance.json and the tables of docs/search.md.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import string
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from generated import replace_block
+from measuring import Figures, markdown
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.embeddings.relevance_fit import (
@@ -40,8 +38,7 @@ from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.variants import models_dir
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "relevance.json"
+KEPT = Figures("relevance", "search.md")
 SPLITS = {0.5: (100, 400, 900), 0.16: (100, 400, 1600)}
 """Share of the captions that are learned from, and sizes of the libraries that the others are asked in."""
 Doubles = npt.NDArray[np.float64]
@@ -191,32 +188,24 @@ def figured(part: tuple[Samples, Samples], found: Observed, score: Doubles, size
 def table(rows: list[dict[str, Any]]) -> str:
     """1 - AUC of each way, and its ratio to the bare cosine's."""
     kinds = ("left out", "words", "letters")
-    lines = [
-        "| captions learned from | score | library | left out | words | letters |",
-        "|---:|---|---:|---:|---:|---:|",
-    ]
+    told = []
     bare = {(row["learned"], row["size"]): row for row in rows if row["way"] == "the bare cosine"}
     for row in rows:
         base = bare[row["learned"], row["size"]]
         cells = [
             f"{row[kind]:.3f}" if row is base else f"{row[kind]:.3f} (x {row[kind] / base[kind]:.2f})" for kind in kinds
         ]
-        lines.append(f"| {row['learned']} | {row['way']} | {row['size']:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        told.append([str(row["learned"]), row["way"], f"{row['size']:,}", *cells])
+    return "\n".join(markdown((">captions learned from", "score", ">library", *(f">{kind}" for kind in kinds)), told))
 
 
 def threshold_table(rows: list[dict[str, Any]]) -> str:
     """What the threshold of `export` does."""
-    lines = [
-        "| captions learned from | library | left out, answered | words | letters | picture there, missed |",
-        "|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        if row["way"].startswith("**"):
-            kinds = ("alarms left out", "alarms words", "alarms letters", "missed")
-            cells = " | ".join(f"{100 * row[kind]:.0f}%" for kind in kinds)
-            lines.append(f"| {row['learned']} | {row['size']:,} | {cells} |")
-    return "\n".join(lines)
+    kinds = ("alarms left out", "alarms words", "alarms letters", "missed")
+    heads = (">captions learned from", ">library", ">left out, answered", ">words", ">letters")
+    ours = (row for row in rows if row["way"].startswith("**"))
+    told = ([str(row["learned"]), f"{row['size']:,}", *(f"{100 * row[kind]:.0f}%" for kind in kinds)] for row in ours)
+    return "\n".join(markdown((*heads, ">picture there, missed"), told))
 
 
 def main() -> None:
@@ -224,10 +213,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4, help="divisions of the captions")
     rows = measured(parser.parse_args().rounds)
-    RESULT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    page = ROOT / "docs" / "search.md"
-    replace_block(page, "<!-- relevance -->", "<!-- end of relevance -->", table(rows))
-    replace_block(page, "<!-- threshold -->", "<!-- end of threshold -->", threshold_table(rows))
+    KEPT.write(rows)
+    KEPT.show(table(rows), "<!-- relevance -->", "<!-- end of relevance -->")
+    KEPT.show(threshold_table(rows), "<!-- threshold -->", "<!-- end of threshold -->")
 
 
 if __name__ == "__main__":

@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from generated import kept_rows
+from measuring import ROOT, Figures, alone
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
-RESULTS = ROOT / "benchmarks" / "results" / "rounding_cost.json"
+KEPT = Figures("rounding_cost")
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
 TARGET = "coreml"
 
@@ -39,17 +34,14 @@ def main() -> None:
     if asked.row:
         print(json.dumps(measure(asked.golden[0], asked.tower, asked.precision, asked.rounding)))
         return
-    rows = kept_rows(RESULTS)
+    rows = KEPT.rows()
     for golden in asked.golden:
         for tower in (asked.tower,) if asked.tower else ("image", "text"):
             options = ["--tower", tower, "--precision", asked.precision, "--rounding", asked.rounding, "--row"]
-            command = [sys.executable, __file__, golden, *options]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
-            row = json.loads(done.stdout)
+            row = alone(__file__, golden, *options, threads=1)
             print(row, flush=True)
             rows = [old for old in rows if key(old) != key(row)] + [row]
-            RESULTS.write_text(json.dumps({"schema_version": 1, "rows": sorted(rows, key=key)}, indent=1) + "\n")
+            KEPT.write_rows(sorted(rows, key=key))
 
 
 def key(row: dict[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ output cannot tell, is not counted. `--write`: into benchmarks/results/rounding_
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from generated import replace_block
+from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
@@ -37,10 +36,8 @@ from mobileclip_deploy.verify.matching import Matched, matched_weights
 from mobileclip_deploy.verify.rounding import DRIFTED, Choice, tower_to_round, unlike_outputs
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
-ROOT = Path(__file__).parents[1]
-PAGE, CALIBRATION = ROOT / "docs" / "proof.md", ROOT / "models" / "nano" / "calibration"
-RESULTS = ROOT / "benchmarks" / "results" / "rounding_faults.json"
-BEGIN, END = "<!-- begin: benchmarks/rounding_faults.py -->", "<!-- end -->"
+KEPT = Figures("rounding_faults", "proof.md")
+CALIBRATION = ROOT / "models" / "nano" / "calibration"
 LEARNED = {
     f"{title}, {bits} bits": (method, f"w{bits}")
     for method, title in (("gptq", "GPTQ"), ("tuned", "tuned"))
@@ -73,8 +70,8 @@ def main() -> None:
         print(f"{title}: {between - began:.0f} s to learn, {done - between:.0f} s to judge, of CPU time", flush=True)
     print(table(result))
     if given.write:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        replace_block(PAGE, BEGIN, END, table(result))
+        KEPT.write(result)
+        KEPT.show(table(result))
 
 
 def learned(folder: Path, method: str, precision: str) -> Bundle:
@@ -197,13 +194,13 @@ def table(told: Mapping[str, Shares]) -> str:
     """One row per fault: image and text of each method and precision; words of the tuned ones."""
     cells: dict[str, list[tuple[str, str]]] = {title: [(title, part) for part in TOWERS] for title in told}
     cells |= {f"words, {title}": [(title, WORDS)] for title in told if told[title][NOTHING][WORDS][1]}
-    lines = [f"| planted | {' | '.join(cells)} |", f"|---|{'---:|' * len(cells)}"]
+    lines = []
     rows = {"outputs, image; text": [[f"{told[one][NOTHING][part][1]:,}" for one, part in c] for c in cells.values()]}
     rows |= {name: [[shown(*told[one][name][part]) for one, part in c] for c in cells.values()] for name in FAULTS}
     for name, row in rows.items():
         texts = (dict.fromkeys(cell) if NONE in cell else cell for cell in row)
-        lines.append(f"| {name} | {' | '.join('; '.join(text) for text in texts)} |")
-    return "\n".join(lines)
+        lines.append([name, *("; ".join(text) for text in texts)])
+    return "\n".join(markdown(("planted", *(f">{title}" for title in cells)), lines))
 
 
 def shown(told: int, outputs: int) -> str:

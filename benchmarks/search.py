@@ -12,52 +12,21 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import numkong
 import numpy as np
+from measuring import cells, in_turns, random_index
 from usearch.index import MetricKind  # type: ignore[attr-defined]
 from usearch.index import search as usearch_exact
 
-from mobileclip_deploy.embeddings import Index, Store
-from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings import Index
 from mobileclip_deploy.embeddings.scoring import Query
-from mobileclip_deploy.embeddings.writing import create
 
 SIZES = ((300_000, 512), (1_000_000, 64))
 TOP = 20
-
-
-def written(path: Path, count: int, dimension: int) -> Index:
-    """An index of random unit vectors."""
-    chance = np.random.default_rng(0)
-
-    def parts() -> object:
-        for start in range(0, count, 10_000):
-            vectors = chance.standard_normal((10_000, dimension), np.float32)
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            yield [f"photos/IMG_{start + number:07d}.HEIC" for number in range(10_000)], [0] * 10_000, vectors
-
-    store = Store("int8", dimension, 6 / np.sqrt(dimension) / 127)
-    create(path, Header(store, Description(embedding_space="random", variant="random")), parts())  # type: ignore[arg-type]
-    return Index(path)
-
-
-def measured(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU milliseconds of each way, in turns in an order shuffled anew every round; the first round is not kept."""
-    order, chance = list(ways), np.random.default_rng(1)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        chance.shuffle(order)
-        for name in order:
-            before = time.process_time()
-            ways[name]()
-            if number:
-                times[name].append(1e3 * (time.process_time() - before))
-    return times
 
 
 def interval(ratios: np.ndarray) -> tuple[float, float, float]:
@@ -76,11 +45,11 @@ def main() -> None:
     print("|---:|---:|---:|---:|---:|---:|")
     for count, dimension in SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            times = compared(written(Path(folder) / "a.mcdx", count, dimension), rounds)
+            times = compared(random_index(Path(folder) / "a.mcdx", count, dimension), rounds)
         ours = np.asarray(times["ours"])
         told = [interval(ours / np.asarray(times[name])) for name in ("numkong", "usearch", "without")]
-        cells = " | ".join(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in told)
-        print(f"| {count:,} | {dimension} | {np.median(ours):.1f} | {cells} |")
+        ratios = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in told]
+        print(cells([f"{count:,}", str(dimension), f"{np.median(ours):.1f}", *ratios]))
 
 
 def compared(index: Index, rounds: int) -> dict[str, list[float]]:
@@ -99,7 +68,7 @@ def compared(index: Index, rounds: int) -> dict[str, list[float]]:
         "numkong": lambda: numkong.dot(query.integers[None], whole),
         "usearch": lambda: usearch_exact(whole, query.integers, TOP, MetricKind.IP, exact=True),
     }
-    return measured(ways, rounds)
+    return in_turns(ways, rounds, 1)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from generated import replace_block
+from measuring import ROOT, Figures, markdown
 from safetensors.numpy import load_file, save_file
 
 from mobileclip_deploy.checkpoints.door import load_model
@@ -33,7 +33,6 @@ from mobileclip_deploy.model.preprocessing import load_batch
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
-ROOT = Path(__file__).resolve().parents[1]
 SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
 BYTES = {"int8": "D", "float16": "2 D", "float32": "4 D", "bits": "D + D / 8", "bits-only": "D / 8"}
 SMALL = 64
@@ -65,20 +64,19 @@ def recall(library: Index, texts: Floats) -> tuple[Interval, Interval]:
 
 def stores(spaces: dict[str, Floats], folder: Path) -> str:
     """A row per store: bytes, and text-to-image recall of nano."""
-    lines = ["| `--store` | bytes for D numbers | 512 numbers, 100,000 pictures | recall@1 | recall@10 |"]
-    lines += ["|---|---:|---:|---:|---:|"]
+    rows = []
     for name in STORES:
         library = index(folder / f"{name}.mcdx", spaces["pictures"], name)
         held = sum(np.dtype(dtype).itemsize * columns for dtype, columns in Store(name, 512).arrays.values())
-        figures = " | ".join(told(one) for one in recall(library, spaces["texts"]))
-        lines.append(f"| `{name}` | {BYTES[name]} | {held / 10:.1f} MB | {figures} |")
-    return "\n".join(lines)
+        figures = (told(one) for one in recall(library, spaces["texts"]))
+        rows.append([f"`{name}`", BYTES[name], f"{held / 10:.1f} MB", *figures])
+    heads = ("`--store`", ">bytes for D numbers", ">512 numbers, 100,000 pictures", ">recall@1", ">recall@10")
+    return "\n".join(markdown(heads, rows))
 
 
 def bridges(spaces: dict[str, Floats], folder: Path) -> str:
     """A row per direction and number of shared pictures: what is kept, on held-back ones; and of a cut by the axes."""
-    lines = ["| from | to | shared pictures | map | own first | of the first ten | cosine |"]
-    lines += ["|---|---|---:|---|---:|---:|---:|"]
+    rows = []
     order = np.random.default_rng(0).permutation(len(spaces["pictures"]))
     for names in (("pictures", "second"), ("second", "pictures"), ("pictures", "e64"), ("e64", "pictures")):
         for count in SHARED:
@@ -86,8 +84,9 @@ def bridges(spaces: dict[str, Floats], folder: Path) -> str:
                 index(folder / f"{name}-{count}-{number}.mcdx", spaces[name][order[:count]], space=name)
                 for number, name in enumerate(names)
             )
-            lines.append("| " + " | ".join((*(NAMES[name] for name in names), f"{count:,}", *learned(old, new))) + " |")
-    return "\n".join([*lines, cut(spaces, folder)])
+            rows.append([*(NAMES[name] for name in names), f"{count:,}", *learned(old, new)])
+    heads = ("from", "to", ">shared pictures", "map", ">own first", ">of the first ten", ">cosine")
+    return "\n".join([*markdown(heads, rows), cut(spaces, folder)])
 
 
 NAMES = {"pictures": "nano", "second": "second nano", "e64": "nano-e64"}
@@ -156,10 +155,10 @@ def main() -> None:
         write_spaces(given.second)
     spaces = {name: at_length_one(values).astype(np.float32) for name, values in load_file(SPACES).items()}
     spaces["e64"] = at_length_one(spaces["pictures"] @ axes(spaces)).astype(np.float32)
-    page = ROOT / "docs" / "search.md"
+    page = Figures("spaces", "search.md")
     with tempfile.TemporaryDirectory() as folder:
-        replace_block(page, "<!-- stores -->", "<!-- end of stores -->", stores(spaces, Path(folder)))
-        replace_block(page, "<!-- bridges -->", "<!-- end of bridges -->", bridges(spaces, Path(folder)))
+        page.show(stores(spaces, Path(folder)), "<!-- stores -->", "<!-- end of stores -->")
+        page.show(bridges(spaces, Path(folder)), "<!-- bridges -->", "<!-- end of bridges -->")
 
 
 if __name__ == "__main__":

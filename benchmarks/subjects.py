@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests"))  # golden_checkpoints
+from measuring import ROOT
+
 PROGRAM = (sys.executable, "-c", "from mobileclip_deploy.cli import main; main()")
 SEED = 7
 OPEN_CLIP = {"mobileclip2_s0": "MobileCLIP2-S0"}

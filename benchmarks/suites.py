@@ -25,8 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import guard
+from measuring import ROOT
 from ratios import unsteady
-from subjects import NANO_PRECISIONS, ROOT, Subjects
+from subjects import NANO_PRECISIONS, Subjects
 
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver

@@ -133,10 +133,13 @@ def test_the_whole_in_miniature(
     pairs = write_pairs(tmp_path / "pairs", 16)
     (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "reinforced", augmentations=2)
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
-    for name, path in {"RESULTS": tmp_path / "r.json", "PLOT": tmp_path / "plot.svg", "PAGE": page}.items():
-        monkeypatch.setattr(script, name, path)
+    page, results = tmp_path / "docs" / "reinforcement.md", tmp_path / "benchmarks" / "results"
+    page.parent.mkdir()
+    results.mkdir(parents=True)
+    begin, end = "<!-- begin: benchmarks/learning_efficiency.py -->", "<!-- end -->"
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    monkeypatch.setattr(sys.modules["measuring"], "ROOT", tmp_path)
+    monkeypatch.setattr(script, "PLOT", tmp_path / "plot.svg")
     work = tmp_path / "work"
     arguments = ["--data", str(tmp_path / "reinforced"), "--work", str(work), "--evaluation", str(tmp_path / "pairs")]
     arguments += ["--steps", "2", "--batch", "4", "--seeds", "1"]
@@ -158,26 +161,25 @@ def test_the_whole_in_miniature(
     recipes = [yaml.safe_load(path.read_text()) for path in sorted(work.glob("*/*/recipe.yaml"))]
     assert [recipe.pop("distillation") for recipe in recipes] == [0.0, 0.7]
     assert recipes[0] == recipes[1]
-    result = json.loads((tmp_path / "r.json").read_text())
+    result = script.KEPT.read()
     assert [[row["samples"] for row in run["curve"]] for run in result["runs"]] == [[4, 8], [4, 8]]
     for run in result["runs"]:  # the weights as written are those that were measured last
         assert run["final"]["image_to_text_recall@1"] == pytest.approx(run["curve"][-1]["image_to_text_recall"])
     plain, reinforced = (run["curve"][0]["loss"] for run in result["runs"])
     assert plain != reinforced
     assert (result["data"]["pairs"], result["data"]["teachers"][0]["variant"]) == (16, "nano")
-    assert page.read_text() == f"before\n{script.BEGIN}\n{script.block(result)}\n{script.END}\nafter\n"
+    assert page.read_text() == f"before\n{begin}\n{script.block(result)}\n{end}\nafter\n"
     assert "it has the student's own architecture" in page.read_text()
     drawn = (tmp_path / "plot.svg").read_bytes()
     assert b"<svg" in drawn
 
     script.main(arguments)
     assert "training" not in capsys.readouterr().err, "what is finished is kept"
-    assert json.loads((tmp_path / "r.json").read_text()) == result
+    assert script.KEPT.read() == result
     assert (tmp_path / "plot.svg").read_bytes() == drawn
 
 
 def test_the_published_block_and_factors_are_those_of_the_results(script: ModuleType) -> None:
-    result = json.loads(script.RESULTS.read_text(encoding="utf-8"))
-    _, _, rest = script.PAGE.read_text(encoding="utf-8").partition(script.BEGIN)
-    assert rest.partition(script.END)[0].strip() == script.block(result)
+    result = script.KEPT.read()
+    assert script.KEPT.shown() == script.block(result)
     assert script.summary(result["runs"]) == {name: result[name] for name in ("means", "factors")}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +23,6 @@ def test_the_page_is_what_its_command_makes_of_the_results(tmp_path: Path) -> No
     subprocess.run([sys.executable, ROOT / "benchmarks" / "page.py", tmp_path / "page.md"], check=True)
     written = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == written, "type: python benchmarks/page.py"
-
-
-def test_what_parts_of_a_photograph_cost_is_what_the_script_makes_of_its_result(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    script = importlib.import_module("library_parts")
-    told = json.loads(script.RESULTS.read_text(encoding="utf-8"))
-    assert script.table(told) in (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

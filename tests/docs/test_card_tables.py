@@ -20,8 +20,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("page", "rows"), [("licences.md", "licence_rows"), ("choose_model.md", "model_rows")])
 def test_the_table_is_the_cards(script: dict[str, Any], page: str, rows: str) -> None:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    told = text.partition(script["BEGIN"])[2].partition(script["END"])[0].strip().splitlines()
+    told = script["Figures"]("card_tables", page).shown().splitlines()
     assert told == script[rows](), "type: python benchmarks/card_tables.py"
 
 

@@ -56,16 +56,6 @@ def test_what_learned_rounding_costs_is_what_was_measured() -> None:
         assert f"| {' | '.join(map(str, cells))} |" in page
 
 
-def test_the_table_of_golden_core_ml_towers_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))  # scripts there import one another
-    script = runpy.run_path(str(BENCHMARKS / "coreml_goldens.py"), run_name="coreml_goldens")
-    rows = json.loads(script["TABLE"].read_text(encoding="utf-8"))["rows"]
-    page = script["PAGE"].read_text(encoding="utf-8")
-    begin, end = script["BEGIN"], script["END"]
-    shown = page.partition(begin)[2].partition(end)[0].strip()
-    assert shown == script["table"](rows), "type: python benchmarks/coreml_goldens.py --page-only"
-
-
 def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
@@ -73,10 +63,6 @@ def page(name: str) -> str:
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))  # scripts there import one another
     return runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name=name)
-
-
-def between(text: str, begin: str, end: str) -> str:
-    return text.partition(begin)[2].partition(end)[0].strip()
 
 
 def test_the_page_of_precisions_is_what_its_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +78,14 @@ def test_the_page_of_precisions_is_what_its_script_writes(monkeypatch: pytest.Mo
 
 
 TABLES = [
+    ("coreml_goldens", "rows"),
+    ("contexts", "rows"),
+    ("decoders", None),
+    ("demo_page", None),
+    ("library", None),
+    ("library_parts", None),
+    ("onnx_speed", "speed"),
+    ("pictures", "pictures"),
     ("proof", "rows"),
     ("proof_cost", "rows"),
     ("recovery", None),
@@ -105,12 +99,10 @@ TABLES = [
 @pytest.mark.parametrize(("name", "of"), TABLES)
 def test_a_table_of_a_page_is_that_of_its_results(name: str, of: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     own = script(name, monkeypatch)
-    result = json.loads(own["RESULTS"].read_text(encoding="utf-8"))
-    shown = between(own["PAGE"].read_text(encoding="utf-8"), f"<!-- begin: benchmarks/{name}.py -->", "<!-- end -->")
-    assert shown == own["table"](result if of is None else result[of])
+    result = own["KEPT"].read()
+    assert own["KEPT"].shown() == own["table"](result if of is None else result[of])
 
 
 def test_the_table_of_faults_is_that_of_the_kinds_that_are_planted(monkeypatch: pytest.MonkeyPatch) -> None:
     own = script("fault_kinds", monkeypatch)
-    shown = between(own["PAGE"].read_text(encoding="utf-8"), own["BEGIN"], own["END"])
-    assert shown == own["table"](), "type: python benchmarks/fault_kinds.py"
+    assert own["KEPT"].shown() == own["table"](), "type: python benchmarks/fault_kinds.py"

@@ -5,7 +5,7 @@ S0 alone: docs/executorch.md says what is checked here and what benchmarks/execu
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -27,12 +27,9 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "executorch_goldens.py"
 @pytest.fixture(scope="module")
 def goldens() -> ModuleType:
     """The benchmark, whose table has all variants."""
-    spec = importlib.util.spec_from_file_location("executorch_goldens", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))  # scripts there import one another
+        return importlib.import_module(SCRIPT.stem)
 
 
 @pytest.mark.whole
