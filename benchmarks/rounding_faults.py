@@ -138,7 +138,7 @@ def stepped(choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Pla
 
     def plant(match: Matched, grid: Grid) -> Matched:
         stored = torch.from_numpy(match.stored.values.copy())
-        return with_values(match, (stored + choose(*steps(stored, grid.block or stored.shape[1]))).numpy())
+        return with_values(match, (stored + choose(*steps(stored, grid))).numpy())
 
     return plant
 

@@ -17,7 +17,6 @@ from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet
 from mobileclip_deploy.learning.rounding.columns import round_columns
 from mobileclip_deploy.learning.rounding.kept import KeptTower, kept_as
 from mobileclip_deploy.learning.rounding.methods import METHODS
-from mobileclip_deploy.learning.rounding.statistics import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.learning.rounding.tuning import Goal, Placed, TuningSettings, tune
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
@@ -28,6 +27,7 @@ from mobileclip_deploy.targets.grids.lattice import lattice_of
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage
+from mobileclip_deploy.towers.moments import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.towers.tower import make_tower
 
 __all__ = ["Learning", "Rounded", "RoundedTower", "round_source"]

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mobileclip_deploy.learning.rounding.columns import DAMPING, damped, round_columns
-from mobileclip_deploy.learning.rounding.statistics import Moments
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, integers_of, tables_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, lattice_of
 from mobileclip_deploy.targets.grids.palette import palette, weighted_table
+from mobileclip_deploy.towers.moments import Moments
 
 Doubles = npt.NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def test_independent_inputs_leave_every_number_at_its_nearest() -> None:
 
 def test_an_error_costs_less_than_that_of_the_nearest() -> None:
     weight, hessian = layer()
-    moments = Moments(hessian, torch.zeros(1, 160), torch.ones(1))
+    moments = Moments(hessian, torch.zeros(1, 160), torch.ones(1), torch.ones(1))
     lattice = free(weight)
     found = round_columns(weight, hessian, lattice)
     assert found is not None

@@ -25,7 +25,6 @@ from mobileclip_deploy.learning.rounding import rounding
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.learning.rounding.kept import forget
 from mobileclip_deploy.learning.rounding.rounding import Learning, round_source
-from mobileclip_deploy.learning.rounding.statistics import gather
 from mobileclip_deploy.learning.rounding.tuning import TuningSettings
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.reference import Reference
@@ -33,6 +32,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
+from mobileclip_deploy.towers.moments import gather
 from mobileclip_deploy.towers.tower import make_tower
 
 CALIBRATION = models_dir() / "nano" / "calibration"
