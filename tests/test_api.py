@@ -87,24 +87,6 @@ def test_one_tower_alone(exports: Exports, tmp_path: Path) -> None:
         mcd.evaluate(bundle, dataset="builtin")
 
 
-@pytest.mark.parametrize(
-    ("names", "known"),
-    [
-        ({"target": "onnxx"}, "onnx, coreml"),
-        ({"precision": "fp15"}, "fp32, fp16"),
-        ({"tower": "images"}, "image, text, both"),
-        ({"precision": "image=fp16"}, "image and text"),
-    ],
-    ids=str,
-)
-def test_unknown_names_are_refused_with_the_known_ones(
-    exports: Exports, tmp_path: Path, names: dict[str, str], known: str
-) -> None:
-    with pytest.raises(UsageError, match=known):
-        mcd.export(mcd.load_model(None, exports.checkpoint), **({"target": "onnx", "output": str(tmp_path)} | names))  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_lists_ask_for_several_bundles_and_a_name_for_one(exports: Exports, tmp_path: Path) -> None:
     model = mcd.load_model(None, exports.checkpoint)
     several = mcd.export_all(model, ["onnx"], ("fp32", "fp16"), tmp_path, verify=False, tower="image")

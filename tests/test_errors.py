@@ -13,7 +13,6 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,7 +20,6 @@ import onnx
 import pytest
 import safetensors.numpy
 import yaml
-from command_line import refusal, run
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core.core_schema import ErrorType
@@ -139,33 +137,3 @@ def test_what_readers_of_other_packages_say(case: str) -> None:
     except Exception as error:
         told = worded(error)
     assert told == words
-
-
-BAD = {"empty": b"", "binary": bytes(range(256)), "deep": b"[" * 100_000, "digits": b'{"a": ' + b"9" * 5000 + b"}"}
-# Commands that read a small file, with the place for it; none of them gets as far as a network.
-COMMANDS = {
-    "layout": ("export", "--target", "onnx", "--layout", "FILE.json", "-o", "out"),
-    "preprocess": ("export", "--target", "onnx", "--preprocess", "FILE.json", "-o", "out"),
-    "labels": ("export", "--target", "onnx", "--labels", "FILE.txt", "-o", "out"),
-    "sweep": ("sweep", "FILE.toml", "-o", "out"),
-    "result": ("report", "FILE.json", "-o", "report.md"),
-}
-
-
-# Brackets and digits are labels as any other.
-CASES = [(one, content) for one in COMMANDS for content in BAD if (one, content[:1]) not in (("labels", "d"),)]
-
-
-@pytest.mark.parametrize(("command", "content"), CASES)
-def test_a_bad_file_is_refused_in_words_of_ours(
-    command: str, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = COMMANDS[command]
-    (name,) = [word for word in words if word.startswith("FILE")]
-    Path(name).write_bytes(BAD[content])
-    line = refusal(run(*words))
-    assert [word for word in FOREIGN if word in line] == []
-    Path(name).unlink()
-    Path(name).mkdir()
-    assert [word for word in FOREIGN if word in refusal(run(*words))] == []

@@ -55,14 +55,6 @@ def test_what_is_done_in_a_moment_is_not_told_where_moments_do_not_count() -> No
     assert written == ["writing", "writing (17 s)"]
 
 
-def test_two_precisions_of_a_tower_are_two_stages() -> None:
-    written = list[str]()
-    lines = Lines(written.append, clock=Clock())
-    for precision in ("w4", "w8"):
-        lines(f"image tower at {precision}: converting")
-    assert written == ["image tower at w4: converting", "image tower at w8: converting"]
-
-
 def test_a_long_stage_is_told_again_without_being_asked() -> None:
     reminded = threading.Event()
     with Lines(lambda text: reminded.set() if text.endswith(" s)") else None, every=0.01).reminding() as lines:
@@ -92,12 +84,3 @@ def test_on_a_terminal_a_count_is_a_bar(text: str, full: int) -> None:
     Console(file=shown, width=80, no_color=True, force_terminal=True, _environ={"TERM": "xterm"}).print(with_bar(text))
     assert text in shown.getvalue()
     assert shown.getvalue().count("━") == full
-
-
-def test_a_stage_is_told_again_every_15_seconds() -> None:
-    written, now = list[str](), [0.0]
-    lines = Lines(written.append, clock=lambda: now[0])
-    lines("converting")
-    for now[0], told in ((14.9, 1), (15, 2), (29, 2), (30, 3)):
-        lines.remind()
-        assert len(written) == told

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pickle
 import struct
 import subprocess
 import sys
@@ -66,11 +64,6 @@ def test_empty_file(tmp_path: Path) -> None:
     assert "is empty (0 bytes)" in refusal(tmp_path / "empty.pt")
 
 
-def test_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.pt")
-    assert "not a regular file" in refusal(tmp_path / "pipe.pt")
-
-
 @pytest.mark.parametrize("content", [b"<html>", b"\x7fELF" + bytes(90), b"MZ" + bytes(90)])
 def test_foreign_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pt").write_bytes(content)
@@ -98,13 +91,6 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not Path("/tmp/mobileclip-deploy-was-here").exists()
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_plain_pickle_with_code(tmp_path: Path, protocol: int) -> None:
-    (tmp_path / "x.pt").write_bytes(pickle.dumps(Bomb(), protocol))
-    assert "state_dict" in refusal(tmp_path / "x.pt")
-    assert not Path("/tmp/mobileclip-deploy-was-here").exists()
-
-
 def test_whole_pickled_model_is_refused(tmp_path: Path) -> None:
     assert "save its state_dict alone" in refusal(saved(tmp_path / "x.pt", torch.nn.Linear(2, 2)))
 
@@ -126,19 +112,6 @@ def test_truncated_torch_file(tmp_path: Path, kept: float, new_format: bool) -> 
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     assert "truncated" in refusal(path)
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for name, write in (("x.pt", saved), ("x.safetensors", lambda path, data: (save_file(data, path), path)[1])):
-        path = write(tmp_path / name, dict(WEIGHTS))
-        content = bytearray(path.read_bytes())
-        for position in torch.randint(len(content), (8,), generator=generator).tolist():
-            content[position] ^= 0xFF
-        path.write_bytes(content)
-        with contextlib.suppress(CheckpointError):
-            open_tensors(path)
 
 
 def test_zip_that_is_no_checkpoint(tmp_path: Path) -> None:

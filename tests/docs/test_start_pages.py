@@ -55,21 +55,3 @@ def test_wrong_pictures_cost_what_the_pages_say() -> None:
         assert re.search(rf"antialiasing,? {soft} and {hard}|{soft} and {hard} without antialiasing", text)
     for text in (flat["start_android.md"], " ".join(LITERT.split())):
         assert re.search(rf"a cosine of {other} with the right one at the median .*and {least} at worst", text)
-
-
-@pytest.mark.parametrize("name", ["start_ios.md", "start_android.md", "start_browser.md"])
-def test_a_start_page_begins_with_a_clone_and_an_environment(name: str) -> None:
-    first = re.search(r"```\n(git clone.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
-    assert first is not None
-    words = [line.split()[:2] for line in first[1].splitlines()]
-    assert [" ".join(two) for two in words[:3]] == ["git clone", "cd REPOSITORY", "python3 -m"]
-    assert words[3] == ["pip", "install"]
-
-
-@pytest.mark.parametrize("name", ["start_android", "android", "start_ios", "iphone"])
-def test_pages_on_phones_begin_with_the_way_that_needs_no_cable(name: str) -> None:
-    text = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
-    kind = "android" if "android" in name else "ios"
-    cable = re.search(rf"--device {kind}\b|this page \|", text)
-    assert cable is not None
-    assert 0 < text.index("--device browser:lan") < cable.start()

@@ -12,12 +12,10 @@ from evaluation.embedders import Counted, by_colour
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import pictures
 from mobileclip_deploy.evaluation.cache import SHARD, EmbeddingStore
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.embedding import embed_classes
 from mobileclip_deploy.evaluation.evaluate import Measuring, measure
-from mobileclip_deploy.evaluation.metrics import BLOCK, RESAMPLES
 from mobileclip_deploy.evaluation.text_files import parse_templates
 
 
@@ -163,47 +161,6 @@ def test_a_damaged_shard_is_named_not_used(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:40])
     with pytest.raises(InvalidInput, match=r"is damaged .*delete it"):
         EmbeddingStore(tmp_path, {"artifact": "a"})
-
-
-def test_the_cache_may_not_be_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="is a file; give a folder"):
-        EmbeddingStore(image(tmp_path / "x.png"), {})
-
-
-def test_what_is_measured_is_said_first_and_how_long_it_will_take_with_each_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter([0.0, 8.0, 70.0, 80.0])
-    monkeypatch.setattr(pictures, "BATCH", 1)
-    monkeypatch.setattr(pictures, "TOGETHER", 1)
-    monkeypatch.setattr("mobileclip_deploy.evaluation.pictures.time.monotonic", lambda: next(clock))
-    told: list[str] = []
-    measure(
-        by_colour(),
-        read_dataset(table(tmp_path, "image,label\na.png,red\nb.png,blue\nc.png,blue\n")),
-        progress=told.append,
-    )
-    assert told[:4] == [
-        "accuracy on data, 3 images",
-        "image 0 of 3",
-        "image 1 of 3, 0.125 a second, about 16 s left",
-        "image 2 of 3, 0.0286 a second, about 35 s left",
-    ]
-
-
-def test_images_are_read_64_at_a_time_and_similarities_256(tmp_path: Path) -> None:
-    for number in range(70):
-        path = image(tmp_path / ("even" if number % 2 else "odd") / f"{number}.png")
-        Image.new("RGB", (1, 1), (number, 0, 9)).save(path)  # equal ones are embedded once
-    batches: list[int] = []
-
-    def images(pixels: np.ndarray) -> np.ndarray:
-        batches.append(len(pixels))
-        return pixels.mean(axis=(2, 3)).astype(np.float32) + np.float32(1)
-
-    measure(by_colour(images=images), read_dataset(tmp_path))
-    assert batches == [64, 6]
-    assert (BLOCK, RESAMPLES) == (256, 1000)
 
 
 def test_top5_counts_the_five_nearest_classes(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_weight_that_was_changed_is_read_as_it_is(files: Files, precision: str
 def test_a_part_that_is_not_read_is_compared_byte_by_byte(files: Files, fault: str, tmp_path: Path) -> None:
     paths = tmp_path / "healthy.pte", tmp_path / "edited.pte"
     for path in paths:
-        program = PlantedProgram(files.path("executorch", "image", "w8a8"))
+        program = PlantedProgram(files.path("executorch", "text", "w4"))
         for delegate in program.plan["delegates"]:
             delegate["id"] = "VulkanBackend"
         if path is paths[1] and fault == "payload":

@@ -15,7 +15,6 @@ from faults import coreai_edits, coreml_edits, executorch_edits, litert_edits, o
 from faults.edits import Edit, said_of
 from faults.files import Files, levels
 
-from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers.inputs import sample_inputs
@@ -92,26 +91,3 @@ def test_what_is_called_harmless_computes_the_same(files: Files, target: str, ed
     FORMATS[target].edited(healthy, edit.plant, path)
     answers = (get_target(target).open(one).runner()(ids) for one in (healthy, path))
     np.testing.assert_array_equal(*answers)
-
-
-@pytest.mark.parametrize(("target", "reach"), [("onnx", 20_000), ("executorch", 4000)])
-def test_bytes_at_random_are_read_or_refused(files: Files, target: str, reach: int, tmp_path: Path) -> None:
-    """In the tables of a file, or of a part of it."""
-    path = files.path(target, "text", "w4")
-    healthy, random, refused = path.read_bytes(), np.random.default_rng(0), 0
-    starts = [
-        0,
-        *(at for at in range(0, len(healthy), 4) if healthy[at : at + 4] == b"XH00" and target == "executorch"),
-    ]
-    for _ in range(50):
-        data, start = bytearray(healthy), 0 if random.random() < 0.5 else int(random.choice(starts))
-        for at in random.integers(start, start + reach, size=3):
-            data[at] = random.integers(256)
-        damaged = tmp_path / f"damaged{path.suffix}"
-        damaged.write_bytes(data)
-        try:
-            assert get_target(target).open(damaged).graph is not None
-            assert get_target(target).open(damaged).weights is not None
-        except InvalidInput:
-            refused += 1
-    assert refused > 10

@@ -282,16 +282,6 @@ SWEEPS = (
     ),
     *(sweep(f"options, {name!r}", f"[options.{json.dumps(name)}]\n", PATTERN) for name in ("../x", "/x", "a\nb")),
 )
-HUB = tuple(
-    Row(
-        "hub",
-        text,
-        nothing,
-        ("export", "--target", "onnx", "--checkpoint", text, "-o", "out"),
-        "is no place on the hub",
-    )
-    for text in ("hf:../..", "hf:a/..", "hf:a/b@../../x", "hf:a/b@/x", "hf:a/b:../x", "hf:a/b:/x", "hf:a/b@\x1b[31m")
-)
 OWN = (
     Row(
         "a folder of the user's",
@@ -329,4 +319,4 @@ OWN = (
     ),
 )
 
-ROWS = (*MANIFESTS, *LAYOUTS, *LINKS, *PIPES, *JOBS, *INDEXES, *SWEEPS, *HUB, *OWN)
+ROWS = (*MANIFESTS, *LAYOUTS, *LINKS, *PIPES, *JOBS, *INDEXES, *SWEEPS, *OWN)

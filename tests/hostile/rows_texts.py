@@ -140,12 +140,6 @@ CLASSIFIED = (
 )
 
 
-def evaluated(field: str, make: Callable[[Path], object], line: str, *words: str) -> Row:
-    return Row(
-        "texts", field, make, ("--quiet", "evaluate", "bundle", "--dataset", "data", *words), line, bundle=BUNDLE
-    )
-
-
 def dataset(labels: str, classes: str, templates: str = "") -> Callable[[Path], object]:
     described = '{"name": "x", "classes": "classes.txt"' + (f', "template": "{templates}"' if templates else "") + "}"
     return both(
@@ -154,33 +148,6 @@ def dataset(labels: str, classes: str, templates: str = "") -> Callable[[Path], 
         write("data/dataset.json", described),
         lambda folder: copied("data/a.jpg")(folder),
     )
-
-
-ONE = '{"image": "a.jpg", "label": "cat"}\n'
-EVALUATED = (
-    evaluated("a class of 80 kB", dataset(ONE, f"cat\n{ENTITIES}\n"), "a label has at most 1,000"),
-    evaluated("200,000 classes", dataset(ONE, "cat\n" + "\n".join(map(str, range(200_000)))), "at most 100,000"),
-    evaluated("a template of 80 kB", dataset(ONE, "cat\ndog\n", "{}" + ENTITIES), "has at most 1,000"),
-    evaluated(
-        "a line of templates",
-        both(dataset(ONE, "cat\ndog\n"), write("t.txt", "a {}\n{}" + ENTITIES)),
-        "t.txt:2: a template has at most 1,000",
-        "--template",
-        "t.txt",
-    ),
-    evaluated(
-        "a caption of 80 kB of entities",
-        both(
-            write("data/dataset.json", '{"name": "x"}'),
-            write(
-                "data/pairs.jsonl",
-                '{"image": "a.jpg", "text": ["' + ENTITIES + '", "a"]}\n{"image": "b.jpg", "text": "b"}\n',
-            ),
-            lambda folder: [copied(f"data/{name}.jpg")(folder) for name in "ab"],
-        ),
-        "hold less than 77 tokens",
-    ),
-)
 
 
 def tar_of_12_gigabytes(folder: Path) -> None:
@@ -212,4 +179,4 @@ PICTURES = (
     ),
 )
 
-ROWS = [*MANIFESTS, *CLASSIFIED, *EVALUATED, *PICTURES]
+ROWS = [*MANIFESTS, *CLASSIFIED, *PICTURES]

@@ -197,12 +197,6 @@ def test_what_is_stored_of_other_pictures_of_the_same_names_is_made_again(
     assert contents(made) == contents(tmp_path / "fresh")
 
 
-def test_of_a_picture_that_changed_its_shard_alone_is_made_again(made: Path, teacher: Teacher, tmp_path: Path) -> None:
-    other = read_pairs(invert(write_pairs(tmp_path / "other", COUNT), SHARD))
-    result = reinforce(other, [teacher], made, ReinforcementSettings(augmentations=2, shard_rows=SHARD))
-    assert (result.made, result.kept) == (1, 2)
-
-
 def test_the_same_pictures_elsewhere_are_kept_and_read_from_there(
     pairs: Path, made: Path, teacher: Teacher, tmp_path: Path
 ) -> None:
@@ -238,13 +232,6 @@ def test_force_begins_anew_and_leaves_nothing_of_what_was_there(pairs: Path, mad
     assert run(*command, "--force").code == 0
     assert sorted(contents(made)) == ["index.json", "notes.txt", "pairs.jsonl", "shard-00000000.safetensors"]
     ReinforcedDataset(made, load_variant("nano"))
-
-
-def test_a_folder_of_something_else_is_refused_with_force_too(pairs: Path, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    refused = run("reinforce", pairs, "-o", tmp_path, "--force")
-    assert (refused.code, "is no reinforced dataset" in refused.stderr) == (2, True)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_run_that_was_refused_before_it_stored_anything_blocks_none(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.learning.training.recipe import read_recipe
@@ -59,15 +58,6 @@ def test_weights_are_in_training_form_in_apples_layout_and_name_their_licence() 
     assert metadata == {"variant": "nano", "layout": "apple", "form": "training", "licence": "CC-BY-SA-4.0"}
 
 
-def test_batch_norms_hold_statistics_of_a_training_run(model: MobileCLIP) -> None:
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-    assert norms
-    for norm in norms:
-        assert norm.running_mean.abs().sum() > 0
-        # Smaller variances would amplify float16's rounding, and stored as float16 they would round to nothing.
-        assert norm.running_var.min() > 1e-5
-
-
 @torch.no_grad()
 @pytest.mark.usefixtures("recipe_modules")
 def test_weights_are_conditioned_for_float16_without_changing_what_they_compute() -> None:
@@ -84,10 +74,6 @@ def test_weights_are_conditioned_for_float16_without_changing_what_they_compute(
     condition(model)
     assert thin.bn.running_var.min() > 5e-3
     assert (model.encode_image(pixels) - before).abs().max() < 1e-12 * before.abs().max()
-
-
-def test_temperature_is_within_clips_bound(model: MobileCLIP) -> None:
-    assert model.logit_scale.exp() <= 100.5  # 100, as float16 rounds its logarithm
 
 
 def test_evaluation_set_has_one_image_and_one_caption_a_concept(pairs: list[dict[str, Any]]) -> None:
@@ -112,23 +98,6 @@ def test_captions_fit_the_context_and_stay_distinct_as_tokens(pairs: list[dict[s
     ids = tokenize([row["text"] for row in pairs])
     assert (ids[:, -1] == 0).all()
     assert len({row.tobytes() for row in ids}) == len(pairs)
-
-
-def test_unseen_words_change_a_prompt_but_do_not_break_it(model: MobileCLIP) -> None:
-    prompts = ["cat", "zymurgy", "dog"]
-    cat, unseen, dog = F.normalize(model.encode_text(torch.from_numpy(tokenize(prompts))), dim=1)
-    assert torch.isfinite(unseen).all()
-    assert cat @ dog < 0.95
-    assert cat @ unseen < 0.95
-
-
-def test_embeddings_survive_weights_and_activations_in_bfloat16(model: MobileCLIP) -> None:
-    """bfloat16 has an eighth of float16's precision: what passes here is far from float16's limits."""
-    pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    exact = model.encode_image(pixels)
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = model.encode_image(pixels)
-    assert F.cosine_similarity(exact, rough.float()).min() > 0.99
 
 
 @pytest.mark.whole
