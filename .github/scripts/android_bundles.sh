@@ -3,6 +3,8 @@
 # gets, in farm/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need mobileclip-deploy python
 mobileclip-deploy export --target onnx,executorch,litert --precision fp32 -o out
 mobileclip-deploy benchmark out/nano-onnx-fp32 out/nano-executorch-fp32 --device android --quick \
 	--runners dist/emulator/*.zip --job job

@@ -4,6 +4,8 @@
 #   android_emulator.sh [benchmarks|farm]      one half alone
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need adb mobileclip-deploy
 built=android_harness/build/x86_64/bin
 quick=(--device android --quick)
 if [[ ${1-benchmarks} == benchmarks ]]; then

@@ -3,6 +3,8 @@
 # android_harness/build/{arm64-v8a,x86_64}/bin. ONNX Runtime for Android is the AAR that npm has.
 set -euo pipefail
 cd "$(dirname "$0")/../../android_harness"
+. ../.github/scripts/need.bash
+need npm cmake ANDROID_NDK_LATEST_HOME
 package=com.github.asus4.onnxruntime
 [[ -f build/$package.tgz ]] || (mkdir -p build && cd build && npm pack --silent "$package@0.4.9" && mv $package-*.tgz $package.tgz)
 tar -xzf "build/$package.tgz" -C build package/Plugins/Android/onnxruntime.aar

@@ -5,16 +5,18 @@
 #   build_clients.sh FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+# GitHub's machines name their JDKs; the one on the path may be Java 8.
+for home in "${JAVA_HOME_17_X64-}" "${JAVA_HOME_17_arm64-}"; do
+	[[ -z $home ]] || PATH="$(cygpath -u "$home" 2>/dev/null || echo "$home")/bin:$PATH"
+done
+need javac node npm
 folder=$1
 mkdir -p "$folder"
 if [[ -n $(ls -A "$folder") ]]; then
 	echo "$folder is not empty: what lies there would be published too" >&2
 	exit 1
 fi
-# GitHub's machines name their JDKs; the one on the path may be Java 8.
-for home in "${JAVA_HOME_17_X64-}" "${JAVA_HOME_17_arm64-}"; do
-	[[ -z $home ]] || PATH="$(cygpath -u "$home" 2>/dev/null || echo "$home")/bin:$PATH"
-done
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 packaged=$(sed -n 's/^  "version": "\(.*\)",/\1/p' clients/js/package.json)
 if [[ ${packaged/-dev./.dev} != "$version" ]]; then

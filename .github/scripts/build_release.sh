@@ -3,6 +3,8 @@
 #   build_release.sh FOLDER [TAG]      TAG such as v0.4.0: exit code 1 where the tree is not that release
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need python
 folder=$1 tag=${2-}
 refuse() {
 	echo "$1" >&2

@@ -3,6 +3,8 @@
 # lie beside them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need zensical
 zensical build --clean --strict
 cp docs/*.md build/site/
 test -s build/site/index.html -a -s build/site/llms.txt

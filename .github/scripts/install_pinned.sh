@@ -6,6 +6,8 @@
 # NVIDIA's GPUs, 2.7 GB with NVIDIA's libraries.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need python
 requirements=.github/requirements/$1.txt
 if ! grep -q '^torch==' "$requirements"; then
 	# shellcheck disable=SC2086 # two words, or none

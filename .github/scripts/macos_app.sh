@@ -3,6 +3,8 @@
 # which whoever has a certificate signs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need xcodebuild zip
 unsigned=(-configuration Release -destination generic/platform=iOS CODE_SIGNING_ALLOWED=NO)
 xcodebuild -project ios_harness/App/MobileCLIPBench.xcodeproj -scheme MobileCLIPBench -derivedDataPath build/device \
 	"${unsigned[@]}" build

@@ -3,6 +3,8 @@
 # GitHub's virtual machines ends the process that computes on it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need swift mobileclip-deploy
 swift test --package-path ios_harness/HarnessCore --scratch-path build/swift/6
 swift build --package-path ios_harness/HarnessCore --scratch-path build/swift/5 -Xswiftc -swift-version -Xswiftc 5
 export MOBILECLIP_COREML_UNITS=cpuOnly

@@ -3,13 +3,16 @@
 # its launch arguments and ends. A simulator has no Neural Engine, and measures nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. .github/scripts/need.bash
+need xcrun xcodebuild python3
 bundle=dev.mobileclip.bench.simulator
 
 device=$(xcrun simctl list devices available --json | python3 -c '
 import json, sys
 found = json.load(sys.stdin)["devices"]
-print(next(one["udid"] for system in sorted(found, reverse=True) if "iOS" in system
-           for one in found[system] if "iPhone" in one["name"]))')
+phones = [one["udid"] for system in sorted(found, reverse=True) if "iOS" in system
+          for one in found[system] if "iPhone" in one["name"]]
+sys.exit("no simulator of an iPhone is here: xcodebuild -downloadPlatform iOS") if not phones else print(phones[0])')
 xcrun simctl boot "$device" 2>/dev/null || true
 xcrun simctl bootstatus "$device"
 xcodebuild -project ios_harness/App/MobileCLIPBench.xcodeproj -scheme MobileCLIPBench -configuration Release \

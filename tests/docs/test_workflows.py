@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -124,9 +125,46 @@ def test_what_a_job_does_is_a_script_that_runs_elsewhere_too() -> None:
 
 
 def test_scripts_are_sound_to_their_shell() -> None:
-    for path in SCRIPTS.glob("*.sh"):
+    for path in [*SCRIPTS.glob("*.sh"), ROOT / "ios_harness/tools/simulator_start.sh"]:
         subprocess.run(["bash", "-n", str(path)], check=True)
         assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("android_app.sh", "javac: install a JDK", "ANDROID_HOME: set it to an Android SDK"),
+        ("android_bundles.sh", "mobileclip-deploy: install this checkout", "python: activate an environment"),
+        ("android_emulator.sh", "adb: install Android's platform-tools", "mobileclip-deploy: install this checkout"),
+        ("android_ndk.sh", "npm: install Node", "ANDROID_NDK_LATEST_HOME: set it to an Android NDK"),
+        ("build_clients.sh", "javac: install a JDK", "npm: install Node 20"),
+        ("build_release.sh", "python: activate an environment", "python: activate an environment"),
+        ("build_site.sh", "zensical: pip install", "zensical: pip install"),
+        ("install_pinned.sh", "python: activate an environment", "python: activate an environment"),
+        ("macos_app.sh", "xcodebuild: take a Mac with Xcode", "zip: install it"),
+        ("macos_core_ml.sh", "swift: install Swift 6", "mobileclip-deploy: install this checkout"),
+        ("../../ios_harness/tools/simulator_start.sh", "xcrun: take a Mac", "python3: install it"),
+    ],
+)
+def test_a_script_without_its_tools_says_in_one_line_what_to_install(
+    tmp_path: Path, name: str, first: str, last: str
+) -> None:
+    """With no program but the shell's own, and then with every one that it needs but the last."""
+    for program in ("bash", "dirname", "mkdir"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    script = SCRIPTS / name
+
+    def said() -> str:
+        command = [script, tmp_path / "folder"]
+        done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "")
+        return done.stderr
+
+    assert said().startswith(f"{script.name} needs {first}")
+    (needed,) = re.findall(r"^need (.+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
+    for program in needed.split()[:-1]:
+        (tmp_path / program).touch(0o755)
+    assert said().startswith(f"{script.name} needs {last}")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,9 @@ def main(program: str, arguments: list[str]) -> None:
         return
     if program == "defaults":
         defaults(arguments)
+        return
+    if arguments[0] == "simctl":
+        simctl(arguments[1:])
         return
     assert arguments[0] == "devicectl", arguments
     print("a table that nobody should parse | {} |")
@@ -192,6 +196,9 @@ def alive(pid: int) -> bool:
 
 def xcodebuild(arguments: list[str]) -> None:
     assert Path(value(arguments, "-project"), "project.pbxproj").is_file()
+    if "CODE_SIGNING_ALLOWED=NO" in arguments:
+        unsigned(arguments)
+        return
     if "-allowProvisioningDeviceRegistration" not in arguments:
         print("error: Device \"Jo's iPhone\" isn't registered in your developer account.")
         sys.exit(65)
@@ -206,6 +213,63 @@ def xcodebuild(arguments: list[str]) -> None:
     given = dict(argument.split("=", 1) for argument in arguments if argument.isupper() or "=" in argument)
     assert given["DEVELOPMENT_TEAM"]
     (app / "bundle_id").write_text(given["PRODUCT_BUNDLE_IDENTIFIER"], encoding="utf-8")
+
+
+def unsigned(arguments: list[str]) -> None:
+    """A build for devices or a simulator that signs nothing: the products of the scheme, without code."""
+    project, name = Path(value(arguments, "-project")), value(arguments, "-scheme")
+    file = project / "xcshareddata" / "xcschemes" / f"{name}.xcscheme"
+    if not file.is_file():
+        end(65, f'xcodebuild: error: The project named "{project.stem}" does not contain a scheme named "{name}".')
+    scheme = ElementTree.parse(file)
+    if arguments[-1] == "build-for-testing" and scheme.find("TestAction/Testables/TestableReference") is None:
+        end(66, f"xcodebuild: error: Scheme {name} is not currently configured for the build-for-testing action.")
+    assert arguments[-1] in ("build", "build-for-testing"), arguments
+    if settings().get("xcodebuild_says") is not None:
+        end(65, settings()["xcodebuild_says"])
+    platform = {"generic/platform=iOS": "iphoneos", "platform=iOS Simulator,id=B": "iphonesimulator"}
+    folder = f"{value(arguments, '-configuration')}-{platform[value(arguments, '-destination')]}"
+    (product,) = {str(one.get("BuildableName")) for one in scheme.iterfind("BuildAction//BuildableReference")}
+    app = Path(value(arguments, "-derivedDataPath"), "Build/Products", folder, product)
+    app.mkdir(parents=True, exist_ok=True)
+    given = dict(word.split("=", 1) for word in arguments if word.startswith("PRODUCT_BUNDLE_IDENTIFIER="))
+    (app / "bundle_id").write_text(given.get("PRODUCT_BUNDLE_IDENTIFIER", "dev.mobileclip.bench"), encoding="utf-8")
+
+
+def end(code: int, text: str) -> NoReturn:
+    print(text, file=sys.stderr)
+    sys.exit(code)
+
+
+def simctl(arguments: list[str]) -> None:
+    """Simulators, of which the iPhone is the phone's folder."""
+    command, *words = arguments
+    if command == "list":
+        assert words == ["devices", "available", "--json"], words
+        print(json.dumps({"devices": settings()["simulators"]}))
+        return
+    assert words[-1 if command in ("boot", "bootstatus") else 0 if command != "launch" else 1] == "B", words
+    if command == "boot":
+        end(149, "Unable to boot device in current state: Booted")
+    elif command == "install":
+        install(words)
+    elif command == "launch":
+        assert words[0] == "--console-pty", words
+        assert words[2] == (PHONE / "installed").read_text(encoding="utf-8")
+        harness = [
+            settings()["harness"],
+            "--documents",
+            str(PHONE / "Documents"),
+            "--standing-in-for",
+            "ios",
+            *words[3:],
+        ]
+        sys.exit(subprocess.run(harness, check=False).returncode)
+    elif command == "get_app_container":
+        assert words[1:] == [(PHONE / "installed").read_text(encoding="utf-8"), "data"], words
+        print(PHONE)
+    else:
+        assert command == "bootstatus", arguments
 
 
 def defaults(arguments: list[str]) -> None:
