@@ -1,5 +1,4 @@
-"""S0's towers through LiteRT on golden weights: how near, how large, and what an inference takes beside ONNX Runtime;
-and what an export of S2's image tower takes beside the converter alone.
+"""S0's towers through LiteRT on golden weights: how near, how large, and what an inference takes beside ONNX Runtime.
 
     python benchmarks/litert_goldens.py --json benchmarks/results/litert_goldens.json
 
@@ -15,7 +14,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,12 +23,11 @@ from measuring import golden_source, in_turns, medians, versions
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["OMP_NUM_THREADS"] = "1"
-GOLDEN, EXPORTED = "mobileclip-s0.apple", "mobileclip-s2.apple"
+GOLDEN = "mobileclip-s0.apple"
 PRECISIONS = {"image": ("fp32", "fp16", "w8", "w8a8", "w4"), "text": ("fp32", "w8", "w4")}
 GOALS = {("image", "fp32"): 1.10, ("image", "w8"): 0.75, ("image", "w8a8"): 0.60, ("text", "w8"): 0.35}
 COSINE = {("image", "w8a8"): 0.995}
 """The worst on the golden inputs."""
-EXPORT_GOAL = 1.3
 PACKAGES = ("torch", "onnxruntime", "ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer")
 
 
@@ -43,16 +40,14 @@ def main() -> int:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="litert-goldens-") as folder:
         rows = [row for tower in PRECISIONS for row in measured(tower, Path(folder), arguments.rounds)]
-    export = export_cost()
-    print(json.dumps(export), flush=True)
     machine = {"load": round(load, 1), "cores": os.cpu_count(), "rounds": arguments.rounds}
     told = {"schema_version": 2, "golden": GOLDEN, "versions": versions(*PACKAGES), "machine": machine}
-    told |= {"rows": rows, "export": export}
+    told |= {"rows": rows}
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     fast = all(row["ratio"] <= row["goal"] for row in rows if row["goal"])
     near = all(row["golden"]["cosine"] >= row["cosine_goal"] for row in rows if row["cosine_goal"])
-    return 0 if fast and near and export["ratio"] <= export["goal"] else 1
+    return 0 if fast and near else 1
 
 
 def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
@@ -105,36 +100,6 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
         print(json.dumps(row), flush=True)
         rows.append(row)
     return rows
-
-
-def export_cost() -> dict[str, Any]:
-    """CPU seconds of writing S2's image tower, and of the converter alone on the same tower, called as its own pages
-    say; after a conversion of a small module, so that neither pays for imports."""
-    import litert_torch
-    import torch
-
-    from mobileclip_deploy.targets import get_target
-    from mobileclip_deploy.targets.jobs import tower_job
-    from mobileclip_deploy.targets.quiet import quiet
-
-    job = tower_job(golden_source(EXPORTED), "image", "w8")
-    with tempfile.TemporaryDirectory(prefix="litert-export-") as folder, quiet():
-        litert_torch.convert(torch.nn.Linear(4, 4).eval(), (torch.ones(1, 4),)).export(f"{folder}/small.tflite")
-        started = time.process_time()
-        litert_torch.convert(job.module, (job.example,)).export(f"{folder}/bare.tflite")
-        bare = time.process_time() - started
-        started = time.process_time()
-        get_target("litert").write(job, Path(folder) / "ours.tflite")
-        ours = time.process_time() - started
-    return {
-        "golden": EXPORTED,
-        "tower": "image",
-        "precision": "w8",
-        "bare_cpu_s": round(bare, 1),
-        "cpu_s": round(ours, 1),
-        "ratio": round(ours / bare, 3),
-        "goal": EXPORT_GOAL,
-    }
 
 
 def onnx_call(path: Path) -> Callable[[], Any]:

@@ -46,7 +46,7 @@ def runs_by_processor(name: str) -> list[tuple[Result, ...]]:
 
 
 def litert(told: dict[str, Any]) -> str:
-    """What `litert_goldens.py` measured: LiteRT's precisions beside ONNX Runtime's fp32, and what an export takes."""
+    """What `litert_goldens.py` measured: LiteRT's precisions beside ONNX Runtime's fp32."""
     lines = [
         "## LiteRT",
         "",
@@ -60,16 +60,13 @@ def litert(told: dict[str, Any]) -> str:
         near = [f"{row[inputs]['cosine']:.4f}" for inputs in ("golden", "samples")]
         cells = [row["tower"], row["precision"], f"{row['bytes'] / 1e6:.1f}", f"{row['ratio']:.2f}", goal, *near]
         rows.append([*cells, f"{row['samples']['snr_db']:.1f}"])
-    export, machine = told["export"], told["machine"]
+    machine = told["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     busy = machine["load"] > machine["cores"] / 2
     return "\n".join(
         [
             *lines,
             *markdown(("tower", "precision", "MB", "time", "goal", "cosine, golden", "cosine, packaged", "dB"), rows),
-            "",
-            f"Writing S2's image tower at {export['precision']} takes {export['cpu_s']:.0f} CPU seconds, the converter "
-            f"alone {export['bare_cpu_s']:.0f}: {export['ratio']:.2f} (goal {export['goal']}).",
             "",
             f"`python benchmarks/litert_goldens.py`; {versions}; {machine['rounds']} rounds of 2 inferences. "
             + ("Busy" if busy else "Quiet")

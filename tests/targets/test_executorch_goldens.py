@@ -1,6 +1,6 @@
 """Golden checkpoints through ExecuTorch: near what the reference implementations answer, and small when quantized.
 
-S0 alone: docs/executorch.md says what is checked here and what benchmarks/executorch_goldens.py checks.
+S0 alone: docs/executorch.md says what is checked here and what benchmarks/goldens.py checks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mobileclip_deploy.towers.tower import make_tower
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 
 S0 = "mobileclip-s0.apple"
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "executorch_goldens.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "goldens.py"
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def goldens() -> ModuleType:
 @pytest.mark.whole
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tower: TowerName, tmp_path: Path) -> None:
-    path = goldens.export_golden(S0, tower, "xnnpack", "fp32", tmp_path)
-    assert goldens.deviation_of(S0, tower, path).relative <= GoldenCheckpoint(S0).bound(tower)
+    path = goldens.export_golden(S0, tower, "executorch-xnnpack", "fp32", tmp_path)
+    assert goldens.deviation_of(S0, tower, "executorch", path).relative <= GoldenCheckpoint(S0).bound(tower)
 
 
 @pytest.mark.whole
 def test_s0_on_core_ml_is_within_its_gate(goldens: ModuleType, tmp_path: Path) -> None:
-    path = goldens.export_golden(S0, "image", "coreml", "fp16", tmp_path)
-    assert goldens.deviation_of(S0, "image", path).cosine >= 0.999
+    path = goldens.export_golden(S0, "image", "executorch-coreml", "fp16", tmp_path)
+    assert goldens.deviation_of(S0, "image", "executorch", path).cosine >= 0.999
 
 
 @pytest.mark.whole

@@ -1,10 +1,11 @@
-"""Every variant's towers through ExecuTorch on golden weights, against the reference implementations' embeddings.
+"""Every variant's towers on golden weights, against the reference implementations' embeddings.
 
-    python benchmarks/executorch_goldens.py --json benchmarks/results/executorch_goldens.json
+    python benchmarks/goldens.py --json benchmarks/results/executorch_goldens.json
+    python benchmarks/goldens.py --targets coreai --json benchmarks/results/coreai_goldens.json
 
-XNNPACK float32 in the wheel's own runtime, and Core ML float16 by this package's evaluator on the package inside the
-.pte, on the three images and five prompts of tests/golden. Every tower is a process of its own. Exit code 1 when one is
-outside of its bound. The test suite exports a part of the table: see docs/executorch.md.
+ExecuTorch: XNNPACK float32 in the wheel's own runtime, and Core ML float16 by this package's evaluator on the package
+inside the .pte; Core AI: float32 in Apple's runtime; on the three images and five prompts of tests/golden. Every tower
+is a process of its own. Exit code 1 when one is outside of its bound. The test suite exports a part of the table.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ APPLE = ("mobileclip-s0", "mobileclip-s1", "mobileclip-s2", "mobileclip-b")
 GOLDENS = (*(f"{name}.apple" for name in APPLE), "mobileclip2-s0.openclip")
 # Where torch itself in float16 is outside of the gate, an export may be this much further than torch.
 AMPLIFIED = 1.5
-BACKENDS = {"xnnpack": "fp32", "coreml": "fp16"}
+TARGETS = {"executorch-xnnpack": "fp32", "executorch-coreml": "fp16", "coreai": "fp32"}
+PACKAGES = ("torch", "executorch", "coremltools", "coreai-core", "coreai-torch")
 
 
 def main() -> int:
     """Measure every row in turn, print it, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goldens", default=",".join(GOLDENS), help="names of tests/golden, by default %(default)s")
-    parser.add_argument("--backends", default=",".join(BACKENDS), help="xnnpack, coreml or both")
+    parser.add_argument("--targets", default="executorch-xnnpack,executorch-coreml", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--towers", default="image,text", help="image, text or both")
     parser.add_argument("--json", help="write the table to this file")
     parser.add_argument("--row", help=argparse.SUPPRESS)
@@ -43,36 +45,35 @@ def main() -> int:
     rows = []
     for golden in arguments.goldens.split(","):
         for tower in arguments.towers.split(","):
-            for backend in arguments.backends.split(","):
-                rows.append(alone(__file__, "--row", f"{golden}:{tower}:{backend}"))
+            for target in arguments.targets.split(","):
+                rows.append(alone(__file__, "--row", f"{golden}:{tower}:{target}"))
                 print(summary(rows[-1]), flush=True)
     if arguments.json:
-        text = json.dumps(
-            {"schema_version": 1, "versions": versions("torch", "executorch", "coremltools"), "rows": rows}, indent=1
-        )
+        text = json.dumps({"schema_version": 1, "versions": versions(*PACKAGES), "rows": rows}, indent=1)
         Path(arguments.json).write_text(text + "\n", encoding="utf-8")
     return 0 if all(row["within"] for row in rows) else 1
 
 
-def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
+def measure(golden: str, tower: Any, target: str) -> dict[str, Any]:
     """Export one tower, run it, compare it; seconds are CPU time."""
     import torch
     from golden_checkpoints import GoldenCheckpoint, folded_golden
 
+    from mobileclip_deploy.files import artifact_bytes
     from mobileclip_deploy.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.quiet import hold_back
 
     torch.set_num_threads(1)
-    precision = BACKENDS[backend]
-    with tempfile.TemporaryDirectory(prefix="executorch-goldens-") as folder:
+    precision = TARGETS[target]
+    with tempfile.TemporaryDirectory(prefix="goldens-") as folder:
         folded_golden(golden)
         started = time.process_time()
-        path = export_golden(golden, tower, backend, precision, Path(folder))
+        path = export_golden(golden, tower, target, precision, Path(folder))
         seconds = time.process_time() - started
         with hold_back():
-            deviation = deviation_of(golden, tower, path)
-        engine, size = get_target("executorch").open(path).runner().engine, path.stat().st_size
+            deviation = deviation_of(golden, tower, target, path)
+        engine, size = get_target(target).open(path).runner().engine, artifact_bytes(path)
     half = None
     if precision == "fp32":
         bound = GoldenCheckpoint(golden).bound(tower)
@@ -84,7 +85,7 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     return {
         "golden": golden,
         "tower": tower,
-        "backend": backend,
+        "target": target,
         "precision": precision,
         "gate": gate,
         "within": within,
@@ -96,18 +97,18 @@ def measure(golden: str, tower: Any, backend: str) -> dict[str, Any]:
     }
 
 
-def export_golden(golden: str, tower: Any, backend: str, precision: str, folder: Path) -> Path:
-    """One tower as a .pte; `precision` must need no calibration images of its own."""
+def export_golden(golden: str, tower: Any, name: str, precision: str, folder: Path) -> Path:
+    """One tower as an artifact; `precision` must need no calibration images of its own."""
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.jobs import tower_job
 
-    source, target = golden_source(golden), get_target(f"executorch-{backend}")
+    source, target = golden_source(golden), get_target(name)
     path = folder / target.artifact_name(source.model.variant, tower, precision)
     target.write(tower_job(source, tower, precision), path)
     return path
 
 
-def deviation_of(golden: str, tower: Any, path: Path) -> Any:
+def deviation_of(golden: str, tower: Any, target: str, path: Path) -> Any:
     """What an artifact answers against the embeddings of the unfolded reference."""
     from golden_checkpoints import GoldenCheckpoint
 
@@ -115,7 +116,7 @@ def deviation_of(golden: str, tower: Any, path: Path) -> Any:
     from mobileclip_deploy.targets import get_target
 
     answers = GoldenCheckpoint(golden)
-    outputs = get_target("executorch").open(path).runner()(answers.inputs(tower).numpy())
+    outputs = get_target(target).open(path).runner()(answers.inputs(tower).numpy())
     return compare(answers.arrays[f"{tower}_embeddings"].numpy(), outputs)
 
 
@@ -143,7 +144,7 @@ def summary(row: dict[str, Any]) -> str:
     deviation = row["deviation"]
     figures = f"relative {deviation['relative']:.1e}, cosine {deviation['cosine']:.7f}"
     verdict = "within" if row["within"] else "OUTSIDE"
-    head = f"{row['golden']} {row['tower']} {row['backend']} {row['precision']}"
+    head = f"{row['golden']} {row['tower']} {row['target']} {row['precision']}"
     return (
         f"{head}: {figures} ({verdict} {row['gate']}), {row['bytes'] / 1e6:.1f} MB, exported in {row['export_cpu_s']} s"
     )
