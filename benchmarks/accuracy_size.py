@@ -22,6 +22,7 @@ COLOURS = {
     "litert": "#a67c00",
     "executorch": "#4c7a34",
     "qnn": "#c2337a",
+    "mlx": "#5c5c5c",
 }
 TITLES = {
     "onnx": "ONNX",
@@ -30,6 +31,7 @@ TITLES = {
     "litert": "LiteRT",
     "executorch": "ExecuTorch",
     "qnn": "Qualcomm's NPU",
+    "mlx": "MLX",
 }
 # Where a point's label stands: offset in points, and which of its sides is at the point.
 LABELS = {
@@ -39,6 +41,7 @@ LABELS = {
     "litert": ((8, 4), "left"),
     "executorch": ((6, 4), "left"),
     "qnn": ((6, -9), "left"),
+    "mlx": ((-6, -9), "right"),
 }
 HALF = "bottom"
 GATE = 0.5  # points of top-1 that an export may lose

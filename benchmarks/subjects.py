@@ -31,6 +31,7 @@ MIXES = {
         *("image=w8a8,text=w8-table-w6p", "image=w8a8,text=w4-table-w6p"),
     ),
     ("qnn", None): ("fp16", "w8a16", "w8a8"),
+    ("mlx", None): ("fp32", "fp16", "w8", "w4"),
 }
 CHIP = "sm8650"
 """Whose binaries stand for those of all of Qualcomm's chips: each is compiled and emulated alone."""
@@ -51,6 +52,7 @@ LEARNED = [
     for rounding in ("gptq", "tuned")
 ]
 LEARNED += [(target, "w8", None, "gptq") for target in ("coreai", "onnx", "litert")]
+LEARNED += [("qnn", "w8a16", None, "gptq")]
 """What is worth having with learned rounding: the same, and how."""
 CALIBRATION = ROOT / "models" / "nano" / "calibration"
 UNDECIDED = 4  # the exit code of an export whose accuracy so few pictures do not tell from its gate

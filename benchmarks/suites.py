@@ -90,7 +90,7 @@ def _runtimes(subjects: Subjects) -> Request:
 
 def _precisions(subjects: Subjects) -> Request:
     """Without bundles that miss their parity gate: no time is given for wrong answers."""
-    wanted = [choice for choice in NANO_PRECISIONS if choice[0] not in ("coreml", "coreai", "qnn")]
+    wanted = [choice for choice in NANO_PRECISIONS if choice[0] not in ("coreml", "coreai", "qnn", "mlx")]
     bundles = _open(*(subjects.bundle("nano", *choice) for choice in wanted))
     return Request(tuple(bundle for bundle in bundles if _answers_rightly(bundle)))
 

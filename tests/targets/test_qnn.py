@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from unittest import mock
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from qnn_files import network, require_qnn, write
 from tiny import inputs, wanted
@@ -33,6 +35,7 @@ from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
 from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.options import QnnOptions
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import TensorInfo
 from mobileclip_deploy.verify import checks
@@ -129,6 +132,30 @@ def test_a_table_is_read_with_its_step_and_the_scales_of_its_rows(
     edited = step_of(sixteen, "DequantizeLinear", 0, tmp_path / "edited.onnx")
     wrong = next(weight for weight in edited.weights or () if weight.values.shape == table.shape)
     assert np.allclose(wrong.values, 1.5 * stored.values)
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_the_integers_that_rounding_chose_are_those_in_the_model(
+    model: MobileCLIP, tower: TowerName, tmp_path: Path
+) -> None:
+    job = replace(job_of(model, tower, "fp32"), precision="w8a16", calibration=inputs(tower))
+    target, learned, wanted = get_target("qnn"), copy.deepcopy(job.module), []
+    target.abilities.absorb(learned)
+    storage = storage_of(target, tower, learned, job.precision)
+    with torch.no_grad():
+        for name, weight in learned.named_parameters():
+            if storage[name].bits == 8:
+                step = weight.abs().flatten(1).amax(1).reshape(-1, *[1] * (weight.ndim - 1)) / 127
+                nearest = (weight / step).round()
+                weight.copy_((nearest + (nearest.abs() < 100)) * step)  # one off, but for what the step is found by
+                wanted.append(weight.numpy())
+    ports = target.ports(job.variant, tower, job.form)
+    write_graph(replace(job, module=learned), tmp_path / "a.onnx", *ports, Quantizing(beforehand=True))
+    stored = [one.values.reshape(len(one.values), -1) for one in OnnxArtifact(tmp_path / "a.onnx").weights or ()]
+    assert len(wanted) > 5
+    for weight in wanted:
+        rows = weight.reshape(len(weight), -1)
+        assert any(one.shape == rows.shape and np.abs(one - rows).max() < 1e-3 * np.ptp(rows) / 254 for one in stored)
 
 
 @pytest.mark.parametrize(("kind", "place"), [("QuantizeLinear", 0), ("DequantizeLinear", 1)])

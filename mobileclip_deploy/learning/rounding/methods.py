@@ -15,7 +15,7 @@ __all__ = ["LEARNABLE", "METHODS", "check_folder", "check_rounding"]
 METHODS = ("nearest", "gptq", "tuned")
 """How weights get onto their grids; the first learns nothing, the last tunes the floats after the second."""
 
-LEARNABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
+LEARNABLE = ("w8", "w8a8", "w8a16", "w6p", "w4p", "w4")
 """Precisions whose rounding can be learned, of everything but the table of words."""
 
 

@@ -46,6 +46,7 @@ class QnnTarget(Target):
         suffixes=(".qnn",),
         order=6,
         precisions=("fp16", "w8a16", "w8a8"),
+        learns_rounding=True,
         absorbs_layer_scales=True,
         input_types={"image": ("float32",), "text": ("int32",)},
         no_contexts="each length is a binary of its own, which is not built",

@@ -102,7 +102,7 @@ def test_nanos_own_set_can_be_learned_from() -> None:
     ("arguments", "says"),
     [
         (["--precision", "w8"], "name their folder with --calibration"),
-        (["--precision", "fp16", "--calibration", "."], "fp16: rounding is learned for w8, w8a8, w6p, w4p, w4"),
+        (["--precision", "fp16", "--calibration", "."], "fp16: rounding is learned for w8, w8a8, w8a16, w6p, w4p, w4"),
         (["--precision", "smallest", "--calibration", "."], "searches with rounding to the nearest"),
         (["--precision", "w8", "--calibration", ".", "--labels", "a,b"], "for towers, not for classifiers"),
         (["--precision", "w8", "--calibration", "nowhere"], "--calibration nowhere: no such folder"),
