@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 from golden_checkpoints import fill
-from pieces import tokenizer_json
+from pieces import tokenizer_json, vocab_txt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ __all__ = [
     "PIECES",
     "ROTARY_WORDS",
     "TINY",
+    "WORDPIECES",
     "WORDS",
     "card",
     "checkpoint",
@@ -45,6 +46,8 @@ WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""
 PIECES = "tiny_pieces"
 """A third, as SigLIP2's, with a SentencePiece vocabulary of its own in a file beside it."""
+WORDPIECES = "tiny_wordpieces"
+"""A fourth, as OpenVision's, with a vocabulary of BERT's kind in a file beside it."""
 ROTARY_WORDS = "tiny_rotary_words"
 """Another one, whose image tower has rotary positions and a pooled query."""
 
@@ -147,6 +150,13 @@ TINY: dict[str, dict[str, Any]] = {
             "transformers": {"image": {"activation": "gelu"}, "tokenizer": {"cleaning": "lower"}},
         },
         "preprocess": {"resize": "squash", "interpolation": "bicubic"},
+        "size": 64,
+    },
+    "tiny_mean": {
+        "image": VIT | {"norm_eps": 1e-6, "pooling": "mean"},
+        "text": TEXT | {"norm_eps": 1e-6, "activation": "gelu_tanh", "pooling": "last"},
+        "layouts": {"open_clip": {}},
+        "preprocess": {"resize": "squash"},
         "size": 64,
     },
     "tiny_twin": {
@@ -261,14 +271,19 @@ def network(seed: int = 0) -> MobileCLIP:
 
 @contextmanager
 def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
-    """The checkpoint of WORDS, of ROTARY_WORDS or of PIECES, while its card is known."""
-    like = {WORDS: "tiny_mci", ROTARY_WORDS: "tiny_rotary", PIECES: "tiny_sigmoid"}[name]
+    """The checkpoint of WORDS, ROTARY_WORDS, PIECES or WORDPIECES, while its card is known."""
+    forms = {WORDS: "tiny_mci", ROTARY_WORDS: "tiny_rotary", PIECES: "tiny_sigmoid", WORDPIECES: "tiny_mean"}
+    like = forms[name]
     words = {key: value for key, value in card(like).items() if key != "tokenizer"}
     if name == PIECES:
         (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
         size = len(json.loads(tokenizer_json())["model"]["vocab"])
         kind = {"kind": "sentencepiece", "cleaning": "canonicalize"}
         words["tokenizer"] = kind | {"vocab_size": size, "context_length": 16, "eot": 1, "pad": 0}
+    if name == WORDPIECES:
+        (folder / "vocab.txt").write_text(vocab_txt(), encoding="utf-8")
+        ids = {"context_length": 16, "sot": 1, "eot": 2, "pad": 0, "last": 101}
+        words["tokenizer"] = {"kind": "wordpiece", "cleaning": "whitespace", "vocab_size": 1000} | ids
     (folder / f"{name}.json").write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
     cards = variants._cards() | {name: folder / f"{name}.json"}
     with mock.patch.object(variants, "_cards", return_value=cards):

@@ -219,7 +219,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
     """The manifest with the vocabulary that the checkpoint brought, which stands in tokenizer/merges.txt, or of
-    SentencePiece's kind in tokenizer/tokenizer.json."""
+    another kind than CLIP's in tokenizer/tokenizer.json."""
     tokens = manifest.tokenizer
     if tokens is None or not tokens.brought:
         return manifest

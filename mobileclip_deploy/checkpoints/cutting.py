@@ -93,10 +93,10 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
     tokens = variant.tokens
     if not asked.codes:
         raise UsageError("`languages` names none; give codes such as de,en")
-    if tokens.kind is None:
+    if tokens.kind != "sentencepiece":
         raise UsageError(
-            f"{variant.name} has a vocabulary of CLIP's kind, which is English alone; `languages` cuts the "
-            "vocabulary of a checkpoint with SentencePiece's, such as SigLIP2's"
+            f"{variant.name} has a vocabulary of {'CLIP' if tokens.kind is None else 'BERT'}'s kind, which is English "
+            "alone; `languages` cuts the vocabulary of a checkpoint with SentencePiece's, such as SigLIP2's"
         )
     if tokens.missing:
         raise CheckpointError(f"{variant.name}'s tokenizer.json is not beside its file; put it there")

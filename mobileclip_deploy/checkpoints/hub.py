@@ -20,7 +20,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mobileclip_deploy.checkpoints import siglip
-from mobileclip_deploy.checkpoints.weights_files import CONFIG, HUB, MODEL_CONFIG, PREPROCESSOR, TOKENIZER_FILE
+from mobileclip_deploy.checkpoints.weights_files import (
+    CONFIG,
+    HUB,
+    MODEL_CONFIG,
+    PREPROCESSOR,
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+)
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below
@@ -185,7 +192,7 @@ def _beside(source: HubFile) -> Iterator[str]:
     if card is None or siglip.NAME in layouts:
         yield from (MODEL_CONFIG, PREPROCESSOR)
     if card is None or (card.tokenizer is not None and card.tokenizer.kind is not None):
-        yield TOKENIZER_FILE
+        yield from (TOKENIZER_FILE, VOCABULARY_FILE)
 
 
 def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:

@@ -107,7 +107,7 @@ def is_plain(variant: Variant) -> bool:
     """Whether open_clip builds the variant from its own VisionTransformer (which projects without a bias, and puts
     the text tower at the top level) and not from a timm model (whose head has one)."""
     image = variant.image
-    bare = isinstance(image, ViTTower) and image.stem == "patch" and image.pooling == "class_token"
+    bare = isinstance(image, ViTTower) and image.stem == "patch" and image.pooling != "attention"
     return bare and not image.projection_bias
 
 

@@ -1,6 +1,6 @@
 """A vocabulary that a checkpoint brings, and the form of the text tower that reads it: in the metadata of its
-.safetensors file, where no copy can lose it. One of SentencePiece's kind may stand in the tokenizer.json beside it, as
-it is published."""
+.safetensors file, where no copy can lose it. One of another kind than CLIP's may stand in the tokenizer.json (or of
+WordPiece's kind in the vocab.txt) beside it, as it is published."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints.weights_files import TOKENIZER_FILE
+from mobileclip_deploy.checkpoints.weights_files import TOKENIZER_FILE, VOCABULARY_FILE
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, worded
 from mobileclip_deploy.files import read_regular
+from mobileclip_deploy.model import sentencepiece, wordpiece
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Distilled, tensors_sha256
-from mobileclip_deploy.model.sentencepiece import spec_of
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
 __all__ = [
@@ -31,6 +31,11 @@ __all__ = [
 
 TOKENIZER, MERGES, DISTILLED = "tokenizer", "merges", "distilled"
 FILE_BYTES = 1 << 28
+KINDS = {
+    "sentencepiece": (sentencepiece.spec_of, (TOKENIZER_FILE,)),
+    "wordpiece": (wordpiece.spec_of, (TOKENIZER_FILE, VOCABULARY_FILE)),
+}
+"""How the vocabulary of each kind is read, and the files that may hold it, the preferred first."""
 LARGEST_CONTEXT = 4096
 
 
@@ -72,8 +77,8 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
 
 
 def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
-    """The variant with the tokenizer.json beside a checkpoint; where there is none, with the number of its rows, so
-    that pictures can be embedded, and texts are refused.
+    """The variant with the vocabulary in the file beside a checkpoint; where there is none, with the number of its
+    rows, so that pictures can be embedded, and texts are refused.
 
     Args:
         rows: of the checkpoint's table of tokens.
@@ -81,11 +86,12 @@ def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
     Raises:
         CheckpointError: the file cannot be used, or has more pieces than the table has rows.
     """
-    beside = path.parent / TOKENIZER_FILE
-    if not beside.is_file():
+    tokens_of, names = KINDS[card.tokens.kind or "sentencepiece"]
+    beside = next((found for name in names if (found := path.parent / name).is_file()), None)
+    if beside is None:
         return card.with_tokenizer(card.tokens.model_copy(update={"vocab_size": rows}))
     try:
-        tokens = spec_of(read_regular(beside, FILE_BYTES).decode("utf-8"), card.tokens, rows)
+        tokens = tokens_of(read_regular(beside, FILE_BYTES).decode("utf-8"), card.tokens, rows)
     except (OSError, ValueError, InvalidInput) as error:
         raise CheckpointError(f"{beside}: {worded(error)}; get it from where {path.name} is published") from error
     return card.with_tokenizer(tokens)

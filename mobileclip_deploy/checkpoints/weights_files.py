@@ -20,6 +20,7 @@ __all__ = [
     "MODEL_CONFIG",
     "PREPROCESSOR",
     "TOKENIZER_FILE",
+    "VOCABULARY_FILE",
     "builtin_checkpoint",
     "check_folded_output",
     "checkpoint_file",
@@ -38,6 +39,8 @@ PREPROCESSOR = "preprocessor_config.json"
 """What transformers writes beside them of pictures."""
 TOKENIZER_FILE = "tokenizer.json"
 """The vocabulary that stands beside a checkpoint, where it has one of its own; the metadata that hold its text, too."""
+VOCABULARY_FILE = "vocab.txt"
+"""The pieces of a WordPiece vocabulary alone, one per line, where there is no tokenizer.json."""
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LENGTH = 8
 

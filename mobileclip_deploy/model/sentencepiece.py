@@ -176,15 +176,15 @@ def _written(
 
 @cache
 def fast_tokenizer(file: str) -> Any:
-    """`tokenizers`' Tokenizer of a tokenizer.json's text, for texts that were cleaned: its own cleaning is left out,
-    since small letters may have another composed form.
+    """`tokenizers`' Tokenizer of a tokenizer.json's text, for texts that were cleaned: SentencePiece's own cleaning is
+    left out, since small letters may have another composed form. WordPiece's is the vocabulary's, and stays.
 
     Raises:
         DependencyMissing: `tokenizers` is not installed.
         InvalidInput: it cannot read the text.
     """
     try:
-        from tokenizers import Tokenizer, normalizers
+        from tokenizers import Tokenizer, models, normalizers
     except ImportError as error:
         raise DependencyMissing(
             "tokenizers is not installed; type: pip install 'mobileclip-deploy[language]'"
@@ -193,7 +193,8 @@ def fast_tokenizer(file: str) -> Any:
         tokenizer = Tokenizer.from_str(file)
     except Exception as error:  # its own errors are plain Exceptions
         raise InvalidInput(f"tokenizers cannot read the tokenizer.json: {worded(error)}") from error
-    tokenizer.normalizer = normalizers.Replace(" ", BLANK)
+    if not isinstance(tokenizer.model, models.WordPiece):
+        tokenizer.normalizer = normalizers.Replace(" ", BLANK)
     return tokenizer
 
 

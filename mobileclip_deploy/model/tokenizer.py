@@ -1,5 +1,5 @@
-"""From text to token ids by open_clip's tokenizer, or by a checkpoint's SentencePiece vocabulary, and the files that
-give other tokenizers the same vocabulary."""
+"""From text to token ids by open_clip's tokenizer, or by the SentencePiece or WordPiece vocabulary of a checkpoint, and
+the files that give other tokenizers the same vocabulary."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.open_clip_files import open_clip_module
 from mobileclip_deploy.model.sentencepiece import byte_piece, fast_tokenizer, pieces
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
+from mobileclip_deploy.model.wordpiece import UNKNOWN
 
 __all__ = [
     "CLIP",
@@ -35,6 +36,7 @@ __all__ = [
     "write_transformers_tokenizer",
 ]
 
+FILES = {"sentencepiece": "tokenizer.json", "wordpiece": "tokenizer.json or vocab.txt"}
 TokenizerFile = Literal[
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 ]
@@ -110,13 +112,13 @@ def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]
 
     Raises:
         InvalidInput: as `tokenize`, the tower knows fewer tokens than the texts have, or its vocabulary is missing.
-        DependencyMissing: `tokenizers` is not installed, and the vocabulary is SentencePiece's.
+        DependencyMissing: `tokenizers` is not installed, and the vocabulary is not of CLIP's kind.
     """
     if tokens.missing:
         if tokens.kind is not None:
             raise InvalidInput(
-                "the text tower has a vocabulary of its own, and no tokenizer.json beside its file; put the one there "
-                "that is published with it"
+                f"the text tower has a vocabulary of its own, and no {FILES[tokens.kind]} beside its file; put the one "
+                "there that is published with it"
             )
         raise InvalidInput(
             "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
@@ -134,31 +136,32 @@ def _pieces(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64
     limit = CHARACTERS_A_TOKEN * tokens.context_length
     clean = [cleaned(text[:limit], tokens) for text in _read(texts)]
     rows = [row.ids for row in fast_tokenizer(tokens.file).encode_batch(clean)]
-    ids = np.array(rows, np.int64).reshape(len(rows), tokens.context_length)
+    ids = np.array(rows, np.int64).reshape(len(rows), tokens.context_length - (tokens.last is not None))
     _refuse_cut_short(texts, ids[:, -1] != tokens.pad, limit, tokens.context_length)
-    return ids
+    return ids if tokens.last is None else np.pad(ids, ((0, 0), (0, 1)), constant_values=tokens.last)
 
 
 def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
     """A text as a vocabulary sees it: repaired, unescaped, lower case, single blanks, of some kinds no punctuation."""
     if tokens.cleaning == "lower":  # letter by letter, as `tokenizers` does: no sigma knows the end of its word
         return "".join(letter.lower() for letter in text)
-    module = _open_clip_cleaning() if tokens.cleaning is not None else _open_clip_tokenizer(()).clean_fn
-    found: str = module(text)
+    clean = _open_clip_tokenizer(()).clean_fn if tokens.cleaning is None else _open_clip_cleaning(tokens.cleaning)
+    found: str = clean(text)
     return found
 
 
 def unknown_share(text: str, tokens: TokenizerSpec) -> float:
-    """The share (0 to 1) of a text's tokens that are single bytes of letters beyond ASCII: what a vocabulary that a
-    checkpoint brings did not learn, as of another script. 0 of CLIP's, which nothing says that of."""
+    """The share (0 to 1) of a text's tokens that are single bytes of letters beyond ASCII, or unknown: what a
+    vocabulary that a checkpoint brings did not learn, as of another script. 0 of CLIP's, which nothing says that of."""
     if not tokens.merges and not tokens.file:
         return 0.0
     bare = text[: CHARACTERS_A_TOKEN * tokens.context_length]
     if tokens.kind is not None:
         tokenizer = fast_tokenizer(tokens.file)
         row = tokenizer.encode(cleaned(bare, tokens))
-        found = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used][:-1]
-        return sum(byte_piece(piece) is not None for piece in found) / max(len(found), 1)
+        found = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used]
+        found = found[len(tokens.first) : -1]
+        return sum(byte_piece(piece) is not None or piece == UNKNOWN for piece in found) / max(len(found), 1)
     clip = _open_clip_tokenizer(tokens.merges)
     ids = clip.encode(bare)
     single = [clip.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
@@ -176,7 +179,7 @@ def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
 
 def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
     """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer; of a
-    SentencePiece vocabulary its `tokenizer.json`.
+    vocabulary of another kind its `tokenizer.json`.
 
     The bytes depend on the vocabulary of `tokens` alone. `folder` is created when missing.
 
@@ -213,7 +216,7 @@ def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
     """One of the files that `write_tokenizer_files` and `write_transformers_tokenizer` write.
 
     Raises:
-        UsageError: a file of CLIP's kind, of a SentencePiece vocabulary.
+        UsageError: a file of CLIP's kind, of a vocabulary of another kind.
     """
     if tokens.kind is not None:
         return _piece_file(name, tokens)
@@ -234,17 +237,19 @@ def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
 def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
     if name in ("vocab.json", "merges.txt"):
         raise UsageError(
-            f"{name} holds a vocabulary of CLIP's kind, and this checkpoint has SentencePiece's; choose a layout with "
+            f"{name} holds a vocabulary of CLIP's kind, and this checkpoint has another kind; choose a layout with "
             "tokenizer.json, or none"
         )
     if name == "tokenizer.json":
         return tokens.file.encode("utf-8")
     names = pieces(tokens)
     special = {"eos_token": names[tokens.eot], "pad_token": names[tokens.pad]}
+    if tokens.sot is not None:
+        special["bos_token"] = names[tokens.sot]
     if name == "special_tokens_map.json":
         return _json(special)
     # tokenizer.json says all of it; the class of the model's own tokenizer would build another one.
-    length = {"model_max_length": tokens.context_length, "padding_side": "right"}
+    length = {"model_max_length": tokens.context_length - (tokens.last is not None), "padding_side": "right"}
     return _json({**special, **length, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
@@ -319,8 +324,8 @@ def _added_token(id: int, content: str) -> dict[str, Any]:
 
 
 @cache
-def _open_clip_cleaning() -> Any:
-    return open_clip_module("tokenizer").get_clean_fn("canonicalize")
+def _open_clip_cleaning(kind: str) -> Any:
+    return open_clip_module("tokenizer").get_clean_fn(kind)
 
 
 @cache

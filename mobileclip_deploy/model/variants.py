@@ -92,7 +92,7 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
 class ViTTower(BaseModel, frozen=True, extra="forbid"):
     """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs), with
     rotary positions and attention pooling where it has them (PE-Core; SigLIP2 has the pooling alone, and neither a
-    class token nor a projection)."""
+    class token nor a projection), or pooled by the mean of its patches (OpenVision)."""
 
     kind: Literal["vit"]
     width: PositiveInt
@@ -115,7 +115,9 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
     rotary_grid: PositiveInt | None = Field(
         None, description="side of the grid of patches whose places turn queries and keys; None: nothing turns them"
     )
-    pooling: Literal["class_token", "attention"] = "class_token"
+    pooling: Literal["class_token", "attention", "mean"] = Field(
+        "class_token", description="mean: of the patches, before the last norm"
+    )
     pooling_heads: PositiveInt = Field(8, description="of attention pooling")
 
     @model_validator(mode="after")
@@ -160,24 +162,26 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     """What makes token ids of a text. It is part of the model: bidirectional towers attend to the padding.
 
     `kind`: None for CLIP's byte-level BPE; "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
-    characters that no piece has, as Gemma and SigLIP2 have it. `cleaning`: what is done to a text before; None for
-    CLIP's; "canonicalize", as open_clip calls it, drops ASCII punctuation too; "lower" makes small letters and nothing
-    else, as transformers does for SigLIP2. A text has `sot` before it (None:
-    nothing), `eot` behind it, and then `pad` to the end.
+    characters that no piece has, as Gemma and SigLIP2 have it; "wordpiece" for BERT's, as OpenVision has it.
+    `cleaning`: what is done to a text before; None for CLIP's; "canonicalize", as open_clip calls it, drops ASCII
+    punctuation too; "lower" makes small letters and nothing else, as transformers does for SigLIP2; "whitespace"
+    repairs a text as CLIP's does and leaves capitals to the vocabulary. A text has `sot` before it (None: nothing),
+    `eot` behind it, and then `pad` to the end, where `last` stands (None: nothing).
 
     `merges_sha256`: of the merges of a vocabulary that the checkpoint brings (`own`); None for CLIP's. `merges`: those
-    merges, each "left right", the first to apply first. `file_sha256`, `file`: of the second kind, the text of its
+    merges, each "left right", the first to apply first. `file_sha256`, `file`: of the other kinds, the text of its
     tokenizer.json. Neither merges nor file stand in JSON; whoever reads a spec from JSON adds them (`with_merges`,
     `with_file`).
     """
 
-    kind: Literal["sentencepiece"] | None = None
-    cleaning: Literal["canonicalize", "lower"] | None = None
+    kind: Literal["sentencepiece", "wordpiece"] | None = None
+    cleaning: Literal["canonicalize", "lower", "whitespace"] | None = None
     vocab_size: PositiveInt = 49408
     context_length: PositiveInt = 77
     sot: int | None = Field(default_factory=_clip_id(49406))
     eot: int = 49407
     pad: int = 0
+    last: int | None = None
     merges_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     merges: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True, repr=False)
     file_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -185,10 +189,12 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> TokenizerSpec:
-        if (self.kind is None) != (self.sot is not None):
-            raise ValueError("CLIP's kind begins a text with `sot`, sentencepiece's with nothing")
+        if (self.kind == "sentencepiece") == (self.sot is not None):
+            raise ValueError("sentencepiece's kind begins a text with nothing, all others with `sot`")
+        if self.last is not None and self.kind != "wordpiece":
+            raise ValueError("a token at the last place belongs to wordpiece's kind")
         if self.merges_sha256 is not None if self.kind else self.file_sha256 is not None:
-            raise ValueError("merges belong to CLIP's kind, a file to sentencepiece's")
+            raise ValueError("merges belong to CLIP's kind, a file to all others")
         return self
 
     @property
@@ -210,7 +216,8 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     def described(self) -> str:
         """What a row of ids is, in words."""
         ids = [f"{self.sot}" if self.sot is not None else "", "the text's", f"{self.eot}"]
-        return f"{', '.join(filter(None, ids))}, then {self.pad} to the end"
+        end = "the end" if self.last is None else f"{self.last} at the end"
+        return f"{', '.join(filter(None, ids))}, then {self.pad} to {end}"
 
     def with_file(self, text: str) -> TokenizerSpec:
         """This spec with the text of its tokenizer.json.

@@ -65,7 +65,7 @@ class DemoPage:
             raise no_text_tower(manifest.variant)
         if manifest.tokenizer.kind is not None:
             raise UsageError(
-                f"{bundle.path.name}: the page reads vocabularies of CLIP's kind, and this bundle has SentencePiece's; "
+                f"{bundle.path.name}: the page reads vocabularies of CLIP's kind, and this bundle has another kind; "
                 "embed its texts here, by `embed` or `search`"
             )
         if set(manifest.towers) != set(TOWERS):

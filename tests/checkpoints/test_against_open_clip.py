@@ -116,7 +116,14 @@ def test_open_clip_variants_are_all_compared_or_have_a_twin_that_is() -> None:
     compared = {variant for _, _, variant in MODELS + PREPROCESSING_ALONE}
     v1_large = {"mobileclip_s3", "mobileclip_s4", "mobileclip_l14"}  # not known to open_clip; same networks as v2's
     ours = {name for name in variant_names() if "open_clip" in load_variant(name).layouts and load_variant(name).text}
-    elsewhere = ("clip_", "dfn_", "tinyclip_", "pe_core_", "siglip2_")  # test_vit_family.py, and tests of their own
+    elsewhere = (
+        "clip_",
+        "dfn_",
+        "tinyclip_",
+        "pe_core_",
+        "siglip2_",
+        "openvision_",
+    )  # test_vit_family.py, and tests of their own
     ours -= {name for name in ours if name.startswith(elsewhere)}
     assert {name for name in ours - v1_large if name not in TINY} == compared
     for name in v1_large:

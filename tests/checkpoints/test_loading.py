@@ -202,7 +202,7 @@ def test_foreign_model(tmp_path: Path) -> None:
     weights = {"encoder.layer.0.weight": torch.ones(2), "encoder.layer.1.weight": torch.ones(2)}
     text = refusal(write(tmp_path / "a.pt", weights))
     assert "no MobileCLIP checkpoint: keys such as encoder.layer.*.weight" in text
-    assert "apple, open_clip, llava, folded" in text
+    assert "apple, open_clip, transformers, llava, folded" in text
 
 
 def test_two_layouts_mixed(tmp_path: Path) -> None:

@@ -1,0 +1,202 @@
+"""OpenVision with filled weights answers as open_clip's code does, and its ids are open_clip's of BERT's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from golden_checkpoints import fill, golden_images, relative_errors
+from open_clip.model import CLIP
+from open_clip.tokenizer import HFTokenizer
+from pieces import PHRASES, texts, vocab_txt
+from PIL import Image
+from tiny import WORDPIECES, known
+from torch import Tensor
+from unfilled import Unfilled
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints.loading import load
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share
+from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
+from mobileclip_deploy.model.wordpiece import spec_of
+from mobileclip_deploy.towers import samples
+
+SEED, BOUND, FLOOR = 7, 1e-5, 1e-13
+WIDTHS = {"openvision_t16": (192, 3), "openvision_s16": (384, 6)}
+LIKE = load_variant("openvision_t16").tokens
+ODD = [
+    "",
+    "a very long prompt " * 60,
+    "[CLS] [unused1] caf\u00e9 &amp; na\u00efve",
+    "x" * 150 + " dog",
+    "\u732b\u3068\u72ac",
+]
+
+
+def theirs(width: int, heads: int) -> Any:
+    """open_clip's network of openvision-vit-*-patch16-224 (UCSC-VLAA/OpenVision, model_configs)."""
+    eps = {"norm_kwargs": {"eps": 1e-6}}
+    image: dict[str, Any] = {"image_size": 224, "layers": 12, "width": width, "patch_size": 16, "head_width": 64}
+    image |= {"no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True} | eps
+    text: dict[str, Any] = {"context_length": 80, "vocab_size": 32000, "width": width, "heads": heads, "layers": 12}
+    text |= {"pool_type": "last", "no_causal_mask": True, "act_kwargs": {"approximate": "tanh"}} | eps
+    with Unfilled():
+        return CLIP(embed_dim=width, vision_cfg=image, text_cfg=text).eval()
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    reference = theirs(*WIDTHS[request.param])
+    weights = {key: fill(SEED, key, tuple(value.shape)) for key, value in reference.state_dict().items()}
+    reference.load_state_dict(weights)
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(weights, folder / "open_clip_pytorch_model.bin")
+    (folder / "vocab.txt").write_text(vocab_txt(), encoding="utf-8")
+    ours = load(folder / "open_clip_pytorch_model.bin")
+    assert ours.variant.name == request.param
+    return reference, ours
+
+
+@pytest.mark.whole
+@torch.no_grad()
+def test_the_same_embeddings(pair: tuple[Any, Any]) -> None:
+    reference, ours = pair
+    pixels, ids = golden_images(SEED, 224), torch.from_numpy(mcd.tokenize([*texts("de", 6), *ODD], ours))
+    assert relative_errors(ours.encode_image(pixels), reference.encode_image(pixels)) <= BOUND
+    assert relative_errors(ours.encode_text(ids), reference.encode_text(ids)) <= BOUND
+    ours, reference = ours.double(), reference.double()
+    assert relative_errors(ours.encode_image(pixels.double()), reference.encode_image(pixels.double())) <= FLOOR
+    assert relative_errors(ours.encode_text(ids), reference.encode_text(ids)) <= FLOOR
+    ours.float(), reference.float()
+
+
+def _class_token(model: Any) -> None:
+    model.image.skipped = 0
+
+
+def _first_place(model: Any) -> None:
+    model.text.positional_embedding.data = model.text.positional_embedding.data.roll(1, 0)
+
+
+def _exact_gelu(model: Any) -> None:
+    for block in model.text.blocks:
+        block.act = torch.nn.GELU()
+
+
+FAULTS: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "the class token counted in the mean": ("image", _class_token),
+    "positions shifted by one": ("text", _first_place),
+    "another form of GELU": ("text", _exact_gelu),
+}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("pair", ["openvision_t16"], indirect=True)
+@pytest.mark.parametrize("fault", FAULTS)
+@torch.no_grad()
+def test_a_fault_is_seen(pair: tuple[Any, Any], fault: str, tmp_path: Path) -> None:
+    reference, ours = pair
+    damaged = build_model(ours.variant)
+    damaged.load_state_dict(ours.state_dict())
+    tower, plant = FAULTS[fault]
+    plant(damaged)
+    given: Tensor = golden_images(SEED, 224) if tower == "image" else torch.from_numpy(mcd.tokenize(ODD, ours))
+    answers = [getattr(model, f"encode_{tower}")(given) for model in (damaged.eval(), reference)]
+    assert relative_errors(*answers) > 10 * BOUND
+
+
+@pytest.fixture(scope="module")
+def tokens() -> TokenizerSpec:
+    return spec_of(vocab_txt(), LIKE, 32000)
+
+
+def test_ids_are_open_clip_s_on_2000_texts_in_20_languages(tokens: TokenizerSpec, tmp_path: Path) -> None:
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
+
+    (tmp_path / "vocab.txt").write_text(vocab_txt(), encoding="utf-8")
+    ends = {"bos_token": "[unused0]", "eos_token": "[unused1]"}
+    BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=True, **ends).save_pretrained(tmp_path / "saved")
+    reference = HFTokenizer(str(tmp_path / "saved"), context_length=80, tokenizer_mode="clips")
+    every = [*(text for language in PHRASES for text in texts(language, 100)), *ODD[:2], *ODD[3:]]
+    assert len(every) > 2000
+    found = encode(every, tokens)
+    assert np.array_equal(found, reference(every).numpy())
+    assert set(found[:, 0]) == {1}
+    assert set(found[:, -1]) == {101}
+    assert (found[:, -2] == 2).any()  # some texts are cut
+    assert len(np.unique(found)) > 400
+
+
+def test_a_vocabulary_is_the_same_from_either_file(tokens: TokenizerSpec) -> None:
+    assert spec_of(tokens.file, LIKE, 32000) == tokens
+    assert tokens.vocab_size == 32000
+    assert unknown_share("a \u9f98", tokens) == 0.5
+    assert unknown_share("eine Katze", tokens) == 0
+    for content, why in (
+        ("a\nb\na\n", "stands there twice"),
+        ("a\nb\n", r"no \[PAD\]"),
+        ("{}", "no tokenizer.json"),
+        (tokens.file.replace('"WordPiece","unk', '"Unigram","unk'), "another kind"),
+        (tokens.file.replace('"lowercase":true', '"lowercase":false'), "keeps capitals"),
+    ):
+        with pytest.raises(InvalidInput, match=why):
+            spec_of(content, LIKE)
+    with pytest.raises(InvalidInput, match="for a table of 100 rows"):
+        spec_of(vocab_txt(), LIKE, 100)
+    with pytest.raises(UsageError, match="has another kind; choose"):
+        tokenizer_file("merges.txt", tokens)
+
+
+def test_a_client_s_file_says_all_but_the_last_token(tokens: TokenizerSpec) -> None:
+    from tokenizers import Tokenizer
+
+    alone = Tokenizer.from_str(tokens.file)
+    plain = [text for language in PHRASES for text in texts(language, 20) if not set("&\u201c\u03a3\uff0c") & set(text)]
+    assert [[*row.ids, 101] for row in alone.encode_batch(plain)] == encode(plain, tokens).tolist()
+
+
+def test_its_vocabulary_stands_beside_it_and_in_a_copy(tmp_path: Path) -> None:
+    """A small network of the same kind."""
+    with known(tmp_path, WORDPIECES) as path:
+        model = mcd.load_model(WORDPIECES, path)
+        ids = mcd.tokenize(["a cat", "Eine KATZE"], model)
+        assert ids[:, -1].tolist() == [101, 101]
+        mcd.convert(path, "open_clip", tmp_path / "copy.safetensors")
+        copied = mcd.load_model(WORDPIECES, tmp_path / "copy.safetensors")
+        assert copied.variant.tokens == model.variant.tokens
+        with pytest.raises(UsageError, match="a vocabulary of BERT's kind"):
+            mcd.convert(path, "open_clip", tmp_path / "cut.safetensors", languages=mcd.Languages(["de"], tmp_path))
+        path.with_name("vocab.txt").write_text("a\n", encoding="utf-8")
+        with pytest.raises(CheckpointError, match=r"vocab\.txt: it has no \[PAD\]"):
+            mcd.load_model(WORDPIECES, path)
+        path.with_name("vocab.txt").unlink()
+        with pytest.raises(InvalidInput, match=r"no tokenizer\.json or vocab\.txt beside its file"):
+            mcd.tokenize(["a cat"], mcd.load_model(WORDPIECES, path))
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_the_card_counts_and_says_nothing_clear_of_products(name: str) -> None:
+    card = load_variant(name)
+    model = build_model(card, "meta")
+    assert model.image is not None
+    assert model.text is not None
+    assert sum(one.numel() for one in model.image.parameters()) == card.parameters_image
+    assert sum(one.numel() for one in model.text.parameters()) == card.parameters_text
+    assert card.licence.answer("product").answer == "unknown"
+
+
+def test_photographs_are_squashed_as_open_clip_does() -> None:
+    spec = load_variant("openvision_t16").preprocess
+    said = {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation, "resize_mode": spec.resize}
+    transform: Any = open_clip.image_transform(224, is_train=False, **said)
+    paths = samples.image_paths()[:2]
+    wanted = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+    assert torch.equal(normalize(load_batch(paths, spec), spec), wanted)
