@@ -44,7 +44,8 @@ class Artifact(ABC):
 
     def drop(self) -> None:
         """Forget what was read, which may be as large as the file; it is read again when it is asked for again."""
-        kept = {name for kind in type(self).__mro__ for name, made in vars(kind).items() if _is_kept(made)}
+        members = (item for kind in type(self).__mro__ for item in vars(kind).items())
+        kept = {name for name, made in members if isinstance(made, cached_property)}
         for name in kept & vars(self).keys():
             del self.__dict__[name]
 
@@ -228,10 +229,6 @@ class Artifact(ABC):
         from mobileclip_deploy.targets.benchmarking import RunnerSession
 
         return RunnerSession(self.runner())
-
-
-def _is_kept(made: object) -> bool:
-    return isinstance(made, cached_property)
 
 
 def refuse_function(target: str, function: str | None) -> None:

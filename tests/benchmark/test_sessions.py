@@ -67,7 +67,7 @@ def test_a_process_that_times_onnx_runtime_loads_no_torch() -> None:
     """Its memory is measured, and torch alone takes more than most towers."""
     script = (
         "import sys; import mobileclip_deploy.benchmark.host.worker; from mobileclip_deploy.targets import get_target; "
-        "get_target('onnx'); import mobileclip_deploy.targets.onnx.benchmarking; "
+        "get_target('onnx'); import mobileclip_deploy.targets.onnx.runner; "
         "assert not {'torch', 'coremltools', 'executorch'} & sys.modules.keys()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, SessionSetup
-from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession
 from mobileclip_deploy.targets.onnx.profiling import operator_times
+from mobileclip_deploy.targets.onnx.runner import OnnxSession
 from mobileclip_deploy.targets.values import TensorInfo
 
 SETUP = SessionSetup(

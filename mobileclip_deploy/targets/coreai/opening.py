@@ -1,7 +1,8 @@
-"""An .aimodel opened, and its program as a graph: what it says, whatever names, order and encoding it says it with."""
+"""An .aimodel opened: what it declares and holds, and its program as a graph, whatever names and order it has."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreai.asset import Asset, TensorType, operations, tensor_type
+from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
-from mobileclip_deploy.targets.coreai.weights import TABLE
+from mobileclip_deploy.targets.coreai.weights import RESTORED, TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
-    from mobileclip_deploy.targets.inspection import PackageInspection
 
-__all__ = ["CoreAIArtifact", "graph_of", "named_ports"]
+__all__ = ["CoreAIArtifact", "graph_of", "inspect_asset", "named_ports", "ports_of"]
 
 CONSTANT, CALL, OUTPUT = "coreai.constant", "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
@@ -51,8 +53,6 @@ class CoreAIArtifact(Artifact):
 
     @cached_property
     def _ports(self) -> tuple[list[TensorInfo], list[TensorInfo]]:
-        from mobileclip_deploy.targets.coreai.inspection import ports_of
-
         return ports_of(self.asset, self.asset.function(self.function))
 
     @property
@@ -70,8 +70,6 @@ class CoreAIArtifact(Artifact):
 
     @property
     def inspection(self) -> PackageInspection:
-        from mobileclip_deploy.targets.coreai.inspection import inspect_asset
-
         return inspect_asset(self.asset)
 
     @cached_property
@@ -189,3 +187,77 @@ def named_ports(asset: Asset, function: Any) -> tuple[list[tuple[str, TensorType
 def _declared(graph: Any) -> dict[str, str]:
     """What a graph is declared to be, beside its body: a device may have its own way to compute what is declared."""
     return {entry.name: str(entry.attr) for entry in graph.attributes if entry.name not in NO_SETTING}
+
+
+def inspect_asset(asset: Asset) -> PackageInspection:
+    """Describe an asset.
+
+    Returns:
+        `functions`: what each takes, gives and computes; weights' bytes are as stored, those that functions share
+        counted in each. A weight is called as the function's text calls it: there are no names.
+
+    Raises:
+        InvalidInput: a function of it is damaged.
+    """
+    return PackageInspection(
+        kind="coreai artifact",
+        title="Core AI asset",
+        bytes=artifact_bytes(asset.path),
+        specification_version=str(asset.metadata["assetVersion"]),
+        deployment_target="iOS27",
+        metadata=_flat(asset.metadata),
+        functions={name: _function(asset, name) for name in asset.functions},
+    )
+
+
+def _flat(metadata: dict[str, Any]) -> dict[str, str]:
+    """What whoever wrote it defined himself stands beside the rest."""
+    own = metadata.get(OWN, {})
+    told = {name: value for name, value in metadata.items() if name != OWN}
+    return {name: str(value) for name, value in {**told, **(own if isinstance(own, dict) else {OWN: own})}.items()}
+
+
+def _function(asset: Asset, name: str) -> FunctionInspection:
+    function = asset.functions[name]
+    nodes = graph_of(asset, name).nodes
+    inputs, outputs = ports_of(asset, function)
+    weights = [weight for operation in operations(function) if (weight := _weight(operation)) is not None]
+    return FunctionInspection.of(
+        (map(_port, inputs), map(_port, outputs)),
+        (node.type for node in nodes),
+        (node.settings["result"].split(" ")[0] for node in nodes),
+        [(weight.kind, weight) for weight in weights],
+    )
+
+
+def _weight(operation: Any) -> StoredTensor | None:
+    """A constant of floats, or what is restored from others, which are counted with it; None for all else."""
+    kind = operation.name.removeprefix("coreai.")
+    if kind in RESTORED:
+        parts = [tensor_type(operand) for operand in operation.operands]
+    elif kind == "constant":
+        kind, parts = "const", [tensor_type(operation.results[0])]
+        users = [use.owner.name.removeprefix("coreai.") for use in operation.results[0].uses]
+        if not parts[0].dtype.startswith("float") or any(user in RESTORED for user in users):
+            return None
+    else:
+        return None
+    result, dtype = operation.results[0], parts[0].dtype
+    size = sum(-(-math.prod(part.shape) * part.bits // 8) for part in parts)
+    return StoredTensor.of(str(result.get_name()), tensor_type(result).shape, dtype, f"{kind} {dtype}", size)
+
+
+def ports_of(asset: Asset, function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """The inputs and the outputs of a function."""
+    inputs, outputs = ([_info(name, kind) for name, kind in side] for side in named_ports(asset, function))
+    return inputs, outputs
+
+
+def _info(name: str, kind: TensorType) -> TensorInfo:
+    if kind.dtype.startswith(IMAGE):
+        return TensorInfo(name, "uint8", (1, 3, *kind.shape), (0.0, 255.0), "RGB")
+    return TensorInfo(name, kind.dtype, kind.shape)
+
+
+def _port(port: TensorInfo) -> PortInspection:
+    return PortInspection(name=port.name, kind="image" if port.colour else "tensor", dtype=port.dtype, shape=port.shape)

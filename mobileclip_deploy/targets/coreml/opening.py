@@ -1,4 +1,4 @@
-"""A package opened: what its files declare, and its program as a graph, whatever names and encoding they have."""
+"""A package opened: what its files declare and hold, and its program as a graph, whatever names it has."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import Port, Program, load
+from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.mil import Operation, Port, Program, load
 from mobileclip_deploy.mil.constants import Constant as Stored
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Operand, Reference
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.coreml.benchmarking import CoreMLSession
-from mobileclip_deploy.targets.coreml.inspection import inspect_package
 from mobileclip_deploy.targets.coreml.options import allowed_units
-from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, EvaluatorRunner
+from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession, EvaluatorRunner
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
@@ -34,7 +33,7 @@ from mobileclip_deploy.targets.weights import WeightTable
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
-__all__ = ["CoreMLArtifact"]
+__all__ = ["CoreMLArtifact", "inspect_package"]
 
 
 class CoreMLArtifact(Artifact):
@@ -198,3 +197,61 @@ class _Reader:
         if id(constant) not in self.arrays:
             self.arrays[id(constant)] = np.asarray(constant.array())
         return self.arrays[id(constant)]
+
+
+OPSETS = {f"CoreML{number}": f"iOS{number + 10}" for number in range(3, 9)}
+# Where results of several types meet, the widest is what an operation computes in.
+CLASSES = ("float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool")
+
+
+def inspect_package(first: Program) -> PackageInspection:
+    """Describe the package that a program was loaded from.
+
+    Returns:
+        `functions`: what each of its functions takes, gives and computes; beside that what the package is as a whole.
+        `bytes` is its size on disk; weights' bytes are as stored, those that functions share counted in each.
+
+    Raises:
+        InvalidInput: another function of it is damaged.
+    """
+    path = first.path
+    programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
+    return PackageInspection(
+        kind="coreml artifact",
+        title="Core ML package",
+        bytes=artifact_bytes(path),
+        specification_version=first.specification_version,
+        deployment_target=OPSETS.get(first.opset, first.opset),
+        metadata=dict(first.metadata),
+        functions={program.function: _function(program) for program in programs},
+    )
+
+
+def _function(program: Program) -> FunctionInspection:
+    weights = [
+        (
+            weight.kind if weight.kind != "const" else f"const {weight.dtype}",
+            StoredTensor.of(weight.name, weight.shape, weight.dtype, weight.kind, weight.bytes),
+        )
+        for weight in program.weights
+    ]
+    return FunctionInspection.of(
+        (map(_port, program.inputs), map(_port, program.outputs)),
+        (operation.type for operation in program.operations),
+        map(_precision, program.operations),
+        weights,
+        {kind: len(names) for kind, names in program.unsupported.items()},
+    )
+
+
+def _precision(operation: Operation) -> str:
+    """What an operation computes in: a comparison of integers in integers, whatever truth values it gives."""
+    found = {result.dtype for result in operation.outputs}
+    if found == {"bool"}:
+        found |= {argument.dtype for bound in operation.inputs.values() for argument in bound if not argument.constant}
+    return next((dtype for dtype in CLASSES if dtype in found), ", ".join(sorted(found)))
+
+
+def _port(port: Port) -> PortInspection:
+    told = {name: getattr(port, name) or None for name in ("colour", "scale", "bias", "shapes", "ranges")}
+    return PortInspection(name=port.name, kind=port.kind, dtype=port.dtype, shape=port.shape, **told)

@@ -27,8 +27,6 @@ from mobileclip_deploy.targets.values import TowerJob
 
 __all__ = ["convert", "exported", "join", "write_package"]
 
-DATED = ("com.github.apple.coremltools.conversion_date",)
-
 
 def write_package(job: TowerJob, path: Path, target: str, storage: Storage, input_name: str, output_name: str) -> None:
     """Convert a tower and write the .mlpackage for a deployment target, such as "iOS16", its weights as `storage` says.
@@ -156,8 +154,7 @@ def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> N
     else:
         length = "at length 1" if job.normalised else "not normalised"
         model.output_description[output_name] = f"embedding, {length}"
-    for key in DATED:
-        model.user_defined_metadata.pop(key, None)
+    model.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
 
 
 def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None:

@@ -1,4 +1,4 @@
-"""Running a .mlpackage: by Core ML itself on a Mac, elsewhere by this package's evaluator of ML programs."""
+"""Running a .mlpackage: by Core ML itself on a Mac, where it is timed too, elsewhere by this package's evaluator."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, first_sentence, worded
+from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_sentence, worded
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Precision, Program
 
-__all__ = ["COMPUTE_UNITS", "CoreMLRunner", "EvaluatorRunner", "feeds"]
+__all__ = ["COMPUTE_UNITS", "CoreMLRunner", "CoreMLSession", "EvaluatorRunner", "feeds"]
 
 # As Core ML calls them (MLComputeUnits) -> as coremltools does. Core ML may leave any of them for the CPU.
 COMPUTE_UNITS = {
@@ -130,3 +131,30 @@ def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if not (pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 255):  # NaN is neither
         raise InvalidInput("Core ML's image input takes pixels in [0, 1]")
     return pixels.astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+class CoreMLSession(Session):
+    """Core ML on this Mac, called through coremltools, whose call takes part in the time."""
+
+    def __init__(self, path: Path, setup: SessionSetup, function: str | None) -> None:
+        if platform.system() != "Darwin":
+            raise NotRun("Core ML exists on macOS only")
+        ct = import_coremltools()
+        units = ct.ComputeUnit[COMPUTE_UNITS[setup.place.compute_units or "all"]]
+        self._setup = setup
+        self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)
+        self._feeds: dict[str, Any] = {}
+        self._outputs: dict[str, Any] = {}
+
+    def feed(self, values: npt.NDArray[Any]) -> None:
+        from PIL import Image
+
+        is_image = self._setup.input.dtype == "uint8"
+        value = Image.fromarray(values[0].transpose(1, 2, 0)) if is_image else values  # [1, 3, S, S] -> [S, S, 3]
+        self._feeds = {self._setup.input.name: value}
+
+    def run(self) -> None:
+        self._outputs = self._model.predict(self._feeds)
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self._outputs[self._setup.output.name], dtype=np.float32).reshape(-1)

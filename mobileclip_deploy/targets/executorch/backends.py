@@ -44,7 +44,7 @@ UNAVAILABLE = {
 
 
 class Backend(ABC):
-    """One backend. `delegate` is the id that a .pte names it by; the first precision is the default.
+    """One backend; its first precision is the default.
 
     `runs_in_wheel`: the runtime that comes with the executorch package has it, on every system. `static_shapes`: why a
     batch cannot be left free; None where it can. `tables`: as `Abilities.tables`. `refused`: what it could write, or
@@ -52,7 +52,6 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
-    delegate: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[str, ...]]
     tables: ClassVar[tuple[str, ...]] = ()
@@ -129,7 +128,6 @@ class XnnpackBackend(Backend):
     """float32 and int8 on the CPU of any phone; the wheel's own runtime runs it here."""
 
     name = DEFAULT_BACKEND
-    delegate = "XnnpackBackend"
     precisions = ("fp32", "w8a8", "w8", "w4")
     tables = ("w6p",)  # which is looked up outside of the delegate, by kernels that take any integers
     runs_in_wheel = True
@@ -170,7 +168,6 @@ class CoreMLBackend(Backend):
     """The whole tower as one ML program inside the .pte, for iOS and macOS; written on any system."""
 
     name = "coreml"
-    delegate = "CoreMLBackend"
     packages = ("coremltools",)
     precisions = ("fp16", "fp32")
     static_shapes = "the Neural Engine takes fixed shapes only"
@@ -199,7 +196,6 @@ class VulkanBackend(Backend):
     """GPUs of Android phones; written on any system, run on the phone only."""
 
     name = "vulkan"
-    delegate = "VulkanBackend"
     precisions = ("fp16", "fp32")
     static_shapes = "nothing here can run Vulkan, so that neither end of the range could be checked"
 

@@ -19,11 +19,10 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.executorch.benchmarking import ExecuTorchSession
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
 from mobileclip_deploy.targets.executorch.model_schema import check_schema
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, read_program
-from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
+from mobileclip_deploy.targets.executorch.runner import ExecuTorchSession, RuntimeRunner
 from mobileclip_deploy.targets.executorch.weights import TABLE
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
 from mobileclip_deploy.targets.flatbuffer import array, at

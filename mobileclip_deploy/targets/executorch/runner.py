@@ -1,23 +1,25 @@
-"""Running a .pte: XNNPACK in the wheel's own runtime, Core ML's part by this package's evaluator, others not at all."""
+"""Running a .pte in the wheel's own runtime, to be asked and to be timed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import NotRun, RuntimeFailed, first_sentence
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
 from mobileclip_deploy.targets.executorch.program_file import TensorSpec
-from mobileclip_deploy.targets.foreign.executorch import SET_THREADS
+from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS
 from mobileclip_deploy.targets.quiet import hold_back, quiet
-from mobileclip_deploy.targets.values import require_shape
+from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-__all__ = ["RuntimeRunner"]
+__all__ = ["ExecuTorchSession", "RuntimeRunner", "declared"]
 
 TYPES = {"float32": np.float32, "int64": np.int64}
 
@@ -58,18 +60,10 @@ class RuntimeRunner:
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         require_shape(inputs, self._input.shape)
         size = self._input.largest_batch
-        return np.concatenate([self.run_batch(inputs[at : at + size]) for at in range(0, len(inputs), size)])
+        return np.concatenate([self._batch(inputs[at : at + size]) for at in range(0, len(inputs), size)])
 
-    def run_batch(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """One call of the runtime: one input, or as many as the file allows at a time.
-
-        Raises:
-            InvalidInput: it is of another shape, or a larger batch.
-            RuntimeFailed: the runtime failed.
-        """
-        require_shape(inputs, self._input.shape)
-        if not 1 <= len(inputs) <= self._input.largest_batch:
-            raise InvalidInput(f"a batch of {len(inputs)}; this file takes 1 to {self._input.largest_batch} at a time")
+    def _batch(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """One call of the runtime: one input, or as many as the file allows at a time."""
         assert self._method is not None
         rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=TYPES[self._input.dtype]))
         try:
@@ -79,3 +73,48 @@ class RuntimeRunner:
             raise RuntimeFailed(f"ExecuTorch failed: {first_sentence(error)}") from error
         # The runtime writes every call's output into the same memory.
         return output.numpy().astype(np.float32, copy=True)
+
+
+# ScalarType of ExecuTorch's and torch's schema.
+SCALAR_TYPES = {0: "uint8", 3: "int32", 4: "int64", 5: "float16", 6: "float32"}
+
+
+class ExecuTorchSession(Session):
+    """ExecuTorch's runtime of the wheel, with a thread pool of `threads`."""
+
+    def __init__(self, path: Path, setup: SessionSetup) -> None:
+        SET_THREADS()(setup.threads)
+        self._path = path
+        self._module = LOAD()(str(path))
+        self._inputs: tuple[Any, ...] = ()
+        self._outputs: Any = ()
+
+    def feed(self, values: npt.NDArray[Any]) -> None:
+        import torch
+
+        self._inputs = (torch.from_numpy(np.ascontiguousarray(values)),)
+
+    def run(self) -> None:
+        self._outputs = self._module.forward(self._inputs, False)  # False: the output is not copied
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = self._outputs[0].float().numpy().reshape(-1).copy()
+        return found
+
+    def profile(self) -> tuple[KernelTime, ...]:
+        from mobileclip_deploy.targets.executorch.etdump import operator_times
+
+        return operator_times(self._path, self._inputs[0])
+
+
+def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of any .pte; a .pte does not name its tensors."""
+    meta = LOAD()(str(path)).method_meta("forward")
+    inputs = [_info(meta.input_tensor_meta(index), f"input_{index}") for index in range(meta.num_inputs())]
+    outputs = [_info(meta.output_tensor_meta(index), f"output_{index}") for index in range(meta.num_outputs())]
+    return tuple(inputs), tuple(outputs)
+
+
+def _info(meta: Any, name: str) -> TensorInfo:
+    number = int(meta.dtype())
+    return TensorInfo(name, SCALAR_TYPES.get(number, f"type {number}"), tuple(meta.sizes()))

@@ -70,7 +70,7 @@ class ExecuTorchTarget(Target):
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program
 
-        return write_program(LoweringJob(**vars(job), options=self.options), path)
+        return write_program(self._lowering(job), path)
 
     def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import measure_stages
@@ -78,7 +78,6 @@ class ExecuTorchTarget(Target):
         return measure_stages(self._lowering(job), path)
 
     def _lowering(self, job: TowerJob) -> LoweringJob:
-
         return LoweringJob(**vars(job), options=self.options)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
@@ -103,6 +102,6 @@ class ExecuTorchTarget(Target):
         return super().places(device, options)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        from mobileclip_deploy.targets.executorch.benchmarking import declared
+        from mobileclip_deploy.targets.executorch.runner import declared
 
         return declared(path)

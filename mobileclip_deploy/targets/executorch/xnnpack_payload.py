@@ -47,8 +47,6 @@ class Value:
 
     Attributes:
         description: datatype, shape and how it is quantized, without scales and zero point.
-        datatype: XNNPACK's name for it.
-        dims: its shape.
         flags: `INPUT`, `OUTPUT` or neither.
         argument: of the delegate's call that it is; None inside of the part.
         numbers: of a constant, [*dims]; 4-bit integers as int8 from -8 to 7.
@@ -58,8 +56,6 @@ class Value:
     """
 
     description: str
-    datatype: str
-    dims: tuple[int, ...]
     flags: int
     argument: int | None
     numbers: Array | None
@@ -158,7 +154,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     if tensor["flags"] not in ((0,) if argument is None else (INPUT, OUTPUT)) or (argument is not None and index):
         raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
     description = f"{datatype} {list(dims)}{text}"
-    return tensor["id_out"], Value(description, datatype, dims, tensor["flags"], argument, numbers, scales, zero_point)
+    return tensor["id_out"], Value(description, tensor["flags"], argument, numbers, scales, zero_point)
 
 
 def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Constants) -> Array:

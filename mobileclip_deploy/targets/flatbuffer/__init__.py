@@ -26,10 +26,7 @@ def read(data: bytes, form: str, position: int) -> int:
     Raises:
         Malformed: it would lie outside the data.
     """
-    size = struct.calcsize(form)
-    if position < 0 or position + size > len(data):
-        raise Malformed(f"an offset points at byte {position} of {len(data)}")
-    return int(struct.unpack_from(form, data, position)[0])
+    return int(_numbers(data, form.lstrip("<"), position, 1)[0])
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,6 @@ class Table:
         """A vector of bytes; empty when it is left out."""
         start, count = self.vector(index, 1)
         return self.data[start : start + count]
-
-    def integers(self, index: int, form: str) -> tuple[int, ...]:
-        """A vector of scalars."""
-        size = struct.calcsize(form)
-        start, count = self.vector(index, size)
-        return tuple(read(self.data, form, start + size * i) for i in range(count))
 
     def tables(self, index: int) -> list[Table]:
         """A vector of tables."""

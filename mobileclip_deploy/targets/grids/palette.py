@@ -47,16 +47,11 @@ def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Val
     flat = np.ascontiguousarray(values).reshape(-1)
     if not 1 <= bits <= 8 or not np.isfinite(flat).all():
         raise ValueError(f"a palette needs 1 to 8 bits, not {bits}, and finite values")
-    size = 2**bits
     kept = flat[flat != 0] if skip_zeros else flat
     if not len(kept):
         kept = np.zeros(1, flat.dtype)
     points, counts = _distinct(kept) if kept.dtype == np.float16 else np.unique(kept, return_counts=True)
-    if len(points) <= size:
-        table = np.concatenate([points, np.repeat(points[-1:], size - len(points))]).astype(flat.dtype)
-    else:
-        line = _Line.of(points.astype(np.float64), counts.astype(np.float64))
-        table = np.sort(_search(line, _start(line, counts, size))).astype(flat.dtype)
+    table = _entries(points, counts, 2**bits).astype(flat.dtype)
     middles = (table[1:].astype(np.float64) + table[:-1].astype(np.float64)) / 2
     if flat.dtype == np.float16:  # each of the 65,536 is looked up once
         return table, _nearest(middles, np.arange(2**16, dtype=np.uint16).view(np.float16))[flat.view(np.uint16)]
@@ -77,13 +72,15 @@ def weighted_table(values: Values, weights: Values, bits: int) -> npt.NDArray[np
     # From 1 up: an empty cluster is told by a mass of 0.
     mass = np.maximum(np.ascontiguousarray(weights).reshape(-1) / (largest or 1.0), 1 / LEAST_WEIGHT) * LEAST_WEIGHT
     points, counts = _distinct(flat, mass)
-    points = points.astype(np.float64)
-    size = 2**bits
+    return _entries(points, counts, 2**bits).astype(np.float16)
+
+
+def _entries(points: Values, counts: Values, size: int) -> Doubles:
+    """The table of so many distinct values, each that often there; the last is repeated where there are fewer."""
     if len(points) <= size:
-        found = np.concatenate([points, np.repeat(points[-1:], size - len(points))])
-    else:
-        found = np.sort(_search(_Line.of(points, counts), _start(_Line.of(points, counts), counts, size)))
-    return found.astype(np.float16)
+        return np.concatenate([points, np.repeat(points[-1:], size - len(points))]).astype(np.float64)
+    line = _Line.of(points.astype(np.float64), counts.astype(np.float64))
+    return np.sort(_search(line, _start(line, counts, size)))
 
 
 def _nearest(middles: Doubles, values: Values) -> npt.NDArray[np.uint8]:

@@ -15,8 +15,8 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.targets.litert.benchmarking import LiteRTSession
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, read_model
+from mobileclip_deploy.targets.litert.runner import LiteRTRunner, LiteRTSession
 from mobileclip_deploy.targets.litert.weights import TABLE
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
@@ -72,13 +72,10 @@ class LiteRTArtifact(Artifact):
         return (lint_model(self, device.lower()),)
 
     def runner(self) -> Runner:
-        from mobileclip_deploy.targets.litert.runner import LiteRTRunner
-
         return LiteRTRunner(self)
 
     def plain_runner(self) -> Runner:
         from mobileclip_deploy.targets.litert.quantized import plain_model
-        from mobileclip_deploy.targets.litert.runner import LiteRTRunner
 
         return LiteRTRunner(self, plain_model(self), ", float32 with the stored weights")
 

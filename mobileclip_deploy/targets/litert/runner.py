@@ -1,21 +1,25 @@
-"""Running a .tflite on the CPU of this machine, in LiteRT's own interpreter."""
+"""Running a .tflite on the CPU of this machine, in LiteRT's own interpreter, to be asked and to be timed."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from mobileclip_deploy.errors import RuntimeFailed, first_sentence
+from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE
-from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.pixels import as_taken, taken_shape
 from mobileclip_deploy.targets.quiet import hold_back, quiet
-from mobileclip_deploy.targets.values import require_shape
+from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
-__all__ = ["LiteRTRunner"]
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
+
+__all__ = ["LiteRTRunner", "LiteRTSession", "declared"]
 
 
 class LiteRTRunner:
@@ -30,6 +34,8 @@ class LiteRTRunner:
     """
 
     def __init__(self, artifact: LiteRTArtifact, content: bytes | None = None, how: str = "") -> None:
+        import torch  # a process that times a file loads none
+
         path, model = artifact.path, artifact.model
         _ = artifact.graph  # the runtime trusts what a file says of its tensors
         (self._input, place), *_ = model.inputs.items()
@@ -57,3 +63,44 @@ class LiteRTRunner:
         except Exception as error:
             raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         return np.concatenate(answers).astype(np.float32)
+
+
+class LiteRTSession(Session):
+    """LiteRT's interpreter with a thread pool of `threads`; input and output stay in its own memory."""
+
+    def __init__(self, path: Path, setup: SessionSetup) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with hold_back():
+            self._interpreter = Interpreter(str(path), num_threads=setup.threads)
+            self._interpreter.allocate_tensors()
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+
+    def feed(self, values: npt.NDArray[Any]) -> None:
+        self._interpreter.set_tensor(self._input["index"], values.astype(self._input["dtype"]))
+
+    def run(self) -> None:
+        self._interpreter.invoke()
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+        return found.astype(np.float32).reshape(-1)
+
+
+def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of any .tflite, by the names of its tensors."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with hold_back():
+        interpreter = Interpreter(str(path))
+    inputs, outputs = (
+        tuple(_info(one) for one in details)
+        for details in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
+    return inputs, outputs
+
+
+def _info(details: Any) -> TensorInfo:
+    shape = tuple(0 if size == -1 else int(size) for size in details["shape_signature"])
+    return TensorInfo(str(details["name"]), np.dtype(details["dtype"]).name, shape)

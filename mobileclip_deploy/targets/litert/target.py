@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.litert.options import LiteRTOptions
 from mobileclip_deploy.targets.litert.storage import RULES
+from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob
 
@@ -17,9 +17,20 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
-__all__ = ["LiteRTTarget"]
+__all__ = ["LiteRTOptions", "LiteRTTarget"]
 
 CPU = RuntimePlace("litert", "cpu")
+
+
+@dataclass(frozen=True)
+class LiteRTOptions(TargetOptions):
+    """What may be chosen of LiteRT."""
+
+    nhwc_bytes: bool = option(
+        "--nhwc-bytes",
+        "The image tower takes a bitmap's bytes, uint8 [1, S, S, 3], in the place of floats [1, 3, S, S].",
+        default=False,
+    )
 
 
 class LiteRTTarget(Target):
@@ -78,6 +89,6 @@ class LiteRTTarget(Target):
         return LiteRTArtifact(path)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        from mobileclip_deploy.targets.litert.benchmarking import declared
+        from mobileclip_deploy.targets.litert.runner import declared
 
         return declared(path)

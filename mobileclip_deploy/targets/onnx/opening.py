@@ -18,8 +18,7 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, wo
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
-from mobileclip_deploy.targets.onnx.benchmarking import OnnxSession
-from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+from mobileclip_deploy.targets.onnx.runner import OnnxRunner, OnnxSession
 from mobileclip_deploy.targets.onnx.stored import TABLE
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 

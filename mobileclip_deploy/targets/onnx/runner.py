@@ -1,4 +1,4 @@
-"""ONNX Runtime on the host's CPU: sessions, and a tower that runs in one."""
+"""ONNX Runtime on the host's CPU: sessions, a tower that runs in one, and one that is timed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import RuntimeFailed, first_sentence
-from mobileclip_deploy.targets.int8_sums import as_run, session_options
-from mobileclip_deploy.targets.values import require_shape
+from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
+from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
+from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
-__all__ = ["OnnxRunner", "open_session"]
+__all__ = ["OnnxRunner", "OnnxSession", "declared", "open_session"]
 
 
 def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
@@ -78,7 +80,7 @@ class OnnxRunner:
             return np.stack([self.picture(picture) for picture in as_pictures(inputs)])
         dtype = DTYPES[self._input.type]
         require_shape(inputs, self._input.shape)
-        parts = [self._ask(inputs[start : start + BATCH].astype(dtype)) for start in range(0, len(inputs), BATCH)]
+        parts = [self._all(inputs[start : start + BATCH].astype(dtype))[0] for start in range(0, len(inputs), BATCH)]
         return np.concatenate(parts).astype(np.float32)
 
     def alone(self) -> OnnxRunner:
@@ -92,10 +94,7 @@ class OnnxRunner:
 
     def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See `PictureRunner`."""
-        return self._ask(np.ascontiguousarray(picture))[0].astype(np.float32)
-
-    def _ask(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._all(values)[0]
+        found: npt.NDArray[np.float32] = self._all(np.ascontiguousarray(picture))[0][0].astype(np.float32)
         return found
 
     def _all(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
@@ -108,3 +107,61 @@ class OnnxRunner:
 def as_pictures(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     """Pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3], which such a tower leaves at their size."""
     return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+GRAPH = "graph.onnx"
+
+
+class OnnxSession(Session):
+    """ONNX Runtime on the CPU: a pool of `threads`, operators one after the other."""
+
+    def __init__(self, path: Path, setup: SessionSetup, profiled: Path | None = None) -> None:
+        import onnxruntime
+
+        options = session_options(setup.threads, (*setup.place.options, *exact_int8()))
+        options.inter_op_num_threads = 1
+        self._path, self._setup = path, setup
+        if profiled is not None:  # into this folder: its events, and the graph as the runtime made it
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profiled / "profile")
+            options.optimized_model_filepath = str(profiled / GRAPH)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [setup.output.name]
+        self._feeds: dict[str, npt.NDArray[Any]] = {}
+        self._outputs: list[npt.NDArray[Any]] = []
+
+    def feed(self, values: npt.NDArray[Any]) -> None:
+        # A picture of any size has no batch.
+        self._feeds = {self._setup.input.name: values[0] if len(self._setup.input.shape) == 3 else values}
+
+    def run(self) -> None:
+        self._outputs = self._session.run(self._names, self._feeds)
+
+    def answer(self) -> npt.NDArray[np.float32]:
+        return np.asarray(self._outputs[0], dtype=np.float32).reshape(-1)
+
+    def profile(self) -> tuple[KernelTime, ...]:
+        from mobileclip_deploy.targets.onnx.profiling import operator_times
+
+        with temporary_folder() as folder:
+            twin = OnnxSession(self._path, self._setup, folder)
+            twin._feeds = self._feeds
+            return operator_times(twin._session, twin.run, folder / GRAPH)
+
+
+def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """Inputs and outputs of any .onnx, as ONNX Runtime understands it without optimizing."""
+    import onnxruntime
+
+    options = session_options()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return tuple(map(_info, session.get_inputs())), tuple(map(_info, session.get_outputs()))
+
+
+def _info(port: Any) -> TensorInfo:
+    element = port.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else 0 for size in port.shape)  # free dimensions have a name or None
+    return TensorInfo(port.name, "float32" if element == "float" else element, shape)

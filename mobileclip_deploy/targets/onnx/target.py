@@ -95,7 +95,7 @@ class OnnxTarget(Target):
         return OnnxArtifact(path)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        from mobileclip_deploy.targets.onnx.benchmarking import declared
+        from mobileclip_deploy.targets.onnx.runner import declared
 
         return declared(path)
 
