@@ -1,32 +1,30 @@
 """Embeddings kept on disk, so that an interrupted evaluation goes on where it was, and a finished one costs little.
 
-One folder an artifact, in it shards of about `SHARD` embeddings, each written beside its place and renamed: a killed
-process loses the shard it was filling, and leaves none that is half written.
+One SQLite file per artifact, to which about `SHARD` embeddings are added at once: a killed process loses those that it
+had not added yet, and leaves nothing that is half written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors import SafetensorError, safe_open
 
-from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput, worded
-from mobileclip_deploy.files import check_tensors, content_sha256
-from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
+from mobileclip_deploy.errors import DiskFull, InvalidInput
+from mobileclip_deploy.files import content_sha256
 
 __all__ = ["SHARD", "EmbeddingStore", "in_order"]
 
 SHARD = 256
-FORMAT = "1"
+FORMAT = "2"
+PATIENCE = 60.0
+"""Seconds that one process waits for another that adds to the same file."""
 
 
 class EmbeddingStore:
@@ -34,52 +32,54 @@ class EmbeddingStore:
     same memory. To be closed.
 
     Args:
-        folder: of all artifacts; made when the first shard is written.
+        folder: of all artifacts; made where it is not there.
         identity: all that decides the embeddings beside the content: embedding space, artifact, engine, preprocessing.
 
     Raises:
-        InvalidInput: the folder is a file, a shard in it cannot be read, or there is no room for a list of them.
+        InvalidInput: the folder is a file or cannot be written, or what is kept in it is damaged.
     """
 
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
+        key = content_sha256(json.dumps({"format": FORMAT} | identity, sort_keys=True).encode())[:32]
+        self._file = folder / f"{key}.sqlite"
+        self._lock = threading.Lock()
+        self._pending: dict[str, npt.NDArray[np.float32]] = {}
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"the cache {folder} is a file; give a folder")
-        self._identity = {"format": FORMAT} | identity
-        key = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:32]
-        self._folder = folder / key
-        self._places = _Places()
-        self._open: tuple[Path, npt.NDArray[np.float32]] | None = None
-        self._pending: dict[str, npt.NDArray[np.float32]] = {}
-        for shard in sorted(self._folder.glob("*.safetensors")):
-            self._places.add(shard, _names(shard), had=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"the cache {folder} cannot be written: {error.strerror}") from error
+        with self._telling():
+            self._kept = sqlite3.connect(self._file, PATIENCE, isolation_level=None, check_same_thread=False)
+            self._kept.execute("CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY, name UNIQUE, embedding)")
+            (self._begun,) = self._kept.execute("SELECT coalesce(max(number), 0) FROM kept").fetchone()
 
     def had(self, name: str) -> bool:
         """Whether it was kept when the store was opened: another thread may add to it meanwhile, and how many inputs
         are computed together must not depend on how far that is."""
-        return self._places.had(name)
+        row = self._row("number", name)
+        return row is not None and int(row[0]) <= self._begun
 
     def __contains__(self, name: str) -> bool:
-        return name in self._pending or self._places.find(name) is not None
+        return name in self._pending or self._row("1", name) is not None
 
     def get(self, name: str) -> npt.NDArray[np.float32]:
         """A kept embedding, float32 [D].
 
         Raises:
-            InvalidInput: its shard was damaged since.
+            InvalidInput: the file was damaged since.
         """
         if name in self._pending:
             return self._pending[name]
-        found = self._places.find(name)
-        assert found is not None, name
-        shard, row = found
-        if self._open is None or self._open[0] != shard:  # neighbours were written together
-            self._open = shard, _embeddings(shard)
-        return self._open[1][row]
+        row = self._row("embedding", name)
+        assert row is not None, name
+        return np.frombuffer(row[0], np.float32)
 
     def add(self, names: Iterable[str], embeddings: npt.NDArray[np.float32]) -> None:
-        """Keep the embeddings [N, D] of one batch; written when a shard is full. A shard ends where a batch does, so
-        that a run that goes on forms the same batches as one that was never interrupted: rounding depends on them."""
-        self._pending |= dict(zip(names, embeddings, strict=True))
+        """Keep the embeddings [N, D] of one batch; written when there are enough. That ends where a batch does, so that
+        a run that goes on forms the same batches as one that was never interrupted: rounding depends on them."""
+        self._pending |= dict(zip(names, embeddings.astype(np.float32, copy=False), strict=True))
         if len(self._pending) >= SHARD:
             self.flush()
 
@@ -87,32 +87,46 @@ class EmbeddingStore:
         """Write what is not written yet.
 
         Raises:
-            InvalidInput: the folder cannot be written.
+            InvalidInput: the file cannot be written.
         """
-        if not self._pending:
-            return
-        names = list(self._pending)
-        shard = self._folder / f"{content_sha256(' '.join(names).encode())[:32]}.safetensors"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidInput(f"the cache {self._folder} cannot be written: {error.strerror}") from error
-        values = torch.from_numpy(np.stack(list(self._pending.values())))
-        metadata = self._identity | {"names": json.dumps(names)}
-        write_tensors(shard, {"embeddings": values}, metadata)
-        self._places.add(shard, names, had=False)
+        rows = [(name, row.tobytes()) for name, row in self._pending.items()]
+        with self._telling():
+            self._kept.execute("BEGIN IMMEDIATE")
+            self._kept.executemany("INSERT OR IGNORE INTO kept (name, embedding) VALUES (?, ?)", rows)
+            self._kept.execute("COMMIT")
         self._pending = {}
 
     def close(self) -> None:
-        """Write what is not written yet, and give up the list of what is.
+        """Write what is not written yet, and close the file.
 
         Raises:
             InvalidInput: see `flush`.
         """
         try:
-            self.flush()
+            if self._pending:
+                self.flush()
         finally:
-            self._places.close()
+            with self._lock:  # a thread may be asking
+                self._kept.close()
+
+    def _row(self, what: str, name: str) -> tuple[bytes] | None:
+        with self._telling():
+            asked = self._kept.execute(f"SELECT {what} FROM kept WHERE name = ?", (name,))
+            found: tuple[bytes] | None = asked.fetchone()
+            return found
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What the file is asked by one thread at a time; what goes wrong, in one line."""
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFull(str(self._file.parent)) from error
+            if isinstance(error, sqlite3.OperationalError):
+                raise InvalidInput(f"the cache {self._file} cannot be read or written; give another folder") from error
+            raise InvalidInput(f"{self._file} is damaged; delete it, and it will be computed again") from error
 
 
 def in_order(
@@ -126,59 +140,3 @@ def in_order(
             store.add(answers, np.stack(list(answers.values())))
     found = [answers[name] if name in answers or store is None else store.get(name) for name in names]
     return np.stack(found).astype(np.float32, copy=False) if found else np.zeros((0, 0), np.float32), len(answers)
-
-
-class _Places:
-    """Where each embedding is, and whether it was there at the beginning; asked by several threads."""
-
-    def __init__(self) -> None:
-        self._shards: list[Path] = []
-        self._lock = threading.Lock()
-        self._found = spilling_database(
-            "places (name TEXT PRIMARY KEY, shard INTEGER, line INTEGER, had INTEGER) WITHOUT ROWID"
-        )
-
-    def add(self, shard: Path, names: Iterable[str], had: bool) -> None:
-        number = len(self._shards)
-        self._shards.append(shard)
-        rows = ((name, number, line, had) for line, name in enumerate(names))
-        with self._lock, telling_of_room():
-            self._found.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?, ?)", rows)
-
-    def had(self, name: str) -> bool:
-        return bool((self._row(name) or (0, 0, False))[2])
-
-    def find(self, name: str) -> tuple[Path, int] | None:
-        row = self._row(name)
-        return None if row is None else (self._shards[row[0]], row[1])
-
-    def _row(self, name: str) -> tuple[int, int, int] | None:
-        with self._lock, telling_of_room():
-            found: sqlite3.Cursor = self._found.execute("SELECT shard, line, had FROM places WHERE name = ?", (name,))
-            row: tuple[int, int, int] | None = found.fetchone()
-            return row
-
-    def close(self) -> None:
-        with self._lock:
-            self._found.close()
-
-
-def _names(shard: Path) -> list[str]:
-    try:
-        check_tensors(shard)
-        with safe_open(shard, framework="np") as file:
-            names = json.loads(file.metadata()["names"])
-            rows = file.get_slice("embeddings").get_shape()[0]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{shard} is damaged ({worded(error)}); delete it, and it will be computed again") from error
-    if len(names) != rows:
-        raise InvalidInput(f"{shard} is damaged ({rows} rows for {len(names)} names); delete it")
-    return list(names)
-
-
-def _embeddings(shard: Path) -> npt.NDArray[np.float32]:
-    try:
-        with safe_open(shard, framework="np") as file:
-            return np.asarray(file.get_tensor("embeddings"), dtype=np.float32)
-    except (SafetensorError, OSError) as error:
-        raise InvalidInput(f"{shard} is damaged ({worded(error)}); delete it, and it will be computed again") from error

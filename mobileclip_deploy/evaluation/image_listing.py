@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files.spilling import spilling_database, telling_of_room
+from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.model.image_files import walk_images
 
 __all__ = ["ImageListing", "find_images"]
@@ -26,10 +27,13 @@ class ImageListing:
     def __init__(self, sources: Sequence[Path]) -> None:
         if not sources:
             raise InvalidInput("no images were given")
-        self._found = spilling_database("found (path BLOB PRIMARY KEY, place INTEGER, parts BLOB) WITHOUT ROWID")
+        # In a temporary file, of which about 2 MB stay in memory and nothing is left once it is closed.
+        self._found = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._found.execute("PRAGMA journal_mode = OFF")  # nobody goes back in it
+        self._found.execute("CREATE TABLE found (path BLOB PRIMARY KEY, place INTEGER, parts BLOB) WITHOUT ROWID")
         try:
             paths = (path for source in sources for path in _matching(source))
-            with telling_of_room():
+            with _telling_of_room():
                 for place, path in enumerate(paths):
                     self._found.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", _rows(place, path))
                 (self._count,) = self._found.execute("SELECT count(*) FROM found").fetchone()
@@ -41,7 +45,7 @@ class ImageListing:
         return int(self._count)
 
     def __iter__(self) -> Iterator[Path]:
-        with telling_of_room():
+        with _telling_of_room():
             for (path,) in self._found.execute("SELECT path FROM found ORDER BY place, parts"):
                 yield Path(os.fsdecode(path))
 
@@ -95,3 +99,18 @@ def _files(path: Path) -> Iterator[Path]:
         yield file
     if empty:
         raise InvalidInput(f"{path} holds no images")
+
+
+@contextmanager
+def _telling_of_room() -> Iterator[None]:
+    """What such a database is refused, in one line.
+
+    Raises:
+        InvalidInput: the temporary folder cannot be written, or is full (`DiskFull`).
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise DiskFull("temporary files") from error
+        raise InvalidInput("a temporary file cannot be used; set TMPDIR to a folder that can") from error
