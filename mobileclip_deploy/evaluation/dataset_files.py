@@ -116,16 +116,11 @@ def read_dataset(
     skip_bad: bool = False,
     language: str | None = None,
 ) -> Dataset:
-    """Read a dataset in one of the forms of docs/datasets.md.
+    """Read a dataset in one of the forms of docs/datasets.md; the arguments are those of `evaluation.door.evaluate`.
 
     Args:
         path: a folder (dataset.json, shards, or class folders), a table (.csv, .tsv, .jsonl), or Karpathy's JSON;
             "builtin" for the built-in held-out set (a folder of that name is taken by its absolute path).
-        class_names: a file of class names, instead of what the dataset itself says.
-        images: the folder that a table's or a JSON's image files are in; their own when None.
-        split: of shards and of Karpathy's JSON.
-        skip_bad: leave out rows that cannot be used, and say so in `Dataset.skipped`, instead of refusing them.
-        language: classes and captions in it, where dataset.json names such.
 
     Raises:
         InvalidInput: no dataset there, or a row that cannot be used (named).

@@ -160,17 +160,11 @@ USUAL_GATES, USUALLY = Gates(), Writing()
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a user asked for; made by the command line and by `mobileclip_deploy.export` alike.
+    """What a user asked for; made by the command line and by `export.door.export` alike, whose arguments the fields are.
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
-    precisions each target has its default one. `layout`: an app's, whose target and precision stand for those that are
-    not given. `input`: of the image tower, "pixels" or "bytes" (see `targets.Form`). `contexts`: lengths in tokens that
-    the text tower takes beside its full one. `compact`: smaller embeddings. `tower`: "image", "text" or "both" (those
-    that the checkpoint has). `options`: of the targets, by the names of their fields; those that are None were not
-    given. `calibration`: a folder of images and prompts. `rounding`: how weights get onto their grids, of `METHODS`.
-    `background`, `queries`: pictures, and captions with their own, that "nothing found" is learned on. `limits`: of a
-    search, which "smallest" asks for. `dataset`: what accuracy is compared on; None for the checkpoint's own.
-    `for_product`: refuse weights whose licence is not a clear yes. `licence_text`: the text that came with the weights.
+    precisions each target has its default one, or the layout's. `options`: those that are None were not given.
+    `compact`: smaller embeddings. `limits`: of a search, which "smallest" asks for.
     """
 
     targets: tuple[str, ...]

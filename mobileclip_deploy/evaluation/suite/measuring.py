@@ -77,13 +77,7 @@ def measure_suite(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> SuiteResult:
-    """Measure what there is of a suite.
-
-    Args:
-        data: the folder that holds a folder for each dataset.
-        skip_bad: leave out images that cannot be used, instead of failing their dataset.
-        cache: a folder that keeps embeddings: an interrupted run goes on where it was.
-    """
+    """Measure what there is of a suite; the arguments are those of `evaluation.door.evaluate_suite`."""
     known = published(embedder.variant)
     rows = []
     for number, task in enumerate(suite.datasets, start=1):

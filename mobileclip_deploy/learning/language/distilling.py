@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import TypeAdapter
-from safetensors.numpy import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,10 +19,9 @@ from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.vocabulary import distilled_from
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
-from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation.embedding import unit
-from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.learning.language.judging import Found, check_learned, found
 from mobileclip_deploy.learning.language.parallel import (
     ENGLISH,
@@ -45,8 +43,7 @@ from mobileclip_deploy.learning.training.processes import Processes, joined
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TokenizerSpec
-from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.inputs import embed_texts
+from mobileclip_deploy.progress import Progress, about, silent
 
 __all__ = ["DistilledTower", "LearnedTexts", "TowerRow", "distil", "distillation_loss"]
 
@@ -245,18 +242,10 @@ def distil(
     progress: Progress = silent,
     measured: Callable[[TowerRow], None] = lambda _: None,
 ) -> DistilledTower:
-    """Distil a text tower as a recipe says, or go on where an earlier run of it was stopped. Under torchrun all
-    processes train together.
-
-    Args:
-        folder: for checkpoint.pt, teacher.safetensors and, at the end, weights.safetensors: the teacher's checkpoint
-            with the new text tower.
+    """As `learning.door.train_text_tower`, of a recipe that was read; the folder keeps the teacher's embeddings, too.
 
     Raises:
-        InvalidInput: the sentences cannot be used, or the loss is no longer a number.
-        UsageError: the teacher cannot be one, or the folder holds another training.
-        GateFailed: a language was not learned, or English was lost (`judging`); nothing is written then.
-        OtherFailed: another process of this training cannot go on.
+        MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
     with joined(recipe.device) as processes:
         tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
@@ -344,14 +333,5 @@ def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:
 
 def _embedded(source: Source, english: tuple[str, ...], folder: Path, progress: Progress) -> npt.NDArray[np.float32]:
     """The teacher's unit embeddings [E, D], kept in the folder."""
-    name = content_sha256(f"{source.provenance.content}\n".encode() + "\n".join(english).encode())
-    file = folder / f"teacher-{name[:16]}.safetensors"
-    if file.is_file():
-        return load_file(file)["english"]
-    parts = []
-    for start in range(0, len(english), BATCH):
-        progress(f"teacher: sentence {start:,} of {len(english):,}")
-        parts.append(embed_texts(source.model, encode(english[start : start + BATCH], source.variant.tokens)))
-    values = unit(np.concatenate(parts))
-    write_tensors(file, {"english": torch.from_numpy(values)}, {})
-    return values
+    told = about("teacher", progress)
+    return unit(embed_texts(model_embedder(source.model), english, cache=folder / "teacher", progress=told))

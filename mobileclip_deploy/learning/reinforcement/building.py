@@ -122,18 +122,9 @@ def reinforce(
     progress: Progress = silent,
     scheduler: str | None = None,
 ) -> Reinforced:
-    """Store the teachers' embeddings of pairs; what an earlier run with the same arguments stored is kept, as far as
-    the pictures have the contents that they had then.
-
-    The result depends on the arguments alone, not on where earlier runs were stopped.
-
-    Args:
-        pairs: images, with or without captions.
-        teachers: at least one.
-        folder: created when missing. One that holds something else is refused.
-        progress: told which shard comes next.
-        scheduler: see `scheduling.run_tasks`; a shard is a task, which then computes on one thread, so that the bytes
-            are the same on any number of processes.
+    """As `learning.door.reinforce`, of what was read. The result depends on the arguments alone, not on where earlier
+    runs were stopped; on a scheduler each shard computes on one thread, so that the bytes are the same on any number of
+    processes.
 
     Raises:
         UsageError: the folder holds a dataset of other pairs, teachers or settings that is not to be replaced, or

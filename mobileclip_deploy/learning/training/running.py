@@ -256,20 +256,11 @@ def train(
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
-    """Train as a recipe says, or go on where an earlier run of it was stopped: on one thread of a CPU to the same bits.
-    Under torchrun all processes train together, and to the weights of one (docs/reinforcement.md).
-
-    Args:
-        recipe: see `Recipe`.
-        folder: for checkpoint.pt, log.csv and, at the end, weights.safetensors.
-        progress: told the step and the loss.
-        measured: told every row of the log when it is written.
+    """As `learning.door.train`, of a recipe that was read: on one thread of a CPU a run that was stopped goes on to the
+    same bits.
 
     Raises:
-        InvalidInput: the data is incomplete, damaged or has no captions, or the loss is no longer a number.
-        UsageError: the folder holds another training, the recipe augments images whose augmentations are stored, its
-            device is not to be had, or its batch cannot be dealt out.
-        OtherFailed: another process of this training cannot go on.
+        MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
     with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
         tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
