@@ -160,7 +160,7 @@ USUAL_GATES, USUALLY = Gates(), Writing()
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a user asked for; made by the command line and by `export.door.export` alike, whose arguments the fields are.
+    """What a user asked for, by the command line or by `export.door.export`, whose arguments the fields are.
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one, or the layout's. `options`: those that are None were not given.
