@@ -31,7 +31,7 @@ from mobileclip_deploy.parity import Check
 
 __all__ = ["AXES", "ROUNDING", "SEARCH_LOG", "Bundle", "staged_bundle"]
 
-# Embedding dimension, tokens, pixels: the largest published are 1024, 77 and 384.
+# Embedding dimension, tokens, pixels: no published one is above 1024.
 LARGEST_SIZE = 4096
 MOST_FILES = 10_000
 # Beside the artifacts: a tokenizer.json takes 2 MB.

@@ -175,7 +175,7 @@ def _problem(
 
 
 def _short(label: str) -> str:
-    return repr(label if len(label) < 80 else f"{label[:77]}...")
+    return repr(label if len(label) < 80 else f"{label[: 80 - 3]}...")
 
 
 def _classes_of(rows: Sequence[DatasetRow]) -> ClassNames:

@@ -71,8 +71,8 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
 
     Args:
         texts: strings, or one.
-        model: as for `preprocess`. May be left out but for PE-Core, which has 32 ids, and for text towers with a
-            vocabulary of their own (docs/languages.md): all others have one vocabulary and 77.
+        model: as for `preprocess`. May be left out for all variants with CLIP's vocabulary and length: not for PE-Core,
+            whose texts are shorter, and not for text towers with a vocabulary of their own (docs/languages.md).
 
     Returns:
         int64 [N, L] (of `model`, its length), or shorter.

@@ -30,7 +30,7 @@ def parse_contexts(text: str | None) -> tuple[int, ...]:
         return ()
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UsageError(f"`contexts` {text}: write lengths in tokens with commas, as in 16,32,77")
+        raise UsageError(f"`contexts` {text}: write lengths in tokens with commas, as in 16,32")
     return tuple(map(int, parts))
 
 

@@ -25,17 +25,18 @@ from mobileclip_deploy.errors import InvalidInput, UsageError, first_sentence, s
 from mobileclip_deploy.files import file_sha256, write_whole
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.model.preprocessing import load_image
+from mobileclip_deploy.model.tokenizer import CLIP
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import Failed, Task, run_tasks
 
 __all__ = ["CaptionSettings", "Captioner", "caption_pairs", "load_captioner", "nucleus"]
 
 TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
-START, END, PAD = 49406, 49407, 0
+START, END, PAD = CLIP.first[0], CLIP.eot, CLIP.pad  # open_clip's CoCa models have CLIP's vocabulary
 STARTS, ENDS = "<start_of_text>", "<end_of_text>"
 BATCH = 8
 """Images that are captioned together: a task, and a line of what is kept."""
-OWN_BYTES, PIXEL_BYTES, VOCABULARY = 700_000_000, 240, 49408
+OWN_BYTES, PIXEL_BYTES = 700_000_000, 240
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Captioner:
         weights = sum(weight.numel() for weight in self.model.parameters())
         side = self.model.visual.image_size
         pixels = side[0] * side[1] if isinstance(side, tuple) else side * side
-        return OWN_BYTES + 8 * weights + BATCH * (pixels * PIXEL_BYTES + LONGEST * VOCABULARY * 8)
+        return OWN_BYTES + 8 * weights + BATCH * (pixels * PIXEL_BYTES + LONGEST * CLIP.vocab_size * 8)
 
     @torch.no_grad()
     def captions(

@@ -247,7 +247,7 @@ def _type_of(graph: Graph, value: Input) -> tuple[str, tuple[int, ...]]:
 
 
 def _parsed(text: str) -> tuple[str, tuple[int, ...]]:
-    """`float16 [1, 96, 77]`"""
+    """`float16 [1, 96, 16]`"""
     dtype, _, sizes = text.partition(" [")
     return dtype, tuple(int(size) for size in sizes.rstrip("]").split(", ") if size)
 

@@ -2,7 +2,7 @@
 
 The table is 40 to 60% of a text tower, and no quantizer of linear layers touches it. int8 has one scale per row:
 frequent and rare words have rows of different length. Six bits are indices into a table of 64 entries, three bytes for
-four numbers; the operations that take them apart see the rows of one text, 77 of them. They run in portable kernels:
+four numbers; the operations that take them apart see the rows of one text alone. They run in portable kernels:
 nano's tower takes a tenth longer so. Rows are read by `embedding`: the kernel of `index` looks for the place of each
 number by itself, and took half as long as all of nano's products.
 """

@@ -44,7 +44,7 @@ def int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool = False) -> t
     Returns:
         int8 [N, B, block] that hold four bits each (padded with 0), and float32 scales [N, B].
     """
-    # Piece by piece: a table of 49,408 rows would be held in ten copies.
+    # Piece by piece: a table of many tokens would be held in ten copies.
     parts = [_int4_blocks(rows[start : start + ROWS], block, positive) for start in range(0, len(rows), ROWS)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 

@@ -97,7 +97,7 @@ class Walk:
         self._held: dict[ir.Value, _Held] = {}
 
     def __call__(self, given: mx.array) -> mx.array:
-        """Trace it: float32 [1, 3, S, S] or int32 [1, 77] -> float32 [1, D].
+        """Trace it: float32 [1, 3, S, S] or int32 [1, L] -> float32 [1, D].
 
         Raises:
             Malformed: it has an operation that is not known here.
