@@ -12,13 +12,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DataclassSchema, FloatSchema
 
-from mobileclip_deploy.benchmark.doctor import Finding, Tool
+from mobileclip_deploy.benchmark.doctor import Diagnosis
 from mobileclip_deploy.benchmark.documents import SCHEMAS as BENCHMARK
 from mobileclip_deploy.benchmark.documents import schema_text
 from mobileclip_deploy.benchmark.driver import Listing
@@ -32,19 +32,17 @@ from mobileclip_deploy.embeddings.searching import SearchResult
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult
 from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
-from mobileclip_deploy.folding import PassRecord
+from mobileclip_deploy.folding import FoldReport
 from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
 from mobileclip_deploy.inspect.layers import LayerComparison
 from mobileclip_deploy.inspect.linting import Comparison as LintComparison
 from mobileclip_deploy.inspect.linting import LintReport, Share
 from mobileclip_deploy.layouts import Layout
-from mobileclip_deploy.learning.language.distilling import TowerRow
-from mobileclip_deploy.learning.recovery.recovering import GridWeight
-from mobileclip_deploy.learning.recovery.training import Closeness
-from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
-from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
-from mobileclip_deploy.learning.training.running import LeftOut, LogRow
-from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.learning.language.distilling import DistilledTower
+from mobileclip_deploy.learning.recovery.recovering import Recovery, TowerRecovery
+from mobileclip_deploy.learning.reinforcement.index import Index
+from mobileclip_deploy.learning.training.running import Trained
+from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.sweep.result import SweepResult
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -54,10 +52,14 @@ from mobileclip_deploy.verify.explanation import Explanation
 __all__ = ["DOCUMENTS", "published"]
 
 
-def _widened(name: str, base: type[BaseModel], text: str, **added: Any) -> Any:
-    """A model with keys more; not a subclass, whose fields would shadow the properties that they are printed from."""
-    fields: dict[str, Any] = {own: (field.annotation, field) for own, field in base.model_fields.items()}
-    return create_model(name, __doc__=text, **fields, **added)
+def _widened(name: str, base: type, text: str, without: tuple[str, ...] = (), **added: Any) -> Any:
+    """What a command prints of a result: its fields but those `without`, and more keys. No subclass, whose fields would
+    shadow the properties that they are printed from. Of a dataclass, and of an index, every field is printed."""
+    if issubclass(base, BaseModel) and base is not Index:
+        own: dict[str, Any] = {one: (field.annotation, field) for one, field in base.model_fields.items()}
+    else:
+        own = {one: (kind, ...) for one, kind in get_type_hints(base).items() if get_origin(kind) is not ClassVar}
+    return create_model(name, __doc__=text, **{one: kept for one, kept in own.items() if one not in without} | added)
 
 
 class ArtifactDocument(BaseModel, extra="allow"):
@@ -76,19 +78,13 @@ class ArtifactDocument(BaseModel, extra="allow"):
     by_type: dict[str, int]
 
 
-class FoldedDocument(BaseModel):
-    """`output`: the checkpoint that was written. The rest is also in the report beside it."""
-
-    output: str
-    passes: tuple[PassRecord, ...]
-    parameters_before: int
-    parameters_after: int
-    modules_before: int
-    modules_after: int
-    batch_norms_before: int
-    batch_norms_after: int
-    changed: bool
-    deviation: float | None
+FoldedDocument = _widened(
+    "FoldedDocument",
+    FoldReport,
+    "`output`: the checkpoint that was written. The rest is also in the report beside it.",
+    output=str,
+    changed=bool,
+)
 
 
 class ExportedDocument(BaseModel):
@@ -163,66 +159,48 @@ class ClassifiedDocument(BaseModel):
     skipped: str | None = None
 
 
-class ReinforcedDocument(BaseModel):
-    """The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run."""
-
-    output: str
-    made: int
-    kept: int
-    format: str
-    version: int
-    images: str
-    rows: int
-    pairs_sha256: str
-    augmentations: int
-    parameters: tuple[str, ...]
-    policy: AugmentationPolicy | None
-    seed: int
-    shard_rows: int
-    dtype: str
-    teachers: tuple[TeacherEntry, ...]
-
-
-class TextTowerDocument(BaseModel):
-    """What `train --text-tower` gives. `output`: the checkpoint. `log`: by language what was found of what is held out.
-    `pairs`: that were learned, by language; `left_out`: texts, by reason. `vocabulary`: its tokens."""
-
-    output: str
-    resumed_at: int
-    log: list[TowerRow]
-    pairs: dict[str, int]
-    left_out: dict[str, int]
-    vocabulary: int
-
-
-class TrainedDocument(BaseModel):
-    """`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start.
-    `left_out`: what was left out of published shards, null of other data."""
-
-    output: str
-    resumed_at: int
-    log: tuple[LogRow, ...]
-    left_out: LeftOut | None
-
-
-class RecoveredTower(BaseModel):
-    """A tower without and with training, its weights on the grid, and whether the trained one was kept."""
-
-    tower: TowerName
-    precision: str
-    without: Closeness
-    trained: Closeness
-    weights: tuple[GridWeight, ...]
-    kept: bool
-
-
-class RecoveredDocument(BaseModel):
-    """`output`: the checkpoint that was written."""
-
-    output: str
-    target: str
-    inputs: int
-    towers: tuple[RecoveredTower, ...]
+ReinforcedDocument = _widened(
+    "ReinforcedDocument",
+    Index,
+    "The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run.",
+    without=("shards",),
+    format=str,
+    version=int,
+    dtype=str,
+    output=str,
+    made=int,
+    kept=int,
+)
+TextTowerDocument = _widened(
+    "TextTowerDocument",
+    DistilledTower,
+    "What `train --text-tower` gives. `output`: the checkpoint. `log`: by language what was found of what is held out. "
+    "`pairs`: that were learned, by language; `left_out`: texts, by reason. `vocabulary`: its tokens.",
+    without=("weights",),
+    output=str,
+)
+TrainedDocument = _widened(
+    "TrainedDocument",
+    Trained,
+    "`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start. "
+    "`left_out`: what was left out of published shards, null of other data.",
+    without=("folder", "weights"),
+    output=str,
+)
+RecoveredTower = _widened(
+    "RecoveredTower",
+    TowerRecovery,
+    "A tower without and with training, its weights on the grid, and whether the trained one was kept.",
+    kept=bool,
+)
+RecoveredDocument = _widened(
+    "RecoveredDocument",
+    Recovery,
+    "`output`: the checkpoint that was written.",
+    without=("report",),
+    output=str,
+    towers=tuple[RecoveredTower, ...],  # type: ignore[valid-type]
+)
 
 
 class ReportDocument(BaseModel):
@@ -239,13 +217,12 @@ class DemoDocument(BaseModel):
     folder: str | None
 
 
-class DoctorDocument(BaseModel):
-    """What is installed. `complete`: nothing is missing that every command needs."""
-
-    packages: tuple[Finding, ...]
-    tools: tuple[Tool, ...]
-    machine: str
-    complete: bool
+DoctorDocument = _widened(
+    "DoctorDocument",
+    Diagnosis,
+    "What is installed. `complete`: nothing is missing that every command needs.",
+    complete=bool,
+)
 
 
 class ErrorDocument(BaseModel):
