@@ -12,7 +12,7 @@ from faults.edits import Edit
 
 from mobileclip_deploy.targets.coreai.asset import Asset, is_readable, operations
 
-__all__ = ["FAULTS", "HARMLESS", "edited"]
+__all__ = ["FAULTS", "HARMLESS", "changed", "edited", "found", "save"]
 
 Array = npt.NDArray[Any]
 Change = Callable[[Array], Any]
@@ -27,9 +27,14 @@ def edited(file: Path, plant: Plant, path: Path) -> str | None:
     """Write an asset with an edit, anew with a hash that fits."""
     asset = Asset(file)
     named = plant(asset)
+    save(asset, path)
+    return named
+
+
+def save(asset: Asset, path: Path) -> None:
+    """Write a program as it is now, with a hash that fits."""
     asset.program.save_asset(path)
     is_readable(path)
-    return named
 
 
 def found(asset: Asset, *kinds: str) -> list[Any]:

@@ -42,6 +42,10 @@ class Unconverted:
     tower: TowerName
 
     @property
+    def target(self) -> str:
+        return self.own.bundle.manifest.target
+
+    @property
     def path(self) -> Path:
         return self.own.bundle.artifact(self.tower)
 

@@ -20,13 +20,14 @@ from conversions import Store
 from faults.onnx_planting import PlantedOnnx
 from faults.unconverted import CHECKS, Unconverted, unconverted
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.model.variants import TOWERS, TowerName
 
-CASES: list[tuple[TowerName, str]] = [("text", "w8"), ("image", "w8"), ("text", "fp32"), ("image", "fp32")]
+CASES: list[tuple[str, TowerName, str]] = [
+    *(("onnx", tower, precision) for tower in TOWERS for precision in ("w8", "fp32")),
+    *(("coreai", tower, "fp32") for tower in TOWERS),
+]
 # What computes the same to the bit: the last axis said by its number, and parts put together along an axis of length 1.
 SAME = {"Softmax", "LayerNormalization", "Concat"}
-
-
 # Axes that are tried: of a value of one dimension more than any has.
 RANK = 5
 # Which input of an operator has its axes.
@@ -88,17 +89,49 @@ class OnnxAxes:
         self.file.save(path)
 
 
+class CoreAIAxes:
+    """The constants that operations take as axes, those of called functions too."""
+
+    def __init__(self, path: Path) -> None:
+        from mobileclip_deploy.targets.coreai.asset import Asset
+
+        self.asset = Asset(path)
+
+    def axes(self) -> Iterator[Axis]:
+        from faults.coreai_edits import changed, found
+
+        from mobileclip_deploy.targets.coreai.asset import AXES
+
+        for name, (place, _) in AXES.items():
+            for operation in found(self.asset, f"coreai.{name}"):
+                held = self.asset.numbers(operation.operands[place].owner)
+
+                def move(new: Sequence[int], one: Any = operation, at: int = place) -> None:
+                    changed(self.asset, one, at, lambda old: np.asarray(new, old.dtype).reshape(old.shape))
+
+                yield Axis(name, f"operand {place}", tuple(int(one) for one in held.reshape(-1)), move)
+
+    def save(self, path: Path) -> None:
+        from faults.coreai_edits import save
+
+        save(self.asset, path)
+
+
+FILES: dict[str, Callable[[Path], Any]] = {"onnx": OnnxAxes, "coreai": CoreAIAxes}
+
+
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def sound(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store
 ) -> Iterator[Unconverted]:
-    with unconverted("onnx", *request.param, tmp_path_factory.mktemp("axes"), store) as found:
+    target, tower, precision = request.param
+    with unconverted(target, tower, precision, tmp_path_factory.mktemp("axes"), store) as found:
         yield found
 
 
 @pytest.mark.whole  # faults/test_kinds.py
 def test_another_axis_is_told_by_answers_or_changes_nothing(sound: Unconverted, tmp_path: Path) -> None:
-    file = OnnxAxes(sound.path)
+    file = FILES[sound.target](sound.path)
     every = [*file.axes()]
     assert sound.judged(file.save, tmp_path / "sound") == "equal"
     found, seen = defaultdict[str, list[str]](list), set[tuple[object, ...]]()
@@ -108,7 +141,7 @@ def test_another_axis_is_told_by_answers_or_changes_nothing(sound: Unconverted, 
             if key in seen:
                 continue
             seen.add(key)
-            file = OnnxAxes(sound.path)
+            file = FILES[sound.target](sound.path)
             [*file.axes()][number].move(new)
             said = sound.judged(file.save, tmp_path / f"{len(seen)}-{number}")
             found[said].append(f"{axis.kind} {axis.name} {axis.value} to {new}")

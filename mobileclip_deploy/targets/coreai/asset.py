@@ -25,6 +25,8 @@ from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 __all__ = [
+    "AXES",
+    "CONSTANT",
     "HASH",
     "IMAGE",
     "METADATA",
@@ -47,6 +49,13 @@ RESOURCE = re.compile(r"dense_resource<([^>]+)>")
 PICTURE = re.compile(r"!coreai\.image<<k(\w+)> x (\d+) : i64 x (\d+) : i64>")
 # What the type of a picture begins with; its four letters are behind it.
 IMAGE = "image"
+CONSTANT = "coreai.constant"
+# Which operand of an operation says the axes of a value, and which operand that value is.
+AXES = {
+    **dict.fromkeys(("softmax", "reduce_mean", "reduce_sum", "reduce_max", "transpose"), (1, 0)),
+    "split": (2, 0),
+    "concat": (0, 1),
+}
 TENSOR = re.compile(r"tensor<((?:\d+x)*)(\w+)>")
 DTYPES = {"f16": "float16", "f32": "float32", "f64": "float64", "i1": "bool"}
 WHOLE_BYTES = re.compile(r"(?:u?int|float)(?:8|16|32|64)")
@@ -122,6 +131,28 @@ class Asset:
             self.graphs[name] = operation
             if "priv" not in operation.attributes:
                 self.functions[name] = operation
+        for graph in self.graphs.values():
+            self._check_axes(graph)
+
+    def _check_axes(self, graph: Any) -> None:
+        """Refuse an axis that a value does not have, and a result of another shape than its axes leave: Apple's runtime
+        ends the process on either (coreai-core 1.0.0b3)."""
+        for operation in operations(graph):
+            places = AXES.get(operation.name.removeprefix("coreai."))
+            held = operation.operands[places[0]].owner if places is not None else None
+            if places is None or getattr(held, "name", "") != CONSTANT:
+                continue
+            shape, axes = tensor_type(operation.operands[places[1]]).shape, self.numbers(held).reshape(-1).tolist()
+            wrong = any(not -len(shape) <= axis < len(shape) for axis in axes)
+            if not wrong and operation.name.startswith("coreai.reduce_"):
+                left = list(shape)
+                for axis in axes:
+                    left[axis] = 1
+                wrong = tensor_type(operation.results[0]).shape != tuple(left)
+            if wrong:
+                raise InvalidInput(
+                    f"{self.path}: a {operation.name} over axes {axes} of a value of shape {list(shape)}"
+                )
 
     def function(self, name: str | None) -> Any:
         """The function of that name; for None the only one.

@@ -14,7 +14,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreai.asset import IMAGE, OWN, Asset, TensorType, operations, tensor_type
+from mobileclip_deploy.targets.coreai.asset import CONSTANT, IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
 from mobileclip_deploy.targets.coreai.weights import RESTORED, TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CoreAIArtifact", "graph_of", "inspect_asset", "named_ports", "ports_of"]
 
-CONSTANT, CALL, OUTPUT = "coreai.constant", "coreai.invoke", "coreai.output"
+CALL, OUTPUT = "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
 SYMBOL = re.compile(r"@([\w.$-]+)")
 # Attributes of a function that are no settings: its name may be any, its types are those of its operations.
