@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.errors import Malformed, first_problem
 
 __all__ = ["OPERATIONS", "Augmentation", "draw", "parse", "replay"]
 
@@ -83,38 +84,30 @@ _FUNCTIONS = tuple(OPERATIONS.values())
 _POSTERIZE = tuple(OPERATIONS).index("Posterize")
 
 
+_FROM = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+_SIZE = Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+_NUMBER = Annotated[int, Field(strict=True, ge=0, lt=len(OPERATIONS))]
+_MAGNITUDE = Annotated[float, Field(strict=True, ge=-1e4, le=1e4)]
+_STORED: TypeAdapter[Any] = TypeAdapter(
+    tuple[tuple[_FROM, _FROM, _SIZE, _SIZE], tuple[tuple[_NUMBER, _MAGNITUDE], ...] | None]
+)
+
+
 def parse(stored: Any) -> Augmentation:
     """One augmentation from JSON.
 
     Raises:
         ValueError: it is of another form.
     """
-    if not isinstance(stored, list) or len(stored) != 2:
-        raise Malformed("an augmentation is a crop and a list of operations")
-    box, operations = stored
-    if not (isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)):
-        raise Malformed(f"a crop is top, left, height and width in pixels, not {str(box)[:60]}")
-    top, left, height, width = box
-    if min(top, left) < 0 or min(height, width) < 1 or max(box) >= 2**31:
-        raise Malformed(f"{box} is no crop of an image")
-    if operations is None:
-        return Augmentation((top, left, height, width), None)
-    if not isinstance(operations, list):
-        raise Malformed(f"operations are a list, not {str(operations)[:60]}")
-    return Augmentation((top, left, height, width), tuple(_operation(one) for one in operations))
-
-
-def _operation(stored: Any) -> tuple[int, float]:
-    if not isinstance(stored, list) or len(stored) != 2 or type(stored[0]) is not int:
-        raise Malformed(f"an operation is its number and a magnitude, not {str(stored)[:60]}")
-    number, magnitude = stored
-    if not 0 <= number < len(_FUNCTIONS):
-        raise Malformed(f"operation {number} is unknown; there are 0 to {len(_FUNCTIONS) - 1}")
-    if type(magnitude) not in (int, float) or not abs(magnitude) <= 1e4:  # NaN is in no range
-        raise Malformed(f"{magnitude} is no magnitude of an operation")
-    if number == _POSTERIZE and not 0 <= magnitude <= 8:
-        raise Malformed(f"{magnitude} bits cannot stay of 8")
-    return number, float(magnitude)
+    try:
+        found = Augmentation(*_STORED.validate_python(stored))
+    except ValidationError as error:
+        what = "top, left, height and width of a crop, and operations as number and magnitude, or none"
+        raise Malformed(f"an augmentation is {what}: {first_problem(error)}") from error
+    for number, magnitude in found.operations or ():
+        if number == _POSTERIZE and not 0 <= magnitude <= 8:
+            raise Malformed(f"{magnitude} bits cannot stay of 8")
+    return found
 
 
 def replay(image: Image.Image, augmentation: Augmentation, size: int) -> Tensor:

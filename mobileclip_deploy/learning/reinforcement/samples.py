@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,17 @@ class Batch:
     images: tuple[Tensor, ...]
     texts: tuple[Tensor, ...]
     skipped: int = 0
+
+    def labels(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """With everything changed but the pixels."""
+        return replace(
+            self,
+            rows=change(self.rows),
+            captions=change(self.captions),
+            ids=change(self.ids),
+            images=tuple(map(change, self.images)),
+            texts=tuple(map(change, self.texts)),
+        )
 
 
 class TrainingData(Dataset[Sample], ABC):

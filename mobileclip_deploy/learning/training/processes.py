@@ -127,18 +127,7 @@ class Processes:
         """What a loss needs to know of the whole batch: all but the pixels, which stay this process's."""
         if self.count == 1:
             return batch
-
-        def whole(values: Tensor) -> Tensor:
-            return self.gathered(values.to(device))
-
-        return replace(
-            batch,
-            rows=whole(batch.rows),
-            captions=whole(batch.captions),
-            ids=whole(batch.ids),
-            images=tuple(whole(one) for one in batch.images),
-            texts=tuple(whole(one) for one in batch.texts),
-        )
+        return batch.labels(lambda values: self.gathered(values.to(device)))
 
     def total(self, number: int) -> int:
         """The sum of a number over all processes."""

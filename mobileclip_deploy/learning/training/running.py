@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -327,22 +328,9 @@ def _check_shares(recipe: Recipe, processes: Processes) -> None:
 
 def _parts(batch: Batch, count: int) -> list[Batch]:
     """A batch in as many equal parts, one after another."""
-    if count == 1:
-        return [batch]
     size = len(batch.rows) // count
     slices = [slice(start, start + size) for start in range(0, len(batch.rows), size)]
-    return [
-        replace(
-            batch,
-            rows=batch.rows[one],
-            pixels=batch.pixels[one],
-            captions=batch.captions[one],
-            ids=batch.ids[one],
-            images=tuple(values[one] for values in batch.images),
-            texts=tuple(values[one] for values in batch.texts),
-        )
-        for one in slices
-    ]
+    return [replace(batch.labels(itemgetter(one)), pixels=batch.pixels[one]) for one in slices]
 
 
 def _left_out(dataset: TrainingData, skipped: int) -> LeftOut | None:
