@@ -94,13 +94,6 @@ def test_export_writes_a_verified_bundle(out: Path) -> None:
 
 
 @pytest.mark.whole
-def test_bundles_of_two_targets_share_their_embedding_space(both: Path) -> None:
-    assert names(both) == ["nano-coreml-fp16", "nano-onnx-fp16"]
-    assert_verified(both / "nano-coreml-fp16")
-    assert len({mcd.Bundle.open(both / name).manifest.embedding_space for name in names(both)}) == 1
-
-
-@pytest.mark.whole
 @pytest.mark.once
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_table_card_and_report_name_the_same_rows_for_both_towers(

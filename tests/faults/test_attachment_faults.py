@@ -136,7 +136,7 @@ ORT_FAULTS: dict[str, tuple[TowerName, Edit]] = {
 }
 
 
-@pytest.mark.once(by=lambda given: ORT_FAULTS[str(given["name"])][0] + str(given["name"])[:3])
+@pytest.mark.once(by=lambda given: ORT_FAULTS[str(given["name"])][0])
 @pytest.mark.parametrize("name", ORT_FAULTS)
 def test_a_fault_in_an_ort_file_fails(ported: Bundle, name: str, tmp_path: Path, store: Store) -> None:
     tower, edit = ORT_FAULTS[name]

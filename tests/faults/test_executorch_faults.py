@@ -17,7 +17,7 @@ from mobileclip_deploy.targets.graph import first_difference
 
 
 @pytest.mark.once("name")
-@pytest.mark.parametrize("precision", ["w4", "w8", "w8a8"])
+@pytest.mark.parametrize("precision", ["w4", "w8"])
 @pytest.mark.parametrize("name", ["a scale of a weight", "a number of a weight", "a word"])
 def test_a_weight_that_was_changed_is_read_as_it_is(files: Files, precision: str, name: str, tmp_path: Path) -> None:
     target, healthy = get_target("executorch"), files.path("executorch", "text", precision)

@@ -202,6 +202,7 @@ def test_a_fault_in_a_text_tower_shows(fault: str, text_package: Path, tmp_path:
     assert _distance(program({"text": IDS})["embedding"], expected) > GATE
 
 
+@pytest.mark.whole  # faults/test_explained_bundle.py names an operation
 def test_the_trace_finds_the_first_op_that_deviates(image_package: Callable[[str], Path], tmp_path: Path) -> None:
     faulty = load(_faulty(image_package("float32"), tmp_path, _tanh_gelu))
     for good, bad in zip(

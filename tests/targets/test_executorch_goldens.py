@@ -33,10 +33,9 @@ def goldens() -> ModuleType:
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("tower", ["text", "image"])
-def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tower: TowerName, tmp_path: Path) -> None:
-    path = goldens.export_golden(S0, tower, "executorch-xnnpack", "fp32", tmp_path)
-    assert goldens.deviation_of(S0, tower, "executorch", path).relative <= GoldenCheckpoint(S0).bound(tower)
+def test_s0_on_xnnpack_is_within_the_goldens_bound(goldens: ModuleType, tmp_path: Path) -> None:
+    path = goldens.export_golden(S0, "image", "executorch-xnnpack", "fp32", tmp_path)
+    assert goldens.deviation_of(S0, "image", "executorch", path).relative <= GoldenCheckpoint(S0).bound("image")
 
 
 @pytest.mark.whole

@@ -30,7 +30,6 @@ from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.tower import make_tower
 
-TEXT_BOUND = 3e-5
 FILES = {
     "fp32": ["onnx/text_model.onnx", "onnx/vision_model.onnx"],
     "fp16": ["onnx/text_model_fp16.onnx", "onnx/vision_model_fp16.onnx"],
@@ -89,9 +88,6 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
         mcd.load_runner(exports.bundle("onnx", "fp32"), tower)(np.zeros((1, 5), np.float32))
 
 
-GOLDENS = ["mobileclip-s0", pytest.param("mobileclip-b", marks=pytest.mark.whole)]
-
-
 @dataclass(frozen=True)
 class Case:
     """A golden checkpoint, folded, and where its towers are written."""
@@ -113,38 +109,32 @@ class Case:
         return total_bytes(module, storage_of(get_target("onnx"), tower, module, precision))
 
 
-@pytest.fixture(scope="module", params=GOLDENS)
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Goldens of Apple's layout in turn; the one before is dropped first. S1 and S2 are S0 with more layers."""
-    golden = GoldenCheckpoint(f"{request.param}.apple")
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Apple's S0."""
+    golden = GoldenCheckpoint("mobileclip-s0.apple")
     model = assemble(identify(golden.file(), load_variant(golden.variant)))
     fold(model)
     model.provenance = Provenance(
         variant=golden.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
     )
-    return Case(golden, model, tmp_path_factory.mktemp(request.param))
+    return Case(golden, model, tmp_path_factory.mktemp("s0"))
 
 
 @pytest.mark.whole  # golden/ has the answers of torch, test_conformance.py those of a file
-@both_towers
-def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case, tower: TowerName) -> None:
-    target = get_target("onnx")
-    inputs = case.golden.images if tower == "image" else case.golden.tokens
-    bound = case.golden.image_bound if tower == "image" else TEXT_BOUND
-    whole, *smaller = case.written(tower, "fp32", *(["fp16"] if "-s0." in case.golden.name else []))
-    found = target.open(whole).runner()(inputs.numpy())
-    assert compare(case.golden.arrays[f"{tower}_embeddings"], found).relative <= bound
-    for path in smaller:
-        assert passes(compare(found, target.open(path).runner()(inputs.numpy())), Gates().shipped("fp16"))
+def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case) -> None:
+    target, images = get_target("onnx"), case.golden.images.numpy()
+    whole, half = case.written("image", "fp32", "fp16")
+    found = target.open(whole).runner()(images)
+    assert compare(case.golden.arrays["image_embeddings"], found).relative <= case.golden.image_bound
+    assert passes(compare(found, target.open(half).runner()(images)), Gates().shipped("fp16"))
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("case", GOLDENS[:1], indirect=True)
 def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(case: Case) -> None:
     assert case.size("text", "w8a8") <= 0.26 * case.size("text", "fp32")
     assert case.size("text", "w8") <= 0.26 * case.size("text", "fp32")
 
 
-@pytest.mark.parametrize("case", ["mobileclip-s0"], indirect=True)
 def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_megabytes(case: Case) -> None:
     assert case.size("image", "w8a8") <= 12_000_000  # and the graph

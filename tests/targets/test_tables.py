@@ -26,13 +26,9 @@ PRODUCT = "encoder.blocks.0.fc1.weight"
 # What is asked for -> kind and bits of the table and of a product.
 CASES = {
     ("onnx", "w4-table-w8"): (("integers", 8), ("integers", 4)),
-    ("onnx", "w8-table-w4"): (("integers", 4), ("integers", 8)),
     ("onnx", "w8a8-table-w4"): (("integers", 4), ("integers", 8)),
-    ("coreml", "w4p-table-w6p"): (("table", 6), ("table", 4)),
     ("coreml", "w4-table-w6p"): (("table", 6), ("integers", 4)),
-    ("coreml", "w8a8-table-w6p"): (("table", 6), ("integers", 8)),
     ("coreai", "w6p-table-w4"): (("integers", 4), ("table", 6)),
-    ("executorch", "w4-table-w6p"): (("table", 6), ("integers", 4)),
     ("executorch", "w8-table-w6p"): (("table", 6), ("integers", 8)),
 }
 

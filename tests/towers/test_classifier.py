@@ -29,7 +29,8 @@ LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
-WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("coreml", "executorch", "litert")]
+# LiteRT's: embeddings/test_forms.py, beside smaller embeddings.
+WHOLE = [pytest.param(name, marks=pytest.mark.whole) for name in ("coreml", "executorch")]
 
 
 @pytest.fixture(scope="module", params=["onnx", *WHOLE])
