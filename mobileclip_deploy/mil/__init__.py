@@ -25,7 +25,7 @@ float16. What is not: the order of a device's sums, its approximations of functi
 from __future__ import annotations
 
 from mobileclip_deploy.mil.description import Argument, Operation, Weight
-from mobileclip_deploy.mil.faults import UnsupportedOperation
+from mobileclip_deploy.mil.plan import UnsupportedOperation
 from mobileclip_deploy.mil.ports import Port
 from mobileclip_deploy.mil.program import Computed, Precision, Program, load
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import worded
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.mil.types import DType
 
 __all__ = ["Blob", "WeightFile", "unpack_bits"]
@@ -57,25 +56,17 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bo
     Returns:
         uint8 [count], or int8 where signed.
     """
-    if bits == 1:
-        values = np.unpackbits(packed, count=count, bitorder="little")
-    elif 8 % bits == 0:
-        spread = np.empty((packed.size, 8 // bits), np.uint8)
-        for index in range(8 // bits):
-            spread[:, index] = (packed >> np.uint8(bits * index)) & np.uint8(2**bits - 1)
-        values = spread.reshape(-1)[:count]
-    else:
-        # A group of 8 elements fills exactly `bits` bytes; the groups are read as one integer each.
-        groups = -(-count // 8)
-        whole = np.zeros(groups * bits, np.uint8)
-        whole[: packed.size] = packed
-        words = np.zeros(groups, np.uint64)
-        for byte in range(bits):
-            words |= whole[byte::bits].astype(np.uint64) << np.uint64(8 * byte)
-        values = np.empty((groups, 8), np.uint8)
-        for index in range(8):
-            values[:, index] = (words >> np.uint64(bits * index)) & np.uint64(2**bits - 1)
-        values = values.reshape(-1)[:count]
+    # A group of 8 elements fills exactly `bits` bytes; the groups are read as one integer each.
+    groups = -(-count // 8)
+    whole = np.zeros(groups * bits, np.uint8)
+    whole[: packed.size] = packed
+    words = np.zeros(groups, np.uint64)
+    for byte in range(bits):
+        words |= whole[byte::bits].astype(np.uint64) << np.uint64(8 * byte)
+    spread = np.empty((groups, 8), np.uint8)
+    for index in range(8):
+        spread[:, index] = (words >> np.uint64(bits * index)) & np.uint64(2**bits - 1)
+    values = spread.reshape(-1)[:count]
     if signed:
         sign = np.uint8(1 << (bits - 1))
         return ((values ^ sign).astype(np.int8) - sign.astype(np.int8)).astype(np.int8)
@@ -107,10 +98,6 @@ class Blob:
         if self.dtype.bits >= 8:
             return raw.view(self.dtype.storage)
         return unpack_bits(raw, self.dtype.bits, self.count, self.dtype.kind == "int")
-
-    def release(self) -> None:
-        """Let the system drop the pages of this value from memory; they are read again from the file if needed."""
-        self.file.release(self.start, self.size)
 
 
 @dataclass
@@ -170,10 +157,3 @@ class WeightFile:
     def bytes_at(self, start: int, size: int) -> npt.NDArray[np.uint8]:
         """uint8 [size], a view of the file."""
         return np.frombuffer(self._mapped(), np.uint8, size, start)
-
-    def release(self, start: int, size: int) -> None:
-        """See `Blob.release`."""
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE - first
-        if self._map is not None and length > 0 and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED, first, length)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.blob import Blob, WeightFile, unpack_bits
-from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.types import DType, ValueType, numel, read_type
 
 __all__ = ["Constant", "read_constant"]
@@ -76,11 +76,6 @@ class Constant:
             return torch.from_numpy(array)
         widened = {"uint16": np.int32, "uint32": np.int64}.get(dtype.name)
         return torch.from_numpy(array if widened is None else array.astype(widened))
-
-    def release(self) -> None:
-        """Let the system drop the pages that reading it brought into memory."""
-        if self.blob is not None:
-            self.blob.release()
 
 
 def _immediate_array(tensor: Any, dtype: DType, shape: tuple[int, ...], what: str) -> npt.NDArray[np.generic]:

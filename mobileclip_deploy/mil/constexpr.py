@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.blob import unpack_bits
 from mobileclip_deploy.mil.constants import Constant
-from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.types import ValueType, numel
 
 __all__ = ["Decompressed", "Decompression", "is_constexpr"]
@@ -228,8 +228,3 @@ class Decompressed:
     def tensor(self) -> torch.Tensor:
         """The decompressed value as a torch tensor, float16 as such."""
         return torch.from_numpy(np.ascontiguousarray(self.array()))
-
-    def release(self) -> None:
-        """Let the system drop the pages that decompressing brought into memory."""
-        for operand in self.source.operands.values():
-            operand.release()

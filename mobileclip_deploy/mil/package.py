@@ -1,15 +1,26 @@
-"""The files of a .mlpackage: the manifest, and paths that cannot leave the package."""
+"""The files of a .mlpackage: the manifest, paths that cannot leave the package, and the specification.
+
+The specification is parsed by coremltools' protobuf classes, without importing coremltools: that takes seconds, and
+prints a dozen lines of warnings on Linux. The generated modules need only each other, so they are imported under a
+private package name from where coremltools is installed. protobuf's descriptor pool hands the same classes to
+coremltools when it is imported later.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import sys
+import types
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from mobileclip_deploy.errors import worded
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
 
-__all__ = ["Package", "open_package"]
+__all__ = ["Package", "open_package", "parse_model"]
 
 _MANIFEST_LIMIT = 16 * 2**20
 _MODEL_LIMIT = 2**31 - 1  # protobuf's own limit for one message
@@ -95,3 +106,36 @@ def open_package(path: str | Path) -> Package:
     if not isinstance(relative, str):
         raise InvalidInput(f"{root}: Manifest.json names a root model whose path is not text")
     return Package(root, _inside(root, f"Data/{relative}", relative))
+
+
+_PRIVATE = "_mobileclip_deploy_coremltools_proto"
+
+
+@cache
+def _model_class() -> Any:
+    if "coremltools.proto" in sys.modules:
+        return importlib.import_module("coremltools.proto.Model_pb2").Model
+    spec = importlib.util.find_spec("coremltools")
+    if spec is None or spec.origin is None:
+        raise DependencyMissing("reading a Core ML package needs coremltools: pip install coremltools")
+    package = types.ModuleType(_PRIVATE)
+    package.__path__ = [str(Path(spec.origin).parent / "proto")]
+    sys.modules[_PRIVATE] = package
+    return importlib.import_module(f"{_PRIVATE}.Model_pb2").Model
+
+
+def parse_model(data: bytes, what: str) -> Any:
+    """Parse a serialized CoreML.Specification.Model.
+
+    Raises:
+        InvalidInput: the bytes are not such a message.
+        DependencyMissing: coremltools is not installed.
+    """
+    model = _model_class()()
+    from google.protobuf.message import DecodeError
+
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, RecursionError, ValueError) as error:
+        raise InvalidInput(f"{what} is not a Core ML specification: {worded(error)}") from None
+    return model

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.constants import Constant
-from mobileclip_deploy.mil.faults import InvalidInput, UnsupportedOperation
 from mobileclip_deploy.mil.graph import Fixed, Graph, Node, Operand, Reference
 from mobileclip_deploy.mil.ops import OPS, Kernel, Parameter
 from mobileclip_deploy.mil.types import DType, numel
 
-__all__ = ["Step", "call", "check_shapes", "make_plan", "unsupported"]
+__all__ = ["Step", "UnsupportedOperation", "call", "check_shapes", "make_plan", "unsupported"]
 
 Lookup = Callable[[Operand], torch.Tensor]
+
+
+class UnsupportedOperation(InvalidInput):
+    """The program holds ops that this evaluator has no definition for.
+
+    Attributes:
+        operations: op type -> names of the operations of that type, in program order.
+    """
+
+    def __init__(self, operations: Mapping[str, Sequence[str]]) -> None:
+        self.operations = {kind: tuple(names) for kind, names in operations.items()}
+        listed = "; ".join(
+            f"{kind} (at {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
+            for kind, names in self.operations.items()
+        )
+        super().__init__(f"the program holds ops that the evaluator does not know: {listed}")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.constants import Constant
-from mobileclip_deploy.mil.faults import InvalidInput
 from mobileclip_deploy.mil.graph import Graph, Node, Reference
 from mobileclip_deploy.mil.types import ValueType
 
@@ -80,13 +80,9 @@ def _preprocessing(graph: Graph, name: str) -> tuple[tuple[float, ...] | None, t
 
 
 def _flexibility(feature: Any) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]]:
-    kind = feature.type.WhichOneof("Type")
-    if kind == "multiArrayType":
-        array = feature.type.multiArrayType
-        shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
-        ranges = tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
-        return shapes, ranges
-    return (), ()
+    array = feature.type.multiArrayType  # empty for what is no tensor
+    shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
+    return shapes, tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
 
 
 def _kind(feature: Any, declared: ValueType) -> str:
@@ -149,29 +145,21 @@ def read_ports(features: Iterable[Any], types: dict[str, ValueType], graph: Grap
 
 
 def _image(value: npt.NDArray[Any], port: Port) -> npt.NDArray[Any]:
-    colour = port.colour in ("RGB", "BGR")
+    if port.colour != "RGB":
+        raise InvalidInput(f"the image {port.name!r} is {port.colour}, which is not evaluated")
     if value.ndim == 4 and value.shape[0] == 1:
         value = value[0]
-    if not colour and value.ndim == 3 and value.shape[2] == 1:
-        value = value[:, :, 0]
-    wanted = np.float16 if port.colour == "GRAY16" else np.uint8
-    if value.dtype != wanted or value.ndim != (3 if colour else 2) or (colour and value.shape[2] != 3):
-        layout = "height x width x 3 in RGB order" if colour else "height x width"
-        raise InvalidInput(
-            f"the image {port.name!r} is {value.dtype} {list(value.shape)}; expected {np.dtype(wanted)}, {layout}"
-        )
-    if not colour:
-        return value[None, None]
-    planes = value.transpose(2, 0, 1)
-    return (planes if port.colour == "RGB" else planes[::-1])[None]
+    if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3:
+        given = f"{value.dtype} {list(value.shape)}"
+        raise InvalidInput(f"the image {port.name!r} is {given}; expected uint8, height x width x 3 in RGB order")
+    return value.transpose(2, 0, 1)[None]
 
 
 def read_input(value: Any, port: Port, declared: ValueType) -> torch.Tensor:
     """A caller's value as the tensor that the program starts from.
 
     Args:
-        value: for an image uint8 [H, W, 3] in RGB order whatever the package's colour layout ([H, W] for gray);
-            otherwise numbers in the shape of the port.
+        value: for an image uint8 [H, W, 3] in RGB order; otherwise numbers in the shape of the port.
         port: the input.
         declared: its type in the program.
 

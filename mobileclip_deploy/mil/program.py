@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.mil.blob import WeightFile
 from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
-from mobileclip_deploy.mil.faults import InvalidInput, UnsupportedOperation
 from mobileclip_deploy.mil.graph import Graph, Operand, Reference, read_graph, without_quantization
-from mobileclip_deploy.mil.package import open_package
-from mobileclip_deploy.mil.plan import Step, call, check_shapes, make_plan, unsupported
+from mobileclip_deploy.mil.package import open_package, parse_model
+from mobileclip_deploy.mil.plan import Step, UnsupportedOperation, call, check_shapes, make_plan, unsupported
 from mobileclip_deploy.mil.ports import read_input, read_ports, write_output
-from mobileclip_deploy.mil.protobuf import parse_model
 from mobileclip_deploy.mil.store import ConstantStore
 
 __all__ = ["Computed", "Precision", "Program", "load"]
@@ -126,9 +124,8 @@ class Program:
         """Evaluate the program.
 
         Args:
-            inputs: a value for each input: for an image uint8 [H, W, 3] in RGB order (whatever the package's colour
-                layout is; [H, W] for gray), with no scaling, as the program does that; otherwise numbers in the shape
-                of the port. numpy arrays, torch tensors or nested lists.
+            inputs: a value for each input: for an image uint8 [H, W, 3] in RGB order, with no scaling, as the program
+                does that; otherwise numbers in the shape of the port. numpy arrays, torch tensors or nested lists.
             precision: "float32": arithmetic in float32, float16 results not rounded. "float16": every result that is
                 declared float16 is rounded to float16, sums are accumulated in float32. Constants are what is written
                 in the package either way, compressed ones as decompressed to their declared type.

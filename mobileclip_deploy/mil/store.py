@@ -36,7 +36,7 @@ class ConstantStore:
             return self._kept[key]
         tensor = value.tensor()
         if not isinstance(value, Constant):
-            self._keep(key, tensor, value)
+            self._keep(key, tensor)
         return tensor
 
     def arithmetic(self, value: Fixed) -> torch.Tensor:
@@ -53,13 +53,12 @@ class ConstantStore:
             return tensor
         converted = tensor.to(value.type.dtype.compute)
         if isinstance(value, Constant):
-            self._keep(key, converted, value)
+            self._keep(key, converted)
         return converted
 
-    def _keep(self, key: tuple[int, bool], tensor: torch.Tensor, value: Fixed) -> None:
+    def _keep(self, key: tuple[int, bool], tensor: torch.Tensor) -> None:
         size = tensor.numel() * tensor.element_size()
         if size > _SMALL:
-            value.release()
             if size > self._left:
                 return
             self._left -= size

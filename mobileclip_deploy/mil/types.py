@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import InvalidInput
 
 __all__ = ["BY_NAME", "MAX_ELEMENTS", "DType", "ValueType", "dtype_of_code", "numel", "read_type"]
 
@@ -44,29 +44,25 @@ class DType:
         return self.name
 
 
-def _dtype(name: str, code: int, bits: int, kind: str, storage: Any, compute: torch.dtype) -> DType:
-    return DType(name, code, bits, kind, np.dtype(storage), compute)
-
-
 _ALL = (
-    _dtype("bool", 1, 8, "bool", np.bool_, torch.bool),
-    _dtype("string", 2, 0, "string", np.str_, torch.uint8),
-    _dtype("float16", 10, 16, "float", np.float16, torch.float32),
-    _dtype("float32", 11, 32, "float", np.float32, torch.float32),
-    _dtype("float64", 12, 64, "float", np.float64, torch.float64),
-    _dtype("int8", 21, 8, "int", np.int8, torch.int8),
-    _dtype("int16", 22, 16, "int", np.int16, torch.int16),
-    _dtype("int32", 23, 32, "int", np.int32, torch.int32),
-    _dtype("int64", 24, 64, "int", np.int64, torch.int64),
-    _dtype("int4", 25, 4, "int", np.int8, torch.int8),
-    _dtype("uint8", 31, 8, "uint", np.uint8, torch.uint8),
-    _dtype("uint16", 32, 16, "uint", np.uint16, torch.int32),
-    _dtype("uint32", 33, 32, "uint", np.uint32, torch.int64),
-    _dtype("uint4", 35, 4, "uint", np.uint8, torch.uint8),
-    _dtype("uint2", 36, 2, "uint", np.uint8, torch.uint8),
-    _dtype("uint1", 37, 1, "uint", np.uint8, torch.uint8),
-    _dtype("uint6", 38, 6, "uint", np.uint8, torch.uint8),
-    _dtype("uint3", 39, 3, "uint", np.uint8, torch.uint8),
+    DType("bool", 1, 8, "bool", np.dtype(np.bool_), torch.bool),
+    DType("string", 2, 0, "string", np.dtype(np.str_), torch.uint8),
+    DType("float16", 10, 16, "float", np.dtype(np.float16), torch.float32),
+    DType("float32", 11, 32, "float", np.dtype(np.float32), torch.float32),
+    DType("float64", 12, 64, "float", np.dtype(np.float64), torch.float64),
+    DType("int8", 21, 8, "int", np.dtype(np.int8), torch.int8),
+    DType("int16", 22, 16, "int", np.dtype(np.int16), torch.int16),
+    DType("int32", 23, 32, "int", np.dtype(np.int32), torch.int32),
+    DType("int64", 24, 64, "int", np.dtype(np.int64), torch.int64),
+    DType("int4", 25, 4, "int", np.dtype(np.int8), torch.int8),
+    DType("uint8", 31, 8, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint16", 32, 16, "uint", np.dtype(np.uint16), torch.int32),
+    DType("uint32", 33, 32, "uint", np.dtype(np.uint32), torch.int64),
+    DType("uint4", 35, 4, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint2", 36, 2, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint1", 37, 1, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint6", 38, 6, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint3", 39, 3, "uint", np.dtype(np.uint8), torch.uint8),
 )
 BY_NAME = {dtype.name: dtype for dtype in _ALL}
 BY_NAME |= {"fp16": BY_NAME["float16"], "fp32": BY_NAME["float32"], "fp64": BY_NAME["float64"]}

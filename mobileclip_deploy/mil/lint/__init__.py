@@ -11,15 +11,16 @@ model of its own. A rule here is a statement of a named public source about one 
 known here speaks against it.
 """
 
-from mobileclip_deploy.mil.lint.compare import Comparison, compare
 from mobileclip_deploy.mil.lint.devices import find_device
 from mobileclip_deploy.mil.lint.linting import lint
 from mobileclip_deploy.mil.lint.report import (
+    Comparison,
     Finding,
     LintedOperation,
     LintReport,
     RuleText,
     Share,
+    compare,
     findings_of,
 )
 from mobileclip_deploy.mil.lint.rule import Rule, Rules, Source

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.ops.registry import (
     Bools,
     Ints,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.ops.registry import Tensor, broadcast, dtype_named, op
 from mobileclip_deploy.mil.types import BY_NAME
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.ops.registry import Ints, Shape, Shapes, Tensor, Values, op
 from mobileclip_deploy.mil.types import numel
 

@@ -22,7 +22,7 @@ from typing import Any, NewType
 import numpy as np
 import torch
 
-from mobileclip_deploy.mil.faults import InvalidInput
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.types import BY_NAME, DType
 
 __all__ = [

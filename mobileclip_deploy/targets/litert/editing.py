@@ -67,7 +67,7 @@ class Editor:
         Of a table of words only the rows that are looked up are raised: LiteRT's GPU takes no other form of it, and on
         a CPU the table needs no second copy.
         """
-        tensor, builtin = self.graph.tensors[place], self.schema.BuiltinOperator
+        tensor = self.graph.tensors[place]
         half = self.constant(tensor.name + b"_half", values)
         tensor.buffer = 0
         lookups = [one for one in self.graph.operators if place in one.inputs and self.is_type(one, "EMBEDDING_LOOKUP")]
@@ -75,11 +75,8 @@ class Editor:
             self._look_up_half(lookup, half)
         if lookups:
             return
-        code = self._code(builtin.DEQUANTIZE, 3)
-        operator = self.schema.OperatorT(opcodeIndex=code, inputs=[half], outputs=[place])
-        operator.builtinOptionsType = self.schema.BuiltinOptions.DequantizeOptions
-        operator.builtinOptions = self.schema.DequantizeOptionsT()
-        self.graph.operators.insert(0, operator)
+        raised = self.operator("DEQUANTIZE", 3, [half], place, self.schema.DequantizeOptionsT())
+        self.graph.operators.insert(0, raised)
 
     def _look_up_half(self, lookup: Any, table: int) -> None:
         """Have rows of float16 looked up, and these cast to float32."""
@@ -87,16 +84,12 @@ class Editor:
         shape = list(self.graph.tensors[rows].shape)
         found = schema.TensorT(name=b"rows_half", shape=shape, type=schema.TensorType.FLOAT16, hasRank=True)
         self.graph.tensors.append(found)
-        lookup.opcodeIndex = self._code(schema.BuiltinOperator.GATHER, 1)
-        lookup.builtinOptionsType = schema.BuiltinOptions.GatherOptions
-        lookup.builtinOptions = schema.GatherOptionsT(axis=0, batchDims=0)
-        lookup.inputs, lookup.outputs = [table, lookup.inputs[0]], [len(self.graph.tensors) - 1]
-        cast = schema.OperatorT(opcodeIndex=self._code(schema.BuiltinOperator.CAST, 1), outputs=[rows])
-        cast.inputs = lookup.outputs
-        cast.builtinOptionsType = schema.BuiltinOptions.CastOptions
-        kinds = schema.TensorType.FLOAT16, schema.TensorType.FLOAT32
-        cast.builtinOptions = schema.CastOptionsT(inDataType=kinds[0], outDataType=kinds[1])
-        self.graph.operators.insert(self.graph.operators.index(lookup) + 1, cast)
+        halves, where = len(self.graph.tensors) - 1, self.graph.operators.index(lookup)
+        whole = schema.CastOptionsT(inDataType=schema.TensorType.FLOAT16, outDataType=schema.TensorType.FLOAT32)
+        self.graph.operators[where : where + 1] = [
+            self.operator("GATHER", 1, [table, lookup.inputs[0]], halves, schema.GatherOptionsT(axis=0, batchDims=0)),
+            self.operator("CAST", 1, [halves], rows, whole),
+        ]
 
     def keep_ranks(self) -> None:
         """Give products the rank [1, N, K] of what is around them: LiteRT's GPU compiles integer weights of no other.
@@ -138,20 +131,17 @@ class Editor:
         if values is not None:
             self._store(place, self.schema.TensorType.FLOAT32, values, None)
         else:
-            self.graph.tensors[place].type, self.graph.tensors[place].quantization = (
-                self.schema.TensorType.FLOAT32,
-                None,
-            )
+            tensor = self.graph.tensors[place]
+            tensor.type, tensor.quantization = self.schema.TensorType.FLOAT32, None
 
     def cap_by_minimum(self) -> None:
         """Write RELU_0_TO_1 of what is never negative as a minimum with 1: LiteRT's GPU has no kernel for the other."""
-        builtin, codes = self.schema.BuiltinOperator, self.model.operatorCodes
-        for operator in self.graph.operators:
+        operators, codes = self.graph.operators, self.model.operatorCodes
+        for place, operator in enumerate(operators):
             if self.is_type(operator, "RELU_0_TO_1"):
-                operator.opcodeIndex = self._code(builtin.MINIMUM, 1)
-                operator.inputs = [operator.inputs[0], self.constant(b"one", np.ones(1, np.float32))]
-                operator.builtinOptionsType = self.schema.BuiltinOptions.MaximumMinimumOptions
-                operator.builtinOptions = self.schema.MaximumMinimumOptionsT()
+                taken = [operator.inputs[0], self.constant(b"one", np.ones(1, np.float32))]
+                options = self.schema.MaximumMinimumOptionsT()
+                operators[place] = self.operator("MINIMUM", 1, taken, operator.outputs[0], options)
         used = sorted({operator.opcodeIndex for operator in self.graph.operators})
         self.model.operatorCodes = [codes[place] for place in used]
         for operator in self.graph.operators:
