@@ -34,8 +34,9 @@ __all__ = [
 
 PROCESS = "mobileclip_deploy.targets.qnn.process"
 PACKAGE = "onnxruntime-qnn"
-SECONDS = 900
-"""How long a file may take to compile, or one call to answer; nano takes two seconds, B's text tower a minute."""
+SECONDS = 1800
+"""How long a file may take to compile, or one call to answer; nano takes two seconds, and B's image tower at `w8a16` at
+least three minutes of a core for two pictures."""
 # What the compiler allocates for padding and does not fill goes into the binary: pieces of XML and of paths were seen
 # there. So memory is zeroed when it is allocated, and nothing of this process's environment is handed on but these.
 CLEAN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"}
