@@ -10,17 +10,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.files import (
     StrPath,
     artifact_bytes,
     artifact_sha256,
     check_bundle_destination,
     read_json,
+    read_model,
     read_regular,
     replacing,
 )
@@ -168,13 +167,7 @@ class Bundle:
         """
         if self.manifest.measurements is None:
             return None
-        path = self._inside(self.manifest.measurements)
-        try:
-            return Measurements.model_validate(read_json(path))
-        except ValidationError as error:
-            raise InvalidInput(f"{path}: {first_problem(error)}") from error
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{path} cannot be read: {worded(error)}; export the bundle again") from error
+        return read_model(Measurements, self._inside(self.manifest.measurements), advice="; export the bundle again")
 
     @property
     def parity(self) -> tuple[Check, ...]:
@@ -194,17 +187,10 @@ class Bundle:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    try:
-        manifest = Manifest.model_validate(read_json(path / MANIFEST))
-    except FileNotFoundError:
-        what = "no such folder" if not path.exists() else f"no {MANIFEST} in it"
-        raise InvalidInput(f"{path} is not a bundle: {what}") from None
-    except NotADirectoryError:
-        raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)") from None
-    except ValidationError as error:
-        raise InvalidInput(f"{path}/{MANIFEST}: {first_problem(error)}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}/{MANIFEST} cannot be read: {worded(error)}") from error
+    if path.is_file():
+        raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
+    what = "no such folder" if not path.exists() else f"no {MANIFEST} in it"
+    manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {what}")
     sizes = {
         "embed_dim": manifest.embed_dim,
         "preprocess.size": manifest.preprocess.size,

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from mobileclip_deploy.bundle import MANIFEST
@@ -113,8 +114,9 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         raise UsageError("`contexts` are of the text tower, which this checkpoint does not have; leave them out")
     if request.contexts:
         request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
-    fitted_to = _fitted_to(request, source)
-    learned_on = _learned_on(request, source, towers)
+    judged_by = cache(lambda: accuracy_dataset(source, request.dataset))  # read once, and only where it is needed
+    fitted_to = _fitted_to(request, source, judged_by)
+    learned_on = _learned_on(request, source, towers, judged_by)
     bundles = {}
     for target, precisions in choices.pairs:
         plan = _bundle(request, source, target, dict.fromkeys(towers, "") if precisions is None else precisions, towers)
@@ -122,7 +124,7 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         bundles[plan.path] = plan  # each once: a checkpoint of one tower makes the same of image=a,text=b and image=a
     for path in bundles:
         check_bundle_destination(path, MANIFEST, request.writing.force)
-    dataset = accuracy_dataset(source, request.dataset) if towers == TOWERS and request.writing.verify else None
+    dataset = judged_by() if towers == TOWERS and request.writing.verify else None
     read = (one for one in (fitted_to, learned_on) if one is not None)
     notes = (*_recovered_elsewhere(source, choices), *(note for one in read for note in one.notes))
     if request.writing.verify:
@@ -159,7 +161,7 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
     return request
 
 
-def _fitted_to(request: ExportRequest, source: Source) -> FittingSet | None:
+def _fitted_to(request: ExportRequest, source: Source, judged_by: Callable[[], Dataset | None]) -> FittingSet | None:
     """What axes are fitted to, without anything that they will be judged by; None of full embeddings."""
     asked = request.compact
     if asked is None:
@@ -170,11 +172,12 @@ def _fitted_to(request: ExportRequest, source: Source) -> FittingSet | None:
             f"{source.provenance.file} is on a grid already, which axes would move it off; leave `embedding_size` out, "
             "or give the checkpoint it was made from"
         )
-    judged_by = accuracy_dataset(source, request.dataset)
-    return read_fitting_set(asked.size, asked.pictures, asked.captions, source.variant, judged_by)
+    return read_fitting_set(asked.size, asked.pictures, asked.captions, source.variant, judged_by())
 
 
-def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerName]) -> CalibrationSet | None:
+def _learned_on(
+    request: ExportRequest, source: Source, towers: Sequence[TowerName], judged_by: Callable[[], Dataset | None]
+) -> CalibrationSet | None:
     """What rounding is learned on, without anything that it will be judged by; None where it is not learned."""
     if not request.learns:
         return None
@@ -184,8 +187,8 @@ def _learned_on(request: ExportRequest, source: Source, towers: Sequence[TowerNa
             f"{source.provenance.file} is on a grid already, it was recovered; leave `rounding` out, or give the "
             "checkpoint it was made from"
         )
-    judged_by = accuracy_dataset(source, request.dataset) if request.writing.verify else None
-    return read_calibration_set(request.calibration, source.variant, towers, judged_by)
+    dataset = judged_by() if request.writing.verify else None
+    return read_calibration_set(request.calibration, source.variant, towers, dataset)
 
 
 def _times(source: Source, bundles: Iterable[BundlePlan]) -> tuple[str, ...]:

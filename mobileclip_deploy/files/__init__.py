@@ -14,10 +14,13 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from mobileclip_deploy.errors import DiskFull, InvalidInput, Malformed, UsageError, no_room
+from mobileclip_deploy.errors import DiskFull, InvalidInput, Malformed, UsageError, first_problem, no_room, worded
 from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 __all__ = [
     "StrPath",
@@ -36,6 +39,7 @@ __all__ = [
     "optional_path",
     "paths",
     "read_json",
+    "read_model",
     "read_regular",
     "replacing",
     "write_whole",
@@ -48,6 +52,7 @@ SETTINGS_ITEMS = 200_000
 # Names, shapes and metadata of a .safetensors file: those of a published checkpoint take 0.2 MB.
 HEADER_BYTES = 16 << 20
 
+M = TypeVar("M", bound="BaseModel")
 StrPath = str | PathLike[str]
 """How public functions take a path."""
 
@@ -228,6 +233,27 @@ def read_json(path: Path, limit: int = SETTINGS_BYTES) -> Any:
         OSError: it cannot be opened.
     """
     return json_value(path, read_regular(path, limit).decode("utf-8"))
+
+
+def read_model(kind: type[M], path: Path, missing: str | None = None, advice: str = "") -> M:
+    """A JSON file as the pydantic model that it is of.
+
+    Args:
+        missing: what to say where there is no such file.
+        advice: what a refusal ends with.
+
+    Raises:
+        InvalidInput: missing, damaged, or another document.
+    """
+    from pydantic import ValidationError  # not where a command only says its options
+
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        raise InvalidInput(f"{path}: {first_problem(error)}{advice}") from error
+    except (OSError, ValueError) as error:
+        absent = missing if isinstance(error, FileNotFoundError) else None
+        raise InvalidInput(absent or f"{path} cannot be read: {worded(error)}{advice}") from error
 
 
 def json_value(where: Path | str, content: str) -> Any:

@@ -12,10 +12,10 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, worded
-from mobileclip_deploy.files import read_json
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import read_model
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
 
@@ -93,14 +93,7 @@ def read_lock(path: Path) -> ParityLock:
     Raises:
         InvalidInput: missing, damaged or of another schema version.
     """
-    try:
-        return ParityLock.model_validate(read_json(path))
-    except FileNotFoundError:
-        raise InvalidInput(f"no lock file at {path}; write the figures of today there with `accept=True`") from None
-    except ValidationError as error:
-        raise InvalidInput(f"{path}: {first_problem(error)}") from error
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
+    return read_model(ParityLock, path, f"no lock file at {path}; write the figures of today there with `accept=True`")
 
 
 def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[str, int]) -> LockedBundle:

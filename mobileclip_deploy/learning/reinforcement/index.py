@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, worded
-from mobileclip_deploy.files import read_json, write_whole
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files import read_model, write_whole
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
@@ -17,7 +17,6 @@ __all__ = ["INDEX", "OURS", "PAIRS", "PUBLISHED", "Index", "ShardEntry", "Teache
 
 INDEX = "index.json"
 PAIRS = "pairs.jsonl"
-VERSION = 1
 OURS: Literal["mobileclip-deploy/reinforced"] = "mobileclip-deploy/reinforced"
 PUBLISHED: Literal["mobileclip-deploy/datacompdr"] = "mobileclip-deploy/datacompdr"
 
@@ -108,20 +107,8 @@ def read_index(folder: Path) -> Index:
     Raises:
         InvalidInput: there is none, it is damaged, or it is of another version.
     """
-    file = folder / INDEX
-    try:
-        return Index.model_validate(read_json(file))
-    except FileNotFoundError:
-        raise InvalidInput(
-            f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
-        ) from None
-    except ValidationError as error:
-        raise InvalidInput(
-            f"{file} is damaged or of another version than {VERSION} ({first_problem(error)}); "
-            "make the dataset again in another folder"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{file} cannot be read: {worded(error)}") from error
+    missing = f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
+    return read_model(Index, folder / INDEX, missing, "; make the dataset again in another folder")
 
 
 def text_sha256(text: str) -> str:
