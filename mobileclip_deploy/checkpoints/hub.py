@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mobileclip_deploy.checkpoints import siglip
 from mobileclip_deploy.checkpoints.weights_files import (
     CONFIG,
     HUB,
@@ -185,6 +184,8 @@ def _card(source: HubFile) -> Variant | None:
 def _beside(source: HubFile) -> Iterator[str]:
     """Files that tell what the weights do not: pictures, activation, a vocabulary. Of an unknown repository any may be
     there."""
+    from mobileclip_deploy.checkpoints import siglip  # imports torch: a wrong reference is refused before it
+
     card = _card(source)
     if card is None:
         yield CONFIG

@@ -73,7 +73,7 @@ REMEDIES = (
     ),
     (BUSY, "the device is busy: unlock it, wait until Xcode > Window > Devices has prepared it, and run again"),
     (
-        r"iOS [0-9.]+ is not installed|platform.*is not installed",
+        r"iOS [0-9.]+ (is|platform) not installed|platform.*is not installed",
         "install the platform: Xcode > Settings > Components, or type: xcodebuild -downloadPlatform iOS",
     ),
     (
@@ -81,7 +81,7 @@ REMEDIES = (
         "accept the agreement at developer.apple.com/account, signed in as the owner of team {team}",
     ),
     (
-        r"(isn't|is not) registered in your developer account|team has no devices",
+        r"(isn't|is not) registered in your developer account|team has no devices|no devices registered in your",
         "connect the device by cable so that Xcode can register it, or add its UDID at developer.apple.com/account",
     ),
     (r"No Accounts?\b", "sign in to team {team}: Xcode > Settings > Accounts"),

@@ -50,8 +50,9 @@ REMEDIES: dict[tuple[str, int], str] = {
         "(a free team's expires after 7 days: build again)"
     ),
     (CORE_DEVICE, 12040): (
-        "Xcode's developer disk image could not be mounted; connect the Mac to the internet, open Xcode once "
-        "with the device unlocked, and run the command again"
+        "Xcode's developer disk image could not be mounted; on the device switch Settings > Privacy & Security > "
+        "Developer Mode on, connect the Mac to the internet, open Xcode once with the device unlocked, and run the "
+        "command again"
     ),
 }
 

@@ -90,13 +90,74 @@ def test_without_a_team_nothing_is_built(
 @pytest.mark.parametrize(
     ("said", "remedy"),
     [
-        ("error: No Account for Team A1B2C3D4E5.", "sign in to team A1B2C3D4E5: Xcode > Settings > Accounts"),
-        ("xcodebuild: error: iOS 18.1 is not installed. Please download it.", "xcodebuild -downloadPlatform iOS"),
+        # openglonmetal/MGL#77; forem/DEV-ios#34; fastlane/fastlane#20241
+        (
+            'error: No Account for Team "A1B2C3D4E5". Add a new account in Accounts settings',
+            "sign in to team A1B2C3D4E5: Xcode > Settings > Accounts",
+        ),
+        (
+            'error: No account for team "A1B2C3D4E5". Add a new account in the Accounts preference pane or verify that '
+            "your accounts have valid credentials. (in target 'DEV')\n"
+            "error: No profiles for 'dev.mobileclip.bench' were "
+            "found: Xcode couldn't find any iOS App Development provisioning profiles matching 'dev.mobileclip.bench'.",
+            "sign in to team A1B2C3D4E5",
+        ),
+        (
+            "error: There are no accounts registered with Xcode. Add your developer account to Xcode",
+            "sign in to team A1B2C3D4E5",
+        ),
+        # fastlane/fastlane#13779, flutter/flutter#32755
+        (
+            "Code Signing Error: The operation couldn't be completed. Unable to log in with account 'jo@example.com'. "
+            "The login details for account 'jo@example.com' were rejected.",
+            "sign in again: Xcode > Settings > Accounts",
+        ),
+        (
+            'Error Domain=DVTPortalServiceErrorDomain Code=1100 "Your session has expired.  Please log in."',
+            "sign in again: Xcode > Settings > Accounts",
+        ),
+        # openfoodfacts/smooth-app#6172 and #7482, heremaps/here-data-sdk-cpp#1708
+        (
+            "{ platform:iOS, name:Any iOS Device, error:iOS 18.2 is not installed. To use with Xcode, first download "
+            "and install the platform }",
+            "xcodebuild -downloadPlatform iOS",
+        ),
+        (
+            "{ platform:iOS, name:Any iOS Device, error:iOS 26.0 is not installed. Please download and install the "
+            "platform from Xcode > Settings > Components. }",
+            "xcodebuild -downloadPlatform iOS",
+        ),
+        ("error: iOS 26.1 Platform Not Installed.", "xcodebuild -downloadPlatform iOS"),
         ("You have not agreed to the Xcode license agreements.", "type: sudo xcodebuild -license"),
         ("error: PLA Update available: You do not have access.", "accept the agreement at developer.apple.com/account"),
-        ("error: Developer Mode disabled", "switch Settings > Privacy & Security > Developer Mode on"),
+        # callstack/agent-device#1527
+        (
+            "Error: The operation failed because Developer Mode is disabled.",
+            "switch Settings > Privacy & Security > Developer Mode on",
+        ),
         ('error: Device "X" isn\'t registered in your developer account.', "add its UDID"),
-        ("error: The device is locked.", "unlock the device"),
+        # LoopKit/loopdocs#662, phamha98/hi#29
+        (
+            "error: Communication with Apple failed: Your team has no devices from which to generate a provisioning "
+            "profile. Connect a device to use or manually add device IDs in Certificates, Identifiers & Profiles.",
+            "connect the device by cable",
+        ),
+        (
+            "error: Failed to create provisioning profile. There are no devices registered in your account on the "
+            "developer website. Select a device run destination to have Xcode register it.",
+            "connect the device by cable",
+        ),
+        # beeware/briefcase#377
+        (
+            'Code=-402652958 "Development cannot be enabled while your device is locked."',
+            "unlock the device, and run the command again",
+        ),
+        # MicrosoftDocs/azure-devops-docs#6436
+        (
+            "error: No profiles for 'com.abc.xyz.dev' were found:  Xcode couldn't find any iOS App Development "
+            "provisioning profiles matching 'com.abc.xyz.dev'.",
+            "is A1B2C3D4E5 your team, and may it sign apps?",
+        ),
         ("error: write: No space left on device", "make room on this Mac's disk"),
         # dotnet/macios#26183
         ("/tmp/build/Products/App.app: errSecInternalComponent", "security unlock-keychain ~/Library/Keychains/"),
@@ -378,8 +439,11 @@ def test_the_innermost_known_cause_counts() -> None:
     assert read_failure(BROKEN, "device copy from").broken
     assert str(read_failure(BROKEN, "device copy from")) == TUNNEL
     assert isinstance(read_failure(error(CORE_DEVICE, 7000), "device copy from"), NoSuchRemoteFile)
-    timeout = error(CORE_DEVICE, 7000, cause=error("NSPOSIXErrorDomain", 60))
-    assert read_failure(timeout, "device copy from").broken  # a passing timeout, and no missing file
+    for code in (49, 60):  # dotnet/runtime#123796: "Can't assign requested address"; a passing timeout, no missing file
+        passing = error(CORE_DEVICE, 7000, cause=error("NSPOSIXErrorDomain", code))
+        assert read_failure(passing, "device copy from").broken
+    # callstack/agent-device#1527: so says a device whose Developer Mode is off, though it is unlocked and paired.
+    assert "Developer Mode on" in str(read_failure(error(CORE_DEVICE, 12040), "device process launch"))
     assert not read_failure({}, "list devices").broken
 
 
