@@ -6,7 +6,7 @@ import errno
 import hashlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,57 +185,69 @@ class TestDownloads:
         assert capfd.readouterr() == ("", "")
 
 
+Change = Callable[[HubServer], object]
+
+
+def holding(*names: str) -> Change:
+    """The hub with another repository, of these files."""
+
+    def change(server: HubServer) -> None:
+        server.repository, server.files = "someone/tuned", dict.fromkeys(names, b"")
+
+    return change
+
+
+def answering(**how: Any) -> Change:
+    return lambda server: vars(server).update(how)
+
+
+TUNED = HubFile("someone/tuned")
+# What is asked for, how the hub is, and what is said.
+REFUSED: dict[str, tuple[HubFile, Change, str]] = {
+    "unreachable": (HubFile(REPOSITORY), HubServer.close, f"the hub cannot be reached for hf:{REPOSITORY}"),
+    "unreachable for an unknown one": (TUNED, HubServer.close, "the hub cannot be reached for hf:someone/tuned"),
+    "a wrong revision": (
+        HubFile(REPOSITORY, "v9"),
+        answering(),
+        f"{REPOSITORY} has no revision 'v9'; leave @revision out",
+    ),
+    "a missing file": (
+        HubFile(REPOSITORY, None, "x.pt"),
+        answering(),
+        f"{REPOSITORY} has no file 'x.pt'; it holds {FILE}; write hf:{REPOSITORY}:FILE",
+    ),
+    "no weights": (TUNED, holding("README.md"), "holds no .safetensors, .pt or .bin file"),
+    "several weights": (TUNED, holding("a.pt", "b.pt"), "holds a.pt, b.pt; write hf:someone/tuned:FILE"),
+    "no such repository": (
+        HubFile("apple/MobileCLIP9", None, FILE),
+        answering(),
+        "no repository apple/MobileCLIP9, or a private one",
+    ),
+    "gated": (HubFile(REPOSITORY), answering(gated=True), "accept its terms on its page, then set HF_TOKEN"),
+    "401": (HubFile(REPOSITORY), answering(status=401), "set HF_TOKEN"),
+    "403": (HubFile(REPOSITORY), answering(status=403), "HF_TOKEN"),
+    "500": (HubFile(REPOSITORY), answering(status=500), "answered 500"),
+}
+
+
 class TestRefusals:
     """What goes wrong: one line each, and nothing half-kept."""
 
-    def test_hub_unreachable(self, server: HubServer, tmp_path: Path) -> None:
-        server.close()
-        assert "the hub cannot be reached for hf:apple/MobileCLIP2-S0" in refusal(HubFile(REPOSITORY), tmp_path)
-
-    def test_unreachable_for_an_unknown_repository(self, server: HubServer, tmp_path: Path) -> None:
-        server.close()
-        assert "the hub cannot be reached for hf:someone/tuned" in refusal(HubFile("someone/tuned"), tmp_path)
+    @pytest.mark.parametrize("case", REFUSED)
+    def test_it_is_told(self, server: HubServer, tmp_path: Path, case: str) -> None:
+        source, change, said = REFUSED[case]
+        change(server)
+        assert said in refusal(source, tmp_path)
 
     def test_offline_and_not_cached(self, server: HubServer, tmp_path: Path) -> None:
         text = refusal(HubFile(REPOSITORY), tmp_path, offline=True)
         assert "not in the cache, and offline mode is on" in text
+        assert "write hf:someone/tuned:FILE" in refusal(TUNED, tmp_path, offline=True)
         assert server.requests == []
-
-    def test_offline_and_file_unknown(self, server: HubServer, tmp_path: Path) -> None:
-        assert "write hf:someone/tuned:FILE" in refusal(HubFile("someone/tuned"), tmp_path, offline=True)
-
-    def test_wrong_revision(self, server: HubServer, tmp_path: Path) -> None:
-        text = refusal(HubFile(REPOSITORY, "v9"), tmp_path)
-        assert f"{REPOSITORY} has no revision 'v9'; leave @revision out" in text
-
-    def test_missing_file(self, server: HubServer, tmp_path: Path) -> None:
-        text = refusal(HubFile(REPOSITORY, None, "x.pt"), tmp_path)
-        assert f"{REPOSITORY} has no file 'x.pt'; it holds {FILE}; write hf:{REPOSITORY}:FILE" in text
-
-    def test_repository_without_weights(self, server: HubServer, tmp_path: Path) -> None:
-        server.repository, server.files = "someone/tuned", {"README.md": b""}
-        assert "holds no .safetensors, .pt or .bin file" in refusal(HubFile("someone/tuned"), tmp_path)
-
-    def test_missing_repository(self, server: HubServer, tmp_path: Path) -> None:
-        text = refusal(HubFile("apple/MobileCLIP9", None, FILE), tmp_path)
-        assert "no repository apple/MobileCLIP9, or a private one" in text
-
-    def test_gated_repository(self, server: HubServer, tmp_path: Path) -> None:
-        server.gated = True
-        assert "accept its terms on its page, then set HF_TOKEN" in refusal(HubFile(REPOSITORY), tmp_path)
-
-    @pytest.mark.parametrize(("status", "expected"), [(401, "set HF_TOKEN"), (403, "HF_TOKEN"), (500, "answered 500")])
-    def test_other_answers(self, server: HubServer, tmp_path: Path, status: int, expected: str) -> None:
-        server.status = status
-        refused = refusal(HubFile(REPOSITORY), tmp_path)
-        assert expected in refused
 
     def test_file_that_changed_on_the_hub(self, server: HubServer, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=f"changed on the hub: its sha256 is {DIGEST}, not {'0' * 64}"):
             fetch(HubFile(REPOSITORY, None, FILE, sha256="0" * 64), cache=tmp_path)
-
-    def test_the_wanted_sha256(self, server: HubServer, tmp_path: Path) -> None:
-        assert fetch(HubFile(REPOSITORY, None, FILE, sha256=DIGEST), cache=tmp_path).sha256 == DIGEST
 
     def test_damaged_on_the_way(self, server: HubServer, tmp_path: Path) -> None:
         server.wrong_bytes = True
@@ -259,11 +271,6 @@ class TestRefusals:
         (tmp_path / "cache").write_text("a file where the folder should be")
         with pytest.raises(CheckpointError, match="could not be written to the cache"):
             fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path / "cache")
-
-    def test_ambiguous_repository(self, server: HubServer, tmp_path: Path) -> None:
-        server.repository, server.files = "someone/tuned", {"a.pt": b"", "b.pt": b""}
-        text = refusal(HubFile("someone/tuned"), tmp_path)
-        assert "holds a.pt, b.pt; write hf:someone/tuned:FILE" in text
 
     def test_library_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)

@@ -220,6 +220,12 @@ def test_apple_tower_alone(tmp_path: Path) -> None:
         model.encode_text(IDS)
 
 
+def opened(path: Path) -> tuple[Weights, dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (not a mapping)
+
+
 class TestFolded:
     """Our own layout: what was folded and saved loads as it was, and says where it came from."""
 
@@ -245,8 +251,7 @@ class TestFolded:
         assert again.provenance.layout == "open_clip"
 
     def test_metadata_says_it_without_this_package(self, source: Path, saved: Path) -> None:
-        with safe_open(saved, framework="pt") as file:
-            metadata = file.metadata()
+        _, metadata = opened(saved)
         assert metadata["variant"] == "tiny_stem"
         assert metadata["source_sha256"] == file_sha256(source)
         assert metadata["folded"] == "true"
@@ -261,8 +266,7 @@ class TestFolded:
         assert "is a tiny_stem checkpoint, not tiny_mci" in refusal(saved, "tiny_mci")
 
     def test_without_metadata(self, saved: Path, tmp_path: Path) -> None:
-        with safe_open(saved, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        tensors, _ = opened(saved)
         assert "not its metadata" in refusal(write(tmp_path / "bare.safetensors", tensors))
 
     @pytest.mark.parametrize(
@@ -274,9 +278,7 @@ class TestFolded:
         ],
     )
     def test_damaged_metadata(self, saved: Path, tmp_path: Path, key: str, value: str, expected: str) -> None:
-        with safe_open(saved, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = file.metadata()
+        tensors, metadata = opened(saved)
         if key == "variant":
             metadata["mobileclip_deploy"] = metadata["mobileclip_deploy"].replace('"tiny_stem"', f'"{value}"')
         else:
@@ -285,18 +287,14 @@ class TestFolded:
         assert expected in refusal(tmp_path / "x.safetensors")
 
     def test_a_licence_is_the_cards_whatever_the_file_says(self, saved: Path, tmp_path: Path) -> None:
-        with safe_open(saved, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = file.metadata()
+        tensors, metadata = opened(saved)
         told = json.loads(metadata["mobileclip_deploy"]) | {"licence": "MIT", "research_only": True}
         metadata["mobileclip_deploy"] = json.dumps(told)
         save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
         assert load(tmp_path / "x.safetensors").provenance == load(saved).provenance
 
     def test_half_folded_file(self, saved: Path, tmp_path: Path) -> None:
-        with safe_open(saved, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            metadata = file.metadata()
+        tensors, metadata = opened(saved)
         tensors["image.stem.0.bn.weight"] = torch.ones(8)
         save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
         assert "is no whole folded tiny_stem: 1 unexpected: image.stem.*.bn.weight" in refusal(

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -232,14 +231,6 @@ def test_what_fails_its_gate_is_written_only_when_asked_for_and_then_says_so_eve
     assert run("inspect", bundle.path, "--json").json["parity"] == "failed"
 
 
-@pytest.mark.whole
-def test_a_bundle_that_passes_is_not_marked_by_leave_to_fail(exports: Exports, tmp_path: Path) -> None:
-    model = mcd.load_model(None, exports.checkpoint)
-    bundle = mcd.export(model, "onnx", "fp32", tmp_path, tower="text", allow_failing=True)
-    assert "allow_failing" not in bundle.manifest.options
-    assert "FAILED" not in (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
-
-
 def test_verify_passes_beside_the_checkpoint_and_writes_junit(exports: Exports, tmp_path: Path) -> None:
     junit = tmp_path / "new" / "report.xml"
     found = run("verify", exports.bundle("onnx", "fp16").path, "--json", "--quiet", "--junit", junit)
@@ -283,16 +274,6 @@ def test_verify_that_fails_exits_with_1_and_its_json_stays_json(exports: Exports
     assert (told["kind"], told["exit_code"], told["message"]) == ("gate_failed", 1, "FAILED: 2 of 16 checks.")
 
 
-@pytest.mark.whole
-def test_verify_on_one_image_prints_json(exports: Exports, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    shutil.copy(image_paths()[0], tmp_path / "photos")
-    (tmp_path / "prompts.txt").write_text("a dog\n", encoding="utf-8")
-    arguments = ["--images", tmp_path / "photos", "--prompts", tmp_path / "prompts.txt", "--json"]
-    found = run("verify", exports.bundle("onnx", "fp16").path, *arguments)
-    assert (found.code, found.json["passed"]) == (0, True)
-
-
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
 def test_evaluate_a_bundle_as_the_checkpoint(exports: Exports, dataset: Path, target: str) -> None:
     bundle = run("evaluate", exports.bundle(target, "fp16").path, "--dataset", dataset, "--json").json
@@ -334,17 +315,6 @@ def test_classify_answers_alike_from_either_target_and_minds_the_template(export
     assert onnx["probabilities"]["cat"] == pytest.approx(coreml["probabilities"]["cat"], abs=0.02)
     other = run("classify", exports.bundle("onnx", "fp16").path, *arguments, "--template", "a drawing of a {}").json
     assert other[0]["probabilities"] != onnx["probabilities"]
-
-
-def test_tables_go_to_stdout_whole(exports: Exports, dataset: Path) -> None:
-    for arguments in (
-        ["inspect", exports.checkpoint],
-        ["evaluate", exports.bundle("onnx", "fp16").path, "--dataset", dataset],
-    ):
-        found = run(*arguments, "--quiet")
-        assert (found.code, found.stderr) == (0, "")
-        assert found.stdout.strip()
-        assert "…" not in found.stdout
 
 
 def test_a_reader_that_goes_away_ends_the_program_without_a_word(tmp_path: Path) -> None:

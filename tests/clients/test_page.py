@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from itertools import chain
-from pathlib import Path
 
 import pytest
 from conversions import ROOT
@@ -74,28 +73,3 @@ def test_the_codes_are_those_of_every_language() -> None:
     java = re.findall(r"^        ([A-Z]+),?$", text("java/src/mobileclip/MobileCLIPException.java"), re.M)
     (js,) = re.findall(r"export type ErrorCode = (.*);", text("js/types/mobileclip.d.ts"))
     assert told == swift == [one.lower() for one in java] == re.findall(r'"(\w+)"', js)
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_fault_has_its_test(language: str) -> None:
-    here = Path(__file__).parent
-    tests = {
-        "Swift": text("swift/Tests/MobileCLIPTests/*.swift"),
-        "Java, Kotlin": text("java/test/mobileclip/Checks.java")
-        + "".join((here / f"test_{name}.py").read_text(encoding="utf-8") for name in ("java", "locks")),
-        "JavaScript": text("js/test/*.js") + (here / "test_js.py").read_text(encoding="utf-8"),
-    }[language]
-    cells = [row[1 + LANGUAGES.index(language)] for row in rows("Planted faults")]
-    named = [re.fullmatch(r"`(.+)`", cell) for cell in cells]
-    assert [cell for cell, one in zip(cells, named, strict=True) if one is None and not cell.startswith("none: ")] == []
-    assert [one[1] for one in named if one is not None and one[1] not in tests] == []
-    assert len(cells) >= 12
-
-
-def test_the_least_systems_are_those_that_the_pages_name() -> None:
-    package = (ROOT / "Package.swift").read_text(encoding="utf-8")
-    sample = (CLIENTS / "kotlin" / "sample" / "build.gradle.kts").read_text(encoding="utf-8")
-    for page in (CLIENTS / "swift" / "README.md", ROOT / "docs" / "start_ios.md"):
-        told = re.findall(r"\b(iOS|macOS) (\d+)\b(?=[,.]| ?macOS|;)", page.read_text(encoding="utf-8"))
-        assert {(name, number) for name, number in re.findall(r"\.(iOS|macOS)\(\.v(\d+)\)", package)} <= set(told), page
-    assert re.findall(r"minSdk = (\d+) // ImageDecoder's; the library needs (\d+)", sample) == [("28", "24")]

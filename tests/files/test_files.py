@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import PROGRAM, run, strict_json
@@ -77,42 +78,39 @@ def test_what_is_not_there_yet_can_be_written_and_nothing_is_left_by_asking(chec
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_that_exists_is_refused_without_force(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("check", "make"), [(bundle, a_bundle), (file, Path.touch)])
+def test_what_exists_is_refused_without_force(check: Callable[..., None], make: Any, tmp_path: Path) -> None:
+    make(tmp_path / "x")
     with pytest.raises(UsageError, match="`force=True`"):
-        bundle(a_bundle(tmp_path / "b"))
-    bundle(tmp_path / "b", force=True)
+        check(tmp_path / "x")
+    check(tmp_path / "x", force=True)
 
 
-def test_a_file_that_exists_is_refused_without_force(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text("x")
-    with pytest.raises(UsageError, match="`force=True`"):
-        file(tmp_path / "f")
-    file(tmp_path / "f", force=True)
+def photos(path: Path) -> None:
+    path.mkdir()
+    (path / "holiday.jpg").write_text("x")
 
 
-def test_a_folder_that_is_no_bundle_is_refused_even_with_force(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "holiday.jpg").write_text("x")
-    with pytest.raises(UsageError, match="not a bundle"):
-        bundle(tmp_path / "photos", force=True)
+def link(path: Path) -> None:
+    """To a bundle, which would stay: the link would be replaced."""
+    path.symlink_to(a_bundle(path.with_name("b")))
 
 
-def test_a_link_is_refused_even_with_force_since_it_would_be_replaced_not_followed(tmp_path: Path) -> None:
-    a_bundle(tmp_path / "b")
-    (tmp_path / "link").symlink_to(tmp_path / "b")
-    with pytest.raises(UsageError, match="not a folder"):
-        bundle(tmp_path / "link", force=True)
-
-
-def test_a_file_where_a_bundle_should_be_is_refused_even_with_force(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text("x")
-    with pytest.raises(UsageError, match="not a folder"):
-        bundle(tmp_path / "f", force=True)
-
-
-def test_a_folder_where_a_file_should_be_is_refused_even_with_force(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a folder"):
-        file(tmp_path, force=True)
+@pytest.mark.parametrize(
+    ("check", "make", "said"),
+    [
+        (bundle, photos, "not a bundle"),
+        (bundle, link, "not a folder"),
+        (bundle, Path.touch, "not a folder"),
+        (file, Path.mkdir, "is a folder"),
+    ],
+)
+def test_what_is_something_else_is_refused_even_with_force(
+    check: Callable[..., None], make: Any, said: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(UsageError, match=said):
+        check(tmp_path / "x", force=True)
 
 
 @both
