@@ -5,6 +5,7 @@ Values are compared with one block a stage: all blocks are of one kind.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -117,6 +118,66 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("alone") / "model.safetensors"
     save_file(checkpoint("tiny_classes", "open_clip"), path)
     return path
+
+
+@pytest.mark.whole  # towers/test_classifier.py
+def test_it_is_exported_as_a_classifier_of_its_classes(weights: Path, tmp_path: Path) -> None:
+    model = mcd.load_model(checkpoint=weights)
+    bundle = mcd.export(model, "onnx", "fp32", tmp_path)
+    assert bundle.path.name == "tiny_classes-onnx-fp32-classifier"
+    names = class_names("imagenet_1k")
+    assert json.loads((bundle.path / "onnx" / "labels.json").read_text()) == list(names)
+    manifest = bundle.manifest
+    assert (manifest.classifier.labels, manifest.classifier.template) == (names, None)  # type: ignore[union-attr]
+    assert (manifest.tokenizer, manifest.preprocess.crop_fraction) == (None, 0.9)
+    assert not (bundle.path / "tokenizer").exists()
+    config = json.loads((bundle.path / "preprocessor_config.json").read_text())
+    assert (config["size"], config["crop_size"]) == ({"shortest_edge": 71}, {"height": 64, "width": 64})
+    assert (
+        "shorter side to 71 (bicubic, antialiased), 64 x 64 out of the centre"
+        in (bundle.path / "MODEL_CARD.md").read_text()
+    )
+    assert mcd.verify(bundle, checkpoint=weights, thorough=False).passed
+
+    own, found = mcd.classify(mcd.load_model(checkpoint=weights), IMAGES), mcd.classify(bundle, IMAGES)
+    for one, other in zip(own, found, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+        assert sum(one.probabilities.values()) == pytest.approx(1)
+
+    for place, label in enumerate((found[0].label, "tench")):  # the first is right, the second one is not
+        folder = tmp_path / "data" / label.replace(" ", "_")
+        folder.mkdir(parents=True)
+        (folder / IMAGES[place].name).write_bytes(IMAGES[place].read_bytes())
+    (tmp_path / "data" / "toilet_paper").mkdir()
+    (tmp_path / "data" / "toilet_paper" / "1.jpg").write_bytes(IMAGES[1].read_bytes())
+    result = mcd.evaluate(bundle, dataset=tmp_path / "data")
+    assert (result.classes, result.templates) == (3, ())
+    nearest = max(("tench", "toilet paper", found[0].label), key=lambda name: found[1].probabilities[name])
+    right = 1 + (nearest in ("tench", "toilet paper"))
+    assert result.figures["top1"].value == pytest.approx(100 * right / 3)
+
+    for subject, name in ((bundle, bundle.path.name), (mcd.load_model(checkpoint=weights), "tiny_classes")):
+        _refused(
+            partial(mcd.embed, subject, IMAGES, tmp_path / "out.npy"),
+            f"{name} tells apart 1000 labels and gives no embedding; use `classify`",
+        )
+    for asked in (
+        lambda: mcd.load_runner(bundle, "text"),
+        lambda: mcd.tokenize("a", bundle),
+        lambda: mcd.embed(bundle, _texts(tmp_path), tmp_path / "out.npy"),
+        lambda: mcd.verify(bundle, checkpoint=weights, prompts=_texts(tmp_path)),
+        lambda: mcd.write_demo(bundle, tmp_path / "page"),
+    ):
+        _refused(asked, "tiny_classes has no text tower: it takes images alone")
+    with pytest.raises(InvalidInput, match="the classifier has no label 'cat'"):
+        (tmp_path / "data" / "cat").mkdir()
+        (tmp_path / "data" / "cat" / "1.jpg").write_bytes(IMAGES[1].read_bytes())
+        mcd.evaluate(bundle, dataset=tmp_path / "data")
+
+
+def _texts(folder: Path) -> Path:
+    (folder / "texts.txt").write_text("a cat\n")
+    return folder / "texts.txt"
 
 
 def _refused(asked: Callable[[], object], words: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from command_line import refusal, run
 from conversions import Store
 from exports import Exports
 from tiny import WORDS, known
@@ -48,6 +49,19 @@ def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Bu
     with known(folder) as checkpoint, store.conversions():
         model = mcd.load_model(WORDS, checkpoint)
         yield mcd.export(model, "executorch", "fp32", folder, tower="text", options=options, verify=False)
+
+
+@pytest.fixture(scope="module")
+def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory, store: Store) -> dict[str, Bundle]:
+    """Bundles with the same kinds of files: of the same network's image tower, and of another network."""
+    options, folder = {"bundled_program": True, "etrecord": True}, tmp_path_factory.mktemp("strangers")
+    given: dict[str, Any] = {"options": options, "verify": False}
+    own = mcd.load_model(WORDS, phone.path.parent / "tiny.safetensors")
+    with store.conversions():
+        return {
+            "tower": mcd.export(own, "executorch", "fp32", folder, tower="image", **given),
+            "network": mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", **given),
+        }
 
 
 def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: Store) -> dict[str, Check]:
@@ -131,7 +145,14 @@ ORT_FAULTS: dict[str, tuple[TowerName, Edit]] = {
     "the largest weight times 1.5, text": ("text", weight("text_model", larger)),
     "a word that no prompt holds": ("text", weight("text_model", one_word)),
     "of the other tower": ("image", of_the_other_tower),
+    "truncated": ("image", file("vision_model.ort", lambda data: data[: len(data) // 2])),
+    "empty": ("text", file("text_model.ort", lambda data: b"")),
+    "the .onnx in its place": (
+        "text",
+        lambda folder: shutil.copy(folder / "text_model.onnx", folder / "text_model.ort"),
+    ),
     "tolerates 10": ("image", tolerating("image", "ort", 10.0)),
+    "tolerates whatever": ("image", tolerating("image", "ort", None)),
     "not in the manifest": ("text", manifest("text", lambda entry: entry.pop("attachments"))),
 }
 
@@ -209,11 +230,23 @@ PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
         "bundled_program",
         cases(lambda golden: (golden.inputs.ids, golden.of("text")[::-1].copy())),
     ),
+    "expects a thousandth more": (
+        "bundled_program",
+        cases(lambda golden: (golden.inputs.ids, golden.of("text") * np.float32(1.001))),
+    ),
+    "one test case": ("bundled_program", cases(lambda golden: (golden.inputs.ids[:1], golden.of("text")[:1]))),
     "a weight in its program": ("bundled_program", another_program),
+    "test cases truncated": ("bundled_program", file(BPTE, lambda data: data[:-100_000])),
     "the .pte in its place": ("bundled_program", lambda folder: shutil.copy(folder / PTE, folder / BPTE)),
     "test cases that tolerate 10": ("bundled_program", tolerating("text", "bundled_program", 10.0)),
     "a record with another weight": ("etrecord", a_record(larger_state)),
+    "a record without a part": ("etrecord", a_record(lambda parts: parts.pop("delegate_map"))),
     "a record truncated": ("etrecord", file(RECORD, lambda data: data[: len(data) // 2])),
+    "a record that tolerates something": ("etrecord", tolerating("text", "etrecord", 0.1)),
+    "no record in the manifest": (
+        "etrecord",
+        manifest("text", lambda entry: entry["attachments"].pop("etrecord")),
+    ),
 }
 
 
@@ -223,6 +256,21 @@ PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
 def test_a_fault_beside_a_pte_fails(phone: Bundle, name: str, tmp_path: Path, store: Store) -> None:
     kind, edit = PHONE_FAULTS[name]
     assert failed(checks(phone, "text", tmp_path, edit, store)) == {kind}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("kind", ["bundled_program", "etrecord"])
+@pytest.mark.parametrize("whose", ["tower", "network"])
+def test_a_file_of_another_network_beside_a_pte_fails(
+    phone: Bundle, strangers: dict[str, Bundle], kind: str, whose: str, tmp_path: Path, store: Store
+) -> None:
+    (entry,) = strangers[whose].manifest.towers.values()
+    assert entry.attachments is not None
+    there = strangers[whose].path / entry.attachments[kind].file
+    name = {"bundled_program": BPTE, "etrecord": RECORD}[kind]
+    found = checks(phone, "text", tmp_path, lambda folder: shutil.copy(there, folder / name), store)
+    assert failed(found) == {kind}
+    assert "\n" not in found[kind].describe()
 
 
 @pytest.mark.whole
@@ -261,8 +309,57 @@ def missing(path: Path, away: Path) -> None:
     path.unlink()
 
 
+def a_link_out(path: Path, away: Path) -> None:
+    """To a file as it was."""
+    path.rename(away)
+    path.symlink_to(away)
+
+
+def a_link_nowhere(path: Path, away: Path) -> None:
+    path.unlink()
+    path.symlink_to(away)
+
+
+def a_link_beside(path: Path, away: Path) -> None:
+    """To another file of the bundle."""
+    path.unlink()
+    path.symlink_to(next(one for one in sorted(path.parent.iterdir()) if one.suffix in (".onnx", ".pte")).name)
+
+
+def a_folder(path: Path, away: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def truncated(path: Path, away: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another(path: Path, away: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+@pytest.mark.whole  # bundle/test_bundle.py has such files of a tower
+@pytest.mark.parametrize(
+    ("name", "whose"),
+    [
+        pytest.param("vision_model.ort", "ported", id="ort"),
+        pytest.param(BPTE, "phone", id="bpte"),
+        pytest.param(RECORD, "phone", id="etrecord"),
+    ],
+)
+@pytest.mark.parametrize(
+    "edit",
+    [missing, a_link_out, a_link_nowhere, a_link_beside, a_folder, truncated, of_another],
+    ids=lambda one: one.__name__,
+)
+def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line(
+    name: str, whose: str, edit: Callable[[Path, Path], None], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    own: Bundle = request.getfixturevalue(whose)
+    path = Path(shutil.copytree(own.path, tmp_path / own.path.name))
+    edit(path / name, tmp_path / "away")
+    assert name in refusal(run("verify", path))
 
 
 @pytest.mark.whole

@@ -51,6 +51,28 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
     assert [cell.golden.inputs.shape for cell in cells if cell.golden] == [(24, 77), (16, 32), (9, 16)]
 
 
+@pytest.mark.whole  # each format says lengths in its own way: an enumeration, a dynamic dimension
+@pytest.mark.parametrize(("target", "precision", "bound"), [("coreml", "fp16", 0.01), ("executorch", "fp32", 1e-5)])
+def test_other_formats_answer_short_prompts_too(
+    target: str, precision: str, bound: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = causal_model(tmp_path, monkeypatch)
+    bundle = mcd.export(model, target, precision, tmp_path, contexts=(16, 32), verify=False)
+    entry = bundle.manifest.towers["text"]
+    assert (entry.contexts, entry.input.shape) == (CONTEXTS, (1, 0))
+    report = mcd.verify(bundle)
+    assert report.passed
+    found = [check.detail for check in report.checks if check.step == "contexts"]
+    assert found == ["16 tokens, 9 of 24 prompts", "32 tokens, 16 of 24 prompts"]
+
+    runner = mcd.load_runner(bundle, "text")
+    wanted = mcd.load_runner(model, "text")(mcd.tokenize([SHORT]))
+    for ids in (mcd.tokenize([SHORT]), mcd.tokenize([SHORT], bundle)):
+        assert np.abs(runner(ids) - wanted).max() < bound * np.abs(wanted).max()
+    with pytest.raises(InvalidInput, match=r"shape \[1, 20\]"):
+        runner(mcd.tokenize([SHORT])[:, :20])
+
+
 def test_a_tower_that_is_right_at_its_full_length_alone_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
