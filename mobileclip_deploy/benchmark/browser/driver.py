@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
-from mobileclip_deploy.web.lan import Certificate, code, local_address, own_certificate
+from mobileclip_deploy.web.lan import NEEDED_BY_LAN, Certificate, code, local_address, own_certificate
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import PageServer, serving
 
@@ -52,10 +53,12 @@ class BrowserDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         found = tuple(Listing(f"browser:{one.family}", one.program, "ready") for one in installed_browsers())
-        remedy = (
-            "install one (Debian: apt-get install chromium), or open the page elsewhere: browser:serve, browser:lan"
-        )
-        return found or (Listing("browser", "browsers", "none installed", remedy),)
+        remedy = "install one (Debian: apt-get install chromium), or open the page in another: browser:serve"
+        lacking = [name for name in NEEDED_BY_LAN if importlib.util.find_spec(name) is None]
+        install = f"needs {' and '.join(lacking)}; type: pip install 'mobileclip-deploy[lan]'" if lacking else None
+        name = "a phone's browser, or another computer's, in this network"
+        lan = Listing(f"browser:{LAN}", name, "missing" if lacking else "ready", install)
+        return (*(found or (Listing("browser", "browsers", "none installed", remedy),)), lan)
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
         named = [label for label in os.environ.get(PLACES, "").split(",") if label]

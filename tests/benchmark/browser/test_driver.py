@@ -245,12 +245,19 @@ def test_serving_waits_for_whoever_opens_the_page(
     )
 
 
-def test_devices_lists_browsers_that_are_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_devices_lists_browsers_that_are_installed_and_those_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser", "none installed")]
+    lan = ("browser:lan", "ready")
+    assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser", "none installed"), lan]
     (tmp_path / "firefox").write_text("#!/bin/sh\n")
     (tmp_path / "firefox").chmod(0o755)
-    assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser:firefox", "ready")]
+    assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser:firefox", "ready"), lan]
+    monkeypatch.setattr(driving, "NEEDED_BY_LAN", ("trustme", "not_installed_here"))
+    assert BrowserDriver().discover()[-1].remedy == (
+        "needs not_installed_here; type: pip install 'mobileclip-deploy[lan]'"
+    )
 
 
 def test_a_browsers_command_line_does_not_name_the_secret(tmp_path: Path) -> None:
