@@ -51,7 +51,8 @@ def load_model(
     from mobileclip_deploy.checkpoints import hub
 
     fetched = hub.fetch(file, announce=announce, progress=lambda done, total: progress(_downloaded(done, total)))
-    return load(fetched.path, variant, image_size, Origin(fetched.repository, fetched.revision), pictures)
+    origin = Origin(fetched.repository, fetched.revision, fetched.sha256)
+    return load(fetched.path, variant, image_size, origin, pictures)
 
 
 def _downloaded(done: int, total: int | None) -> str:
