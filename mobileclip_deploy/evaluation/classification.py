@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,25 +43,15 @@ class Classification:
         return next(iter(self.probabilities))
 
 
-@dataclass(frozen=True)
-class Classifications(Sequence[Classification]):
+class Classifications(tuple[Classification, ...]):
     """A classification of each image, in order; `skipped` are the images that were left out, and why."""
 
-    images: tuple[Classification, ...]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __iter__(self) -> Iterator[Classification]:
-        return iter(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> Classification: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Classification, ...]: ...
-    def __getitem__(self, index: int | slice) -> Classification | tuple[Classification, ...]:
-        return self.images[index]
+    def __new__(cls, images: Iterable[Classification], skipped: Iterable[str] = ()) -> Self:
+        found = super().__new__(cls, images)
+        found.skipped = tuple(skipped)
+        return found
 
 
 def classify(
@@ -101,7 +91,7 @@ def classify(
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
     used = [file for number, file in enumerate(files) if number not in tally.bad]
     return Classifications(
-        images=tuple(
+        images=(
             Classification(file, {names[index]: float(row[index]) for index in np.argsort(-row)[:top]})
             for file, row in zip(used, _rows(answers, shares, embedder.name), strict=True)
         ),
