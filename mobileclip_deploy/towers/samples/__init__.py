@@ -21,8 +21,8 @@ def image_paths() -> list[Path]:
 
 
 def prompts() -> list[str]:
-    """The packaged prompts: plain, accented, non-Latin, emoji, empty, at length (six of 41 tokens to all that CLIP has), and longer
-    than a context."""
+    """The packaged prompts: plain, accented, non-Latin, emoji, empty, at length (six of 41 tokens to all that CLIP
+    has), and longer than a context."""
     longer = json.loads((_FOLDER / "longer.json").read_text(encoding="utf-8"))
     return [longer.get(prompt, prompt) for prompt in calibration_prompts()]
 
