@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,22 +228,10 @@ def numbers_moved(p: Planted) -> None:
     p.weights = fresh + b"nobody reads this".ljust(_ALIGNED, b"\0")
 
 
-def documented(p: Planted) -> None:
-    p.spec.description.metadata.shortDescription = "something else"
-    p.spec.description.metadata.userDefined["who"] = "someone"
-    p.spec.description.input[0].shortDescription = "an input"
-    p.spec.mlProgram.docString = "a program"
-
-
 def constant_unused(p: Planted) -> None:
     spare = copy.deepcopy(next(operation for operation in p.block.operations if operation.type == "const"))
     spare.outputs[0].name = spare.attributes["name"].immediateValue.tensor.strings.values[0] = "spare"
     p.block.operations.insert(0, spare)
-
-
-def manifest_rewritten(p: Planted) -> None:
-    file = p.package / "Manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()), indent=1, sort_keys=True) + "\n")
 
 
 ANYWHERE: tuple[File, ...] = (HALF, AFFINE, TABLE, TABLES, BLOCKS, SPARSE)
@@ -253,7 +240,5 @@ HARMLESS: tuple[Edit[Planted], ...] = (
     Edit("constants in another order", constants_first, ANYWHERE),
     Edit("operations in another valid order", operations_late, ANYWHERE),
     Edit("the weight file in another order", numbers_moved, ANYWHERE),
-    Edit("documentation and metadata", documented, ANYWHERE),
     Edit("an unused constant", constant_unused, ANYWHERE),
-    Edit("the manifest re-serialised", manifest_rewritten, ANYWHERE),
 )

@@ -195,21 +195,6 @@ def constants_reordered(p: P) -> None:
             fields["data_buffer_idx"] = count - fields["data_buffer_idx"]
 
 
-def constants_renamed(p: P) -> None:
-    p.alone()
-
-
-def padded(p: P) -> None:
-    p.spare = 3
-
-
-def unused_added(p: P) -> None:
-    p.constants.append(bytearray(range(64)))
-    p.named["nobody"] = bytearray(range(64))
-    added(p, "Int", value=7)
-    p.plan["operators"] = (*p.plan["operators"], {"name": "aten::add", "overload": "out"})
-
-
 def debug_text_changed(p: P) -> None:
     p.plan["containers"] = {"inputs": "one", "outputs": "another"}
     for part in p.parts:
@@ -245,22 +230,10 @@ def operations_reordered(p: P) -> None:
     raise LookupError("every operation needs the one before it")
 
 
-def operators_reordered(p: P) -> None:
-    count = len(p.plan["operators"])
-    p.plan["operators"] = tuple(reversed(p.plan["operators"]))
-    for entry in p.plan["chains"][0]["instructions"]:
-        if entry["call"][0] == "KernelCall":
-            entry["call"][1]["index"] = count - 1 - entry["call"][1]["index"]
-
-
 HARMLESS: tuple[Edit[P], ...] = (
     Edit("encoded anew", encoded_anew, (STATIC, FOUR)),
     Edit("constants in another order", constants_reordered, (STATIC, FOUR)),
-    Edit("constants renamed", constants_renamed, (STATIC, FOUR)),
-    Edit("more bytes between constants", padded, (STATIC, FOUR)),
-    Edit("what nothing uses added", unused_added, (STATIC, FOUR)),
     Edit("texts for debugging changed", debug_text_changed, (STATIC, FOUR)),
     Edit("values renumbered", values_renumbered, (STATIC, FOUR)),
     Edit("operations in another valid order", operations_reordered, (STATIC, FOUR)),
-    Edit("operators in another order", operators_reordered, (STATIC, FOUR)),
 )
