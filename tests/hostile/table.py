@@ -52,13 +52,13 @@ class Row:
         return f"{self.kind}-{self.field}"
 
 
-def write(path: str, content: str | bytes) -> Callable[[Path], object]:
-    """Writes a file of the folder."""
+def write(path: str, content: str | bytes | Callable[[], str]) -> Callable[[Path], object]:
+    """Writes a file of the folder; what takes long to make is made then."""
 
     def make(folder: Path) -> None:
-        file = folder / path
+        file, held = folder / path, content() if callable(content) else content
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        file.write_bytes(held.encode() if isinstance(held, str) else held)
 
     return make
 
