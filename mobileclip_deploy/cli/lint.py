@@ -82,9 +82,9 @@ def lint(path: Path, device: str | None, target: str | None, other: Path | None,
 
 
 def _honest(device: str) -> str:
-    from mobileclip_deploy.mil.lint.devices import DEVICES
+    from mobileclip_deploy.inspect.linting import LINTED
 
-    return HONEST if device in DEVICES else HONEST_GPU if device == "gpu" else HONEST_NPU
+    return HONEST_GPU if device == "gpu" else HONEST if device in LINTED else HONEST_NPU
 
 
 def _print_report(report: LintReport) -> None:
