@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.embedding import at_length_one
 
-__all__ = ["Fitted", "fit_axes", "fit_logit_scale", "mean_axes", "turned_for_signs"]
+__all__ = ["Fitted", "fit_axes", "fit_logit_scale", "mean_axes", "told_apart", "turned_for_signs"]
 
 SHRINKAGE = 0.1
 """Part of the mean variance that is added to every direction, so that the logarithm of a moment exists."""
@@ -52,7 +52,7 @@ def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> 
     Raises:
         InvalidInput: embeddings that are not finite, of no length, or all the same.
     """
-    pictures, words = _told_apart(images, "pictures"), _told_apart(texts, "captions")
+    pictures, words = told_apart(images, "pictures"), told_apart(texts, "captions")
     axes = np.round(turned_for_signs(pictures, mean_axes(pictures, words, size)) / GRID) * GRID
     cut = at_length_one(words @ axes) @ at_length_one(pictures @ axes).T
     return Fitted(axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale))
@@ -120,13 +120,17 @@ def _logarithm(rows: Doubles) -> Doubles:
     return np.asarray((vectors * np.log(values)) @ vectors.T)
 
 
-def _told_apart(rows: Doubles, what: str) -> Doubles:
-    """Embeddings at length 1."""
+def told_apart(rows: Doubles, what: str) -> Doubles:
+    """Embeddings at length 1.
+
+    Raises:
+        InvalidInput: they are not finite, of no length, or all the same.
+    """
     if not (np.isfinite(rows).all() and rows.any(axis=1).all()):
         raise InvalidInput(f"the checkpoint's embeddings of these {what} are not finite, or of no length")
     unit = at_length_one(rows)
     if np.ptp(unit, axis=0).max() < SPREAD:
         raise InvalidInput(
-            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: no axis tells them apart"
+            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: nothing tells them apart"
         )
     return unit

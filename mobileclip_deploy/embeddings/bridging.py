@@ -18,6 +18,7 @@ from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.index_file import Description, Header
+from mobileclip_deploy.embeddings.relevance_fit import ridge
 from mobileclip_deploy.embeddings.storage import STORES, Store
 from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, worded
@@ -245,10 +246,10 @@ def _nearest_map(before: Doubles, after: Doubles) -> tuple[Literal["orthogonal",
         bridged = before[aside] @ matrix + offset
         return float(np.mean((bridged * after[aside]).sum(1) / np.linalg.norm(bridged, axis=1)))
 
-    ways = {ridge: _affine(before[~aside], after[~aside], ridge) for ridge in RIDGES}
-    best = max(RIDGES, key=lambda ridge: nearness(*ways[ridge]))
+    ways = {penalty: ridge(before[~aside], after[~aside], penalty) for penalty in RIDGES}
+    best = max(RIDGES, key=lambda penalty: nearness(*ways[penalty]))
     if nearness(*ways[best]) > nearness(*_orthogonal(before[~aside], after[~aside])):
-        return "affine", *_affine(before, after, best)
+        return "affine", *ridge(before, after, best)
     return "orthogonal", *_orthogonal(before, after)
 
 
@@ -257,16 +258,6 @@ def _orthogonal(before: Doubles, after: Doubles) -> tuple[Doubles, Doubles]:
     problem: U V^T of the SVD of before^T after."""
     left, _, right = np.linalg.svd(before.T @ after, full_matrices=False)
     return left @ right, np.zeros(after.shape[1])
-
-
-def _affine(before: Doubles, after: Doubles, ridge: float) -> tuple[Doubles, Doubles]:
-    """Least squares of centred pairs with a penalty; the offset is what brings the means together."""
-    means = before.mean(0), after.mean(0)
-    centred = before - means[0]
-    gram = centred.T @ centred
-    penalty = ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
-    matrix = np.linalg.solve(gram + penalty, centred.T @ (after - means[1]))
-    return matrix, means[1] - means[0] @ matrix
 
 
 def _figures(kind: Literal["orthogonal", "affine"], pairs: int, bridged: Floats, after: Floats) -> BridgeFigures:

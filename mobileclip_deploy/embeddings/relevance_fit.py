@@ -200,14 +200,15 @@ def expected_cosines(samples: Samples) -> Doubles:
     return found
 
 
-def ridge(texts: Doubles, values: Doubles) -> tuple[Doubles, float]:
-    """Slope [D] and offset of the line that gives `values` [Q] of `texts` [Q, D], by a penalty of `RIDGE`."""
-    mean = texts.mean(0)
-    centred = texts - mean
+def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doubles, Doubles]:
+    """Slope [D, ...] and offset of the map that gives `values` [Q, ...] of `given` [Q, D]: least squares of centred
+    pairs, with a penalty in parts of the mean variance of a component; the offset brings the means together."""
+    mean, level = given.mean(0), values.mean(0)
+    centred = given - mean
     gram = centred.T @ centred
-    penalty = RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    slope = np.linalg.solve(gram + penalty, centred.T @ (values - values.mean()))
-    return slope, float(values.mean() - mean @ slope)
+    weight = penalty * np.trace(gram) / len(gram) * np.eye(len(gram))
+    slope = np.linalg.solve(gram + weight, centred.T @ (values - level))
+    return slope, level - mean @ slope
 
 
 def logistic(features: Doubles, inside: Flags, weights: Doubles, penalty: float = 1e-3) -> Doubles:

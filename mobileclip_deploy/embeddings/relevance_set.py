@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.embeddings.axes import told_apart
 from mobileclip_deploy.embeddings.relevance_fit import Samples
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
-from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -32,8 +32,6 @@ LEAST_QUERIES, MOST_QUERIES = 256, 2048
 NONSENSE = 500
 AT_ONCE = 128
 """Pictures in memory at once: 100 MB at 256 pixels."""
-COLLAPSED = 1e-4
-"""Standard deviation of cosines below which embeddings are all the same."""
 Doubles = npt.NDArray[np.float64]
 
 
@@ -69,7 +67,7 @@ class RelevanceSet:
         background = _pictures(model, self.background, "background", progress)
         pictures = _pictures(model, self.pictures, "pictures of the queries", progress)
         progress("relevance: texts")
-        texts = _unit("texts", exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)))
+        texts = told_apart(exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)), "texts")
         count = len(self.captions)
         return Samples(texts[:count], pictures, texts[count:], background)
 
@@ -147,21 +145,7 @@ def _pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, prog
         pixels = np.stack([preprocess(decode_image(read_image(one), str(one)), spec).numpy() for one in part])
         found.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
     joined = np.concatenate(found)
-    return joined if not len(joined) else _unit(what, joined)
-
-
-def _unit(what: str, values: Doubles) -> Doubles:
-    lengths = np.linalg.norm(values, axis=1)
-    if not np.isfinite(lengths).all() or not lengths.all():
-        raise InvalidInput(
-            f"embeddings of {what} hold NaN, infinite numbers or nothing but zeros; check the checkpoint"
-        )
-    found = at_length_one(values)
-    if (found @ found[0]).std() < COLLAPSED:
-        raise InvalidInput(
-            f"embeddings of {what} hardly differ from one another; give pictures of all kinds, or check the checkpoint"
-        )
-    return found
+    return joined if not len(joined) else told_apart(joined, what)
 
 
 def _digest(file: Path) -> str:
