@@ -21,7 +21,7 @@ CORE = HERE.parents[1] / "clients" / "java" / "src" / "mobileclip"
 SHARED = [CORE / "Json.java", CORE / "MobileCLIPException.java"]
 ABI, LEAST_API = "arm64-v8a", "29"
 FARM = runpy.run_path(str(HERE.parent / "farm" / "build.py"))
-run = FARM["run"]
+run, make_key, sign = FARM["run"], FARM["make_key"], FARM["sign"]
 
 
 def main() -> None:
@@ -83,12 +83,8 @@ def build(aar: Path, jobs: list[Path], into: Path, platform: Path, abi: str = AB
             for job in jobs:
                 for file in sorted(path for path in job.rglob("*") if path.is_file()):
                     archive.write(file, f"assets/jobs/{job.name}/{file.relative_to(job).as_posix()}")
-        run("zipalign", "-f", "4", str(unaligned), str(into))
-        key = ["keytool", "-genkeypair", "-keystore", str(place / "key"), "-storepass", FARM["PASSWORD"]]
-        named = ("-alias", "bench", "-dname", "CN=mobileclip-deploy bench", "-keyalg", "RSA", "-keysize", "2048")
-        run(*key, *named, "-validity", "10000")
-        signing = ("--ks", str(place / "key"), "--ks-pass", f"pass:{FARM['PASSWORD']}", "--v4-signing-enabled", "false")
-        run("apksigner", "sign", *signing, str(into))
+        make_key(place / "key", "bench")
+        sign(unaligned, into, place / "key")
 
 
 if __name__ == "__main__":

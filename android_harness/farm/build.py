@@ -52,8 +52,7 @@ def build(job: Path, into: Path, framework: Path = FRAMEWORK) -> tuple[Path, Pat
     assets = {f"assets/{path.relative_to(job).as_posix()}": path for path in sorted(job.rglob("*")) if path.is_file()}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        key = ["keytool", "-genkeypair", "-keystore", str(place / "key"), "-storepass", PASSWORD, "-alias", "farm"]
-        run(*key, "-dname", "CN=mobileclip-deploy farm", "-keyalg", "RSA", "-keysize", "2048", "-validity", "10000")
+        make_key(place / "key", "farm")
         app = pack(HERE / "app", {}, into / "app.apk", place, framework)
         return app, pack(HERE, assets, into / "test.apk", place, framework)
 
@@ -69,8 +68,19 @@ def pack(source: Path, assets: dict[str, Path], into: Path, place: Path, framewo
         archive.write(place / "classes.dex", "classes.dex")
         for name, path in assets.items():
             archive.write(path, name)
+    return sign(unaligned, into, place / "key")
+
+
+def make_key(file: Path, name: str) -> None:
+    """A key for one build."""
+    key = ["keytool", "-genkeypair", "-keystore", str(file), "-storepass", PASSWORD, "-alias", name]
+    run(*key, "-dname", f"CN=mobileclip-deploy {name}", "-keyalg", "RSA", "-keysize", "2048", "-validity", "10000")
+
+
+def sign(unaligned: Path, into: Path, key: Path) -> Path:
+    """The APK as Android takes it: aligned, then signed."""
     run("zipalign", "-f", "4", str(unaligned), str(into))
-    signing = ["--ks", str(place / "key"), "--ks-pass", f"pass:{PASSWORD}", "--v4-signing-enabled", "false"]
+    signing = ["--ks", str(key), "--ks-pass", f"pass:{PASSWORD}", "--v4-signing-enabled", "false"]
     run("apksigner", "sign", *signing, str(into))
     return into
 

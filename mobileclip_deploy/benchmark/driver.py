@@ -14,7 +14,7 @@ from typing import ClassVar
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import parse_document, write_document
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
-from mobileclip_deploy.benchmark.result import RoundResult, Run, Snapshot
+from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Peak, RoundResult, Run, Snapshot
 from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
@@ -111,6 +111,27 @@ class Plan:
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id == self.job.run_id and turn in self.outstanding:
             append(self.stream, judge(finished, self.job, self.expected))
+
+    def record(
+        self,
+        device: Device,
+        harness: Harness,
+        runtimes: dict[str, str],
+        environment: Environment,
+        peaks: tuple[Peak, ...] = (),
+    ) -> Run:
+        """What this plan's device found: every round that was kept."""
+        return Run(
+            schema_version=1,
+            run_id=self.job.run_id,
+            job=self.job,
+            device=device,
+            harness=harness,
+            runtimes=runtimes,
+            environment=environment,
+            peaks=peaks,
+            rounds=read_stream(self.stream, self.job),
+        )
 
     def environment_before(self, take: Callable[[], Snapshot]) -> Snapshot:
         """The state before the first round, which a run that goes on keeps."""

@@ -21,14 +21,13 @@ from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Environment, Harness, Run
-from mobileclip_deploy.benchmark.stream import read_stream
+from mobileclip_deploy.benchmark.result import Environment, Harness, Run, Snapshot
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
-__all__ = ["AndroidDriver"]
+__all__ = ["AndroidDriver", "refuse_profile"]
 
 APP = "app"
 """The selector of the app that measures by itself (android_harness/app), on whatever phone it is."""
@@ -72,8 +71,7 @@ class AndroidDriver(Driver):
         return write_job_folder(plan, runners, self._settings, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
-        if plan.profile:
-            raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
+        refuse_profile(plan)
         if self.selector == APP:
             raise UsageError("the app measures by itself: write its job with `job`, and read its result with `report`")
         job = plan.job
@@ -89,13 +87,7 @@ class AndroidDriver(Driver):
             session = self._session(programs, phone, job)
             self._bring(programs, rounds, runners, alone)
             harness, runtimes = _versions(session, job)
-            if plan.outstanding:
-                wait_until_cool(
-                    lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
-                    self._settings.cooling_seconds,
-                    rounds.tell,
-                )
-            before = plan.environment_before(lambda: snapshot(adb, session.fixed_performance))
+            before = self._cooled(adb, rounds, session.fixed_performance)
         for first in (True, False):
             if [turn for turn in plan.outstanding if turn.round == 0 or not first]:
                 rounds.tell()
@@ -103,17 +95,17 @@ class AndroidDriver(Driver):
         after = snapshot(adb, session.fixed_performance)
         peaks = rounds.fetch_peaks(adb, programs.base)
         self._clean(adb, plan)
-        return Run(
-            schema_version=1,
-            run_id=job.run_id,
-            job=job,
-            device=phone.device,
-            harness=harness,
-            runtimes=runtimes,
-            environment=Environment(before=before, after=after),
-            peaks=peaks,
-            rounds=read_stream(plan.stream, job),
-        )
+        return plan.record(phone.device, harness, runtimes, Environment(before=before, after=after), peaks)
+
+    def _cooled(self, adb: Adb, rounds: Rounds, fixed_performance: bool) -> Snapshot:
+        """The phone's state before the first round, cool if a round is left."""
+        if rounds.plan.outstanding:
+            wait_until_cool(
+                lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
+                self._settings.cooling_seconds,
+                rounds.tell,
+            )
+        return rounds.plan.environment_before(lambda: snapshot(adb, fixed_performance))
 
     def _measure(self, session: PhoneSession, rounds: Rounds, first: bool) -> None:
         """Run the first rounds, or what is left after them, and leave the phone with the stream as it was judged here:
@@ -225,6 +217,12 @@ class AndroidDriver(Driver):
         names = (plan.stream.name, f"{plan.job.run_id}.run.json", "job.json")
         with suppress(PhoneBusy), claimed(adb, self._settings.folder):  # whoever came meanwhile removes what is ours
             adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
+
+
+def refuse_profile(plan: Plan) -> None:
+    """Raises NotRun where operator times are asked for."""
+    if plan.profile:
+        raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
 
 
 def _check_machine(phone: AndroidPhone, runners: Runners, serial: str) -> None:

@@ -23,9 +23,8 @@ import numpy as np
 
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, quoted
 from mobileclip_deploy.benchmark.android.claiming import claimed
-from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import describe, parse_thermal, snapshot
-from mobileclip_deploy.benchmark.android.driver import AndroidDriver
+from mobileclip_deploy.benchmark.android.driver import AndroidDriver, refuse_profile
 from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
 from mobileclip_deploy.benchmark.android.transfer import synchronize
@@ -33,7 +32,6 @@ from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.driver import Driver, Plan
 from mobileclip_deploy.benchmark.job import Cell, Turn
 from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
-from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
@@ -162,8 +160,7 @@ class NetRunDriver(AndroidDriver):
         return Driver.write_job(self, plan, into, progress)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
-        if plan.profile:
-            raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
+        refuse_profile(plan)
         if self.runners is not None:
             raise UsageError(f"`runners` are not needed: {TOOL} is the SDK's")
         rounds, sdk = Rounds(plan, progress), Sdk.of()
@@ -181,27 +178,13 @@ class NetRunDriver(AndroidDriver):
             rounds.tell("pushing models")
             synchronize(adb, f"{base}/job", files)
             version = _version(bench)
-            if plan.outstanding:
-                wait_until_cool(
-                    lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
-                    self._settings.cooling_seconds,
-                    rounds.tell,
-                )
-            before = plan.environment_before(lambda: snapshot(adb, fixed_performance=False))
+            before = self._cooled(adb, rounds, fixed_performance=False)
             while turns := plan.outstanding:
                 rounds.tell()
                 plan.keep(_round(bench, plan, turns[0]))
             after = snapshot(adb, fixed_performance=False)
-        return Run(
-            schema_version=1,
-            run_id=plan.job.run_id,
-            job=plan.job,
-            device=phone.device,
-            harness=Harness(name=TOOL, version=version, build=f"perf_profile {PERFORMANCE}", c_library="bionic"),
-            runtimes={TARGET: version},
-            environment=Environment(before=before, after=after),
-            rounds=read_stream(plan.stream, plan.job),
-        )
+        harness = Harness(name=TOOL, version=version, build=f"perf_profile {PERFORMANCE}", c_library="bionic")
+        return plan.record(phone.device, harness, {TARGET: version}, Environment(before=before, after=after))
 
 
 def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str]]:

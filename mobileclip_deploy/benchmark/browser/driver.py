@@ -19,7 +19,6 @@ from mobileclip_deploy.benchmark.counting import RoundCounter
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
-from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.progress import Progress
@@ -88,18 +87,11 @@ class BrowserDriver(Driver):
                 else:
                     _drive(browser, session, server.address)
         counter.tell(len(plan.job.order), "done")
-        return Run(
-            schema_version=1,
-            run_id=plan.job.run_id,
-            job=plan.job,
-            device=_device(session, local=browser is not None),
-            harness=Harness(
-                name="mobileclip_deploy.benchmark.browser", version=importlib.metadata.version("mobileclip-deploy")
-            ),
-            runtimes={RUNTIME: VERSION},
-            environment=Environment(before=before, after=snapshot()),
-            rounds=read_stream(plan.stream, plan.job),
+        harness = Harness(
+            name="mobileclip_deploy.benchmark.browser", version=importlib.metadata.version("mobileclip-deploy")
         )
+        device = _device(session, local=browser is not None)
+        return plan.record(device, harness, {RUNTIME: VERSION}, Environment(before=before, after=snapshot()))
 
 
 def _posts(session: BrowserSession) -> dict[str, Callable[[dict[str, str], bytes], object]]:

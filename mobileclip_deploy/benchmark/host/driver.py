@@ -13,7 +13,6 @@ from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, pools, run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, Run
-from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
@@ -57,19 +56,11 @@ class HostDriver(Driver):
             for finished in run_round(plan, now):
                 plan.keep(finished)
         counter.tell(len(job.order), "done")
-        return Run(
-            schema_version=1,
-            run_id=job.run_id,
-            job=job,
-            device=describe(),
-            harness=Harness(
-                name="mobileclip_deploy.benchmark.host", version=importlib.metadata.version("mobileclip-deploy")
-            ),
-            runtimes=_versions(job),
-            environment=Environment(before=before, after=snapshot()),
-            peaks=tuple(peak for peak in peaks if peak is not None),
-            rounds=read_stream(plan.stream, job),
+        harness = Harness(
+            name="mobileclip_deploy.benchmark.host", version=importlib.metadata.version("mobileclip-deploy")
         )
+        environment = Environment(before=before, after=snapshot())
+        return plan.record(describe(), harness, _versions(job), environment, tuple(filter(None, peaks)))
 
 
 def _peak(threads: int, progress: Progress) -> Peak | None:
