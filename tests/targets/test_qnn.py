@@ -27,12 +27,14 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.benchmarking import SessionSetup
 from mobileclip_deploy.targets.onnx.graph import write_graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.quantization import Quantizing
-from mobileclip_deploy.targets.qnn import chips, emulator
+from mobileclip_deploy.targets.qnn import chips, emulator, npu
 from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
 from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
+from mobileclip_deploy.targets.qnn.npu import NpuSession
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.rules import storage_of
@@ -216,6 +218,27 @@ def test_no_file_of_two_chips_has_one_name_and_no_word_means_two() -> None:
 def test_the_emulator_is_never_timed(device: str, reason: str) -> None:
     with pytest.raises(NotRun, match=reason):
         get_target("qnn").places(device, {})
+
+
+@pytest.mark.whole
+def test_an_npu_of_this_machine_is_timed_and_runs_the_first_binary_that_it_takes(
+    model: MobileCLIP, image: Path, tmp_path: Path
+) -> None:
+    """The emulator stands in for it: the calls are those that a provider for Arm gets."""
+    with mock.patch.object(npu.platform, "machine", return_value="ARM64"):
+        (place,) = get_target("qnn").places("host", {})
+    found = QnnArtifact(image)
+    setup = SessionSetup(place, 1, found.inputs[0], found.outputs[0])
+    damaged = replace(found.contexts[0], path=tmp_path / "gone.onnx")
+    session = NpuSession((damaged, *found.contexts), setup)
+    session.feed(inputs("image")[:1])
+    session.run()
+    assert place.label == "onnxruntime-qnn-npu"
+    assert compare(wanted(model, "image")[:1], session.answer()[None]).cosine > 0.9999
+    with pytest.raises(NotRun, match="no profiler"):
+        session.profile()
+    with pytest.raises(RuntimeFailed, match=r"takes no binary of the bundle \(sm8650: .*gone.onnx"):
+        NpuSession((damaged,), setup)
 
 
 def test_a_union_is_of_several_chips_and_wholly_on_their_npus() -> None:

@@ -25,6 +25,7 @@ from mobileclip_deploy.targets.weights import WeightTable
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
 __all__ = ["QnnArtifact"]
@@ -169,6 +170,12 @@ class QnnArtifact(Artifact):
     def _is_twin(self) -> bool:
         told = {entry.key: entry.value for entry in self.source.model.metadata_props}
         return told.get("precision") == "fp32"
+
+    def session(self, setup: SessionSetup) -> Session:
+        """On an NPU of this machine alone: `QnnTarget.places` gives no other place."""
+        from mobileclip_deploy.targets.qnn.npu import NpuSession
+
+        return NpuSession(self.contexts, setup)
 
     def _on(self, context: Context) -> Runner:
         return EmulatorRunner(context.chip, context.path, self.inputs[0])

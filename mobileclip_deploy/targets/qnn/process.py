@@ -47,22 +47,22 @@ def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
     traced = {"enable_framework_op_trace": "1", "framework_op_trace_dir": TRACES}
     if "," not in soc:  # of a binary for several chips the system library tells no sizes
         traced["enable_htp_spill_fill_buffer"] = "1"
-    options = _options(architecture, soc, traced, cpu)
+    options = options_for(architecture, soc, traced, cpu)
     for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
         options.add_session_config_entry(f"ep.context_{name}", value)
-    _session(path, options)
+    open_session(path, options)
 
 
 def answer(path: str, architecture: str, soc: str, inputs: np.ndarray) -> np.ndarray:
     """What a context binary answers to each input [1, ...] of [N, ...]."""
-    session = _session(path, _options(architecture, soc, {}, True))
+    session = open_session(path, options_for(architecture, soc, {}, True))
     (source,) = session.get_inputs()
     return np.concatenate([session.run(None, {source.name: row[None]})[0] for row in inputs])
 
 
 def values(path: str, architecture: str, soc: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """All results of a model, compiled here, to each input [1, ...] of [N, ...], by name."""
-    session = _session(path, _options(architecture, soc, {}, True))
+    session = open_session(path, options_for(architecture, soc, {}, True))
     (source,), names = session.get_inputs(), [result.name for result in session.get_outputs()]
     rows = [session.run(names, {source.name: row[None]}) for row in inputs]
     return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
@@ -78,12 +78,14 @@ def _same_addresses() -> None:
         begin_anew()
 
 
-def _options(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> Any:
+def options_for(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> Any:
+    """ONNX Runtime's options for a chip. `more`: of the provider; `cpu`: the CPU may take what the NPU does not."""
     import onnxruntime
     import onnxruntime_qnn
 
     name = onnxruntime_qnn.get_ep_name()
-    onnxruntime.register_execution_provider_library(name, onnxruntime_qnn.get_library_path())
+    if not any(device.ep_name == name for device in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(name, onnxruntime_qnn.get_library_path())
     devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     # float16 needs to be told the chip; it says nothing where the model has none.
     own = {"htp_arch": architecture, "soc_model": soc, "enable_htp_fp16_precision": "1"}
@@ -95,7 +97,8 @@ def _options(architecture: str, soc: str, more: dict[str, str], cpu: bool) -> An
     return options
 
 
-def _session(path: str, options: Any) -> Any:
+def open_session(path: str, options: Any) -> Any:
+    """ONNX Runtime with a model."""
     import onnxruntime
 
     return onnxruntime.InferenceSession(path, options)

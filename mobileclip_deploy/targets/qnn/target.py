@@ -49,7 +49,7 @@ class QnnTarget(Target):
         learns_rounding=True,
         absorbs_layer_scales=True,
         input_types={"image": ("float32",), "text": ("int32",)},
-        no_contexts="each length is a binary of its own, which is not built",
+        no_contexts="each length would be a binary of its own, as large as the whole tower",
         rules=RULES,
         compiled_places=("npu",),
         runtime_package="onnxruntime-qnn",
@@ -87,6 +87,10 @@ class QnnTarget(Target):
         return QnnArtifact(path, self.options.allow_cpu)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        from mobileclip_deploy.targets.qnn.npu import has_npu
+
+        if device == "host" and has_npu():
+            return (RuntimePlace("onnxruntime-qnn", "npu"),)
         if device in NOT_TIMED:
             raise NotRun(NOT_TIMED[device])
         return super().places(device, options)
