@@ -1,20 +1,28 @@
-"""Constants of a program: values written in the specification or in the weight file, read when they are needed."""
+"""Constants of a program: values written in the specification or in the weight file, read when they are needed.
+
+The weight file is memory-mapped. Its layout (coremltools' MILBlob storage, version 2): a 64-byte header; then for every
+value a 64-byte record (sentinel 0xDEADBEEF, element type, size in bytes, offset of the data, padding bits of the last
+byte) and its data, both at multiples of 64 bytes. A value's `offset` in the program is that of its record.
+"""
 
 from __future__ import annotations
 
+import mmap
+import os
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil.blob import Blob, WeightFile, unpack_bits
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.mil.types import DType, ValueType, numel, read_type
 
-__all__ = ["Constant", "read_constant"]
+__all__ = ["Blob", "Constant", "WeightFile", "read_constant", "unpack_bits"]
 
 _IN_BYTES = {"float16", "int8", "uint8", "uint32", "int4", "uint1", "uint2", "uint3", "uint4", "uint6"}
 _FIELDS = {
@@ -132,3 +140,141 @@ def read_constant(message: Any, weights: Callable[[str], WeightFile], what: str)
             raise InvalidInput(f"the constant {what!r} is not the list of {shape[0]} scalars that it declares")
         return Constant(declared, None, [item.array().item() for item in items], 0)
     raise InvalidInput(f"the constant {what!r} holds no value of its type {declared}")
+
+
+_ALIGNMENT = 64
+_HEADER = struct.Struct("<II56x")
+_RECORD = struct.Struct("<IIQQQ32x")
+_SENTINEL = 0xDEADBEEF
+_VERSION = 2
+_TYPES = {
+    1: "float16",
+    2: "float32",
+    3: "uint8",
+    4: "int8",
+    6: "int16",
+    7: "uint16",
+    8: "int4",
+    9: "uint1",
+    10: "uint2",
+    11: "uint4",
+    12: "uint3",
+    13: "uint6",
+    14: "int32",
+    15: "uint32",
+}
+
+
+def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bool) -> npt.NDArray[np.generic]:
+    """Unpack elements of `bits` < 8 bits, packed least significant bit first without gaps.
+
+    Args:
+        packed: uint8 [ceil(count * bits / 8)].
+        bits: bits per element, 1 to 7.
+        count: number of elements.
+        signed: whether elements are in two's complement.
+
+    Returns:
+        uint8 [count], or int8 where signed.
+    """
+    # A group of 8 elements fills exactly `bits` bytes; the groups are read as one integer each.
+    groups = -(-count // 8)
+    whole = np.zeros(groups * bits, np.uint8)
+    whole[: packed.size] = packed
+    words = np.zeros(groups, np.uint64)
+    for byte in range(bits):
+        words |= whole[byte::bits].astype(np.uint64) << np.uint64(8 * byte)
+    spread = np.empty((groups, 8), np.uint8)
+    for index in range(8):
+        spread[:, index] = (words >> np.uint64(bits * index)) & np.uint64(2**bits - 1)
+    values = spread.reshape(-1)[:count]
+    if signed:
+        sign = np.uint8(1 << (bits - 1))
+        return ((values ^ sign).astype(np.int8) - sign.astype(np.int8)).astype(np.int8)
+    return values
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One value in a weight file, checked to lie inside it.
+
+    Attributes:
+        dtype: its element type, the same in the record and in the program.
+        count: its number of elements.
+        offset: of its record, which identifies it in the file.
+        start: of its data.
+        size: of its data, in bytes.
+    """
+
+    file: WeightFile
+    dtype: DType
+    count: int
+    offset: int
+    start: int
+    size: int
+
+    def read(self) -> npt.NDArray[np.generic]:
+        """Its elements, [count]: a view of the file for whole-byte types, else unpacked to one byte per element."""
+        raw = self.file.bytes_at(self.start, self.size)
+        if self.dtype.bits >= 8:
+            return raw.view(self.dtype.storage)
+        return unpack_bits(raw, self.dtype.bits, self.count, self.dtype.kind == "int")
+
+
+@dataclass
+class WeightFile:
+    """A weight file, mapped into memory when its first value is asked for.
+
+    Writes to what it returns are private to the process and do not reach the file.
+    """
+
+    path: Path
+    size: int = 0
+    _map: mmap.mmap | None = field(default=None, repr=False)
+
+    def _mapped(self) -> mmap.mmap:
+        if self._map is None:
+            try:
+                with self.path.open("rb") as stream:
+                    self.size = os.fstat(stream.fileno()).st_size
+                    if self.size < _HEADER.size:
+                        raise InvalidInput(f"{self.path} is truncated: {self.size} bytes")
+                    self._map = mmap.mmap(stream.fileno(), self.size, access=mmap.ACCESS_COPY)
+            except OSError as error:
+                raise InvalidInput(f"{self.path} cannot be read: {worded(error)}") from None
+            version = _HEADER.unpack_from(self._map, 0)[1]
+            if version != _VERSION:
+                raise InvalidInput(f"{self.path} has storage version {version}, expected {_VERSION}")
+        return self._map
+
+    def blob(self, offset: int, dtype: DType, count: int, what: str) -> Blob:
+        """The value whose record is at `offset`.
+
+        Args:
+            offset: of the record, in bytes.
+            dtype: the element type that the program declares.
+            count: the number of elements that the program declares.
+            what: the value's name, for messages.
+
+        Raises:
+            InvalidInput: the record or its data lies outside the file, is misaligned, or contradicts the program.
+        """
+        mapped = self._mapped()
+        where = f"{self.path}: the value {what!r} at offset {offset}"
+        if offset % _ALIGNMENT or not _HEADER.size <= offset <= self.size - _RECORD.size:
+            raise InvalidInput(f"{where} is not a record of the file, which holds {self.size} bytes")
+        sentinel, code, size, start, padding = _RECORD.unpack_from(mapped, offset)
+        if sentinel != _SENTINEL:
+            raise InvalidInput(f"{where} has no record there (sentinel {sentinel:#x})")
+        if start % _ALIGNMENT or start < offset + _RECORD.size or start + size > self.size:
+            raise InvalidInput(f"{where} has {size} bytes of data at {start}, outside the file of {self.size} bytes")
+        if _TYPES.get(code) != dtype.name:
+            raise InvalidInput(f"{where} is {_TYPES.get(code, f'of type {code}')} in the file, {dtype} in the program")
+        expected = -(-count * dtype.bits // 8)
+        if size != expected or (dtype.bits < 8 and padding != expected * 8 - count * dtype.bits):
+            raise InvalidInput(f"{where} has {size} bytes of data, but its shape needs {expected}")
+        return Blob(self, dtype, count, offset, start, size)
+
+    def bytes_at(self, start: int, size: int) -> npt.NDArray[np.uint8]:
+        """uint8 [size], a view of the file."""
+        return np.frombuffer(self._mapped(), np.uint8, size, start)

@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil.blob import unpack_bits
-from mobileclip_deploy.mil.constants import Constant
+from mobileclip_deploy.mil.constants import Constant, unpack_bits
 from mobileclip_deploy.mil.types import ValueType, numel
 
 __all__ = ["Decompressed", "Decompression", "is_constexpr"]

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil.blob import WeightFile
-from mobileclip_deploy.mil.constants import Constant, read_constant
+from mobileclip_deploy.mil.constants import Constant, WeightFile, read_constant
 from mobileclip_deploy.mil.constexpr import Decompressed, Decompression, is_constexpr
 from mobileclip_deploy.mil.types import ValueType, read_type
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.mil.blob import WeightFile
+from mobileclip_deploy.mil.constants import WeightFile
 from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
 from mobileclip_deploy.mil.graph import Graph, Operand, Reference, read_graph, without_quantization
 from mobileclip_deploy.mil.package import open_package, parse_model

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.targets.coreml.activations import quantize_activations
-from mobileclip_deploy.targets.coreml.compression import compress_weights
+from mobileclip_deploy.targets.coreml.compression import compress_weights, quantize_activations
 from mobileclip_deploy.targets.foreign.coremltools import lean_passes
 from mobileclip_deploy.targets.mlpackage import SPECIFICATION, import_coremltools, make_reproducible
 from mobileclip_deploy.targets.quiet import conversion

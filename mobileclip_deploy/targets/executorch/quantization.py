@@ -2,13 +2,14 @@
 
 Silent defect of torchao 0.18: `prepare_pt2e` fuses convolutions with BatchNorms without asking whether the convolution
 has other users; an unfolded tower changes before anything is quantized. Here towers are folded, and every stage is
-compared with the one before (see `stages`).
+compared with the one before (see `pipeline`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,11 @@ from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.embedding import PaletteEmbedding, quantize_embeddings
 from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.options import FIXED, FreeShape
-from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.executorch.storage import stays_float
 from mobileclip_deploy.targets.grids.grid import Grid
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.targets.executorch.pipeline import Stages
 
 __all__ = ["quantize"]
 

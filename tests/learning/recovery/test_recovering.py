@@ -147,7 +147,7 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     from mobileclip_deploy.targets.executorch.authoring import authored
     from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
     from mobileclip_deploy.targets.executorch.quantization import quantize
-    from mobileclip_deploy.targets.executorch.stages import Stages
+    from mobileclip_deploy.targets.executorch.pipeline import Stages
     from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = mcd.load_model(None, checkpoint)
