@@ -77,10 +77,11 @@ def use(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPa
     words = ["--release", "8", *STRICT, "-cp", f"{android}:{runtime}", "-d", app]
     subprocess.run([javac, *words, *sources], check=True, timeout=300)
 
-    def using(phone: Path, *taps: str, hardware: str = "zuma") -> Screen:
+    def using(phone: Path, *taps: str, hardware: str = "zuma", opened: str | None = None) -> Screen:
         for folder in ("Download", "files", "assets"):
             (phone / folder).mkdir(parents=True, exist_ok=True)
         words = [f"-Dphone={phone}", f"-Dhardware={hardware}", "-cp", f"{android}:{app}:{runtime}"]
+        words += [] if opened is None else [f"-Dopened={opened}"]
         command = [java, *words, "Screen", "mobileclip.bench.BenchActivity", *taps]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -198,8 +199,8 @@ def test_what_the_app_refuses_stands_on_its_screen(
     # A job within the APK is there at the first screen.
     phone = tmp_path / "packed"
     shutil.copytree(job, phone / "assets" / "jobs" / job.name)
-    first, last = use(phone, f"Run {job.name}").shown
-    assert first.startswith(f"[Run {job.name}]\n(https://")
+    first, last = use(phone, f"Run {job.name}", opened="mobileclip-bench:?job=https%3A//example.org/a+b%20c").shown
+    assert first.startswith(f"[Run {job.name}]\n(https://example.org/a+b c)\n")
     assert [" ms" in line for line in last.splitlines() if line.startswith("  WRONG ANSWERS: relative ")] == [False] * 2
 
     (job / "models" / "added").write_text("")
@@ -208,7 +209,7 @@ def test_what_the_app_refuses_stands_on_its_screen(
     told = use(
         damaged,
         *(f"type={served}/{job.name}/files.json", "Fetch a job"),
-        *("type=http://192.0.2.1/job", "Fetch a job", "type=file:///etc", "Fetch a job"),
+        *("type=http://192.0.2.1/job", "Fetch a job", "open=mobileclip-bench:?job=file:///etc", "Fetch a job"),
     ).shown
     assert "is not the file that files.json names; write the job again" in told[2]
     assert not list((damaged / "files" / "runs").glob(job.name))
@@ -272,6 +273,8 @@ def test_the_workflow_s_script_builds_an_apk_with_a_job_in_it(
         "sdkVersion:'29'",
         "native-code: 'arm64-v8a'",
     }
+    manifest = said_by("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", apk)
+    assert 'android:scheme(0x01010027)="mobileclip-bench"' in manifest
     said_by("zipalign", "-c", "4", apk)
     said_by("apksigner", "verify", "--min-sdk-version", "29", apk)
     with zipfile.ZipFile(apk) as archive:

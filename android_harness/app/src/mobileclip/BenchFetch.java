@@ -4,9 +4,11 @@ import java.io.File;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.io.UnsupportedEncodingException;
 import java.net.HttpURLConnection;
 import java.net.InetAddress;
 import java.net.URL;
+import java.net.URLDecoder;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Map;
@@ -16,6 +18,17 @@ public final class BenchFetch {
     private static final int MILLISECONDS = 30_000;
 
     private BenchFetch() {}
+
+    /** The address in a link that the phone opened, {@code mobileclip-bench:?job=ADDRESS}; empty where there is none. */
+    public static String linked(String opened) {
+        int at = opened.indexOf("?job=");
+        if (at < 0) return "";
+        try {
+            return URLDecoder.decode(opened.substring(at + "?job=".length()).replace("+", "%2B"), "UTF-8");
+        } catch (UnsupportedEncodingException | IllegalArgumentException damaged) {
+            return "";
+        }
+    }
 
     /**
      * Fetches what lies at {@code link}, a folder with files.json or that file, to {@code runs}/ID: whole or not at all.

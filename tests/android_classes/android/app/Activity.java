@@ -2,13 +2,14 @@ package android.app;
 
 import android.StandIn;
 import android.content.Intent;
+import android.net.Uri;
 import android.os.Bundle;
 import android.view.ContextThemeWrapper;
 import android.view.View;
 import android.view.Window;
 import java.util.concurrent.LinkedBlockingQueue;
 
-/** The thread that makes it is the one of its screen. */
+/** The thread that makes it is the one of its screen. It was opened by the link in the property `opened`, if any. */
 public class Activity extends ContextThemeWrapper {
     @StandIn public final LinkedBlockingQueue<Runnable> posted = new LinkedBlockingQueue<>();
 
@@ -23,9 +24,16 @@ public class Activity extends ContextThemeWrapper {
 
     protected void onCreate(Bundle savedInstanceState) {}
 
+    protected void onNewIntent(Intent intent) {}
+
     @StandIn
     public void create() {
         onCreate(null);
+    }
+
+    @StandIn
+    public void open(Uri link) {
+        onNewIntent(new Intent().setData(link));
     }
 
     public Window getWindow() {
@@ -37,7 +45,8 @@ public class Activity extends ContextThemeWrapper {
     }
 
     public Intent getIntent() {
-        return new Intent();
+        String opened = System.getProperty("opened");
+        return opened == null ? new Intent() : new Intent().setData(Uri.of(opened));
     }
 
     public final void runOnUiThread(Runnable action) {

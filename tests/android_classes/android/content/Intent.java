@@ -15,6 +15,7 @@ public class Intent implements Parcelable {
     private final String action;
     private final Map<String, Object> extras = new TreeMap<>();
     private String type;
+    private Uri data;
     private int flags;
 
     public Intent() {
@@ -27,6 +28,15 @@ public class Intent implements Parcelable {
 
     public static Intent createChooser(Intent target, CharSequence title) {
         return new Intent(ACTION_CHOOSER).putExtra(EXTRA_INTENT, target);
+    }
+
+    public Intent setData(Uri data) {
+        this.data = data;
+        return this;
+    }
+
+    public Uri getData() {
+        return data;
     }
 
     public Intent setType(String type) {

@@ -1,4 +1,5 @@
 import android.app.Activity;
+import android.net.Uri;
 import android.view.View;
 import android.view.ViewGroup;
 import android.widget.Button;
@@ -10,7 +11,7 @@ import java.util.concurrent.TimeUnit;
 
 /**
  * Starts an activity on a phone of stand-ins and uses its screen: {@code Screen CLASS WORD...}, each word a text to tap, or
- * `type=TEXT` for the field. After each, once every button works again, it prints what the screen shows: [buttons], (a
+ * `type=TEXT` for the field, or `open=LINK`, which the phone opens while the app runs. After each, once every button works again, it prints what the screen shows: [buttons], (a
  * field's hint or text), other text. Lines before that are of screens on the way.
  */
 public class Screen {
@@ -21,7 +22,9 @@ public class Screen {
         activity.create();
         settled(activity, "opened");
         for (int at = 1; at < words.length; at++) {
-            if (words[at].startsWith("type=")) {
+            if (words[at].startsWith("open=")) {
+                activity.open(Uri.of(words[at].substring("open=".length())));
+            } else if (words[at].startsWith("type=")) {
                 for (View view : views(activity.content)) {
                     if (view instanceof EditText) ((EditText) view).setText(words[at].substring("type=".length()));
                 }

@@ -46,6 +46,7 @@ public final class BenchActivity extends Activity {
         setContentView(page);
         link = new EditText(this);
         link.setHint("https:// of a job's folder");
+        show(getIntent().getData());
         shown = new TextView(this);
         shown.setTextIsSelectable(true);
         begin(new Work() {
@@ -55,6 +56,16 @@ public final class BenchActivity extends Activity {
                 return "";
             }
         });
+    }
+
+    @Override
+    protected void onNewIntent(Intent intent) {
+        show(intent.getData());
+    }
+
+    /** A link to a job that the phone opened. It is fetched when its reader says so. */
+    private void show(Uri opened) {
+        if (opened != null) link.setText(BenchFetch.linked(opened.toString()));
     }
 
     /** What takes time; its text is shown at the end. */
