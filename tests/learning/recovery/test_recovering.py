@@ -146,8 +146,8 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     """A tower as it is quantized before it is lowered."""
     from mobileclip_deploy.targets.executorch.authoring import authored
     from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
-    from mobileclip_deploy.targets.executorch.quantization import quantize
     from mobileclip_deploy.targets.executorch.pipeline import Stages
+    from mobileclip_deploy.targets.executorch.quantization import quantize
     from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = mcd.load_model(None, checkpoint)
