@@ -12,7 +12,14 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.bundle import Bundle
+    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.targets import Runner
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "models" / "nano" / "evaluation"
@@ -46,26 +53,17 @@ def subset(folder: Path, every: int) -> None:
 def rows(bundles: list[Path], dataset: Path, cache: Path | None) -> Iterator[tuple[str, ...]]:
     """Precision, pictures, engine, top-1 with its interval, what is lost of it, dB of the towers; twice a bundle."""
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.bundle import Bundle
+    from mobileclip_deploy.bundle import Bundle as Opened
     from mobileclip_deploy.evaluation.dataset_files import read_dataset
     from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
     from mobileclip_deploy.evaluation.evaluate import Measuring, measure
     from mobileclip_deploy.evaluation.metrics import paired_difference
-    from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.targets import Runner, restored_target
 
     data = read_dataset(dataset)
     own = measure(model_embedder(mcd.load_model()), data, TASK)
-    for bundle in map(Bundle.open, bundles):
-        target = restored_target(bundle.manifest.target, bundle.manifest.options)
-
-        def interpreted(tower: TowerName, bundle: Bundle = bundle) -> Runner:
-            found = target.open(bundle.artifact(tower)).stand_in()
-            assert found is not None
-            return found
-
-        for embedder in (bundle_embedder(bundle), bundle_embedder(bundle, load=interpreted)):
+    for bundle in map(Opened.open, bundles):
+        for embedder in (bundle_embedder(bundle), bundle_embedder(bundle, load=partial(interpreted, bundle))):
             found = measure(embedder, data, TASK, Measuring(cache=cache))
             top1, lost = found.result.figures["top1"], paired_difference(own.hits["top1"], found.hits["top1"])
             near = [compare(*pair).decibels for pair in ((own.images, found.images), (own.texts, found.texts))]
@@ -78,6 +76,16 @@ def rows(bundles: list[Path], dataset: Path, cache: Path | None) -> Iterator[tup
                 f"{lost.value:+.1f} ({lost.low:+.1f} to {lost.high:+.1f})",
                 *near,
             )
+
+
+def interpreted(bundle: Bundle, tower: TowerName) -> Runner:
+    """What stands in for the emulator: ONNX Runtime's CPU with the model that was compiled."""
+    from mobileclip_deploy.targets import restored_target
+
+    target = restored_target(bundle.manifest.target, bundle.manifest.options)
+    found = target.open(bundle.artifact(tower)).stand_in()
+    assert found is not None
+    return found
 
 
 if __name__ == "__main__":
