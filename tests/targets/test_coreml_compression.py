@@ -28,7 +28,7 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.coreml import activations
+from mobileclip_deploy.targets.coreml import compression
 from mobileclip_deploy.targets.coreml.options import DEPLOYMENT_TARGETS, NEEDED
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.ranges import BINS
@@ -154,8 +154,8 @@ def test_what_is_known_to_be_defective_is_not_offered(name: str) -> None:
 @pytest.mark.whole
 def test_ranges_are_those_of_all_samples_not_of_the_last(write: Write, reference: Reference) -> None:
     program, pixels = load(write("image", "fp16", "iOS17")), reference.inputs.pixels[:3]
-    together = activations.measure_ranges(program, pixels)
-    apart = [activations.measure_ranges(program, one[None]) for one in pixels]
+    together = compression.measure_ranges(program, pixels)
+    apart = [compression.measure_ranges(program, one[None]) for one in pixels]
     for name, found in together.items():
         low, high = (extreme(one[name][end] for one in apart) for extreme, end in ((min, "rmin"), (max, "rmax")))
         bin_width = 2 * (high - low) / BINS
@@ -165,7 +165,7 @@ def test_ranges_are_those_of_all_samples_not_of_the_last(write: Write, reference
 
 def test_the_rarest_values_are_cut_off(write: Write, reference: Reference) -> None:
     program, pixels = load(write("image", "fp16", "iOS17")), reference.inputs.pixels[:3]
-    ranges = activations.measure_ranges(program, pixels)
+    ranges = compression.measure_ranges(program, pixels)
     outside = total = 0
     for one in feeds(program, pixels):
         for step in program.trace(one):
