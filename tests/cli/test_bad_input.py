@@ -120,5 +120,11 @@ def test_a_bad_image_among_ones_own_for_verification(tmp_path: Path, exports: Ex
     assert "holds no images" in refusal(run("verify", bundle, "--images", tmp_path / "empty"))
 
 
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe"])
+def test_bad_prompts(tmp_path: Path, exports: Exports, content: bytes) -> None:
+    (tmp_path / "p.txt").write_bytes(content)
+    assert "p.txt" in refusal(run("verify", exports.bundle("onnx", "fp16").path, "--prompts", tmp_path / "p.txt"))
+
+
 def test_verify_refuses_a_report_that_it_cannot_write_before_it_measures(tmp_path: Path, exports: Exports) -> None:
     assert "is a folder" in refusal(run("verify", exports.bundle("onnx", "fp16").path, "--junit", tmp_path))

@@ -8,10 +8,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
 import yaml
 from conversions import ROOT
-from exports import Exports
+from exports import Exports, rehash
+from onnx import numpy_helper
 
 from mobileclip_deploy.cli.verify import verify as verify_command
 
@@ -78,6 +80,20 @@ def test_a_bundle_that_is_its_checkpoint_passes_with_a_summary(exports: Exports,
     assert "nano-onnx-fp32" in ran.summary
     assert "passed" in ran.summary
     assert (tmp_path / "r/j.xml").is_file()
+
+
+@pytest.mark.whole  # what is no bundle, below
+def test_a_bundle_that_is_another_model_fails(exports: Exports, tmp_path: Path, program: Path) -> None:
+    copied = exports.copy("onnx", "fp32", tmp_path / "out")
+    file = copied / "onnx/vision_model.onnx"
+    graph = onnx.load(file)
+    weight = next(one for one in graph.graph.initializer if len(one.dims) == 4)
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.1, weight.name))
+    onnx.save(graph, file)
+    rehash(copied)
+    ran = verify(tmp_path, program, bundles="out/*", checkpoint=str(exports.checkpoint), checks="quick")
+    assert (ran.code, ran.outputs) == (1, "exit-code=1\n"), ran.log
+    assert "failed" in ran.summary
 
 
 @pytest.mark.parametrize("bundles", ["", "gone/*", "gone\n", "$(touch hacked)\n`touch hacked`; touch hacked", "--help"])

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,38 @@ def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp
     checked = subprocess.run([sys.executable, SCRIPTS / "check_wheel.py", less], capture_output=True, text=True)
     assert checked.returncode == 1
     assert "models/nano/weights.safetensors: 0 files, 1 at least are wanted" in checked.stderr
+
+
+@pytest.mark.whole  # tests/clients builds and checks the same
+def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version(
+    tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    for tool, package in (("javac", "default-jdk-headless"), ("node", "nodejs"), ("npm", "npm")):
+        require_tool(tool, f"apt-get install {package}")
+    done = step("build_clients.sh", tmp_path / "dist")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+ passed, 0 failed$", done.stdout, re.MULTILINE)
+    packaged = VERSION[1].replace(".dev", "-dev.")
+    assert {one.name for one in (tmp_path / "dist").iterdir()} == {
+        f"mobileclip-{VERSION[1]}.jar",
+        f"mobileclip-kotlin-{VERSION[1]}.jar",
+        f"mobileclip-{packaged}.tgz",
+    }
+    with zipfile.ZipFile(tmp_path / "dist" / f"mobileclip-kotlin-{VERSION[1]}.jar") as jar:
+        told = jar.read("META-INF/MANIFEST.MF").decode()
+        assert f"Implementation-Version: {VERSION[1]}\r\n" in told
+        assert "mobileclip/OnnxEngine.class" in jar.namelist()
+    assert step("build_clients.sh", tmp_path / "dist").returncode == 1
+
+
+@pytest.mark.whole  # tests/docs/test_pages.py builds the same pages
+def test_the_site_is_built() -> None:
+    done = step("build_site.sh")
+    assert done.returncode == 0, done.stderr
+    site = ROOT / "build/site"
+    linked = re.findall(r"\]\((\w[\w-]*\.md)\)", (site / "llms.txt").read_text(encoding="utf-8"))
+    assert sorted(linked) == sorted(path.name for path in site.glob("*.md"))
+    assert [name for name in linked if not (site / name).with_suffix(".html").is_file()] == []
 
 
 def release(system: str, machine: str, kernel: str, told: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ import onnx
 import pytest
 from chromium import Page, served
 from exports import Exports
+from firefox import FirefoxPage, open_firefox
 from PIL import Image
 
 import mobileclip_deploy as mcd
@@ -164,14 +165,14 @@ def test_every_other_precision_loads_by_its_dtype_and_holds_its_gate(
         assert compare(reference.of(tower), answers[precision][tower]).value(metric) >= bound
 
 
-Asked = Callable[[Page, mcd.Bundle, str, list[Path]], dict[str, Any]]
+Asked = Callable[[Page | FirefoxPage, mcd.Bundle, str, list[Path]], dict[str, Any]]
 
 
 @pytest.fixture
 def asked(client: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Asked:
     """What embed.html answers in a browser, with a bundle's towers of a dtype."""
 
-    def ask(page: Page, bundle: mcd.Bundle, dtype: str, pictures: list[Path]) -> dict[str, Any]:
+    def ask(page: Page | FirefoxPage, bundle: mcd.Bundle, dtype: str, pictures: list[Path]) -> dict[str, Any]:
         places = {f"/pictures/{number}": str(path) for number, path in reversed([*enumerate(pictures)])}
         places |= {
             "/embed.html": f"{HERE}/embed.html",
@@ -188,6 +189,21 @@ def asked(client: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Asked:
         return dict(answer)
 
     return ask
+
+
+def near(bundle: mcd.Bundle, answer: dict[str, Any], image: Path) -> None:
+    """A browser's answers of embed.html are the native runtime's."""
+    for tower, inputs in (("text", mcd.tokenize(["a photo of a cat", "собака"])), ("image", None)):
+        given = mcd.preprocess([image], bundle) if inputs is None else inputs
+        native = mcd.load_runner(bundle, tower)(given)  # type: ignore[arg-type]
+        assert compare(native, np.array(answer[tower], dtype=np.float32)).cosine > 0.9999
+
+
+@pytest.mark.whole  # tests/benchmark/browser measures in Firefox
+def test_w4_loads_in_firefox_with_the_wasm_that_the_client_brings(asked: Asked, exports: Exports, image: Path) -> None:
+    bundle = exports.unverified("onnx", "w4", "both")
+    with open_firefox() as page:
+        near(bundle, asked(page, bundle, "q4", [image]), image)
 
 
 def test_webnn_is_told_the_batch_in_config_json(exports: Exports) -> None:

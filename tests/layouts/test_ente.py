@@ -11,17 +11,60 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
 import pytest
 from exports import Exports
+from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.cells import _resizing
-from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+from mobileclip_deploy.towers.samples import image_paths, prompts
+
+Floats = npt.NDArray[np.float32]
+
+
+class Ente:
+    """What the app does with the two files."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("mobileclip_s2_image_opset18_rgba_opt.onnx", "mobileclip_s2_text_opset18_quant.onnx")
+        self.image_session, self.text_session = (self._session(folder / name) for name in names)
+
+    def _session(self, path: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.enable_cpu_mem_arena = 1, False
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def image(self, path: Path) -> Floats:
+        with Image.open(path) as opened:
+            return self._unit(self.image_session, np.asarray(opened.convert("RGBA")))
+
+    def text(self, text: str) -> Floats:
+        return self._unit(self.text_session, tokenize([text]).astype(np.int32))
+
+    def _unit(self, session: onnxruntime.InferenceSession, values: npt.NDArray[np.generic]) -> Floats:
+        found = np.asarray(session.run(["output"], {"input": values})[0]).reshape(-1)
+        return np.asarray(found / np.linalg.norm(found))
 
 
 @pytest.fixture(scope="module")
 def bundle(exports: Exports) -> mcd.Bundle:
     return exports.layout("ente")
+
+
+@pytest.mark.whole  # test_picquery.py, of another app
+def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle) -> None:
+    ente, model = Ente(bundle.path), mcd.load_model()
+    for found, wanted, bound in (
+        ([ente.image(path) for path in image_paths()], embed_images(model, mcd.preprocess(image_paths(), model)), 3e-3),
+        ([ente.text(text) for text in prompts()], embed_texts(model, tokenize(prompts())), 1e-5),
+    ):
+        unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
+        assert np.linalg.norm(np.stack(found) - unit, axis=1).max() < bound
 
 
 def test_it_was_verified_with_pictures_from_64_pixels_to_12_megapixels(bundle: mcd.Bundle) -> None:

@@ -12,6 +12,7 @@ import pytest
 from command_line import refusal, run
 from tiny import WORDS, known, tiny_variant
 from torch import nn
+from writing import job_of
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
@@ -119,6 +120,18 @@ def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -
     program = read_program(path)
     assert (program.backends, program.operators) == (("CoreMLBackend",), {})
     assert str(Path.cwd()).encode() not in program.delegates[0].payload
+
+
+@pytest.mark.whole  # of a backend that the runtime lacks, above
+def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
+    with known(tmp_path) as checkpoint:
+        model = mcd.load_model(WORDS, checkpoint)
+        mcd.reparameterize(model)
+        target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
+        target.write(job_of(model, "image", "fp16"), path)
+    assert "VulkanBackend" in read_program(path).backends
+    with pytest.raises(NotRun, match="needs VulkanBackend"):
+        target.open(path).runner()
 
 
 def test_each_backend_has_its_precisions() -> None:

@@ -18,13 +18,17 @@ from tiny import PIECES, known
 from writing import job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
+from mobileclip_deploy.towers.tower import make_tower
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
 precisions = pytest.mark.parametrize("precision", SUFFIXES)
@@ -155,3 +159,27 @@ def test_static_int8_without_calibration_inputs_is_refused(exports: Exports) -> 
     job = job_of(model, "image", "fp32")
     with pytest.raises(ExportError, match="needs calibration inputs"):
         quantize(ir.load(artifact(exports, "fp32", "image")), replace(job, precision="w8a8"), Quantizing())
+
+
+@pytest.mark.whole  # test_coreml_compression.py's mix
+def test_a_mix_stores_the_named_layers_at_4_bits_and_the_others_at_8(exports: Exports, tmp_path: Path) -> None:
+    model = mcd.load_model()
+    fold(model)
+    onnx_target, text = get_target("onnx"), make_tower(model, "text")
+    table, product = "encoder.token_embedding.weight", "encoder.blocks.1.fc1.weight"
+    assert {table, product} < dict(text.named_parameters()).keys()
+    with pytest.raises(UsageError, match="no precision mixed"):
+        onnx_target.require({"text": "mixed"})
+    four_bit = frozenset({table, product})
+    onnx_target.require({"text": "mixed"}, mixed=True)
+    path = tmp_path / "mixed.onnx"
+    onnx_target.write(job_of(model, "text", "mixed", four_bit=four_bit), path)
+    found = operators(path)
+    assert (found["Floor"], found["MatMulNBits"]) == (1, 1)
+    only = tmp_path / "product.onnx"
+    four_bit = frozenset({product})
+    onnx_target.write(job_of(model, "text", "mixed", four_bit=four_bit), only)
+    assert (operators(only)["Floor"], operators(only)["MatMulNBits"]) == (0, 1)
+    golden = Reference.read(exports.unverified("onnx", "w8", "both").golden)
+    answers = compare(golden.of("text"), onnx_target.open(only).runner()(golden.inputs.ids))
+    assert answers.cosine >= Gates().shipped("mixed")[1]

@@ -1,4 +1,5 @@
-"""The page that shows a bundle, in a real Chromium: the answers of `classify`, search, and nothing sent anywhere."""
+"""The page that shows a bundle, in a real Chromium and a real Firefox: the answers of `classify`, search, and nothing
+sent anywhere."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ import pytest
 from chromium import Page, open_page
 from command_line import PROGRAM, refusal, run, strict_json
 from exports import Exports, rehash
+from firefox import open_firefox
 from PIL import Image
 
 import mobileclip_deploy as mcd
@@ -155,6 +157,37 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_complained_about(shown:
     assert loaded
     assert [name for name in loaded if not name.startswith((shown.address, "blob:"))] == []
     assert shown.page.complaints == []
+
+
+@pytest.mark.whole  # tests/benchmark/browser measures in Firefox
+def test_firefox_answers_alike(
+    exports: Exports, library: Path, cached: None, pizza: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    require_tool("npm", "apt-get install npm")
+    bundle = exports.bundle("onnx", "fp32")
+    wanted = mcd.classify(bundle, [pizza], labels=LABELS)[0].probabilities
+    with _served(DemoPage.of(bundle, library, False, silent)) as server, open_firefox() as page:
+        page.visit(server.address)
+        page.wait(READY)
+        summary = page.evaluate("document.querySelector('#proof summary').innerText")
+        assert summary == "Answers to 40 golden inputs: equal to the checkpoint's"
+        page.evaluate(f"document.getElementById('labels').value = {'|'.join(LABELS)!r}.replaceAll('|', '\\n')")
+        page.choose("#picture", pizza)
+        page.wait("document.querySelectorAll('#answers li').length === 5")
+        rows = page.evaluate(
+            "[...document.querySelectorAll('#answers li')].map((one) => one.innerText.split('\\n')[0])"
+        )
+        assert rows == sorted(wanted, key=lambda label: -wanted[label])
+        shares = page.evaluate("[...document.querySelectorAll('#answers meter')].map((one) => one.value)")
+        assert shares == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-4)
+        page.wait(
+            "document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read: broken.jpg.'"
+        )
+        page.evaluate("(document.getElementById('words').value = 'pizza')")
+        page.evaluate("document.querySelector('#search button').click()")
+        page.wait("document.querySelectorAll('#found img').length === 3")
+        assert page.evaluate("document.querySelector('#found img').alt").endswith("/pizza.png")
+        assert page.evaluate("crossOriginIsolated") is True
 
 
 def test_a_written_page_holds_all_that_it_loads_and_the_licences(

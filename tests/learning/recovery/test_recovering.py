@@ -15,6 +15,7 @@ import pytest
 import torch
 from command_line import refusal, run
 from emoji_pairs import invert, write_pairs
+from safetensors.torch import load_file
 from writing import written
 
 import mobileclip_deploy as mcd
@@ -166,6 +167,22 @@ def test_training_brings_a_tower_closer_to_its_original(results: Results, name: 
     (told,) = results[name][1].towers
     assert told.kept
     assert told.trained.mean > told.without.mean
+
+
+@pytest.mark.whole  # rounding/ has it of learned rounding
+def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path: Path) -> None:
+    wild = Settings(steps=3, batch=12, images=40, augmentations=1, learning_rate=1.0)
+    output = tmp_path / "wild.safetensors"
+    result = mcd.recover(mcd.load_model(), "w4", pairs, output, tower="text", settings=wild)
+    assert not result.towers[0].kept
+    model = mcd.load_model()
+    mcd.reparameterize(model)
+    before, after = model.state_dict(), load_file(output)
+    assert [name for name, value in before.items() if not torch.equal(value, after[name])] == []
+    again = mcd.load_model(None, output)
+    assert again.provenance is not None
+    assert again.provenance.recovered is None
+    assert "not recovered for w4 on coreml, training did not help" in again.provenance.notes[-1]
 
 
 def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(

@@ -17,6 +17,39 @@ from mobileclip_deploy.learning.reinforcement.teachers import Teacher, borrowed,
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.whole  # tests/scheduling kills processes of such a cluster
+def test_two_processes_one_of_which_is_killed_write_what_one_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
+    monkeypatch.setattr("mobileclip_deploy.scheduling.cluster.available_cores", lambda: 2)
+    import psutil
+
+    pairs, teachers = read_pairs(write_pairs(tmp_path / "pairs", 12)), [Teacher.of(mcd.load_model())]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        reinforce(pairs, teachers, tmp_path / "one", SETTINGS)
+    finally:
+        torch.set_num_threads(threads)
+    killed = []
+
+    def kill(text: str) -> None:
+        if not killed and ", 2 running, " in text and not text.startswith("0 "):
+            children = psutil.Process().children(recursive=True)
+            killed.extend(one for one in children if "spawn_main" in " ".join(one.cmdline()))
+            killed[0].kill()
+
+    made = reinforce(pairs, teachers, tmp_path / "two", SETTINGS, kill, scheduler="local")
+    assert len(killed) == 2
+    assert made.made == 4
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
 def test_a_teacher_that_was_lent_says_the_same(tmp_path: Path) -> None:
     teacher = Teacher.of(mcd.load_model())
     lent = lend(teacher, tmp_path / "0.safetensors")
