@@ -65,7 +65,7 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     if wrong is not None:
         checks = [check for check in checks if check.status == "failed"]
         return [*checks, Check(step=STEP, tower=tower, status="failed", detail=wrong)]
-    return checks or [Check(step=STEP, tower=tower, status="passed", detail="epsilons and bounds are the checkpoint's")]
+    return checks or [Check(step=STEP, tower=tower, status="passed", detail="settings are the checkpoint's")]
 
 
 def _answers(subject: Subject, tower: TowerName) -> list[Check]:
@@ -102,8 +102,8 @@ def _answers(subject: Subject, tower: TowerName) -> list[Check]:
 
 
 def _inputs(subject: Subject, tower: TowerName) -> npt.NDArray[np.generic]:
-    """The first of the reference's; of texts the longest, too, and one that fills the context: no short prompt reaches
-    what a causal tower holds for late positions."""
+    """The first of the reference's; of texts the longest, too, one that fills the context (no short prompt reaches what
+    a causal tower holds for late positions), and one with ends of text behind it, by which some tokenizers pad."""
     every = subject.evidence.reference.inputs.of(tower)
     if tower == "image":
         return every[:INPUTS]
@@ -118,7 +118,9 @@ def _inputs(subject: Subject, tower: TowerName) -> npt.NDArray[np.generic]:
     rows = every[: INPUTS if longest < INPUTS else INPUTS + 1].copy()
     if longest >= INPUTS:
         rows[-1] = every[longest]
-    return np.concatenate([rows, full[None]])
+    padded = every[int(ends.argmin())].copy()
+    padded[ends.min() :] = tokens.eot
+    return np.concatenate([rows, full[None], padded[None]])
 
 
 def _logit_room(subject: Subject, exact: nn.Module, wanted: Floats, relative: float) -> Floats:

@@ -1,9 +1,10 @@
 """Settings that the graph of a file has and no answer may show, against what the checkpoint's own tower says: epsilons,
-bounds, and factors that undo each other.
+bounds, factors that undo each other, a GELU that is approximated, and the ids that are looked for.
 
 An epsilon that is ten times as large moves little, a bound that no stored input reaches nothing, and so does scaling by
-2^12 and back in float32; on a phone, or for another input, all of them do. Neither a conversion nor a converter is
-needed: the tower is run once, and asked what it calls. Axes are not compared: a wrong one moves every answer.
+2^12 and back in float32, or a branch that one rare word takes; on a phone, or for another input, all of them do.
+Neither a conversion nor a converter is needed: the tower is run once, and asked what it calls. Axes are not compared: a
+wrong one moves every answer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.targets.foreign.torch import operations_told
-from mobileclip_deploy.targets.graph import Constant, Graph, Node
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.weights import View
 
 __all__ = ["Settings", "graph_settings", "tower_settings", "unlike_tower"]
@@ -28,6 +29,8 @@ ROUNDED, HALF_STEP = 1e-2, 2.0**-25
 # A factor and its inverse are float32 numbers.
 INVERSE = 1e-6
 NORMS, BOUNDS = ("layernorm", "batchnorm"), ("clip", "clamp", "minimum", "maximum", "min", "max")
+EQUALS, APPROXIMATE = ("equal", "broadcastingequal", "eq"), ("approximate", "mode")
+SAME_IDS = ("cast", "reshape", "squeeze", "unsqueeze", "expanddims", "identity")
 FACTORS = ("mul", "multiply", "div")
 # What LiteRT fuses behind an operation: RELU_N1_TO_1 and RELU6.
 FUSED: Mapping[int, tuple[float, ...]] = {2: (-1.0, 1.0), 3: (6.0,)}
@@ -36,11 +39,14 @@ MOST = 64
 
 @dataclass
 class Settings:
-    """The epsilon of every norm, what values are cut off at, and the single numbers that values are multiplied by."""
+    """The epsilon of every norm, what values are cut off at, the single numbers that values are multiplied by, whole
+    numbers that ids are compared with, and whether a GELU is approximated."""
 
     epsilons: list[float] = field(default_factory=list)
     bounds: set[float] = field(default_factory=set)
     factors: list[float] = field(default_factory=list)
+    compared: set[int] = field(default_factory=set)
+    approximate: bool = False
 
 
 @torch.no_grad()
@@ -55,6 +61,10 @@ def tower_settings(module: nn.Module, row: Tensor) -> Settings:
         if name.startswith(("clamp", "hardtanh")):
             found.bounds.update(numbers)
             found.bounds.update(float(one) for one in named.values() if isinstance(one, int | float))
+        if name.startswith("eq."):
+            found.compared.update(int(one) for one in numbers)
+        if name.startswith("gelu"):
+            found.approximate |= named.get("approximate", "none") != "none"
         if name.startswith(("mul", "div")):
             found.factors += numbers
             found.factors += [float(one) for one in args if isinstance(one, Tensor) and one.numel() == 1]
@@ -80,6 +90,11 @@ def graph_settings(graph: Graph) -> Settings:
             found.epsilons += [float(one) for one in re.findall(r"\beps = ([-+.\dEe]+)", text)]
         if kind.removeprefix("xnn") in BOUNDS or kind.endswith(("minimum", "maximum")):
             found.bounds.update(_numbers(node))
+        if kind in EQUALS and any(_is_input(view, value) for _, value in node.inputs):
+            found.compared.update(_integers(node))
+        if kind.endswith("gelu"):
+            told = (str(value).lower() for name, value in node.settings.items() if name in APPROXIMATE)
+            found.approximate |= any("tanh" in one or one == "true" for one in told)
         found.bounds.update(_ranged(node))
         if kind.endswith(FACTORS) and not kind.endswith("matmul") and not _unpacks(view, node):
             numbers = _single(node)
@@ -98,8 +113,13 @@ def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> st
     for place, epsilon in enumerate(ours):
         if not any(_same(epsilon, own) for own in (theirs[place : place + 1] if alike else theirs)):
             return f"a norm has the epsilon {epsilon:.3g}, the checkpoint's have {_listed(theirs)}"
+    if graph.approximate and not tower.approximate:
+        return "a GELU is computed by tanh, which the checkpoint does not do"
     if pictures:
         return None
+    others = sorted(graph.compared - tower.compared)
+    if others:
+        return f"ids are compared with {', '.join(map(str, others[:3]))}, which the checkpoint does not do"
     known = {0.0, *tower.bounds}  # 0: of a relu
     for bound in sorted(graph.bounds):
         if np.isfinite(bound) and not any(_same(bound, own) for own in known):
@@ -156,6 +176,21 @@ def _values(value: object) -> list[float]:
         return []
     values = value.values.reshape(-1)
     return [float(one) for one in (values if values.size <= MOST else (values.min(), values.max()))]
+
+
+def _is_input(view: View, value: Input) -> bool:
+    """Whether a value is what a graph is given, in whatever type and shape."""
+    while (before := view.producer(value)) is not None and _kind(before.type) in SAME_IDS:
+        value = before.inputs[0][1]
+    return isinstance(value, Wire) and value.node is None
+
+
+def _integers(node: Node) -> list[int]:
+    """The whole numbers that an operation takes one of for all values."""
+    alone = [value.values.reshape(-1) for _, value in node.inputs if isinstance(value, Constant)]
+    found = [int(one[0]) for one in alone if one.size == 1 and one.dtype.kind in "iu"]
+    told = (re.fullmatch(r"Int (-?\d+)", value) for value in node.settings.values() if isinstance(value, str))
+    return found + [int(one[1]) for one in told if one is not None]
 
 
 def _doubles(node: Node) -> Iterator[float]:

@@ -22,19 +22,22 @@ from mobileclip_deploy.verify.tower_settings import Settings, graph_settings, to
 
 @dataclass(frozen=True)
 class Words:
-    """What a format calls the operations that are planted: `bound` and `factor` take `x` and one number."""
+    """What a format calls the operations that are planted, which take `x` and one number."""
 
     bound: str
     factor: str
+    equal: str
     precision: str = "fp16"
 
 
 FORMATS = {
-    "onnx": Words("Clip", "Mul"),
-    "coreml": Words("clip", "mul"),
-    "litert": Words("MINIMUM", "MUL"),
-    "coreai": Words("decomposable.broadcasting_minimum", "decomposable.broadcasting_mul"),
-    "executorch": Words("aten::clamp.out", "aten::mul.Scalar_out", "fp32"),
+    "onnx": Words("Clip", "Mul", "Equal"),
+    "coreml": Words("clip", "mul", "equal"),
+    "litert": Words("MINIMUM", "MUL", "EQUAL"),
+    "coreai": Words(
+        "decomposable.broadcasting_minimum", "decomposable.broadcasting_mul", "decomposable.broadcasting_equal"
+    ),
+    "executorch": Words("aten::clamp.out", "aten::mul.Scalar_out", "aten::eq.Scalar_out", "fp32"),
 }
 
 
@@ -82,6 +85,14 @@ def appended(graph: Graph, *made: tuple[str, float]) -> Graph:
         nodes.append(Node(kind, (("x", wire), ("y", Constant(np.float32(number))))))
         wire = Wire(len(nodes) - 1)
     return replace(graph, nodes=tuple(nodes), results=(wire,))
+
+
+def compared(read: Read, word: int) -> Graph:
+    """Ids are compared with a word's, which the output needs."""
+    equal = Node(read.words.equal, (("x", Wire(None)), ("y", Constant(np.int64(word)))))
+    count = len(read.graph.nodes)
+    used = Node(read.words.factor, (("x", read.graph.results[0]), ("y", Wire(count))))
+    return replace(read.graph, nodes=(*read.graph.nodes, equal, used), results=(Wire(count + 1),))
 
 
 def with_epsilon(graph: Graph, factor: float) -> Graph:
@@ -140,8 +151,16 @@ def single(value: Input) -> bool:
             lambda read: appended(read.graph, (read.words.factor, 4096), ("Div", 4096)),
             "values are multiplied by 4096 and divided by it again",
         ),
+        (lambda read: compared(read, 12345), "ids are compared with 12345, which"),
     ],
-    ids=["a larger epsilon", "a smaller epsilon", "a bound that nothing reaches", "scaled and back", "and divided"],
+    ids=[
+        "a larger epsilon",
+        "a smaller epsilon",
+        "a bound that nothing reaches",
+        "scaled and back",
+        "and divided",
+        "a branch for a rare word",
+    ],
 )
 def test_what_no_stored_input_shows_is_seen(read: Read, plant: Callable[[Read], Graph], said: str) -> None:
     told = read.told(plant(read))
@@ -149,9 +168,23 @@ def test_what_no_stored_input_shows_is_seen(read: Read, plant: Callable[[Read], 
     assert said in told
 
 
+def test_a_gelu_that_is_computed_by_tanh_is_seen(read: Read) -> None:
+    """Where a format says so in a setting; XNNPACK's has none, and tanh is an operation there."""
+    found = 0
+    nodes = list(read.graph.nodes)
+    for number, node in enumerate(nodes):
+        named = [name for name in node.settings if name in ("approximate", "mode")]
+        if node.type.lower().endswith("gelu") and named:
+            nodes[number] = replace(node, settings={**node.settings, named[0]: "#approximate<tanh>"})
+            found += 1
+    told = read.told(replace(read.graph, nodes=tuple(nodes)))
+    assert (told is None) == (read.words.factor.startswith("aten"))
+    assert told is None or (found and "computed by tanh" in told)
+
+
 def test_what_a_checkpoint_does_itself_is_no_fault(read: Read) -> None:
     assert read.told(appended(read.graph, (read.words.bound, 1.0))) is None  # it cuts off there, too
     assert read.told(appended(read.graph, (read.words.factor, 4096))) is None  # whose answers show it
-    moved = Settings(read.own.epsilons, read.own.bounds | {6.0}, [*read.own.factors, 4096.0])
+    moved = replace(read.own, bounds=read.own.bounds | {6.0}, factors=[*read.own.factors, 4096.0])
     both = appended(read.graph, (read.words.bound, 6.0), (read.words.factor, 4096), (read.words.factor, 1 / 4096))
     assert unlike_tower(graph_settings(both), moved) is None
