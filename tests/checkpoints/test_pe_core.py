@@ -103,7 +103,17 @@ def test_photographs_are_squashed_as_open_clip_does(pair: Pair) -> None:
     assert published["hf_hub"].rstrip("/") in {source.repository for source in pair.ours.variant.sources}
 
 
+def _of_base(base: float) -> tuple[Tensor, Tensor]:
+    """T/16's cosines and sines with another base than 10,000."""
+    bands = 1.0 / base ** (torch.arange(16) / 16)
+    places = torch.arange(24) + 1.0
+    angles = torch.cat((places.repeat(24)[:, None] * bands, places.repeat_interleave(24)[:, None] * bands), dim=-1)
+    angles = torch.cat((torch.zeros(1, 64), angles.repeat(1, 2)))
+    return angles.cos(), angles.sin()
+
+
 FAULTS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "another base": lambda cosines, sines: _of_base(100.0),
     "nothing turned": lambda cosines, sines: (torch.ones_like(cosines), torch.zeros_like(sines)),
     "turned the other way": lambda cosines, sines: (cosines, -sines),
     "rows for columns": lambda cosines, sines: tuple(  # type: ignore[return-value]
@@ -164,6 +174,11 @@ def test_turns_are_timm_s_with_the_pairs_apart() -> None:
     for own, theirs in zip(ours, (cosines, sines), strict=True):
         assert torch.equal(own[1:], torch.cat((theirs[:, ::2], theirs[:, 1::2]), dim=-1))
     assert torch.equal(ours[0][0], torch.ones(64))
+
+
+def test_the_fault_of_another_base_is_one_of_the_base_alone() -> None:
+    for own, made in zip(rotary_turns(24, 24, 64, skipped=1), _of_base(10000.0), strict=True):
+        assert torch.allclose(own, made, atol=1e-5)
 
 
 def test_turns_are_scaled_to_the_grid_that_was_trained() -> None:

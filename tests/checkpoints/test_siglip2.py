@@ -177,6 +177,40 @@ def test_a_fault_in_the_text_tower_is_seen(pair: Pair, fault: str) -> None:
     assert relative_errors(*damaged.texts()) > 10 * BOUND
 
 
+def _another_query(model: Any) -> None:
+    model.image.pool.latent.data = model.image.pool.latent.data.roll(1)
+
+
+def _keys_for_values(model: Any) -> None:
+    for own in (model.image.pool.key_value.weight, model.image.pool.key_value.bias):
+        own.data = own.data.roll(own.shape[0] // 2, 0)
+
+
+def _first_patch(model: Any) -> None:
+    model.image.pool = None
+
+
+def _neighbour_s_place(model: Any) -> None:
+    model.image.positional_embedding.data = model.image.positional_embedding.data.roll(1, 0)
+
+
+IMAGE_FAULTS: dict[str, Callable[[Any], None]] = {
+    "the first patch instead of the pooled token": _first_patch,
+    "another pooled query": _another_query,
+    "keys and values of the pool swapped": _keys_for_values,
+    "places shifted by one": _neighbour_s_place,
+}
+
+
+@pytest.mark.whole
+@smallest
+@pytest.mark.parametrize("fault", IMAGE_FAULTS)
+def test_a_fault_in_the_image_tower_is_seen(pair: Pair, fault: str) -> None:
+    damaged = Pair(pair.theirs, copy.deepcopy(pair.ours), pair.name, pair.path)
+    IMAGE_FAULTS[fault](damaged.ours)
+    assert relative_errors(*damaged.images()) > 10 * BOUND
+
+
 @pytest.mark.whole
 @smallest
 def test_padding_on_the_other_side_is_seen(pair: Pair) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conversions import Store
 from litert_files import Files, require_litert
+from tiny import ROTARY_WORDS, known
 from torch import nn
 
 import mobileclip_deploy as mcd
@@ -49,6 +50,19 @@ def vulkan() -> None:
 
 def ids() -> np.ndarray:
     return np.array([[90, 5, 6, 7, 91, 0, 0, 0]])
+
+
+@pytest.mark.whole
+@pytest.mark.usefixtures("vulkan")
+def test_a_tower_pooled_by_attention_runs_whole_on_the_gpu(tmp_path: Path) -> None:
+    """Its query is a constant, and a product of matrices with one in front is none that the GPU has."""
+    with known(tmp_path, ROTARY_WORDS) as checkpoint:
+        model = mcd.load_model(ROTARY_WORDS, checkpoint)
+        bundle = mcd.export(model, "litert", "fp32", tmp_path / "out", tower="image")
+    assert {check.status for check in bundle.parity} == {"passed"}
+    (report,) = mcd.lint(bundle.path)
+    assert {operation.status for operation in report.operations} == {"ready"}
+    assert any(operation.type == "BATCH_MATMUL" for operation in report.operations)
 
 
 @pytest.mark.whole  # what it cannot take is named, below

@@ -148,6 +148,11 @@ class AttentionPool(nn.Module):
         self.act = activation_of(activation)
         self.fc2 = nn.Linear(hidden, width)
 
+    @staticmethod
+    def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One query's answer: [N, heads, 1, D], [N, heads, L, D] twice -> [N, heads, 1, D]."""
+        return F.scaled_dot_product_attention(q, k, v)
+
     def question(self) -> Tensor:
         """What is asked of every picture: [C]."""
         if self.query is None:
@@ -160,7 +165,7 @@ class AttentionPool(nn.Module):
         n, length, width = x.shape
         q = self.question().expand(n, 1, -1).reshape(n, 1, self.heads, -1).transpose(1, 2)
         k, v = (part.reshape(n, length, self.heads, -1).transpose(1, 2) for part in self.key_value(x).chunk(2, dim=-1))
-        out = F.scaled_dot_product_attention(q, k, v)  # [N, heads, 1, C / heads]
+        out = self.attended(q, k, v)  # [N, heads, 1, C / heads]
         pooled = self.proj(out.transpose(1, 2).reshape(n, width))
         return pooled + self.fc2(self.act(self.fc1(self.norm(pooled))))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.model.architecture.attention import AttentionPool
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
@@ -85,11 +87,29 @@ def _converted(job: TowerJob, input_name: str, output_name: str) -> bytes:
 
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
     named = (_ImageNamed if job.tower == "image" else _TextNamed)(job.module, output_name).eval()
-    editor = Editor(litert_torch.convert(named, sample_kwargs={input_name: example}).model_content())
+    with _pooled_by_sums():
+        editor = Editor(litert_torch.convert(named, sample_kwargs={input_name: example}).model_content())
     deal_out(editor)
     editor.cap_by_minimum()
     editor.keep_ranks()
     return editor.packed()
+
+
+@contextmanager
+def _pooled_by_sums() -> Iterator[None]:
+    """The scores of a pooled query as products and a sum. The query is a constant, and LiteRT's GPU has no product of
+    matrices whose first factor is one: it then refuses all the products of a file (LiteRT 2.3.0)."""
+
+    def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores = (q * q.shape[-1] ** -0.5 * k).sum(dim=-1)  # [N, heads, L]
+        return scores.softmax(dim=-1).unsqueeze(2) @ v
+
+    before = AttentionPool.attended
+    AttentionPool.attended = staticmethod(attended)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        AttentionPool.attended = staticmethod(before)  # type: ignore[method-assign]
 
 
 def _metadata(job: TowerJob) -> bytes:

@@ -1,0 +1,48 @@
+"""Networks as SigLIP2's, OpenVision's and PE-Core's: what learns and what shrinks a bundle works, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pieces import PHRASES, texts
+from tiny import PIECES, ROTARY_WORDS, WORDPIECES, known
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.model.variants import TowerName, models_dir
+
+PICTURES = models_dir() / "nano" / "evaluation"
+FEW = mcd.RecoverySettings(steps=4, batch=8, images=24, augmentations=1)
+WIDE = mcd.Gates(cosine=0.5, snr=1)
+"""Weights from a formula prove nothing about what 4 bits cost: the structure is the claim."""
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize(("name", "tower"), [(PIECES, "both"), (WORDPIECES, "both"), (ROTARY_WORDS, "image")])
+def test_what_was_recovered_is_exported_and_proven(name: str, tower: TowerName, tmp_path: Path) -> None:
+    with known(tmp_path, name) as path:
+        out = tmp_path / "recovered.safetensors"
+        mcd.recover(mcd.load_model(name, path), "w4", PICTURES, out, tower=tower, target="onnx", settings=FEW)
+        bundle = mcd.export(mcd.load_model(None, out), "onnx", "w4", tmp_path / "out", tower=tower, gates=WIDE)
+        assert {check.status for check in bundle.parity} == {"passed"}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", [PIECES, WORDPIECES])
+def test_rounding_is_learned_on_texts_of_its_own_vocabulary(name: str, tmp_path: Path) -> None:
+    captions = dict.fromkeys(" ".join(text.split()) for language in PHRASES for text in texts(language, 150))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "prompts.txt").write_text("\n".join(captions), encoding="utf-8")
+    with known(tmp_path, name) as path:
+        model, texts_of = mcd.load_model(name, path), tmp_path / "texts"
+        bundle = mcd.export(
+            model, "onnx", "w4", tmp_path / "out", tower="text", rounding="gptq", calibration=texts_of, gates=WIDE
+        )
+        assert {check.status for check in bundle.parity} == {"passed"}
+
+
+@pytest.mark.parametrize("name", [PIECES, WORDPIECES])
+def test_shorter_contexts_are_refused_where_padding_is_read(name: str, tmp_path: Path) -> None:
+    with known(tmp_path, name) as path, pytest.raises(UsageError, match="padding is part of the model"):
+        mcd.export(mcd.load_model(name, path), "onnx", "fp32", tmp_path / "out", contexts=[8])
