@@ -22,13 +22,12 @@ from mobileclip_deploy.escaping import uncoloured
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.compiled import Left
-from mobileclip_deploy.targets.onnx.opening import ports_of
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 __all__ = [
-    *("Compilation", "EmulatorRunner", "compile_for", "emulated_values"),
+    *("Compilation", "EmulatorRunner", "compile_for", "emulated"),
     *("engine", "placement", "require_emulator"),
 ]
 
@@ -181,38 +180,30 @@ class EmulatorRunner:
             RuntimeFailed: the emulator refused the binary, died, or did not answer in time.
         """
         require_shape(inputs, self._port.shape)
-        _require_range(inputs, self._port)
-        with temporary_folder() as folder:
-            given, answers = folder / "inputs.npy", folder / "answers.npy"
-            np.save(given, inputs.astype(self._port.dtype))
-            words = (self._context.absolute(), self._chip.architecture, self._chip.soc, given, answers)
-            ended = _ask(folder, "answer", *words)
-            if ended is not None:
-                raise RuntimeFailed(f"Qualcomm's emulator {ended} ({self._context.name})")
-            return np.load(answers).astype(np.float32)
+        (answers,) = emulated(self._chip, self._context, self._port, inputs).values()
+        return answers
 
 
-def emulated_values(
-    chip: Chip, model: onnx.ModelProto, inputs: npt.NDArray[np.generic]
+def emulated(
+    chip: Chip, model: Path, port: TensorInfo, inputs: npt.NDArray[np.generic]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """All results of a model on the emulator of a chip, by name, [N, ...] each.
+    """All results of a context binary, or of a model to be compiled, on the emulator of a chip, by name, [N, ...] each.
 
     Raises:
+        InvalidInput: pixels outside of [0, 1].
         NotRun: there is no emulator here.
-        RuntimeFailed: the compiler refused the model, died, or did not return in time.
+        RuntimeFailed: the model was refused, or the emulator died, or did not answer in time.
     """
     require_emulator()
-    (port,), _ = ports_of(model.graph)
     _require_range(inputs, port)
     with temporary_folder() as folder:
-        path, given, found = folder / "model.onnx", folder / "inputs.npy", folder / "values.npz"
-        path.write_bytes(model.SerializeToString())
+        given, answers = folder / "inputs.npy", folder / "answers.npz"
         np.save(given, inputs.astype(port.dtype))
-        ended = _ask(folder, "values", path.name, chip.architecture, chip.soc, given, found)
+        ended = _ask(folder, "answer", model.absolute(), chip.architecture, chip.soc, given, answers)
         if ended is not None:
-            raise RuntimeFailed(f"Qualcomm's emulator {ended}")
-        with np.load(found) as arrays:
-            return {name: arrays[name].astype(np.float32) for name in arrays}
+            raise RuntimeFailed(f"Qualcomm's emulator {ended} ({model.name})")
+        with np.load(answers) as found:
+            return {name: found[name].astype(np.float32) for name in found}
 
 
 def _require_range(inputs: npt.NDArray[Any], port: TensorInfo) -> None:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import onnx
 import onnx.shape_inference
 
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.compiled import LayerNoise
 from mobileclip_deploy.targets.onnx.quantized import plain_model
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
-from mobileclip_deploy.targets.qnn.emulator import emulated_values
+from mobileclip_deploy.targets.qnn.emulator import emulated
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.qnn.opening import QnnArtifact
@@ -44,7 +45,10 @@ def layer_noise(artifact: QnnArtifact, inputs: npt.NDArray[np.generic]) -> Itera
         known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
         model.graph.output.extend(known[name] for name in found.values() if name not in own)
     exact, cpu = (_computed(artifact, model, inputs) for model in (plain, written))
-    npu = emulated_values(artifact.contexts[0].chip, written, inputs)
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
+        path.write_bytes(written.SerializeToString())
+        npu = emulated(artifact.contexts[0].chip, path, artifact.inputs[0], inputs)
     for layer, name in found.items():
         yield LayerNoise(layer, _decibels(exact[name], npu[name]), _decibels(exact[name], cpu[name]))
 

@@ -1,8 +1,7 @@
 """Qualcomm's compiler and emulator, in a process of its own: they print, may die, and keep what they allocate.
 
 python -m mobileclip_deploy.targets.qnn.process compile SOURCE.onnx ARCHITECTURE SOC on|off
-python -m mobileclip_deploy.targets.qnn.process answer CONTEXT.onnx ARCHITECTURE SOC INPUTS.npy ANSWERS.npy
-python -m mobileclip_deploy.targets.qnn.process values MODEL.onnx ARCHITECTURE SOC INPUTS.npy VALUES.npz
+python -m mobileclip_deploy.targets.qnn.process answer MODEL.onnx ARCHITECTURE SOC INPUTS.npy ANSWERS.npz
 
 `compile` leaves COMPILED, BINARY and TRACE in the current folder; `on`: the CPU may take what the NPU does not. Behind
 FAILED stands what the runtime raised.
@@ -32,11 +31,9 @@ def main() -> None:
         if task == "compile":
             _same_addresses()
             compile_context(path, architecture, soc, more[0] == "on")
-        elif task == "values":
-            found: dict[str, Any] = values(path, architecture, soc, np.load(more[0]))
-            np.savez(more[1], **found)
         else:
-            np.save(more[1], answer(path, architecture, soc, np.load(more[0])))
+            found: dict[str, Any] = answers(path, architecture, soc, np.load(more[0]))
+            np.savez(more[1], **found)
     except Exception as error:  # the runtime's own exceptions have no common base
         print(FAILED + str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(1)
@@ -53,15 +50,9 @@ def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
     open_session(path, options)
 
 
-def answer(path: str, architecture: str, soc: str, inputs: np.ndarray) -> np.ndarray:
-    """What a context binary answers to each input [1, ...] of [N, ...]."""
-    session = open_session(path, options_for(architecture, soc, {}, True))
-    (source,) = session.get_inputs()
-    return np.concatenate([session.run(None, {source.name: row[None]})[0] for row in inputs])
-
-
-def values(path: str, architecture: str, soc: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """All results of a model, compiled here, to each input [1, ...] of [N, ...], by name."""
+def answers(path: str, architecture: str, soc: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """All results of a context binary, or of a model that is compiled here, to each input [1, ...] of [N, ...], by
+    name."""
     session = open_session(path, options_for(architecture, soc, {}, True))
     (source,), names = session.get_inputs(), [result.name for result in session.get_outputs()]
     rows = [session.run(names, {source.name: row[None]}) for row in inputs]
