@@ -206,14 +206,16 @@ def _graphs(model: onnx.ModelProto) -> Iterator[str]:
             yield from (str(_settings(node).get("partition_name", node.name)), *node.input, *node.output)
 
 
-def pointed(context: bytes, binary: str) -> bytes:
-    """A model that ONNX Runtime wrote, with its node pointing to `binary` beside it, and without the versions of
-    operators that it does not use."""
+def pointed(context: bytes, binary: str, spilled: int = 0) -> bytes:
+    """A model that ONNX Runtime wrote, with its node pointing to `binary` beside it and saying what that spills, and
+    without the versions of operators that it does not use."""
     model = onnx.ModelProto.FromString(context)
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.name == "ep_cache_context":
                 attribute.s = binary.encode()
+            if attribute.name == "max_size":
+                attribute.i = spilled
     used = {node.domain for node in model.graph.node} | {""}
     kept = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]

@@ -23,7 +23,7 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.compiled import Left
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
-from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, TRACE
+from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 __all__ = [
@@ -64,13 +64,15 @@ def engine(chip: Chip) -> str:
 @dataclass(frozen=True)
 class Compilation:
     """What the compiler made of a model for a chip: `context`, the model of one node that ONNX Runtime wrote, and the
-    `binary` that it names; how many operations the model had when it was placed, and those that are `left` to the CPU.
+    `binary` that it names; how many operations the model had when it was placed, and those that are `left` to the CPU;
+    bytes that are `spilled`.
     """
 
     context: bytes
     binary: bytes
     operations: int
     left: tuple[Left, ...]
+    spilled: int = 0
 
 
 def compile_for(source: Path, *chips: Chip, cpu: bool = False) -> Compilation:
@@ -94,7 +96,9 @@ def compile_for(source: Path, *chips: Chip, cpu: bool = False) -> Compilation:
         if ended is not None:
             return Compilation(b"", b"", operations, left)
         context = (folder / COMPILED).read_bytes()
-        return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context))
+        told = folder / SPILLED
+        spilled = int(told.read_text(encoding="utf-8")) if told.exists() else 0
+        return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context), spilled)
 
 
 def placement(chip: Chip, source: Path) -> Compilation:

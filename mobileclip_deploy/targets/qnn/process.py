@@ -3,24 +3,27 @@
 python -m mobileclip_deploy.targets.qnn.process compile SOURCE.onnx ARCHITECTURE SOC on|off
 python -m mobileclip_deploy.targets.qnn.process answer MODEL.onnx ARCHITECTURE SOC INPUTS.npy ANSWERS.npz
 
-`compile` leaves COMPILED, BINARY and TRACE in the current folder; `on`: the CPU may take what the NPU does not. Behind
-FAILED stands what the runtime raised.
+`compile` leaves COMPILED, BINARY, TRACE and SPILLED in the current folder; `on`: the CPU may take what the NPU
+does not. Behind FAILED stands what the runtime raised.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobileclip_deploy.interpreter import begin_anew
 
-COMPILED, BINARY, TRACES, TRACE = "compiled.onnx", "compiled_qnn.bin", ".", "qnn_op_trace.json"
+COMPILED, BINARY, TRACES, TRACE, SPILLED = "compiled.onnx", "compiled_qnn.bin", ".", "qnn_op_trace.json", "spilled.txt"
 FAILED = "refused: "
 ERRORS_ONLY = 3
+THIRD = 3  # form of what Qualcomm's system library tells
 ASKED, FIXED = 0xFFFFFFFF, 0x0040000  # Linux: personality(2), ADDR_NO_RANDOMIZE
 
 
@@ -42,12 +45,43 @@ def main() -> None:
 def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
     """Write a model with a fixed batch of one as a context binary of one chip."""
     traced = {"enable_framework_op_trace": "1", "framework_op_trace_dir": TRACES}
-    if "," not in soc:  # of a binary for several chips the system library tells no sizes
-        traced["enable_htp_spill_fill_buffer"] = "1"
     options = options_for(architecture, soc, traced, cpu)
     for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
         options.add_session_config_entry(f"ep.context_{name}", value)
     open_session(path, options)
+    if "," not in soc:  # of a binary for several chips the system library tells no sizes
+        Path(SPILLED).write_text(str(spilled(Path(BINARY).read_bytes())), encoding="utf-8")
+
+
+def spilled(binary: bytes) -> int:
+    """Bytes that the graphs of a binary spill out of the NPU's memory, at most, as Qualcomm's system library reads them
+    (QnnSystemInterface.h, QnnSystemContext.h, QnnHtpSystemContext.h); 0 of a form that is not the third.
+
+    The provider's own option for it is not taken: with it the same model gives other bytes each time.
+    """
+    import onnxruntime_qnn
+
+    library = ctypes.CDLL(str(Path(onnxruntime_qnn.get_library_path()).with_name("libQnnSystem.so")))
+    providers, count = ctypes.POINTER(ctypes.c_void_p)(), ctypes.c_uint32()
+    library.QnnSystemInterface_getProviders(ctypes.byref(providers), ctypes.byref(count))
+    create, read = (ctypes.c_void_p.from_address(int(providers[0] or 0) + place).value or 0 for place in (32, 40))
+    handle, told, size = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint64()
+    pointer = ctypes.POINTER(ctypes.c_void_p)
+    ctypes.CFUNCTYPE(ctypes.c_uint64, pointer)(create)(ctypes.byref(handle))
+    ask = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64, pointer, ctypes.c_void_p)
+    ask(read)(handle, binary, len(binary), ctypes.byref(told), ctypes.byref(size))
+
+    def number(kind: str, place: int) -> int:
+        found: int = struct.unpack(kind, ctypes.string_at(place, struct.calcsize(kind)))[0]
+        return found
+
+    info, found = int(told.value or 0), [0]
+    if info and number("<I", info) == THIRD:
+        graphs = number("<Q", info + 104)
+        for graph in range(graphs, graphs + 80 * number("<I", info + 96), 80):
+            blob = number("<Q", graph + 72) if number("<I", graph) == THIRD else 0
+            found.append(number("<Q", blob + 8) if blob and number("<I", blob) == 1 else 0)
+    return max(found)
 
 
 def answers(path: str, architecture: str, soc: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
