@@ -87,7 +87,14 @@ def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(target: str,
     assert "failed" not in held.values()
 
 
-PRECISIONS = {"onnx": "fp16", "coreml": "fp16", "executorch": "fp32", "coreai": "fp16", "litert": "fp32", "qnn": "fp16"}
+PRECISIONS = {
+    "onnx": "fp16",
+    "coreml": "fp16",
+    "executorch": "fp32",
+    "coreai": "fp16",
+    "litert": "fp32",
+    "qnn": "fp16",
+} | {"mlx": "fp16"}
 
 
 @pytest.mark.whole

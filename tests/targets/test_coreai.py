@@ -19,6 +19,7 @@ from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target, restored_target
+from mobileclip_deploy.targets.coreai.asset import TensorType, _spelled
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers.tower import make_tower
 
@@ -243,3 +244,9 @@ def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
 def test_a_bundle_written_as_maps_is_refused_in_one_line() -> None:
     with pytest.raises(UsageError, match="written with `as_maps`"):
         restored_target("coreai", {"as_maps": "on"})
+
+
+def test_a_table_of_900_rows_is_no_hexadecimal_number() -> None:
+    """As the zero points of a vocabulary's table are told: the type of what is told has an x of its own."""
+    assert not _spelled("dense<0> : tensor<900x2xsi4>", TensorType("int4", (900, 2))).any()
+    assert _spelled("dense<[1, -2]> : tensor<2xsi4>", TensorType("int4", (2,))).tolist() == [1, -2]

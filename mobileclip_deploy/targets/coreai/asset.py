@@ -261,8 +261,9 @@ def _absent(path: Path, error: OSError) -> InvalidInput:
 def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:
     """The few integers of less than a byte that stand among the operations, from their text, `dense<[1, -2]> : ...`:
     their buffer aborts the process (coreai-core 1.0.0b3)."""
-    found = [int(number) for number in re.findall(r"-?\d+", text.rpartition(" : ")[0])]
-    if "0x" in text or len(found) not in (1, math.prod(kind.shape)):
+    numbers_told = text.rpartition(" : ")[0]  # what follows is the type, such as tensor<900x2xsi4>
+    found = [int(number) for number in re.findall(r"-?\d+", numbers_told)]
+    if "0x" in numbers_told or len(found) not in (1, math.prod(kind.shape)):
         raise Malformed("other than one number or all")
     numbers = np.array(found, np.int8 if kind.dtype.startswith("int") else np.uint8)
     return np.broadcast_to(numbers, math.prod(kind.shape)).reshape(kind.shape)

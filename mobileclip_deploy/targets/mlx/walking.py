@@ -232,7 +232,8 @@ class Walk:
         if numbers is None:
             return mx.take(self._first(table), self._first(places), axis=axis)
         (place,) = self._integers(places)
-        found = _part(self._first(table), axis, place, 1)
+        value = self._first(table)
+        found = _part(value, axis, place % value.shape[axis], 1)  # a place may be counted from the end
         return found.squeeze(axis) if numbers.ndim == 0 else found
 
     def _split(self, node: ir.Node) -> list[mx.array]:
