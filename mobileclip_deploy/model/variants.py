@@ -507,13 +507,13 @@ def load_variant(name: str) -> Variant:
     """The variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
 
     Raises:
-        UsageError: unknown name; the text lists the known ones.
+        UsageError: unknown name; the text has those that are like it.
     """
     wanted = _letters(name)
     path = next((path for known, path in _cards().items() if _letters(known) == wanted), None)
     if path is None:
         close = _of_that_name(wanted) or suggestion(name.lower().replace("-", "_"), _cards())
-        raise UsageError(f"unknown variant {name!r}{close}; known: {', '.join(_cards())}")
+        raise UsageError(f"unknown variant {name!r}{close}; `variants` lists the {len(_cards())} that are known")
     return read_card(path)
 
 

@@ -356,7 +356,7 @@ def test_sigmoid_scores_of_a_bundle_and_of_its_checkpoint(tmp_path: Path) -> Non
     with known(tmp_path / "source", PIECES) as path:
         model = mcd.load_model(PIECES, path)
         found = mcd.classify(model, images, labels=labels)
-        sums = [sum(row.probabilities.values()) for row in found.images]
+        sums = [sum(row.probabilities.values()) for row in found]
         assert all(abs(one - 1) > 1e-3 for one in sums)
         with pytest.raises(UsageError, match="scores each label for itself"):
             mcd.export(model, "onnx", None, tmp_path / "labelled", tower="image", labels=labels)
@@ -365,7 +365,7 @@ def test_sigmoid_scores_of_a_bundle_and_of_its_checkpoint(tmp_path: Path) -> Non
         bundle = mcd.export(model, "onnx", "fp32", tmp_path / "out")
         assert bundle.manifest.logit_bias == model.scores.bias == -10
         again = mcd.classify(bundle, images, labels=labels)
-        for own, other in zip(found.images, again.images, strict=True):
+        for own, other in zip(found, again, strict=True):
             assert own.probabilities == pytest.approx(other.probabilities, rel=1e-4)
         told = json.loads((bundle.path / "manifest.json").read_text())
         del told["logit_bias"]

@@ -87,7 +87,7 @@ CASES = [
         {
             ("text", "structure"): "result",
             ("text", "weights"): "token_embedding.weight has 1 of",
-            ("text", "graph"): "relative",
+            ("text", "graph"): "a GELU is computed by tanh",
             ("text", "ranges"): "the checkpoint's values are within",
             ("text", "reproduced"): "",
         },
