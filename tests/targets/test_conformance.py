@@ -75,13 +75,18 @@ def test_every_precision_of_every_target_is_held_to_them_once() -> None:
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("target", [name for name, _, _ in CASES])
-def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(target: str, tmp_path: Path) -> None:
-    """A tower as PE-Core's: what no input reaches, converters compute, each in its own way."""
+@pytest.mark.parametrize(
+    ("target", "precision"), [*((name, None) for name, _, _ in CASES), ("executorch", "w8a8"), ("litert", "w8a8")]
+)
+def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(
+    target: str, precision: str | None, tmp_path: Path
+) -> None:
+    """A tower as PE-Core's: what no input reaches, converters compute, each in its own way. In int8, the norm that is
+    pooled behind shares its input with a sum."""
     NEEDS.get(target, lambda: None)()
     with known(tmp_path, ROTARY_WORDS) as checkpoint:
         model = mcd.load_model(ROTARY_WORDS, checkpoint)
-        bundle = mcd.export(model, target, None, tmp_path / "out", tower="image", options=FEWER.get(target, {}))
+        bundle = mcd.export(model, target, precision, tmp_path / "out", tower="image", options=FEWER.get(target, {}))
     held = {check.step: check.status for check in bundle.parity if check.tower == "image"}
     assert held["weights"] == held["graph"] == held["shipped"] == "passed"
     assert "failed" not in held.values()

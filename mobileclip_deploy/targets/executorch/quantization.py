@@ -101,9 +101,27 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
     # Observers of weights see them when the graph runs: once is enough where activations are measured at run time.
     for row in inputs[: 1 if dynamic else None].split(1):
         prepared(row)
-    converted: nn.Module = convert_pt2e(prepared)
+    converted = convert_pt2e(prepared)
+    _give_sums_their_own_inputs(converted.graph)
+    converted.recompile()
     stages.near("converted", converted)
     return converted
+
+
+def _give_sums_their_own_inputs(graph: torch.fx.Graph) -> None:
+    """Dequantize the inputs of each int8 sum for it alone.
+
+    XNNPACK takes such a sum with what dequantizes its inputs as one piece. In x + mlp(norm(x)) behind a linear layer
+    (PE-Core's pooling) the norm would take x out of that piece whose other input waits for the norm: a cycle.
+    """
+    int8 = torch.ops.quantized_decomposed
+    given, taken = int8.dequantize_per_tensor.default, int8.quantize_per_tensor.default
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor):
+        if {user.target for user in node.users} != {taken} or {one.target for one in node.all_input_nodes} != {given}:
+            continue
+        for value in [one for one in node.all_input_nodes if len(one.users) > 1]:
+            with graph.inserting_before(node):
+                node.replace_input_with(value, graph.node_copy(value))
 
 
 def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
