@@ -136,7 +136,7 @@ def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
     found = [json.loads(line) for line in done.stdout.replace("\n  ", " ").replace("\n]", "]").splitlines()]
     pictures = [image, photograph]
     wanted = mcd.classify(bundle, [str(path) for path in pictures], ["pizza", "rocket"])
-    for one, own in zip(found, wanted.images, strict=True):
+    for one, own in zip(found, wanted, strict=True):
         assert one == [pytest.approx(own.probabilities[label], abs=2e-4) for label in ("pizza", "rocket")]
 
 

@@ -49,7 +49,7 @@ def checked(own: OpenedSubject, plant: Plant, folder: Path) -> dict[str, Check]:
     planted = replace(own, bundle=Bundle(folder, own.bundle.manifest))
     file.save(planted.bundle.artifact("image"))
     checks = [*check_weights(planted, "image"), *check_graph(planted, "image"), *check_shipped(planted, "image")]
-    return {check.step: check for check in checks}
+    return {check.step: check for check in reversed(checks)}  # the first of each step: answers, then settings
 
 
 def tanh(file: PlantedOnnx) -> None:
