@@ -104,7 +104,7 @@ def convert(
         tensors[table] = tensors[table][list(cut.rows)]
         if made is None:
             whole = load_identified(identity, source, Origin(sha256=metadata["source_sha256"]), read=weights)
-            made = distilled_from(whole, tuple(dict.fromkeys(languages.codes)), cut_from=full)
+            made = distilled_from(whole, languages.named, cut_from=full)
         tokens, notes = cut.tokens, (*notes, cut.summary(full))
     metadata |= described(tokens, made)
     if (taken := chosen_preprocess(identity, preprocess)) is not None:

@@ -41,6 +41,11 @@ class Languages:
     keep: Keep = "letters"
     captions: StrPath | None = None
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The codes, each once."""
+        return tuple(dict.fromkeys(self.codes))
+
 
 def asked_languages(
     codes: Sequence[str] | None, texts: StrPath | None, keep: Keep, captions: StrPath | None
@@ -100,7 +105,7 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
         )
     if tokens.missing:
         raise CheckpointError(f"{variant.name}'s tokenizer.json is not beside its file; put it there")
-    every = [text for code in dict.fromkeys(asked.codes) for text in language_texts(Path(asked.texts), code)]
+    every = [text for code in asked.named for text in language_texts(Path(asked.texts), code)]
     used = set(np.unique(encode(every, tokens)).tolist())
     if asked.keep == "letters":
         letters = {letter for text in every for letter in cleaned(text, tokens)} | {BLANK}

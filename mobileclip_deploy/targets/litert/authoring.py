@@ -87,7 +87,7 @@ def _converted(job: TowerJob, input_name: str, output_name: str) -> bytes:
 
     example = job.example if job.tower == "image" else job.example.to(torch.int32)
     named = (_ImageNamed if job.tower == "image" else _TextNamed)(job.module, output_name).eval()
-    with _pooled_by_sums():
+    with _pooled_by_sums(named):
         editor = Editor(litert_torch.convert(named, sample_kwargs={input_name: example}).model_content())
     deal_out(editor)
     editor.cap_by_minimum()
@@ -96,20 +96,22 @@ def _converted(job: TowerJob, input_name: str, output_name: str) -> bytes:
 
 
 @contextmanager
-def _pooled_by_sums() -> Iterator[None]:
-    """The scores of a pooled query as products and a sum. The query is a constant, and LiteRT's GPU has no product of
-    matrices whose first factor is one: it then refuses all the products of a file (LiteRT 2.3.0)."""
+def _pooled_by_sums(tower: nn.Module) -> Iterator[None]:
+    """In here a tower's scores of a pooled query are products and a sum. The query is a constant, and LiteRT's GPU has
+    no product of matrices whose first factor is one: it then refuses all the products of a file (LiteRT 2.3.0)."""
 
     def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = (q * q.shape[-1] ** -0.5 * k).sum(dim=-1)  # [N, heads, L]
         return scores.softmax(dim=-1).unsqueeze(2) @ v
 
-    before = AttentionPool.attended
-    AttentionPool.attended = staticmethod(attended)  # type: ignore[method-assign]
+    pools = [one for one in tower.modules() if isinstance(one, AttentionPool)]
+    for pool in pools:
+        pool.attended = attended  # type: ignore[method-assign]
     try:
         yield
     finally:
-        AttentionPool.attended = staticmethod(before)  # type: ignore[method-assign]
+        for pool in pools:
+            del pool.attended
 
 
 def _metadata(job: TowerJob) -> bytes:
