@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import platform
-import sys
 import tempfile
 from pathlib import Path
 
-import pytest
 import torch
 from conversions import content, locked
+from packages import require_package
 from tiny import tiny_variant
 from torch import nn
 from writing import job_of
@@ -27,11 +23,8 @@ NEEDS = "needs coreai-core and coreai-torch (Linux x86-64, macOS 26 arm64): pip 
 
 
 def require_coreai() -> None:
-    """Skip the module that calls it where Core AI's packages are missing; in CI it fails where `.[dev]` has them."""
-    if importlib.util.find_spec("coreai_torch") is None:
-        if os.environ.get("CI") and (sys.platform, platform.machine()) == ("linux", "x86_64"):
-            pytest.fail(NEEDS)
-        pytest.skip(NEEDS, allow_module_level=True)
+    """See `require_package`."""
+    require_package("coreai_torch", NEEDS)
 
 
 class Assets:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import platform
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from conversions import content
+from packages import require_package
 from tiny import tiny_variant
 from torch import nn
 from writing import job_of
@@ -29,11 +26,8 @@ NEEDS = "needs litert-torch (Linux x86-64, macOS arm64): pip install 'mobileclip
 
 
 def require_litert() -> None:
-    """Skip the module that calls it where LiteRT's packages are missing; in CI it fails where `.[dev]` has them."""
-    if importlib.util.find_spec("litert_torch") is None:
-        if os.environ.get("CI") and (sys.platform, platform.machine()) == ("linux", "x86_64"):
-            pytest.fail(NEEDS)
-        pytest.skip(NEEDS, allow_module_level=True)
+    """See `require_package`."""
+    require_package("litert_torch", NEEDS)
 
 
 class Files:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import platform
 import struct
 import sys
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
+from packages import require_package
 from tiny import network
 from writing import chosen, job_of
 
@@ -38,12 +36,9 @@ NEEDS = "needs mlx (Linux, or a Mac with Apple silicon): pip install 'mobileclip
 
 
 def require_mlx() -> None:
-    """Skip the module that calls it where MLX is missing; in CI it fails where `.[dev]` has it."""
-    here = sys.platform == "linux" or (sys.platform, platform.machine()) == ("darwin", "arm64")
-    if importlib.util.find_spec("mlx") is None:
-        if os.environ.get("CI") and here:
-            pytest.fail(NEEDS)
-        pytest.skip(NEEDS, allow_module_level=True)
+    """See `require_package`."""
+    mac = (sys.platform, platform.machine()) == ("darwin", "arm64")
+    require_package("mlx", NEEDS, sys.platform == "linux" or mac)
 
 
 def write(model: MobileCLIP, tower: TowerName, folder: Path, *precisions: str, **options: Any) -> dict[str, Path]:

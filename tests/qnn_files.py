@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import platform
-import sys
 from pathlib import Path
 
 import pytest
+from packages import LINUX, require_package
 from tiny import network
 from writing import chosen, job_of
 
@@ -21,12 +18,10 @@ NEEDS = "needs onnxruntime-qnn (Linux x86-64): pip install 'mobileclip-deploy[qn
 
 
 def require_qnn() -> None:
-    """Skip the module that calls it where Qualcomm's compiler is missing; in CI it fails where `.[dev]` has it."""
-    here = (sys.platform, platform.machine()) == ("linux", "x86_64")
-    if not here or importlib.util.find_spec("onnxruntime_qnn") is None:
-        if os.environ.get("CI") and here:
-            pytest.fail(NEEDS)
+    """See `require_package`; the emulator is in the package for Linux x86-64 alone."""
+    if not LINUX:
         pytest.skip(NEEDS, allow_module_level=True)
+    require_package("onnxruntime_qnn", NEEDS)
 
 
 def write(model: MobileCLIP, tower: TowerName, chips: str, folder: Path, union: bool = False) -> Path:

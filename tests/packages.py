@@ -1,0 +1,23 @@
+"""Packages that some systems have: what asks for one says how to install it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+
+import pytest
+
+__all__ = ["LINUX", "require_package"]
+
+LINUX = (sys.platform, platform.machine()) == ("linux", "x86_64")
+
+
+def require_package(module: str, needs: str, here: bool = LINUX) -> None:
+    """Skip the test or the module that calls it where a package is missing; in CI it fails. `here`: whether `.[dev]`
+    has the package on this system."""
+    if importlib.util.find_spec(module) is None:
+        if os.environ.get("CI") and here:
+            pytest.fail(needs)
+        pytest.skip(needs, allow_module_level=True)
