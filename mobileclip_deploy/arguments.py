@@ -19,8 +19,6 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from mobileclip_deploy.errors import UsageError, of_system, suggestion
 
-__all__ = ["Bounds", "Count", "Seed", "StoreName", "checked", "checked_fields"]
-
 StoreName = Literal["int8", "float16", "float32", "bits", "bits-only"]
 """How an index stores an embedding (docs/index_format.md), in the order of their numbers in its header."""
 P = ParamSpec("P")

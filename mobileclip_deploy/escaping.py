@@ -8,8 +8,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["in_code", "in_markdown", "in_spreadsheet", "markdown_row", "shown", "shown_json", "uncoloured"]
-
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 JOINERS = "\u200c\u200d"
 """Persian and emoji need them, and they do nothing else."""

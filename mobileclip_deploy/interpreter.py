@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-__all__ = ["begin_anew", "python", "safe_children"]
-
 SAFE = "PYTHONSAFEPATH"
 
 

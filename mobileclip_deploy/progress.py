@@ -9,8 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Lines", "Progress", "about", "silent"]
-
 Progress = Callable[[str], None]
 """Told what starts next, in a few words; with a count, as in `image 64 of 1911`, how far that is."""
 

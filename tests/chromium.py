@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 
-__all__ = ["Page", "open_page", "served"]
-
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 KEYS = {"Tab": 9, "Enter": 13}
 

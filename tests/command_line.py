@@ -18,8 +18,6 @@ from pydantic import TypeAdapter
 
 from mobileclip_deploy.cli import main
 
-__all__ = ["PROGRAM", "Outcome", "check_document", "refusal", "run", "spawn", "strict_json"]
-
 PROGRAM = [sys.executable, "-P", "-c", "from mobileclip_deploy.cli import main; main()"]
 """What the installed `mobileclip-deploy` does, without needing it on the PATH."""
 

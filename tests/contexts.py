@@ -15,8 +15,6 @@ from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.model import variants
 
-__all__ = ["CONTEXTS", "causal_model"]
-
 CONTEXTS = (16, 32, 77)
 NAME = "tiny_causal"
 

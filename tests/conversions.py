@@ -34,8 +34,6 @@ from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify import subject, task
 
-__all__ = ["ROOT", "STORED", "Store", "content", "files_digest", "locked"]
-
 ROOT = Path(__file__).parents[1]
 STORED = [
     sys.executable,

@@ -17,8 +17,6 @@ from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 
-__all__ = ["Assets", "require_coreai"]
-
 NEEDS = "needs coreai-core and coreai-torch (Linux x86-64, macOS 26 arm64): pip install 'mobileclip-deploy[coreai]'"
 
 

@@ -12,8 +12,6 @@ import pytest
 
 from mobileclip_deploy.targets.coreml import package
 
-__all__ = ["shared_conversions", "specification", "weight_file"]
-
 
 @contextmanager
 def shared_conversions() -> Iterator[None]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["PAGE", "load_alignments"]
-
 PAGE = 16384
 """Bytes of a page on the newest phones: a library whose segments are aligned to less does not load there."""
 LOAD = 1

@@ -10,8 +10,6 @@ from PIL import Image, ImageOps
 
 from mobileclip_deploy.model.variants import models_dir
 
-__all__ = ["invert", "write_pairs"]
-
 
 def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path:
     """`count` images, each with its name and, if wanted, two synthetic captions; every other one has one only."""

@@ -19,7 +19,6 @@ from mobileclip_deploy.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 
-__all__ = ["Exports", "Towers", "rehash"]
 Towers = TowerName | Literal["both"]
 
 

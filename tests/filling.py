@@ -11,8 +11,6 @@ from torch import Tensor
 
 from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 
-__all__ = ["Filling"]
-
 Entry = tuple[int, str, tuple[int, ...]]
 """What decides a tensor: seed, key and shape."""
 

@@ -17,8 +17,6 @@ from typing import Any
 
 import pytest
 
-__all__ = ["FirefoxPage", "open_firefox"]
-
 NAMES = ("firefox-esr", "firefox")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 SETTINGS = """\

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["deviation", "trained"]
-
 
 def trained(module: nn.Module, seed: int = 0) -> nn.Module:
     """The module in eval mode and float64, every parameter and statistic drawn at random."""

@@ -25,8 +25,6 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName, load_variant
 
-__all__ = ["GOLDEN_NAMES", "GoldenCheckpoint", "fill", "folded_golden", "golden_images", "relative_errors"]
-
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
 

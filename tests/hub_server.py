@@ -9,8 +9,6 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-__all__ = ["COMMIT", "HubServer"]
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = re.compile(r"/(?P<repository>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 API = re.compile(r"/api/models/(?P<repository>[^/]+/[^/]+?)(/(revision|tree)/(?P<revision>[^/?]+))?(\?.*)?")

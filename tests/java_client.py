@@ -10,8 +10,6 @@ from pathlib import Path
 
 from conversions import ROOT
 
-__all__ = ["JAVA", "JavaClient", "built"]
-
 JAVA = ROOT / "clients" / "java"
 APT = "apt-get install default-jdk-headless"
 

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["ALL", "QUICK", "all_rooms", "mark_whole"]
-
 TOWERS = ("image", "text")
 QUICK = pytest.StashKey[list[pytest.Function]]()
 """The tests that `make test` runs, of those that were collected."""

@@ -20,8 +20,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import Shared
 
-__all__ = ["Files", "require_litert"]
-
 NEEDS = "needs litert-torch (Linux x86-64, macOS arm64): pip install 'mobileclip-deploy[litert]'"
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from mobileclip_deploy.bundle.manifest import Manifest
 
-__all__ = ["NEWEST_SCHEMA", "manifest_vectors", "read_by_python"]
-
 NEWEST_SCHEMA = 2
 Content = dict[str, Any]
 

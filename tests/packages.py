@@ -9,8 +9,6 @@ import sys
 
 import pytest
 
-__all__ = ["LINUX", "require_package"]
-
 LINUX = (sys.platform, platform.machine()) == ("linux", "x86_64")
 
 

@@ -15,8 +15,6 @@ from PIL import Image
 
 from mobileclip_deploy.model.preprocessing import decode_image
 
-__all__ = ["RANGES", "digests", "noise", "picture_vectors", "rgb_of"]
-
 Bytes = npt.NDArray[np.uint8]
 
 LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}

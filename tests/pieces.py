@@ -14,8 +14,6 @@ import random
 from functools import cache
 from typing import Any
 
-__all__ = ["PHRASES", "SPECIAL", "texts", "tokenizer_json", "vocab_txt"]
-
 PHRASES: dict[str, tuple[str, ...]] = {
     "ar": ("قطة نائمة على الأريكة", "طفل يلعب بالكرة", "جبل مغطى بالثلج", "سوق قديم في المساء"),
     "bn": ("বিছানায় ঘুমন্ত বিড়াল", "মাঠে ফুটবল খেলা", "নদীর ধারে গাছ", "লাল ফুলের বাগান"),

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-__all__ = ["inside", "plant", "ran"]
-
 MARKER = "ran.txt"
 NAMES = (
     *("ai_edge_litert", "click", "coreai", "coremltools", "distributed", "json", "mobileclip_deploy"),

@@ -15,8 +15,6 @@ from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
 from mobileclip_deploy.embeddings.storage import integers_of
 from mobileclip_deploy.parity.reference import Reference
 
-__all__ = ["NONE", "relevant_bundle"]
-
 NONE = RelevanceSet("photos", "0" * 64, (), (), (), (), None, ())
 
 

@@ -12,8 +12,6 @@ from typing import Literal
 import pytest
 from conversions import ROOT, files_digest, locked
 
-__all__ = ["CLIENT", "HARNESS", "HARNESS_CORE", "SwiftPackage", "swift_tool"]
-
 HARNESS = ROOT / "ios_harness"
 
 

@@ -120,9 +120,9 @@ def test_a_name_that_is_not_public_is_no_attribute() -> None:
         _ = mobileclip_deploy.exprot
 
 
-def test_what_every_module_offers_exists() -> None:
+def test_what_every_room_offers_exists() -> None:
     offered = [(name, item) for name in modules() for item in getattr(importlib.import_module(name), "__all__", ())]
-    assert len(offered) > 500
+    assert len(offered) > 100
     assert [(name, item) for name, item in offered if not hasattr(sys.modules[name], item)] == []
 
 

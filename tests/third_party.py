@@ -15,8 +15,6 @@ import pytest
 
 from mobileclip_deploy.targets import GROUP, targets
 
-__all__ = ["PACKAGE", "install", "installed"]
-
 PACKAGE = Path(__file__).parents[1] / "examples" / "third_party_target"
 MODULE = "mobileclip_torchscript"
 

@@ -24,24 +24,6 @@ from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.tower import make_tower
 
-__all__ = [
-    "IMAGE_ALONE",
-    "PIECES",
-    "ROTARY_WORDS",
-    "TINY",
-    "WORDPIECES",
-    "WORDS",
-    "card",
-    "checkpoint",
-    "filled",
-    "inputs",
-    "known",
-    "network",
-    "tiny_variant",
-    "wanted",
-    "write_cards",
-]
-
 WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""
 PIECES = "tiny_pieces"

@@ -16,8 +16,6 @@ import ftfy
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.towers.samples import prompts
 
-__all__ = ["FILE", "is_mojibake", "odd_texts", "text_of_vectors"]
-
 FILE = Path(__file__).parents[1] / "clients" / "vectors" / "tokenizer.json"
 COUNT = 1000
 

@@ -8,8 +8,6 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Unfilled"]
-
 
 class Unfilled(TorchFunctionMode):
     """Modules are made without random numbers, which take longest: open_clip overwrites all with the file, or fails."""

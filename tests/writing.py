@@ -22,8 +22,6 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
-__all__ = ["chosen", "job_of", "subject", "written"]
-
 NOWHERE = Provenance(variant="test", layout="test", sha256="0", file="test", licence="", research_only=False)
 
 

@@ -15,8 +15,6 @@ from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import GoldenOutcome, RoundResult
 from mobileclip_deploy.parity import Bound, Check, compare
 
-__all__ = ["Expected", "judge"]
-
 WARNINGS = 20
 
 Expected = Mapping[str, npt.NDArray[np.float32]]

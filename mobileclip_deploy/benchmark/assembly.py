@@ -10,8 +10,6 @@ from mobileclip_deploy.benchmark.limit import arithmetic_of
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 
-__all__ = ["assemble", "complete"]
-
 OWN = (
     *("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes"),
     *("golden", "placement", "profile", "arithmetic_operations"),

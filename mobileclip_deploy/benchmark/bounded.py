@@ -11,8 +11,6 @@ from typing import IO
 
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["SAID_BYTES", "one_line", "run_bounded", "understood"]
-
 SAID_BYTES = 16 << 20
 """Far more than any listing, dump of a service or description of a device takes."""
 PIECE = 1 << 16

@@ -34,8 +34,6 @@ from mobileclip_deploy.towers.contexts import fitting
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 from mobileclip_deploy.verify.subject import head_of
 
-__all__ = ["Cells"]
-
 DICTIONARY = "dictionary"
 """The type of an output that gives probabilities by label (`targets.TensorInfo`)."""
 

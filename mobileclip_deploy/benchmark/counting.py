@@ -6,8 +6,6 @@ import time
 
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["RoundCounter"]
-
 
 class RoundCounter:
     """Tells how many rounds are done, and how long the others take by what those of this process took so far."""

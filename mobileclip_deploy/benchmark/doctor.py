@@ -11,8 +11,6 @@ from mobileclip_deploy.benchmark.android import release as runners
 from mobileclip_deploy.benchmark.android.ready import runners_summary
 from mobileclip_deploy.targets import targets
 
-__all__ = ["Diagnosis", "Finding", "Tool", "diagnose", "doctor", "machine", "proven", "tools"]
-
 # Versions of what every target needs and of the extras that are no target's: one environment held them when the whole
 # test suite last passed (Python 3.11). A target names its own (`Abilities.proven`).
 CORE = {

@@ -14,8 +14,6 @@ from mobileclip_deploy.benchmark.result import Result, Run
 from mobileclip_deploy.errors import InvalidInput, first_problem, worded
 from mobileclip_deploy.files import check_items, read_regular, write_whole
 
-__all__ = ["SCHEMAS", "parse_document", "read_job", "read_result", "schema_text", "write_document"]
-
 Document = TypeVar("Document", bound=BaseModel)
 DOCUMENT_BYTES, DOCUMENT_NAMES = 256 << 20, 200_000
 DOCUMENT_ITEMS = 4_000_000

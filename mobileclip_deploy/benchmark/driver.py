@@ -21,8 +21,6 @@ from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, get_target, targets
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
-__all__ = ["DRIVERS", "Driver", "Listing", "Plan", "devices", "get_driver"]
-
 DRIVERS: dict[str, str] = {
     "host": "mobileclip_deploy.benchmark.host.driver:HostDriver",
     "android": "mobileclip_deploy.benchmark.android.driver:AndroidDriver",

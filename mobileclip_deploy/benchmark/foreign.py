@@ -20,8 +20,6 @@ from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, TensorInfo, get_target, targets
 
-__all__ = ["Fitted", "declared", "fit", "foreign_target"]
-
 
 @dataclass(frozen=True)
 class Fitted:

@@ -13,8 +13,6 @@ from mobileclip_deploy.benchmark.job import Dtype, Golden, RawTensor, Tensor
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 
-__all__ = ["golden_inputs", "write_golden"]
-
 COLOURS = 3
 
 

@@ -23,8 +23,6 @@ from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import cache_folder, check_tensors, file_sha256
 
-__all__ = ["compared", "remember", "with_shown_answers", "write_for_app"]
-
 
 def write_for_app(plan: Plan, into: Path) -> Path:
     """Write `into`/<run_id> for an app that measures by itself: the job, what it names, and files.json."""

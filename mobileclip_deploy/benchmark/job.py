@@ -8,26 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mobileclip_deploy.targets.benchmarking import ComputeUnits
 
-__all__ = [
-    "CHECKPOINT",
-    "Accuracy",
-    "Cell",
-    "Count",
-    "Dtype",
-    "Frozen",
-    "Gate",
-    "Golden",
-    "Identifier",
-    "Job",
-    "Positive",
-    "Protocol",
-    "Tensor",
-    "RawTensor",
-    "Sha256",
-    "Turn",
-    "weights_beside",
-]
-
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """A whole number that every language's JSON reader keeps exactly."""
 Positive = Annotated[float, Field(gt=0, lt=2**63)]

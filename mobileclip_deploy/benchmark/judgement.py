@@ -10,8 +10,6 @@ from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Su
 from mobileclip_deploy.model.precision import PRECISIONS, is_precision
 from mobileclip_deploy.parity import Bound, Gates
 
-__all__ = ["cell_warnings", "impossible", "marked", "run_warnings"]
-
 TREND = 1.1
 WIDTH = 0.1
 WAITING = 1.2

@@ -12,8 +12,6 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import is_precision, precision_of
 from mobileclip_deploy.towers.arithmetic import tower_arithmetic
 
-__all__ = ["Reached", "arithmetic_of", "describe_peak", "on_cores", "peak_of", "reached"]
-
 NARROW = 8
 """Bits of weights up to which a runtime may multiply integers."""
 ELSEWHERE = ("gpu", "npu", "webgpu", "vulkan", "qnn", "coreml", "mps")

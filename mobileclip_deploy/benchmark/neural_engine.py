@@ -14,8 +14,6 @@ from mobileclip_deploy.benchmark.result import CellResult, PlannedOperation, Res
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["NeuralEngineUse", "neural_engine_use", "operations_elsewhere", "planned_placement"]
-
 UNIT = "neuralEngine"
 MOST, FEW = 0.9, 0.1
 FASTER, NO_FASTER = 1.5, 1.1

@@ -5,8 +5,6 @@ from __future__ import annotations
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.errors import UsageError, suggestion
 
-__all__ = ["PROTOCOLS", "get_protocol", "quick"]
-
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (

@@ -12,8 +12,6 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 
-__all__ = ["TORCH_FORMS", "Request", "RunOptions", "check_threads", "make_request", "parse_forms", "parse_threads"]
-
 TORCH_FORMS = ("unfolded", "folded", "compiled")
 
 

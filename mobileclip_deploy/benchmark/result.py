@@ -11,28 +11,6 @@ from pydantic import Base64Bytes, Field, model_validator
 from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Positive, Turn
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeFailed
 
-__all__ = [
-    "Browser",
-    "CellResult",
-    "CoreUse",
-    "Device",
-    "Environment",
-    "GoldenOutcome",
-    "Harness",
-    "MedianInterval",
-    "OperatorTime",
-    "OperatorWork",
-    "Outcome",
-    "Placement",
-    "PlannedOperation",
-    "Result",
-    "RoundResult",
-    "Run",
-    "Snapshot",
-    "Summary",
-    "ThermalState",
-]
-
 Rate = Annotated[float, Field(ge=1, lt=2**63)]
 """So many a second."""
 ThermalState = Literal["nominal", "fair", "serious", "critical"]

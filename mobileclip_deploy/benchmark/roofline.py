@@ -13,18 +13,6 @@ from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.limit import peak_of
 from mobileclip_deploy.benchmark.result import CellResult, OperatorTime, Peak, Result
 
-__all__ = [
-    "OPERATOR_COLUMNS",
-    "TIMES_ALONE",
-    "Roofline",
-    "Share",
-    "limit_of",
-    "operator_rows",
-    "operator_shares",
-    "roofline",
-    "rooflines",
-]
-
 TIMES_ALONE = ("operator", "calls", "ms", "time, %")
 OPERATOR_COLUMNS = (*TIMES_ALONE, "arithmetic", "GOP/s", "of its limit, %", "GB/s", "operations a byte")
 SHOWN = 12

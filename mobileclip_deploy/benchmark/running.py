@@ -27,8 +27,6 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target
 
-__all__ = ["build_job", "run_benchmark", "write_job"]
-
 
 def run_benchmark(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Outcome:
     """Run what is asked for and write the result.

@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.result import MedianInterval, Summary
 
-__all__ = ["median_interval", "percentile", "summarize", "trend", "trimmed_mean"]
-
 RESAMPLES = 1000
 LARGEST_RESAMPLE = 4096
 DRAWS_AT_ONCE = 1 << 16

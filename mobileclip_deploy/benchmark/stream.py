@@ -10,8 +10,6 @@ from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["append", "outstanding", "parse_stream", "read_stream"]
-
 
 def append(path: Path, finished: RoundResult) -> None:
     """Append one line, on the disk before this returns; what an interruption left of a line is cut off first."""

@@ -12,18 +12,6 @@ from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.licences import Licence, licence_text
 from mobileclip_deploy.model.variants import MCiTower, Variant, load_variant, variant_cards
 
-__all__ = [
-    "NOTICE",
-    "changes_made",
-    "for_products",
-    "licence_entry",
-    "notice",
-    "own_text",
-    "require_product",
-    "write_licences",
-    "write_texts",
-]
-
 FOLDER = "LICENSES"
 NOTICE = f"{FOLDER}/NOTICE.txt"
 OWN = "COPY-OF-THE-TEXT"

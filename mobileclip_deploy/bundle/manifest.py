@@ -22,25 +22,6 @@ from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.parity import Check, ParityReport
 
-__all__ = [
-    "AttachmentEntry",
-    "ClassifierEntry",
-    "LicenceEntry",
-    "MANIFEST",
-    "MEASUREMENTS",
-    "Manifest",
-    "Measurements",
-    "PreprocessEntry",
-    "RelevanceAnswer",
-    "RelevanceEntry",
-    "RelevancePoint",
-    "RoundedTowerEntry",
-    "RoundingEntry",
-    "TensorEntry",
-    "TowerEntry",
-    "processor_name",
-]
-
 MANIFEST = "manifest.json"
 
 

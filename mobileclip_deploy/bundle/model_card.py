@@ -13,8 +13,6 @@ from mobileclip_deploy.escaping import in_code, in_markdown
 from mobileclip_deploy.model.variants import Preprocess, load_variant
 from mobileclip_deploy.parity import Check, StoredWeights
 
-__all__ = ["MODEL_CARD", "PREPROCESSOR_CONFIG", "model_card", "preprocessor_config", "write_preprocessor_config"]
-
 MODEL_CARD = "MODEL_CARD.md"
 
 

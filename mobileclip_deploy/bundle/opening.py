@@ -28,8 +28,6 @@ from mobileclip_deploy.files.names import is_below, within
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
-__all__ = ["AXES", "ROUNDING", "SEARCH_LOG", "Bundle", "staged_bundle"]
-
 # Embedding dimension, tokens, pixels: no published one is above 1024.
 LARGEST_SIZE = 4096
 MOST_FILES = 10_000

@@ -14,8 +14,6 @@ from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.files import file_sha256
 
-__all__ = ["find_checkpoint", "is_source", "open_source"]
-
 
 def find_checkpoint(bundle: Bundle) -> Path | None:
     """The source checkpoint of a bundle, if it is the built-in one or lies beside the bundle or in the working

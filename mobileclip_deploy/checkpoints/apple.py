@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
 from mobileclip_deploy.model.variants import MCiTower, Variant
 
-__all__ = ["NAME", "TOWERS", "keymap", "mci_rules", "recognises"]
-
 NAME = "apple"
 TOWERS = {"image": "image_encoder.", "text": "text_encoder."}
 

@@ -25,8 +25,6 @@ from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.provenance import Compacted, tensors_sha256
 
-__all__ = ["Axes", "compact"]
-
 UPRIGHT = 1e-5
 """By how much products of axes may differ from 0 and 1: rounding to float32 moves them by 1e-7."""
 

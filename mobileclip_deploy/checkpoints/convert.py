@@ -24,8 +24,6 @@ from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Conversion", "convert"]
-
 BIAS = "image.projection.bias"
 TOKENS = "token_embedding.weight"
 """How every layout's name of the table of tokens ends."""

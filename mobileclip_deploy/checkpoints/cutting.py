@@ -17,8 +17,6 @@ from mobileclip_deploy.model.sentencepiece import BLANK, kept, pieces, without
 from mobileclip_deploy.model.tokenizer import cleaned, encode
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
-__all__ = ["Cut", "Keep", "Languages", "asked_languages", "cut_vocabulary", "language_texts"]
-
 Keep = Literal["letters", "used"]
 TEXT_BYTES = 1 << 30
 CLDR = ("{code}/annotations.json", "annotations/{code}/annotations.json")

@@ -12,8 +12,6 @@ from mobileclip_deploy.checkpoints.weights_files import BUILTIN, weights_file
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["load_model"]
-
 
 def load_model(
     variant: str | None = None,

@@ -18,23 +18,6 @@ from mobileclip_deploy.folding import REPARAMETERIZED, fold_structure
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TOWERS, Variant, ViTTower, variant_cards
 
-__all__ = [
-    "LAYOUTS",
-    "POSITIONS",
-    "TABLE",
-    "Candidate",
-    "Expected",
-    "Fit",
-    "candidates",
-    "closest",
-    "find_layout",
-    "find_towers",
-    "fit",
-    "fitting",
-    "grid_side",
-    "summary",
-]
-
 LAYOUTS: dict[str, ModuleType] = {module.NAME: module for module in (apple, open_clip, siglip, llava, folded)}
 POSITIONS = "image.positional_embedding"
 TABLE = "text.token_embedding.weight"

@@ -17,8 +17,6 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, load_variant
 
-__all__ = ["NAME", "TOWERS", "keymap", "provenance", "recognises", "save"]
-
 NAME = "folded"
 TOWERS = {"image": "image.", "text": "text."}
 METADATA = "mobileclip_deploy"

@@ -32,8 +32,6 @@ from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_cards
 
-__all__ = ["Fetched", "HubFile", "fetch", "parse", "usual_source"]
-
 REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@\s]+))?(:(?P<file>[^\s]+))?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -16,8 +16,6 @@ from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
 
-__all__ = ["Identity", "choose", "identify"]
-
 # A hub cache puts a file three folders below the one that names its repository.
 PARENTS = 4
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["KeyMap", "Rule", "flatten_leading", "pairs_apart", "same", "transposed"]
-
 
 @dataclass(frozen=True)
 class Shape:

@@ -13,8 +13,6 @@ from mobileclip_deploy.checkpoints.apple import mci_rules
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.model.variants import MCiTower, Variant
 
-__all__ = ["NAME", "NOTE", "TOWERS", "canonical_names", "keymap", "recognises"]
-
 NAME = "llava"
 TOWERS = {"image": "vision_tower.", "text": "text_tower."}  # the language model is no text tower
 NOTE = "the language model, its projector and the tower's unused head are left out"

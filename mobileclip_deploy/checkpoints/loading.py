@@ -26,8 +26,6 @@ from mobileclip_deploy.model.architecture import FIRST_LOGIT_BIAS, MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance, TakenPreprocess, tensors_sha256
 from mobileclip_deploy.model.variants import ViTTower, load_variant
 
-__all__ = ["Origin", "assemble", "load", "load_identified", "read_weight", "resample"]
-
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)
 METHOD = "bicubic, antialiased, class token kept"
 

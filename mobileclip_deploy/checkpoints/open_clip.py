@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, pairs_apart, transposed
 from mobileclip_deploy.model.variants import MCiTower, Variant, ViTTower
 
-__all__ = ["NAME", "TOWERS", "canonical_names", "file_name", "is_plain", "keymap", "recognises"]
-
 NAME = "open_clip"
 TOWERS = {"image": "visual.", "text": "text."}
 

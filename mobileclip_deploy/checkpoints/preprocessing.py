@@ -22,8 +22,6 @@ from mobileclip_deploy.files import json_value, read_json
 from mobileclip_deploy.model.provenance import TakenPreprocess
 from mobileclip_deploy.model.variants import Preprocess
 
-__all__ = ["CARD", "METADATA", "OPENAI", "chosen_preprocess"]
-
 CARD, OPENAI = "card", "openai"
 METADATA = "preprocess_cfg"
 """What open_clip's file calls it, and the metadata of what `convert` writes."""

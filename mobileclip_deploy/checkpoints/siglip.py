@@ -18,8 +18,6 @@ from mobileclip_deploy.checkpoints.tensor_files import TensorFile
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.model.variants import Variant
 
-__all__ = ["NAME", "TOWERS", "joined", "keymap", "parted", "recognises"]
-
 NAME = "transformers"
 TOWERS = {"image": "vision_model.", "text": "text_model."}
 

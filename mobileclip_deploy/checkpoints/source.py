@@ -14,8 +14,6 @@ from mobileclip_deploy.model.variants import Variant
 if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.compacting import Axes
 
-__all__ = ["Source"]
-
 
 @dataclass(frozen=True)
 class Source:

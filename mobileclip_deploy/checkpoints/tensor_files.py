@@ -21,8 +21,6 @@ from mobileclip_deploy.checkpoints.weights_files import container_of
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import check_tensors
 
-__all__ = ["TensorFile", "open_tensors", "plain_names"]
-
 
 @dataclass(frozen=True)
 class TensorFile:

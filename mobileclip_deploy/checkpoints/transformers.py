@@ -21,8 +21,6 @@ from mobileclip_deploy.checkpoints.weights_files import MODEL_CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import read_json
 
-__all__ = ["ACTIVATION", "FORM", "as_open_clip", "recognises"]
-
 FORM, ACTIVATION = "form", "activation"
 """What the metadata of a file that was read as open_clip's say besides its own."""
 NAME = "transformers"

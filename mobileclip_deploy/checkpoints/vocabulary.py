@@ -19,16 +19,6 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Distilled, tensors_sha256
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
-__all__ = [
-    "TOKENIZER",
-    "described",
-    "distilled",
-    "distilled_from",
-    "image_sha256",
-    "with_file_beside",
-    "with_vocabulary",
-]
-
 TOKENIZER, MERGES, DISTILLED = "tokenizer", "merges", "distilled"
 FILE_BYTES = 1 << 28
 KINDS = {

@@ -13,21 +13,6 @@ from mobileclip_deploy.model.variants import load_variant, models_dir
 if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.hub import HubFile
 
-__all__ = [
-    "BUILTIN",
-    "CONFIG",
-    "HUB",
-    "MODEL_CONFIG",
-    "PREPROCESSOR",
-    "TOKENIZER_FILE",
-    "VOCABULARY_FILE",
-    "builtin_checkpoint",
-    "check_folded_output",
-    "checkpoint_file",
-    "container_of",
-    "weights_file",
-]
-
 BUILTIN = "nano"
 # What a checkpoint on the hub begins with; `hub` is imported only where one is named.
 HUB = "hf:"

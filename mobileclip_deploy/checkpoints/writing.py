@@ -19,8 +19,6 @@ from torch import Tensor
 from mobileclip_deploy.errors import DiskFull, InvalidInput, first_sentence
 from mobileclip_deploy.files import replacing
 
-__all__ = ["Rows", "write_rows", "write_tensors"]
-
 LENGTH = struct.Struct("<Q")
 
 

@@ -12,8 +12,6 @@ from mobileclip_deploy.cli.options import FILE, BundlePath
 from mobileclip_deploy.cli.terminal import say
 from mobileclip_deploy.escaping import shown_json
 
-__all__ = ["benchmark"]
-
 
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=BundlePath(), metavar="BUNDLE...")

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.benchmark.job import Cell
     from mobileclip_deploy.benchmark.result import CellResult, Result
 
-__all__ = ["print_result"]
-
 WHAT = ("model", "tower", "runtime", "place", "threads")
 LEFT_OUT = ("precision", "p99, ms", "again, ms", "first, ms", "last/first", "file, MB")
 FIGURES = ("threads", "ms", "MB", "%", "GOP/s")

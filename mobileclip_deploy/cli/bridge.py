@@ -9,8 +9,6 @@ import click
 from mobileclip_deploy.cli.options import FILE, json_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["bridge"]
-
 
 @click.command()
 @click.option("--from", "source", type=FILE, required=True, metavar="OLD", help="An index of the old model.")

@@ -12,8 +12,6 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation.classification import Classifications
 
-__all__ = ["classify"]
-
 SHOWN = 5
 
 

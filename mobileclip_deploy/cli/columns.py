@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-__all__ = ["laid_out", "terms"]
-
 GAP = "  "
 INDENT = "    "
 LINE = "─"

@@ -13,8 +13,6 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
 
-__all__ = ["compare"]
-
 
 @click.command()
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import click
 
-__all__ = ["bundle_layouts", "chips", "devices", "layouts", "precisions", "target_lists", "targets", "variants"]
-
-
 Offered = Callable[["click.Context", "click.Parameter", str], list[str]]
 
 

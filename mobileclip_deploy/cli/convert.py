@@ -11,8 +11,6 @@ from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, json_option, preprocess_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["convert"]
-
 
 @click.command()
 @click.argument("checkpoint", type=FILE)

@@ -9,8 +9,6 @@ import click
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["demo"]
-
 
 @click.command()
 @click.argument("bundle", type=BundlePath(), required=False, metavar="[BUNDLE]")

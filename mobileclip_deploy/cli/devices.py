@@ -6,8 +6,6 @@ import click
 
 from mobileclip_deploy.cli.options import json_option
 
-__all__ = ["devices"]
-
 
 @click.command()
 @json_option

@@ -13,8 +13,6 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.benchmark.doctor import Diagnosis
 
-__all__ = ["doctor"]
-
 
 @click.command()
 @json_option

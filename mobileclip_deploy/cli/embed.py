@@ -14,8 +14,6 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.embeddings.library import IndexFile
 
-__all__ = ["embed"]
-
 
 @click.command()
 @click.argument("bundle", type=BundlePath())

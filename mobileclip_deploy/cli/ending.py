@@ -14,8 +14,6 @@ import click
 from mobileclip_deploy.cli.output import print_error
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, of_system
 
-__all__ = ["SigTerm", "Terminated", "ended_by_signals", "told_errors"]
-
 CLEAN = "nothing half-written was left behind"
 
 

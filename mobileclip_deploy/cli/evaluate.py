@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.cli.options import DatasetChoice
     from mobileclip_deploy.evaluation.dataset import Dataset
 
-__all__ = ["evaluate"]
-
 
 @click.command()
 @click.argument("subject", type=BundlePath(others=True), required=False, metavar="[BUNDLE|CHECKPOINT]")

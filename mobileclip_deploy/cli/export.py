@@ -19,8 +19,6 @@ from mobileclip_deploy.cli.options import (
     model_options,
 )
 
-__all__ = ["export"]
-
 
 @click.command(cls=TargetCommand)
 @click.option(

@@ -13,8 +13,6 @@ from mobileclip_deploy.cli.options import BundlePath, json_option
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.inspection import FolderInspection
 
-__all__ = ["inspect"]
-
 
 @click.command()
 @click.argument("path", type=BundlePath(others=True))

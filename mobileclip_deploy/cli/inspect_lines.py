@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.inspect.inspection import ArtifactInspection, BundleInspection, CheckpointInspection
     from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["print_artifact", "print_bundle", "print_checkpoint"]
-
 Terms = Iterator[tuple[str, str]]
 SHOWN = 12
 TASK = {"top1": "top-1", "image_to_text_recall@1": "recall@1"}

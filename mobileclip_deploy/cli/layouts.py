@@ -13,8 +13,6 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.layouts import TensorLayout
 
-__all__ = ["layouts"]
-
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE]", shell_complete=completion.bundle_layouts)

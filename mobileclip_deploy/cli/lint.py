@@ -14,8 +14,6 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import Comparison, Finding, LintReport, Share
 
-__all__ = ["lint"]
-
 SHOWN = 3
 HONEST = (
     "ready: no public source known here speaks against it. Core ML decides on the device; "

@@ -15,22 +15,6 @@ from mobileclip_deploy.cli import completion
 if TYPE_CHECKING:
     from mobileclip_deploy.checkpoints.source import Source
 
-__all__ = [
-    "FILE",
-    "BundlePath",
-    "DatasetChoice",
-    "ModelChoice",
-    "TargetCommand",
-    "add_quiet",
-    "check_place",
-    "dataset_options",
-    "gate_option",
-    "json_option",
-    "load",
-    "model_options",
-    "preprocess_option",
-]
-
 FILE = click.Path(path_type=Path)
 """A file or folder, which need not be there."""
 F = TypeVar("F", bound=Callable[..., Any])

@@ -26,23 +26,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.provenance import Provenance
     from mobileclip_deploy.progress import Progress
 
-__all__ = [
-    "MOMENT",
-    "conclude",
-    "json_asked",
-    "megabytes",
-    "note",
-    "note_provenance",
-    "print_csv",
-    "print_error",
-    "print_json",
-    "print_table",
-    "print_terms",
-    "progress",
-    "quiet",
-    "with_bar",
-]
-
 BAR_WIDTH = 16
 MOMENT = 2.0
 """Seconds that nobody needs to be told of, where a command is usually done by then."""

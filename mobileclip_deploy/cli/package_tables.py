@@ -7,8 +7,6 @@ from typing import Any
 from mobileclip_deploy.cli.output import megabytes, print_table
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["print_package"]
-
 
 def print_package(path: str, told: dict[str, Any]) -> None:
     """Print what a target's `inspect` tells."""

@@ -11,8 +11,6 @@ from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, ModelChoice, json_option, load, model_options
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["recover"]
-
 
 @click.command()
 @model_options

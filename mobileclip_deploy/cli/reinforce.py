@@ -9,8 +9,6 @@ import click
 from mobileclip_deploy.cli.options import FILE, json_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["reinforce"]
-
 
 @click.command()
 @click.argument("pairs", type=FILE)

@@ -9,8 +9,6 @@ import click
 from mobileclip_deploy.cli.options import FILE, ModelChoice, json_option, load, model_options
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["reparameterize"]
-
 
 @click.command()
 @model_options

@@ -9,8 +9,6 @@ import click
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["report"]
-
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=FILE, metavar="RESULT...")

@@ -49,8 +49,6 @@ from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.comparison import Comparison
 from mobileclip_deploy.verify.explanation import Explanation
 
-__all__ = ["DOCUMENTS", "published"]
-
 
 def _widened(name: str, base: type, text: str, without: tuple[str, ...] = (), **added: Any) -> Any:
     """What a command prints of a result: its fields but those `without`, and more keys. No subclass, whose fields would

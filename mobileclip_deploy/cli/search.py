@@ -10,8 +10,6 @@ import click
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["search"]
-
 
 @click.command()
 @click.argument("index", type=FILE, metavar="INDEX")

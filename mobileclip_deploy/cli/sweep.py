@@ -9,8 +9,6 @@ import click
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, json_option
 
-__all__ = ["sweep"]
-
 
 @click.command()
 @click.argument("specification", type=FILE, metavar="FILE.toml")

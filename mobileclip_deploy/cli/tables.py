@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.verify.comparison import Comparison
     from mobileclip_deploy.verify.several import Refused, Verified
 
-__all__ = [
-    "note_skipped",
-    "print_comparison",
-    "print_evaluation",
-    "print_exports",
-    "print_failed_export",
-    "print_report",
-    "print_suite",
-    "print_sweep",
-    "print_verified",
-]
-
 CONFUSED = 5
 
 

@@ -14,8 +14,6 @@ import click
 
 from mobileclip_deploy.escaping import shown
 
-__all__ = ["guard_logging", "in_width", "say", "stdout_width"]
-
 PLAIN_WARNING = warnings.formatwarning
 
 

@@ -14,8 +14,6 @@ from mobileclip_deploy.cli.terminal import say
 if TYPE_CHECKING:
     from mobileclip_deploy.progress import Progress
 
-__all__ = ["train"]
-
 
 @click.command()
 @click.argument("recipe", type=FILE, required=False)

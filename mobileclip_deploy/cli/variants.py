@@ -7,8 +7,6 @@ import click
 from mobileclip_deploy.cli.options import json_option
 from mobileclip_deploy.cli.terminal import say
 
-__all__ = ["variants"]
-
 
 @click.command()
 @json_option

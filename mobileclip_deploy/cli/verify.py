@@ -14,8 +14,6 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, gate_option, json_op
 if TYPE_CHECKING:
     from mobileclip_deploy.verify.several import Refused, Verified
 
-__all__ = ["verify"]
-
 
 @click.command()
 @click.argument("bundles", type=BundlePath(), nargs=-1, required=True, metavar="BUNDLE...")

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-__all__ = ["in_flags", "put_in_flags"]
-
 KEYWORD = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")
 
 

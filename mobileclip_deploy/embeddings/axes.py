@@ -16,8 +16,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.embedding import at_length_one
 
-__all__ = ["Fitted", "fit_axes", "fit_logit_scale", "mean_axes", "told_apart", "turned_for_signs"]
-
 SHRINKAGE = 0.1
 """Part of the mean variance that is added to every direction, so that the logarithm of a moment exists."""
 GRID = 2.0**-20

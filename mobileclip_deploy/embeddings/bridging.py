@@ -26,8 +26,6 @@ from mobileclip_deploy.evaluation.embedding import unit
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
 from mobileclip_deploy.files import check_tensors
 
-__all__ = ["Bridge", "BridgeFigures", "BridgeResult", "cross", "learn"]
-
 LEAST_PAIRS = 64
 HELD_BACK = 5
 """Every fifth shared picture is held back: it is not learned from, and the figures are of these alone."""

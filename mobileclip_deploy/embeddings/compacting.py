@@ -36,8 +36,6 @@ from mobileclip_deploy.towers.calibration import PROMPT_FILES, spread_evenly
 from mobileclip_deploy.towers.inputs import Inputs, embed_exactly
 from mobileclip_deploy.towers.samples import prompts, read_prompts
 
-__all__ = ["FittingSet", "check_size", "fit_compact", "read_fitting_set"]
-
 # More take long, in float64. nano's axes from 384, 1,024 and 2,048 pictures lost 3.0, 3.0 and 2.7 points of recall@1.
 MOST_PICTURES, MOST_CAPTIONS = 512, 1024
 ADVISED_CAPTIONS = 500

@@ -25,16 +25,6 @@ from mobileclip_deploy.files import file_sha256, replacing
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = [
-    "EmbeddingFile",
-    "asked_images",
-    "asked_texts",
-    "describe_array",
-    "embed_to_file",
-    "refuse_other_answers",
-    "write_array",
-]
-
 # Most bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000
 # Rows in memory at once while a file is written: of dimension 512 they take 2 MB.

@@ -14,8 +14,6 @@ from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.files import check_file_destination, file_sha256, replacing
 
-__all__ = ["ENGINES", "write_for_engine"]
-
 
 def write_for_engine(index: Index, output: Path, force: bool) -> tuple[Path, ...]:
     """Write the vectors that are not removed, float32 of the stored ones, and their ids.

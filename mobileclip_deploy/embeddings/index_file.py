@@ -19,19 +19,6 @@ from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.files import check_items
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = [
-    "GONE",
-    "Block",
-    "Description",
-    "Header",
-    "Slot",
-    "gone_block",
-    "read_blocks",
-    "read_header",
-    "read_slot",
-    "rows_block",
-]
-
 MAGIC = b"MCDX\r\n\x1a\n"
 """As PNG's: a transfer that changes line ends, or stops at ^Z, is seen."""
 VERSION = 1

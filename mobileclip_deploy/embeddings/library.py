@@ -30,8 +30,6 @@ from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddin
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["IndexFile", "Keeping", "embed_to_index", "int8_scale"]
-
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64
 """An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""

@@ -13,8 +13,6 @@ from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["write_page"]
-
 SIDE = 240
 """Pixels of the longer side: sharp at 8.5 rem on a screen of double density."""
 

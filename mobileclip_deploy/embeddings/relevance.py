@@ -23,8 +23,6 @@ from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["GOLDEN_SIZE", "LearnedRelevance", "Relevance", "learn_relevance"]
-
 GOLDEN_SIZE = 1000
 """Pictures of the library that the golden prompts' `needed` is told for."""
 Floats = npt.NDArray[np.float32]

@@ -17,20 +17,6 @@ import numpy.typing as npt
 from mobileclip_deploy.bundle.manifest import RelevancePoint
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = [
-    "FALSE_ALARMS",
-    "Fitted",
-    "Observed",
-    "Samples",
-    "area",
-    "expected_cosines",
-    "fit",
-    "logistic",
-    "measured_curve",
-    "observed",
-    "ridge",
-]
-
 FALSE_ALARMS = 0.2
 """Share of the queries without a picture in the library that are answered all the same, which the threshold aims at."""
 RIDGE = 1.0

@@ -25,8 +25,6 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.calibration import spread_evenly
 from mobileclip_deploy.towers.inputs import Inputs, embed_exactly, exact_texts
 
-__all__ = ["LEAST_QUERIES", "RelevanceSet", "read_relevance_set", "words_at_random"]
-
 MOST_BACKGROUND = 1024
 LEAST_QUERIES, MOST_QUERIES = 256, 2048
 NONSENSE = 500

@@ -10,8 +10,6 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["INDEX_SUFFIX", "TEXTS", "asked_tower", "check_embedding_output", "description_beside"]
-
 INDEX_SUFFIX = ".mcdx"
 FORMATS = (".safetensors", ".jsonl", ".npy", INDEX_SUFFIX)
 TEXTS = (".txt", ".jsonl")

@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.embeddings.storage import INT8_MOST, Store, integers_of, signs
 
-__all__ = ["Best", "Query", "rescored", "scored"]
-
 CHUNK = 1 << 15
 """Rows at a time: their scores stay in the processor's cache until the best are taken."""
 CASTED = 256

@@ -20,8 +20,6 @@ from mobileclip_deploy.evaluation.pictures import embed_dataset_images
 from mobileclip_deploy.model.tokenizer import unknown_share
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["Answer", "Asked", "SearchResult", "nothing_found", "search_index"]
-
 Floats = npt.NDArray[np.float32]
 
 

@@ -11,8 +11,6 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError
 from mobileclip_deploy.files import cache_folder, content_sha256, write_whole
 
-__all__ = ["bundle_of_space", "remember"]
-
 
 def remember(space: str, bundle: Path) -> None:
     """Note a bundle as the one that answers in a space. Where the cache cannot be written, nothing is noted."""

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.arguments import StoreName
 
-__all__ = ["BITS", "CODES", "INT8_MOST", "STORES", "Store", "bits_of", "integers_of", "rounded_scale", "scale_of"]
-
 Floats = npt.NDArray[np.float32]
 INT8_MOST = 127
 """The largest integer: -128 is not used, so that the negative of a vector can be stored too."""

@@ -23,8 +23,6 @@ from mobileclip_deploy.files.leftovers import lock_file
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["IndexWriter", "Rows", "compact", "create", "gathered"]
-
 AT_ONCE = 1 << 14
 """Rows per block at most: of 512 int8 numbers they take 8 MB."""
 MOST_ID = 1 << 16

@@ -19,8 +19,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.files import content_sha256
 
-__all__ = ["SHARD", "EmbeddingStore", "in_order"]
-
 SHARD = 256
 FORMAT = "2"
 PATIENCE = 60.0

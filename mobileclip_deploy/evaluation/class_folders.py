@@ -10,8 +10,6 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.text_files import BadRows
 from mobileclip_deploy.model.image_files import image_files
 
-__all__ = ["class_folders", "read_class_folders"]
-
 
 def class_folders(folder: Path) -> list[Path]:
     """The folders in a folder, in order, hidden ones left out.

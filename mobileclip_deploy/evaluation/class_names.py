@@ -11,8 +11,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines, read_text
 from mobileclip_deploy.model.prompts import labels_fault
 
-__all__ = ["ClassNames", "names_of_folders", "read_class_names", "refuse_numbers"]
-
 
 @dataclass(frozen=True)
 class ClassNames:

@@ -23,8 +23,6 @@ from mobileclip_deploy.model.scores import softmax
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.head import Head, LabelSet, given_labels
 
-__all__ = ["Classification", "Classifications", "classify"]
-
 Floats = npt.NDArray[np.float32]
 # Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
 ROWS = 1000

@@ -11,8 +11,6 @@ from mobileclip_deploy.evaluation.class_names import ClassNames, refuse_numbers
 from mobileclip_deploy.evaluation.image_sources import ImageSource
 from mobileclip_deploy.evaluation.text_files import BadRows
 
-__all__ = ["Dataset", "DatasetRow", "assemble", "check_tasks"]
-
 
 @dataclass(frozen=True)
 class DatasetRow:

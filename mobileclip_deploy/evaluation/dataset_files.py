@@ -26,8 +26,6 @@ from mobileclip_deploy.model.variants import models_dir
 if TYPE_CHECKING:  # a dataset is refused before torch is imported
     from mobileclip_deploy.checkpoints.source import Source
 
-__all__ = ["accuracy_dataset", "builtin_dataset", "check_dataset", "read_dataset", "telling"]
-
 BUILTIN = "builtin"
 """What stands in the place of a dataset's path for the built-in one."""
 

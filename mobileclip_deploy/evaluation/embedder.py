@@ -22,8 +22,6 @@ from mobileclip_deploy.towers.contexts import ContextRunner
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.taken import taken_inputs
 
-__all__ = ["CheckedRunner", "Embedder", "bundle_embedder", "model_embedder", "model_runner", "tower_runner"]
-
 
 @dataclass(frozen=True)
 class Embedder:

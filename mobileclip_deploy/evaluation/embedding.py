@@ -15,16 +15,6 @@ from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
-__all__ = [
-    "BATCH",
-    "at_length_one",
-    "embed_classes",
-    "embed_prompts",
-    "embed_texts",
-    "open_store",
-    "unit",
-]
-
 BATCH = 64
 Floats = npt.NDArray[np.float32]
 

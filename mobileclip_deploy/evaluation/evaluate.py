@@ -19,15 +19,6 @@ from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts,
 from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 
-__all__ = [
-    "ClassFigures",
-    "EvaluationResult",
-    "Measurement",
-    "Measuring",
-    "label_rows",
-    "measure",
-]
-
 WORDNET = re.compile(r"n\d{8}")
 
 

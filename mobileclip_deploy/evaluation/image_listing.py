@@ -12,8 +12,6 @@ from pathlib import Path
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.model.image_files import walk_images
 
-__all__ = ["ImageListing", "find_images"]
-
 
 class ImageListing:
     """Image files as `find_images` gives them, of which any number takes the same memory. To be closed.

@@ -11,8 +11,6 @@ from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.files.tars import Extent, read_extent
 
-__all__ = ["AS_IT_STANDS", "ArchiveImage", "Content", "ImageSource", "VIEWS", "View", "read_image"]
-
 IMAGE_BYTES = 1 << 29
 """Most bytes of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
 

@@ -23,8 +23,6 @@ from mobileclip_deploy.model.tokenizer import CLIP, encode
 from mobileclip_deploy.model.variants import Variant, load_variant
 from mobileclip_deploy.towers.contexts import fitting
 
-__all__ = ["ImageLike", "InputsOf", "preprocess", "tokenize"]
-
 ImageLike = StrPath | Image.Image | npt.NDArray[np.uint8]
 """An image file, an opened image, or bytes [H, W, 3] RGB or [H, W] grey."""
 

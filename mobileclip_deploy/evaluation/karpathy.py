@@ -11,8 +11,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, DatasetRow, assemble
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, TABLE_ITEMS, BadRows, parse_json, read_text, validated
 
-__all__ = ["read_karpathy"]
-
 
 class _Sentence(BaseModel, extra="ignore"):
     raw: str

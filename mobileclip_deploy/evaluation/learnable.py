@@ -20,8 +20,6 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts
 
-__all__ = ["different_pictures", "different_texts", "files_digest", "judged_texts"]
-
 
 def different_pictures(
     folder: Path, files: Sequence[Path], needed: Needed, variant: Variant, dataset: Dataset | None

@@ -16,8 +16,6 @@ from mobileclip_deploy.evaluation.image_sources import VIEWS
 from mobileclip_deploy.evaluation.metrics import Loss, divergence, paired_loss
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Looks", "Paired", "paired_looks"]
-
 
 @dataclass
 class Looks:

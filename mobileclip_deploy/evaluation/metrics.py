@@ -10,19 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-__all__ = [
-    "Interval",
-    "Loss",
-    "classify",
-    "divergence",
-    "paired_difference",
-    "paired_loss",
-    "percentage",
-    "ranks_of",
-    "resampled",
-    "retrieval_ranks",
-]
-
 RESAMPLES, SEED = 1000, 0
 # Standard errors of a 95% interval that holds whichever of two looks it is taken at: Pocock's constant for two.
 LOOKED_TWICE = 2.178

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["LEAST_BACKGROUND", "ROUNDING", "Needed", "axes_pictures", "check_background"]
-
 LEAST_BACKGROUND = 256
 """Different background pictures, at least."""
 PICTURES_PER_NUMBER = 4

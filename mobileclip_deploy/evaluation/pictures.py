@@ -29,8 +29,6 @@ from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import available_cores
 
-__all__ = ["Reading", "Tally", "embed_contents", "embed_dataset_images", "image_embeddings"]
-
 TOGETHER = 4
 """Pictures that a thread takes at once: int8 towers are fastest at few, float ones as fast as at many."""
 

@@ -12,8 +12,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
-__all__ = ["TABLES", "read_table"]
-
 TABLES = {".csv", ".tsv", ".jsonl"}
 # What others call a column: open_clip's training tables have `filepath` and `title`.
 COLUMNS = {

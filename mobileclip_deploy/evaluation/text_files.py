@@ -14,18 +14,6 @@ from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, wo
 from mobileclip_deploy.files import check_items, read_regular
 from mobileclip_deploy.model.prompts import template_fault
 
-__all__ = [
-    "BadRows",
-    "TABLE_BYTES",
-    "TABLE_ITEMS",
-    "parse_json",
-    "parse_templates",
-    "read_lines",
-    "read_templates",
-    "read_text",
-    "validated",
-]
-
 
 class BadRows:
     """What was found wrong, one line per fault; `skip` says whether a bad row is left out or refused."""

@@ -20,8 +20,6 @@ from mobileclip_deploy.evaluation.image_sources import ArchiveImage
 from mobileclip_deploy.evaluation.text_files import BadRows, read_templates, read_text
 from mobileclip_deploy.files.tars import Extent, is_plain, members, read_extent
 
-__all__ = ["ShardSample", "has_shards", "read_webdataset", "shard_samples", "shards_of"]
-
 IMAGES = (".webp", ".png", ".jpg", ".jpeg")
 DIGITS = re.compile("[0-9]{1,9}")
 NOTE_BYTES = 1 << 20

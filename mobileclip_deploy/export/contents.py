@@ -41,17 +41,6 @@ from mobileclip_deploy.verify.companions import write_companions
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.rounding import learned_floats, stored_sha256, tower_to_round
 
-__all__ = [
-    "attach",
-    "int8_scale_of",
-    "make_manifest",
-    "record_rounding",
-    "recorded_options",
-    "tower_entry",
-    "write_beside",
-    "write_manifest",
-]
-
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 

@@ -23,8 +23,6 @@ from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.axes import check_cut
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
-__all__ = ["export", "export_all", "export_plan"]
-
 
 def export(
     model: MobileCLIP,

@@ -38,8 +38,6 @@ from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.towers.contexts import chosen_contexts
 from mobileclip_deploy.verify.pace import told_time
 
-__all__ = ["BundlePlan", "ExportPlan", "plan_export"]
-
 
 @dataclass(frozen=True)
 class BundlePlan:

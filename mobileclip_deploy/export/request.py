@@ -27,22 +27,6 @@ from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, t
 from mobileclip_deploy.towers.calibration import PROMPT_FILES, check_calibration
 from mobileclip_deploy.towers.head import EMBEDDING, Head, read_head
 
-__all__ = [
-    "BYTES",
-    "SMALLEST",
-    "Choices",
-    "CompactRequest",
-    "ExportChoices",
-    "ExportRequest",
-    "Limits",
-    "Writing",
-    "asked_compact",
-    "check_learning",
-    "choose",
-    "requested",
-    "wanted_towers",
-]
-
 
 class ExportChoices(TypedDict, total=False):
     """The keywords of `export` and `export_all`, and the options of the command; None, as left out, is the default."""

@@ -39,8 +39,6 @@ from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, WrittenSubject
 
-__all__ = ["STEPS", "ExportGateFailed", "Work", "Written", "begun_bundle", "write_bundle"]
-
 
 @dataclass(frozen=True)
 class Written:

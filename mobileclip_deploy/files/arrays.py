@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed, worded
 
-__all__ = ["plain_array"]
-
 NAMES = {"f": "floats", "iuf": "numbers"}
 
 

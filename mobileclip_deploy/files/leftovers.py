@@ -17,16 +17,6 @@ from pathlib import Path
 if sys.platform != "win32":  # Windows has no such locks: there nothing is claimed, and nothing removed
     import fcntl
 
-__all__ = [
-    "Claim",
-    "claimed",
-    "clear_leftovers",
-    "own_temporary_folder",
-    "remove",
-    "system_temporary",
-    "temporary_folder",
-]
-
 LOCK = re.compile(r"\.(?P<name>.+)\.partial-(?P<token>[0-9a-f]{8})\.lock")
 # Short: a socket's path, which ends in it, has room for 104 characters on macOS.
 TEMPORARY = "mcd"

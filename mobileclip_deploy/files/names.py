@@ -9,8 +9,6 @@ from pydantic import AfterValidator
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 
-__all__ = ["PlainPath", "PlainText", "is_below", "plain_path", "plain_text", "within"]
-
 LONGEST_PART, LONGEST_PATH, LONGEST_TEXT = 200, 1000, 1000
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-__all__ = ["filled_page"]
-
 
 def filled_page(package: str, **values: object) -> str:
     """`page.html` of a package filled in; it may include other files of that package. Every value is escaped.

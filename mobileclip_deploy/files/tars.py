@@ -9,8 +9,6 @@ from pathlib import Path, PurePosixPath
 
 from mobileclip_deploy.errors import InvalidInput, worded
 
-__all__ = ["Extent", "is_plain", "member_name", "members", "read_extent", "scan"]
-
 BLOCK = 512
 NAME_BYTES = 100
 

@@ -10,8 +10,6 @@ from mobileclip_deploy.folding.fold_pass import FoldPass, batch_norm_affine, con
 from mobileclip_deploy.model.architecture.attention import AttentionBlock
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 
-__all__ = ["FoldAttentionNorm", "FoldConvBN"]
-
 
 class FoldConvBN(FoldPass):
     """A ConvBN pair outside the blocks with branches (feed-forward, ViT stem) -> a convolution with bias in its place.

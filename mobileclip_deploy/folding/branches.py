@@ -15,8 +15,6 @@ from mobileclip_deploy.folding.fold_pass import (
 from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv, MobileOneBlock
 from mobileclip_deploy.model.architecture.repmixer import RepCPE, RepMixer
 
-__all__ = ["FoldLargeKernel", "FoldMobileOne", "FoldRepCPE", "FoldRepMixer"]
-
 
 class FoldMobileOne(FoldPass):
     """k x k branches + 1 x 1 scale branch + BatchNorm skip branch -> `conv` (arXiv 2206.04040, section 3.2)."""

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.model.architecture.mobileone import ConvBN, same_padding
 
-__all__ = ["FoldPass", "batch_norm_affine", "convolution", "fold_conv_bn", "identity_kernel", "pad_kernel"]
-
 
 class FoldPass(ABC):
     """Replaces one kind of training-time structure by what computes the same at inference, in place.

@@ -7,8 +7,6 @@ from torch import nn
 from mobileclip_deploy.folding.fold_pass import FoldPass
 from mobileclip_deploy.model.architecture.attention import AttentionPool
 
-__all__ = ["FoldPooledQuery"]
-
 
 class FoldPooledQuery(FoldPass):
     """The learned query and its projection -> `asked` = W latent + b, since no input reaches either.

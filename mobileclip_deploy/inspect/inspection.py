@@ -20,17 +20,6 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.inspection import PackageInspection
 
-__all__ = [
-    "ArtifactInspection",
-    "BundleInspection",
-    "CheckpointInspection",
-    "FolderInspection",
-    "Inspection",
-    "ListedBundle",
-    "TowerInspection",
-    "inspect",
-]
-
 
 class _Inspection(BaseModel):
     model_config = ConfigDict(frozen=True)

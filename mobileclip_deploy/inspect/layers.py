@@ -13,8 +13,6 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import restored_target
 from mobileclip_deploy.targets.compiled import LayerNoise
 
-__all__ = ["LayerComparison", "compare_layers"]
-
 INPUTS = 2
 
 

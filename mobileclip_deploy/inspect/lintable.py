@@ -9,8 +9,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import check_there
 from mobileclip_deploy.targets import Target, target_of, targets
 
-__all__ = ["check_lintable", "readable_targets", "unlintable"]
-
 
 def readable_targets() -> tuple[Target, ...]:
     """Those whose artifacts can be followed operation by operation."""

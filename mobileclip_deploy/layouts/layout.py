@@ -14,8 +14,6 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.tokenizer import TokenizerFile
 from mobileclip_deploy.model.variants import TOWERS, TowerName, Variant
 
-__all__ = ["ARTIFACTS", "ArtifactLayout", "Layout", "SideFile", "TensorLayout", "values_of"]
-
 ArtifactName = Literal["image", "text", "classifier"]
 ARTIFACTS: tuple[ArtifactName, ...] = ("image", "text", "classifier")
 

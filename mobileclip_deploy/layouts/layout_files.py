@@ -18,8 +18,6 @@ from mobileclip_deploy.layouts.layout import PLACEHOLDER, Layout, values_of
 from mobileclip_deploy.model.tokenizer import tokenizer_file
 from mobileclip_deploy.model.variants import Variant, no_text_tower
 
-__all__ = ["default_layout", "layout_names", "layouts", "packaged_layout", "read_layout", "write_side_files"]
-
 ENDING = ".json"
 
 

@@ -22,8 +22,6 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.mil.types import DType, ValueType, numel, read_type
 
-__all__ = ["Blob", "Constant", "WeightFile", "read_constant", "unpack_bits"]
-
 _IN_BYTES = {"float16", "int8", "uint8", "uint32", "int4", "uint1", "uint2", "uint3", "uint4", "uint6"}
 _FIELDS = {
     "bool": "bools",

@@ -21,8 +21,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.constants import Constant, unpack_bits
 from mobileclip_deploy.mil.types import ValueType, numel
 
-__all__ = ["Decompressed", "Decompression", "is_constexpr"]
-
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
 _PART = 2**20  # elements that are worked on at once

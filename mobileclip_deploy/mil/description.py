@@ -13,8 +13,6 @@ from mobileclip_deploy.mil.constants import Constant
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Fixed, Graph, Node, Operand, Reference
 
-__all__ = ["Argument", "Operation", "Weight", "describe_operations", "describe_weights"]
-
 
 @dataclass(frozen=True)
 class Argument:

@@ -11,8 +11,6 @@ from mobileclip_deploy.mil.constants import Constant, WeightFile, read_constant
 from mobileclip_deploy.mil.constexpr import Decompressed, Decompression, is_constexpr
 from mobileclip_deploy.mil.types import ValueType, read_type
 
-__all__ = ["Fixed", "Graph", "Node", "Operand", "Reference", "read_graph", "without_quantization"]
-
 _OPSETS = [f"CoreML{number}" for number in range(3, 10)]
 _CONTROL_FLOW = ("cond", "while_loop")  # read as unknown ops
 _MAX_OPERATIONS = 2**20

@@ -20,8 +20,6 @@ from typing import Any
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
 
-__all__ = ["Package", "open_package", "parse_model"]
-
 _MANIFEST_LIMIT = 16 * 2**20
 _MODEL_LIMIT = 2**31 - 1  # protobuf's own limit for one message
 _MODEL_PATH = "@model_path/"

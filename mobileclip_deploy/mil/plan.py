@@ -14,8 +14,6 @@ from mobileclip_deploy.mil.graph import Fixed, Graph, Node, Operand, Reference
 from mobileclip_deploy.mil.ops import OPS, Kernel, Parameter
 from mobileclip_deploy.mil.types import DType, numel
 
-__all__ = ["Step", "UnsupportedOperation", "call", "check_shapes", "make_plan", "unsupported"]
-
 Lookup = Callable[[Operand], torch.Tensor]
 
 

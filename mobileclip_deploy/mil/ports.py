@@ -15,8 +15,6 @@ from mobileclip_deploy.mil.constants import Constant
 from mobileclip_deploy.mil.graph import Graph, Node, Reference
 from mobileclip_deploy.mil.types import ValueType
 
-__all__ = ["Port", "read_input", "read_ports", "write_output"]
-
 _COLOURS = {10: "GRAY", 20: "RGB", 30: "BGR", 40: "GRAY16"}
 _ARRAY_TYPES = {65568: "float32", 65600: "float64", 131104: "int32", 65552: "float16", 131080: "int8"}
 

@@ -20,8 +20,6 @@ from mobileclip_deploy.mil.plan import Step, UnsupportedOperation, call, check_s
 from mobileclip_deploy.mil.ports import read_input, read_ports, write_output
 from mobileclip_deploy.mil.store import ConstantStore
 
-__all__ = ["Computed", "Precision", "Program", "load"]
-
 Precision = Literal["float32", "float16"]
 # What a small package may always keep: decompressing its table for every prompt takes longer than all the rest.
 _ALWAYS_KEPT = 64 * 2**20

@@ -7,8 +7,6 @@ import torch
 from mobileclip_deploy.mil.constants import Constant
 from mobileclip_deploy.mil.graph import Fixed
 
-__all__ = ["ConstantStore"]
-
 _SMALL = 2**16  # bytes; such values are always kept
 
 

@@ -11,8 +11,6 @@ import torch
 
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["BY_NAME", "MAX_ELEMENTS", "DType", "ValueType", "dtype_of_code", "numel", "read_type"]
-
 MAX_ELEMENTS = 2**29
 """No value of a program may have more elements: 2 GiB in float32, 20 times the largest of a CLIP tower."""
 

@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 from mobileclip_deploy.errors import DependencyMissing
 
-__all__ = ["ClassSet", "class_names", "open_clip_module"]
-
 
 def open_clip_module(name: str) -> Any:
     """A module of open_clip that imports no other of it.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 
-__all__ = ["OWN_CHECKS", "own_gates"]
-
 OWN_CHECKS = "mobileclip_deploy.checks"
 """Where packages register checks of their own as entry points; the name of one is that of its gate."""
 

@@ -9,18 +9,6 @@ from typing import Literal
 from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.model.tower_names import TOWERS, TowerName
 
-__all__ = [
-    "PRECISIONS",
-    "TABLE",
-    "TABLES",
-    "Precision",
-    "is_precision",
-    "parse_precisions",
-    "precision_label",
-    "precision_of",
-]
-
-
 TABLE = "-table-"
 """Stands between two precisions, as in `w4p-table-w6p`: everything at the first, the table of words at the second."""
 

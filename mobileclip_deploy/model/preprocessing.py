@@ -21,19 +21,6 @@ from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageEr
 
 from mobileclip_deploy.errors import InvalidInput, worded
 
-__all__ = [
-    "MAX_PIXELS",
-    "PreprocessSpec",
-    "decode_image",
-    "decoded",
-    "load_batch",
-    "load_image",
-    "normalize",
-    "preprocess",
-    "rgb_image",
-    "tower_bytes",
-]
-
 _T = TypeVar("_T")
 
 MAX_PIXELS = 100_000_000

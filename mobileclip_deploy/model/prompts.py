@@ -8,8 +8,6 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator
 
-__all__ = ["Labels", "Template", "labels_fault", "template_fault"]
-
 TEMPLATE_CHARACTERS = 1_000
 LABEL_CHARACTERS = 1_000
 PLACES = 10

@@ -10,8 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
-__all__ = ["Compacted", "Distilled", "Provenance", "Recovered", "TakenPreprocess", "tensors_sha256", "weight_sha256"]
-
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
     """That towers were trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose answers

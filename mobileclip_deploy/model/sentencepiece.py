@@ -17,8 +17,6 @@ from typing import Any
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
 from mobileclip_deploy.model.variants import TokenizerSpec
 
-__all__ = ["byte_piece", "fast_tokenizer", "kept", "pieces", "reach", "spec_of", "without"]
-
 BLANK = "\u2581"
 """What stands for a blank in pieces."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")

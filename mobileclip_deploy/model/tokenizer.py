@@ -21,21 +21,6 @@ from mobileclip_deploy.model.sentencepiece import byte_piece, fast_tokenizer, pi
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 from mobileclip_deploy.model.wordpiece import UNKNOWN
 
-__all__ = [
-    "CLIP",
-    "PIECES",
-    "VERSION",
-    "TokenizerFile",
-    "cleaned",
-    "encode",
-    "tokenize",
-    "tokenizer_file",
-    "tokens_of",
-    "unknown_share",
-    "write_tokenizer_files",
-    "write_transformers_tokenizer",
-]
-
 FILES = {"sentencepiece": "tokenizer.json", "wordpiece": "tokenizer.json or vocab.txt"}
 TokenizerFile = Literal[
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"

@@ -4,7 +4,5 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["TOWERS", "TowerName"]
-
 TowerName = Literal["image", "text"]
 TOWERS: tuple[TowerName, ...] = ("image", "text")

@@ -14,8 +14,6 @@ from typing import Any
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.model.variants import TokenizerSpec
 
-__all__ = ["UNKNOWN", "spec_of"]
-
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 UNKNOWN = "[UNK]"
 LONGEST_WORD = 100

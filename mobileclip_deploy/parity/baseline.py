@@ -19,17 +19,6 @@ from mobileclip_deploy.files import read_model
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
 
-__all__ = [
-    "LockedBundle",
-    "ParityLock",
-    "Tolerances",
-    "check_drift",
-    "drifts",
-    "figures_of",
-    "locked_figures",
-    "read_lock",
-]
-
 LOCKED_STEPS = ("twin", "shipped", "task")
 
 

@@ -12,16 +12,6 @@ from mobileclip_deploy.model.own_gates import own_gates
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
-__all__ = [
-    "LEAST",
-    "MULTIPLE",
-    "Bound",
-    "Gates",
-    "exported_gates",
-    "parse_gates",
-    "passes",
-]
-
 # How far a probability may be from the checkpoint's: in float32 arithmetic (a logit is a cosine times up to 100), and
 # by the bits of a weight. A probability near one half moves by a quarter of what its logit moves, and at a logit scale
 # of 100 a cosine that is off by 0.01 moves a logit by 1. Where one label leads by more than twice that, it stays.

@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.errors import Malformed
 
-__all__ = ["Deviation", "compare", "flat", "spread", "value_tolerance"]
-
 # References are rounded to float32: what differs by less than a few units of its last place does not differ.
 ALIKE = 1e-6
 

@@ -22,8 +22,6 @@ from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
 from mobileclip_deploy.parity.metrics import compare, flat, spread
 from mobileclip_deploy.towers.inputs import Inputs, embed, embed_exactly
 
-__all__ = ["Reference"]
-
 # Embeddings of different inputs that have cosines above 0.9999 to each other. Trained networks have spreads of 0.5 and
 # more, the random fillings of tests/golden 0.13 and more.
 COLLAPSED = 0.01

@@ -15,8 +15,6 @@ from mobileclip_deploy.escaping import in_markdown, markdown_row, shown
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 
-__all__ = ["Check", "Lost", "ParityReport", "StoredLayer", "StoredWeights"]
-
 Status = Literal["passed", "failed", "undecided", "not run"]
 
 

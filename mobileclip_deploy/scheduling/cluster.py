@@ -33,8 +33,6 @@ from mobileclip_deploy.scheduling.tasks import (
     perform,
 )
 
-__all__ = ["reach", "run_on_dask"]
-
 PACKAGE = "mobileclip-deploy"
 PROCESS, BYTES = f"{PACKAGE}-process", f"{PACKAGE}-bytes"
 """Dask's resources: of each worker one process, and the bytes of memory that a task may have."""

@@ -10,8 +10,6 @@ from mobileclip_deploy.errors import DependencyMissing, MobileClipDeployError, U
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling.tasks import LOCAL, Failed, Task, Told
 
-__all__ = ["check_scheduler", "require_scheduler", "run_tasks"]
-
 ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+/?")
 
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed
 
-__all__ = ["LOCAL", "Failed", "Task", "Told", "available_cores", "in_gigabytes", "perform"]
-
 LOCAL = "local"
 """A scheduler of processes on this machine."""
 

@@ -27,8 +27,6 @@ from mobileclip_deploy.sweep.specification import HUB, CheckpointChoice, Specifi
 from mobileclip_deploy.targets import Target, named_targets, names_all
 from mobileclip_deploy.towers.calibration import PROMPT_FILES
 
-__all__ = ["Cell", "cell_memory", "kept", "list_cells", "make_cell", "record"]
-
 RECORDS = "cells"
 SMALLER = ("embedding_size", "fit", "captions")
 """Of a checkpoint's choice: `Cell.content` has what is in them."""

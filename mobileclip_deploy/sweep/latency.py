@@ -15,8 +15,6 @@ from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.sweep.result import RowError, SweepResult
 from mobileclip_deploy.sweep.specification import Specification
 
-__all__ = ["LATENCY", "measure_latency"]
-
 LATENCY = "latency.json"
 
 

@@ -10,8 +10,6 @@ from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployE
 from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["Row", "RowError", "State", "SweepResult", "row_of"]
-
 State = Literal["passed", "failed", "undecided", "not run", "error", "left"]
 
 

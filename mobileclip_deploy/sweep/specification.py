@@ -12,8 +12,6 @@ from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion, wo
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN
 from mobileclip_deploy.files import read_regular
 
-__all__ = ["CheckpointChoice", "Specification", "read_specification"]
-
 BYTES = 1 << 18
 DOTS = 64
 """In a line that is no comment. tomllib keeps every beginning of a dotted key: 20,000 dots took 1.5 GB."""

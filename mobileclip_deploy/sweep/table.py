@@ -9,8 +9,6 @@ from mobileclip_deploy.escaping import in_markdown, markdown_row
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.sweep.result import Row, SweepResult
 
-__all__ = ["COLUMNS", "cells_of", "markdown"]
-
 COLUMNS = (
     "checkpoint",
     "target",

@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.rules import StorageRules
 
-__all__ = ["Abilities"]
-
 
 @dataclass(frozen=True)
 class Abilities:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.values import Runner, TensorInfo
     from mobileclip_deploy.targets.weights import WeightTable
 
-__all__ = ["Artifact", "counted", "refuse_function"]
-
 
 class Artifact(ABC):
     """One tower in a file, or the function of a file that holds several; made by `Target.open`.

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.values import Expected, Runner
 
-__all__ = ["Attached", "Origin"]
-
 
 @dataclass(frozen=True)
 class Origin:

@@ -20,8 +20,6 @@ import numpy as np
 
 from mobileclip_deploy.targets.grids.decode import Floats, StoredWeight
 
-__all__ = ["BANDS", "KERNEL", "KERNEL_ROWS", "all_within", "in_bands", "in_turn", "joined"]
-
 T = TypeVar("T")
 
 # Rows of the window -> the first, the step, how many; padding follows from where the first row stands.

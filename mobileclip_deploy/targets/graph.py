@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Constant", "Difference", "Graph", "Input", "Node", "Wire", "first_difference", "needed", "wires"]
-
 # How far a stored float may be from the one that a conversion writes here, as a share of its own size and of a small
 # number of its tensor: float64 folding leaves one rounding to float32, and one to float16, and what is left where
 # numbers cancel is as large as the numbers beside it.

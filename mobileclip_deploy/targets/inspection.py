@@ -11,8 +11,6 @@ from pydantic import BaseModel
 
 LARGEST = 10
 
-__all__ = ["FunctionInspection", "PackageInspection", "PortInspection", "StoredKind", "StoredTensor"]
-
 
 class PortInspection(BaseModel, frozen=True, extra="forbid"):
     """An input or output; a size of None is free. `scale` and `bias` are applied to an image's bytes on the way in,

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["as_run", "exact_int8", "product", "session_options"]
-
 PRECISE = ("session.x64quantprecision", "1")
 SPINNING = ("session.intra_op.allow_spinning", "0")
 SIDE = 64

@@ -12,8 +12,6 @@ from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 from mobileclip_deploy.towers.tower import example_input
 
-__all__ = ["tower_job"]
-
 
 def tower_job(
     source: Source,

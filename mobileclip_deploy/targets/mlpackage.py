@@ -9,8 +9,6 @@ import uuid
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["SPECIFICATION", "import_coremltools", "make_reproducible"]
-
 # Any constant will do: identifiers that coremltools draws at random are derived from it and a path instead.
 NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
 SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"

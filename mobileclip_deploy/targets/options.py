@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
-__all__ = ["TargetOptions", "option"]
-
 
 def option(
     flag: str, text: str, *, default: Any = None, metavar: str | None = None, attaches: str | None = None

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
 
-__all__ = ["Flow", "Pair", "QuantizedFile", "QuantizedValue", "quantized_values"]
-
 Floats = npt.NDArray[np.float32]
 
 

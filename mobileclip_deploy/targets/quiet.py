@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from mobileclip_deploy.errors import ExportError, causes, first_sentence
 from mobileclip_deploy.targets.foreign.torch import lean_tracing
 
-__all__ = ["conversion", "hold_back", "quiet"]
-
 LOGGERS = ("coremltools", "torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir", "onnxruntime", "executorch")
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["STEPS", "Range", "ranges_of"]
-
 # Share of a tensor's values, in percent, that lies within its range where there are 256 integers; half of the rest is
 # cut off at either end. See docs/onnx.md and docs/coreml.md for what other shares did to nano. Of 65,536 nothing is.
 PERCENTILE = 99.99

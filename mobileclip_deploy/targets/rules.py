@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # the rules stand in every target's table, which must not wai
     from mobileclip_deploy.targets.storage import Layer, Storage
     from mobileclip_deploy.targets.target import Target
 
-__all__ = ["Holds", "Shared", "StorageRules", "choose", "evenly", "storage_of", "stored"]
-
 Holds = Callable[["Layer", "TowerName", Precision], bool]
 """Something that holds of a weight of a tower, or does not, at a precision."""
 

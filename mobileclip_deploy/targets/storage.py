@@ -17,20 +17,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
-__all__ = [
-    "Layer",
-    "GridTotal",
-    "Storage",
-    "THRESHOLD",
-    "by_numbers",
-    "layers",
-    "require_all",
-    "stored_in_half",
-    "summary",
-    "tensors",
-    "total_bytes",
-]
-
 # Smaller weights are not worth their scales or tables; coremltools' default too.
 THRESHOLD = 2048
 

@@ -35,8 +35,6 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.targets.attached import Attached
     from mobileclip_deploy.targets.rules import StorageRules
 
-__all__ = ["Target"]
-
 
 class Target(ABC):
     """One deployment format, with the options that were chosen of it.

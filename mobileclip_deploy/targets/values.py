@@ -17,24 +17,6 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
 
-__all__ = [
-    "Attachment",
-    "ComputeUnits",
-    "Expected",
-    "Form",
-    "PLAIN",
-    "PictureRunner",
-    "Place",
-    "Ports",
-    "Precisions",
-    "Runner",
-    "RuntimePlace",
-    "Shared",
-    "TensorInfo",
-    "TowerJob",
-    "require_shape",
-]
-
 T = TypeVar("T")
 
 

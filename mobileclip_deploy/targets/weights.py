@@ -15,8 +15,6 @@ from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joine
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
 from mobileclip_deploy.targets.grids.decode import Array, StoredWeight
 
-__all__ = ["Depthwise", "View", "WeightTable", "numbers_of", "read_weights"]
-
 
 class View:
     """A graph, with what computes and what takes its values. `order`: the operations that outputs need."""

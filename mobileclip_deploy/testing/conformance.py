@@ -39,8 +39,6 @@ from mobileclip_deploy.testing.network import small_source
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Evidence
 
-__all__ = ["check_target"]
-
 UNKNOWN = "fp5"
 # The cosine of answers of rounded random weights to the exact ones (0.85 at 4 bits with half of the weights pruned).
 # What computes another network has one around 0.

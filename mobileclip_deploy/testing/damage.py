@@ -10,8 +10,6 @@ from pathlib import Path
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.targets import Target
 
-__all__ = ["names_machine", "not_refused"]
-
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda data: data[: len(data) // 2],
     "empty": lambda data: b"",

@@ -10,8 +10,6 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, load_variant
 
-__all__ = ["small_source"]
-
 # What is narrower than nano's, whose name, tokenizer and preprocessing the network has.
 IMAGE = {"depths": [1, 1, 1, 1], "widths": [16, 32, 32, 64], "mlp_ratios": [2, 2, 2, 2]}
 TEXT = {"width": 32, "heads": 2}

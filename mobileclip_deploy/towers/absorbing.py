@@ -12,8 +12,6 @@ from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
 from mobileclip_deploy.model.architecture.text import TextTransformer
 from mobileclip_deploy.model.architecture.vit import ViT
 
-__all__ = ["absorb_layer_scales", "absorb_norms", "normed_layers", "scaled_layers"]
-
 
 def scaled_layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Tensor]]:
     """Every layer of a folded tower that a layer scale follows: its name, the layer, and the scale [C, 1, 1]."""

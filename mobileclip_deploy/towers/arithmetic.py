@@ -6,8 +6,6 @@ from functools import cache
 
 from mobileclip_deploy.model.variants import TowerName, load_variant
 
-__all__ = ["tower_arithmetic"]
-
 
 @cache
 def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:

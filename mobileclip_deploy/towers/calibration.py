@@ -18,8 +18,6 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, read_prompts
 
-__all__ = ["LIMIT", "calibration_digest", "calibration_inputs", "check_calibration", "spread_evenly"]
-
 T = TypeVar("T")
 # More images change the ranges little and take as long as one evaluation each.
 LIMIT = 128

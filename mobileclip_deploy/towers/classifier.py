@@ -17,15 +17,6 @@ from mobileclip_deploy.towers.head import LabelSet
 from mobileclip_deploy.towers.inputs import exact_texts
 from mobileclip_deploy.towers.tower import ImageTower, make_tower
 
-__all__ = [
-    "Classifier",
-    "Normalised",
-    "OwnClassifier",
-    "label_embeddings",
-    "make_classifier",
-    "probabilities",
-]
-
 
 class Normalised(nn.Module):
     """A tower whose embeddings [N, D] leave at length 1."""

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant, no_text_tower
 
-__all__ = ["ContextRunner", "chosen_contexts", "fitting", "parse_contexts"]
-
 # Start, two tokens, end: nothing shorter is worth a shape of its own.
 SHORTEST = 4
 

@@ -15,8 +15,6 @@ from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.towers.inputs import sample_inputs
 
-__all__ = ["reparameterize"]
-
 
 def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: bool = False) -> FoldReport:
     """Fold every branch and BatchNorm of a model, in place, and measure on the sample images and prompts what changed.

@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # the head is chosen, and refused, before torch is imported
 
     from mobileclip_deploy.model.architecture import MobileCLIP
 
-__all__ = ["EMBEDDING", "Head", "labels_json", "read_head", "LabelSet", "given_labels", "read_labels"]
-
 
 def read_head(labels: str | Sequence[str] | None, template: str | None = None, normalise: bool = False) -> Head:
     """The head that a user's words ask for: an embedding, or with labels (see `given_labels`) their probabilities.

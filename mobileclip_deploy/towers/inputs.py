@@ -17,8 +17,6 @@ from mobileclip_deploy.model.tokenizer import encode, tokenize
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
-__all__ = ["Inputs", "embed", "embed_exactly", "embed_images", "embed_texts", "exact_texts", "sample_inputs"]
-
 BATCH = 32
 # In float64 every activation is twice as large.
 EXACT_BATCH = 8

@@ -21,8 +21,6 @@ from torch.nn import functional as F
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["FOR_JUDGING", "Moments", "gather"]
-
 # So many positions of all inputs together are looked at for each number that an output of a layer is made of; of each
 # input at least LEAST_POSITIONS, of each of MANY pictures half of them. With 8 to 32, and with 16 to 128, nano's image
 # tower comes out within 0.1 dB, as with another seed; the more there are, the longer the sums of second moments take.

@@ -10,8 +10,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["taken_ids", "taken_inputs", "taken_pixels"]
-
 # How far from [0, 1] a resize in float32 ends; in float16 its own steps are larger.
 ROUNDING = 1e-5
 

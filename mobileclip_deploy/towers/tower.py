@@ -10,8 +10,6 @@ from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
-__all__ = ["ImageTower", "TextTower", "example_input", "make_tower"]
-
 
 class ImageTower(nn.Module):
     """RGB pixels [N, 3, S, S] float32 in [0, 1] -> image embedding [N, D], not normalised.

@@ -24,8 +24,6 @@ from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.quantized import QuantizedTower, Site, found_sites
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["check_activations"]
-
 ACTIVATIONS, RANGES = "activations", "ranges"
 # Of nano's towers and the golden ones torch came to a relative deviation of 1e-7 at most, with no integer another.
 COSINE = Bound("cosine", 0.999)

@@ -13,8 +13,6 @@ import numpy.typing as npt
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Runner
 
-__all__ = ["AskedAhead"]
-
 Answers = npt.NDArray[np.float32]
 
 

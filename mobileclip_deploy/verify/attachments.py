@@ -18,8 +18,6 @@ from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.reproduction import other_versions
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
-__all__ = ["check_attachments"]
-
 
 def check_attachments(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """Each attachment of a tower: its answers, where it is a program, and what it says against what comes of the

@@ -24,8 +24,6 @@ from mobileclip_deploy.model.provenance import Compacted
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["FittedAgain", "FittedTo", "check_cut", "check_fit", "fitted_again"]
-
 NEAR = 1e-4
 """By how much numbers of axes may differ: other processors move them by less than their rounding (1e-6), but for two
 directions that are almost equally strong."""

@@ -30,15 +30,6 @@ from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 from mobileclip_deploy.verify.task import check_sampled, check_task
 from mobileclip_deploy.verify.weights import check_weights
 
-__all__ = [
-    "TOWER_CHECKS",
-    "check_semantic",
-    "check_shipped",
-    "collapsed_towers",
-    "replaced_gates",
-    "verify_subject",
-]
-
 P = ParamSpec("P")
 
 

@@ -16,8 +16,6 @@ from mobileclip_deploy.parity.baseline import Tolerances, drifts, figures_of
 from mobileclip_deploy.parity.gates import MULTIPLE
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
-__all__ = ["check_contents", "check_measured", "written_before", "written_by_this_version"]
-
 Contents = Mapping[str, Mapping[str, int]]
 SHOWN = 3
 # Artifacts are counted since this version as they are now: of 80 towers that 0.3.0 wrote all counts are equal.

@@ -29,8 +29,6 @@ from mobileclip_deploy.towers.samples import calibration_prompts
 from mobileclip_deploy.verify.claims import written_before, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
-__all__ = ["check_companions", "check_golden", "check_settings", "same_card", "write_companions"]
-
 EVERY = "both"
 SHOWN = 6
 OF_SOURCE = (

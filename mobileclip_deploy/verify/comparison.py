@@ -25,8 +25,6 @@ from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers, rep
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 from mobileclip_deploy.verify.task import TASK_FIGURES
 
-__all__ = ["ComparedBundle", "Comparison", "compare_bundles"]
-
 
 class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """One row. `relative` and `snr_db` are of the worst tower on the bundle's golden inputs (None: exact, or not run).

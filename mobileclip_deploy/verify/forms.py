@@ -20,8 +20,6 @@ from mobileclip_deploy.towers.contexts import fitting
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["RESIZED", "SIZES", "check_contexts", "check_pictures"]
-
 PICTURES = "pictures"
 SIZES = ((64, 48), (48, 64), (85, 64), (427, 640), (1001, 751), (4000, 3000), (3000, 4000))
 """Width and height: from 64 pixels to 12 megapixels, wide and high; of two an odd number of columns is left over."""

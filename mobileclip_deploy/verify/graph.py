@@ -25,8 +25,6 @@ from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.tower_settings import graph_settings, tower_settings, unlike_tower
 
-__all__ = ["INPUTS", "check_graph", "tower_as_stored", "with_whole_steps"]
-
 STEP = "graph"
 # So many inputs are enough: an operation that computes something else does so on every one.
 INPUTS = 4

@@ -24,8 +24,6 @@ from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.towers.moments import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.verify.matching import Matched
 
-__all__ = ["LayerAnswers", "layer_answers", "steps"]
-
 # Bounds stand at so many standard deviations of what chance does: of 100,000 outputs the furthest comes to 4.4. By
 # GPTQ and tuned, nano's towers came to 4.4 where no scale is moved.
 SIGMAS = 5.0

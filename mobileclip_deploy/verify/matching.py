@@ -16,8 +16,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
-__all__ = ["Held", "Matched", "matched_weights"]
-
 Floats = npt.NDArray[np.float32]
 Held = Literal["plain", "scaled", "normed"]
 """How a file has a layer's weight: as it is, or with the layer scale or the norm multiplied into it."""

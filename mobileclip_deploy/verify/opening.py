@@ -26,8 +26,6 @@ from mobileclip_deploy.verify.axes import FittedAgain, FittedTo, fitted_again
 from mobileclip_deploy.verify.places import require_place
 from mobileclip_deploy.verify.subject import Evidence, GoldenAnswers, OpenedSubject, SampledReference, checkpoint_looks
 
-__all__ = ["QUICK_IMAGES", "VerifyRequest", "opened_subject"]
-
 # Images of a dataset that the quick checks take. Core AI's runtime takes about 20 s of CPU time for them on nano.
 QUICK_IMAGES = 128
 

@@ -12,8 +12,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["OwnCheck", "own_checks"]
-
 
 @dataclass(frozen=True)
 class OwnCheck:

@@ -11,8 +11,6 @@ from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.towers.arithmetic import tower_arithmetic
 
-__all__ = ["asked_inputs", "spread_rows", "told_time"]
-
 # What the quick checks ask of each tower.
 QUICK = 2
 # A minute is worth being told of.

@@ -15,8 +15,6 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.compiled import Compiled
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["check_place", "require_place"]
-
 INPUTS = 4
 """So many of the inputs are asked for: a GPU that is made of software is slow."""
 NAMED = 3

@@ -19,8 +19,6 @@ from mobileclip_deploy.mil import Computed, Precision, Program
 from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import Graph, first_difference, needed
 
-__all__ = ["Explanation", "Followed", "compare_programs", "relative_deviation"]
-
 VALUE_BOUND = 1e-4  # relative, of a result: two evaluations of the same graph here agree to the bit
 
 

@@ -22,8 +22,6 @@ from torch.overrides import TorchFunctionMode
 
 from mobileclip_deploy.targets.quantized import Floats, QuantizedValue
 
-__all__ = ["Site", "QuantizedTower", "found_sites"]
-
 # Relative, of a file's value from the one of torch that it is: both are float32 arithmetic.
 SAME = 1e-3
 # Relative tolerance of the sums over all numbers, which tell at once what cannot be the same.

@@ -10,8 +10,6 @@ from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
-__all__ = ["check_relevance"]
-
 EVERY = "both"
 LENGTH = 0.02
 """By how much int8 may move the length of an embedding from 1."""

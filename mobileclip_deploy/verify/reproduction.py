@@ -13,8 +13,6 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
-__all__ = ["check_reproduced", "other_versions"]
-
 STEP = "reproduced"
 # What decides, beside the checkpoint and the target's own packages, which operations a conversion writes.
 CONVERTERS = ("mobileclip-deploy", "torch")

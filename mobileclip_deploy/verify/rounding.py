@@ -34,18 +34,6 @@ from mobileclip_deploy.verify.layer_answers import LayerAnswers
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.word_table import not_nearest
 
-__all__ = [
-    "Choice",
-    "TUNED",
-    "learned_floats",
-    "read_floats",
-    "stored_sha256",
-    "tower_to_round",
-    "unlike_choice",
-    "unlike_outputs",
-    "with_stored",
-]
-
 UNLIKE = "is no rounding of the checkpoint's"
 DRIFTED = f"{UNLIKE}: all numbers of {{}} are off to the same side"
 

@@ -19,18 +19,6 @@ from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 
-__all__ = [
-    "Baseline",
-    "Records",
-    "Refused",
-    "Verified",
-    "accept_baseline",
-    "check_baseline",
-    "verify_bundle",
-    "verify_bundles",
-    "worst",
-]
-
 UNDECIDED = (
     "what accuracy loses is too near to its gate to be told apart from chance; measure on more pictures (`dataset`), "
     "or allow more with `gates`"

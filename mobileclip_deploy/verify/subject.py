@@ -42,18 +42,6 @@ from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
-__all__ = [
-    "Evidence",
-    "GoldenAnswers",
-    "OpenedSubject",
-    "SampledReference",
-    "Subject",
-    "WrittenSubject",
-    "checkpoint_looks",
-    "head_of",
-    "lacks_to_convert",
-]
-
 
 def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:
     """What a checkpoint finds on a dataset: the pictures as they stand at once, before anything is changed of it."""

@@ -23,8 +23,6 @@ from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.subject import Subject
 
-__all__ = ["TASK_FIGURES", "check_sampled", "check_task", "judged"]
-
 # What an artifact may lose of, in points (Gates.task).
 TASK_FIGURES = ("top1", "image_to_text_recall@1")
 

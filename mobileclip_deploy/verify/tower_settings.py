@@ -22,8 +22,6 @@ from mobileclip_deploy.targets.foreign.torch import operations_told
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.weights import View
 
-__all__ = ["Settings", "graph_settings", "tower_settings", "unlike_tower"]
-
 # Settings may stand in float16: 1e-5 is 1.0014e-5 there and 1e-6 is 1.0133e-6, in steps of 6e-8.
 ROUNDED, HALF_STEP = 1e-2, 2.0**-25
 # A factor and its inverse are float32 numbers.

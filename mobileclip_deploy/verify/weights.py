@@ -21,8 +21,6 @@ from mobileclip_deploy.verify.matching import Matched, matched_weights
 from mobileclip_deploy.verify.rounding import Choice, tower_to_round, unlike_choice
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
-__all__ = ["check_weights"]
-
 STEP = "weights"
 
 

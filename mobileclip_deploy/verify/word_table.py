@@ -14,8 +14,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import scales_tried
 from mobileclip_deploy.verify.matching import Matched
 
-__all__ = ["not_nearest"]
-
 Outputs = npt.NDArray[np.bool_]
 
 

@@ -26,8 +26,6 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import PageServer, serving
 
-__all__ = ["DemoPage", "demo", "write_demo"]
-
 PAGE = Path(__file__).parent / "page"
 SETTINGS = "settings.json"
 # The page runs the plain build: WebGPU's would take twice as long to load.

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun
 
-__all__ = ["NEEDED_BY_LAN", "Certificate", "code", "local_address", "own_certificate"]
-
 NEEDED_BY_LAN = ("trustme", "segno")
 DAYS = 7
 # One of the documentation's addresses (RFC 5737): no packet is sent, but the system says which way it would go.

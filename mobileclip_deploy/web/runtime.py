@@ -14,8 +14,6 @@ from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["FILES", "RUNTIME", "VERSION", "runtime_folder"]
-
 RUNTIME, VERSION = "onnxruntime-web", "1.30.0"
 # The plain build, and the one with WebGPU. There is a third one, "jsep", which answers wrongly without an error
 # (nano's cosine was 0.645): it is not taken.

@@ -20,8 +20,6 @@ from urllib.parse import parse_qs, urlsplit
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import open_regular
 
-__all__ = ["Answer", "PageServer", "serving"]
-
 LOOPBACK = "127.0.0.1"
 LARGEST_POST = 64 * 2**20
 CONNECTIONS = 64

@@ -10,8 +10,6 @@ from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Result, Run
 from mobileclip_deploy.benchmark.statistics import summarize
 
-__all__ = ["EXPECTED", "GOLDEN", "job", "result", "sent"]
-
 HASH = "0" * 64
 GOLDEN = {"inputs": 2, "cosine": 0.99999999, "relative": 3e-7, "passed": True}
 """The verdict on right answers to the golden inputs of `job()`."""

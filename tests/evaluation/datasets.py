@@ -9,8 +9,6 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["add_member", "image", "karpathy", "shards", "table"]
-
 
 def image(path: Path, colour: str = "black") -> Path:
     """A 4 x 4 image."""

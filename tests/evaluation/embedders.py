@@ -12,8 +12,6 @@ from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.tokenizer import tokenize
 from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 
-__all__ = ["Counted", "by_colour"]
-
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
 
 

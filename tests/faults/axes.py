@@ -12,8 +12,6 @@ import numpy as np
 import onnx
 from faults.onnx_planting import PlantedOnnx
 
-__all__ = ["AXES", "Axis", "others"]
-
 # Axes that are tried: of a value of one dimension more than any has.
 RANK = 5
 # Which input, argument or operand of an operation has its axes.

@@ -12,8 +12,6 @@ from faults.edits import Edit
 
 from mobileclip_deploy.targets.coreai.asset import Asset, is_readable, operations
 
-__all__ = ["FAULTS", "HARMLESS", "changed", "edited", "found", "save"]
-
 Array = npt.NDArray[Any]
 Change = Callable[[Array], Any]
 Plant = Callable[[Asset], str | None]

@@ -13,8 +13,6 @@ from faults.planting import Planted
 
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["FAULTS", "HARMLESS", "edited"]
-
 Plant = Callable[[Planted], str | None]
 File = tuple[TowerName, str]
 # What a package stores weights as is decided by precision and deployment target.

@@ -15,8 +15,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Graph, first_difference
 
-__all__ = ["Edit", "renumbered", "said_of", "swap_neighbours"]
-
 File = TypeVar("File")
 Array = npt.NDArray[Any]
 

@@ -11,8 +11,6 @@ from typing import Any
 from faults.edits import Edit
 from faults.executorch_planting import ABSENT, Fields, PlantedProgram
 
-__all__ = ["FAULTS", "HARMLESS", "edited"]
-
 P = PlantedProgram
 Plant = Callable[[P], str | None]
 STATIC, FOUR, EIGHT, WHOLE = ("image", "w8a8"), ("text", "w4"), ("text", "w8"), ("text", "fp32")

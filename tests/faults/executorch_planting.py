@@ -19,8 +19,6 @@ import numpy as np
 from mobileclip_deploy.targets.executorch import program_file, xnnpack_payload
 from mobileclip_deploy.targets.flatbuffer import Decoder, root
 
-__all__ = ["ABSENT", "Array", "Fields", "PlantedProgram"]
-
 Array = np.ndarray[Any, Any]
 Fields = dict[str, Any]
 ALIGNMENT = 128

@@ -8,8 +8,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import first_difference
 
-__all__ = ["is_another", "spread"]
-
 INSTANCES = 3
 """So many instances of a field are tried, spread over the file: all of them are seen, or the field is listed."""
 Instance = TypeVar("Instance")

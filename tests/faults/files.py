@@ -21,8 +21,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, get_target
 from mobileclip_deploy.targets.graph import Graph
 
-__all__ = ["FILES", "QUICK", "Files", "levels", "require"]
-
 # Of Core ML the deployment target follows. What the other tower has, or another precision stores alike, a tower need
 # not have.
 PRECISIONS: Mapping[str, Mapping[TowerName, tuple[str, ...]]] = {

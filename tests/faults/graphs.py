@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
 
-__all__ = ["WORDS", "Array", "PlantedGraph", "Words"]
-
 Array = npt.NDArray[Any]
 Change = Callable[[Array], Array | None]
 Place = tuple[str, str]

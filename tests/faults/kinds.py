@@ -16,8 +16,6 @@ from faults.graphs import Array, PlantedGraph
 
 from mobileclip_deploy.targets.graph import Constant, Node, Wire
 
-__all__ = ["HARMLESS", "KINDS", "Kind"]
-
 P = PlantedGraph
 Plant = Callable[[P], str | None]
 # Which files may have a kind, as patterns of `target tower precision`: all of a kind's must be found.

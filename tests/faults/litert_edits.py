@@ -11,8 +11,6 @@ from faults.edits import Edit, renumbered
 
 from mobileclip_deploy.targets.litert.editing import Editor
 
-__all__ = ["FAULTS", "HARMLESS", "edited"]
-
 Plant = Callable[[Editor], str | None]
 EIGHT, FOUR = ("image", "w8a8"), ("text", "w4")
 CONV, DEPTHWISE, PRODUCT = "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"

@@ -11,8 +11,6 @@ from faults.edits import Edit
 from faults.onnx_planting import PlantedOnnx, called
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["FAULTS", "HARMLESS", "edited"]
-
 P = PlantedOnnx
 Plant = Callable[[P], str | None]
 W4, W8A8, W8, HALF, WHOLE = ("text", "w4"), ("image", "w8a8"), ("text", "w8"), ("text", "fp16"), ("image", "fp32")

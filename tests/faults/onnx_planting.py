@@ -11,8 +11,6 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-__all__ = ["PlantedOnnx", "called"]
-
 Array = npt.NDArray[Any]
 
 

@@ -12,8 +12,6 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 
-__all__ = ["onnx_written"]
-
 TYPES = {"half": "FLOAT16"}
 PORT = re.compile(r"(\S+) (\w+) \[(.*)\]")
 

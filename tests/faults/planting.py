@@ -15,8 +15,6 @@ from mil.programs import quiet
 with quiet():
     from coremltools.proto import Model_pb2
 
-__all__ = ["Planted"]
-
 _RECORD = struct.Struct("<IIQQQ32x")
 _FLOATS = {1: 2, 2: 4}  # code of a type in the weight file -> bytes of a number
 _DTYPES = {10: np.float16, 11: np.float32, 21: np.int8, 23: np.int32, 1: np.bool_}

@@ -28,8 +28,6 @@ from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.subject import OpenedSubject
 from mobileclip_deploy.verify.weights import check_weights
 
-__all__ = ["CHECKS", "Unconverted", "asked_least", "unconverted"]
-
 CHECKS: tuple[TowerCheck, ...] = (check_structure, check_shipped, check_weights, check_graph, check_activations)
 """All that need neither a converter nor the versions that wrote a bundle, but for those of claims and companions."""
 

@@ -12,8 +12,6 @@ from typing import Any
 from benchmark import documents
 from hostile.table import Row, write
 
-__all__ = ["ROWS"]
-
 REPORT = ("report", "result.json", "-o", "out.html", "-o", "out.md", "-o", "out.png")
 Place = tuple[str | int, ...]
 HARM = "a\x1b[2J\x9b\u202e\u2066\n# b\n| c | <b> [d](e) `f` \x00"

@@ -14,8 +14,6 @@ from hostile.table import Row, both, edit, write
 
 from mobileclip_deploy.towers.samples import image_paths
 
-__all__ = ["ROWS"]
-
 BUNDLE = "onnx-fp16"
 ENTITIES = "&" + "amp;" * 20_000
 OTHERS = ("NUL", "\0"), ("a bell", "\a"), ("a title", "\x1b]0;t\a"), ("C1", "\x9b31m"), ("an isolate", "\u2067a")

@@ -12,8 +12,6 @@ from hostile.table import Row, edit, nothing, write
 from third_party import install
 from torch import Tensor, nn
 
-__all__ = ["ROWS", "Loaded", "Run", "Saved", "archive"]
-
 PORT = '{"name": "x", "dtype": "float32", "shape": [1, 4], "range": null}'
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["DEEP", "MANY", "Row", "alarm", "both", "edit", "nothing", "sparse", "write"]
-
 MANY = "[" + "0," * 5_000_000 + "0]"
 DEEP = "[" * 100_000
 

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Fault", "Generator", "faults"]
-
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 LARGEST = 2**53 - 1
 PATTERNS = {

@@ -14,8 +14,6 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, run_bounded
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["Adb", "Answer", "DeviceLost", "find_adb", "listed_devices", "quoted", "remedy_for_state"]
-
 PATIENCE_SECONDS = 60
 PULL_SECONDS = 600
 PUSH_BYTES_PER_SECOND = 500_000

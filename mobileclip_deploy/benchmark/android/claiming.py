@@ -11,8 +11,6 @@ from mobileclip_deploy.benchmark.android.adb import END, PATIENCE_SECONDS, Adb, 
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["PhoneBusy", "claimed"]
-
 HELD = "mobileclip-lock-held"
 REFUSED, MISSING = 1, 127
 """Exit codes: `flock -n` of toybox and util-linux where somebody else has the lock; the shell where it has no flock."""

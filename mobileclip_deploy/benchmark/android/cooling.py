@@ -9,8 +9,6 @@ from mobileclip_deploy.benchmark.android.device import Thermal
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["wait_until_cool"]
-
 PAUSE_SECONDS = 10.0
 
 

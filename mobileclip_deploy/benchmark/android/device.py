@@ -12,17 +12,6 @@ from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.result import Device, Snapshot, ThermalState
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = [
-    "AndroidPhone",
-    "Thermal",
-    "describe",
-    "fast_cores",
-    "is_simulated",
-    "parse_battery",
-    "parse_thermal",
-    "snapshot",
-]
-
 NEXT = "mobileclip-next-answer"
 WORD = 200
 """Characters of a name; a phone's own are shorter."""

@@ -27,8 +27,6 @@ from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 
-__all__ = ["AndroidDriver", "refuse_profile"]
-
 APP = "app"
 """The selector of the app that measures by itself (android_harness/app), on whatever phone it is."""
 APP_RUNS = (("onnxruntime", "cpu"), ("onnxruntime", None))

@@ -10,8 +10,6 @@ from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
 from mobileclip_deploy.benchmark.driver import Plan
 
-__all__ = ["SCRIPT", "write_job_folder"]
-
 SCRIPT = "run.sh"
 # The core is the one that device.fast_cores finds for one thread, told from the phone that the script runs on.
 TEMPLATE = Path(__file__).with_suffix(".sh")

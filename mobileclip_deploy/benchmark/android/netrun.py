@@ -38,8 +38,6 @@ from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import RuntimePlace
 
-__all__ = ["NetRunDriver", "executions"]
-
 TOOL = "qnn-net-run"
 PROFILE = "qnn-profiling-data_0.log"
 SDK = "QNN_SDK_ROOT"

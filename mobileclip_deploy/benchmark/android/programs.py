@@ -8,18 +8,6 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = [
-    "BUSY",
-    "LOADERS",
-    "PLAN",
-    "InstalledPrograms",
-    "NotStarting",
-    "loader_among",
-    "plan_words",
-    "runner",
-    "start_command",
-]
-
 PLAN = "mobileclip-bench"
 LOADERS = ("ld-linux-aarch64.so.1", "ld-linux-x86-64.so.2")
 """glibc's, which ready-made runners bring along: Android has another C library. The second is for emulators on PCs."""

@@ -24,8 +24,6 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["CONTENTS", "Contents", "Wheel", "ready_runners", "runners_summary"]
-
 CONTENTS = "runners.json"
 PIP_SECONDS = 900
 LOOK_SECONDS = 0.5

@@ -21,8 +21,6 @@ from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["HOW_TO_GET", "Release", "kept_release", "pinned_release", "released_runners", "unpacked_runners"]
-
 SERVER = "https://github.com"
 PIECE = 1 << 20
 SECONDS = 60

@@ -11,8 +11,6 @@ from mobileclip_deploy.benchmark.stream import parse_stream
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["Rounds"]
-
 
 class Rounds:
     """The rounds of a plan: kept as they come, and counted for whoever waits."""

@@ -17,8 +17,6 @@ from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPr
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["FIXED", "KEEP_AWAKE", "LET_SLEEP", "PhoneSession", "launch_script"]
-
 FIXED = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
 """Switches the fixed performance mode. Android describes it as an upper limit that the device can sustain for at least
 10 minutes, so it lies below the highest clocks (PowerManager.FIXED_PERFORMANCE_MODE, HIDL Mode::FIXED_PERFORMANCE)."""

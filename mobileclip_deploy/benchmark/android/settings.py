@@ -15,8 +15,6 @@ from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["AndroidSettings", "Runners", "find_runners"]
-
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 READY = "ready"
 """MOBILECLIP_ANDROID_RUNNERS=ready: the ready ones, whatever was built here."""

@@ -11,8 +11,6 @@ from mobileclip_deploy.benchmark.bounded import understood
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import file_sha256
 
-__all__ = ["place", "remote_hashes", "synchronize"]
-
 PART = ".part"
 HASHING_SECONDS = 600
 DAMAGED = 3

@@ -27,8 +27,6 @@ from mobileclip_deploy.web.lan import NEEDED_BY_LAN, Certificate, code, local_ad
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import PageServer, serving
 
-__all__ = ["BrowserDriver"]
-
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"

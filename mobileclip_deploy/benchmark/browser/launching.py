@@ -14,8 +14,6 @@ from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.escaping import uncoloured
 
-__all__ = ["Browser", "find_browser", "installed_browsers", "last_words"]
-
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "chromium": (
         "chromium",

@@ -14,8 +14,6 @@ from mobileclip_deploy.benchmark.job import Cell, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Browser, RoundResult
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["BrowserSession"]
-
 DEATHS = 2
 """A page that ends so often in one round ends the round's cell too."""
 HELLO = 1 << 16

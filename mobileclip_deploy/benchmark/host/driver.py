@@ -18,8 +18,6 @@ from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target, targets
 
-__all__ = ["HostDriver"]
-
 
 class HostDriver(Driver):
     """This machine."""

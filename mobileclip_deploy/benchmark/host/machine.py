@@ -10,8 +10,6 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.result import Device, Snapshot
 from mobileclip_deploy.bundle.manifest import processor_name
 
-__all__ = ["describe", "instructions", "memory_bytes", "snapshot"]
-
 SYS = Path("/sys")
 CPU = Path("/proc/cpuinfo")
 PRODUCTS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")

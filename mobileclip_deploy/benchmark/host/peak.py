@@ -17,8 +17,6 @@ import numpy as np
 from mobileclip_deploy.benchmark.result import Peak
 from mobileclip_deploy.targets.int8_sums import as_run, product, session_options
 
-__all__ = ["measure_peak"]
-
 SIDE = 1024
 REPEATS = 5
 COPIED = 64 << 20

@@ -24,8 +24,6 @@ from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
 
-__all__ = ["PATIENCE_SECONDS", "death", "pools", "run_round", "side_by_side"]
-
 # Loading and compiling a large tower takes minutes on a slow machine; an inference never does.
 PATIENCE_SECONDS = 900
 WORKER = ("-m", "mobileclip_deploy.benchmark.host.worker")

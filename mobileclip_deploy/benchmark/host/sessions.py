@@ -15,8 +15,6 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["TorchSession", "import_runtime", "open_session"]
-
 TORCH_MODULES = ("torch", "mobileclip_deploy.checkpoints", "mobileclip_deploy.folding", "mobileclip_deploy.towers")
 
 

@@ -30,8 +30,6 @@ from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
 from mobileclip_deploy.errors import MobileClipDeployError, NotRun
 from mobileclip_deploy.targets.benchmarking import Session
 
-__all__ = ["WAITING", "Asked", "turn"]
-
 WAITING = "waits\n"
 
 SHORT, SAMPLE, MOST = 5_000_000, 50_000_000, 1000

@@ -17,8 +17,6 @@ from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import cache_folder
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["App", "TEAM_VARIABLE", "build_app", "harness_sources", "signing_team"]
-
 
 def harness_sources() -> Path:
     """The folder ios_harness: beside the modules in a wheel, at the top of the repository in a checkout.

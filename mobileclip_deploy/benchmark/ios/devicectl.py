@@ -13,8 +13,6 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.files.leftovers import temporary_folder
 
-__all__ = ["CoreDeviceFailed", "NoSuchRemoteFile", "UnknownCommand", "devicectl", "read_failure"]
-
 # devicectl refuses less than 5; its own limit comes first, so that it can still write why.
 SECONDS = 60
 GRACE = 30

@@ -9,8 +9,6 @@ from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, devicectl
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["CONNECT", "AppleDevice", "choose", "list_devices", "parse_devices"]
-
 OLDEST_SYSTEM = 17
 CONNECT = "connect one by cable, unlock it, and tap Trust on it"
 

@@ -22,8 +22,6 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["IosDriver"]
-
 
 class IosDriver(Driver):
     """An iPhone or iPad on this Mac. The selector is a UDID, an identifier or a name."""

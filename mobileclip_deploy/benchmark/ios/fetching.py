@@ -12,8 +12,6 @@ from mobileclip_deploy.benchmark.result import RoundResult, Run
 from mobileclip_deploy.benchmark.stream import parse_stream, read_stream
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 
-__all__ = ["checked_run", "interrupted", "take_over"]
-
 LOOKED_AT = "looked at: the device was asked how far it is during this round"
 
 

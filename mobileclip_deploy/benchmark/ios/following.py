@@ -15,9 +15,6 @@ from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.job import Count, Turn
 from mobileclip_deploy.errors import RuntimeFailed
 
-__all__ = ["Launched", "Patience", "RunProgress", "follow", "read_progress"]
-
-
 # A file that the app wrote just before it ended may not be retrievable at once (CoreDeviceError 7000).
 LOOKS_AFTER_THE_END = 3
 

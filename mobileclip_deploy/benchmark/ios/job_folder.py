@@ -7,8 +7,6 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.errors import UsageError
 
-__all__ = ["check_plan", "write_job_folder"]
-
 PART_BYTES = 32 << 20
 
 

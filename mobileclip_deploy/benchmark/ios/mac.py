@@ -23,8 +23,6 @@ from mobileclip_deploy.files import cache_folder
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["MacDriver", "build_harness"]
-
 SECONDS = 0.5
 
 

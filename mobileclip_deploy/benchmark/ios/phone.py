@@ -21,8 +21,6 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.files.leftovers import temporary_folder
 
-__all__ = ["Phone"]
-
 COPY_SECONDS = 600
 LEAST_SECONDS = 5
 """devicectl takes no shorter limit."""

@@ -8,22 +8,6 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.report.points import Figure, Point
 
-__all__ = [
-    "HEIGHT",
-    "WIDTH",
-    "Box",
-    "Drawing",
-    "Frame",
-    "LabelPlace",
-    "Measured",
-    "Published",
-    "draw",
-    "is_free",
-    "label_places",
-    "scale",
-    "ticks",
-]
-
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56
 

@@ -12,8 +12,6 @@ from mobileclip_deploy.benchmark.report.points import REFERENCE, figures
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import InvalidInput
 
-__all__ = ["write_png"]
-
 SCALE = 2  # pixels of the picture per unit of the drawing: text stays sharp on a phone and in print
 HEAD, LINE = 44, 18  # units above a figure for its title, and for each line below it
 INK, GREY, GRID, OWN = "#1b1b1f", "#76767f", "#d5d5dc", "#0b57c4"  # as in page.css, light

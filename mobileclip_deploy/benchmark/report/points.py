@@ -10,8 +10,6 @@ from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.variants import load_variant, variant_cards
 
-__all__ = ["IMAGENET", "REFERENCE", "Figure", "Point", "device_name", "figures", "milliseconds", "published"]
-
 IMAGENET = "ImageNet top-1 %, as published for the variant"
 REFERENCE = "published, iPhone 12 Pro Max, image + text"
 

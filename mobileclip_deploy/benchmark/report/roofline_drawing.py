@@ -20,8 +20,6 @@ from mobileclip_deploy.benchmark.report.drawing import (
 )
 from mobileclip_deploy.benchmark.roofline import Roofline, Share, limit_of
 
-__all__ = ["Roof", "RooflineDrawing", "Spot", "draw_roofline"]
-
 TOP = 28
 SMALLEST, LARGEST = 4.0, 26.0
 """Radii of a spot: of one that takes no time, and of one that takes all of it."""

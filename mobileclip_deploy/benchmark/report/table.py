@@ -15,8 +15,6 @@ from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snap
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["LIMITS", "SHOWN_LINES", "Field", "card", "columns", "conditions", "remarks", "rows"]
-
 SHOWN_LINES = 8
 """Lines under a name that a card shows before it is unfolded."""
 WORDS = ("model", "tower", "precision", "runtime", "place", "threads")

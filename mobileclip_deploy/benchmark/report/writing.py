@@ -26,8 +26,6 @@ from mobileclip_deploy.files.pages import filled_page
 if TYPE_CHECKING:
     from mobileclip_deploy.inspect.linting import LintReport
 
-__all__ = ["html_page", "markdown_page", "report"]
-
 SUFFIXES = (".html", ".md", ".png")
 
 

@@ -13,18 +13,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.evaluation.metrics import Interval, resampled
 
-__all__ = [
-    "Metered",
-    "accuracy",
-    "jaccard",
-    "macro_f1",
-    "mean_over",
-    "mean_per_class_recall",
-    "mean_recall",
-    "percent",
-    "worst_group",
-]
-
 Counts = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

@@ -23,8 +23,6 @@ from mobileclip_deploy.evaluation.suite.tasks import Suite, SuiteTask, published
 from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Row", "SuiteResult", "html_page", "measure_suite"]
-
 MANY = 10  # WinoGAViL's figure is that of the puzzles with 10 and 12 candidates
 T = TypeVar("T")
 Floats = npt.NDArray[np.float32]

@@ -17,8 +17,6 @@ from mobileclip_deploy.evaluation.text_files import BadRows, read_lines, read_te
 from mobileclip_deploy.evaluation.webdataset import shard_samples, shards_of
 from mobileclip_deploy.files.arrays import plain_array
 
-__all__ = ["Samples", "read_samples", "Captioned", "Puzzle", "read_captioned", "read_puzzles"]
-
 
 @dataclass(frozen=True)
 class Samples:

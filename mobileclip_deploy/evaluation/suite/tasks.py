@@ -11,8 +11,6 @@ from pydantic import BaseModel
 from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.files import check_file_destination
 
-__all__ = ["SUITES", "Metric", "Suite", "SuiteTask", "asked_suite", "load_suite", "published", "published_source"]
-
 SUITES = ("datacomp",)
 HERE = Path(__file__).parent
 Metric = Literal[

@@ -17,8 +17,6 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 
-__all__ = ["Candidate", "TowerChoice", "four_bit_layers", "frontier", "in_order", "tower_choices"]
-
 
 @dataclass(frozen=True)
 class TowerChoice:

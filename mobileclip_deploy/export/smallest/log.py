@@ -10,8 +10,6 @@ from pydantic import BaseModel
 from mobileclip_deploy.export.smallest.prediction import Layer
 from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["Outcome", "Point", "SearchLog", "Trial"]
-
 Outcome = Literal["passed", "failed", "undecided"]
 
 

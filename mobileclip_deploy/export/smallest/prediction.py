@@ -23,8 +23,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["Prediction", "Predictor", "Layer", "measure_layers", "mixes"]
-
 BATCH = 32
 # A choice is not converted whose predicted distance from cosine 1 is so many times what its gate allows, or whose
 # predicted signal-to-noise ratio is so many dB below it. Of nano's ONNX files the prediction was within 0.01 dB of what

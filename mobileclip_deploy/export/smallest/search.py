@@ -55,8 +55,6 @@ from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
-__all__ = ["NothingPasses", "Smallest", "find_smallest"]
-
 
 @dataclass(frozen=True)
 class Smallest(Written):

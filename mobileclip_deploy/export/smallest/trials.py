@@ -33,8 +33,6 @@ from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.verify.task import TASK_FIGURES
 
-__all__ = ["START", "TriedTower", "Trials", "going_down", "going_up"]
-
 # The sequence begins at the smallest candidate that is predicted to have so many dB: on nano such lose nothing that
 # 1,274 images show (docs/precisions.md: w8 has 26 and is passed, 20 is undecided).
 START = 30.0

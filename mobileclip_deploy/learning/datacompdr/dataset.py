@@ -24,8 +24,6 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["Drawn", "PublishedDataset", "Said"]
-
 _T = TypeVar("_T")
 
 TRIES = 1000

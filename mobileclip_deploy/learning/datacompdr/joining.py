@@ -16,8 +16,6 @@ from mobileclip_deploy.files.tars import Extent, read_extent, scan
 from mobileclip_deploy.learning.datacompdr.members import IMAGE_SUFFIXES, LIMIT
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["PARTS", "Joined", "join", "shard_files"]
-
 PARTS = ("image", "text", "synthetic", "parameters", "embeddings")
 ENDINGS = {
     "text": ("txt",),

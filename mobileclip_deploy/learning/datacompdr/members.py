@@ -27,8 +27,6 @@ from mobileclip_deploy.files.arrays import plain_array
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
 
-__all__ = ["IMAGE_SUFFIXES", "LIMIT", "captions", "embeddings", "image", "parameters", "refusal", "text"]
-
 IMAGE_SUFFIXES = ("jpg", "png", "jpeg", "webp")
 FORMATS = ("JPEG", "PNG", "WEBP")
 LIMIT = 64 << 20

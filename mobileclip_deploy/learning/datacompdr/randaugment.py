@@ -20,8 +20,6 @@ from torch import Tensor
 
 from mobileclip_deploy.errors import Malformed, first_problem
 
-__all__ = ["OPERATIONS", "Augmentation", "draw", "parse", "replay"]
-
 MAGNITUDE, BINS = 9, 31
 """torchvision's defaults, which the published datasets were made with: one strength for all, the tenth of 31."""
 SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10

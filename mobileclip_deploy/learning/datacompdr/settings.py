@@ -11,8 +11,6 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_val
 from mobileclip_deploy.errors import worded
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 
-__all__ = ["Beside", "PublishedTeacher", "ShardSettings"]
-
 
 def _beside(path: Path, told: ValidationInfo) -> Path:
     return path if told.context is None else Path(told.context["folder"]) / path

@@ -31,8 +31,6 @@ from mobileclip_deploy.learning.reinforcement.pairs import Pair
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher
 from mobileclip_deploy.model.preprocessing import decode_image
 
-__all__ = ["BFLOAT16", "FLOAT32"]
-
 NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
 

@@ -45,8 +45,6 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TokenizerSpec
 from mobileclip_deploy.progress import Progress, about, silent
 
-__all__ = ["DistilledTower", "LearnedTexts", "TowerRow", "distil", "distillation_loss"]
-
 HELD_OUT_SHARE, MOST_HELD_OUT, BATCH = 50, 1000, 256
 """One English sentence in so many is held out, where the recipe names no table; of each language so many pairs at most
 are asked."""

@@ -13,8 +13,6 @@ from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.metrics import ranks_of
 from mobileclip_deploy.learning.language.parallel import ENGLISH
 
-__all__ = ["Found", "check_learned", "found"]
-
 CHANCE, SURE = 0.5, 3.0
 """Half of candidates that tell nothing come before the right one. `SURE`: standard errors that a share has to differ
 by before it counts as another one."""

@@ -16,8 +16,6 @@ from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
 from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.tokenizer import cleaned
 
-__all__ = ["ENGLISH", "Filters", "Parallel", "check_columns", "own_script", "pair_sha256", "read_parallel"]
-
 ENGLISH, WEIGHT = "en", "weight"
 TABLES = (".tsv", ".jsonl", ".parquet")
 LONGEST_LINE = 1 << 20

@@ -13,8 +13,6 @@ from mobileclip_deploy.learning.datacompdr.settings import Beside
 from mobileclip_deploy.learning.language.parallel import ENGLISH, Filters
 from mobileclip_deploy.learning.training.recipe import Optimisation, read_fields, recipe_of
 
-__all__ = ["TowerRecipe", "read_tower_recipe"]
-
 
 class TowerRecipe(Optimisation, frozen=True):
     """A text tower distilled over parallel sentences. Paths are relative to the recipe's file.

@@ -23,8 +23,6 @@ from mobileclip_deploy.model.provenance import Distilled
 from mobileclip_deploy.model.tokenizer import tokens_of
 from mobileclip_deploy.model.variants import TOWERS, TokenizerSpec
 
-__all__ = ["check_teacher", "started", "student", "write_checkpoint"]
-
 EMBEDDING_STD = 0.02
 TEXT = "text."
 

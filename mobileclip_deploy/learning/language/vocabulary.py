@@ -9,8 +9,6 @@ from mobileclip_deploy.errors import DependencyMissing, InvalidInput
 from mobileclip_deploy.model.tokenizer import CLIP, PIECES, cleaned
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 
-__all__ = ["MOST_TOKENS", "learned_vocabulary"]
-
 MOST_TOKENS = CLIP.vocab_size
 """As many as CLIP's own: open_clip's tokenizer reads no more merges."""
 END = "</w>"

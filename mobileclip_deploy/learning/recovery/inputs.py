@@ -20,8 +20,6 @@ from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["TowerInputs", "own_embeddings", "tower_inputs"]
-
 COMPARED = 256
 
 

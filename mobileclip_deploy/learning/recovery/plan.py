@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # a request is refused before torch is imported
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.learning.reinforcement.building import Existing
 
-__all__ = ["PRECISIONS", "RecoveryPlan", "RecoveryRequest", "Settings", "check_enough", "plan_recovery", "report_path"]
-
 PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
 """What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
 

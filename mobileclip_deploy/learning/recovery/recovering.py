@@ -32,8 +32,6 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets.grids.train import TrainableGrid
 
-__all__ = ["Recovery", "TowerRecovery", "recover"]
-
 
 @dataclass(frozen=True)
 class GridWeight:

@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers.tower import make_tower
 
-__all__ = ["attach", "detach", "grids", "round_plainly", "rounded_activations"]
-
 
 def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) -> nn.Module:
     """Put a grid under every weight of a tower that an export quantizes: the tower.

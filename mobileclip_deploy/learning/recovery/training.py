@@ -13,8 +13,6 @@ from mobileclip_deploy.learning.recovery.inputs import TowerInputs
 from mobileclip_deploy.learning.recovery.plan import Settings
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["RANKED", "Closeness", "closeness", "distance", "train"]
-
 Encode = Callable[[Tensor], Tensor]
 WARM_UP = 0.1
 RANKED = 512

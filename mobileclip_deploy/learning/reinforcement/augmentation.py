@@ -18,8 +18,6 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
-__all__ = ["crop", "draw", "replay", "transform"]
-
 GREY = (0.299, 0.587, 0.114)
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 

@@ -35,8 +35,6 @@ from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import Failed, Task, require_scheduler, run_tasks
 
-__all__ = ["SAFETENSORS", "Existing", "ShardFormat", "Making", "Reinforced", "ReinforcementSettings", "reinforce"]
-
 Existing = Literal["continue", "replace", "discard"]
 """What becomes of a dataset that stands in the folder: go on with it and refuse one of other pairs, teachers or
 settings; go on with it and replace such a one; or begin anew."""

@@ -29,8 +29,6 @@ from mobileclip_deploy.model.tokenizer import CLIP
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.scheduling import Failed, Task, run_tasks
 
-__all__ = ["CaptionSettings", "Captioner", "caption_pairs", "load_captioner", "nucleus"]
-
 TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = CLIP.first[0], CLIP.eot, CLIP.pad  # open_clip's CoCa models have CLIP's vocabulary
 STARTS, ENDS = "<start_of_text>", "<end_of_text>"

@@ -13,8 +13,6 @@ from mobileclip_deploy.files import read_model, write_whole
 from mobileclip_deploy.files.names import PlainPath
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
-__all__ = ["INDEX", "OURS", "PAIRS", "PUBLISHED", "Index", "ShardEntry", "TeacherEntry", "read_index", "text_sha256"]
-
 INDEX = "index.json"
 PAIRS = "pairs.jsonl"
 OURS: Literal["mobileclip-deploy/reinforced"] = "mobileclip-deploy/reinforced"

@@ -13,8 +13,6 @@ from mobileclip_deploy.evaluation.text_files import read_text
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.model.image_files import image_files, walk_images
 
-__all__ = ["PAIRS_BYTES", "Pair", "Pairs", "check_pairs", "parse_pairs", "read_pairs"]
-
 PAIRS_BYTES = 2 << 30
 
 

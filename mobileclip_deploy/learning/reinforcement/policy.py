@@ -8,8 +8,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mobileclip_deploy.errors import UsageError, first_problem
 
-__all__ = ["PARAMETERS", "AugmentationPolicy"]
-
 PARAMETERS = (
     "left",
     "top",

@@ -28,17 +28,6 @@ from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
-__all__ = [
-    "Batch",
-    "Choice",
-    "PairDataset",
-    "PlainDataset",
-    "ReinforcedDataset",
-    "Sample",
-    "TrainingData",
-    "collate",
-]
-
 
 @dataclass(frozen=True)
 class Choice:

@@ -15,8 +15,6 @@ from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import read_regular, write_whole
 from mobileclip_deploy.learning.reinforcement.index import Index, ShardEntry
 
-__all__ = ["SHARDS", "Shard", "read_shard", "write_shard"]
-
 SHARDS = f"shard-{'[0-9]' * 8}*.safetensors"
 SHARD_BYTES = 8 << 30
 

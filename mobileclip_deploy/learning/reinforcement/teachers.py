@@ -24,8 +24,6 @@ from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TOWERS
 
-__all__ = ["BATCH", "Teacher", "Views", "Lent", "borrowed", "lend"]
-
 BATCH = 64
 
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from mobileclip_deploy.targets.grids.lattice import Lattice
 
-__all__ = ["DAMPING", "damped", "round_columns"]
-
 # Share of the mean second moment that is added to each: the paper's own.
 DAMPING = 0.01
 # Where that is not enough for a Cholesky factor in float64 it is raised tenfold, so many times.

@@ -21,8 +21,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TOWERS
 
-__all__ = ["KeptTower", "forget", "kept_as"]
-
 
 def kept_as(**what: Any) -> str:
     """A hash of everything that what is learned depends on, this package's and torch's version among it."""

@@ -10,8 +10,6 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target, targets
 
-__all__ = ["LEARNABLE", "METHODS", "check_folder", "check_rounding"]
-
 METHODS = ("nearest", "gptq", "tuned")
 """How weights get onto their grids; the first learns nothing, the last tunes the floats after the second."""
 

@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.towers.moments import FOR_JUDGING, Moments, gather
 from mobileclip_deploy.towers.tower import make_tower
 
-__all__ = ["Learning", "Rounded", "RoundedTower", "round_source"]
-
 # Inputs at a time; with gradients S2's image tower takes half a gigabyte for each.
 BATCH = 8
 WITH_GRADIENTS: Mapping[TowerName, int] = {"image": 4, "text": 8}

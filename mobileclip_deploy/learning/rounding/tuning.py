@@ -21,8 +21,6 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, held_scale
 
-__all__ = ["Placed", "Goal", "TuningSettings", "tune"]
-
 # Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a
 # time 1.7 GB and 32 CPU s.
 IMAGES_AT_ONCE = 16

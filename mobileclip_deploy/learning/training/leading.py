@@ -6,8 +6,6 @@ import os
 
 from mobileclip_deploy.errors import MobileClipDeployError
 
-__all__ = ["OtherFailed", "leads"]
-
 
 class OtherFailed(MobileClipDeployError):
     """Another process of this training cannot go on, and says why; this one ends with it."""

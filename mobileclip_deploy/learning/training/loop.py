@@ -24,8 +24,6 @@ from mobileclip_deploy.learning.training.processes import Processes, normalise_a
 from mobileclip_deploy.learning.training.recipe import Optimisation
 from mobileclip_deploy.progress import Progress
 
-__all__ = ["WEIGHTS", "Training", "read_state"]
-
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
 Item = TypeVar("Item")
 Row = TypeVar("Row")

@@ -18,8 +18,6 @@ from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, load_variant
 
-__all__ = ["optimizer", "schedule", "start", "write_weights"]
-
 EMBEDDING_STD = 0.02
 
 

@@ -18,19 +18,6 @@ from mobileclip_deploy.learning.training.recipe import AnchorSettings, Recipe
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
 
-__all__ = [
-    "AnchoredObjective",
-    "Embedded",
-    "Objective",
-    "ReinforcedObjective",
-    "TeacherBatch",
-    "Towers",
-    "clip_loss",
-    "distillation_loss",
-    "objective",
-    "reinforced_loss",
-]
-
 
 @dataclass(frozen=True)
 class TeacherBatch:

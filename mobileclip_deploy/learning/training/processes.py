@@ -23,8 +23,6 @@ from mobileclip_deploy.errors import MobileClipDeployError, UsageError
 from mobileclip_deploy.learning.reinforcement.samples import Batch
 from mobileclip_deploy.learning.training.leading import OtherFailed
 
-__all__ = ["ALONE", "Processes", "joined", "normalise_across"]
-
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=6)

@@ -14,8 +14,6 @@ from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.datacompdr.settings import Beside, ShardSettings
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 
-__all__ = ["PRESETS", "AnchorSettings", "Optimisation", "Recipe", "read_fields", "read_recipe", "recipe_of"]
-
 RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
 _R = TypeVar("_R", bound=BaseModel)
 # The papers' own runs as fields of a recipe, from apple/ml-mobileclip, training/configs at commit 4144bb1:

@@ -44,9 +44,6 @@ from mobileclip_deploy.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLI
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.progress import Progress, silent
 
-__all__ = ["LeftOut", "LogRow", "Trained", "train"]
-
-
 LOG = "log.csv"
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion
 
-__all__ = ["DEFAULT_DEVICE", "DEVICES", "Device", "find_device"]
-
 
 @dataclass(frozen=True)
 class Device:

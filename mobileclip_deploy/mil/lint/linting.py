@@ -13,8 +13,6 @@ from mobileclip_deploy.mil.lint.rule import DeviceOperation
 from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.mil.program import Program
 
-__all__ = ["lint", "measure"]
-
 
 def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, Any] | None = None) -> LintReport:
     """Apply every rule to every operation.

@@ -11,20 +11,6 @@ from pydantic import BaseModel
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.mil.lint.rule import Level, Rule
 
-__all__ = [
-    "Change",
-    "Comparison",
-    "Finding",
-    "LintReport",
-    "LintedOperation",
-    "RuleText",
-    "STATUSES",
-    "Share",
-    "Status",
-    "compare",
-    "findings_of",
-]
-
 Looked = TypeVar("Looked")
 Status = Literal["ready", "risk", "leaves"]
 STATUSES: tuple[Status, ...] = ("ready", "risk", "leaves")

@@ -9,8 +9,6 @@ from typing import Generic, Literal, TypeVar
 from mobileclip_deploy.mil.description import Argument, Operation
 from mobileclip_deploy.mil.lint.devices import Device
 
-__all__ = ["DeviceOperation", "Level", "Rule", "Rules", "Source"]
-
 Looked = TypeVar("Looked")
 Check = Callable[[Looked], str | None]
 Level = Literal["leaves", "risk", "advice"]

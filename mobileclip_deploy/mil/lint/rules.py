@@ -11,8 +11,6 @@ from mobileclip_deploy.mil.lint import sources
 from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rules
 from mobileclip_deploy.mil.program import Program
 
-__all__ = ["PACKAGE_RULES", "RULES"]
-
 RULES, PACKAGE_RULES = Rules[DeviceOperation](), Rules[Program]()
 
 # Op types by what public sources say of them: ANEForge's catalog (sources.CATALOG), and what rules single out.

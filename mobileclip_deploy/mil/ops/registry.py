@@ -25,26 +25,6 @@ import torch
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.types import BY_NAME, DType
 
-__all__ = [
-    "OPS",
-    "Bools",
-    "Ints",
-    "Kernel",
-    "Labels",
-    "Parameter",
-    "Shape",
-    "Shapes",
-    "Stored",
-    "Tensor",
-    "Tensors",
-    "Types",
-    "Values",
-    "axes_of",
-    "broadcast",
-    "dtype_named",
-    "op",
-]
-
 Tensor = torch.Tensor
 Tensors = list[torch.Tensor]
 Stored = NewType("Stored", torch.Tensor)

@@ -8,18 +8,6 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.model.architecture.repmixer import LAYER_SCALE_INIT, ConvFFN
 
-__all__ = [
-    "AttentionBlock",
-    "AttentionPool",
-    "ChannelLayerNorm",
-    "FeatureMapAttention",
-    "QuickGELU",
-    "SelfAttention",
-    "TransformerBlock",
-    "rotary_turns",
-    "turned",
-]
-
 
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C].

@@ -18,8 +18,6 @@ from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import TOWERS, MCiTower, Variant, no_text_tower
 
-__all__ = ["FIRST_LOGIT_BIAS", "LARGEST_LOGIT_FACTOR", "MobileCLIP", "build_model"]
-
 FIRST_LOGIT_BIAS = -10.0
 """What the bias of sigmoid scores begins with (arXiv 2303.15343, section 3.3)."""
 LARGEST_LOGIT_FACTOR = 100.0

@@ -9,8 +9,6 @@ from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv, Mobi
 from mobileclip_deploy.model.architecture.repmixer import RepCPE, RepMixerBlock
 from mobileclip_deploy.model.variants import MCiTower
 
-__all__ = ["MCi"]
-
 
 class PatchEmbedding(nn.Sequential):
     """Halves height and width between stages: [N, C, H, W] -> [N, C', H/2, W/2]."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvBN", "LargeKernelConv", "MobileOneBlock", "SqueezeExcite", "same_padding"]
-
 
 def same_padding(kernel: tuple[int, int]) -> tuple[int, int]:
     """Zero padding that keeps height and width at stride 1 (odd kernels)."""

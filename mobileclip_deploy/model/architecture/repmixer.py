@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.model.architecture.mobileone import ConvBN, MobileOneBlock, same_padding
 
-__all__ = ["ConvFFN", "RepCPE", "RepMixer", "RepMixerBlock"]
-
 # Residual branches begin as almost nothing, so that a deep network trains from the identity (arXiv 2103.17239).
 LAYER_SCALE_INIT = 1e-5
 

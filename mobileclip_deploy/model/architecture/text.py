@@ -9,8 +9,6 @@ from mobileclip_deploy.model.architecture.attention import TransformerBlock
 from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
 from mobileclip_deploy.model.variants import TextTowerSpec, TokenizerSpec
 
-__all__ = ["TextTransformer"]
-
 # Added to masked logits instead of -inf: exp() of it is 0 in float32 and float16 alike, and no converter's float16
 # arithmetic makes a NaN of it.
 MASKED = -1e4

@@ -11,8 +11,6 @@ from mobileclip_deploy.model.architecture.attention import AttentionPool, Transf
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 from mobileclip_deploy.model.variants import ViTTower
 
-__all__ = ["ViT"]
-
 
 def convolutional_stem(width: int, padding: int) -> nn.Sequential:
     """Patches of 16 x 16 by strides 4, 2, 2 (arXiv 2106.14881). Apple pads the first convolution by 1, timm by 0."""

@@ -24,21 +24,6 @@ from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
-__all__ = [
-    "AXES",
-    "CONSTANT",
-    "HASH",
-    "IMAGE",
-    "METADATA",
-    "OWN",
-    "PROGRAM",
-    "Asset",
-    "TensorType",
-    "is_readable",
-    "operations",
-    "tensor_type",
-]
-
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 # In the metadata: what whoever wrote the asset has defined himself.
 OWN = "creatorDefinedMetadata"

@@ -18,8 +18,6 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["FUNCTION", "convert", "join", "metadata_of", "write_asset"]
-
 # What a program of one function calls it; Core AI looks for this one where no other is named.
 FUNCTION = "main"
 

@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 
-__all__ = ["read_resources"]
-
 MAGIC = b"ML\xefR"
 STRINGS, RESOURCES, RESOURCE_OFFSETS = 0, 5, 6
 BLOB, TEXT = 0, 2

@@ -16,8 +16,6 @@ from mobileclip_deploy.targets.foreign.coreai import LAYERS
 from mobileclip_deploy.targets.grids.encode import integers_of, tables_of
 from mobileclip_deploy.targets.storage import Storage
 
-__all__ = ["compressed"]
-
 
 class Integers(nn.Module):
     """int8 (or int4 in int8's place) with float16 scales, as `blockwise_shift_scale` restores them."""

@@ -11,8 +11,6 @@ from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_typ
 from mobileclip_deploy.targets.coreai.weights import RESTORED, restored
 from mobileclip_deploy.targets.foreign.coreai import mlir
 
-__all__ = ["declare", "raise_to_float32", "restore_weights", "widen_products"]
-
 PRODUCTS = ("coreai.decomposable.broadcasting_batch_matmul", "coreai.conv2d")
 
 

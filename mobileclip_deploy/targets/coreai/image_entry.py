@@ -18,8 +18,6 @@ from mobileclip_deploy.targets.coreai.asset import IMAGE, Asset, operations, ten
 from mobileclip_deploy.targets.coreai.editing import declare
 from mobileclip_deploy.targets.foreign.coreai import MODULE, mlir
 
-__all__ = ["FromBytes", "blank", "bytes_of", "give_bytes", "take_image"]
-
 TO_TENSOR = "coreai.image_to_tensor"
 
 

@@ -28,8 +28,6 @@ from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 
-__all__ = ["OWN_RULES", "SHARED", "lint_asset"]
-
 APPLE = Source(
     "Apple, rules for the Neural Engine (coreai-models, skills/model-authoring/references/neural_engine_rules.md)",
     "https://github.com/apple/coreai-models/blob/main/skills/model-authoring/references/neural_engine_rules.md",

@@ -24,8 +24,6 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint import LintReport
 
-__all__ = ["CoreAIArtifact", "graph_of", "inspect_asset", "named_ports", "ports_of"]
-
 CALL, OUTPUT = "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
 SYMBOL = re.compile(r"@([\w.$-]+)")

@@ -14,8 +14,6 @@ from mobileclip_deploy.targets.values import ComputeUnits, Pace, RuntimePlace
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["PACE", "PLACES", "CoreAIOptions", "reported"]
-
 # By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are
 # reported to answer wrongly, so each is asked for the golden answers.
 UNITS: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")

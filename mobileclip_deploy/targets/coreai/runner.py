@@ -24,8 +24,6 @@ from mobileclip_deploy.targets.coreai.opening import named_ports
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import require_shape
 
-__all__ = ["CoreAIRunner"]
-
 
 class CoreAIRunner:
     """A function of an .aimodel, loaded; one inference per input, since shapes are fixed, and as many beside each other

@@ -6,8 +6,6 @@ from __future__ import annotations
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules
 
-__all__ = ["RULES"]
-
 GROUPS = (32, 16, 8)
 # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
 FOUR = Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
-__all__ = ["CoreAITarget"]
-
 WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14"
 
 

@@ -24,8 +24,6 @@ from mobileclip_deploy.targets.grids.decode import (
 )
 from mobileclip_deploy.targets.weights import View, WeightTable
 
-__all__ = ["RESTORED", "TABLE", "restored"]
-
 SCALED, LOOKED_UP = "blockwise_shift_scale", "lut_to_dense"
 RESTORED = (SCALED, LOOKED_UP)
 PRODUCT = "decomposable.broadcasting_batch_matmul"

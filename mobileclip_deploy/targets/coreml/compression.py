@@ -27,8 +27,6 @@ from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, re
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
 
-__all__ = ["compress_weights", "measure_ranges", "quantize_activations"]
-
 
 def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     """Compress the weights of a converted model (coremltools' MLModel, not loaded): a new MLModel.

@@ -33,8 +33,6 @@ from mobileclip_deploy.targets.weights import WeightTable
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
-__all__ = ["CoreMLArtifact", "inspect_package"]
-
 
 class CoreMLArtifact(Artifact):
     """A .mlpackage, or one function of it.

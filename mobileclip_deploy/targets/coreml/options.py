@@ -15,8 +15,6 @@ from mobileclip_deploy.targets.values import ComputeUnits, RuntimePlace
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
 
-__all__ = ["DEFAULT_TARGET", "DEPLOYMENT_TARGETS", "NEEDED", "PLACES", "CoreMLOptions", "allowed_units", "is_older"]
-
 DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 DEFAULT_TARGET = "iOS16"
 UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")

@@ -24,8 +24,6 @@ from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["convert", "exported", "join", "write_package"]
-
 
 def write_package(job: TowerJob, path: Path, target: str, storage: Storage, input_name: str, output_name: str) -> None:
     """Convert a tower and write the .mlpackage for a deployment target, such as "iOS16", its weights as `storage` says.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
     from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 
-__all__ = ["QuantizedProgram"]
-
 
 def _limits(node: Node) -> tuple[int, int]:
     ends = np.iinfo(node.settings["result"].partition("[")[0])

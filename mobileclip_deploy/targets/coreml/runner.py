@@ -19,8 +19,6 @@ from mobileclip_deploy.targets.quiet import quiet
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Precision, Program
 
-__all__ = ["COMPUTE_UNITS", "CoreMLRunner", "CoreMLSession", "EvaluatorRunner", "feeds"]
-
 # As Core ML calls them (MLComputeUnits) -> as coremltools does. Core ML may leave any of them for the CPU.
 COMPUTE_UNITS = {
     "cpuOnly": "CPU_ONLY",

@@ -7,8 +7,6 @@ from dataclasses import replace
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import Shared, StorageRules
 
-__all__ = ["BEFORE_IOS18", "RULES"]
-
 GROUPS = (32, 16, 8)
 RULES = StorageRules(
     eight=integers(8, scale_bytes=2),

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.rules import StorageRules
 
-__all__ = ["CoreMLTarget"]
-
 
 class CoreMLTarget(Target):
     name = "coreml"

@@ -16,8 +16,6 @@ from mobileclip_deploy.mil.graph import Fixed, Node, Reference
 from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, Tables, as_float, spread, turned
 from mobileclip_deploy.targets.weights import View, WeightTable
 
-__all__ = ["table_of"]
-
 Array = npt.NDArray[Any]
 Nearest = Callable[[Floats], Floats]
 

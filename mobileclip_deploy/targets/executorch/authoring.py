@@ -31,8 +31,6 @@ from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
 from mobileclip_deploy.towers.absorbing import absorb_layer_scales
 from mobileclip_deploy.towers.tower import TextTower
 
-__all__ = ["authored"]
-
 SLOPE = 2 * math.sqrt(2 / math.pi)
 CUBIC = SLOPE * 0.044715
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.executorch.options import LoweringJob
 
-__all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "XnnpackBackend", "get_backend", "parse_backends"]
-
 DEFAULT_BACKEND = "xnnpack"
 DEFAULT_TARGET = "iOS16"
 # A .pte does not name its tensors: clients set and get them by position.

@@ -16,8 +16,6 @@ from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE, import_exi
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import Expected
 
-__all__ = ["BundledProgram", "check_bundled_program", "write_bundled_program"]
-
 METHOD = "forward"
 VERSION = 2
 SCHEMA = schema("bundled")

@@ -22,8 +22,6 @@ from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.values import require_shape
 
-__all__ = ["CoreMLPayloadRunner", "extract_package", "payload_files", "reproducible_payloads"]
-
 LARGEST_INDEX = 1 << 20
 DEPTH = 8
 PACKAGE = "model.mlpackage"

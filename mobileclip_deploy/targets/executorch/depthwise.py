@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 
-__all__ = ["Apart", "RowBands", "split_doubling", "split_large_depthwise"]
-
 
 class RowBands(nn.Module):
     """The sum of three depthwise convolutions that equals one of 7 x 7: [N, C, H, W] -> [N, C, H', W']."""

@@ -19,8 +19,6 @@ from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 
-__all__ = ["BITS", "ENTRIES", "Int8Embedding", "PaletteEmbedding", "quantize_embeddings", "unpacked"]
-
 BITS = 6
 ENTRIES = 2**BITS
 

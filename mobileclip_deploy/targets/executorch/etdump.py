@@ -15,8 +15,6 @@ from mobileclip_deploy.targets.foreign.executorch import import_exir
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["REST", "operator_times"]
-
 WARM_UP, COUNTED = 2, 20
 WHOLE = "Method::execute"
 REST = "between operators"

@@ -21,8 +21,6 @@ from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_sche
 from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
 from mobileclip_deploy.targets.values import Expected
 
-__all__ = ["LARGEST_BATCH", "EtRecord", "etrecord_path", "lower", "traced", "write_etrecord"]
-
 # Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
 LARGEST_BATCH = 64
 

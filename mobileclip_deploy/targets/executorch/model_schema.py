@@ -18,8 +18,6 @@ from mobileclip_deploy.targets.executorch.program_file import Fields, ProgramFil
 from mobileclip_deploy.targets.flatbuffer import at
 from mobileclip_deploy.targets.values import TensorInfo
 
-__all__ = ["METHOD", "check_schema", "model_schema"]
-
 METHOD = "get_model_schema"
 # ScalarType of ExecuTorch's schema -> what react-native-executorch calls it.
 NAMES = {0: "uint8", 3: "int32", 4: "int64", 6: "float32"}

@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, 
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
 
-__all__ = ["ExecuTorchArtifact"]
-
 MOST_INSTRUCTIONS = 4096
 CORE_ML = "CoreMLBackend"
 VIEW = "executorch_prim::et_view.default"

@@ -9,8 +9,6 @@ from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, get_b
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["FIXED", "ExecuTorchOptions", "FreeShape", "LoweringJob"]
-
 
 @dataclass(frozen=True)
 class ExecuTorchOptions(TargetOptions):

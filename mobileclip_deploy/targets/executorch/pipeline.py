@@ -28,8 +28,6 @@ from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.targets.values import Runner
 from mobileclip_deploy.towers.calibration import calibration_inputs
 
-__all__ = ["StageBroke", "Stages", "measure_stages", "write_program"]
-
 FLOAT = ("fp32", "fp16")
 # So many inputs are compared after each stage.
 COMPARED = 4

@@ -18,8 +18,6 @@ import numpy as np
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.flatbuffer import at, read, read_file, schema
 
-__all__ = ["DTYPES", "Delegate", "Fields", "ProgramFile", "TensorSpec", "read_program"]
-
 HEADER_MAGIC = b"eh00"
 SCHEMA = schema("program")
 # ScalarType of ExecuTorch's and torch's schema.

@@ -24,8 +24,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.pipeline import Stages
 
-__all__ = ["quantize"]
-
 # Smallest step of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale
 # is multiplied into it: its weights would be rounded more coarsely than to 127 steps.
 SMALLEST_STEP = 2.0**-24

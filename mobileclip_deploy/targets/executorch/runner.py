@@ -19,8 +19,6 @@ from mobileclip_deploy.targets.values import TensorInfo, require_shape
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-__all__ = ["ExecuTorchSession", "RuntimeRunner", "declared"]
-
 TYPES = {"float32": np.float32, "int64": np.int64}
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer
 
-__all__ = ["GROUP", "RULES", "stays_float"]
-
 GROUP = 32
 
 

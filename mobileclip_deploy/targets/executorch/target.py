@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.attached import Attached
 
-__all__ = ["ExecuTorchTarget"]
-
 
 class ExecuTorchTarget(Target):
     name = "executorch"

@@ -22,8 +22,6 @@ from mobileclip_deploy.targets.grids.decode import (
 )
 from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
-__all__ = ["TABLE"]
-
 BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it
 CONVOLUTION, DEPTHWISE, PRODUCT = "XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"
 LOOK_UPS = ("aten::embedding", "aten::index")  # the second in files of version 0.3.0 and before

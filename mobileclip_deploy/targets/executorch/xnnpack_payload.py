@@ -17,8 +17,6 @@ from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.flatbuffer import array, at, read, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
-__all__ = ["Operation", "Value", "XnnpackPart", "read_part"]
-
 HEADER_MAGIC = b"XH00"
 SCHEMA = schema("xnnpack")
 DATATYPES = SCHEMA.enums["XNNDatatype"]

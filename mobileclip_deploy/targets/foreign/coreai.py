@@ -8,8 +8,6 @@ from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private
 
-__all__ = ["CONTEXT", "LAYERS", "MODULE", "mlir"]
-
 VERSION = "1.0.0b3"
 IR = (
     "F32Type",

@@ -17,8 +17,6 @@ from typing import Any
 from mobileclip_deploy.targets.foreign import Private, exchanged
 from mobileclip_deploy.targets.mlpackage import import_coremltools
 
-__all__ = ["APPLY_PASSES", "lean_passes", "measured"]
-
 MIL = "coremltools.converters.mil.mil"
 APPLY_PASSES = Private("coremltools", "9.0", "coremltools.models.utils", "_apply_graph_pass")
 PROPAGATE = Private("coremltools", "9.0", MIL, "Block._propagate_nonreplaceable_vars")

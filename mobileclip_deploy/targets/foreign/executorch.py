@@ -17,8 +17,6 @@ from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["LOAD", "LOAD_BUNDLE", "SET_THREADS", "import_exir", "released_weights", "without_idle_passes"]
-
 # As our module has them, which imports the runtime quickly.
 BINDINGS = "mobileclip_deploy.targets.executorch.bindings"
 LOAD = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_for_executorch")

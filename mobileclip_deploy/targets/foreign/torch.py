@@ -16,8 +16,6 @@ from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-__all__ = ["lean_tracing", "operations_told", "torchlib_read_once"]
-
 MATERIALIZE = Private("torch", "2.13.0", "torch._export.utils", "_materialize_cpp_cia_ops")
 REGISTRATIONS = Private("torch", "2.13.0", "torch", "_C._dispatch_get_registrations_for_dispatch_key")
 TREE_CODE = Private("torch", "2.13.0", "torch.fx.graph", "_PyTreeCodeGen")

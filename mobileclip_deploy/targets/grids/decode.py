@@ -9,19 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "Affine",
-    "Floats",
-    "StoredWeight",
-    "Tables",
-    "as_float",
-    "on_grid",
-    "reshaped",
-    "spread",
-    "turned",
-    "unpack_int4",
-]
-
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 

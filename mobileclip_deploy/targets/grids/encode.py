@@ -13,8 +13,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.grids.search import CUT, REACHED, cheapest, nonzero
 
-__all__ = ["int4_blocks", "int8_channels", "integers_of", "pack_int4", "tables_of"]
-
 Floats = npt.NDArray[np.float32]
 ROWS = 4096
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Grid", "integers"]
-
 
 @dataclass(frozen=True)
 class Grid:

@@ -19,8 +19,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import weighted_table
 from mobileclip_deploy.targets.grids.search import LEARNED, cheapest, nonzero
 
-__all__ = ["IntegerLattice", "Lattice", "TableLattice", "held_scale", "lattice_of", "scales_tried"]
-
 
 class Lattice(ABC):
     """Points for each number of a weight [G, R, n]."""

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["palette", "weighted_table"]
-
 Values = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 Edges = npt.NDArray[np.int64]

@@ -21,8 +21,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.grids.search import TRAINED, cheapest
 
-__all__ = ["BlockGrid", "PaletteGrid", "SearchedGrid", "TrainableGrid", "to_nearest", "trainable"]
-
 SMALLEST = 0.25
 
 

@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage, by_numbers, layers, require_all
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
-__all__ = ["METADATA", "bfloat16", "placed_layers", "store_weights", "write_model"]
-
 METADATA = "mobileclip_deploy"
 """What the entry of a file's metadata is called that says what the file is, as JSON."""
 

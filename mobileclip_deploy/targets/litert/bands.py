@@ -18,8 +18,6 @@ import numpy.typing as npt
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL, all_within
 from mobileclip_deploy.targets.litert.editing import Editor
 
-__all__ = ["deal_out"]
-
 SAME, VALID = 0, 1  # Padding, in the schema
 HALF = KERNEL // 2
 DILATED = 2  # the version of a DEPTHWISE_CONV_2D that may have a dilation

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Editor"]
-
 ALIGNMENT = 16  # of constants; the schema asks for it, and kernels may load so many bytes at a time
 Array = npt.NDArray[Any]
 

@@ -31,8 +31,6 @@ from mobileclip_deploy.targets.litert.model_file import ModelFile
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.litert.static import computed_values
 
-__all__ = ["compile_for_gpu", "extremes", "layer_name", "software_vulkan"]
-
 FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 SECONDS = 600
 """How long a file may take to compile and answer; nano takes a few seconds of one core, most of it shaders."""

@@ -7,8 +7,6 @@ from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, layer_name
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 
-__all__ = ["lint_model"]
-
 SOURCE = {"LiteRT's GPU accelerator": "https://ai.google.dev/edge/litert/next/gpu"}
 UNSUPPORTED = RuleText(
     name="unsupported", level="leaves", text="LiteRT's compiler has no GPU kernel for it", sources=SOURCE

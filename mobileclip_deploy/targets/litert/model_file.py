@@ -18,8 +18,6 @@ from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.flatbuffer import array, at, read_file, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
-__all__ = ["INT4", "SIGNATURE", "ModelFile", "Operator", "Quantized", "StoredTensor", "parse_model", "read_model"]
-
 SIGNATURE = "serving_default"
 """What the one signature of a file is called; apps need not name it then."""
 SCHEMA = schema("tflite")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.compiled import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
-__all__ = ["LiteRTArtifact", "graph_of"]
-
 
 class LiteRTArtifact(Artifact):
     """A .tflite file of one graph and one signature."""

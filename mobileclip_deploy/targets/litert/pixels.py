@@ -11,8 +11,6 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import StoredTensor
 
-__all__ = ["as_taken", "take_bytes", "taken_shape"]
-
 CHANNELS_LAST = [0, 2, 3, 1]
 
 

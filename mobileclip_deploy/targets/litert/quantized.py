@@ -22,8 +22,6 @@ from mobileclip_deploy.targets.litert.static import computed_values
 from mobileclip_deploy.targets.litert.weights import PLACES, dequantized
 from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue
 
-__all__ = ["QuantizedLiteRT", "plain_model", "quantizing_as_stored"]
-
 QUANTIZE, DEQUANTIZE = ROUNDINGS = "QUANTIZE", "DEQUANTIZE"
 
 

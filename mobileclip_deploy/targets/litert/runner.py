@@ -19,8 +19,6 @@ from mobileclip_deploy.targets.values import TensorInfo, require_shape
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 
-__all__ = ["LiteRTRunner", "LiteRTSession", "declared"]
-
 
 class LiteRTRunner:
     """A file, loaded; one inference per input.

@@ -19,8 +19,6 @@ from mobileclip_deploy.targets.litert.pixels import as_taken
 from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.ranges import Range, ranges_of
 
-__all__ = ["computed_values", "measure_ranges", "quantize_static"]
-
 # What else there is stays float32: with GELU and additions in int8 as well it is no faster, and nano loses 0.6 dB.
 OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer
 
-__all__ = ["RULES", "is_measured"]
-
 
 def _depthwise(layer: Layer, tower: TowerName, precision: Precision) -> bool:
     """XNNPACK has no kernel for their integers with float activations, and LiteRT's own takes five times as long as

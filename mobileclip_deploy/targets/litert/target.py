@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
-__all__ = ["LiteRTOptions", "LiteRTTarget"]
-
 CPU = RuntimePlace("litert", "cpu")
 
 

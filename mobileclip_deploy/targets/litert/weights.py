@@ -13,8 +13,6 @@ from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight,
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor
 from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
-__all__ = ["PLACES", "TABLE", "dequantized", "in_torch_layout", "output_axis", "weight_place"]
-
 # Where the weight of an operator is among its inputs; an embedding takes the ids first, but in float16 last.
 PLACES = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
 

@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 
-__all__ = ["Declared", "Device", "MlxFunction", "Operation", "Value", "read_function", "rewritten"]
-
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
 DTYPES = (

@@ -16,8 +16,6 @@ from mobileclip_deploy.targets.mlx.function_file import Declared, MlxFunction, V
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import View, WeightTable, numbers_of
 
-__all__ = ["MlxArtifact"]
-
 
 class MlxArtifact(Artifact):
     """A .mlxfn file of one function with one input and one result."""

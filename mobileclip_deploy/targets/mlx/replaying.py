@@ -10,8 +10,6 @@ import mlx.core as mx
 from mobileclip_deploy.errors import Malformed, first_sentence
 from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value
 
-__all__ = ["STREAMS", "replayed"]
-
 # MLX runs what it imports on the first stream of the device that anybody made, and refuses a stream that another thread
 # made. So the first ones here are of no thread; one at a time may use them.
 STREAMS = {one: mx.new_thread_unsafe_stream(one) for one in (mx.cpu, mx.gpu) if mx.is_available(one)}

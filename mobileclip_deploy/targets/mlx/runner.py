@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.mlx.function_file import MlxFunction, rewritten
 from mobileclip_deploy.targets.mlx.replaying import STREAMS, replayed
 from mobileclip_deploy.targets.values import require_shape
 
-__all__ = ["MlxRunner"]
-
 ALONE = threading.Lock()
 
 

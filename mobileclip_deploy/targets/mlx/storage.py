@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer
 
-__all__ = ["RULES"]
-
 # Inputs that share a scale: MLX's groups. Its 128 would save a hundredth. At 4 bits 32, which costs no more than MLX's
 # own groups of 64 do: what 0 stands for follows from the scale here, and stands beside it there.
 GROUPS = (64, 32)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.mlx.function_file import Device
 
-__all__ = ["MlxOptions", "MlxTarget"]
-
 UNITS = ("gpu", "cpu")
 READERS = ("0.32", "0.31")
 # The CPU here takes 8 to 60 times as long as torch: it is asked for proof, not for speed.

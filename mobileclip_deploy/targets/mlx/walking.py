@@ -20,8 +20,6 @@ from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.onnx.editing import array
 from mobileclip_deploy.targets.onnx.products import is_pointwise
 
-__all__ = ["Packed", "Walk"]
-
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 UNARY: Mapping[str, Callable[[mx.array], mx.array]] = {
     "Abs": mx.abs,

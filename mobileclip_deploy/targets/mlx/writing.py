@@ -23,8 +23,6 @@ from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers, require_all
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
-__all__ = ["write_function"]
-
 
 def write_function(
     job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], device: Device, metadata: bool

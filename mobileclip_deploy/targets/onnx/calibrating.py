@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.onnx.runner import open_session
 from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.ranges import Range, ranges_of
 
-__all__ = ["SHARES", "answers", "choose", "measure_ranges", "wanted_of"]
-
 
 def measure_ranges(
     model: ir.Model, names: Iterable[str], inputs: npt.NDArray[np.generic], steps: int

@@ -10,8 +10,6 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-__all__ = ["Editor", "array", "op"]
-
 Array = npt.NDArray[Any]
 
 

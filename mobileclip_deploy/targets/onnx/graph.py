@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
-__all__ = ["captured", "write_graph"]
-
 OPSET = 20
 AS_ONNX = Quantizing()
 # torch.export specialises a batch of one, so the graph is traced with two.

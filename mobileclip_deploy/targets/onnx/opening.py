@@ -25,8 +25,6 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
-__all__ = ["OnnxArtifact", "ports_of"]
-
 DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 
 # What ONNX Runtime calls the inputs of its own operators; onnx has no schema of them.

@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.values import Expected
 
-__all__ = ["OrtFile"]
-
 IDENTIFIER = b"ORTM"
 
 

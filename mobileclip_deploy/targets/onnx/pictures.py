@@ -12,8 +12,6 @@ import onnx_ir as ir
 from mobileclip_deploy.model.variants import Preprocess
 from mobileclip_deploy.targets.onnx.editing import Editor, op
 
-__all__ = ["take_pictures"]
-
 MODES: dict[str, dict[str, Any]] = {"bilinear": {"mode": "linear"}, "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5}}
 CHANNELS = 3
 LARGE = 1_000_000

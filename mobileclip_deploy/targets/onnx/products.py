@@ -12,8 +12,6 @@ import onnx_ir as ir
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op
 from mobileclip_deploy.targets.onnx.weights import Weight, int8_operands
 
-__all__ = ["DynamicProducts", "as_products"]
-
 CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 

@@ -16,8 +16,6 @@ from typing import Any, Literal
 
 from mobileclip_deploy.targets.benchmarking import KernelTime, Work, by_work
 
-__all__ = ["operator_times"]
-
 WARM_UP, COUNTED = 2, 10
 EVENT = "_kernel_time"
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}

@@ -30,8 +30,6 @@ from mobileclip_deploy.targets.rules import StorageRules, stored
 from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
 from mobileclip_deploy.targets.values import TowerJob
 
-__all__ = ["Quantizing", "quantize", "quantize_static", "surroundings"]
-
 
 @dataclass(frozen=True)
 class Quantizing:

@@ -22,8 +22,6 @@ from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.quantized import Floats, Pair, QuantizedFile, quantized_values
 
-__all__ = ["QuantizedOnnx", "plain_model"]
-
 ONE = "plain_one"
 
 

@@ -7,8 +7,6 @@ import onnx_ir as ir
 
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op
 
-__all__ = ["halve", "split_doubling", "splits"]
-
 LAST = np.iinfo(np.int64).max
 
 

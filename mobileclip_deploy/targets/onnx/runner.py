@@ -14,8 +14,6 @@ from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionS
 from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
-__all__ = ["OnnxRunner", "OnnxSession", "declared", "open_session"]
-
 
 def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
     """An `onnxruntime.InferenceSession`, with the options by which artifacts are run.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer
 
-__all__ = ["RULES"]
-
 # The scale of a block is searched for, and a negative one mirrors the range.
 FOUR = Grid(4, "integers", block=32, low=-8, high=7, scale_bytes=4)
 

@@ -18,8 +18,6 @@ from mobileclip_deploy.targets.grids.decode import (
 )
 from mobileclip_deploy.targets.weights import View, WeightTable
 
-__all__ = ["TABLE"]
-
 BACK = ("Cast", "DequantizeLinear")
 """How integers that were looked up or summed become floats."""
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.attached import Attached
 
-__all__ = ["OnnxOptions", "OnnxTarget"]
-
 RUNTIME = "onnxruntime"
 # Threads that spin while they wait would steal the core from the next candidate.
 CPU = RuntimePlace(

@@ -14,8 +14,6 @@ from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.onnx.editing import Array, Editor, array, op
 
-__all__ = ["Weight", "four_bits", "int8_operands", "quantized_table", "restore_int8", "rows_of", "weights"]
-
 MICROSOFT = "com.microsoft"
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-__all__ = ["write_model"]
-
 # Protocol buffers' wire format: a field that holds a message or bytes is its tag, its length and its content.
 GRAPH_TAG = 7 << 3 | 2  # ModelProto.graph
 INITIALIZER_TAG = 5 << 3 | 2  # GraphProto.initializer

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion
 
-__all__ = ["CHIPS", "DEFAULT", "Chip", "chips_of", "numbers"]
-
 
 @dataclass(frozen=True)
 class Chip:

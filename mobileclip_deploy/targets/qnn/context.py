@@ -22,18 +22,6 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.flatbuffer import Table, read
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
 
-__all__ = [
-    "UNION",
-    "Context",
-    "beside",
-    "chips_told",
-    "contexts_of",
-    "pointed",
-    "require_own",
-    "require_part",
-    "source_of",
-]
-
 NODE, DOMAIN = "EPContext", "com.microsoft"
 PROVIDER = "QNNExecutionProvider"
 COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"

@@ -20,8 +20,6 @@ from mobileclip_deploy.targets.qnn.emulator import emulated
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 
-__all__ = ["layer_noise"]
-
 LAYERS = ("Conv", "Gemm", "MatMul")
 RESTORING = ("DequantizeLinear", "Cast", "Mul", "Slice", "Split", "Reshape", "Transpose")
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
     from mobileclip_deploy.targets.qnn.chips import Chip
 
-__all__ = ["lint_model"]
-
 UNSUPPORTED = RuleText(
     name="unsupported",
     level="leaves",

@@ -15,8 +15,6 @@ from mobileclip_deploy.targets.qnn.process import open_session, options_for
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.qnn.context import Context
 
-__all__ = ["NpuSession", "has_npu"]
-
 ARM = ("arm64", "aarch64")
 
 

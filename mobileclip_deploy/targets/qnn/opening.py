@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.quantized import QuantizedFile
 
-__all__ = ["QnnArtifact"]
-
 PADDING = 1e-3
 """Share of a binary's bytes that may be others when it is compiled again: padding that the compiler leaves as it found
 it (7e-5 of nano's image tower, compiled with no care at all)."""

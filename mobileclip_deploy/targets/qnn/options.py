@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.values import Precisions
 
-__all__ = ["QnnOptions"]
-
 
 @dataclass(frozen=True)
 class QnnOptions(TargetOptions):

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.rules import StorageRules
 
-__all__ = ["QnnTarget"]
-
 # The emulator takes 0.1 to 0.2 s of CPU for nano's towers and 2 to 5 s for S0's image tower, for each of three chips.
 PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.05})
 NOT_TIMED = {

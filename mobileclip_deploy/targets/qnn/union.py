@@ -23,8 +23,6 @@ from mobileclip_deploy.targets.flatbuffer import read
 from mobileclip_deploy.targets.qnn.chips import numbers
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, chips_told, require_own, require_part
 
-__all__ = ["ASIDE", "union_of"]
-
 ASIDE = (
     "the binary for several chips: Qualcomm's emulator loads none. It holds what each chip's own binary holds; run the "
     "golden inputs on a phone"

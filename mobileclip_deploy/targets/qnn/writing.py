@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.qnn.target import QnnTarget
 
-__all__ = ["write_artifact"]
-
 
 def write_artifact(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], target: QnnTarget) -> None:
     """Write the model, and compile it for each chip, and for all of them where a union is wanted; in float32, which no

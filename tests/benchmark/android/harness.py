@@ -18,21 +18,6 @@ from conversions import ROOT, files_digest, locked
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.litert import gpu
 
-__all__ = [
-    "SOURCE",
-    "WHEELS",
-    "arm_libraries",
-    "assembling",
-    "build",
-    "needs",
-    "package_folder",
-    "software_vulkan",
-    "unit_tests",
-    "version",
-    "wheel",
-    "wheels_of_this_machine",
-]
-
 SOURCE = ROOT / "android_harness"
 WHEELS = ROOT / "build" / "android" / "aarch64-wheels"
 """The runtimes' wheels for 64-bit ARM Linux."""

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from benchmark.android import tiny
 
-__all__ = ["VERSION", "context", "write_sdk"]
-
 VERSION = "2.40.0.251030114326"
 LOOP_US = 1_000
 

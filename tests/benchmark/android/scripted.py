@@ -9,8 +9,6 @@ from pathlib import Path
 
 from benchmark.android import tiny
 
-__all__ = ["GOOD", "answering", "scripted_runners"]
-
 VERSION = '[ "$1" = --version ] && echo \'{"runtime":"onnxruntime","version":"9.9"}\' && exit\n'
 
 

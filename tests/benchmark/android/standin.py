@@ -18,8 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Phones", "when"]
-
 FIRST_PORT = 16001
 PATIENCE_SECONDS = 60
 PROPERTIES = {

@@ -15,8 +15,6 @@ from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.files import file_sha256
 
-__all__ = ["examples", "plan", "program", "right", "weights"]
-
 Values = np.ndarray[Any, np.dtype[np.float32]]
 
 SHAPE = (1, 3, 8, 8)

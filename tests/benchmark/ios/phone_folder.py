@@ -12,8 +12,6 @@ from typing import Any
 
 from command_line import Outcome, run
 
-__all__ = ["LISTED", "UDID", "FolderPhone", "IphoneBenchmark"]
-
 UDID = "00008110-000559182E90401E"
 LISTED = {
     "identifier": "8648BE6E-199F-55FE-B508-5B42071FEE92",

@@ -17,8 +17,6 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.rules import StorageRules
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
-__all__ = ["NoisyTarget"]
-
 
 class NoisyRunner:
     """The checkpoint and noise."""
