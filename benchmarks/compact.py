@@ -37,7 +37,7 @@ from mobileclip_deploy.evaluation.learnable import judged_texts
 from mobileclip_deploy.evaluation.metrics import paired_difference, percentage
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import models_dir
 from mobileclip_deploy.towers.calibration import spread_evenly
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
@@ -86,14 +86,14 @@ def nano(kept: Path | None, pairs: Path | None) -> tuple[Nano, list[Doubles]]:
         more: list[Doubles] = [found.pop(name) for name in TRAINING if name in found]
         return Nano(**found), more
     model = load_model()
-    size, spec, data = model.variant.context_length, model.variant.preprocess, builtin_dataset()
+    spec, data = model.variant.preprocess, builtin_dataset()
     named = [data.templates[0].replace("{}", name) for name in data.classes]
 
     def images(files: list[Path]) -> Doubles:
         return unit(embed_images(model, load_batch(files, spec).numpy()))
 
     def texts(lines: list[str]) -> Doubles:
-        return unit(embed_texts(model, tokenize(lines, size)))
+        return unit(embed_texts(model, encode(lines, model.variant.tokens)))
 
     own = Nano(
         images=images([Path(str(one)) for one in data.images]),

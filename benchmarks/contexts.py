@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from measuring import Figures, golden_source, in_turns, markdown, processor, versions
 
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets import Form, get_target
 from mobileclip_deploy.targets.jobs import tower_job
@@ -76,7 +76,7 @@ def opened(runtime: str, path: Path) -> Ask:
 def measured(runtime: str, precision: str) -> list[dict[str, Any]]:
     """CPU time and answers of a precision at every length, and of the plain export."""
     source, target = golden_source("mobileclip-b.apple"), get_target(runtime)
-    ids = tokenize([PROMPT])
+    ids = encode([PROMPT])
     sessions: dict[str, tuple[Ask, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, contexts in (("plain", ()), ("contexts", CONTEXTS)):

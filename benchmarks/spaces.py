@@ -30,7 +30,7 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval, percentage
 from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
@@ -137,7 +137,7 @@ def write_spaces(second: Path) -> None:
     for name, model in (("pictures", load_model()), ("second", load_model("nano", second))):
         pixels = load_batch(files, model.variant.preprocess).numpy()
         kept[name] = at_length_one(embed_images(model, pixels)).astype(np.float32)
-        ids = tokenize(list(data.captions), model.variant.context_length)
+        ids = encode(list(data.captions), model.variant.tokens)
         texts = at_length_one(embed_texts(model, ids)).astype(np.float32)
         kept.setdefault("texts", texts)  # nano's
         with tempfile.TemporaryDirectory() as folder:

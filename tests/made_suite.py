@@ -13,7 +13,7 @@ from PIL import Image
 
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.model.scores import Scores
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec
 
 COLOURS = {
@@ -68,7 +68,7 @@ class Eye:
     def __init__(self, variant: str = "mobileclip_s0") -> None:
         self.seen = 0
         self.variant = variant
-        self.words = {tuple(tokenize([f"{name}"], 77)[0])[1]: COLOURS[name] for name in NAMES}
+        self.words = {tuple(encode([f"{name}"])[0])[1]: COLOURS[name] for name in NAMES}
 
     def images(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         self.seen += len(pixels)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ftfy
 
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers.samples import prompts
 
 FILE = Path(__file__).parents[1] / "clients" / "vectors" / "tokenizer.json"
@@ -91,7 +91,7 @@ def text_of_vectors() -> str:
 
 def _ids(texts: list[str]) -> list[list[int]]:
     """Up to the end token: id 0 is "!" inside a word too, so the padding is cut off by the end, not by its value."""
-    rows: list[list[int]] = tokenize(texts).tolist()
+    rows: list[list[int]] = encode(texts).tolist()
     ends = (max(index for index, id in enumerate(row) if id == 49407) for row in rows)
     return [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
 

@@ -8,11 +8,10 @@ import logging
 import stat
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput, worded
-
-_T = TypeVar("_T")
+from mobileclip_deploy.model.variants import Preprocess
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded, and before they are enlarged; but see MAX_JPEG."""
@@ -39,25 +37,6 @@ _JPEG = ("JPEG", "MPO")  # several JPEGs in one file, as phones write them, are 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs as an error is raised here as InvalidInput
-
-
-class PreprocessSpec(Protocol):
-    """What is read of a variant's `Preprocess`."""
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def resized(self) -> int: ...  # of the shorter side, before the crop; `size` or more
-    @property
-    def resize(self) -> str: ...  # "shorter_side" or "squash"
-    @property
-    def crop(self) -> str: ...  # "center" or "none"
-    @property
-    def interpolation(self) -> str: ...  # "bilinear" or "bicubic"
-    @property
-    def mean(self) -> tuple[float, float, float]: ...
-    @property
-    def std(self) -> tuple[float, float, float]: ...
 
 
 def load_image(path: str | PathLike[str]) -> Image.Image:
@@ -192,7 +171,7 @@ def rgb_image(image: Image.Image, name: str) -> Image.Image:
         raise InvalidInput(f"{name}: cannot be decoded ({worded(error)})") from error
 
 
-def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
+def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
     """Resizes and crops an RGB image, before mean and std: those stand inside the exported graph.
 
     Equal bit for bit to torchvision's `Resize(resized, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
@@ -206,13 +185,12 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> torch.Tensor:
         float32 [3, size, size] in [0, 1], RGB.
 
     Raises:
-        InvalidInput: not RGB, not square although the variant crops nothing, so elongated that the resized image would
-            have more than `MAX_PIXELS` pixels, or a resize, crop or interpolation that does not exist.
+        InvalidInput: not RGB, or so elongated that the resized image would have more than `MAX_PIXELS` pixels.
     """
     return torch.from_numpy(tower_bytes(image, spec)).to(torch.float32).div(255)
 
 
-def tower_bytes(image: Image.Image, spec: PreprocessSpec) -> npt.NDArray[np.uint8]:
+def tower_bytes(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
     """As `preprocess`, the bytes [3, size, size] that it divides by 255. Computed on the calling thread alone.
 
     Raises:
@@ -220,28 +198,23 @@ def tower_bytes(image: Image.Image, spec: PreprocessSpec) -> npt.NDArray[np.uint
     """
     if image.mode != "RGB":
         raise InvalidInput(f"an image of mode {image.mode} instead of RGB; read files with load_image")
-    resampling = _choice("interpolation", spec.interpolation, _RESAMPLING)
-    crops = _choice("crop", spec.crop, {"center": True, "none": False})
     width, height = _resized_size(image.width, image.height, spec)
     if width * height > MAX_PIXELS:
         raise InvalidInput(f"{image.width} x {image.height} pixels: too elongated; crop the image first")
     if (width, height) != image.size:
-        image = image.resize((width, height), resampling)
-    if crops:
-        left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
-        image = image.crop((left, top, left + spec.size, top + spec.size))
-    elif width != height:
-        raise InvalidInput(f"{image.width} x {image.height} pixels: the variant takes square images without cropping")
+        image = image.resize((width, height), _RESAMPLING[spec.interpolation])
+    left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
+    image = image.crop((left, top, left + spec.size, top + spec.size))
     return np.ascontiguousarray(np.array(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
-def normalize(x: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
+def normalize(x: torch.Tensor, spec: Preprocess) -> torch.Tensor:
     """Applies the variant's mean and std to RGB in [0, 1]: float32 [..., 3, H, W] in and out."""
     mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
     return (x - mean) / std
 
 
-def load_batch(paths: Iterable[str | PathLike[str]], spec: PreprocessSpec) -> torch.Tensor:
+def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> torch.Tensor:
     """Reads and preprocesses image files: float32 [N, 3, size, size] in [0, 1].
 
     Raises:
@@ -303,15 +276,9 @@ def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _resized_size(width: int, height: int, spec: PreprocessSpec) -> tuple[int, int]:
-    if _choice("resize", spec.resize, {"squash": True, "shorter_side": False}):
+def _resized_size(width: int, height: int, spec: Preprocess) -> tuple[int, int]:
+    if spec.resize == "squash":
         return spec.resized, spec.resized
     shorter, longer = sorted((width, height))
     longer = int(spec.resized * longer / shorter)  # torchvision truncates, it does not round
     return (spec.resized, longer) if width <= height else (longer, spec.resized)
-
-
-def _choice(what: str, name: str, known: Mapping[str, _T]) -> _T:
-    if name not in known:
-        raise InvalidInput(f"unknown {what} {name!r}; known: {', '.join(known)}")
-    return known[name]

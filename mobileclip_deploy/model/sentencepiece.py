@@ -65,10 +65,14 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
     for id, what in ((like.eot, "end"), (like.pad, "padding")):
         if not 0 <= id < len(in_order) or not any(one["id"] == id and one.get("special") for one in added):
             raise InvalidInput(f"it has no special token {id}, the {what} of a text")
-    text = _written(in_order, merges, added, model.get("unk_token"), like)
-    return like.model_copy(
-        update={"vocab_size": rows or len(in_order), "file_sha256": sha256(text.encode()).hexdigest(), "file": text}
-    )
+    return with_content(like, rows or len(in_order), _content(in_order, merges, added, model.get("unk_token"), like))
+
+
+def with_content(like: TokenizerSpec, size: int, content: dict[str, Any]) -> TokenizerSpec:
+    """The spec with `size` tokens and this content of its tokenizer.json, whose text is the same on every machine."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    digest = sha256(text.encode()).hexdigest()
+    return like.model_copy(update={"vocab_size": size, "file_sha256": digest, "file": text})
 
 
 def _unlike(normalizer: Any) -> str | None:
@@ -81,7 +85,7 @@ def _unlike(normalizer: Any) -> str | None:
     if kind == "Sequence":
         return next(filter(None, map(_unlike, normalizer["normalizers"])), None)
     if kind == "Replace" and normalizer != {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}:
-        ours = any(normalizer == _replace(*pair) for pair in CLEANING)
+        ours = any(normalizer == replaced(*pair) for pair in CLEANING)
         return None if ours or normalizer == _ends() else "Replace"
     return None
 
@@ -91,50 +95,53 @@ def _unlike(normalizer: Any) -> str | None:
 CLEANING = (("_", " "), (PUNCTUATION, ""), (r"\s+", " "))
 
 
-def _replace(pattern: str, content: str) -> dict[str, Any]:
+def replaced(pattern: str, content: str) -> dict[str, Any]:
+    """A normalizer of a tokenizer.json: what a regular expression finds becomes `content`."""
     return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
+def framed(length: int, pad: int, pad_token: str) -> dict[str, Any]:
+    """How a tokenizer.json of any kind begins: texts are cut at `length` tokens, and filled up to it."""
+    return {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": length},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": pad,
+            "pad_type_id": 0,
+            "pad_token": pad_token,
+        },
+    }
+
+
 def _ends() -> dict[str, Any]:
-    return _replace("^ +| +$", "")
+    return replaced("^ +| +$", "")
 
 
 def _cleaning(like: TokenizerSpec) -> tuple[dict[str, Any], ...]:
     """What is done to a text before small letters are made."""
     if like.cleaning == "lower":
         return ()
-    return ({"type": "NFC"}, *(_replace(*pair) for pair in CLEANING), _ends())
+    return ({"type": "NFC"}, *(replaced(*pair) for pair in CLEANING), _ends())
 
 
-def _written(
+def _content(
     in_order: Sequence[str],
     merges: Sequence[Sequence[str]],
     added: Sequence[dict[str, Any]],
     unknown: str | None,
     like: TokenizerSpec,
-) -> str:
-    """The text of tokenizer.json in our own form: cleaning, vocabulary, end, length and padding."""
-    end, pad = in_order[like.eot], in_order[like.pad]
+) -> dict[str, Any]:
+    """The content of tokenizer.json in our own form: cleaning, vocabulary, end, length and padding."""
+    end = in_order[like.eot]
     flags = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
     behind: list[dict[str, Any]] = [{"SpecialToken": {"id": end, "type_id": 0}}]
     one: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
     two: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 0}}
-    content = {
-        "version": "1.0",
-        "truncation": {
-            "direction": "Right",
-            "max_length": like.context_length,
-            "strategy": "LongestFirst",
-            "stride": 0,
-        },
-        "padding": {
-            "strategy": {"Fixed": like.context_length},
-            "direction": "Right",
-            "pad_to_multiple_of": None,
-            "pad_id": like.pad,
-            "pad_type_id": 0,
-            "pad_token": pad,
-        },
+    return {
+        **framed(like.context_length, like.pad, in_order[like.pad]),
         "added_tokens": [{flag: token[flag] for flag in flags} for token in sorted(added, key=lambda one: one["id"])],
         "normalizer": {
             "type": "Sequence",
@@ -169,7 +176,6 @@ def _written(
             "merges": [list(pair) for pair in merges],
         },
     }
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 @cache
@@ -268,7 +274,4 @@ def without(tokens: TokenizerSpec, rows: Sequence[int]) -> TokenizerSpec:
     merges = [pair for pair in told["model"]["merges"] if {*pair, "".join(pair)} <= have]
     added = [one | {"id": number[one["id"]]} for one in told["added_tokens"] if one["id"] in number]
     like = tokens.model_copy(update={"eot": number[tokens.eot], "pad": number[tokens.pad]})
-    text = _written(names, merges, added, told["model"]["unk_token"], like)
-    return like.model_copy(
-        update={"vocab_size": len(names), "file_sha256": sha256(text.encode()).hexdigest(), "file": text}
-    )
+    return with_content(like, len(names), _content(names, merges, added, told["model"]["unk_token"], like))

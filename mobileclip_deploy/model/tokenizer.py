@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.open_clip_files import open_clip_module
-from mobileclip_deploy.model.sentencepiece import byte_piece, fast_tokenizer, pieces
+from mobileclip_deploy.model.sentencepiece import byte_piece, fast_tokenizer, framed, pieces, replaced
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 from mobileclip_deploy.model.wordpiece import UNKNOWN
 
@@ -52,20 +52,6 @@ Where they do not fill the context, as after thousands of blanks, the text is re
 _CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
-def tokenize(texts: Sequence[str], context_length: int = 77) -> npt.NDArray[np.int64]:
-    """Encodes prompts as open_clip does: int64 [N, context_length], SOT 49406, the text, EOT 49407, then 0.
-
-    Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. What is too long is cut,
-    and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special tokens.
-
-    Raises:
-        InvalidInput: `texts` is one string instead of a list of them, holds something else than strings, or a long text
-            with nothing but blanks, entities and the like where the tokens are looked for.
-        DependencyMissing: open_clip_torch is not installed.
-    """
-    return _ids(texts, context_length, ())
-
-
 def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> npt.NDArray[np.int64]:
     tokenizer, limit = _open_clip_tokenizer(merges), CHARACTERS_A_TOKEN * context_length
     ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in _read(texts)], context_length).numpy()
@@ -75,7 +61,7 @@ def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> 
 
 def _read(texts: Sequence[str]) -> Sequence[str]:
     if isinstance(texts, str):
-        raise InvalidInput("tokenize takes a list of prompts, not one string")
+        raise InvalidInput("give a list of prompts, not one string")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
@@ -92,12 +78,18 @@ def _refuse_cut_short(texts: Sequence[str], full: npt.NDArray[np.bool_], limit: 
             )
 
 
-def encode(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
-    """As `tokenize`, for a text tower, in its own vocabulary where its checkpoint brings one: int64 [N, L].
+def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np.int64]:
+    """Encodes prompts as open_clip does, in the vocabulary that the checkpoint brings, if it does: int64 [N, L], of
+    CLIP's own SOT 49406, the text, EOT 49407, then 0.
+
+    Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. What is too long is cut,
+    and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special tokens.
 
     Raises:
-        InvalidInput: as `tokenize`, the tower knows fewer tokens than the texts have, or its vocabulary is missing.
-        DependencyMissing: `tokenizers` is not installed, and the vocabulary is not of CLIP's kind.
+        InvalidInput: `texts` is one string instead of a list of them, holds something else than strings, or a long text
+            with nothing but blanks, entities and the like where the tokens are looked for; or the text tower knows
+            fewer tokens than the texts have, or its vocabulary is missing.
+        DependencyMissing: open_clip_torch is not installed; or `tokenizers`, and the vocabulary is not of CLIP's kind.
     """
     if tokens.missing:
         if tokens.kind is not None:
@@ -172,13 +164,18 @@ def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = C
         The files written.
     """
     names: tuple[TokenizerFile, ...] = ("vocab.json", "merges.txt") if tokens.kind is None else ("tokenizer.json",)
-    return [_write(folder, name, tokens) for name in names]
+    written = [Path(folder) / name for name in names]
+    for name, path in zip(names, written, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tokenizer_file(name, tokens))
+    return written
 
 
-def write_transformers_tokenizer(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
-    """Writes `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`, for transformers.js and others.
+def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
+    """A file of a vocabulary; transformers.js and others read `tokenizer.json`, `tokenizer_config.json` and
+    `special_tokens_map.json`.
 
-    Loaded by `tokenizers`, the ids equal `tokenize`'s except where a prompt holds what tokenizer.json cannot express:
+    Loaded by `tokenizers`, the ids equal `encode`'s except where a prompt holds what tokenizer.json cannot express:
 
     - HTML entities, and text that ftfy repairs beyond quotes and control characters: mojibake, terminal escapes,
       Latin ligatures, full-width and half-width forms;
@@ -188,17 +185,6 @@ def write_transformers_tokenizer(folder: str | PathLike[str], tokens: TokenizerS
 
     Clients add limits of their own: transformers.js (4.3) drops the last EOT when it truncates, and transformers (5.24)
     replaces the normalizer by its own, without the quotes and control characters. The bytes depend on `tokens` alone.
-
-    Returns:
-        The files written.
-    """
-    return [
-        _write(folder, name, tokens) for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-    ]
-
-
-def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
-    """One of the files that `write_tokenizer_files` and `write_transformers_tokenizer` write.
 
     Raises:
         UsageError: a file of CLIP's kind, of a vocabulary of another kind.
@@ -240,32 +226,19 @@ def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
 
 def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
     """The content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
-    vocabulary, context_length = {_PAD: _PAD_ID} | _vocabulary(tokens), tokens.context_length
+    vocabulary = {_PAD: _PAD_ID} | _vocabulary(tokens)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
-        "version": "1.0",
-        "truncation": {
-            "direction": "Right",
-            "max_length": context_length,
-            "strategy": "LongestFirst",
-            "stride": 0,
-        },
-        "padding": {
-            "strategy": {"Fixed": context_length},
-            "direction": "Right",
-            "pad_to_multiple_of": None,
-            "pad_id": _PAD_ID,
-            "pad_type_id": 0,
-            "pad_token": _PAD,
-        },
-        "added_tokens": [_added_token(vocabulary[token], token) for token in (_SOT, _EOT)],
+        **framed(tokens.context_length, _PAD_ID, _PAD),
+        "added_tokens": [{"id": vocabulary[token], "content": token, **flags} for token in (_SOT, _EOT)],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
-                _replace(_SINGLE_QUOTES, "'"),
-                _replace(_DOUBLE_QUOTES, '"'),
-                _replace(_CONTROL, ""),
+                replaced(_SINGLE_QUOTES, "'"),
+                replaced(_DOUBLE_QUOTES, '"'),
+                replaced(_CONTROL, ""),
                 {"type": "NFC"},
-                _replace(r"\s+", " "),
+                replaced(r"\s+", " "),
                 {"type": "Lowercase"},
             ],
         },
@@ -297,15 +270,6 @@ def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
             "merges": _merges(tokens),
         },
     }
-
-
-def _replace(pattern: str, content: str) -> dict[str, Any]:
-    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
-
-
-def _added_token(id: int, content: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"id": id, "content": content, **flags}
 
 
 @cache
@@ -340,10 +304,3 @@ def _merges(tokens: TokenizerSpec) -> list[str]:
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")
-
-
-def _write(folder: str | PathLike[str], name: TokenizerFile, tokens: TokenizerSpec) -> Path:
-    path = Path(folder) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(tokenizer_file(name, tokens))
-    return path

@@ -8,10 +8,10 @@ file gives one token less.
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.model.sentencepiece import framed, with_content
 from mobileclip_deploy.model.variants import TokenizerSpec
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -38,10 +38,7 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
         raise InvalidInput(f"it has no {' and no '.join(lacking)}: it is no vocabulary of BERT's")
     if (largest := max(like.sot or 0, like.eot, like.pad, like.last or 0)) >= len(names):
         raise InvalidInput(f"it has {len(names):,} pieces, and token {largest} belongs to every text")
-    text = _written(names, like)
-    return like.model_copy(
-        update={"vocab_size": rows or len(names), "file_sha256": sha256(text.encode()).hexdigest(), "file": text}
-    )
+    return with_content(like, rows or len(names), _content(names, like))
 
 
 def _pieces(content: str) -> list[str]:
@@ -68,27 +65,17 @@ def _pieces(content: str) -> list[str]:
     return names
 
 
-def _written(names: list[str], like: TokenizerSpec) -> str:
-    """The text of tokenizer.json in one form, whatever file the vocabulary came in."""
-    first, end, pad = (names[id] for id in (like.sot or 0, like.eot, like.pad))
-    length = like.context_length - (like.last is not None)
+def _content(names: list[str], like: TokenizerSpec) -> dict[str, Any]:
+    """The content of tokenizer.json in one form, whatever file the vocabulary came in."""
+    first, end = names[like.sot or 0], names[like.eot]
     frame = [{"SpecialToken": {"id": first, "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
     def around(*texts: str) -> list[dict[str, Any]]:
         return [frame[0], *({"Sequence": {"id": text, "type_id": 0}} for text in texts), frame[1]]
 
-    content = {
-        "version": "1.0",
-        "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
-        "padding": {
-            "strategy": {"Fixed": length},
-            "direction": "Right",
-            "pad_to_multiple_of": None,
-            "pad_id": like.pad,
-            "pad_type_id": 0,
-            "pad_token": pad,
-        },
+    return {
+        **framed(like.context_length - (like.last is not None), like.pad, names[like.pad]),
         "added_tokens": [{"id": id, "content": name, **flags} for id, name in enumerate(names) if name in SPECIAL],
         "normalizer": {
             "type": "BertNormalizer",
@@ -115,4 +102,3 @@ def _written(names: list[str], like: TokenizerSpec) -> str:
             "vocab": {name: id for id, name in enumerate(names)},
         },
     }
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -13,7 +13,7 @@ import torch
 
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
-from mobileclip_deploy.model.tokenizer import encode, tokenize
+from mobileclip_deploy.model.tokenizer import CLIP, encode
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
@@ -70,7 +70,7 @@ def _ids(model: MobileCLIP, texts: Sequence[str]) -> npt.NDArray[np.int64]:
     if tokens is None:
         return np.zeros((0, 0), np.int64)
     if "text" not in model.towers:  # nothing looks them up
-        return tokenize(texts, tokens.context_length)
+        tokens = CLIP.model_copy(update={"context_length": tokens.context_length})
     return encode(texts, tokens)
 
 

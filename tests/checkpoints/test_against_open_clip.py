@@ -19,7 +19,7 @@ from unfilled import Unfilled
 from mobileclip_deploy.checkpoints.loading import Origin, load
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import load_variant, variant_names
 from mobileclip_deploy.towers import samples
 
@@ -96,7 +96,7 @@ def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:
     assert relative_errors(ours, theirs) <= 1e-5
 
     theirs = pair.theirs.encode_text(open_clip.get_tokenizer(pair.name)(PROMPTS))
-    ours = pair.ours.encode_text(torch.from_numpy(tokenize(PROMPTS)))
+    ours = pair.ours.encode_text(torch.from_numpy(encode(PROMPTS)))
     assert relative_errors(ours, theirs) <= 1e-5
     assert pair.ours.logit_scale.exp().item() == pytest.approx(pair.theirs.logit_scale.exp().item())
 

@@ -22,7 +22,7 @@ from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import load_variant, models_dir, variant_names
 from mobileclip_deploy.towers import samples
 
@@ -119,5 +119,5 @@ def test_two_layers_of_it_answer_as_open_clip_s(variant: str, tmp_path: Path, mo
     spec = ours.variant.preprocess
     own = ours.encode_image(normalize(load_batch(IMAGES, spec), spec))
     assert relative_errors(own, theirs.encode_image(pixels)) <= 1e-5
-    texts = ours.encode_text(torch.from_numpy(tokenize(PROMPTS)))
+    texts = ours.encode_text(torch.from_numpy(encode(PROMPTS)))
     assert relative_errors(texts, theirs.encode_text(open_clip.get_tokenizer("ViT-B-32")(PROMPTS))) <= 1e-5

@@ -30,7 +30,7 @@ from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import tower_bytes
-from mobileclip_deploy.model.tokenizer import encode, tokenize, write_tokenizer_files
+from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 
@@ -80,7 +80,7 @@ def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, expo
         "🐈" * 5_000,
         "ΟΔΟΣ ΟΔΟΣ. 'Σ",
     ]
-    given, wanted = tmp_path / "given.json", tokenize(texts).tolist()
+    given, wanted = tmp_path / "given.json", encode(texts).tolist()
     names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
     tokens, others = learned_vocabulary(names, 2000, 24), [*names[::20], "собака", "it's 犬"]
     write_tokenizer_files(tmp_path, tokens)

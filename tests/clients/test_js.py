@@ -31,7 +31,7 @@ from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import preprocess
-from mobileclip_deploy.model.tokenizer import encode, tokenize, write_tokenizer_files
+from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.progress import silent
@@ -142,7 +142,7 @@ def test_random_texts_become_open_clips_numbers(node: Node, tmp_path: Path, seed
     settings = load_variant("nano").tokenizer.model_dump(mode="json")
     given = {"folder": str(tmp_path), "settings": settings, "texts": [*odd, *long, "qwertz" * 100_000]}
     *found, word = node(ENCODE, given)
-    assert found == tokenize([*odd, *long]).tolist()
+    assert found == encode([*odd, *long]).tolist()
     assert word[-1] == 49407
 
 

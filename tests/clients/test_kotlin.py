@@ -26,7 +26,7 @@ from relevant_bundle import relevant_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import models_dir
 
 HERE = Path(__file__).parent / "kotlin"
@@ -153,7 +153,7 @@ def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> 
     assert [answer.found for answer in wanted] == [True, False]
     assert int(told["cut"][0]) > 0
     embedded = load_batch(IMAGES[:1], bundle.manifest.preprocess).numpy()
-    ids = tokenize(["a photo of a dog"])
+    ids = encode(["a photo of a dog"])
     for name, given in (("image", embedded), ("text", ids)):
         answer = np.asarray(mcd.load_runner(bundle, tower=name)(given))[0]
         found_values = np.array(told[name][0].split(), np.float64)

@@ -33,7 +33,7 @@ from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import load_image, tower_bytes
-from mobileclip_deploy.model.tokenizer import encode, tokenize, write_tokenizer_files
+from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
@@ -107,7 +107,7 @@ def ids(client: Run, bundle: Bundle, texts: list[str]) -> list[list[int]]:
 
 def test_random_texts_become_open_clips_ids(client: Run, bundle: Bundle, seed: int) -> None:
     texts = [text for text in itertools.islice(odd_texts(seed), 1000) if not is_mojibake(text)]
-    for text, wanted, row in zip(texts, tokenize(texts).tolist(), ids(client, bundle, texts), strict=True):
+    for text, wanted, row in zip(texts, encode(texts).tolist(), ids(client, bundle, texts), strict=True):
         assert row == wanted, text
 
 
@@ -128,8 +128,8 @@ def test_a_vocabulary_that_a_checkpoint_brings_is_read_as_in_python(
 def test_long_texts_are_read_in_no_time_and_honest_ones_are_open_clips(onnx_client: Run, bundle: Bundle) -> None:
     honest = ["AT&amp;T, \u201ca long sentence\u201d, " * 3_000, "".join(map(chr, range(0x4E00, 0x9FA5)))]
     *found, entities, word = ids(onnx_client, bundle, [*honest, "&" + "amp;" * 20_000, "qwertz" * 100_000])
-    assert found == tokenize(honest).tolist()
-    assert entities == tokenize(["&"]).tolist()[0]
+    assert found == encode(honest).tolist()
+    assert entities == encode(["&"]).tolist()[0]
     assert word[-1] == 49407
 
 
@@ -137,8 +137,8 @@ def test_mojibake_is_left_alone(client: Run, bundle: Bundle) -> None:
     text = "caf\u00c3\u00a9"
     assert is_mojibake(text)
     (row,) = ids(client, bundle, [text])
-    assert row[:4] != tokenize([text]).tolist()[0][:4]  # which repairs it
-    assert tokenize([text]).tolist() == tokenize(["caf\u00e9"]).tolist()
+    assert row[:4] != encode([text]).tolist()[0][:4]  # which repairs it
+    assert encode([text]).tolist() == encode(["caf\u00e9"]).tolist()
 
 
 PICTURE = ROOT / "models" / "nano" / "evaluation" / "images" / "1f355.png"
@@ -241,7 +241,7 @@ def stand_in(apple_client: Path, exports: Exports, tmp_path: Path) -> Callable[.
     """Runs the program on nano's Core ML bundle; the checkpoint's answers are Core ML's, but for what a test plants."""
     reference = Reference.read(exports.bundle("coreml", "fp16").golden)
     pixels = np.rint(reference.inputs.of("image") * 255).astype("uint8")
-    prompts = tokenize(LABELS).astype("<i4")
+    prompts = encode(LABELS).astype("<i4")
     texts = exports.bundle("onnx", "fp32")
     answers = [
         answer(tmp_path / "image", pixels, reference.of("image")),

@@ -28,7 +28,7 @@ from mobileclip_deploy.checkpoints import open_clip
 from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.model import variants
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers.samples import image_paths
 
 NAME, SIZE = "tiny_causal", 8
@@ -77,7 +77,7 @@ def pixels() -> npt.NDArray[np.float32]:
 
 
 def ids() -> npt.NDArray[np.int64]:
-    return np.asarray(tokenize([LABELS[0]], 77))
+    return np.asarray(encode([LABELS[0]]))
 
 
 @pytest.mark.parametrize(

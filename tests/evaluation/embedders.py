@@ -9,7 +9,7 @@ import numpy as np
 
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.model.scores import Scores
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
@@ -31,7 +31,7 @@ class Counted:
 def by_colour(limit: int | None = None, **changes: object) -> Embedder:
     """The embedder; `images` and `texts` count their inputs."""
     variant = load_variant("nano")
-    words = {name: set(tokenize([name], 77)[0].tolist()) - {0, 49406, 49407} for name in COLOURS}
+    words = {name: set(encode([name])[0].tolist()) - {0, 49406, 49407} for name in COLOURS}
 
     def texts(ids: np.ndarray) -> np.ndarray:
         rows = [

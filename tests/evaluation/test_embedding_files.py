@@ -66,9 +66,9 @@ def test_json_lines_hold_what_the_artifact_gives(exports: Exports, tmp_path: Pat
         assert {(line["embedding_space"], line["normalised"]) for line in lines} == {
             (bundle.manifest.embedding_space, False)
         }
-        from mobileclip_deploy.model.tokenizer import tokenize
+        from mobileclip_deploy.model.tokenizer import encode
 
-        wanted = mcd.load_runner(bundle, "text")(tokenize(["a dog", "the cat"], 77))
+        wanted = mcd.load_runner(bundle, "text")(encode(["a dog", "the cat"]))
         assert np.array_equal(np.array([line["embedding"] for line in lines], dtype=np.float32), wanted)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.cells import _resizing
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
@@ -44,7 +44,7 @@ class Ente:
             return self._unit(self.image_session, np.asarray(opened.convert("RGBA")))
 
     def text(self, text: str) -> Floats:
-        return self._unit(self.text_session, tokenize([text]).astype(np.int32))
+        return self._unit(self.text_session, encode([text]).astype(np.int32))
 
     def _unit(self, session: onnxruntime.InferenceSession, values: npt.NDArray[np.generic]) -> Floats:
         found = np.asarray(session.run(["output"], {"input": values})[0]).reshape(-1)
@@ -61,7 +61,7 @@ def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle)
     ente, model = Ente(bundle.path), mcd.load_model()
     for found, wanted, bound in (
         ([ente.image(path) for path in image_paths()], embed_images(model, mcd.preprocess(image_paths(), model)), 3e-3),
-        ([ente.text(text) for text in prompts()], embed_texts(model, tokenize(prompts())), 1e-5),
+        ([ente.text(text) for text in prompts()], embed_texts(model, encode(prompts())), 1e-5),
     ):
         unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
         assert np.linalg.norm(np.stack(found) - unit, axis=1).max() < bound

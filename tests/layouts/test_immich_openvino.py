@@ -13,7 +13,7 @@ import pytest
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 from mobileclip_deploy.towers.samples import image_paths, prompts
 
@@ -31,7 +31,7 @@ def test_openvino_answers_as_the_checkpoint_and_leaves_no_operation(exports: Exp
     model = mcd.load_model()
     rows = {
         "image": mcd.preprocess(image_paths()[:4], model),
-        "text": tokenize(prompts()[:4], model.variant.tokens.context_length),
+        "text": encode(prompts()[:4], model.variant.tokens),
     }
     np.savez(tmp_path / "inputs.npz", image=rows["image"], text=rows["text"].astype(np.int32))
     script = Path(__file__).with_name("immich_openvino.py")

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput
 from mobileclip_deploy.model import tokenizer as module
-from mobileclip_deploy.model.tokenizer import tokenize, write_tokenizer_files, write_transformers_tokenizer
+from mobileclip_deploy.model.tokenizer import CLIP, TokenizerFile, encode, tokenizer_file, write_tokenizer_files
 from mobileclip_deploy.model.variants import TokenizerSpec
 from mobileclip_deploy.towers.samples import prompts
 
@@ -49,7 +49,7 @@ def random_strings(count: int) -> list[str]:
 
 
 def expressible(text: str) -> bool:
-    """Whether tokenizer.json can say what open_clip's tokenizer does to the text (see write_transformers_tokenizer)."""
+    """Whether tokenizer.json can say what open_clip's tokenizer does to the text (see tokenizer_file)."""
     quotes_and_controls = ftfy.TextFixerConfig(
         unescape_html=False,
         fix_encoding=False,
@@ -71,9 +71,15 @@ def expressible(text: str) -> bool:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "tokenizer"
-    write_tokenizer_files(folder)
-    write_transformers_tokenizer(folder)
+    write_files(folder)
     return folder
+
+
+def write_files(folder: Path, tokens: TokenizerSpec = CLIP) -> None:
+    write_tokenizer_files(folder, tokens)
+    names: tuple[TokenizerFile, ...] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    for name in names:
+        (folder / name).write_bytes(tokenizer_file(name, tokens))
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +134,10 @@ def test_ids_are_open_clip_s() -> None:
 
     repaired = ["&lt;b&gt; &amp;amp; caf&eacute;", "sÃ£o joÃ£o", "ﬁne Ｆｕｌｌ", "<end_of_text>"]
     texts = [*prompts(), *SENTENCES.split("|"), *repaired]
-    ids = tokenize(texts)
+    ids = encode(texts)
     assert ids.dtype == np.int64
     assert np.array_equal(ids, reference(texts).numpy())
-    assert np.array_equal(tokenize(texts, 16), reference(texts, 16).numpy())
+    assert np.array_equal(encode(texts, TokenizerSpec(context_length=16)), reference(texts, 16).numpy())
 
 
 def test_of_long_texts_the_beginning_is_read_and_ids_stay_open_clip_s() -> None:
@@ -142,50 +148,50 @@ def test_of_long_texts_the_beginning_is_read_and_ids_stay_open_clip_s() -> None:
     texts = [" ".join(rng.choices(words, k=5_000)) for _ in range(4)]
     texts.append("".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(6_000)))
     assert min(map(len, texts)) > 77 * module.CHARACTERS_A_TOKEN
-    assert np.array_equal(tokenize(texts), reference(texts).numpy())
+    assert np.array_equal(encode(texts), reference(texts).numpy())
 
 
 @pytest.mark.parametrize("text", ["&" + "amp;" * 20_000, "&#38;" + "#38;" * 20_000, " " * 10_000 + "a"])
 def test_a_long_text_without_words_where_they_are_read_is_refused_soon(text: str) -> None:
     began = time.process_time()
     with pytest.raises(InvalidInput, match=r"prompt 1 has .* characters, and its first 4,928 hold less than 77 tokens"):
-        tokenize(["a", text])
+        encode(["a", text])
     assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("text", ["qwertz" * 100_000, "\x1b[" * 40_000 + "m" * 40_000, "0" * 1_000_000])
 def test_a_long_word_takes_no_time(text: str) -> None:
-    tokenize([""])
+    encode([""])
     began = time.process_time()
-    assert tokenize([text])[0, -1] == TokenizerSpec().eot
+    assert encode([text])[0, -1] == TokenizerSpec().eot
     assert time.process_time() - began < 2
 
 
 def test_special_ids_are_the_ones_of_the_cards() -> None:
     spec = TokenizerSpec()
-    empty, short, long = tokenize(["", "dog", "dog " * 100])
+    empty, short, long = encode(["", "dog", "dog " * 100])
     assert empty.tolist() == [spec.sot, spec.eot] + [spec.pad] * 75
     assert short.tolist() == [spec.sot, 1929, spec.eot] + [spec.pad] * 74
     assert long.tolist() == [spec.sot] + [1929] * 75 + [spec.eot]
 
 
 def test_no_prompts_give_an_empty_array() -> None:
-    assert tokenize([]).shape == (0, 77)
+    assert encode([]).shape == (0, 77)
 
 
 def test_what_is_not_a_list_of_strings_is_refused() -> None:
     with pytest.raises(InvalidInput, match="a list of prompts"):
-        tokenize("a photo of a dog")
+        encode("a photo of a dog")
     with pytest.raises(InvalidInput, match="prompt 1 is NoneType"):
-        tokenize(["a", None])  # type: ignore[list-item]
+        encode(["a", None])  # type: ignore[list-item]
 
 
 @pytest.mark.whole
 def test_tokenizing_does_not_import_open_clip_s_package() -> None:
     code = """if True:
         import sys
-        from mobileclip_deploy.model.tokenizer import tokenize
-        tokenize(["a"])
+        from mobileclip_deploy.model.tokenizer import encode
+        encode(["a"])
         print([name for name in ("open_clip", "timm", "torchvision") if name in sys.modules])
     """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -196,14 +202,14 @@ def test_a_missing_open_clip_is_named_with_the_line_to_type(monkeypatch: pytest.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     module._open_clip_tokenizer.cache_clear()
     with pytest.raises(DependencyMissing, match="pip install open_clip_torch"):
-        tokenize(["a"])
+        encode(["a"])
 
 
 def test_an_independent_bpe_reads_the_same_ids_from_vocab_and_merges(independent: IndependentBPE) -> None:
     texts = [text for text in [*SENTENCES.split("|"), *random_strings(200)] if expressible(text) or "Σ" in text]
     texts = [text for text in texts if not regex.search(r"[ʼ‘-‟]", text)]
     assert len(texts) >= 200
-    for text, ids in zip(texts, tokenize(texts).tolist(), strict=True):
+    for text, ids in zip(texts, encode(texts).tolist(), strict=True):
         assert independent(text) == ids, text
 
 
@@ -221,7 +227,7 @@ def test_vocab_and_merges_have_the_form_that_apple_s_and_hugging_face_s_loaders_
 
 def test_tokenizer_json_gives_open_clip_s_ids(fast: tokenizers.Tokenizer) -> None:
     texts = [*prompts(), *SENTENCES.split("|"), "a dog’s “house”", "a\x00b \x7fc\ufeff"]
-    assert [encoding.ids for encoding in fast.encode_batch(texts)] == tokenize(texts).tolist()
+    assert [encoding.ids for encoding in fast.encode_batch(texts)] == encode(texts).tolist()
 
 
 @settings(max_examples=400, deadline=None)
@@ -230,7 +236,7 @@ def test_tokenizer_json_gives_open_clip_s_ids_wherever_it_can_express_the_text(
     fast: tokenizers.Tokenizer, text: str
 ) -> None:
     assume(expressible(text))
-    assert fast.encode(text).ids == tokenize([text])[0].tolist()
+    assert fast.encode(text).ids == encode([text])[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +246,7 @@ def test_tokenizer_json_gives_open_clip_s_ids_wherever_it_can_express_the_text(
 def test_the_exceptions_that_the_documentation_names_are_still_exceptions(
     fast: tokenizers.Tokenizer, text: str
 ) -> None:
-    assert fast.encode(text).ids != tokenize([text])[0].tolist()
+    assert fast.encode(text).ids != encode([text])[0].tolist()
 
 
 def test_exclamation_marks_are_not_padding(folder: Path, fast: tokenizers.Tokenizer) -> None:
@@ -251,17 +257,19 @@ def test_exclamation_marks_are_not_padding(folder: Path, fast: tokenizers.Tokeni
 
 
 def test_a_context_length_of_its_own_is_in_the_files(tmp_path: Path) -> None:
-    write_transformers_tokenizer(tmp_path, TokenizerSpec(context_length=16))
+    write_files(tmp_path, TokenizerSpec(context_length=16))
     fast = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     texts = ["dog", "dog " * 100]
-    assert [encoding.ids for encoding in fast.encode_batch(texts)] == tokenize(texts, 16).tolist()
+    wanted = encode(texts, TokenizerSpec(context_length=16))
+    assert [encoding.ids for encoding in fast.encode_batch(texts)] == wanted.tolist()
     assert json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))["model_max_length"] == 16
 
 
 def test_the_bytes_are_the_same_every_time(folder: Path, tmp_path: Path) -> None:
-    written = write_tokenizer_files(tmp_path) + write_transformers_tokenizer(tmp_path)
-    assert sorted(path.name for path in written) == sorted(path.name for path in folder.iterdir())
-    assert all(path.read_bytes() == (folder / path.name).read_bytes() for path in written)
+    write_files(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
 
 
 def test_nothing_outside_of_the_model_s_room_knows_clip_s_vocabulary_or_length() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.preprocessing import load_image
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers import samples
 from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts, read_prompts
 
@@ -43,7 +43,7 @@ def test_every_photograph_is_attributed_under_a_free_licence() -> None:
 
 
 def test_the_prompts_reach_the_tokenizer_s_corners() -> None:
-    ids = tokenize(prompts())
+    ids = encode(prompts())
     assert len(set(prompts())) == len(prompts()) >= 20
     assert "" in prompts()
     filled = np.sort((ids != 0).sum(axis=1))

@@ -12,7 +12,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.towers.taken import taken_ids, taken_pixels
@@ -25,7 +25,7 @@ BUNDLES = (
 SIZE = load_variant("nano").preprocess.size
 PIXELS: Any = load_batch(image_paths()[:2], load_variant("nano").preprocess).numpy()
 PIXELS[0, 0, 0, :2] = 0, 1
-IDS: Any = tokenize(["a photo of a cat", "a rocket"], 77)
+IDS: Any = encode(["a photo of a cat", "a rocket"])
 FLOATS = "takes floats in \\[0, 1\\]"
 REFUSED: dict[str, tuple[TowerName, Any, str]] = {
     "bytes": ("image", (PIXELS * 255).astype(np.uint8), f"type uint8; .*{FLOATS}: divide bytes by 255"),

@@ -10,7 +10,7 @@ import pytest
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import Pace
@@ -38,7 +38,7 @@ def test_core_ai_is_asked_fewer_inputs_the_more_a_tower_computes(variant: str, t
 
 @pytest.mark.parametrize("count", [2, 3, 4, 8, 16])
 def test_the_shortest_and_the_longest_prompt_are_asked(count: int) -> None:
-    ids = tokenize(prompts(), 77)
+    ids = encode(prompts())
     rows = spread_rows(ids, "text", count)
     lengths = (ids != 0).sum(axis=1)
     assert len(set(rows)) == len(rows) == count

@@ -9,7 +9,7 @@ import pytest
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
-from mobileclip_deploy.model.tokenizer import encode, unknown_share, write_tokenizer_files, write_transformers_tokenizer
+from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
 from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
 
 TEXTS = (models_dir() / "nano" / "evaluation" / "languages" / "ja.txt").read_text(encoding="utf-8").splitlines()
@@ -26,12 +26,11 @@ def test_the_same_texts_give_the_same_vocabulary(tokens: TokenizerSpec) -> None:
     assert (tokens.vocab_size, tokens.sot, tokens.eot) == (2000, 1998, 1999)
 
 
-def test_ids_are_those_of_the_tokenizer_that_learned_it(tokens: TokenizerSpec, tmp_path: Path) -> None:
+def test_ids_are_those_of_the_tokenizer_that_learned_it(tokens: TokenizerSpec) -> None:
     """What `tokenizers` and transformers read is the same vocabulary, and every text of any script has ids."""
     from tokenizers import Tokenizer
 
-    write_transformers_tokenizer(tmp_path, tokens)
-    theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs = Tokenizer.from_str(tokenizer_file("tokenizer.json", tokens).decode())
     asked = [*TEXTS[::40], *GERMAN[::40], "मुस्कुराता चेहरा ☕ it's", "x" * 300, "!"]
     assert [theirs.encode(text).ids for text in asked] == encode(asked, tokens).tolist()
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.learning.training.recipe import read_recipe
 from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.tokenizer import tokenize
+from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import read_card
 
 NANO = Path(__file__).parents[3] / "models" / "nano"
@@ -95,7 +95,7 @@ def test_every_evaluation_image_decodes_at_64_pixels(pairs: list[dict[str, Any]]
 
 
 def test_captions_fit_the_context_and_stay_distinct_as_tokens(pairs: list[dict[str, Any]]) -> None:
-    ids = tokenize([row["text"] for row in pairs])
+    ids = encode([row["text"] for row in pairs])
     assert (ids[:, -1] == 0).all()
     assert len({row.tobytes() for row in ids}) == len(pairs)
 
@@ -135,7 +135,7 @@ def test_a_widened_network_begins_as_the_same_function_and_its_channels_can_part
 
     wide = build_model(read_card(NANO / "teachers" / "nano_wide.json")).eval()
     wide.load_state_dict(widened(model.state_dict(), wide))
-    ids = torch.from_numpy(tokenize([row["text"] for row in pairs[:8]]))
+    ids = torch.from_numpy(encode([row["text"] for row in pairs[:8]]))
     texts, wanted = wide.encode_text(ids), model.encode_text(ids)
     assert (texts - wanted).abs().max() < 1e-5 * wanted.abs().max()
     pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
