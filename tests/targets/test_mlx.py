@@ -208,6 +208,25 @@ def test_an_operation_that_is_not_written_for_mlx_is_named() -> None:
         Walk(graph, mx.float32)(mx.zeros((1, 2)))
 
 
+@pytest.mark.parametrize("form", ["none", "tanh"])
+def test_a_gelu_s_own_numbers_are_not_rounded_to_float16(tmp_path: Path, form: str) -> None:
+    """`graph` allows 1e-4 for all that float16 rounds beside weights, and 1 / sqrt(2) as one float16 took most of it:
+    with every float16 computed as float32, what is left are the numbers that stand in the file."""
+    import mlx.core as mx
+    import onnx_ir as ir
+
+    from mobileclip_deploy.targets.mlx.walking import Walk
+
+    source = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 64]))
+    node = ir.node("Gelu", [source], {"approximate": form})
+    graph = ir.Graph([source], [node.outputs[0]], nodes=[node], opset_imports={"": 20})
+    path, row = tmp_path / "a.mlxfn", np.linspace(-3, 3, 64, dtype=np.float32)[None]
+    with mx.stream(mx.cpu):
+        mx.export_function(str(path), Walk(graph, mx.float16), mx.zeros((1, 64)))
+    exact = torch.nn.functional.gelu(torch.from_numpy(row).double(), approximate=form).numpy()
+    assert compare(exact, MlxArtifact(path).plain_runner()(row)).relative < 3e-6
+
+
 def test_what_was_written_by_hand_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.mlxfn"
     path.write_bytes(smallest())
