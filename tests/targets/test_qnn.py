@@ -12,11 +12,13 @@ from unittest import mock
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from qnn_files import network, require_qnn, write
-from tiny import inputs, wanted
+from tiny import PIECES, inputs, known, wanted
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
@@ -33,10 +35,11 @@ from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.quantization import Quantizing
 from mobileclip_deploy.targets.qnn import chips, emulator, npu
 from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
-from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner
+from mobileclip_deploy.targets.qnn.emulator import KEPT, EmulatorRunner, emulated
 from mobileclip_deploy.targets.qnn.npu import NpuSession
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 from mobileclip_deploy.targets.qnn.options import QnnOptions
+from mobileclip_deploy.targets.qnn.writing import lift_norms
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import TensorInfo
@@ -167,6 +170,68 @@ def test_rows_of_a_table_that_are_rounded_by_another_step_are_refused(
     edited = step_of(sixteen, kind, place, tmp_path / "edited.onnx")
     with pytest.raises(InvalidInput, match="is not dequantized by what it was quantized by"):
         edited.quantized()
+
+
+def norm_and_product(tokens: int) -> onnx.ModelProto:
+    """A norm whose result is rounded to 16 bits and multiplied by int8 weights with a step a column, [1, tokens, 32] ->
+    the same."""
+    random = np.random.default_rng(0)
+    graph = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 21]>
+        one (float[1,{tokens},32] pixel_values) => (float[1,{tokens},32] y)
+        <float s = {{0.0002}}, uint16 z = {{32768}}> {{
+            normed = LayerNormalization <axis = -1> (pixel_values, gain)
+            integers = QuantizeLinear (normed, s, z)
+            rounded = DequantizeLinear (integers, s, z)
+            floats = DequantizeLinear <axis = 1> (weight, step)
+            product = MatMul (rounded, floats)
+            out = QuantizeLinear (product, s, z)
+            y = DequantizeLinear (out, s, z)
+        }}
+    """)
+    gain, step = np.ones(32, np.float32), random.uniform(0.001, 0.004, 32).astype(np.float32)
+    constants = {"weight": random.integers(-50, 50, (32, 32), np.int8), "gain": gain, "step": step}
+    graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return onnx.shape_inference.infer_shapes(graph)
+
+
+def lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+    changed = ir.from_proto(model)
+    lift_norms(changed)
+    return ir.to_proto(changed)
+
+
+def test_norms_of_16_tokens_get_a_dimension_more_and_no_other_does() -> None:
+    assert lifted(norm_and_product(17)).graph.node[0].op_type == "LayerNormalization"
+    changed, rows = lifted(norm_and_product(16)), np.random.default_rng(1).random((1, 16, 32), np.float32)
+    assert [node.op_type for node in changed.graph.node[:3]] == ["Unsqueeze", "LayerNormalization", "Squeeze"]
+    answers = [
+        ReferenceEvaluator(model).run(None, {"pixel_values": rows})[0] for model in (norm_and_product(16), changed)
+    ]
+    assert np.array_equal(*answers)
+
+
+@pytest.mark.whole
+def test_the_product_behind_a_norm_of_16_tokens_is_computed_right_because_of_that_dimension(tmp_path: Path) -> None:
+    """Where the first line fails, Qualcomm mended its compiler, and `lift_norms` may go."""
+    decibels = []
+    for model in (norm_and_product(16), lifted(norm_and_product(16))):
+        onnx.save(model, tmp_path / "a.onnx")
+        port = TensorInfo("pixel_values", "float32", (1, 16, 32))
+        rows = np.random.default_rng(1).random((1, 16, 32), np.float32)
+        exact = ReferenceEvaluator(model).run(None, {"pixel_values": rows})[0]
+        (found,) = emulated(chips_of("v75")[0], tmp_path / "a.onnx", port, rows).values()
+        decibels.append(10 * np.log10((exact**2).sum() / ((exact - found) ** 2).sum()))
+    assert decibels[0] < 10
+    assert decibels[1] > 40
+
+
+@pytest.mark.whole
+def test_towers_of_16_tokens_pass_their_usual_gates_at_16_bits(tmp_path: Path) -> None:
+    with known(tmp_path, PIECES) as checkpoint:
+        model = mcd.load_model(PIECES, checkpoint)
+        bundle = mcd.export(model, "qnn", "w8a16", tmp_path / "out", options={"chip": "v75"})
+    assert {check.status for check in bundle.parity} == {"passed"}
 
 
 @pytest.mark.whole

@@ -10,7 +10,7 @@ Never dynamically quantized convolutions: they become ConvInteger, which took an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +38,12 @@ class Quantizing:
     Attributes:
         rules: which weight is stored how; a product whose weight stays float is not quantized at all.
         beforehand: ranges of text towers' activations are measured when the file is written too, and not as it runs.
+        finish: what the target changes of the quantized graph, in place; it must compute the same.
     """
 
     rules: StorageRules = RULES
     beforehand: bool = False
+    finish: Callable[[ir.Model], None] | None = None
 
 
 def quantize(model: ir.Model, job: TowerJob, how: Quantizing) -> ir.Model:
@@ -67,6 +69,8 @@ def quantize(model: ir.Model, job: TowerJob, how: Quantizing) -> ir.Model:
     if static:
         model = _static(model, job, names)
     _store(Editor(model), job, names, grids, static)
+    if how.finish is not None:
+        how.finish(model)
     return model
 
 
