@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
 from mobileclip_deploy.model.variants import MCiTower, Variant
 
 NAME = "apple"
+KEYS = re.compile(r"(image|text)_encoder\.")
 TOWERS = {"image": "image_encoder.", "text": "text_encoder."}
 
 TRANSFORMER = [
@@ -48,11 +48,6 @@ VIT = [
     Rule(r"^image\.final_norm\.", "image_encoder.model.post_transformer_norm."),
     Rule(r"^image\.projection\.weight$", "image_encoder.model.classifier.proj", transposed),
 ]
-
-
-def recognises(keys: Iterable[str]) -> bool:
-    """Whether the keys are of this layout."""
-    return any(key.startswith(("image_encoder.", "text_encoder.")) for key in keys)
 
 
 def keymap(variant: Variant) -> KeyMap:

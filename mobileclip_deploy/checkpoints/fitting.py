@@ -81,7 +81,7 @@ def find_layout(keys: Iterable[str]) -> str:
         CheckpointError: none, or more than one.
     """
     names = list(keys)
-    found = [name for name, module in LAYOUTS.items() if module.recognises(names)]
+    found = [name for name, module in LAYOUTS.items() if any(map(module.KEYS.match, names))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -145,7 +145,16 @@ class Candidate:
 
     def fit(self, shapes: Mapping[str, tuple[int, ...]]) -> Fit:
         """How a checkpoint's keys and shapes compare with what it must hold."""
-        return fit(self.expected, shapes)
+        wanted = {entry.key: entry for entry in self.expected.values()}
+        return Fit(
+            missing=tuple(key for key, entry in wanted.items() if key not in shapes and not entry.optional),
+            unexpected=tuple(key for key in shapes if key not in wanted),
+            misshaped=tuple(
+                f"{key} {list(shapes[key])}, wanted {list(entry.shape)}"
+                for key, entry in wanted.items()
+                if key in shapes and not entry.accepts(shapes[key])
+            ),
+        )
 
     def empty_model(self, image_size: int | None = None) -> MobileCLIP:
         """The network without memory for weights, at the variant's image size or another one, as such checkpoints hold
@@ -182,20 +191,6 @@ def _table(candidate: Candidate) -> Mapping[str, Expected]:
             any_rows=ours == TABLE and variant.tokens.kind is not None and variant.tokens.missing,
         )
     return table
-
-
-def fit(table: Mapping[str, Expected], shapes: Mapping[str, tuple[int, ...]]) -> Fit:
-    """Compare a checkpoint's keys and shapes with what a variant needs."""
-    wanted = {entry.key: entry for entry in table.values()}
-    return Fit(
-        missing=tuple(key for key, entry in wanted.items() if key not in shapes and not entry.optional),
-        unexpected=tuple(key for key in shapes if key not in wanted),
-        misshaped=tuple(
-            f"{key} {list(shapes[key])}, wanted {list(entry.shape)}"
-            for key, entry in wanted.items()
-            if key in shapes and not entry.accepts(shapes[key])
-        ),
-    )
 
 
 def fitting(layout: str, shapes: Mapping[str, tuple[int, ...]]) -> list[Candidate]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,13 +19,9 @@ from mobileclip_deploy.model.provenance import Provenance
 from mobileclip_deploy.model.variants import Variant, load_variant
 
 NAME = "folded"
+KEYS = re.compile(r"image\.|text\.(blocks|final_norm)\.")
 TOWERS = {"image": "image.", "text": "text."}
 METADATA = "mobileclip_deploy"
-
-
-def recognises(keys: Iterable[str]) -> bool:
-    """Whether the keys are of this layout."""
-    return any(key.startswith(("image.", "text.blocks.", "text.final_norm.")) for key in keys)
 
 
 def keymap(variant: Variant) -> KeyMap:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import inspect
 import logging
 import os
 import re
@@ -152,7 +151,7 @@ def _download(hub: Any, source: HubFile, cache: Path | None, offline: bool, prog
             cache_dir=cache,
             local_files_only=offline,
             endpoint=os.environ.get("HF_ENDPOINT"),
-            **_progress_option(hub, progress),
+            tqdm_class=_bar(progress),
         )
     )
 
@@ -225,12 +224,6 @@ def _held(hub: Any, source: HubFile) -> str:
     if not candidates:
         return "holds no .safetensors, .pt or .bin file; give another repository"
     return f"holds {', '.join(candidates[:6])}; write {HUB}{source.repository}:FILE"
-
-
-def _progress_option(hub: Any, progress: Progress | None) -> dict[str, type]:
-    """Progress goes through a bar of ours; huggingface_hub before 1.2 has no place for one, and then none is told."""
-    takes_bar = "tqdm_class" in inspect.signature(hub.hf_hub_download).parameters
-    return {"tqdm_class": _bar(progress)} if takes_bar else {}
 
 
 def _bar(progress: Progress | None) -> type:

@@ -119,9 +119,9 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
             variant would fit.
     """
-    if siglip.recognises(file.shapes):
+    if any(map(siglip.KEYS.match, file.shapes)):
         file = siglip.joined(file)
-    elif transformers.recognises(file.shapes):
+    elif any(map(transformers.KEYS.match, file.shapes)):
         file = transformers.as_open_clip(file)
     try:
         layout = find_layout(file.shapes)

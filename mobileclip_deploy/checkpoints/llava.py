@@ -17,7 +17,7 @@ NAME = "llava"
 TOWERS = {"image": "vision_tower.", "text": "text_tower."}  # the language model is no text tower
 NOTE = "the language model, its projector and the tower's unused head are left out"
 
-ROOT = re.compile(r"^(model\.)?vision_tower\.vision_tower\.model\.")
+KEYS = re.compile(r"(model\.)?vision_tower\.vision_tower\.model\.")
 UNUSED = "head."  # CLIP's projection: tokens leave before it
 
 FOLDED = [
@@ -25,11 +25,6 @@ FOLDED = [
     Rule(r"(proj\.0)\.conv\.", r"\1.lkb_reparam."),
     Rule(r"(proj\.1|patch_embed\.\d|token_mixer|conv_exp|network\.\d+)\.conv\.", r"\1.reparam_conv."),
 ]
-
-
-def recognises(keys: Iterable[str]) -> bool:
-    """Whether the keys are of this layout."""
-    return any(ROOT.match(key) for key in keys)
 
 
 def keymap(variant: Variant) -> KeyMap:
@@ -40,5 +35,5 @@ def keymap(variant: Variant) -> KeyMap:
 
 def canonical_names(keys: Iterable[str]) -> dict[str, str]:
     """The names `keymap` speaks of: {ours to look up: as in the file}, of the image tower alone."""
-    inside = {ROOT.sub("", key): key for key in keys if ROOT.match(key)}
+    inside = {key[found.end() :]: key for key in keys if (found := KEYS.match(key))}
     return {f"vision_tower.{name}": key for name, key in inside.items() if not name.startswith(UNUSED)}

@@ -15,6 +15,7 @@ TOWERS = {"image": "visual.", "text": "text."}
 PLAIN_TEXT = re.compile(r"^(transformer\.resblocks|token_embedding|ln_final|positional_embedding$|text_projection$)")
 # A timm model saved on its own, with the projection as its classifier.
 TIMM = re.compile(r"^(stem\.\d+\.conv_|stages\.\d+\.|patch_embed\.|blocks\.\d+\.attn\.|head\.|final_conv\.|norm_pre\.)")
+KEYS = re.compile(rf"visual\.|text\.(transformer|ln_final)\.|{PLAIN_TEXT.pattern}|{TIMM.pattern}")
 # What OpenAI's state dicts and old open_clip versions hold beside the weights.
 NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}
 
@@ -80,14 +81,6 @@ PLAIN_VIT = [
     Rule(r"^image\.final_norm\.", "visual.ln_post."),
     Rule(r"^image\.projection\.weight$", "visual.proj", transposed),
 ]
-
-
-def recognises(keys: Iterable[str]) -> bool:
-    """Whether the keys are of this layout, in any of its forms."""
-    return any(
-        key.startswith(("visual.", "text.transformer.", "text.ln_final.")) or PLAIN_TEXT.match(key) or TIMM.match(key)
-        for key in keys
-    )
 
 
 def keymap(variant: Variant) -> KeyMap:

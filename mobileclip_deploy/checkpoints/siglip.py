@@ -7,23 +7,22 @@ other way round. `joined` restacks them when a file is read, `parted` when one i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading
-from mobileclip_deploy.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.checkpoints.tensor_files import Made, TensorFile
+from mobileclip_deploy.checkpoints.transformers import APART, NOT_WEIGHTS, stacked
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.model.variants import Variant
 
 NAME = "transformers"
+KEYS = re.compile(r"(vision|text)_model\.head\.")
 TOWERS = {"image": "vision_model.", "text": "text_model."}
 
 PATCHES = "vision_model.embeddings.patch_embedding.weight"
-NOT_WEIGHTS = re.compile(r"\.position_ids$")
-APART = re.compile(r"^(.+\.layers\.\d+\.self_attn\.)([qkv])_proj\.(weight|bias)$")
 TOGETHER = re.compile(r"^(.+\.layers\.\d+\.self_attn\.)qkv_proj\.(weight|bias)$")
 STACKED = re.compile(r"^(vision_model\.head\.attention\.)in_proj_(weight|bias)$")
 ASKED = re.compile(r"^(vision_model\.head\.attention\.)q_proj\.(weight|bias)$")
@@ -52,11 +51,6 @@ RULES = [
 ]
 
 
-def recognises(keys: Iterable[str]) -> bool:
-    """Whether the keys are of a SiglipModel, or of one of its towers."""
-    return any(key.startswith(("vision_model.head.", "text_model.head.")) for key in keys)
-
-
 def keymap(variant: Variant) -> KeyMap:
     """The map from our keys to those of a file that `joined` has read."""
     return KeyMap(RULES)
@@ -73,36 +67,22 @@ def joined(file: TensorFile) -> TensorFile:
             f"{file.path} is a Siglip2Model, which takes pictures of any shape as a list of patches (NaFlex); give a "
             "SigLIP2 checkpoint of a fixed size, such as google/siglip2-base-patch16-256"
         )
-    shapes: dict[str, tuple[int, ...]] = {}
-    readers: dict[str, Callable[[], Tensor]] = {}
+    made: dict[str, Made] = {}
     for key, shape in file.shapes.items():
         if NOT_WEIGHTS.search(key):
             continue
         if (one := APART.match(key)) is not None:
-            _join(file, one, shapes, readers)
+            made[f"{one[1]}qkv_proj.{one[3]}"] = stacked(file, one)
         elif (whole := STACKED.match(key)) is not None:
             third = shape[0] // 3
             for name, rows in (("q", slice(0, third)), ("kv", slice(third, None))):
-                part = f"{whole[1]}{name}_proj.{whole[2]}"
-                shapes[part] = (third if name == "q" else shape[0] - third, *shape[1:])
-                readers[part] = lambda key=key, rows=rows: file.read(key)[rows]  # type: ignore[misc]
+                made[f"{whole[1]}{name}_proj.{whole[2]}"] = (
+                    (third if name == "q" else shape[0] - third, *shape[1:]),
+                    lambda key=key, rows=rows: file.read(key)[rows],  # type: ignore[misc]
+                )
         else:
-            shapes[key] = shape
-            readers[key] = lambda key=key: file.read(key)  # type: ignore[misc]
-    return replace(file, shapes=shapes, read=lambda name: readers[name]())
-
-
-def _join(
-    file: TensorFile, one: re.Match[str], shapes: dict[str, tuple[int, ...]], readers: dict[str, Callable[[], Tensor]]
-) -> None:
-    """Enters the stack that one of its three tensors belongs to."""
-    keys = [f"{one[1]}{which}_proj.{one[3]}" for which in "qkv"]
-    if lacking := [key for key in keys if key not in file.shapes]:
-        raise CheckpointError(f"{file.path}: {one[0]} comes without {' and '.join(lacking)}; save the whole model")
-    first = file.shapes[keys[0]]
-    name = f"{one[1]}qkv_proj.{one[3]}"
-    shapes[name] = (3 * first[0], *first[1:])
-    readers[name] = lambda: torch.cat([file.read(key) for key in keys])
+            made[key] = shape, lambda key=key: file.read(key)  # type: ignore[misc]
+    return file.remade(made)
 
 
 def parted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

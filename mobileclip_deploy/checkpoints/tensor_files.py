@@ -21,6 +21,9 @@ from mobileclip_deploy.checkpoints.weights_files import container_of
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import check_tensors
 
+Made = tuple[tuple[int, ...], Callable[[], Tensor]]
+"""The shape of a tensor, and what reads it."""
+
 
 @dataclass(frozen=True)
 class TensorFile:
@@ -41,6 +44,11 @@ class TensorFile:
         """The same tensors under other names: {new: present}; those not named are left out."""
         shapes = {new: self.shapes[present] for new, present in names.items()}
         return replace(self, shapes=shapes, read=lambda name: self.read(names[name]))
+
+    def remade(self, made: Mapping[str, Made]) -> TensorFile:
+        """The file as if it held these tensors, which are made of its own."""
+        shapes = {name: shape for name, (shape, _) in made.items()}
+        return replace(self, shapes=shapes, read=lambda name: made[name][1]())
 
 
 def open_tensors(path: Path) -> TensorFile:

@@ -7,16 +7,15 @@ A file of it is read as open_clip's: queries, keys and values are one matrix the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from mobileclip_deploy.checkpoints.keymap import Rule, same, transposed
-from mobileclip_deploy.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, same, transposed
+from mobileclip_deploy.checkpoints.tensor_files import Made, TensorFile
 from mobileclip_deploy.checkpoints.weights_files import MODEL_CONFIG
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
 from mobileclip_deploy.files import read_json
@@ -25,10 +24,9 @@ FORM, ACTIVATION = "form", "activation"
 """What the metadata of a file that was read as open_clip's say besides its own."""
 NAME = "transformers"
 
-LAYER = r"^(vision|text)_model\.encoder\.layers\.(\d+)\."
-FUSED = re.compile(LAYER + r"self_attn\.([qkv])_proj\.(weight|bias)$")
+KEYS = re.compile(r"(vision|text)_model\.(embeddings|encoder)\.")
+APART = re.compile(r"^(.+\.layers\.\d+\.self_attn\.)([qkv])_proj\.(weight|bias)$")
 NOT_WEIGHTS = re.compile(r"\.position_ids$")
-SIDES = {"vision": "visual", "text": "text"}
 RULES = [
     Rule(r"^logit_scale$", "logit_scale"),
     Rule(r"^visual_projection\.weight$", "visual.proj", transposed),
@@ -41,19 +39,14 @@ RULES = [
     Rule(r"^text_model\.embeddings\.token_embedding\.weight$", "text.token_embedding.weight"),
     Rule(r"^text_model\.embeddings\.position_embedding\.weight$", "text.positional_embedding"),
     Rule(r"^text_model\.final_layer_norm\.", "text.ln_final."),
+    Rule(r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    Rule(r"^text_model\.encoder\.layers\.", "text.transformer.resblocks."),
+    Rule(r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
+    Rule(r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+    Rule(r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    Rule(r"(resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
+    Rule(r"(resblocks\.\d+)\.self_attn\.[qkv]_proj\.", r"\1.attn.in_proj_"),
 ]
-PARTS = {
-    "layer_norm1.": "ln_1.",
-    "layer_norm2.": "ln_2.",
-    "mlp.fc1.": "mlp.c_fc.",
-    "mlp.fc2.": "mlp.c_proj.",
-    "self_attn.out_proj.": "attn.out_proj.",
-}
-
-
-def recognises(keys: Iterable[str]) -> bool:
-    """Whether the keys are of a CLIPModel, or of one of its towers."""
-    return any(re.match(r"(vision|text)_model\.(embeddings|encoder)\.", key) for key in keys)
 
 
 def as_open_clip(file: TensorFile) -> TensorFile:
@@ -62,45 +55,33 @@ def as_open_clip(file: TensorFile) -> TensorFile:
     Raises:
         CheckpointError: a layer lacks its queries, keys or values, or config.json cannot be read.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    readers: dict[str, Callable[[], Tensor]] = {}
-    fused: dict[str, dict[str, str]] = {}
-    for key in file.shapes:
+    made: dict[str, Made] = {}
+    names = KeyMap([*RULES, Rule(r"^", "")])  # what no rule knows keeps its name
+    for key, shape in file.shapes.items():
         if NOT_WEIGHTS.search(key):
             continue
-        if (part := FUSED.match(key)) is not None:
-            side, layer, which, kind = part.groups()
-            fused.setdefault(f"{SIDES[side]}.transformer.resblocks.{layer}.attn.in_proj_{kind}", {})[which] = key
-            continue
-        name, shape = _named(key)
-        shapes[name] = tuple(reversed(file.shapes[key])) if shape is transposed else file.shapes[key]
-        readers[name] = lambda key=key, shape=shape: shape.ours(file.read(key))  # type: ignore[misc]
-    for name, parts in fused.items():
-        if set(parts) != set("qkv"):
-            lacking = ", ".join(sorted(set("qkv") - set(parts)))
-            raise CheckpointError(
-                f"{file.path}: {parts.popitem()[1]} comes without its {lacking}; save the whole model"
-            )
-        keys = [parts[which] for which in "qkv"]
-        first = file.shapes[keys[0]]
-        shapes[name] = (3 * first[0], *first[1:])
-        readers[name] = lambda keys=keys: torch.cat([file.read(key) for key in keys])  # type: ignore[misc]
+        name, way = names.theirs(key)
+        if (one := APART.match(key)) is not None:
+            made[name] = stacked(file, one)
+        else:
+            turned = shape if way is same else tuple(reversed(shape))
+            made[name] = turned, lambda key=key, way=way: way.ours(file.read(key))  # type: ignore[misc]
     metadata = {**file.metadata, FORM: NAME, **_activation(file.path)}
     note = "a CLIPModel of transformers, read by open_clip's names"
-    return replace(file, shapes=shapes, read=lambda name: readers[name](), metadata=metadata, notes=(*file.notes, note))
+    return replace(file.remade(made), metadata=metadata, notes=(*file.notes, note))
 
 
-def _named(key: str) -> tuple[str, Any]:
-    for rule in RULES:
-        name, hits = re.subn(rule.ours, rule.theirs, key, count=1)
-        if hits:
-            return name, rule.shape
-    if (layer := re.match(LAYER, key)) is not None:
-        rest = key[layer.end() :]
-        for theirs, ours in PARTS.items():
-            if rest.startswith(theirs):
-                return f"{SIDES[layer[1]]}.transformer.resblocks.{layer[2]}.{ours}{rest[len(theirs) :]}", same
-    return key, same
+def stacked(file: TensorFile, one: re.Match[str]) -> Made:
+    """Queries, keys and values of a layer in one tensor. `one`: what `APART` finds in the name of one of the three.
+
+    Raises:
+        CheckpointError: it comes without the others.
+    """
+    keys = {which: f"{one[1]}{which}_proj.{one[3]}" for which in "qkv"}
+    if lacking := [which for which, key in keys.items() if key not in file.shapes]:
+        raise CheckpointError(f"{file.path}: {one[0]} comes without its {', '.join(lacking)}; save the whole model")
+    first = file.shapes[one[0]]
+    return (3 * first[0], *first[1:]), lambda: torch.cat([file.read(key) for key in keys.values()])
 
 
 def _activation(path: Path) -> Mapping[str, str]:
