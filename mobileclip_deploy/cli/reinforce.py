@@ -65,10 +65,9 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     from mobileclip_deploy import load_model
     from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress
-    from mobileclip_deploy.learning.door import ReinforceRequest, reinforce_by
+    from mobileclip_deploy.learning import door
     from mobileclip_deploy.model.architecture import MobileCLIP
 
-    request = ReinforceRequest(**asked, policy=None)
     with progress() as update:
 
         def teachers() -> list[MobileCLIP]:
@@ -77,7 +76,7 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
                 note_provenance(Source.of(teacher).provenance)
             return found
 
-        result = reinforce_by(request, teachers, update)
+        result = door.reinforce(**asked, teachers=teachers, progress=update)
     if as_json:
         print_json(
             {"output": str(result.folder), "made": result.made, "kept": result.kept}
@@ -86,6 +85,6 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
         return
     captions = "no captions" if not result.captioned else "captions"
     say(
-        f"wrote {result.folder}: {result.index.rows} images x {request.augmentations} augmentations, {captions}, "
+        f"wrote {result.folder}: {result.index.rows} images x {asked['augmentations']} augmentations, {captions}, "
         f"{len(result.index.teachers)} teachers, {result.made} shards made and {result.kept} kept"
     )

@@ -103,7 +103,7 @@ def embeddings(model: MobileCLIP, images: Tensor | None, ids: Tensor | None) -> 
 
 
 # In this order: RepMixer consumes folded MobileOne blocks, and conv-bn takes the pairs that nothing else took.
-PASSES: tuple[FoldPass, ...] = (
+PASSES: tuple[FoldPass[Any], ...] = (
     FoldMobileOne(),
     FoldLargeKernel(),
     FoldRepMixer(),
@@ -113,7 +113,7 @@ PASSES: tuple[FoldPass, ...] = (
     FoldPooledQuery(),
 )
 # What Apple's `reparameterize_model` folds; BatchNorms of feed-forwards are left.
-REPARAMETERIZED: tuple[FoldPass, ...] = PASSES[:4]
+REPARAMETERIZED: tuple[FoldPass[Any], ...] = PASSES[:4]
 # A wrong fold moves embeddings by percents. Rounding stays below this even where random weights amplify it.
 LARGEST_DEVIATION = 1e-3
 
@@ -175,7 +175,7 @@ def _require_one_form(model: MobileCLIP) -> None:
         raise FoldingError(f"half-folded: {', '.join(sorted(done))} done, {', '.join(sorted(pending))} not")
 
 
-def fold_structure(model: MobileCLIP, passes: Sequence[FoldPass] = PASSES) -> MobileCLIP:
+def fold_structure(model: MobileCLIP, passes: Sequence[FoldPass[Any]] = PASSES) -> MobileCLIP:
     """Fold by some passes without looking at what comes out: on the meta device for the shape that folded checkpoints
     load into, and of a file that was folded in part for what is left."""
     for one in passes:

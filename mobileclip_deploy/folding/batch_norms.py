@@ -11,7 +11,7 @@ from mobileclip_deploy.model.architecture.attention import AttentionBlock
 from mobileclip_deploy.model.architecture.mobileone import ConvBN
 
 
-class FoldConvBN(FoldPass):
+class FoldConvBN(FoldPass[nn.Module]):
     """A ConvBN pair outside the blocks with branches (feed-forward, ViT stem) -> a convolution with bias in its place.
     Runs after the folds that consume pairs themselves."""
 
@@ -45,7 +45,7 @@ class FoldConvBN(FoldPass):
                 setattr(module, name, folded)
 
 
-class FoldAttentionNorm(FoldPass):
+class FoldAttentionNorm(FoldPass[AttentionBlock]):
     """The BatchNorm before attention -> the weight and a new bias of `qkv`. Blocks with LayerNorm (MCi3, MCi4) are left
     as they are.
 
@@ -56,14 +56,13 @@ class FoldAttentionNorm(FoldPass):
     name = "attention-norm"
     block = AttentionBlock
 
-    def pending(self, module: nn.Module) -> bool:
+    def pending(self, module: AttentionBlock) -> bool:
         return isinstance(module.norm, nn.BatchNorm2d)
 
-    def folded(self, module: nn.Module) -> bool:
+    def folded(self, module: AttentionBlock) -> bool:
         return isinstance(module.norm, nn.Identity)
 
-    def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, AttentionBlock)
+    def fold(self, module: AttentionBlock) -> None:
         assert isinstance(module.norm, nn.BatchNorm2d)
         scale, shift = batch_norm_affine(module.norm)
         qkv = module.token_mixer.qkv

@@ -16,17 +16,13 @@ from mobileclip_deploy.model.architecture.mobileone import LargeKernelConv, Mobi
 from mobileclip_deploy.model.architecture.repmixer import RepCPE, RepMixer
 
 
-class FoldMobileOne(FoldPass):
+class FoldMobileOne(FoldPass[MobileOneBlock]):
     """k x k branches + 1 x 1 scale branch + BatchNorm skip branch -> `conv` (arXiv 2206.04040, section 3.2)."""
 
     name = "mobileone"
     block = MobileOneBlock
 
-    def pending(self, module: nn.Module) -> bool:
-        return module.conv is None
-
-    def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, MobileOneBlock)
+    def fold(self, module: MobileOneBlock) -> None:
         kernels, biases = [], []
         for branch in (*module.branches, *([module.scale] if module.scale is not None else [])):
             kernel, bias = fold_conv_bn(branch)
@@ -45,17 +41,13 @@ class FoldMobileOne(FoldPass):
         module.branches, module.scale, module.skip = nn.ModuleList().eval(), None, None
 
 
-class FoldLargeKernel(FoldPass):
+class FoldLargeKernel(FoldPass[LargeKernelConv]):
     """Large and small convolution with their BatchNorms -> `conv` (RepLKNet, arXiv 2203.06717)."""
 
     name = "large-kernel"
     block = LargeKernelConv
 
-    def pending(self, module: nn.Module) -> bool:
-        return module.conv is None
-
-    def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, LargeKernelConv)
+    def fold(self, module: LargeKernelConv) -> None:
         assert module.large is not None
         assert module.small is not None
         kernel, bias = fold_conv_bn(module.large)
@@ -70,18 +62,14 @@ class FoldLargeKernel(FoldPass):
         module.large = module.small = None
 
 
-class FoldRepMixer(FoldPass):
+class FoldRepMixer(FoldPass[RepMixer]):
     """x + s * (mixer(x) - norm(x)) -> `conv` with kernel I + s * (mixer - norm) (arXiv 2303.14189): skip connection and
     layer scale included. Runs after the MobileOne fold."""
 
     name = "repmixer"
     block = RepMixer
 
-    def pending(self, module: nn.Module) -> bool:
-        return module.conv is None
-
-    def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, RepMixer)
+    def fold(self, module: RepMixer) -> None:
         assert module.layer_scale is not None
         assert module.mixer is not None
         assert module.norm is not None
@@ -100,17 +88,13 @@ class FoldRepMixer(FoldPass):
         module.mixer = module.norm = module.layer_scale = None
 
 
-class FoldRepCPE(FoldPass):
+class FoldRepCPE(FoldPass[RepCPE]):
     """A conditional positional encoding with its skip connection, x + pe(x) -> `conv`."""
 
     name = "repcpe"
     block = RepCPE
 
-    def pending(self, module: nn.Module) -> bool:
-        return module.conv is None
-
-    def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, RepCPE)
+    def fold(self, module: RepCPE) -> None:
         assert module.pe is not None
         assert module.pe.bias is not None
         weight = module.pe.weight

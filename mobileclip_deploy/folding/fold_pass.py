@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import FoldingError
 from mobileclip_deploy.model.architecture.mobileone import ConvBN, same_padding
 
+Block = TypeVar("Block", bound=nn.Module)
 
-class FoldPass(ABC):
+
+class FoldPass(ABC, Generic[Block]):
     """Replaces one kind of training-time structure by what computes the same at inference, in place.
 
     Blocks of the kind are found by type; `pending` tells those still in training form. A model is unfolded, folded or
@@ -26,21 +28,21 @@ class FoldPass(ABC):
     """
 
     name: ClassVar[str]
-    block: ClassVar[type[nn.Module] | tuple[type[nn.Module], ...]]
+    block: ClassVar[type[nn.Module]]
+
+    def pending(self, module: Any) -> bool:
+        """Whether a block of this kind is still in training form: by default one that has no convolution `conv` yet."""
+        return module.conv is None
 
     @abstractmethod
-    def pending(self, module: nn.Module) -> bool:
-        """Whether a block of this kind is still in training form."""
-
-    @abstractmethod
-    def fold(self, module: nn.Module) -> None:
+    def fold(self, module: Block) -> None:
         """Fold one block that is in training form."""
 
-    def blocks(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    def blocks(self, model: nn.Module) -> Iterator[tuple[str, Any]]:
         """All blocks of this kind with their names, folded or not."""
         return ((name, module) for name, module in model.named_modules() if isinstance(module, self.block))
 
-    def folded(self, module: nn.Module) -> bool:
+    def folded(self, module: Block) -> bool:
         """Whether a block of this kind is in inference form. Neither form: the pass does not concern the block."""
         return not self.pending(module)
 

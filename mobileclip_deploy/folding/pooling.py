@@ -8,7 +8,7 @@ from mobileclip_deploy.folding.fold_pass import FoldPass
 from mobileclip_deploy.model.architecture.attention import AttentionPool
 
 
-class FoldPooledQuery(FoldPass):
+class FoldPooledQuery(FoldPass[AttentionPool]):
     """The learned query and its projection -> `asked` = W latent + b, since no input reaches either.
 
     Converters would compute it too, each in its own arithmetic, and a file without the projection's weights cannot be
@@ -18,11 +18,10 @@ class FoldPooledQuery(FoldPass):
     name = "pooled-query"
     block = AttentionPool
 
-    def pending(self, module: nn.Module) -> bool:
+    def pending(self, module: AttentionPool) -> bool:
         return module.query is not None
 
-    def fold(self, module: nn.Module) -> None:
-        assert isinstance(module, AttentionPool)
+    def fold(self, module: AttentionPool) -> None:
         assert module.query is not None
         assert module.latent is not None
         query = module.query.weight.double() @ module.latent.double() + module.query.bias.double()  # [C]

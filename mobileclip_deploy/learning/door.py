@@ -4,9 +4,9 @@ languages, towers trained for a precision."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TypeVar
 
 from mobileclip_deploy.arguments import Count, Seed
 from mobileclip_deploy.checkpoints.source import Source
@@ -38,12 +38,10 @@ __all__ = [
     "DistilledTower",
     "Recovery",
     "RecoverySettings",
-    "ReinforceRequest",
     "Reinforced",
     "Trained",
     "recover",
     "reinforce",
-    "reinforce_by",
     "train",
     "train_text_tower",
 ]
@@ -51,11 +49,12 @@ __all__ = [
 
 FORMS = {"safetensors": SAFETENSORS, "datacompdr": FLOAT32, "datacompdr-bf16": BFLOAT16}
 """How reinforced shards can be written."""
+R = TypeVar("R")
 
 
 def reinforce(
     pairs: StrPath,
-    teachers: MobileCLIP | Sequence[MobileCLIP],
+    teachers: MobileCLIP | Sequence[MobileCLIP] | Callable[[], Sequence[MobileCLIP]],
     output: StrPath,
     *,
     augmentations: Count = 4,
@@ -74,7 +73,8 @@ def reinforce(
 
     Args:
         pairs: a folder with a dataset.json, a .jsonl manifest, or a folder of images.
-        teachers: one or several from `load_model`, with both towers; training forms are folded in place.
+        teachers: one or several from `load_model`, with both towers; training forms are folded in place. Or a function
+            that loads them, which is called when nothing else is left to refuse.
         output: the dataset's folder.
         augmentations: of each image; `policy` says how far they go.
         seed: of the augmentations.
@@ -95,70 +95,25 @@ def reinforce(
         RuntimeFailed: the scheduler does not answer or is lost; what was stored stays.
         InvalidInput: pairs or images cannot be used; what was stored before stays.
     """
-    request = ReinforceRequest(
-        pairs=Path(pairs),
-        output=Path(output),
-        augmentations=augmentations,
-        policy=policy,
-        seed=seed,
-        shard_rows=shard_rows,
-        write=write,
-        captioner=captioner,
-        synthetic=synthetic,
-        scheduler=scheduler,
-        force=force,
-    )
-    listed = (teachers,) if isinstance(teachers, MobileCLIP) else teachers
-    return reinforce_by(request, lambda: listed, progress)
-
-
-@dataclass(frozen=True)
-class ReinforceRequest:
-    """What `reinforce` was asked for; made by the command line and by the Python function alike, whose arguments these
-    are."""
-
-    pairs: Path
-    output: Path
-    augmentations: int
-    policy: AugmentationPolicy | None
-    seed: int
-    shard_rows: int
-    write: str
-    captioner: str | None
-    synthetic: int
-    scheduler: str | None
-    force: bool
-
-    def settings(self) -> ReinforcementSettings:
-        """How the dataset is made.
-
-        Raises:
-            UsageError: the form is unknown, or has no policy.
-        """
-        if self.write not in FORMS:
-            raise UsageError(f"unknown form {self.write!r}{suggestion(self.write, FORMS)}; known: {', '.join(FORMS)}")
-        form = FORMS[self.write]
-        if self.policy is not None and form is not SAFETENSORS:
-            raise UsageError(f"{self.write} has the published augmentations; leave `policy` out")
-        existing: Existing = "discard" if self.force else "continue"
-        policy = self.policy or AugmentationPolicy()
-        return ReinforcementSettings(self.augmentations, policy, self.seed, self.shard_rows, form, existing)
-
-
-def reinforce_by(
-    request: ReinforceRequest, teachers: Callable[[], Sequence[MobileCLIP]], progress: Progress = silent
-) -> Reinforced:
-    """As `reinforce`. What cannot be done is refused before `teachers` are loaded."""
-    settings, output, scheduler = request.settings(), request.output, request.scheduler
+    if write not in FORMS:
+        raise UsageError(f"unknown form {write!r}{suggestion(write, FORMS)}; known: {', '.join(FORMS)}")
+    form = FORMS[write]
+    if policy is not None and form is not SAFETENSORS:
+        raise UsageError(f"{write} has the published augmentations; leave `policy` out")
+    existing: Existing = "discard" if force else "continue"
+    settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form, existing)
     check_scheduler(scheduler)
-    pairs = read_pairs(request.pairs)
-    asked = [Teacher.of(Source.of(model).model) for model in teachers()]
-    if request.captioner is not None:
+    read = read_pairs(Path(pairs))
+    if isinstance(teachers, MobileCLIP):
+        teachers = (teachers,)
+    asked = [Teacher.of(Source.of(model).model) for model in (teachers() if callable(teachers) else teachers)]
+    if captioner is not None:
         kept = Path(f"{output}.captions.jsonl")
         require_scheduler(scheduler)
-        drawn = CaptionSettings(request.synthetic, request.seed)
-        pairs = caption_pairs(pairs, load_captioner(request.captioner), drawn, kept, progress, scheduler)
-    return _reinforce(pairs, asked, output, settings, progress, scheduler)
+        read = caption_pairs(
+            read, load_captioner(captioner), CaptionSettings(synthetic, seed), kept, progress, scheduler
+        )
+    return _reinforce(read, asked, Path(output), settings, progress, scheduler)
 
 
 def train(
@@ -184,13 +139,18 @@ def train(
         InvalidInput: the recipe or its data cannot be used.
         UsageError: the folder holds another training.
     """
+    read = _told_once(lambda: read_recipe(Path(recipe), optional_path(data), optional_path(images)))
+    return _train(read, Path(output), progress, measured)
+
+
+def _told_once(read: Callable[[], R]) -> R:
+    """What is read; what is wrong with it the first process says, and the others end with it."""
     try:
-        read = read_recipe(Path(recipe), optional_path(data), optional_path(images))
+        return read()
     except MobileClipDeployError as error:
         if leads():
             raise
-        raise OtherFailed(error.line, error.exit_code) from error  # the first process says it
-    return _train(read, Path(output), progress, measured)
+        raise OtherFailed(error.line, error.exit_code) from error
 
 
 def train_text_tower(
@@ -220,14 +180,8 @@ def train_text_tower(
         GateFailed: a language was not learned, or English was lost.
     """
     files = (parallel,) if isinstance(parallel, str | PathLike) else parallel
-    try:
-        read = read_tower_recipe(
-            optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
-        )
-    except MobileClipDeployError as error:
-        if leads():
-            raise
-        raise OtherFailed(error.line, error.exit_code) from error  # the first process says it
+    told = optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
+    read = _told_once(lambda: read_tower_recipe(*told))
     return distil(read, Path(output), progress, measured)
 
 

@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -126,15 +125,11 @@ def _npz(content: bytes) -> dict[str, Tensor]:
             found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise Malformed(f"the npz is damaged ({worded(error)})") from error
-    return {name: torch.from_numpy(_npy(value)) for name, value in found.items()}
-
-
-def _npy(content: bytes) -> np.ndarray[Any, np.dtype[Any]]:
     try:
-        array = plain_array(content, "f")
+        arrays = {name: plain_array(value, "f") for name, value in found.items()}
     except ValueError as error:
         raise Malformed(f"the npz holds {worded(error)}") from error
-    return array.astype(array.dtype.newbyteorder("="))
+    return {name: torch.from_numpy(one.astype(one.dtype.newbyteorder("="))) for name, one in arrays.items()}
 
 
 def _torch(content: bytes) -> dict[str, Tensor]:

@@ -102,7 +102,7 @@ def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: fl
     return distance + contrast * F.cross_entropy(logits, wanted)
 
 
-class _Training(Training[int, TowerRow]):
+class _Training(Training[TextTransformer, int, TowerRow]):
     """A text tower, of batches of texts; the number of a step decides which."""
 
     called, row = "tower", TowerRow
@@ -192,13 +192,6 @@ class _Training(Training[int, TowerRow]):
         ids = torch.from_numpy(encode(list(texts), self.tokens)).to(self.device)
         return unit(torch.cat([self.averaged(part) for part in ids.split(BATCH)]).cpu().numpy())
 
-    @property
-    def averaged(self) -> TextTransformer:
-        """The running average of the weights, in eval mode."""
-        module = self.average.module
-        assert isinstance(module, TextTransformer)
-        return module.eval()
-
 
 class LearnedTexts:
     """Ids of every text that is learned, int32 [P + E, L], pairs first and English sentences behind them; each language
@@ -246,8 +239,7 @@ def distil(
         MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
     with joined(recipe.device) as processes:
-        tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
-        return _distil(recipe, folder, processes, tell, row)
+        return _distil(recipe, folder, processes, progress if processes.first else silent, measured)
 
 
 def _distil(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -91,7 +92,8 @@ def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Setting
     images = F.normalize(dataset.images[0].flatten(0, 1).float(), dim=1)
     scale = dataset.index.teachers[0].scale
     if tower == "text":
-        ids, first = _different(dataset.ids)
+        first = torch.from_numpy(np.sort(np.unique(dataset.ids.numpy(), axis=0, return_index=True)[1]))
+        ids = dataset.ids[first]
         wanted = F.normalize(dataset.texts[0][first].float(), dim=1)
         kept, trained = _split(len(ids), settings.held_back)
 
@@ -122,12 +124,3 @@ def _split(count: int, held_back: int) -> tuple[Tensor, Tensor]:
     """Numbers that are held back, spread evenly, and the others."""
     numbers = torch.arange(count)
     return numbers[::held_back], numbers[numbers % held_back != 0]
-
-
-def _different(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The different rows of [N, L] in order, and where each first occurs."""
-    first: dict[bytes, int] = {}
-    for number, row in enumerate(ids.numpy()):
-        first.setdefault(row.tobytes(), number)
-    places = torch.tensor(list(first.values()))
-    return ids[places], places

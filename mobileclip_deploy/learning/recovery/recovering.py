@@ -62,10 +62,6 @@ class TowerRecovery:
         """Whether the trained tower is the better one."""
         return self.trained.better_than(self.without)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"kept": self.kept}
-
 
 @dataclass(frozen=True)
 class Recovery:
@@ -79,7 +75,7 @@ class Recovery:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        towers = [one.as_dict() for one in self.towers]
+        towers = [asdict(one) | {"kept": one.kept} for one in self.towers]
         return {"output": str(self.output), "target": self.target, "inputs": self.inputs, "towers": towers}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import file_sha256, write_whole
+from mobileclip_deploy.files import content_sha256, file_sha256, write_whole
 from mobileclip_deploy.files.leftovers import claimed
 from mobileclip_deploy.learning.reinforcement.augmentation import draw
 from mobileclip_deploy.learning.reinforcement.index import (
@@ -25,7 +23,6 @@ from mobileclip_deploy.learning.reinforcement.index import (
     Index,
     ShardEntry,
     read_index,
-    text_sha256,
 )
 from mobileclip_deploy.learning.reinforcement.pairs import Pair, Pairs
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
@@ -133,7 +130,11 @@ def reinforce(
     if not teachers or settings.augmentations < 1 or settings.shard_rows < 1:
         raise UsageError("a reinforced dataset needs a teacher, an augmentation and a pair in a shard at least")
     require_scheduler(scheduler)
-    _check_count(len(pairs.rows), settings.shard_rows)
+    if -(-len(pairs.rows) // settings.shard_rows) > MOST_SHARDS:
+        raise UsageError(
+            f"{len(pairs.rows):,} pairs in shards of {settings.shard_rows} are more shards than an index holds "
+            f"({MOST_SHARDS:,}); write at least {-(-len(pairs.rows) // MOST_SHARDS)} pairs in each with `shard_rows`"
+        )
     lines, shard_format = pairs.as_lines(), settings.shard_format
     ours = shard_format.format == OURS
     wanted = Index(
@@ -141,7 +142,7 @@ def reinforce(
         dtype=shard_format.dtype,
         images=str(pairs.folder.resolve()),
         rows=len(pairs.rows),
-        pairs_sha256=text_sha256(lines),
+        pairs_sha256=content_sha256(lines.encode()),
         augmentations=settings.augmentations,
         parameters=PARAMETERS if ours else (),
         policy=settings.policy if ours else None,
@@ -181,14 +182,6 @@ def reinforce(
     if len(kept) == len(starts) and index != found:
         index.write(folder)  # the same pictures, in another place
     return Reinforced(folder, index, pairs.captioned, made=len(starts) - len(kept), kept=len(kept))
-
-
-def _check_count(rows: int, shard_rows: int) -> None:
-    if -(-rows // shard_rows) > MOST_SHARDS:
-        raise UsageError(
-            f"{rows:,} pairs in shards of {shard_rows} are more shards than an index holds ({MOST_SHARDS:,}); "
-            f"write at least {-(-rows // MOST_SHARDS)} pairs in each with `shard_rows`"
-        )
 
 
 def task_memory(teachers: Sequence[Teacher], settings: ReinforcementSettings) -> int:
@@ -266,13 +259,14 @@ def _embed(making: Making, index: Index) -> Shard:
     policy, rows = index.policy or AugmentationPolicy(), making.rows
     watching = [(teacher, Views(teacher)) for teacher in making.present]
     for number, row in enumerate(rows, start=making.first):
-        image, digest = read_image(making.folder / row.image)
+        path = making.folder / row.image
+        image = load_image(path)
         chance = np.random.default_rng((index.seed, number))
         drawn = draw(policy, index.augmentations, image.width, image.height, chance)
         for _, views in watching:
             views.add(image, torch.from_numpy(drawn))
         parameters.append(drawn)
-        digests.append(np.frombuffer(digest, np.uint8))
+        digests.append(np.frombuffer(bytes.fromhex(file_sha256(path)), np.uint8))
     texts = [text for row in rows for text in row.texts]
     return Shard(
         parameters=torch.from_numpy(np.stack(parameters)),
@@ -281,13 +275,3 @@ def _embed(making: Making, index: Index) -> Shard:
         images=tuple(views.embeddings().reshape(len(rows), index.augmentations, -1) for _, views in watching),
         texts=tuple(teacher.texts(texts) for teacher, _ in watching),
     )
-
-
-def read_image(path: Path) -> tuple[Image.Image, bytes]:
-    """An image file as RGB, and its SHA-256.
-
-    Raises:
-        InvalidInput: missing or not an image.
-    """
-    image = load_image(path)
-    return image, hashlib.sha256(path.read_bytes()).digest()

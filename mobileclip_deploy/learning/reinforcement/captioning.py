@@ -240,7 +240,7 @@ def _caption_alone(what: Captioning) -> tuple[int, list[str], list[list[str]]]:
         InvalidInput: by that name it finds another one, or no such pictures.
     """
     torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
-    captioner = _kept_captioner(what.name)
+    captioner = _once_loaded(what.name)
     if captioner.identity != what.identity:
         raise InvalidInput(
             f"the captioner {what.name} is another one on {socket.gethostname()}; all workers have to see the same file"
@@ -248,9 +248,7 @@ def _caption_alone(what: Captioning) -> tuple[int, list[str], list[list[str]]]:
     return _caption(what, captioner)
 
 
-@lru_cache(maxsize=1)
-def _kept_captioner(name: str) -> Captioner:
-    return load_captioner(name)
+_once_loaded = lru_cache(maxsize=1)(load_captioner)
 
 
 class _Done:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -107,8 +106,3 @@ def read_index(folder: Path) -> Index:
     """
     missing = f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
     return read_model(Index, folder / INDEX, missing, "; make the dataset again in another folder")
-
-
-def text_sha256(text: str) -> str:
-    """SHA-256 of a text as UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -3,7 +3,6 @@ reinforced dataset with what teachers said. No teacher runs."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,9 @@ from torch.utils.data import Dataset
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.text_files import read_text
+from mobileclip_deploy.files import content_sha256, file_sha256
 from mobileclip_deploy.learning.reinforcement.augmentation import crop, draw, transform
-from mobileclip_deploy.learning.reinforcement.index import OURS, PAIRS, Index, TeacherEntry, read_index, text_sha256
+from mobileclip_deploy.learning.reinforcement.index import OURS, PAIRS, Index, TeacherEntry, read_index
 from mobileclip_deploy.learning.reinforcement.pairs import PAIRS_BYTES, Pairs, parse_pairs
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.shards import read_shard
@@ -131,7 +131,7 @@ class PairDataset(TrainingData):
     @property
     def pairs_sha256(self) -> str:
         """SHA-256 of the pairs as JSON lines."""
-        return text_sha256(self.pairs.as_lines())
+        return content_sha256(self.pairs.as_lines().encode())
 
     @abstractmethod
     def read(self, choice: Choice) -> tuple[Image.Image, Tensor]:
@@ -213,7 +213,7 @@ class ReinforcedDataset(PairDataset):
         path = self.pairs.folder / self.pairs.rows[choice.row].image
         image = load_image(path)
         if choice.row not in self._seen:  # the stored embeddings are of the image as it was
-            if hashlib.sha256(path.read_bytes()).digest() != self.image_sha256[choice.row].numpy().tobytes():
+            if file_sha256(path) != self.image_sha256[choice.row].numpy().tobytes().hex():
                 raise InvalidInput(f"{path} is another image than the one that was embedded; reinforce again")
             self._seen.add(choice.row)
         return image, self.parameters[choice.row, choice.augmentation]
@@ -228,7 +228,7 @@ class ReinforcedDataset(PairDataset):
 def _pairs(folder: Path, index: Index, images: Path | None) -> Pairs:
     file = folder / PAIRS
     text = read_text(file, PAIRS_BYTES)
-    if text_sha256(text) != index.pairs_sha256:
+    if content_sha256(text.encode()) != index.pairs_sha256:
         raise InvalidInput(f"{file} is damaged (its checksum is not the index's); make the dataset again")
     return parse_pairs(text, images or Path(index.images), str(file))
 

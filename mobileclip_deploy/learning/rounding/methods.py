@@ -18,11 +18,8 @@ LEARNABLE = ("w8", "w8a8", "w8a16", "w6p", "w4p", "w4")
 
 
 def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
-    """Refuse a target whose exporter does not find the learned integers again, and precisions without any.
-
-    Raises:
-        UsageError: see there.
-    """
+    """Refuse by a UsageError a target whose exporter does not find the learned integers again, and precisions without
+    any."""
     known = [name for name, one in targets().items() if one.abilities.recoverable or one.abilities.learns_rounding]
     if target.label not in known:
         raise UsageError(f"{target.label} takes no learned rounding ({', '.join(known)} do); leave `rounding` out")
@@ -32,10 +29,6 @@ def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder to learn from that is not there.
-
-    Raises:
-        UsageError: see there.
-    """
+    """Refuse by a UsageError a folder to learn from that is not there."""
     if not folder.is_dir():
         raise UsageError(f"`calibration` {folder}: no such folder; give one with images and captions like the app's")

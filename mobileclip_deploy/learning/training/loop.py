@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from pydantic import TypeAdapter
@@ -25,11 +25,12 @@ from mobileclip_deploy.learning.training.recipe import Optimisation
 from mobileclip_deploy.progress import Progress
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
+Network = TypeVar("Network", bound=nn.Module)
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 
 
-class Training(ABC, Generic[Item, Row]):
+class Training(ABC, Generic[Network, Item, Row]):
     """A network in training mode on its device, and everything that a step changes, which is made of one item.
     `objective`: what is trained with it only for the sake of the loss. `identity`: all that decides the result.
     `called`: the network's name in what is saved; `row`: the dataclass of a row of the log."""
@@ -39,7 +40,7 @@ class Training(ABC, Generic[Item, Row]):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         objective: nn.Module,
         recipe: Optimisation,
         folder: Path,
@@ -63,6 +64,11 @@ class Training(ABC, Generic[Item, Row]):
     @abstractmethod
     def measure(self) -> Row:
         """A row of the log."""
+
+    @property
+    def averaged(self) -> Network:
+        """The running average of the weights, in eval mode."""
+        return cast(Network, self.average.module.eval())
 
     def bound(self) -> None:
         """Keep weights within their bounds, after a step."""

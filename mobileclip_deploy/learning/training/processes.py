@@ -102,13 +102,12 @@ class Processes:
         from."""
         if self.count == 1:
             return values
-        parts = collective.all_gather(values.contiguous()) if values.requires_grad else self._gather(values)
-        return torch.stack(list(parts), dim=1).flatten(0, 1)
-
-    def _gather(self, values: Tensor) -> list[Tensor]:
-        parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(self.count)]
-        distributed.all_gather(parts, values.contiguous())
-        return parts
+        if values.requires_grad:
+            parts = list(collective.all_gather(values.contiguous()))
+        else:
+            parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(self.count)]
+            distributed.all_gather(parts, values.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
 
     def widened(self, batch: Batch, device: torch.device) -> Batch:
         """This process's share, with as many captions a pair as the other shares have: where no pair of it has a

@@ -120,13 +120,20 @@ class Batches(Sampler[list[Any]]):
             yield self.processes.share(self.dataset.choose(self.recipe.batch, generator))
 
 
-class _Training(Training[Batch | InvalidInput, LogRow]):
+class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
     """Both towers, of batches of pairs."""
 
     called, row = "model", LogRow
     objective: Objective
 
-    def __init__(self, recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: TrainingData,
+        folder: Path,
+        processes: Processes = ALONE,
+        known: dict[str, Any] | None = None,
+    ) -> None:
         self.recipe, self.skipped = recipe, 0
         self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
         device = processes.device(recipe.device)
@@ -136,13 +143,8 @@ class _Training(Training[Batch | InvalidInput, LogRow]):
         super().__init__(self.model, learned, recipe, folder, processes, identity)
         self.towers = Towers(self.model, recipe.autocast is not None)
         self.parallel = processes.parallel(self.towers)
-
-    @property
-    def averaged(self) -> MobileCLIP:
-        """The running average of the weights, in eval mode."""
-        module = self.average.module
-        assert isinstance(module, MobileCLIP)
-        return module.eval()
+        if known is not None:
+            self.resume(known)
 
     def gradients(self, item: Batch | InvalidInput) -> Tensor:
         """The loss of this process's share of a batch, whose gradients then stand in the weights."""
@@ -261,8 +263,7 @@ def train(
         MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
     with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
-        tell, row = (progress, measured) if processes.first else (silent, lambda _: None)
-        return _train(recipe, folder, processes, tell, row)
+        return _train(recipe, folder, processes, progress if processes.first else silent, measured)
 
 
 def _train(
@@ -272,7 +273,8 @@ def _train(
         raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
     dataset = processes.together(lambda: training_data(recipe, progress))
     processes.together(lambda: _check_shares(recipe, processes))
-    training = processes.together(lambda: _begun(recipe, dataset, folder, processes))
+    known = processes.together(lambda: read_state(folder))
+    training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
     loader = DataLoader(
         _Guarded(dataset),
         batch_sampler=Batches(dataset, recipe, training.step, processes),
@@ -290,14 +292,6 @@ def _train(
         write_weights(training.averaged, folder / WEIGHTS)
     skipped = processes.total(training.skipped)
     return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, skipped))
-
-
-def _begun(recipe: Recipe, dataset: TrainingData, folder: Path, processes: Processes) -> _Training:
-    known = read_state(folder)
-    training = _Training(recipe, dataset, folder, processes)
-    if known is not None:
-        training.resume(known)
-    return training
 
 
 def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
