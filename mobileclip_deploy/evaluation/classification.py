@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedder import Embedder, embedder_of, opened
 from mobileclip_deploy.evaluation.embedding import embed_prompts, unit
-from mobileclip_deploy.evaluation.image_listing import find_images
+from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -83,7 +82,8 @@ def classify(
     if top is not None and top < 1:
         raise UsageError(f"`top` {top}: ask for one label or more")
     asked = None if labels is None else given_labels(labels, template)
-    files = find_images(paths(images))
+    with ImageListing(paths(images)) as listing:
+        files = list(listing)
     names, embedder, shares = _classifier(bundle, asked, template)
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
@@ -101,22 +101,22 @@ def _classifier(
     subject: Bundle | MobileCLIP | StrPath, asked: LabelSet | None, template: str | None
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats]]:
     """The labels; what answers to images; and how [N, L] probabilities are made of its answers [N, D]."""
-    whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    whole = opened(subject)
     baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
     if isinstance(whole, Bundle) and baked is not None:
         if asked is not None or template is not None:
             given = "labels" if asked is not None else "template"
             own = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
             raise UsageError(f"{own}; leave `{given}` out")
-        return baked.labels, bundle_embedder(whole, ("image",)), lambda probabilities: probabilities
+        return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities
     if isinstance(whole, MobileCLIP):
         head = Head().of(whole.variant) if whole.variant.classes is None else Head(asked).of(whole.variant)
         if head.own:
-            return head.names, model_embedder(Source.of(whole).model), lambda logits: softmax(logits.astype(np.float64))
+            return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64))
     if asked is None:
         what = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
         raise UsageError(f"{what} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
-    embedder = model_embedder(Source.of(whole).model) if isinstance(whole, MobileCLIP) else bundle_embedder(whole)
+    embedder = embedder_of(whole)
     prompt = template or embedder.template
     texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
 

@@ -119,7 +119,8 @@ def assemble(
     if not labelled and not captioned:
         raise InvalidInput(f"{name}: rows without a text, and no classes: there is nothing to measure")
     if classes is None:
-        classes = _classes_of(rows) if labelled else ClassNames("", (), ())
+        names = tuple(sorted({row.label for row in rows if row.label}))
+        classes = ClassNames("the labels", names, ()) if labelled else ClassNames("", (), ())
         refuse_numbers(name, classes.names)
     groups: dict[ImageSource, _Group] = {}
     for row in rows:
@@ -174,8 +175,3 @@ def _problem(
 
 def _short(label: str) -> str:
     return repr(label if len(label) < 80 else f"{label[: 80 - 3]}...")
-
-
-def _classes_of(rows: Sequence[DatasetRow]) -> ClassNames:
-    names = tuple(sorted({row.label for row in rows if row.label}))
-    return ClassNames("the labels", names, ())

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.class_folders import class_folders, read_class_folders
-from mobileclip_deploy.evaluation.class_names import ClassNames, read_class_names
+from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
 from mobileclip_deploy.evaluation.text_files import (
@@ -162,13 +162,12 @@ def _described(folder: Path, class_names: Path | None, bad: BadRows, language: s
     description = validated(_Description, file, parse_json(file, read_text(file)))
     if language is not None:
         return _in_language(folder, description, language, bad)
-    template = description.template
     named = class_names or (folder / description.classes if description.classes else None)
     return assemble(
         description.name,
         read_table(folder / description.pairs, folder, bad),
         None if named is None else read_class_names(named, bad),
-        parse_templates([template] if isinstance(template, str) else template or []),
+        parse_templates(description.template or ()),
         bad,
     )
 
@@ -186,9 +185,12 @@ def _in_language(folder: Path, description: _Description, language: str, bad: Ba
         english = read_class_names(folder / description.classes, bad)
         classes = read_class_names(folder / told.classes, bad)
         _lines(folder / told.classes, len(english.names), description.classes)
-        rows = [replace(row, label=_translated(row.label, english, classes)) for row in rows]
-    template = told.template
-    templates = parse_templates([template] if isinstance(template, str) else template or [])
+        places = [english.find(row.label or "") for row in rows]
+        rows = [
+            row if place is None else replace(row, label=classes.names[place])
+            for row, place in zip(rows, places, strict=True)
+        ]
+    templates = parse_templates(told.template or ())
     return assemble(f"{description.name} ({language})", rows, classes, templates, bad)
 
 
@@ -197,8 +199,3 @@ def _lines(path: Path, count: int, beside: str) -> list[str]:
     if len(lines) != count:
         raise InvalidInput(f"{path} has {len(lines):,} lines, and {beside} {count:,}; each line stands for one of them")
     return lines
-
-
-def _translated(label: str | None, english: ClassNames, classes: ClassNames) -> str | None:
-    position = english.find(label or "")
-    return label if position is None else classes.names[position]

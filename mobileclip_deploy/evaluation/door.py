@@ -11,7 +11,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, telling
-from mobileclip_deploy.evaluation.embedder import CheckedRunner, bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedder import CheckedRunner, embedder_of, opened
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
 from mobileclip_deploy.evaluation.suite.measuring import SuiteResult, html_page, measure_suite
 from mobileclip_deploy.evaluation.suite.tasks import asked_suite
@@ -76,7 +76,7 @@ def evaluate(
         RuntimeFailed: nothing here can run the bundle.
     """
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
-    whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    whole = opened(subject)
     origin = Source.of(whole).provenance if isinstance(whole, MobileCLIP) else whole.manifest.checkpoint
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=origin.builtin)
     if data is None:
@@ -96,14 +96,8 @@ def evaluate(
 def evaluate_on(
     subject: Bundle | MobileCLIP, dataset: Dataset, task: str | None, how: Measuring, progress: Progress = silent
 ) -> EvaluationResult:
-    """As `evaluate`, on a dataset that was read already.
-
-    Raises:
-        UsageError, RuntimeFailed: see there.
-    """
-    tasks = check_tasks(dataset, (task,) if task else None)
-    embedder = model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject)
-    found = measure(embedder, dataset, tasks, how, progress)
+    """As `evaluate`, on a dataset that was read already."""
+    found = measure(embedder_of(subject), dataset, check_tasks(dataset, (task,) if task else None), how, progress)
     return found.result.model_copy(update={"images_per_second": found.images_per_second})
 
 
@@ -140,14 +134,11 @@ def evaluate_suite(
     """
     page = optional_path(html)
     listed = asked_suite(suite, Path(data), page, force)
-    whole = subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+    whole = opened(subject)
     if isinstance(whole, MobileCLIP) and whole.variant.text is None:
         raise no_text_tower(whole.variant.name)
-    embedder = (
-        model_embedder(Source.of(whole).model) if isinstance(whole, MobileCLIP) else bundle_embedder(whole, TOWERS)
-    )
     result = measure_suite(
-        embedder, listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
+        embedder_of(whole, TOWERS), listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
     )
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +167,7 @@ def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> Chec
         UsageError: it does not hold the tower.
         RuntimeFailed: nothing here can run it.
     """
-    return CheckedRunner(bundle if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), tower)
+    return CheckedRunner(opened(bundle), tower)
 
 
 def chosen_dataset(

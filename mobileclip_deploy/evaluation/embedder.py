@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.image_sources import AS_IT_STANDS, View
+from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
@@ -158,20 +160,37 @@ def bundle_embedder(
     )
 
 
+def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
+    """A loaded model as it is; of anything else the bundle that it is, or that is there.
+
+    Raises:
+        InvalidInput: there is no bundle, or a damaged one.
+    """
+    return subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+
+
+def embedder_of(subject: Bundle | MobileCLIP, towers: Sequence[TowerName] | None = None) -> Embedder:
+    """Run what it is, as `bundle_embedder` or `model_embedder`."""
+    return model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject, towers)
+
+
 def _alone(runner: Runner | None) -> Callable[[], Runner] | None:
     return runner.alone if isinstance(runner, ThreadedRunner) else None
 
 
 def model_embedder(model: MobileCLIP) -> Embedder:
-    """Run the checkpoint itself, in torch."""
+    """Run the checkpoint itself, in torch.
+
+    Raises:
+        CheckpointError: the model was not loaded from one (`Source.of`).
+    """
     import torch
 
-    assert model.provenance is not None
     return Embedder(
         name=f"{model.variant.name} checkpoint",
         variant=model.variant.name,
         engine=f"torch {torch.__version__}",
-        embedding_space=model.provenance.embedding_space,
+        embedding_space=Source.of(model).provenance.embedding_space,
         images=lambda pixels: embed_images(model, pixels),
         texts=lambda ids: embed_texts(model, ids),
         artifact=lambda tower: _weights_sha256(model),

@@ -14,12 +14,14 @@ from mobileclip_deploy.model.image_files import walk_images
 
 
 class ImageListing:
-    """Image files as `find_images` gives them, of which any number takes the same memory. To be closed.
+    """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern. Any
+    number takes the same memory. To be closed.
 
     They are listed once, when this is made, and may be gone through often: a file that comes later is not among them.
+    One that is missing or no image is left to whoever reads it.
 
     Raises:
-        InvalidInput: see `find_images`; or there is no room for a list of them.
+        InvalidInput: nothing is named, a folder holds no image, nothing fits a pattern, or there is no room for a list.
     """
 
     def __init__(self, sources: Sequence[Path]) -> None:
@@ -63,18 +65,6 @@ def _rows(place: int, path: Path) -> Iterator[tuple[bytes, int, bytes]]:
     by folder, and not as texts, in which `a.b` comes before `a/b`."""
     for file in _files(path):
         yield os.fsencode(file), place, b"\0".join(os.fsencode(os.path.normcase(part)) for part in file.parts)
-
-
-def find_images(sources: Sequence[Path]) -> list[Path]:
-    """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern.
-
-    A file that is missing or no image is left to whoever reads it.
-
-    Raises:
-        InvalidInput: nothing is named, a folder holds no image, or nothing fits a pattern.
-    """
-    with ImageListing(sources) as listing:
-        return list(listing)
 
 
 def _matching(source: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
         InvalidInput: no image, or one that cannot be used, which is named.
         UsageError: `model` names neither a bundle nor a variant.
     """
-    spec = _known(model).preprocess
+    spec = _known(model)[0].preprocess
     given = _listed(images)
     if not given:
         raise InvalidInput("no images were given")
@@ -80,43 +80,32 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
         UsageError: `model` names neither a bundle nor a variant.
         DependencyMissing: open_clip_torch is not installed.
     """
-    tokens = CLIP if model is None else _known(model).tokens
+    known, contexts = (None, ()) if model is None else _known(model)
+    tokens = CLIP if known is None else known.tokens
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:
         raise InvalidInput("no texts were given")
     ids = encode(prompts, tokens)
-    contexts = () if model is None else _contexts(model)
-    if model is None or not contexts:
+    if not contexts:
         return ids
-    shortest = int(fitting(ids, contexts, _known(model).tokens).max())
+    shortest = int(fitting(ids, contexts, tokens).max())
     return np.ascontiguousarray(ids[:, :shortest])
 
 
-def _contexts(model: InputsOf) -> tuple[int, ...]:
-    """The lengths that a text tower takes, where there are several."""
+def _known(model: InputsOf) -> tuple[CheckedRunner | Variant | Manifest, tuple[int, ...]]:
+    """What says how inputs are made; and the lengths that the text tower takes, where there are several."""
     if isinstance(model, CheckedRunner):
-        return model.contexts if model.tower == "text" and len(model.contexts) > 1 else ()
-    if isinstance(model, MobileCLIP | Variant):
-        return ()
-    if not isinstance(model, Bundle):
-        if not (Path(model) / MANIFEST).is_file():
-            return ()
-        model = Bundle.unread(model)
-    text = model.manifest.towers.get("text")
-    return () if text is None else text.contexts or ()
-
-
-def _known(model: InputsOf) -> CheckedRunner | Variant | Manifest:
-    """What says how inputs are made."""
-    if isinstance(model, CheckedRunner | Variant):
-        return model
+        return model, model.contexts if model.tower == "text" and len(model.contexts) > 1 else ()
+    if isinstance(model, Variant):
+        return model, ()
     if isinstance(model, MobileCLIP):
-        return model.variant
+        return model.variant, ()
     if not isinstance(model, Bundle):
         if isinstance(model, str) and not (Path(model) / MANIFEST).is_file() and Path(model).name == model:
-            return load_variant(model)
+            return load_variant(model), ()
         model = Bundle.unread(model)
-    return model.manifest
+    text = model.manifest.towers.get("text")
+    return model.manifest, (None if text is None else text.contexts) or ()
 
 
 def _listed(images: ImageLike | Iterable[ImageLike]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import Needed
-from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.files import content_sha256, file_sha256
 from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
@@ -37,7 +36,7 @@ def different_pictures(
     pixels = load_batch(files, variant.preprocess)
     first: dict[str, int] = {}
     for number, picture in enumerate(pixels):
-        first.setdefault(_picture_sha256(picture), number)
+        first.setdefault(content_sha256(picture.numpy().tobytes()), number)
     if len(first) < needed.pictures:
         raise InvalidInput(
             f"{folder} holds {len(first)} different pictures in {len(files)} files; {needed.what} needs "
@@ -46,7 +45,7 @@ def different_pictures(
     judged_by: list[ImageSource] = [*image_paths(), *(dataset.images if dataset is not None else ())]
     for source in judged_by:
         picture = preprocess(decode_image(read_image(source), str(source)), variant.preprocess)
-        same = first.get(_picture_sha256(picture))
+        same = first.get(content_sha256(picture.numpy().tobytes()))
         if same is not None:
             raise InvalidInput(
                 f"{files[same]} is the picture {source}, which the gates look at: what is learned from it would be "
@@ -77,7 +76,3 @@ def judged_texts(dataset: Dataset | None) -> list[str]:
 def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
     """What tells some files of a folder from others: their names and SHA-256, without the folder's own place."""
     return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()
-
-
-def _picture_sha256(picture: Tensor) -> str:
-    return hashlib.sha256(picture.numpy().tobytes()).hexdigest()

@@ -24,11 +24,7 @@ class Needed:
     why: str = ""
 
     def check(self, folder: Path, files: Sequence[Path]) -> None:
-        """Refuse too few.
-
-        Raises:
-            InvalidInput: see there.
-        """
+        """Refuse too few by an InvalidInput."""
         if len(files) < self.pictures:
             raise InvalidInput(
                 f"{folder} holds {len(files)} pictures; {self.what} needs {self.pictures} at least, like those of the "
@@ -51,11 +47,7 @@ def axes_pictures(size: int) -> Needed:
 
 
 def check_background(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse a folder of background pictures with too few files in it, whatever they show.
-
-    Raises:
-        InvalidInput: see there.
-    """
+    """Refuse by an InvalidInput a folder of background pictures with too few files in it, whatever they show."""
     if not folder.is_dir():
         raise InvalidInput(f"`background` {folder}: no such folder; give one with pictures of all kinds")
     if len(files) < LEAST_BACKGROUND:

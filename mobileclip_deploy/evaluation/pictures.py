@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -131,7 +131,10 @@ def image_embeddings(
     told, began = _told(count, tally), time.monotonic()
     progress(f"image 0 of {count}")
     done = 0
-    with _threads(workers) as threads:
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    with ExitStack() as stack:
+        # Where the block ends early, threads are waited for no longer than what they are at.
+        stack.callback(threads.shutdown, cancel_futures=True)
         try:
             # Ahead by a whole batch where that is computed at once, so that decoding goes on meanwhile.
             at_once = 1 if alone is not None else max(1, BATCH // TOGETHER)
@@ -241,16 +244,6 @@ def _answers(compute: Callable[[Floats], Floats], new: dict[str, Bytes]) -> dict
     pixels: Floats = np.stack(list(new.values())).astype(np.float32)  # [N, 3, S, S]
     pixels /= 255  # as `preprocess` does
     return dict(zip(new, compute(pixels), strict=True))
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that are not waited for longer than what they are at, where the block ends early."""
-    threads = ThreadPoolExecutor(count, thread_name_prefix="pictures")
-    try:
-        yield threads
-    finally:
-        threads.shutdown(cancel_futures=True)
 
 
 def _in_order(

@@ -1,14 +1,15 @@
-"""Tables of images: CSV and TSV with a header, and JSON lines."""
+"""Tables of images: CSV and TSV with a header, and JSON lines; and the rows of parquet tables of any kind."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
 from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
@@ -103,3 +104,26 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
             f"{path}:1: the first line must name the columns: image, and label or text (it says {', '.join(header)})"
         )
     return found
+
+
+def read_parquet(file: Path, chosen: Callable[[Path, list[str]], list[str]]) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet table, a few in memory at a time.
+
+    Args:
+        chosen: gives, of the names of the columns, those to read.
+
+    Raises:
+        DependencyMissing: pyarrow is not installed.
+        InvalidInput: no readable table.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise DependencyMissing("pyarrow is not installed; type: pip install 'mobileclip-deploy[parquet]'") from error
+    try:
+        table = ParquetFile(file)
+        for batch in table.iter_batches(batch_size=64, columns=chosen(file, table.schema_arrow.names)):
+            yield from batch.to_pylist()
+    except (ArrowException, OSError) as error:
+        raise InvalidInput(f"{file} is no readable parquet table ({worded(error)})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -219,11 +220,5 @@ def _prompt(cue: str) -> str:
 
 
 def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
-    batch: list[T] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    given = iter(rows)
+    return iter(lambda: list(islice(given, BATCH)), [])

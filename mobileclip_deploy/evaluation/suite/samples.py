@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.evaluation.image_sources import ImageSource
+from mobileclip_deploy.evaluation.tables import read_parquet
 from mobileclip_deploy.evaluation.text_files import BadRows, read_lines, read_templates
 from mobileclip_deploy.evaluation.webdataset import shard_samples, shards_of
 from mobileclip_deploy.files.arrays import plain_array
@@ -136,23 +137,12 @@ def _rows(folder: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[st
     files = sorted(folder.rglob("*.parquet"))
     if not files:
         raise InvalidInput(f"{folder} holds no table (*.parquet)")
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise DependencyMissing(
-            "pyarrow is not installed, which reads parquet tables; `pip install mobileclip-deploy[parquet]`"
-        ) from None
+
+    def chosen(file: Path, names: list[str]) -> list[str]:
+        if missing := [name for name in columns if name not in names]:
+            raise InvalidInput(f"{file} has no column {missing[0]}; it has {', '.join(names)}")
+        return list(columns)
+
     for file in files:
-        number = 0
-        try:
-            table = ParquetFile(file)
-            missing = [name for name in columns if name not in table.schema_arrow.names]
-            if missing:
-                raise InvalidInput(f"{file} has no column {missing[0]}; it has {', '.join(table.schema_arrow.names)}")
-            for batch in table.iter_batches(batch_size=64, columns=list(columns)):
-                for row in batch.to_pylist():
-                    yield f"{file}:{number}", row
-                    number += 1
-        except (ArrowException, OSError) as error:
-            raise InvalidInput(f"{file} is no readable parquet table ({worded(error)})") from error
+        for number, row in enumerate(read_parquet(file, chosen)):
+            yield f"{file}:{number}", row

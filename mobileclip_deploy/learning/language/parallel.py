@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.evaluation.tables import read_parquet
 from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.tokenizer import cleaned
 
@@ -275,16 +276,8 @@ def _json_lines(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
 
 
 def _parquet(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise DependencyMissing("pyarrow is not installed; type: pip install 'mobileclip-deploy[parquet]'") from error
-    try:
-        table = ParquetFile(file)
-        names = table.schema_arrow.names
+    def chosen(file: Path, names: list[str]) -> list[str]:
         _columns(file, names, known)
-        for batch in table.iter_batches():
-            yield from batch.to_pylist()
-    except ArrowException as error:
-        raise InvalidInput(f"{file} is no parquet file that can be read") from error
+        return names
+
+    return read_parquet(file, chosen)
