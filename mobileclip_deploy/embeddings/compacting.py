@@ -26,13 +26,12 @@ from mobileclip_deploy.evaluation.learnable import (
 )
 from mobileclip_deploy.evaluation.needed import axes_pictures
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.provenance import Compacted
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TOWERS, Variant
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.calibration import PROMPT_FILES, spread_evenly
+from mobileclip_deploy.towers.calibration import prompt_file, spread_evenly
 from mobileclip_deploy.towers.inputs import Inputs, embed_exactly
 from mobileclip_deploy.towers.samples import prompts, read_prompts
 
@@ -61,11 +60,7 @@ class FittingSet:
 
 
 def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
-    """Refuse what has no embeddings that could be cut to so many numbers.
-
-    Raises:
-        UsageError: see there.
-    """
+    """Refuse by a UsageError what has no embeddings that could be cut to so many numbers."""
     if variant.gives_tokens or variant.classes is not None or variant.text is None or set(towers) != set(TOWERS):
         raise UsageError(
             "`embedding_size` cuts the embeddings of both towers along the same axes, and this checkpoint does not "
@@ -125,7 +120,9 @@ def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -
     """
     progress(f"embedding {len(data.pixels)} pictures and {len(data.ids)} captions to fit axes to")
     # Folded, since that takes a third of the time and moves an answer by no more than float32 does.
-    images, texts = _embeddings(Source(copy.deepcopy(source.model), source.provenance).folded().model, data)
+    model = Source(copy.deepcopy(source.model), source.provenance).folded().model
+    inputs = Inputs((), (), data.pixels.numpy(), data.ids)
+    images, texts = embed_exactly(model, "image", inputs), embed_exactly(model, "text", inputs)
     found = fit_axes(images, texts, data.size, source.model.logit_factor)
     axes = Axes(found.axes)
     scale, clipped = _int8_scale(images, found)
@@ -146,11 +143,6 @@ def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -
     )
 
 
-def _embeddings(model: MobileCLIP, data: FittingSet) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    inputs = Inputs((), (), data.pixels.numpy(), data.ids)
-    return embed_exactly(model, "image", inputs), embed_exactly(model, "text", inputs)
-
-
 def _int8_scale(images: npt.NDArray[np.float64], found: Fitted) -> tuple[float, float]:
     """The scale of int8 components in the cut space, and the share of the fitting pictures' that it clips."""
     cut = images @ found.axes.astype(np.float64)
@@ -162,7 +154,7 @@ def _int8_scale(images: npt.NDArray[np.float64], found: Fitted) -> tuple[float, 
 def _captions(folder: Path, file: Path | None) -> list[str] | None:
     """The captions that the user gives; None where there are none."""
     if file is None:
-        found = next((folder / name for name in PROMPT_FILES if (folder / name).is_file()), None)
+        found = prompt_file(folder)
         return None if found is None else read_prompts(found)
     if file.suffix.lower() in TABLES:
         return list(read_dataset(file).captions)

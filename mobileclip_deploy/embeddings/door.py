@@ -10,12 +10,12 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.bridging import Bridge, BridgeResult, cross, learn
 from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile, embed_to_file, refuse_other_answers
-from mobileclip_deploy.embeddings.engines import write_for_engine
+from mobileclip_deploy.embeddings.engines import export_index
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.embeddings.library import IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.embeddings.page import write_page
 from mobileclip_deploy.embeddings.requested import INDEX_SUFFIX, asked_tower, check_embedding_output
-from mobileclip_deploy.embeddings.searching import Asked, SearchResult, search_index
+from mobileclip_deploy.embeddings.searching import SearchResult, search_index
 from mobileclip_deploy.embeddings.spaces import bundle_of_space, remember
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.pictures import Reading
@@ -119,29 +119,10 @@ def search(
     opened = index if isinstance(index, Index) else Index(index)
     chosen = bundle_of_space(opened.description.embedding_space) if bundle is None else Bundle.of(bundle)
     listed = [texts] if isinstance(texts, str) else texts
-    result = search_index(opened, chosen, Asked(tuple(listed), tuple(paths(images)), top, threshold))
+    result = search_index(opened, chosen, listed, paths(images), top, threshold)
     if page is not None:
         write_page(result, opened.description.tower, page)
     return result
-
-
-def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False) -> tuple[Path, ...]:
-    """Write an index for another engine; see `write_for_engine` for what stands in the files.
-
-    Args:
-        index: as `embed` writes it (.mcdx).
-        output: NAME.npy, NAME.usearch or NAME.sqlite; beside the first two NAME.json holds the ids.
-        force: replace files that are there.
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        UsageError: another suffix, or a file is there.
-        InvalidInput: no index, a damaged one, or one without embeddings.
-        DependencyMissing: USearch is not installed.
-    """
-    return write_for_engine(index if isinstance(index, Index) else Index(index), Path(output), force)
 
 
 def bridge(

@@ -16,7 +16,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.embeddings.requested import TEXTS, asked_tower, description_beside
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
+from mobileclip_deploy.evaluation.embedder import embedder_of
 from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
@@ -92,7 +92,7 @@ def embed_to_file(
         given: list[str] | ImageListing
         given = asked_texts(sources[0]) if tower == "text" else opened.enter_context(asked_images(sources))
         _check_names(output, given)
-        embedder = bundle_embedder(subject, (tower,)) if isinstance(subject, Bundle) else model_embedder(subject)
+        embedder = embedder_of(subject, (tower,))
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.parent / f".{output.name}.partial"
         tally = Tally()

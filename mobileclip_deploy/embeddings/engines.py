@@ -12,24 +12,28 @@ from mobileclip_deploy.checkpoints.writing import Rows
 from mobileclip_deploy.embeddings.embedding_files import describe_array, write_array
 from mobileclip_deploy.embeddings.index import Index
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.files import check_file_destination, file_sha256, replacing
+from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256, replacing
 
 
-def write_for_engine(index: Index, output: Path, force: bool) -> tuple[Path, ...]:
-    """Write the vectors that are not removed, float32 of the stored ones, and their ids.
+def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False) -> tuple[Path, ...]:
+    """Write an index for another engine: the vectors that are not removed, float32 of the stored ones, and their ids.
 
-    `.npy`: the array [N, D], its ids beside it. `.usearch`: an index of USearch (cosine, float16) whose keys are the
-    places of the ids beside it. `.sqlite`: a table `embeddings (id TEXT, embedding BLOB)` of float32, as sqlite-vec's
-    `vec_distance_cosine` and `vec0` take it.
+    Args:
+        index: as `embed` writes it (.mcdx).
+        output: NAME.npy: the array [N, D]. NAME.usearch: an index of USearch (cosine, float16), whose keys are the
+            places of the ids. Beside both NAME.json holds the ids. NAME.sqlite: a table `embeddings (id TEXT, embedding
+            BLOB)` of float32, as sqlite-vec's `vec_distance_cosine` and `vec0` take it.
+        force: replace files that are there.
 
     Returns:
         The files that were written.
 
     Raises:
-        UsageError: another suffix, or a file is there and `force` is not given.
+        UsageError: another suffix, or a file is there.
+        InvalidInput: no index, a damaged one, or one without embeddings.
         DependencyMissing: USearch is not installed.
-        InvalidInput: the index is empty.
     """
+    index, output = index if isinstance(index, Index) else Index(index), Path(output)
     write = ENGINES.get(output.suffix)
     if write is None:
         raise UsageError(f"{output}: give a name that ends with {', '.join(ENGINES)}")

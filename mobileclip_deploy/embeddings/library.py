@@ -26,6 +26,7 @@ from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, cre
 from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts, unit
+from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
@@ -131,7 +132,11 @@ def embed_to_index(
     embedder = bundle_embedder(bundle, (tower,))
     partial = output.parent / f".{output.name}.partial"
     with ExitStack() as stack:
-        listing = stack.enter_context(_Listing(sources, tower))
+        listing: ImageListing | tuple[str, ...]
+        if tower == "text":
+            listing = tuple(dict.fromkeys(asked_texts(sources[0])))
+        else:
+            listing = stack.enter_context(asked_images(sources))
         source = _Source(listing, embedder, replace(how, cache=partial), progress)
         if keeping.incremental and output.exists():
             writer, index = stack.enter_context(IndexWriter.open(output))
@@ -188,34 +193,16 @@ class _Changes:
     missing: int = 0
 
 
-class _Listing:
-    """What is to be embedded, by id, with the stamp that tells a changed file; to be used as a context."""
-
-    def __init__(self, sources: Sequence[Path], tower: TowerName) -> None:
-        self.texts = tuple(dict.fromkeys(asked_texts(sources[0]))) if tower == "text" else ()
-        self.images = None if tower == "text" else asked_images(sources)
-
-    def __enter__(self) -> _Listing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.images is not None:
-            self.images.close()
-
-    def __len__(self) -> int:
-        return len(self.texts) if self.images is None else len(self.images)
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        if self.images is None:
-            yield from ((text, 0) for text in self.texts)
-        else:
-            yield from ((str(file), _stamp(file)) for file in self.images)
-
-
 class _Source:
-    """Rows of what is not known yet, a few at a time."""
+    """Rows of what is not known yet, of image files or of texts, a few at a time."""
 
-    def __init__(self, listing: _Listing, embedder: Embedder, how: Reading, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        listing: ImageListing | tuple[str, ...],
+        embedder: Embedder,
+        how: Reading,
+        progress: Callable[[str], None],
+    ) -> None:
         self.listing, self.how = listing, how
         self.tally = Tally()
         self.count = 0
@@ -227,11 +214,16 @@ class _Source:
         Args:
             known: row and stamp by id.
         """
-        chosen: _Listing | list[tuple[str, int]] = self.listing
+        chosen, count = self._stamped(), len(self.listing)
         if known:  # whose names are in memory anyway: what is new fits beside them
-            chosen = [(name, stamp) for name, stamp in self.listing if known.get(name, (0, None))[1] != stamp]
-        if len(chosen):
-            yield from self._texts(chosen) if self.listing.images is None else self._images(chosen)
+            new = [(name, stamp) for name, stamp in chosen if known.get(name, (0, None))[1] != stamp]
+            chosen, count = iter(new), len(new)
+        if count:
+            yield from self._texts(chosen) if isinstance(self.listing, tuple) else self._images(chosen, count)
+
+    def _stamped(self) -> Iterator[tuple[str, int]]:
+        """What is to be embedded, by id, with the stamp that tells a changed file."""
+        return ((str(one), _stamp(one) if isinstance(one, Path) else 0) for one in self.listing)
 
     def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
         names = [name for name, _ in chosen]
@@ -239,12 +231,11 @@ class _Source:
         self.count += len(names)
         yield names, [0] * len(names), vectors
 
-    def _images(self, chosen: _Listing | list[tuple[str, int]]) -> Iterator[Rows]:
+    def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
         asked, answered = tee(chosen)  # a stamp is taken once, before its file is read; a few are between the two
         images = ((Path(name), name) for name, _ in asked)
         numbered = enumerate(answered)
-        count, how = len(chosen), self.how
-        with closing(image_embeddings(self._embedder, images, count, how, self.tally, self._progress)) as parts:
+        with closing(image_embeddings(self._embedder, images, count, self.how, self.tally, self._progress)) as parts:
             for part in parts:
                 ids: list[str] = []
                 stamps: list[int] = []
@@ -267,7 +258,7 @@ def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> 
             writer.add(ids, stamps, vectors)
             gone += [known[name][0] for name in ids if name in known]
     found.replaced = len(gone)
-    if source.listing.images is not None:
+    if not isinstance(source.listing, tuple):
         lost = [row for name, (row, _) in known.items() if not Path(name).exists()]
         found.removed, found.missing = (len(lost), 0) if prune else (0, len(lost))
         gone += lost if prune else []

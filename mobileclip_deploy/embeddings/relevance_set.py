@@ -17,6 +17,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
+from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import decode_image, preprocess
@@ -82,7 +83,7 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
     """
     files = image_files(background) if background.is_dir() else []
     check_background(background, files)
-    different = {_digest(file): file for file in reversed(files)}
+    different = {content_sha256(read_image(file)): file for file in reversed(files)}
     if len(different) < LEAST_BACKGROUND:
         raise InvalidInput(
             f"`background` {background} holds {len(different)} different pictures in {len(files)} files, and "
@@ -144,7 +145,3 @@ def _pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, prog
         found.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
     joined = np.concatenate(found)
     return joined if not len(joined) else told_apart(joined, what)
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(read_image(file)).hexdigest()

@@ -58,25 +58,12 @@ class SearchResult:
     answers: tuple[Answer, ...]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is asked for: texts and image files, `top` matches of each.
-
-    Attributes:
-        threshold: the cosine that the nearest needs, in place of the one that the bundle's background pictures say; -1
-            shows everything.
-    """
-
-    texts: tuple[str, ...] = ()
-    images: tuple[Path, ...] = ()
-    top: int = 20
-    threshold: float | None = None
-
-
-def search_index(index: Index, bundle: Bundle, asked: Asked) -> SearchResult:
-    """Ask an index. What a text's nearest picture needs is told by the bundle's `Relevance`, where it has one, for a
-    library of this size; of pictures as queries, and of an index of signs alone, whose scores are no cosines, nothing
-    is told.
+def search_index(
+    index: Index, bundle: Bundle, texts: Sequence[str], images: Sequence[Path], top: int, threshold: float | None
+) -> SearchResult:
+    """Ask an index for `top` matches of each text and image file. What a text's nearest picture needs is told by the
+    bundle's `Relevance`, where it has one, for a library of this size; of pictures as queries, and of an index of signs
+    alone, whose scores are no cosines, nothing is told. `threshold`: that cosine, in place of what is told.
 
     Raises:
         UsageError: nothing is asked, or the bundle lacks the tower.
@@ -89,17 +76,17 @@ def search_index(index: Index, bundle: Bundle, asked: Asked) -> SearchResult:
             f"{index.path} is of the embedding space {index.description.embedding_space}, and {bundle.path} gives "
             f"{space}: they cannot be compared; name a bundle of that space"
         )
-    if not asked.texts and not asked.images:
+    if not texts and not images:
         raise UsageError("nothing is asked; give a text or an image")
-    if asked.threshold is not None and not -1 <= asked.threshold <= 1:
-        raise UsageError(f"`threshold` {asked.threshold:g} is no cosine: give a number from -1 to 1")
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise UsageError(f"`threshold` {threshold:g} is no cosine: give a number from -1 to 1")
     answers: list[Answer] = []
-    kinds: dict[TowerName, list[str]] = {"text": list(asked.texts), "image": [str(image) for image in asked.images]}
+    kinds: dict[TowerName, list[str]] = {"text": list(texts), "image": [str(image) for image in images]}
     for kind, queries in kinds.items():
         if queries:
             vectors = _embedded(bundle, kind, queries)
-            found = index.search(vectors, asked.top)
-            needed = _needed(index, bundle, kind, vectors, asked.threshold)
+            found = index.search(vectors, top)
+            needed = _needed(index, bundle, kind, vectors, threshold)
             told = [_answer(*one, kind) for one in zip(queries, found, needed, strict=True)]
             if kind == "text":
                 tokens = bundle.manifest.tokens

@@ -49,8 +49,8 @@ class Store:
         found: dict[str, npt.NDArray[Any]] = {}
         clipped = 0
         for kind, (dtype, _) in self.arrays.items():
-            if kind == "bits":
-                found[kind] = bits_of(vectors)
+            if kind == "bits":  # 1 where a component is 0 or more, the first component in the lowest bit
+                found[kind] = np.packbits(vectors >= 0, axis=1, bitorder="little")
             elif kind == "int8":
                 found[kind], clipped = integers_of(vectors, self.scale)
             else:
@@ -88,11 +88,6 @@ def integers_of(vectors: Floats, scale: float) -> tuple[npt.NDArray[np.int8], in
     steps = np.rint(vectors / np.float32(scale))
     clipped = int((np.abs(steps) > INT8_MOST).sum())
     return np.clip(steps, -INT8_MOST, INT8_MOST).astype(np.int8), clipped
-
-
-def bits_of(vectors: Floats) -> npt.NDArray[np.uint8]:
-    """Sign bits [N, ceil(D / 8)]: 1 where a component is 0 or more, the first component in the lowest bit."""
-    return np.packbits(vectors >= 0, axis=1, bitorder="little")
 
 
 def signs(bits: npt.NDArray[np.uint8], dimension: int) -> Floats:

@@ -52,8 +52,8 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
 
         chosen = image_paths() if folder is None else spread_evenly(_images(folder), LIMIT)
         return load_batch(chosen, variant.preprocess).numpy()
-    files = _prompt_files(folder) if folder is not None else []
-    texts = read_prompts(files[0]) if files else calibration_prompts()
+    file = None if folder is None else prompt_file(folder)
+    texts = calibration_prompts() if file is None else read_prompts(file)
     return encode(texts[:LIMIT], variant.tokens)
 
 
@@ -64,13 +64,15 @@ def calibration_digest(folder: Path) -> str:
         InvalidInput: not a folder, or no image in it.
     """
     digest = hashlib.sha256()
-    for file in (*spread_evenly(_images(folder), LIMIT), *_prompt_files(folder)[:1]):
+    texts = prompt_file(folder)
+    for file in (*spread_evenly(_images(folder), LIMIT), *([] if texts is None else [texts])):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
-def _prompt_files(folder: Path) -> list[Path]:
-    return [folder / name for name in PROMPT_FILES if (folder / name).is_file()]
+def prompt_file(folder: Path) -> Path | None:
+    """The file of prompts in a folder, if there is one."""
+    return next((folder / name for name in PROMPT_FILES if (folder / name).is_file()), None)
 
 
 def _images(folder: Path) -> list[Path]:

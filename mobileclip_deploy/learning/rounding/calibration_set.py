@@ -23,7 +23,7 @@ from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.rounding.methods import check_folder
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.towers.calibration import PROMPT_FILES, spread_evenly
+from mobileclip_deploy.towers.calibration import PROMPT_FILES, prompt_file, spread_evenly
 from mobileclip_deploy.towers.samples import read_prompts
 
 # 24 gave nano's text tower 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).
@@ -116,7 +116,7 @@ def _different_texts(
 
 
 def _captions(folder: Path) -> list[str]:
-    file = next((folder / name for name in PROMPT_FILES if (folder / name).is_file()), None)
+    file = prompt_file(folder)
     if file is not None:
         return read_prompts(file)
     return [text for row in read_pairs(folder).rows for text in row.texts]
