@@ -257,7 +257,7 @@ def test_without_pyarrow_tables_are_not_run_and_what_to_install_is_told(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     row = rows(data)["misc/winogavil"]
     assert (row.status, row.figure) == ("not run", None)
-    assert "pip install mobileclip-deploy[parquet]" in (row.reason or "")
+    assert "pip install 'mobileclip-deploy[parquet]'" in (row.reason or "")
 
 
 def test_the_command_prints_a_table_a_page_and_json(data: Path, tmp_path: Path) -> None:
