@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import errno
+import importlib
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mobileclip_deploy.escaping import uncoloured
 
@@ -121,6 +122,22 @@ class DependencyMissing(MobileClipDeployError):
     """An optional package is not installed; the text holds the pip line that installs it."""
 
     exit_code = 2
+
+
+def needed(module: str, install: str) -> Any:
+    """A module of an optional package, imported.
+
+    Args:
+        install: what pip installs, such as "mobileclip-deploy[hub]".
+
+    Raises:
+        DependencyMissing: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise DependencyMissing(f"{package} is not installed; type: pip install '{install}'") from error
 
 
 class RuntimeFailed(MobileClipDeployError):

@@ -104,7 +104,7 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
         if tower is not None:
             assert isinstance(tower.projection, nn.Linear)  # what gives tokens was refused
             tower.projection = _projected(tower.projection, axes)
-    model.variant = model.variant.with_embed_dim(axes.size)
+    model.variant = model.variant.model_copy(update={"embed_dim": axes.size})
     with torch.no_grad():
         model.logit_scale.fill_(math.log(told.logit_scale))
     is_so = {

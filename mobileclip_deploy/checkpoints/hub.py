@@ -26,7 +26,7 @@ from mobileclip_deploy.checkpoints.weights_files import (
     TOKENIZER_FILE,
     VOCABULARY_FILE,
 )
-from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
+from mobileclip_deploy.errors import CheckpointError, UsageError, needed
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.files.names import is_below
 from mobileclip_deploy.model.variants import Variant, load_variant, variant_cards
@@ -119,7 +119,7 @@ def fetch(
             half-downloaded is kept.
         DependencyMissing: huggingface_hub is not installed.
     """
-    hub = _library()
+    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
     if announce is not None:
         announce(_licence(source))
     with _quiet():
@@ -154,16 +154,6 @@ def _download(hub: Any, source: HubFile, cache: Path | None, offline: bool, prog
             tqdm_class=_bar(progress),
         )
     )
-
-
-def _library() -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise DependencyMissing(
-            "huggingface_hub is not installed; run: pip install 'mobileclip-deploy[hub]'"
-        ) from error
-    return huggingface_hub
 
 
 def _licence(source: HubFile) -> str:

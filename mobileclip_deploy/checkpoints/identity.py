@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -56,16 +56,12 @@ def _names(candidates: Sequence[Candidate]) -> list[str]:
 def _named(candidates: Sequence[Candidate], text: str) -> Candidate | None:
     """The one whose variant a text names: the one with the longest name in it, in whole words."""
     words = _words(text)
-    hits = [
-        (len(alias), one.variant.name, one) for one in candidates for alias in _aliases(one.variant) if alias in words
-    ]
+    hits = []
+    for one in candidates:
+        published = (source.repository.rpartition("/")[2] for source in one.variant.sources)
+        aliases = map(_words, (one.variant.name, *published))
+        hits += [(len(alias), one.variant.name, one) for alias in aliases if alias in words]
     return max(hits, key=lambda hit: hit[:2])[2] if hits else None
-
-
-def _aliases(variant: Variant) -> Iterator[str]:
-    yield _words(variant.name)
-    for source in variant.sources:
-        yield _words(source.repository.rpartition("/")[2])
 
 
 def _words(text: str) -> str:

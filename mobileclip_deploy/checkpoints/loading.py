@@ -83,7 +83,9 @@ def load_identified(
     """As `load`, of a checkpoint that was opened already. `read`: tensors that `read_weight` gave, by our names."""
     weights = _weights(identity, read or {})
     model = assemble(identity, image_size, weights)
-    found = _provenance(identity, path, model, origin, _weights_sha256(weights))
+    # Without the counters of batches, which decide nothing and which some files leave out.
+    told = tensors_sha256({name: value.numpy() for name, value in weights.items() if value.is_floating_point()})
+    found = _provenance(identity, path, model, origin, told)
     if identity.source is None and (made := distilled(identity.file.metadata, weights, path)) is not None:
         found = found.model_copy(update={"distilled": made})
     if taken is not None:
@@ -108,11 +110,6 @@ def _weights(identity: Identity, read: Mapping[str, Tensor]) -> dict[str, Tensor
         ours: _float32(identity.file, entry, read[ours] if ours in read else read_weight(identity.file, entry, ours))
         for ours, entry in identity.candidate.expected.items()
     }
-
-
-def _weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Without the counters of batches, which decide nothing and which some files leave out."""
-    return tensors_sha256({name: value.numpy() for name, value in weights.items() if value.is_floating_point()})
 
 
 def assemble(

@@ -173,9 +173,9 @@ def _read_pickle(path: Path, zipped: bool) -> _Content:
     tensors, used, passed = _state_dict(data)
     if not tensors:
         raise CheckpointError(f"{path} {_without(data)}; give a file with the model's state_dict")
-    odd = next((name for name, value in tensors.items() if not _is_dense(value)), None)
-    if odd is not None:
-        raise CheckpointError(f"{path}: {odd} is not a dense tensor in memory; save plain float weights")
+    for name, value in tensors.items():
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
+            raise CheckpointError(f"{path}: {name} is not a dense tensor in memory; save plain float weights")
     notes = (f"{path.name} holds averaged weights ({used}); they are used, `{passed}` is not",) if passed else ()
     left = data if isinstance(data, Mapping) else {}
     return _Content(tensors, notes, tuple(trace for trace in TRACES if trace in left))
@@ -218,10 +218,6 @@ def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]
     tensors = {key: value for key, value in data.items() if isinstance(key, str) and isinstance(value, Tensor)}
     tensors.pop("n_averaged", None)
     return tensors, "", ""
-
-
-def _is_dense(value: Tensor) -> bool:
-    return value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
 def _without(data: Any) -> str:

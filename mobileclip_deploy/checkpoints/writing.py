@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         InvalidInput: the folder is missing or not writable, or the disk is full (`DiskFull`). Nothing is left behind.
     """
+    with _written(path) as partial:
+        if path.suffix == ".safetensors":
+            save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=dict(metadata))
+            _sort_metadata(partial)
+        else:
+            torch.save({name: value.clone() for name, value in tensors.items()}, partial)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """As `replacing`, what cannot be written told in one line."""
     try:
         with replacing(path) as partial:
-            _write(partial, path.suffix, tensors, metadata)
+            yield partial
             partial.chmod(0o644)  # safetensors writes files that only their owner may read
     except RuntimeError as error:  # torch tells of a quota where in its C++ it noticed
         raise DiskFull(str(path.parent)) from error
@@ -60,23 +72,10 @@ def write_rows(path: Path, name: str, rows: Rows, metadata: Mapping[str, str]) -
         {"__metadata__": dict(sorted(metadata.items())), name: described}, ensure_ascii=False, separators=(",", ":")
     ).encode()
     header = header.ljust(-(-len(header) // LENGTH.size) * LENGTH.size)
-    try:
-        with replacing(path) as partial:
-            with partial.open("wb") as stream:
-                stream.write(LENGTH.pack(len(header)) + header)
-                for part in rows.parts():
-                    part.tofile(stream)
-            partial.chmod(0o644)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
-
-
-def _write(partial: Path, suffix: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    if suffix == ".safetensors":
-        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=dict(metadata))
-        _sort_metadata(partial)
-    else:
-        torch.save({name: value.clone() for name, value in tensors.items()}, partial)
+    with _written(path) as partial, partial.open("wb") as stream:
+        stream.write(LENGTH.pack(len(header)) + header)
+        for part in rows.parts():
+            part.tofile(stream)
 
 
 def _sort_metadata(path: Path) -> None:

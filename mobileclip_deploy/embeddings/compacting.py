@@ -22,7 +22,6 @@ from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.evaluation.learnable import (
     different_pictures,
     different_texts,
-    files_digest,
 )
 from mobileclip_deploy.evaluation.needed import axes_pictures
 from mobileclip_deploy.files import file_sha256
@@ -31,7 +30,7 @@ from mobileclip_deploy.model.provenance import Compacted
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TOWERS, Variant
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.calibration import prompt_file, spread_evenly
+from mobileclip_deploy.towers.calibration import files_digest, prompt_file, spread_evenly
 from mobileclip_deploy.towers.inputs import Inputs, embed_exactly
 from mobileclip_deploy.towers.samples import prompts, read_prompts
 

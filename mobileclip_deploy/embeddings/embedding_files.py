@@ -67,25 +67,19 @@ def embed_to_file(
     how: Reading = LENIENTLY,
     progress: Callable[[str], None] = lambda _: None,
 ) -> EmbeddingFile:
-    """Embed images, or the texts of a file, and write them. Of images nothing but their names stays in memory.
+    """As `embed`, to a file of another kind than an index. Of images nothing but their names stays in memory.
 
     What is computed is kept in a folder `.NAME.partial` beside the output until that is complete: the same command
     goes on where it was interrupted or killed, and ends with the same bytes.
 
     Args:
-        sources: image files, folders of images (searched to the bottom) and patterns, or one file of texts: a .txt
-            with one per line, or a .jsonl of strings or objects with a `text`.
         output: .safetensors (`embeddings` float32 [N, D]; in the metadata `names`, a JSON list, `embedding_space`,
             `tower`, `variant`, `normalised` and `artifact`), .jsonl (one object per line: `image` or `text`,
             `embedding`, `embedding_space`, `normalised`), or .npy (the array alone; a .json beside it says the rest).
-        normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
         how: images are read; its `cache` is this function's own.
 
     Raises:
-        UsageError: a tower the bundle does not hold, texts and images together, or more names than a .safetensors file
-            can hold.
-        InvalidInput: a source cannot be read, or holds nothing.
-        NotRun, RuntimeFailed: nothing here can run the bundle.
+        UsageError: texts and images together, or more names than a .safetensors file can hold.
     """
     tower = asked_tower(sources)
     with ExitStack() as opened:

@@ -11,7 +11,7 @@ import numpy as np
 from mobileclip_deploy.checkpoints.writing import Rows
 from mobileclip_deploy.embeddings.embedding_files import describe_array, write_array
 from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput, UsageError, needed
 from mobileclip_deploy.files import StrPath, check_file_destination, file_sha256, replacing
 
 
@@ -69,11 +69,8 @@ def _array(index: Index, path: Path) -> None:
 
 
 def _usearch(index: Index, path: Path) -> None:
-    try:
-        from usearch.index import Index as Graph
-    except ImportError as error:
-        raise DependencyMissing("USearch is not installed; type: pip install usearch") from error
-    graph, first = Graph(ndim=index.store.dimension, metric="cos", dtype="f16"), 0
+    first = 0
+    graph = needed("usearch.index", "usearch").Index(ndim=index.store.dimension, metric="cos", dtype="f16")
     for ids, vectors in index.vectors():
         graph.add(np.arange(first, first + len(ids), dtype=np.uint64), vectors, threads=1)  # the same graph every time
         first += len(ids)

@@ -116,17 +116,15 @@ def embed_to_index(
     how: Reading,
     progress: Callable[[str], None],
 ) -> IndexFile:
-    """Embed images, or the texts of a file, into an index.
+    """As `embed`, into an index.
 
     What is computed is kept in a folder `.NAME.partial` beside the index until that is complete: the same command goes
     on where it was interrupted or killed. The index is as it was until then.
 
     Raises:
-        UsageError: a tower that the bundle does not hold, texts and images together, another process writes the index,
-            or options that are of a new index alone.
-        InvalidInput: a source cannot be read, or holds nothing; the index that is there is damaged, of another
-            embedding space, or of pictures that were read otherwise.
-        NotRun, RuntimeFailed: nothing here can run the bundle.
+        UsageError: texts and images together, another process writes the index, or it holds others, or pictures that
+            were read otherwise.
+        InvalidInput: the index that is there is damaged, or of another embedding space.
     """
     tower = asked_tower(sources)
     embedder = bundle_embedder(bundle, (tower,))

@@ -8,7 +8,7 @@ library's size, as the largest of many scores does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -235,17 +235,13 @@ def measured_curve(samples: Samples, sizes: Sequence[int] | None = None) -> tupl
     if not len(samples.pictures):
         fitted = fit(samples)
         return tuple(_point([(fitted, samples, observed(samples, wanted, seed=1))], size) for size in wanted)
-    parts = list(_held_out(samples, wanted))
-    return tuple(_point(parts, size) for size in wanted)
-
-
-def _held_out(samples: Samples, sizes: Sequence[int]) -> Iterator[tuple[Fitted, Samples, Observed]]:
-    asked = observed(samples, sizes, seed=1)
-    fold = np.concatenate([np.arange(len(samples.texts)) % FOLDS, np.arange(len(samples.nonsense)) % FOLDS])
-    count = len(samples.texts)
+    asked, count = observed(samples, wanted, seed=1), len(samples.texts)
+    fold = np.concatenate([np.arange(count) % FOLDS, np.arange(len(samples.nonsense)) % FOLDS])
+    parts = []
     for number in range(FOLDS):
         texts, nonsense = np.flatnonzero(fold[:count] != number), np.flatnonzero(fold[count:] != number)
-        yield fit(samples.some(texts, nonsense)), samples, asked.of(fold[asked.query] == number)
+        parts.append((fit(samples.some(texts, nonsense)), samples, asked.of(fold[asked.query] == number)))
+    return tuple(_point(parts, size) for size in wanted)
 
 
 def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> RelevancePoint:

@@ -8,11 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, worded
-from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.files.tars import Extent, read_extent
-
-IMAGE_BYTES = 1 << 29
-"""Most bytes of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
+from mobileclip_deploy.model.image_files import IMAGE_BYTES, image_bytes
 
 
 @dataclass(frozen=True)
@@ -47,14 +44,12 @@ def read_image(source: ImageSource) -> bytes:
     Raises:
         InvalidInput: they cannot be read.
     """
+    if isinstance(source, Content):
+        return source.content
+    if isinstance(source, Path):
+        return image_bytes(source)
     try:
-        if isinstance(source, Content):
-            return source.content
-        if isinstance(source, Path):
-            return read_regular(source, IMAGE_BYTES)
         return read_extent(source.archive, source.extent, IMAGE_BYTES)
-    except FileNotFoundError:
-        raise InvalidInput(f"{source}: no such file") from None
     except OSError as error:
         raise InvalidInput(f"{source}: cannot be read ({worded(error)})") from error
 

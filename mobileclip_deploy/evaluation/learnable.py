@@ -13,7 +13,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import Needed
-from mobileclip_deploy.files import content_sha256, file_sha256
+from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
@@ -71,8 +71,3 @@ def judged_texts(dataset: Dataset | None) -> list[str]:
         return asked
     classes = [template.replace("{}", name) for template in dataset.templates for name in dataset.classes]
     return [*asked, *dataset.captions, *classes]
-
-
-def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
-    """What tells some files of a folder from others: their names and SHA-256, without the folder's own place."""
-    return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()

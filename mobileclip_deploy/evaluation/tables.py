@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, needed, worded
 from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
@@ -116,14 +116,10 @@ def read_parquet(file: Path, chosen: Callable[[Path, list[str]], list[str]]) -> 
         DependencyMissing: pyarrow is not installed.
         InvalidInput: no readable table.
     """
+    damaged = needed("pyarrow", "mobileclip-deploy[parquet]").ArrowException
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise DependencyMissing("pyarrow is not installed; type: pip install 'mobileclip-deploy[parquet]'") from error
-    try:
-        table = ParquetFile(file)
+        table = needed("pyarrow.parquet", "mobileclip-deploy[parquet]").ParquetFile(file)
         for batch in table.iter_batches(batch_size=64, columns=chosen(file, table.schema_arrow.names)):
             yield from batch.to_pylist()
-    except (ArrowException, OSError) as error:
+    except (damaged, OSError) as error:
         raise InvalidInput(f"{file} is no readable parquet table ({worded(error)})") from error

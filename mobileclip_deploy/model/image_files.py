@@ -1,4 +1,4 @@
-"""Image files of folders, told by their endings."""
+"""Image files: of folders, told by their endings; and their bytes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.files import read_regular
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of the files that count as images in a folder, in lower case."""
+IMAGE_BYTES = 1 << 29
+"""Most bytes of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -31,3 +36,17 @@ def walk_images(folder: Path) -> Iterator[Path]:
                     yield path
                 if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
+
+
+def image_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        InvalidInput: missing, not a file, unreadable, or larger than `IMAGE_BYTES`.
+    """
+    try:
+        return read_regular(path, IMAGE_BYTES)
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import stat
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.model.image_files import image_bytes
 from mobileclip_deploy.model.variants import Preprocess
 
 MAX_PIXELS = 100_000_000
@@ -53,9 +53,9 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
             unknown range (float).
     """
     path = Path(path)
-    _require_bytes(path)
-    with contextlib.ExitStack() as held:
-        return _decode(path, str(path), None, held)
+    if path.is_dir():
+        raise InvalidInput(f"{path}: a folder, not an image file")
+    return decode_image(image_bytes(path), str(path))
 
 
 def decode_image(content: bytes, name: str, least: int | None = None) -> Image.Image:
@@ -82,7 +82,7 @@ def decoded(content: bytes, name: str, least: int | None = None) -> Iterator[Ima
     if not content:
         raise InvalidInput(f"{name}: an empty file")
     with contextlib.ExitStack() as held:
-        yield _decode(io.BytesIO(content), name, least, held)
+        yield _decode(content, name, least, held)
 
 
 class _Room:
@@ -109,11 +109,11 @@ class _Room:
 _room = _Room(PIXELS_AT_ONCE)
 
 
-def _decode(source: Path | io.BytesIO, path: str, least: int | None, held: contextlib.ExitStack) -> Image.Image:
+def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitStack) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
-            with _opened(source) as image:
+            with _opened(content) as image:
                 pixels = image.width * image.height
                 if pixels > (MAX_JPEG if image.format in _JPEG else MAX_PIXELS):
                     raise Image.DecompressionBombError
@@ -139,15 +139,13 @@ def _decode(source: Path | io.BytesIO, path: str, least: int | None, held: conte
         raise InvalidInput(f"{path}: cannot be decoded ({worded(error)})") from error
 
 
-def _opened(source: Path | io.BytesIO) -> ImageFile.ImageFile:
+def _opened(content: bytes) -> ImageFile.ImageFile:
     """The header of an image. Pillow refuses what has more than 179 megapixels, unless it is asked for a JPEG alone."""
     try:
-        return Image.open(source, formats=_readable_formats())
+        return Image.open(io.BytesIO(content), formats=_readable_formats())
     except Image.DecompressionBombError:
         try:
-            if isinstance(source, io.BytesIO):
-                source.seek(0)
-            return JpegImagePlugin.JpegImageFile(source)
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(content))
         except SyntaxError:  # not a JPEG
             raise Image.DecompressionBombError from None
 
@@ -230,21 +228,6 @@ def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> torch.
     if not tensors:
         raise InvalidInput("no images were given")
     return torch.stack(tensors)
-
-
-def _require_bytes(path: Path) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise InvalidInput(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise InvalidInput(f"{path}: a folder, not an image file")
-    if not stat.S_ISREG(status.st_mode):
-        raise InvalidInput(f"{path}: not a regular file")
-    if status.st_size == 0:
-        raise InvalidInput(f"{path}: an empty file")
 
 
 @cache

@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, needed, worded
 from mobileclip_deploy.model.variants import TokenizerSpec
 
 BLANK = "\u2581"
@@ -187,18 +187,13 @@ def fast_tokenizer(file: str) -> Any:
         DependencyMissing: `tokenizers` is not installed.
         InvalidInput: it cannot read the text.
     """
+    tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
     try:
-        from tokenizers import Tokenizer, models, normalizers
-    except ImportError as error:
-        raise DependencyMissing(
-            "tokenizers is not installed; type: pip install 'mobileclip-deploy[language]'"
-        ) from error
-    try:
-        tokenizer = Tokenizer.from_str(file)
+        tokenizer = tokenizers.Tokenizer.from_str(file)
     except Exception as error:  # its own errors are plain Exceptions
         raise InvalidInput(f"tokenizers cannot read the tokenizer.json: {worded(error)}") from error
-    if not isinstance(tokenizer.model, models.WordPiece):
-        tokenizer.normalizer = normalizers.Replace(" ", BLANK)
+    if not isinstance(tokenizer.model, tokenizers.models.WordPiece):
+        tokenizer.normalizer = tokenizers.normalizers.Replace(" ", BLANK)
     return tokenizer
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -153,11 +153,6 @@ class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
     projection_bias: bool = False
 
 
-def _clip_id(number: int) -> Callable[[dict[str, Any]], int | None]:
-    """The default of an id: CLIP's, and none of another kind's."""
-    return lambda data: number if data.get("kind") is None else None
-
-
 class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     """What makes token ids of a text. It is part of the model: bidirectional towers attend to the padding.
 
@@ -168,9 +163,9 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     repairs a text as CLIP's does and leaves capitals to the vocabulary. A text has `sot` before it (None: nothing),
     `eot` behind it, and then `pad` to the end, where `last` stands (None: nothing).
 
-    `merges_sha256`: of the merges of a vocabulary that the checkpoint brings (`own`); None for CLIP's. `merges`: those
-    merges, each "left right", the first to apply first. `file_sha256`, `file`: of the other kinds, the text of its
-    tokenizer.json. Neither merges nor file stand in JSON; whoever reads a spec from JSON adds them (`with_merges`,
+    `merges_sha256`: of the merges, one per line, of a vocabulary that the checkpoint brings (`own`); None for CLIP's.
+    `merges`: those, each "left right", the first to apply first. `file_sha256`, `file`: of the other kinds, the text of
+    its tokenizer.json. Neither merges nor file stand in JSON; whoever reads a spec from JSON adds them (`with_merges`,
     `with_file`).
     """
 
@@ -178,7 +173,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     cleaning: Literal["canonicalize", "lower", "whitespace"] | None = None
     vocab_size: PositiveInt = 49408
     context_length: PositiveInt = 77
-    sot: int | None = Field(default_factory=_clip_id(49406))
+    sot: int | None = Field(default_factory=lambda data: 49406 if data.get("kind") is None else None)
     eot: int = 49407
     pad: int = 0
     last: int | None = None
@@ -240,7 +235,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
             context_length=context_length,
             sot=size - 2,
             eot=size - 1,
-            merges_sha256=merges_sha256(merges),
+            merges_sha256=hashlib.sha256("\n".join(merges).encode()).hexdigest(),
             merges=tuple(merges),
         )
 
@@ -450,19 +445,10 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
             )
         return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size": size})})
 
-    def with_embed_dim(self, size: int) -> Variant:
-        """The variant with both projections cut to `size` numbers."""
-        return self.model_copy(update={"embed_dim": size})
-
     @property
     def image_input_shape(self) -> tuple[int, int, int]:
         """(3, S, S): one image after preprocessing."""
         return (3, self.preprocess.size, self.preprocess.size)
-
-
-def merges_sha256(merges: Sequence[str]) -> str:
-    """What tells a vocabulary from all others: the SHA-256 of its merges, one per line."""
-    return hashlib.sha256("\n".join(merges).encode()).hexdigest()
 
 
 def no_text_tower(name: str) -> UsageError:

@@ -14,7 +14,6 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.evaluation.learnable import files_digest
 from mobileclip_deploy.export.door import export_plan
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import CompactRequest, ExportRequest, Writing, asked_compact, choose
@@ -25,7 +24,7 @@ from mobileclip_deploy.model.variants import TOWERS, Variant, load_variant
 from mobileclip_deploy.sweep.result import Row, row_of
 from mobileclip_deploy.sweep.specification import HUB, CheckpointChoice, Specification
 from mobileclip_deploy.targets import Target, named_targets, names_all
-from mobileclip_deploy.towers.calibration import PROMPT_FILES
+from mobileclip_deploy.towers.calibration import PROMPT_FILES, files_digest
 
 RECORDS = "cells"
 SMALLER = ("embedding_size", "fit", "captions")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.files import content_sha256, file_sha256
 from mobileclip_deploy.model.image_files import IMAGE_SUFFIXES, image_files
 from mobileclip_deploy.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.model.tokenizer import encode
@@ -63,11 +62,14 @@ def calibration_digest(folder: Path) -> str:
     Raises:
         InvalidInput: not a folder, or no image in it.
     """
-    digest = hashlib.sha256()
     texts = prompt_file(folder)
-    for file in (*spread_evenly(_images(folder), LIMIT), *([] if texts is None else [texts])):
-        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n".encode())
-    return digest.hexdigest()
+    files = [*spread_evenly(_images(folder), LIMIT), *([] if texts is None else [texts])]
+    return content_sha256(files_digest(folder, files))
+
+
+def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
+    """What tells some files of a folder from others: their names and SHA-256, without the folder's own place."""
+    return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()
 
 
 def prompt_file(folder: Path) -> Path | None:

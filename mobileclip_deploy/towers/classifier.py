@@ -90,19 +90,15 @@ def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.floa
     known = _LABELS.setdefault(model, {})
     key = (labels, is_folded(model))  # folding moves the last bits
     if key not in known:
-        known[key] = _embedded(model, labels)
+        template = labels.template_for(model.variant)
+        prompts = [template.replace("{}", name) for name in labels.names]
+        found = exact_texts(model, encode(prompts, model.variant.tokens))
+        known[key] = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
     return known[key]
 
 
 # A thousand labels take minutes in float64, and converting and checking ask for the same ones.
 _LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[np.float32]]] = WeakKeyDictionary()
-
-
-def _embedded(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
-    template = labels.template_for(model.variant)
-    prompts = [template.replace("{}", name) for name in labels.names]
-    found = exact_texts(model, encode(prompts, model.variant.tokens))
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
 
 def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

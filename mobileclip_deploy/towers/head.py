@@ -177,33 +177,24 @@ class LabelSet:
 
 
 def given_labels(labels: str | Sequence[str], template: str | None = None) -> LabelSet:
-    """Labels one by one, or as a text for `read_labels`.
-
-    Raises:
-        UsageError, InvalidInput: as `LabelSet` and `read_labels`.
-    """
-    if isinstance(labels, str):
-        return read_labels(labels, template)
-    return LabelSet(tuple(labels), template)
-
-
-def read_labels(text: str, template: str | None = None) -> LabelSet:
-    """`a,b,c`, or the path of a text file with one label per line; blanks around labels and empty ones are left out.
+    """Labels one by one; or a text: `a,b,c`, or the path of a text file with one label per line. Blanks around
+    labels in a text and empty ones are left out.
 
     Args:
         template: with `{}` where the label goes; the variant's own when None.
 
     Raises:
-        UsageError: fewer than two labels, one twice, a template without `{}`, or the path of a file that is not there.
+        UsageError: as `LabelSet`, or the path of a file that is not there.
         InvalidInput: the file cannot be read as UTF-8.
     """
-    path = Path(text)
+    if not isinstance(labels, str):
+        return LabelSet(tuple(labels), template)
     try:
-        lines = read_regular(path).decode("utf-8-sig").splitlines() if os.path.exists(path) else None
+        lines = read_regular(Path(labels)).decode("utf-8-sig").splitlines() if os.path.exists(labels) else None
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"`labels` {text}: cannot be read as UTF-8 text: {worded(error)}") from error
-    meant = text.strip().lower()
+        raise InvalidInput(f"`labels` {labels}: cannot be read as UTF-8 text: {worded(error)}") from error
+    meant = labels.strip().lower()
     if lines is None and (meant.startswith(PATH_STARTS) or meant.endswith(PATH_ENDS)):
-        raise UsageError(f"`labels` {text}: no such file; give one with one label a line, or a list like cat,dog,car")
-    found = (label.strip() for label in (text.split(",") if lines is None else lines))
+        raise UsageError(f"`labels` {labels}: no such file; give one with one label a line, or a list like cat,dog,car")
+    found = (label.strip() for label in (labels.split(",") if lines is None else lines))
     return LabelSet(tuple(label for label in found if label), template)

@@ -22,7 +22,7 @@ from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.towers.classifier import label_embeddings
-from mobileclip_deploy.towers.head import LabelSet, read_labels
+from mobileclip_deploy.towers.head import LabelSet, given_labels
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 
@@ -143,9 +143,9 @@ def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:
 
 
 def test_labels_come_from_a_list_or_a_file(tmp_path: Path) -> None:
-    assert read_labels("cat, dog ,", "a {}") == LabelSet(("cat", "dog"), "a {}")
+    assert given_labels("cat, dog ,", "a {}") == LabelSet(("cat", "dog"), "a {}")
     (tmp_path / "labels.txt").write_text("cat, black\n\ndog\n", encoding="utf-8")
-    assert read_labels(str(tmp_path / "labels.txt")).names == ("cat, black", "dog")
+    assert given_labels(str(tmp_path / "labels.txt")).names == ("cat, black", "dog")
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ def test_labels_come_from_a_list_or_a_file(tmp_path: Path) -> None:
 )
 def test_labels_that_make_no_classifier_are_refused(text: str, template: str | None, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        read_labels(text, template)
+        given_labels(text, template)
 
 
 def test_a_file_of_labels_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(InvalidInput, match="UTF-8"):
-        read_labels(str(tmp_path / "labels.txt"))
+        given_labels(str(tmp_path / "labels.txt"))
 
 
 def test_classify_and_export_read_labels_alike(exports: Exports, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput
+from mobileclip_deploy.errors import InvalidInput, needed
 from mobileclip_deploy.model.tokenizer import CLIP, PIECES, cleaned
 from mobileclip_deploy.model.variants import FIRST_MERGE, TokenizerSpec
 
@@ -24,23 +24,19 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
     """
     if not FIRST_MERGE + 2 < size <= MOST_TOKENS:
         raise InvalidInput(f"a vocabulary has from {FIRST_MERGE + 3} to {MOST_TOKENS:,} tokens, not {size:,}")
-    try:
-        from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-    except ImportError as error:
-        raise DependencyMissing(
-            "tokenizers is not installed; type: pip install 'mobileclip-deploy[language]'"
-        ) from error
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=END))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
+    splits = tokenizers.pre_tokenizers
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(end_of_word_suffix=END))
+    tokenizer.pre_tokenizer = splits.Sequence(
         [
-            pre_tokenizers.Split(Regex(PIECES), "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            splits.Split(tokenizers.Regex(PIECES), "removed", invert=True),
+            splits.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = sorted(splits.ByteLevel.alphabet())
     # All 512 have their places before the trainer meets them in its words, whose order changes from run to run: places
     # decide which of two equally frequent pairs comes first.
-    trainer = trainers.BpeTrainer(
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size - 2,
         min_frequency=2,
         show_progress=False,

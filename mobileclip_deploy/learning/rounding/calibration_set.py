@@ -16,14 +16,13 @@ from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.learnable import (
     different_pictures,
     different_texts,
-    files_digest,
 )
 from mobileclip_deploy.evaluation.needed import ROUNDING
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.rounding.methods import check_folder
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.towers.calibration import PROMPT_FILES, prompt_file, spread_evenly
+from mobileclip_deploy.towers.calibration import PROMPT_FILES, files_digest, prompt_file, spread_evenly
 from mobileclip_deploy.towers.samples import read_prompts
 
 # 24 gave nano's text tower 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).

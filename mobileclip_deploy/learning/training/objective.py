@@ -131,10 +131,6 @@ class Objective(nn.Module, ABC):
     def loss(self, embedded: Embedded, batch: Batch) -> Tensor:
         """The loss, a scalar, of a whole batch, whose pixels it does not look at."""
 
-    def forward(self, model: MobileCLIP, batch: Batch) -> Tensor:
-        """The loss, a scalar."""
-        return self.loss(Embedded(*Towers(model)(batch.pixels, self.read(batch))), batch)
-
 
 def objective(recipe: Recipe, dataset: TrainingData, model: MobileCLIP) -> Objective:
     """What the recipe minimises. Anchors begin at random, or where a model that goes on has their captions."""

@@ -44,22 +44,19 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
     """
     path = Path(path)
     try:
-        data = read_regular(path, PROMPTS_BYTES)
+        text = read_regular(path, PROMPTS_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from None
-    lines = [_decode(path, number, line) for number, line in enumerate(data.split(b"\n"), start=1)]
-    lines[0] = lines[0].removeprefix("\N{BYTE ORDER MARK}")
-    found = _parse_json(path, "\n".join(lines)) if path.suffix.lower() == ".json" else [x for x in lines if x.strip()]
+    if path.suffix.lower() == ".json":
+        found = _parse_json(path, text)
+    else:
+        found = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
     if not found:
         raise InvalidInput(f"{path}: holds no prompt")
     return found
-
-
-def _decode(path: Path, number: int, line: bytes) -> str:
-    try:
-        return line.decode("utf-8").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise InvalidInput(f"{path}: line {number} is not UTF-8; save the file as UTF-8") from None
 
 
 def _parse_json(path: Path, text: str) -> list[str]:
