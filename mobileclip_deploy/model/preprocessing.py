@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -52,10 +53,9 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
             more than `MAX_PIXELS` pixels, or `MAX_JPEG` of a JPEG (seen from the header, before decoding), or pixels of
             unknown range (float).
     """
-    path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InvalidInput(f"{path}: a folder, not an image file")
-    return decode_image(image_bytes(path), str(path))
+    return decode_image(image_bytes(Path(path)), str(path))
 
 
 def decode_image(content: bytes, name: str, least: int | None = None) -> Image.Image:

@@ -37,7 +37,7 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr(writing, "_write", full)
+    monkeypatch.setattr(writing, "save_file", full)
     (tmp_path / "x.safetensors").write_text("before")
     with pytest.raises(DiskFull, match=r"no room is left on the disk of .*; make room there") as caught:
         write_tensors(tmp_path / "x.safetensors", TENSORS, {})
