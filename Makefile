@@ -18,14 +18,14 @@ OPENVINO := build/openvino
 
 .PHONY: demo test test-all test-rest clients threads lint docs wheel android-runners clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.all
 	$(BIN)/mobileclip-deploy export --target all --force -o $(DEMO)
 	$(BIN)/mobileclip-deploy classify $(DEMO)/nano-coreml-fp16 \
 		$(HELD_OUT)/1f431.png $(HELD_OUT)/1f355.png $(HELD_OUT)/1f697.png --labels "cat face,pizza,automobile,rocket,tree"
 	@echo "The bundles are in $(DEMO)/; look into one with: $(BIN)/mobileclip-deploy inspect $(DEMO)/nano-coreml-fp16"
 
 # Every promise once; every case of each; and what the first leaves of the second (tests/levels.py).
-test: $(VENV)/.dev
+test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not whole" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev $(OPENVINO)
@@ -36,12 +36,12 @@ test-rest: $(VENV)/.dev $(OPENVINO)
 
 # The packages of clients/, each by its language's own tests, random cases and planted faults beside them. Its last lines
 # are the sum, and what was skipped for want of a toolchain: what to install.
-clients: $(VENV)/.dev
+clients: $(VENV)/.test
 	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
 
 # The figures last accepted, and parity, under another number of threads; bytes are compared by test_nano itself.
 FIGURES := tests/end_to_end/test_nano.py::test_the_bundles_have_the_figures_last_accepted
-threads: $(VENV)/.dev
+threads: $(VENV)/.test
 	OMP_NUM_THREADS=3 $(BIN)/python -m pytest -m "not whole" $(FIGURES) tests/parity
 
 lint: $(VENV)/.dev
@@ -74,14 +74,15 @@ android-runners:
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/$(INSTALL) --editable '.[all]' && touch $@
-
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/$(INSTALL) --editable '.[dev]' && touch $@
+# Named after the extra of pyproject.toml that is installed. While pip unpacks on one core, another builds what the tests
+# need of Swift, which takes no package; a test waits for it.
+$(VENV)/.test: BESIDE = nice $(PYTHON) tests/swift_package.py &
+$(VENV)/.all $(VENV)/.test $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BESIDE) $(BIN)/$(INSTALL) --editable '.[$(subst .,,$(@F))]' && touch $@
 
 $(OPENVINO): | $(VENV)/bin/python
 	-$(BIN)/$(INSTALL) --no-deps --target $@ onnxruntime-openvino==1.24.1
 
+# The newest pip: that of Python 3.11 takes twice as long to choose versions.
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see mobileclip_deploy.cli.main
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
@@ -20,11 +21,13 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # for those that tests star
     sys.dont_write_bytecode = False
 
 import pytest
-import torch
-from conversions import ROOT, Store
-from exports import Exports
+from building import ROOT
 from levels import ALL, QUICK, all_rooms, mark_whole
 from swift_package import HARNESS_CORE
+
+if TYPE_CHECKING:  # the process that starts the others and sums up needs neither, and they wait for it
+    from conversions import Store
+    from exports import Exports
 
 gc.disable()  # until all is imported: a quarter of what that takes goes into looking for garbage that is not there
 
@@ -132,6 +135,8 @@ def own_folders(
 @pytest.fixture(autouse=True)
 def own_random_numbers() -> None:
     """The same for a test whatever ran before it in its process."""
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -166,12 +171,16 @@ def without_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def store() -> Store:
     """What is made once for all processes, and kept for the next run of the same sources."""
+    from conversions import Store
+
     return Store.open(ROOT / "build" / "tests")
 
 
 @pytest.fixture(scope="session")
 def exports(store: Store) -> Exports:
     """Bundles of the built-in network, exported once."""
+    from exports import Exports
+
     return Exports(store)
 
 

@@ -7,21 +7,22 @@ process of this run or of an earlier one. A test of a conversion makes it: it do
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from building import ROOT, files_digest, locked
+from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from mobileclip_deploy.evaluation import looks
@@ -34,7 +35,6 @@ from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify import subject, task
 
-ROOT = Path(__file__).parents[1]
 STORED = [
     sys.executable,
     "-c",
@@ -52,13 +52,20 @@ with store.conversions(), store.embeddings():
 DAY = 24 * 60 * 60
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time: the others wait, and find what it has made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+@functools.cache
+def installed() -> tuple[str, ...]:
+    """Names and versions of the packages that `make test` installs. What other targets of the Makefile install decides
+    nothing about a conversion."""
+    found, asked = dict[tuple[str, str], str](), [Requirement("mobileclip-deploy[test]")]
+    while asked:
+        wanted = asked.pop()
+        for extra in {"", *wanted.extras} - {extra for name, extra in found if name == wanted.name}:
+            with contextlib.suppress(PackageNotFoundError):
+                own = distribution(wanted.name)
+                found[wanted.name, extra] = f"{own.name} {own.version}"
+                needs = map(Requirement, own.requires or ())
+                asked += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+    return tuple(sorted({*found.values()}))
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Store:
     @classmethod
     def open(cls, place: Path) -> Store:
         """The folder inside `place` for the sources as they are now; those of a day ago or more are cleared away."""
-        store = cls(place / files_digest(ROOT / "mobileclip_deploy", ROOT / "models"))
+        store = cls(place / files_digest(ROOT / "mobileclip_deploy", ROOT / "models", packages=installed()))
         store.folder.mkdir(parents=True, exist_ok=True)
         (store.folder / "used").touch()
         for other in place.iterdir():
@@ -198,15 +205,3 @@ def _feed(update: Callable[[bytes], None], value: Any) -> None:
         _feed(update, vars(value))
     else:
         raise TypeError(f"no hash of a {type(value)}: {value!r}")
-
-
-def files_digest(*folders: Path) -> str:
-    """A hash of the names and contents of all files in folders, and of the names and versions of all packages here."""
-    digest = hashlib.sha256(f"{sys.version} {platform.platform()}".encode())
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not {"__pycache__", ".build"} & set(path.parts):
-                digest.update(f"{path.relative_to(ROOT)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    installed = {path.name for entry in sys.path for path in Path(entry).glob("*.dist-info")}
-    digest.update(" ".join(sorted(installed)).encode())
-    return digest.hexdigest()[:16]

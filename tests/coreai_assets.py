@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from conversions import content, locked
+from building import locked
+from conversions import content
 from packages import require_package
 from tiny import tiny_variant
 from torch import nn

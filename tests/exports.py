@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from conversions import Store, locked
+from building import locked
+from conversions import Store
 from safetensors.torch import load_file
 from torch import Tensor
 

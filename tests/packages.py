@@ -13,7 +13,7 @@ LINUX = (sys.platform, platform.machine()) == ("linux", "x86_64")
 
 
 def require_package(module: str, needs: str, here: bool = LINUX) -> None:
-    """Skip the test or the module that calls it where a package is missing; in CI it fails. `here`: whether `.[dev]`
+    """Skip the test or the module that calls it where a package is missing; in CI it fails. `here`: whether `.[test]`
     has the package on this system."""
     if importlib.util.find_spec(module) is None:
         if os.environ.get("CI") and here:

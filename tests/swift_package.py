@@ -1,4 +1,8 @@
-"""The Swift packages of this repository, built for this machine when their sources have changed."""
+"""The Swift packages of this repository, built for this machine when their sources have changed.
+
+`python tests/swift_package.py` builds what `make test` runs, and needs no Python package: the Makefile does so while
+pip installs them.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pytest
-from conversions import ROOT, files_digest, locked
+from building import ROOT, files_digest, locked
 
 HARNESS = ROOT / "ios_harness"
+CLIENT_FOLDER = ROOT / "clients" / "swift"
+CLIENT_SOURCES = CLIENT_FOLDER / "Sources" / "MobileCLIP"
 
 
 def swift_tool(name: str) -> str:
     """Path of `swift` or `swiftc`; where there is none the test is skipped, in CI it fails."""
     found = shutil.which(name)
     if found is None:
+        import pytest
+
         needed = f"{name} is not installed; on Debian type: apt-get install swiftlang"
         if os.environ.get("CI"):
             pytest.fail(needed)
@@ -60,7 +67,9 @@ class SwiftPackage:
 
     def _build(self, what: Literal["programs", "tests"]) -> Path:
         more = ["--build-tests"] if what == "tests" else []
-        command = [swift_tool("swift"), "build", *more, "-j", "2", *self.options]
+        # An index for editors and words for a debugger are a sixth of the work.
+        less = ["--disable-index-store", "-debug-info-format", "none"]
+        command = [swift_tool("swift"), "build", *more, *less, "-j", "2", *self.options]
         with locked(self._scratch / ".lock"):
             digest, seen = files_digest(*self.sources), self._scratch / f".{what}"
             if not seen.exists() or seen.read_text() != digest:
@@ -81,5 +90,32 @@ class SwiftPackage:
 
 
 HARNESS_CORE = SwiftPackage(HARNESS / "HarnessCore", (HARNESS,), "tests", "debug")
-CLIENT = SwiftPackage(ROOT, (ROOT / "clients" / "swift",), "clients", "release")
+CLIENT = SwiftPackage(ROOT, (CLIENT_FOLDER,), "clients", "release")
 """In release: 12 megapixels take a minute in debug."""
+
+
+def apple_client() -> Path:
+    """The client's program with Core ML and Core AI, compiled against the harness's stand-ins for them."""
+    harness, folder = HARNESS_CORE.built(), ROOT / "build" / "swift" / "apple"
+    with locked(folder / ".lock"):
+        digest, seen = files_digest(CLIENT_FOLDER, HARNESS), folder / ".sources"
+        if not seen.exists() or seen.read_text() != digest:
+            compiler = [swift_tool("swiftc"), "-swift-version", "6", "-warnings-as-errors", "-I", harness / "Modules"]
+            library = ["-module-name", "MobileCLIP", "-emit-module-path", folder / "MobileCLIP.swiftmodule", "-wmo"]
+            library += ["-parse-as-library", "-emit-module", "-emit-object", "-o", folder / "MobileCLIP.o"]
+            stand_ins = [
+                path for name in ("CoreML", "CoreAI", "StandInScript") for path in harness.glob(f"{name}.build/*.o")
+            ]
+            program = ["-I", folder, "-o", folder / "mobileclip-client", folder / "MobileCLIP.o", *stand_ins]
+            for part in (
+                [*library, *sorted(CLIENT_SOURCES.rglob("*.swift"))],
+                [*program, CLIENT_FOLDER / "Sources/mobileclip-client/main.swift"],
+            ):
+                done = subprocess.run([*compiler, *part], capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stderr[-4000:]
+            seen.write_text(digest)
+    return folder / "mobileclip-client"
+
+
+if __name__ == "__main__" and shutil.which("swift"):
+    apple_client()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conversions import ROOT, locked
+from building import ROOT, locked
 from elf import PAGE, load_alignments
 from exports import Exports
 from java_client import JavaClient, built

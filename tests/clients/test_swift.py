@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import pytest
 from client_vectors import noise
-from conversions import ROOT, files_digest, locked
+from conversions import ROOT
 from exports import Exports
 from PIL import Image
-from swift_package import CLIENT, swift_tool
+from swift_package import CLIENT, CLIENT_FOLDER, CLIENT_SOURCES, apple_client, swift_tool
 from tokenizer_vectors import is_mojibake, odd_texts
 
 import mobileclip_deploy as mcd
@@ -38,15 +38,13 @@ from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
 
-PACKAGE = ROOT / "clients" / "swift"
-SOURCES = PACKAGE / "Sources" / "MobileCLIP"
 Run = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
-def client(apple_client: Path) -> Run:
+def client() -> Run:
     """Runs the package's program as it was compiled for Core ML's stand-in; the lines that it prints."""
-    return running(apple_client)
+    return running(apple_client())
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +172,7 @@ def probabilities(lines: list[str]) -> dict[str, float]:
 
 
 def test_the_gates_are_pythons() -> None:
-    text = (SOURCES / "Bundle" / "Gates.swift").read_text(encoding="utf-8")
+    text = (CLIENT_SOURCES / "Bundle" / "Gates.swift").read_text(encoding="utf-8")
     found = {
         name: (how, float(bound)) for name, how, bound in re.findall(r'"([\w-]+)": Gate\(\.(\w+), ([\w.-]+)\)', text)
     }
@@ -185,11 +183,11 @@ def test_the_gates_are_pythons() -> None:
 def test_the_table_of_entities_is_what_its_command_writes() -> None:
     command = [sys.executable, ROOT / "clients" / "html_entities.py", "swift"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (SOURCES / "Tokenizer" / "HTMLEntityTable.swift").read_text(encoding="utf-8") == done.stdout
+    assert (CLIENT_SOURCES / "Tokenizer" / "HTMLEntityTable.swift").read_text(encoding="utf-8") == done.stdout
 
 
 def test_the_privacy_manifest_says_that_nothing_is_collected() -> None:
-    told = plistlib.loads((SOURCES / "PrivacyInfo.xcprivacy").read_bytes())
+    told = plistlib.loads((CLIENT_SOURCES / "PrivacyInfo.xcprivacy").read_bytes())
     assert told == {
         "NSPrivacyTracking": False,
         "NSPrivacyTrackingDomains": [],
@@ -197,48 +195,17 @@ def test_the_privacy_manifest_says_that_nothing_is_collected() -> None:
         "NSPrivacyAccessedAPITypes": [],
     }
     # Apple's list of interfaces that need a reason: none is used.
-    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.swift"))
+    text = "".join(path.read_text(encoding="utf-8") for path in CLIENT_SOURCES.rglob("*.swift"))
     listed = (
         r"UserDefaults|systemUptime|mach_absolute_time|creationDate|modificationDate|volumeAvailable|attributesOfItem"
     )
     assert not re.search(listed, text)
 
 
-@pytest.fixture(scope="module")
-def apple_client(swift: Path) -> Path:
-    """The package's program with Core ML and Core AI, compiled against the harness's stand-ins for them."""
-    folder = ROOT / "build" / "swift" / "apple"
-    with locked(folder / ".lock"):
-        digest, seen = files_digest(PACKAGE, ROOT / "ios_harness"), folder / ".sources"
-        if not seen.exists() or seen.read_text() != digest:
-            compiler = [swift_tool("swiftc"), "-swift-version", "6", "-warnings-as-errors", "-I", swift / "Modules"]
-            module = ["-module-name", "MobileCLIP", "-emit-module-path", folder / "MobileCLIP.swiftmodule"]
-            library = [
-                *module,
-                "-wmo",
-                "-parse-as-library",
-                "-emit-module",
-                "-emit-object",
-                "-o",
-                folder / "MobileCLIP.o",
-            ]
-            stand_ins = [
-                path for name in ("CoreML", "CoreAI", "StandInScript") for path in swift.glob(f"{name}.build/*.o")
-            ]
-            program = ["-I", folder, "-o", folder / "mobileclip-client", folder / "MobileCLIP.o", *stand_ins]
-            for part in (
-                [*library, *sorted(SOURCES.rglob("*.swift"))],
-                [*program, PACKAGE / "Sources/mobileclip-client/main.swift"],
-            ):
-                done = subprocess.run([*compiler, *part], capture_output=True, text=True, check=False)
-                assert done.returncode == 0, done.stderr[-4000:]
-            seen.write_text(digest)
-    return folder / "mobileclip-client"
-
-
 @pytest.fixture
-def stand_in(apple_client: Path, exports: Exports, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def stand_in(exports: Exports, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the program on nano's Core ML bundle; the checkpoint's answers are Core ML's, but for what a test plants."""
+    program = apple_client()
     reference = Reference.read(exports.bundle("coreml", "fp16").golden)
     pixels = np.rint(reference.inputs.of("image") * 255).astype("uint8")
     prompts = encode(LABELS).astype("<i4")
@@ -263,7 +230,7 @@ def stand_in(apple_client: Path, exports: Exports, tmp_path: Path) -> Callable[.
             "XDG_CACHE_HOME": str(tmp_path),
             "HOME": str(tmp_path),
         }
-        command = [str(apple_client), *map(str, arguments)]
+        command = [str(program), *map(str, arguments)]
         return subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=False)
 
     return ran
@@ -314,7 +281,7 @@ def test_apples_pictures_fit_what_is_known_of_apples_interfaces(tmp_path: Path, 
     names = ("Apple/ApplePictures", "Pictures/Picture", "Pictures/PictureFile", "Pictures/Colours", "MobileCLIPError")
     command = [compiler, "-typecheck", "-swift-version", mode, "-parse-as-library", "-I", tmp_path]
     done = subprocess.run(
-        [*command, *(SOURCES / f"{name}.swift" for name in names)], capture_output=True, text=True, check=False
+        [*command, *(CLIENT_SOURCES / f"{name}.swift" for name in names)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -327,7 +294,7 @@ def test_a_fresh_package_takes_a_clone_by_its_address_and_follows_the_page(bundl
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false")
     clone = tmp_path / "mobileclip-deploy"
     ran(tmp_path, "git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", str(clone))
-    shutil.copytree(PACKAGE, clone / "clients" / "swift", dirs_exist_ok=True)  # what is not committed yet
+    shutil.copytree(CLIENT_FOLDER, clone / "clients" / "swift", dirs_exist_ok=True)  # what is not committed yet
     shutil.copy(ROOT / "Package.swift", clone)
     ran(clone, *git, "commit", "--quiet", "--all", "--allow-empty", "-m", "as it is here")
     ran(clone, *git, "tag", "0.4.0")

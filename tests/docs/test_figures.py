@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
 from conversions import ROOT
 
@@ -30,8 +29,11 @@ def test_every_point_of_the_picture_is_a_row_of_the_table() -> None:
     assert set(re.findall(r'<g id="(nano-[^"]+)"', drawn)) == wanted, "type: python benchmarks/accuracy_size.py"
 
 
+@pytest.mark.whole  # `make test` does without matplotlib
 def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
     """Byte for byte with the version of matplotlib that the picture names; another one draws the same points."""
+    import matplotlib
+
     again = tmp_path / "again.svg"
     subprocess.run([sys.executable, BENCHMARKS / "accuracy_size.py", "-o", again], check=True)
     before, after = PICTURE.read_text(encoding="utf-8"), again.read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ from pathlib import Path
 import coreai_assets
 import litert_files
 import pytest
-from conversions import Store, locked
+from building import locked
+from conversions import Store
 from coreml_packages import shared_conversions
 from exports import Exports
 from writing import chosen, job_of
@@ -60,7 +61,7 @@ def levels(target: str, tower: TowerName, precision: str) -> list[pytest.MarkDec
 
 
 def require(target: str) -> None:
-    """Skip what is not installed; in CI it fails where `.[dev]` has it."""
+    """Skip what is not installed; in CI it fails where `.[test]` has it."""
     {"coreai": coreai_assets.require_coreai, "litert": litert_files.require_litert}.get(target, lambda: None)()
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversions import ROOT, files_digest, locked
+from building import ROOT, files_digest, locked
+from conversions import installed
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.litert import gpu
@@ -93,7 +94,7 @@ def build(preset: str, definitions: Callable[[], dict[str, str | Path]]) -> Path
     """
     into = ROOT / "build" / "android" / preset
     with locked(into.with_suffix(".lock")):
-        sources, built = files_digest(SOURCE), into / "sources"
+        sources, built = files_digest(SOURCE, packages=installed()), into / "sources"
         if not built.exists() or built.read_text() != sources:
             shutil.rmtree(into, ignore_errors=True)
             _build(preset, into, definitions())

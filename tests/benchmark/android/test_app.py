@@ -21,9 +21,9 @@ from typing import Any
 import onnx
 import pytest
 from benchmark.android import harness
+from building import ROOT, locked
 from clients.test_kotlin import FETCHED, onnxruntime
 from command_line import run
-from conversions import ROOT, locked
 from exports import Exports
 
 from mobileclip_deploy.benchmark.documents import read_result
