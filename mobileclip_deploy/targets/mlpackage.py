@@ -41,13 +41,19 @@ def import_coremltools() -> ModuleType:
 
     Converters from scikit-learn are then missing from it, as they are with a scikit-learn newer than 1.5.
     """
-    hidden = [] if "coremltools" in sys.modules else [name for name in OTHERS if name not in sys.modules]
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    hidden = {name: modules.get(name) for name in OTHERS if name not in modules}
+    if "executorch.exir" not in modules:  # the compiler, which is imported where the runtime is there
+        hidden["executorch"] = modules.get("executorch")
+    if "coremltools" in modules:
+        hidden = {}
     modules |= dict.fromkeys(hidden)  # an import of None fails as that of a package that is not installed
     try:
         import coremltools
     finally:
-        for name in hidden:
-            del modules[name]
+        for name, module in hidden.items():
+            modules[name] = module
+            if module is None:
+                del modules[name]
     found: ModuleType = coremltools
     return found

@@ -11,9 +11,12 @@ PROGRAM = """
 import sys
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mlpackage import import_coremltools
+if before:
+    import executorch
 coremltools = import_coremltools()
 assert coremltools is sys.modules["coremltools"] is import_coremltools()
-assert not {"sklearn", "executorch", "torchvision", "torchao", "transformers"} & set(sys.modules)
+assert not {"sklearn", "torchvision", "torchao", "transformers"} & set(sys.modules)
+assert ("executorch" in sys.modules) == before
 get_target("executorch").abilities.import_runtime()  # as for a benchmark's round
 from mobileclip_deploy.targets.executorch.bindings import runtime
 assert "XnnpackBackend" in runtime.Runtime.get().backend_registry.registered_backend_names
@@ -25,6 +28,7 @@ from coremltools.converters.mil.mil import Builder
 
 
 @pytest.mark.whole
-def test_what_is_left_out_of_an_import_is_neither_imported_nor_in_the_way_later() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+@pytest.mark.parametrize("before", [False, True])
+def test_what_is_left_out_of_an_import_is_neither_imported_nor_in_the_way_later(before: bool) -> None:
+    done = subprocess.run([sys.executable, "-c", f"before = {before}{PROGRAM}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
