@@ -19,29 +19,6 @@ if TYPE_CHECKING:
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-__all__ = [
-    "CheckpointError",
-    "DependencyMissing",
-    "DiskFull",
-    "ExportError",
-    "FoldingError",
-    "GateFailed",
-    "InvalidInput",
-    "MobileClipDeployError",
-    "NotRun",
-    "RuntimeFailed",
-    "Undecided",
-    "UsageError",
-    "causes",
-    "first_problem",
-    "worded",
-    "first_sentence",
-    "no_room",
-    "of_system",
-    "problem",
-    "suggestion",
-]
-
 
 class MobileClipDeployError(Exception):
     """Base of every error this package raises on purpose. Its text is one line that says what to do next.
@@ -120,8 +97,6 @@ class Undecided(MobileClipDeployError):
 
 class DependencyMissing(MobileClipDeployError):
     """An optional package is not installed; the text holds the pip line that installs it."""
-
-    exit_code = 2
 
 
 def needed(module: str, install: str) -> Any:

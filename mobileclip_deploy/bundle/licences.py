@@ -17,11 +17,6 @@ NOTICE = f"{FOLDER}/NOTICE.txt"
 OWN = "COPY-OF-THE-TEXT"
 
 
-def for_products() -> tuple[Variant, ...]:
-    """The packaged variants whose licence is a clear yes for products."""
-    return tuple(card for card in variant_cards() if card.licence.answer("product").answer == "yes")
-
-
 def require_product(variant: Variant) -> None:
     """Refuse weights that may not clearly be used in products.
 
@@ -32,7 +27,7 @@ def require_product(variant: Variant) -> None:
     if found.answer == "yes":
         return
     where = f" ({found.source}{f', {found.dated}' if found.dated else ''})" if found.source else ""
-    others = ", ".join(card.name for card in for_products())
+    others = ", ".join(card.name for card in variant_cards() if card.licence.answer("product").answer == "yes")
     raise UsageError(
         f"`for_product`: whether {variant.name} may be used in a product is {found.answer!r}, not a clear 'yes': "
         f"{found.words}{where}. Relatives whose licence says yes: {others}; see docs/licences.md"

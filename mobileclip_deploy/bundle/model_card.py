@@ -113,15 +113,11 @@ PIL_RESAMPLING = {"bilinear": 2, "bicubic": 3}
 
 
 def write_preprocessor_config(folder: Path, spec: Preprocess) -> None:
-    """Write it into a bundle's folder."""
-    (folder / PREPROCESSOR_CONFIG).write_text(json.dumps(preprocessor_config(spec), indent=2) + "\n", encoding="utf-8")
-
-
-def preprocessor_config(spec: Preprocess) -> dict[str, object]:
-    """transformers' CLIPImageProcessor. It does not normalize: mean and std stand in the graph."""
+    """Write transformers' CLIPImageProcessor into a bundle's folder. It does not normalize: mean and std stand in the
+    graph."""
     square = {"height": spec.size, "width": spec.size}
     squashed = spec.resize == "squash"
-    return {
+    config = {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
@@ -133,3 +129,4 @@ def preprocessor_config(spec: Preprocess) -> dict[str, object]:
         "rescale_factor": 1 / 255,
         "do_normalize": False,
     }
+    (folder / PREPROCESSOR_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

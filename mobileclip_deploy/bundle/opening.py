@@ -151,12 +151,6 @@ class Bundle:
         return self._inside(AXES if axes is None else axes.file)
 
     @property
-    def relevance(self) -> Path:
-        """Background pictures, and from when on a match counts."""
-        told = self.manifest.relevance
-        return self._inside(RELEVANCE if told is None else told.file.file)
-
-    @property
     def measurements(self) -> Measurements | None:
         """What was measured when it was exported; None of a bundle that was not verified, or of schema version 1.
 

@@ -20,6 +20,7 @@ from mobileclip_deploy.embeddings.storage import integers_of, rounded_scale
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.files import check_tensors
+from mobileclip_deploy.files.names import within
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
@@ -47,7 +48,7 @@ class Relevance:
         entry = bundle.manifest.relevance
         if entry is None:
             return None
-        path = bundle.relevance
+        path = within(bundle.path, entry.file.file)
         try:
             check_tensors(path)
             with safe_open(path, framework="np") as file:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Unpack
 
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.checkpoints.compacting import compact
 from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.embeddings.compacting import fit_compact
 from mobileclip_deploy.embeddings.relevance import learn_relevance
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
@@ -26,15 +28,14 @@ from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 def export(
     model: MobileCLIP,
-    target: str | Sequence[str] | None = None,
-    precision: str | Sequence[str] | None = None,
+    target: str | None = None,
+    precision: str | None = None,
     output: StrPath = ".",
     **choices: Unpack[ExportChoices],
 ) -> Bundle:
     """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
 
-    One target at one precision is one bundle; `export_all` writes several. ("all", and a list of targets or precisions,
-    give a tuple here too, as `export_all` does: until 0.3 there was nothing else.)
+    One target at one precision is one bundle; `export_all` writes several.
 
     Args:
         model: from `load_model`; a training form is folded in place first.
@@ -90,13 +91,10 @@ def export(
         ExportError: the converter failed.
     """
     plan = plan_export(choose(requested(_listed(target), _listed(precision), output, choices)), Source.of(model))
-    progress = choices.get("progress", silent)
-    if not all(isinstance(one, str | None) for one in (target, precision)) or str(target).casefold() == "all":
-        return tuple(one.bundle for one in export_plan(plan, progress))  # type: ignore[return-value]
     if len(plan.bundles) > 1:
         names = ", ".join(bundle.path.name for bundle in plan.bundles)
         raise UsageError(f"{len(plan.bundles)} bundles ({names}); ask for several with `export_all`")
-    return export_plan(plan, progress)[0].bundle
+    return export_plan(plan, choices.get("progress", silent))[0].bundle
 
 
 def export_all(
@@ -135,7 +133,9 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
         GateFailed, ExportError: see `export`; bundles that were written before stay. An `ExportGateFailed` has what was
             measured.
     """
-    full, plan = plan.source, plan.compacted(progress)
+    full = plan.source
+    if plan.fitted_to is not None:
+        plan = replace(plan, source=compact(full, *fit_compact(full, plan.fitted_to, progress)))
     progress("reference embeddings")
     reference = Reference.compute(plan.source.model, sample_inputs(plan.source.model))
     relevance = None if plan.background is None else learn_relevance(plan.source.model, plan.background, progress)

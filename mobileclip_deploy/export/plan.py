@@ -12,9 +12,8 @@ from pathlib import Path
 
 from mobileclip_deploy.bundle import MANIFEST
 from mobileclip_deploy.bundle.licences import require_product
-from mobileclip_deploy.checkpoints.compacting import compact
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.compacting import FittingSet, check_size, fit_compact, read_fitting_set
+from mobileclip_deploy.embeddings.compacting import FittingSet, check_size, read_fitting_set
 from mobileclip_deploy.embeddings.relevance import LearnedRelevance
 from mobileclip_deploy.embeddings.relevance_set import RelevanceSet, read_relevance_set
 from mobileclip_deploy.errors import UsageError
@@ -33,7 +32,6 @@ from mobileclip_deploy.files import check_bundle_destination
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
-from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.towers.contexts import chosen_contexts
 from mobileclip_deploy.verify.pace import told_time
@@ -82,16 +80,6 @@ class ExportPlan:
     fitted_to: FittingSet | None = None
     background: RelevanceSet | None = None
 
-    def compacted(self, progress: Progress = silent) -> ExportPlan:
-        """This plan with the source that its bundles are made of: cut to axes, where smaller embeddings are asked for.
-
-        Raises:
-            InvalidInput: the checkpoint's embeddings of what axes are fitted to are all the same.
-        """
-        if self.fitted_to is None:
-            return self
-        return replace(self, source=compact(self.source, *fit_compact(self.source, self.fitted_to, progress)))
-
 
 def plan_export(choices: Choices, source: Source) -> ExportPlan:
     """Decide the rest: the towers that the checkpoint has, each bundle's place, settled options.
@@ -124,7 +112,10 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         check_bundle_destination(path, MANIFEST, request.writing.force)
     dataset = judged_by() if towers == TOWERS and request.writing.verify else None
     read = (one for one in (fitted_to, learned_on) if one is not None)
-    notes = (*_recovered_elsewhere(source, choices), *(note for one in read for note in one.notes))
+    notes = tuple(note for one in read for note in one.notes)
+    if (recovered := source.provenance.recovered) is not None:  # for the grids of one target
+        advised = map(recovered.advice, dict.fromkeys(target.name for target, _ in choices.pairs))
+        notes = (*(advice for advice in advised if advice is not None), *notes)
     if request.writing.verify:
         notes += _times(source, bundles.values())
     background = None
@@ -195,15 +186,6 @@ def _times(source: Source, bundles: Iterable[BundlePlan]) -> tuple[str, ...]:
     planned = ((one.target, one.precisions) for one in bundles if one.search is None)
     told = (told_time(target, source.variant.name, size, precisions) for target, precisions in planned)
     return tuple(dict.fromkeys(text for text in told if text is not None))
-
-
-def _recovered_elsewhere(source: Source, choices: Choices) -> tuple[str, ...]:
-    """What to say of weights that were trained for the grids of another target than one of these."""
-    recovered = source.provenance.recovered
-    if recovered is None:
-        return ()
-    names = dict.fromkeys(target.name for target, _ in choices.pairs)
-    return tuple(advice for advice in map(recovered.advice, names) if advice is not None)
 
 
 def _bundle(

@@ -237,9 +237,15 @@ def choose(request: ExportRequest) -> Choices:
     chosen, notes = [*chosen_targets(request.targets, request.options)], list[str]()
     if every:
         chosen, notes = _installed(chosen)
-    form = Form(pictures=_pictures(request), layout=request.layout, contexts=tuple(request.contexts))
-    if request.contexts:
-        _check_contexts(request, towers)
+    if request.input not in INPUTS:
+        raise UsageError(f"unknown `input` {request.input!r}; known: {', '.join(INPUTS)}")
+    if request.input == BYTES and "image" not in towers:
+        raise UsageError("`input='bytes'` is of the image tower; leave it out")
+    form = Form(pictures=request.input == BYTES, layout=request.layout, contexts=tuple(request.contexts))
+    if request.contexts and "text" not in towers:
+        raise UsageError("`contexts` are of the text tower; leave them out")
+    if request.contexts and request.searched:
+        raise UsageError("`precision='smallest'` searches towers of one length; leave `contexts` out")
     for target in chosen:
         target.require_form(form)
     _check_pictures(request, towers)
@@ -298,27 +304,6 @@ def _arranged(request: ExportRequest) -> ExportRequest:
         # What the target writes by itself is not written down as a layout of an app.
         layout=None if layout.default else layout,
     )
-
-
-def _pictures(request: ExportRequest) -> bool:
-    """Whether the image tower is to take pictures of any size.
-
-    Raises:
-        UsageError: another input than there are, or there is no image tower.
-    """
-    if request.input not in INPUTS:
-        raise UsageError(f"unknown `input` {request.input!r}; known: {', '.join(INPUTS)}")
-    if request.input == BYTES and "image" not in wanted_towers(request):
-        raise UsageError("`input='bytes'` is of the image tower; leave it out")
-    return request.input == BYTES
-
-
-def _check_contexts(request: ExportRequest, towers: Sequence[TowerName]) -> None:
-    """Refuse lengths of ids where no text tower is asked for, or none is written as it stands."""
-    if "text" not in towers:
-        raise UsageError("`contexts` are of the text tower; leave them out")
-    if request.searched:
-        raise UsageError("`precision='smallest'` searches towers of one length; leave `contexts` out")
 
 
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:

@@ -116,7 +116,7 @@ class Work:
             progress=self.progress,
             measured=self.stages,
             mixed=self.plan.four_bit,
-            given={name: job.shared for name, job in self.jobs.items() if job.shared is not None},
+            shared={name: job.shared for name, job in self.jobs.items() if job.shared is not None},
         )
 
     @property

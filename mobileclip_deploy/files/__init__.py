@@ -22,29 +22,6 @@ from mobileclip_deploy.files.leftovers import Claim, claimed, clear_leftovers, r
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = [
-    "StrPath",
-    "artifact_bytes",
-    "artifact_sha256",
-    "cache_folder",
-    "check_bundle_destination",
-    "check_file_destination",
-    "check_items",
-    "check_tensors",
-    "check_there",
-    "content_sha256",
-    "file_sha256",
-    "json_value",
-    "open_regular",
-    "optional_path",
-    "paths",
-    "read_json",
-    "read_model",
-    "read_regular",
-    "replacing",
-    "write_whole",
-]
-
 PIECE = 1 << 20
 # Above what any manifest, recipe, index or configuration holds: class names of ImageNet-21k take half a megabyte.
 SETTINGS_BYTES = 4 << 20
@@ -316,16 +293,13 @@ def content_sha256(content: bytes) -> str:
 
 def file_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while piece := stream.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def artifact_bytes(path: Path) -> int:
     """Bytes of a file, or of all files in a package."""
-    return sum(file.stat().st_size for file in _files(path))
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def artifact_sha256(path: Path) -> str:
@@ -333,12 +307,13 @@ def artifact_sha256(path: Path) -> str:
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()
-    for file in _files(path):
+    for file in files_of(path):
         digest.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """A file, or all files in a package in their order."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 

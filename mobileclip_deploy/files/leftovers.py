@@ -58,22 +58,16 @@ def claimed(path: Path) -> Iterator[Claim]:
     Raises:
         OSError: the folder is missing or cannot be written.
     """
-    claim = Claim(path, secrets.token_hex(4))
-    if sys.platform == "win32":
-        try:
-            yield claim
-        finally:
-            remove(claim.partial)
-        return
-    descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL)
-    while descriptor is None:  # a run that clears was quicker than our lock
+    claim, descriptor = Claim(path, secrets.token_hex(4)), None
+    while sys.platform != "win32" and descriptor is None:  # again where a run that clears was quicker than our lock
         descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL)
     try:
         yield claim
     finally:
         remove(claim.partial)
         claim.lock.unlink(missing_ok=True)  # last: without the lock's file the rest is nobody's to remove
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def clear_leftovers(folder: Path) -> None:

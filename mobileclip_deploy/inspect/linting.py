@@ -12,9 +12,9 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.inspect.lintable import check_lintable, unlintable
 from mobileclip_deploy.mil import Program
-from mobileclip_deploy.mil.lint import Comparison, Finding, LintReport, Share, compare, find_device
-from mobileclip_deploy.mil.lint import lint as lint_program
-from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, DEVICES
+from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, DEVICES, find_device
+from mobileclip_deploy.mil.lint.report import Comparison, Finding, LintReport, Share, compare
+from mobileclip_deploy.mil.lint.rules import lint as lint_program
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Artifact, Target, installed_target, restored_target, target_of

@@ -7,6 +7,7 @@ byte) and its data, both at multiples of 64 bytes. A value's `offset` in the pro
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, worded
-from mobileclip_deploy.mil.types import DType, ValueType, numel, read_type
+from mobileclip_deploy.mil.types import BY_NAME, DType, ValueType, numel, read_type
 
 _IN_BYTES = {"float16", "int8", "uint8", "uint32", "int4", "uint1", "uint2", "uint3", "uint4", "uint6"}
 _FIELDS = {
@@ -41,13 +42,13 @@ class Constant:
 
     Attributes:
         type: its declared type.
-        blob: where it lies in the weight file; None when it is written in the specification.
+        blob: its bytes in the weight file, uint8, a view; None when it is written in the specification.
         immediate: the value when it is written in the specification: a numpy array, or a list of text or of integers.
         nbytes: its size as stored.
     """
 
     type: ValueType
-    blob: Blob | None
+    blob: npt.NDArray[np.uint8] | None
     immediate: Any
     nbytes: int
 
@@ -57,7 +58,8 @@ class Constant:
         return tuple(dim or 0 for dim in self.type.shape)
 
     def array(self) -> npt.NDArray[np.generic]:
-        """The value as a numpy array of the element type's storage type, in its shape.
+        """The value as a numpy array of the element type's storage type, in its shape: of the weight file a view for
+        whole-byte types, else unpacked to one byte per element.
 
         Raises:
             InvalidInput: it is a list.
@@ -66,7 +68,10 @@ class Constant:
             raise InvalidInput(f"a {self.type} is used where a tensor is expected")
         if self.blob is None:
             return np.asarray(self.immediate)
-        return self.blob.read().reshape(self.shape)
+        dtype = self.type.dtype
+        if dtype.bits >= 8:
+            return self.blob.view(dtype.storage).reshape(self.shape)
+        return unpack_bits(self.blob, dtype.bits, math.prod(self.shape), dtype.kind == "int").reshape(self.shape)
 
     def tensor(self) -> torch.Tensor:
         """The value as a torch tensor: float16 and float32 as stored, other types in their type for arithmetic.
@@ -127,7 +132,7 @@ def read_constant(message: Any, weights: Callable[[str], WeightFile], what: str)
             raise InvalidInput(f"the constant {what!r} is a {declared.kind} in the weight file")
         file = weights(message.blobFileValue.fileName)
         blob = file.blob(message.blobFileValue.offset, declared.dtype, numel(shape, what), what)
-        return Constant(declared, blob, None, blob.size)
+        return Constant(declared, blob, None, blob.nbytes)
     immediate = message.immediateValue
     if stored == "immediateValue" and declared.kind == "tensor" and immediate.WhichOneof("value") == "tensor":
         array = _immediate_array(immediate.tensor, declared.dtype, shape, what)
@@ -145,22 +150,6 @@ _HEADER = struct.Struct("<II56x")
 _RECORD = struct.Struct("<IIQQQ32x")
 _SENTINEL = 0xDEADBEEF
 _VERSION = 2
-_TYPES = {
-    1: "float16",
-    2: "float32",
-    3: "uint8",
-    4: "int8",
-    6: "int16",
-    7: "uint16",
-    8: "int4",
-    9: "uint1",
-    10: "uint2",
-    11: "uint4",
-    12: "uint3",
-    13: "uint6",
-    14: "int32",
-    15: "uint32",
-}
 
 
 def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bool) -> npt.NDArray[np.generic]:
@@ -192,33 +181,6 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bo
     return values
 
 
-@dataclass(frozen=True)
-class Blob:
-    """One value in a weight file, checked to lie inside it.
-
-    Attributes:
-        dtype: its element type, the same in the record and in the program.
-        count: its number of elements.
-        offset: of its record, which identifies it in the file.
-        start: of its data.
-        size: of its data, in bytes.
-    """
-
-    file: WeightFile
-    dtype: DType
-    count: int
-    offset: int
-    start: int
-    size: int
-
-    def read(self) -> npt.NDArray[np.generic]:
-        """Its elements, [count]: a view of the file for whole-byte types, else unpacked to one byte per element."""
-        raw = self.file.bytes_at(self.start, self.size)
-        if self.dtype.bits >= 8:
-            return raw.view(self.dtype.storage)
-        return unpack_bits(raw, self.dtype.bits, self.count, self.dtype.kind == "int")
-
-
 @dataclass
 class WeightFile:
     """A weight file, mapped into memory when its first value is asked for.
@@ -245,8 +207,8 @@ class WeightFile:
                 raise InvalidInput(f"{self.path} has storage version {version}, expected {_VERSION}")
         return self._map
 
-    def blob(self, offset: int, dtype: DType, count: int, what: str) -> Blob:
-        """The value whose record is at `offset`.
+    def blob(self, offset: int, dtype: DType, count: int, what: str) -> npt.NDArray[np.uint8]:
+        """The bytes of the value whose record is at `offset`: a view of the file.
 
         Args:
             offset: of the record, in bytes.
@@ -266,13 +228,10 @@ class WeightFile:
             raise InvalidInput(f"{where} has no record there (sentinel {sentinel:#x})")
         if start % _ALIGNMENT or start < offset + _RECORD.size or start + size > self.size:
             raise InvalidInput(f"{where} has {size} bytes of data at {start}, outside the file of {self.size} bytes")
-        if _TYPES.get(code) != dtype.name:
-            raise InvalidInput(f"{where} is {_TYPES.get(code, f'of type {code}')} in the file, {dtype} in the program")
+        if code != dtype.blob:
+            stored = next((one.name for one in BY_NAME.values() if one.blob == code), f"of type {code}")
+            raise InvalidInput(f"{where} is {stored} in the file, {dtype} in the program")
         expected = -(-count * dtype.bits // 8)
         if size != expected or (dtype.bits < 8 and padding != expected * 8 - count * dtype.bits):
             raise InvalidInput(f"{where} has {size} bytes of data, but its shape needs {expected}")
-        return Blob(self, dtype, count, offset, start, size)
-
-    def bytes_at(self, start: int, size: int) -> npt.NDArray[np.uint8]:
-        """uint8 [size], a view of the file."""
-        return np.frombuffer(self._mapped(), np.uint8, size, start)
+        return np.frombuffer(mapped, np.uint8, size, start)

@@ -85,26 +85,22 @@ class Weight:
     kind: str
 
 
-def _argument(name: str | None, operand: Operand) -> Argument:
-    return Argument(name, operand.type.dtype.name, operand.type.shape, not isinstance(operand, Reference))
+def describe_operations(graph: Graph) -> tuple[Operation, ...]:
+    """The operations of a function, in program order."""
+    return tuple(map(_describe, graph.nodes))
 
 
 def _describe(node: Node) -> Operation:
     operands = {parameter: tuple(operand for _, operand in bound) for parameter, bound in node.operands.items()}
     fixed = [operand for bound in operands.values() for operand in bound if not isinstance(operand, Reference)]
-    return Operation(
-        type=node.kind,
-        name=node.name,
-        inputs={p: tuple(_argument(name, operand) for name, operand in bound) for p, bound in node.operands.items()},
-        outputs=tuple(Argument(name, declared.dtype.name, declared.shape, False) for name, declared in node.outputs),
-        weight_bytes=sum(operand.nbytes for operand in fixed),
-        _fixed=operands,
-    )
-
-
-def describe_operations(graph: Graph) -> tuple[Operation, ...]:
-    """The operations of a function, in program order."""
-    return tuple(_describe(node) for node in graph.nodes)
+    inputs = {
+        parameter: tuple(
+            Argument(name, one.type.dtype.name, one.type.shape, not isinstance(one, Reference)) for name, one in bound
+        )
+        for parameter, bound in node.operands.items()
+    }
+    outputs = tuple(Argument(name, declared.dtype.name, declared.shape, False) for name, declared in node.outputs)
+    return Operation(node.kind, node.name, inputs, outputs, sum(operand.nbytes for operand in fixed), operands)
 
 
 def _is_weight(value: Fixed) -> bool:

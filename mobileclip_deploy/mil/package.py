@@ -27,23 +27,19 @@ _MODEL_PATH = "@model_path/"
 
 @dataclass(frozen=True)
 class Package:
-    """A .mlpackage folder whose manifest was read.
+    """A .mlpackage folder that was opened.
 
     Attributes:
         root: the package folder.
-        model: the specification file (model.mlmodel).
+        folder: of the specification file (model.mlmodel), relative to that.
+        specification: the protobuf message (CoreML.Specification.Model).
+        size: of the specification, in bytes.
     """
 
     root: Path
-    model: Path
-
-    def read_model(self) -> bytes:
-        """The bytes of the specification.
-
-        Raises:
-            InvalidInput: it is empty, beyond protobuf's limit, or cannot be read.
-        """
-        return _read(self.model, _MODEL_LIMIT)
+    folder: Path
+    specification: Any
+    size: int
 
     def data_file(self, name: str) -> Path:
         """The file that a blob value names, such as "@model_path/weights/weight.bin".
@@ -53,8 +49,7 @@ class Package:
         """
         if not name.startswith(_MODEL_PATH):
             raise InvalidInput(f"{self.root}: a weight names the file {name!r}, expected {_MODEL_PATH}...")
-        base = self.model.parent.relative_to(self.root)
-        return _inside(self.root, str(base / name[len(_MODEL_PATH) :]), name)
+        return _inside(self.root, str(self.folder / name[len(_MODEL_PATH) :]), name)
 
 
 def _inside(root: Path, relative: str, named: str) -> Path:
@@ -84,13 +79,15 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def open_package(path: str | Path) -> Package:
-    """Read the manifest of a .mlpackage folder.
+    """Read the manifest and the specification of a .mlpackage folder.
 
     Args:
         path: the folder.
 
     Raises:
-        InvalidInput: it is not a folder with a readable Manifest.json that names a specification inside it.
+        InvalidInput: it is not a folder with a readable Manifest.json that names a specification inside it, or that is
+            empty, beyond protobuf's limit or damaged.
+        DependencyMissing: coremltools is not installed.
     """
     root = Path(path)
     if not root.is_dir():
@@ -103,7 +100,9 @@ def open_package(path: str | Path) -> Package:
         raise InvalidInput(f"{root}: Manifest.json does not name a root model") from None
     if not isinstance(relative, str):
         raise InvalidInput(f"{root}: Manifest.json names a root model whose path is not text")
-    return Package(root, _inside(root, f"Data/{relative}", relative))
+    file = _inside(root, f"Data/{relative}", relative)
+    data = _read(file, _MODEL_LIMIT)
+    return Package(root, file.parent.relative_to(root), _parsed(data, file), len(data))
 
 
 _PRIVATE = "_mobileclip_deploy_coremltools_proto"
@@ -122,18 +121,12 @@ def _model_class() -> Any:
     return importlib.import_module(f"{_PRIVATE}.Model_pb2").Model
 
 
-def parse_model(data: bytes, what: str) -> Any:
-    """Parse a serialized CoreML.Specification.Model.
-
-    Raises:
-        InvalidInput: the bytes are not such a message.
-        DependencyMissing: coremltools is not installed.
-    """
+def _parsed(data: bytes, file: Path) -> Any:
     model = _model_class()()
     from google.protobuf.message import DecodeError
 
     try:
         model.ParseFromString(data)
     except (DecodeError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"{what} is not a Core ML specification: {worded(error)}") from None
+        raise InvalidInput(f"{file} is not a Core ML specification: {worded(error)}") from None
     return model

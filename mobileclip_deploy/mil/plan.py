@@ -14,7 +14,7 @@ from mobileclip_deploy.mil.graph import Fixed, Graph, Node, Operand, Reference
 from mobileclip_deploy.mil.ops import OPS, Kernel, Parameter
 from mobileclip_deploy.mil.types import DType, numel
 
-Lookup = Callable[[Operand], torch.Tensor]
+Lookup = Callable[[Operand, bool], torch.Tensor]
 
 
 class UnsupportedOperation(InvalidInput):
@@ -56,11 +56,11 @@ class Step:
 
 def unsupported(graph: Graph) -> dict[str, tuple[str, ...]]:
     """Op types that the evaluator has no definition for, with the names of their operations."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         if node.kind not in OPS:
-            found.setdefault(node.kind, []).append(node.name)
-    return {kind: tuple(names) for kind, names in found.items()}
+            found[node.kind] = (*found.get(node.kind, ()), node.name)
+    return found
 
 
 def _convert(values: list[Any], kind: str, what: str) -> Any:
@@ -168,13 +168,13 @@ def make_plan(graph: Graph) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def call(step: Step, lookup: Lookup, raw: Lookup) -> tuple[Any, ...]:
+def call(step: Step, lookup: Lookup) -> tuple[Any, ...]:
     """Run the definition of an operation and check what it yields against what is declared.
 
     Args:
         step: the operation.
-        lookup: gives the tensor of an operand, in the type for arithmetic.
-        raw: gives the tensor of an operand as stored.
+        lookup: gives the tensor of an operand: as stored where the second argument says so, else in the type for
+            arithmetic.
 
     Raises:
         InvalidInput: the op is not defined on these values, or yields another shape or type than declared.
@@ -182,17 +182,14 @@ def call(step: Step, lookup: Lookup, raw: Lookup) -> tuple[Any, ...]:
     arguments: dict[str, Any] = dict(step.values)
     try:
         for parameter, reference in step.late:
-            tensor = lookup(reference)
+            tensor = lookup(reference, False)
             what = f"the input {parameter.name!r}"
             if tensor.dim() > 1:
                 raise InvalidInput(f"{what} has rank {tensor.dim()}, expected a scalar or a vector")
             arguments[parameter.name] = _convert(tensor.reshape(-1).tolist(), parameter.kind, what)
         for parameter, operands in step.tensors:
-            get = raw if parameter.kind == "stored" else lookup
-            if parameter.kind == "tensors":
-                arguments[parameter.name] = [get(operand) for operand in operands]
-            else:
-                arguments[parameter.name] = get(operands[0])
+            found = [lookup(operand, parameter.kind == "stored") for operand in operands]
+            arguments[parameter.name] = found if parameter.kind == "tensors" else found[0]
         results = step.kernel.function(**arguments)
     except InvalidInput as error:
         raise InvalidInput(f"{step.node}: {error}") from None
@@ -237,7 +234,7 @@ def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
         for name, declared in graph.inputs.items()
     }
 
-    def lookup(operand: Operand) -> torch.Tensor:
+    def lookup(operand: Operand, _: bool) -> torch.Tensor:
         if isinstance(operand, Reference):
             return known[operand.name]
         return torch.empty(tuple(n or 0 for n in operand.type.shape), dtype=operand.type.dtype.compute, device="meta")
@@ -254,7 +251,7 @@ def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
         if not step.late and step.kernel.shape is not None:
             _check_rule(step, step.kernel.shape)
         elif not step.late:
-            call(step, lookup, lookup)
+            call(step, lookup)
 
 
 def _check_rule(step: Step, rule: str | Callable[..., tuple[int, ...]]) -> None:

@@ -77,12 +77,6 @@ def _preprocessing(graph: Graph, name: str) -> tuple[tuple[float, ...] | None, t
     return found.get("mul"), found.get("add")
 
 
-def _flexibility(feature: Any) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, int], ...]]:
-    array = feature.type.multiArrayType  # empty for what is no tensor
-    shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
-    return shapes, tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
-
-
 def _kind(feature: Any, declared: ValueType) -> str:
     kinds = {
         "imageType": "image",
@@ -110,7 +104,6 @@ def _kind(feature: Any, declared: ValueType) -> str:
 
 def _port(feature: Any, declared: ValueType, graph: Graph, incoming: bool) -> Port:
     kind = _kind(feature, declared)
-    shapes, ranges = _flexibility(feature)
     if kind == "image":
         colour = _COLOURS.get(feature.type.imageType.colorSpace)
         if colour is None:
@@ -119,6 +112,9 @@ def _port(feature: Any, declared: ValueType, graph: Graph, incoming: bool) -> Po
             raise InvalidInput(f"the image {feature.name!r} is {colour} outside and is {declared} in the program")
         scale, bias = _preprocessing(graph, feature.name) if incoming else (None, None)
         return Port(feature.name, kind, declared.shape, declared.dtype.name, colour, scale, bias)
+    array = feature.type.multiArrayType  # empty for what is no tensor
+    shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
+    ranges = tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
     return Port(feature.name, kind, declared.shape, declared.dtype.name, shapes=shapes, ranges=ranges)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,18 +13,18 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.mil.constants import WeightFile
+from mobileclip_deploy.mil.constants import Constant, WeightFile
 from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
-from mobileclip_deploy.mil.graph import Graph, Operand, Reference, read_graph, without_quantization
-from mobileclip_deploy.mil.package import open_package, parse_model
-from mobileclip_deploy.mil.plan import Step, UnsupportedOperation, call, check_shapes, make_plan, unsupported
+from mobileclip_deploy.mil.graph import Fixed, Graph, Operand, Reference, read_graph, without_quantization
+from mobileclip_deploy.mil.package import open_package
+from mobileclip_deploy.mil.plan import Step, call, check_shapes, make_plan, unsupported
 from mobileclip_deploy.mil.ports import read_input, read_ports, write_output
-from mobileclip_deploy.mil.store import ConstantStore
 
 Precision = Literal["float32", "float16"]
 # What a small package may always keep: decompressing its table for every prompt takes longer than all the rest.
 _ALWAYS_KEPT = 64 * 2**20
 _KEPT_SHARE = 0.5  # of the size of the package; see ConstantStore
+_SMALL = 2**16  # bytes; such values are always kept
 _AT_ONCE = 16
 
 
@@ -38,6 +39,41 @@ class Computed:
 
     operation: Operation
     values: Mapping[str, Any]
+
+
+class ConstantStore:
+    """Gives the tensors of constants.
+
+    float32 weights are views of the file. float16 weights are converted to float32 for arithmetic, and compressed
+    weights are decompressed; both cost time, so results are kept while they fit the budget, and made again otherwise.
+    A compressed weight is kept in its declared type, since the conversion to float32 is the cheap part.
+    """
+
+    def __init__(self, budget: int) -> None:
+        """`budget`: the bytes that may be kept."""
+        self._left = budget
+        self._kept: dict[tuple[int, bool], torch.Tensor] = {}
+
+    def tensor(self, value: Fixed, stored: bool) -> torch.Tensor:
+        """The tensor in the type for arithmetic, float16 in float32; or as `stored` or decompressed, float16 as such.
+
+        Raises:
+            InvalidInput: it cannot be read or decompressed.
+        """
+        key = (id(value), stored)
+        if key in self._kept:
+            return self._kept[key]
+        if stored:
+            tensor, costly = value.tensor(), not isinstance(value, Constant)
+        else:
+            held = self.tensor(value, True)
+            tensor = held.to(value.type.dtype.compute)
+            costly = tensor is not held and isinstance(value, Constant)
+        size = tensor.numel() * tensor.element_size()
+        if costly and (size <= _SMALL or size <= self._left):
+            self._left -= size if size > _SMALL else 0
+            self._kept[key] = tensor
+        return tensor
 
 
 class Program:
@@ -55,15 +91,14 @@ class Program:
         outputs: what comes out.
         operations: what is computed at run time, in order.
         weights: the constants that operations take as tensors.
-        unsupported: op types that the evaluator has no definition for -> names of their operations. Empty unless the
-            program was loaded for inspection only.
+        unsupported: op types that the evaluator has no definition for -> names of their operations.
         graph: what all this is read from: operations, each that of the same number of `operations`, and constants.
         specification: what else the package says that decides how it is run, in protobuf's text: of each input,
             output and state its type, and of the package its version, functions and the like.
     """
 
-    def __init__(self, path: Path, model: Any, function: str, graph: Graph, size: int, evaluate: bool) -> None:
-        """Use `load`. `size`: of the package in bytes; `evaluate`: whether to prepare for evaluation."""
+    def __init__(self, path: Path, model: Any, function: str, graph: Graph, size: int) -> None:
+        """Use `load`. `size`: of the package in bytes."""
         self.path = path
         self.function = function
         self.functions = tuple(sorted(model.mlProgram.functions))
@@ -85,9 +120,6 @@ class Program:
         self.inputs = read_ports(features.input, dict(graph.inputs), graph, True)
         self.outputs = read_ports(features.output, results, graph, False)
         self._model, self._size = model, size
-        self._steps: tuple[Step, ...] | None = None
-        if evaluate:
-            self.prepared()
         self._store = ConstantStore(max(_ALWAYS_KEPT, int(size * _KEPT_SHARE)))
 
     @property
@@ -103,11 +135,14 @@ class Program:
             InvalidInput: the program contradicts itself.
             UnsupportedOperation: (an InvalidInput) it holds ops that the evaluator does not know; they are listed.
         """
-        if self._steps is None:
-            steps = make_plan(self.graph)
-            check_shapes(self.graph, steps)
-            self._steps = steps
+        self._steps  # noqa: B018  (computed once)
         return self
+
+    @cached_property
+    def _steps(self) -> tuple[Step, ...]:
+        steps = make_plan(self.graph)
+        check_shapes(self.graph, steps)
+        return steps
 
     def without_quantization(self) -> Program:
         """The same program, whose `quantize` and `dequantize` are left out, ready for evaluation.
@@ -116,7 +151,7 @@ class Program:
             InvalidInput: as `prepared`.
         """
         graph = without_quantization(self.graph)
-        return Program(self.path, self._model, self.function, graph, self._size, evaluate=True)
+        return Program(self.path, self._model, self.function, graph, self._size).prepared()
 
     def __call__(self, inputs: Mapping[str, Any], precision: Precision = "float32") -> dict[str, Any]:
         """Evaluate the program.
@@ -171,7 +206,10 @@ class Program:
     def _outputs(self, values: dict[str, Any], precision: Precision) -> dict[str, Any]:
         for _ in self._run(values, precision):
             pass
-        return {name: self._final(name, values) for name in self.graph.outputs}
+        return {
+            name: values[name] if name in values else self._store.tensor(self.graph.fixed[name], stored=False)
+            for name in self.graph.outputs
+        }
 
     def trace(
         self, inputs: Mapping[str, Any], precision: Precision = "float32", names: Collection[str] | None = None
@@ -216,16 +254,8 @@ class Program:
             raise InvalidInput(f"the program has no constant {name!r}")
         return np.array(self.graph.fixed[name].array())
 
-    def _final(self, name: str, values: Mapping[str, Any]) -> Any:
-        return values[name] if name in values else self._store.arithmetic(self.graph.fixed[name])
-
     def _start(self, inputs: Mapping[str, Any], precision: Precision) -> dict[str, Any]:
-        if self._steps is None:
-            raise (
-                UnsupportedOperation(self.unsupported)
-                if self.unsupported
-                else UsageError(f"{self.path} was loaded for inspection only; load it with evaluate=True to run it")
-            )
+        self.prepared()
         if precision not in ("float32", "float16"):
             raise UsageError(f"there is no precision {precision!r}; known are float32, float16")
         known = {port.name: port for port in self.inputs}
@@ -242,17 +272,13 @@ class Program:
 
     def _run(self, values: dict[str, Any], precision: Precision) -> Iterator[tuple[int, dict[str, Any]]]:
         """Run step by step; `values` holds the inputs, then what is alive, and at the end the outputs."""
-        assert self._steps is not None
 
-        def lookup(operand: Operand) -> Any:
-            return values[operand.name] if isinstance(operand, Reference) else self._store.arithmetic(operand)
-
-        def raw(operand: Operand) -> Any:
-            return values[operand.name] if isinstance(operand, Reference) else self._store.raw(operand)
+        def lookup(operand: Operand, stored: bool) -> Any:
+            return values[operand.name] if isinstance(operand, Reference) else self._store.tensor(operand, stored)
 
         for index, step in enumerate(self._steps):
             with torch.inference_mode():
-                results = dict(zip((name for name, _ in step.node.outputs), call(step, lookup, raw), strict=True))
+                results = dict(zip((name for name, _ in step.node.outputs), call(step, lookup), strict=True))
                 if precision == "float16" and not step.kernel.exact:
                     for name, declared in step.node.outputs:
                         if declared.dtype.name == "float16" and declared.kind == "tensor":
@@ -312,8 +338,8 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
     Args:
         path: the package folder.
         function: the function of a package of several; its default function when absent.
-        evaluate: prepare for evaluation. Without, only the descriptions are read, which also works for a program that
-            holds ops the evaluator does not know.
+        evaluate: prepare for evaluation at once. Without, only the descriptions are read, which also works for a
+            program that holds ops the evaluator does not know.
 
     Returns:
         The program. Weights stay in the file until they are used.
@@ -324,8 +350,7 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
         DependencyMissing: coremltools, whose protobuf classes are used, is not installed.
     """
     package = open_package(path)
-    data = package.read_model()
-    model = parse_model(data, str(package.model))
+    model = package.specification
     if model.WhichOneof("Type") != "mlProgram":
         raise InvalidInput(f"{path} holds a {model.WhichOneof('Type') or 'model of no type'}, not an ML program")
     functions = model.mlProgram.functions
@@ -340,5 +365,6 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
         return files[file]
 
     graph = read_graph(functions[name], name, weights)
-    size = len(data) + sum(file.size for file in files.values())
-    return Program(Path(path), model, name, graph, size, evaluate)
+    size = package.size + sum(file.size for file in files.values())
+    program = Program(Path(path), model, name, graph, size)
+    return program.prepared() if evaluate else program

@@ -24,6 +24,7 @@ class DType:
     Attributes:
         name: numpy's name where numpy has the type ("float16"), else MIL's ("int4").
         code: its number in MIL.proto's DataType.
+        blob: its number in a weight file; None of what stands in the specification alone.
         bits: bits per element as stored.
         kind: "float", "int", "uint", "bool" or "string".
         storage: the numpy type that elements are read into (sub-byte types are unpacked to one byte per element).
@@ -33,6 +34,7 @@ class DType:
 
     name: str
     code: int
+    blob: int | None
     bits: int
     kind: str
     storage: np.dtype[Any]
@@ -43,24 +45,24 @@ class DType:
 
 
 _ALL = (
-    DType("bool", 1, 8, "bool", np.dtype(np.bool_), torch.bool),
-    DType("string", 2, 0, "string", np.dtype(np.str_), torch.uint8),
-    DType("float16", 10, 16, "float", np.dtype(np.float16), torch.float32),
-    DType("float32", 11, 32, "float", np.dtype(np.float32), torch.float32),
-    DType("float64", 12, 64, "float", np.dtype(np.float64), torch.float64),
-    DType("int8", 21, 8, "int", np.dtype(np.int8), torch.int8),
-    DType("int16", 22, 16, "int", np.dtype(np.int16), torch.int16),
-    DType("int32", 23, 32, "int", np.dtype(np.int32), torch.int32),
-    DType("int64", 24, 64, "int", np.dtype(np.int64), torch.int64),
-    DType("int4", 25, 4, "int", np.dtype(np.int8), torch.int8),
-    DType("uint8", 31, 8, "uint", np.dtype(np.uint8), torch.uint8),
-    DType("uint16", 32, 16, "uint", np.dtype(np.uint16), torch.int32),
-    DType("uint32", 33, 32, "uint", np.dtype(np.uint32), torch.int64),
-    DType("uint4", 35, 4, "uint", np.dtype(np.uint8), torch.uint8),
-    DType("uint2", 36, 2, "uint", np.dtype(np.uint8), torch.uint8),
-    DType("uint1", 37, 1, "uint", np.dtype(np.uint8), torch.uint8),
-    DType("uint6", 38, 6, "uint", np.dtype(np.uint8), torch.uint8),
-    DType("uint3", 39, 3, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("bool", 1, None, 8, "bool", np.dtype(np.bool_), torch.bool),
+    DType("string", 2, None, 0, "string", np.dtype(np.str_), torch.uint8),
+    DType("float16", 10, 1, 16, "float", np.dtype(np.float16), torch.float32),
+    DType("float32", 11, 2, 32, "float", np.dtype(np.float32), torch.float32),
+    DType("float64", 12, None, 64, "float", np.dtype(np.float64), torch.float64),
+    DType("int8", 21, 4, 8, "int", np.dtype(np.int8), torch.int8),
+    DType("int16", 22, 6, 16, "int", np.dtype(np.int16), torch.int16),
+    DType("int32", 23, 14, 32, "int", np.dtype(np.int32), torch.int32),
+    DType("int64", 24, None, 64, "int", np.dtype(np.int64), torch.int64),
+    DType("int4", 25, 8, 4, "int", np.dtype(np.int8), torch.int8),
+    DType("uint8", 31, 3, 8, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint16", 32, 7, 16, "uint", np.dtype(np.uint16), torch.int32),
+    DType("uint32", 33, 15, 32, "uint", np.dtype(np.uint32), torch.int64),
+    DType("uint4", 35, 11, 4, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint2", 36, 10, 2, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint1", 37, 9, 1, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint6", 38, 13, 6, "uint", np.dtype(np.uint8), torch.uint8),
+    DType("uint3", 39, 12, 3, "uint", np.dtype(np.uint8), torch.uint8),
 )
 BY_NAME = {dtype.name: dtype for dtype in _ALL}
 BY_NAME |= {"fp16": BY_NAME["float16"], "fp32": BY_NAME["float32"], "fp64": BY_NAME["float64"]}
@@ -111,17 +113,6 @@ def numel(shape: tuple[int, ...], what: str) -> int:
     return count
 
 
-def dtype_of_code(code: int, what: str) -> DType:
-    """The element type with this number in MIL.proto.
-
-    Raises:
-        InvalidInput: no such type, or one that is not evaluated (bfloat16, float8, uint64).
-    """
-    if code not in _BY_CODE:
-        raise InvalidInput(f"{what} has the element type number {code}, which is not one that is evaluated")
-    return _BY_CODE[code]
-
-
 def _dimension(dim: Any) -> int | None:
     if dim.WhichOneof("dimension") == "constant":
         return int(dim.constant.size)
@@ -132,8 +123,8 @@ def read_type(message: Any, what: str) -> ValueType:
     """Read a MIL.proto ValueType.
 
     Raises:
-        InvalidInput: a rank that contradicts the dimensions, a shape beyond all bounds, or a kind of type that no
-            tower has (tuples, states).
+        InvalidInput: a rank that contradicts the dimensions, a shape beyond all bounds, an element type that is not
+            evaluated (bfloat16, float8, uint64), or a kind of type that no tower has (tuples, states).
     """
     kind = message.WhichOneof("type")
     if kind == "tensorType":
@@ -142,7 +133,9 @@ def read_type(message: Any, what: str) -> ValueType:
             raise InvalidInput(f"{what} declares rank {tensor.rank} with {len(tensor.dimensions)} dimensions")
         shape = tuple(_dimension(dim) for dim in tensor.dimensions)
         numel(tuple(dim for dim in shape if dim is not None), what)
-        return ValueType("tensor", dtype_of_code(tensor.dataType, what), shape)
+        if (code := tensor.dataType) not in _BY_CODE:
+            raise InvalidInput(f"{what} has the element type number {code}, which is not one that is evaluated")
+        return ValueType("tensor", _BY_CODE[code], shape)
     if kind == "listType":
         element = read_type(message.listType.type, what)
         return ValueType("list", element.dtype, (_dimension(message.listType.length),))

@@ -129,21 +129,19 @@ class Gates:
             "snr": self.snr < usual.snr,
             "task": self.task > usual.task,
         }
-        own = {name: getattr(self, name) for name in _names()}
-        replaced = tuple(f"{one.name}={one.value:.12g} (not the default)" for one in self.own)
-        return replaced + tuple(
-            f"{name}={value:.12g} ({'loosened' if looser[name] else 'not the default'})"
-            for name, value in own.items()
-            if value != getattr(usual, name)
+        return tuple(
+            f"{name}={value:.12g} ({'loosened' if looser.get(name) else 'not the default'})"
+            for name, value in self._changed()
         )
 
     def recorded(self) -> str | None:
         """The bounds that were replaced, as the command line takes them; None where none was."""
-        usual = Gates()
-        pairs = [(name, getattr(self, name)) for name in _names()]
-        changed = [(name, value) for name, value in pairs if value != getattr(usual, name)]
-        changed += [(one.name, one.value) for one in self.own]
-        return ",".join(f"{name}={value!r}" for name, value in changed) or None
+        return ",".join(f"{name}={value!r}" for name, value in self._changed()) or None
+
+    def _changed(self) -> list[tuple[str, float]]:
+        """The bounds that are not the defaults, those of other packages' checks last."""
+        pairs = [(name, getattr(self, name)) for name in _names() if getattr(self, name) != getattr(Gates, name)]
+        return pairs + [(one.name, one.value) for one in self.own]
 
 
 def _names() -> list[str]:

@@ -36,17 +36,15 @@ class Check(BaseModel, frozen=True):
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
     `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
     (ExecuTorch's stages, each against the one before it), `companions` (files beside the artifacts), `golden` (the
-    stored inputs and reference), `relevance` (background pictures and threshold of "nothing found"),
-    `shipped` (the artifact as written; one check for each engine here), `contexts` (the
-    same of prompts at a shorter length of ids; one check for each), `weights` (as
-    they stand in the file, against the checkpoint's), `graph` (the artifact against torch with those weights),
-    `activations` (the same with activations rounded by the steps in the file), `ranges` (these steps against the
-    ranges of the checkpoint's values), `fit` (axes of smaller embeddings against a fit made now), `cut` (what
-    a search loses by them),
-    `reproduced` (the artifact against one converted again), `gpu`, `gpu range` and `gpu answers` (what its compiler for
-    the GPU leaves on the CPU, whether the rest fits into float16, and what comes of it), `task` (accuracy in percent,
-    and what it dropped in points:
-    `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
+    stored inputs and reference), `relevance` (background pictures and threshold of "nothing found"), `shipped` (the
+    artifact as written; one check for each engine here), `contexts` (the same of prompts at a shorter length of ids;
+    one check for each), `weights` (as they stand in the file, against the checkpoint's), `graph` (the artifact against
+    torch with those weights), `activations` (the same with activations rounded by the steps in the file), `ranges`
+    (these steps against the ranges of the checkpoint's values), `fit` (axes of smaller embeddings against a fit made
+    now), `cut` (what a search loses by them), `reproduced` (the artifact against one converted again), `gpu`, `gpu
+    range` and `gpu answers` (what its compiler for the GPU leaves on the CPU, whether the rest fits into float16, and
+    what comes of it), `task` (accuracy in percent, and what it dropped in points: `figures`), `sampled` (the same on
+    some of the images) or `baseline` (today's figures against those last accepted).
     Of `task`, `losses` is what was lost by figure, over all looks, and `divergence` that of retrieval, in nats.
     `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mobileclip_deploy.mil import Program
-    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
     from mobileclip_deploy.targets.graph import Graph

@@ -12,7 +12,6 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, value_tolerance
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE, exported_gates
-from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.attached import Attached, Origin
 from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.reproduction import other_versions
@@ -44,11 +43,9 @@ def check_attachments(subject: Subject, tower: TowerName) -> Iterator[Check]:
 
 def _answers(subject: OpenedSubject, tower: TowerName, kind: str, opened: Attached) -> Iterator[Check]:
     """The answers of an attachment that is a program, to the bound of the artifact beside which it stands."""
-    precision = subject.bundle.manifest.towers[tower].precision
-    bound = subject.gates.shipped(precision, subject.floor(tower), bool(subject.head.names))
     try:
         if (runner := opened.runner()) is not None:
-            found = runner(subject.evidence.reference.inputs.of(tower))
+            found, bound = runner(subject.evidence.reference.inputs.of(tower)), subject.bound(tower)
             yield Check.of_answers(f"{kind} answers", tower, subject.wanted(tower), found, bound, runner.engine)
     except NotRun as error:
         yield Check.not_run(f"{kind} answers", tower, str(error))
@@ -61,7 +58,8 @@ def _written_again(
 ) -> Check:
     stored = subject.stored
     outputs = subject.head.scaled(stored.of(tower))
-    tolerance = _tolerance(subject, tower, stored)
+    bound = exported_gates(subject.bundle.manifest.options).shipped(subject.precision(tower))  # as the export had it
+    tolerance = value_tolerance(np.asarray(outputs), bound.metric, bound.value)
     # Golden answers are held to this, and the root mean square that the tolerance is a multiple of moves by no more.
     room = tolerance * max(MULTIPLE * (subject.floor(tower) or 0.0), LEAST)
     if opened.tolerates is (entry.tolerance is None) or not abs((entry.tolerance or tolerance) - tolerance) <= room:
@@ -70,8 +68,7 @@ def _written_again(
     if opened.by_conversion:
         if not subject.thorough:
             return Check.not_wanted(kind, tower)
-        lacks = subject.needs_checkpoint if subject.source is None else lacks_to_convert(subject, tower)
-        if lacks is not None:
+        if (lacks := lacks_to_convert(subject, tower)) is not None:
             return Check.not_run(kind, tower, lacks)
     with temporary_folder() as folder:
         expected = Expected(stored.inputs.of(tower), outputs, tolerance)
@@ -92,10 +89,3 @@ def _written_again(
         status="passed" if found is None else "failed",
         detail=f"{entry.file}: {found or 'as written again'}",
     )
-
-
-def _tolerance(subject: OpenedSubject, tower: TowerName, stored: Reference) -> float:
-    """By how much one value of an answer may differ, as the export decided it."""
-    gates = exported_gates(subject.bundle.manifest.options)
-    bound = gates.shipped(subject.bundle.manifest.towers[tower].precision)
-    return value_tolerance(np.asarray(subject.head.scaled(stored.of(tower))), bound.metric, bound.value)

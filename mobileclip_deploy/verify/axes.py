@@ -41,20 +41,15 @@ class FittedAgain:
     found: Compacted
 
 
-@dataclass(frozen=True)
-class FittedTo:
-    """What a user says that axes were fitted to, and what accuracy is compared on, which was left out of it."""
-
-    pictures: Path
-    captions: Path | None
-    dataset: Path | None
-
-
-def fitted_again(bundle: Bundle, source: Source, to: FittedTo, progress: Progress) -> FittedAgain:
+def fitted_again(
+    bundle: Bundle, source: Source, pictures: Path, captions: Path | None, dataset: Path | None, progress: Progress
+) -> FittedAgain:
     """Fit axes to the same pictures and captions.
 
     Args:
         source: the checkpoint with full embeddings.
+        pictures, captions: what a user says that the axes were fitted to.
+        dataset: what accuracy is compared on, which was left out of it.
 
     Raises:
         UsageError: the bundle has full embeddings.
@@ -63,11 +58,10 @@ def fitted_again(bundle: Bundle, source: Source, to: FittedTo, progress: Progres
     told = bundle.manifest.checkpoint.compacted
     if told is None:
         raise UsageError(f"{bundle.path.name} has full embeddings; leave `fit` out")
-    judged_by = accuracy_dataset(source, to.dataset)
-    data = read_fitting_set(told.size, to.pictures, to.captions, source.variant, judged_by)
+    data = read_fitting_set(told.size, pictures, captions, source.variant, accuracy_dataset(source, dataset))
     if data.sha256 != told.fitted_sha256:
         raise InvalidInput(
-            f"{to.pictures} does not hold the pictures and captions that {bundle.path.name} was fitted to (give "
+            f"{pictures} does not hold the pictures and captions that {bundle.path.name} was fitted to (give "
             "`captions` and `dataset` as its export had them)"
         )
     return FittedAgain(Axes.read(bundle.axes), told, *fit_compact(source, data, progress))

@@ -111,8 +111,7 @@ def check_structure(subject: Subject, tower: TowerName) -> list[Check]:
         if (have.name, have.dtype, have.shape) != (want.name, want.dtype, want.shape)
         or have.colour not in (None, want.colour)  # ONNX has no word for colour
     ]
-    names = f"{_short(entry.input)} -> {_short(entry.output)}"
-    detail = "; ".join(wrong) or names
+    detail = "; ".join(wrong) or f"{_short(entry.input)} -> {_short(entry.output)}"
     return [Check(step="structure", tower=tower, status="failed" if wrong else "passed", detail=detail)]
 
 
@@ -141,7 +140,7 @@ def check_semantic(subject: Subject, tower: TowerName) -> Iterator[Check]:
 
 
 def _twin(subject: Subject, tower: TowerName, bound: Bound) -> Check:
-    own = subject.bundle.manifest.towers[tower].precision == "fp32"
+    own = subject.precision(tower) == "fp32"
     if not own and not subject.thorough:
         return Check.not_wanted("twin", tower)
     try:
@@ -164,8 +163,7 @@ def check_shipped(subject: Subject, tower: TowerName) -> list[Check]:
     if subject.source is None and subject.head.names:
         # The artifact of a classifier holds no text tower that could embed its labels again.
         return [Check.not_run("shipped", tower, subject.needs_checkpoint)]
-    precision = subject.bundle.manifest.towers[tower].precision
-    bound = subject.gates.shipped(precision, subject.floor(tower), bool(subject.head.names))
+    bound = subject.bound(tower)
     checks: list[Check] = []
     refusals: list[RuntimeFailed] = []
     artifact = subject.artifact(tower)
@@ -188,10 +186,6 @@ def _every(subject: Subject, tower: TowerName) -> bool:
     return True
 
 
-def _precision(subject: Subject, tower: TowerName) -> str:
-    return subject.bundle.manifest.towers[tower].precision
-
-
 TowerCheck = Callable[[Subject, TowerName], Iterable[Check]]
 
 TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]], ...] = (
@@ -206,7 +200,7 @@ TOWER_CHECKS: tuple[tuple[str, TowerCheck, Callable[[Subject, TowerName], bool]]
     (
         "quantized activations",
         check_activations,
-        lambda subject, tower: precision_of(_precision(subject, tower)).calibrated,
+        lambda subject, tower: precision_of(subject.precision(tower)).calibrated,
     ),
     ("converted again", check_reproduced, lambda subject, _: isinstance(subject, OpenedSubject)),
     ("what stands beside", check_attachments, lambda subject, _: isinstance(subject, OpenedSubject)),

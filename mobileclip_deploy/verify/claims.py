@@ -12,7 +12,7 @@ import numpy as np
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.parity.baseline import Tolerances, drifts, figures_of
+from mobileclip_deploy.parity.baseline import NOISE, Tolerances, drifts, figures_of
 from mobileclip_deploy.parity.gates import MULTIPLE
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
@@ -28,19 +28,13 @@ def written_by_this_version(subject: Subject) -> bool:
     return subject.bundle.manifest.environment.get("mobileclip-deploy") == own
 
 
-def written_before(subject: Subject, *version: int) -> bool:
-    """Whether an earlier version of the package than this one wrote the bundle; what names none was."""
-    return _parts(subject.bundle.manifest.environment.get("mobileclip-deploy", ""))[: len(version)] < version
+def written_by(subject: Subject) -> tuple[int, ...]:
+    """The version of the package, without its last number, that wrote the bundle; () where it names none."""
+    return _parts(subject.bundle.manifest.environment.get("mobileclip-deploy", ""))
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
-
-
-def _counted_alike(subject: Subject) -> bool:
-    """Whether the version that wrote the bundle counts as this one does; what later ones count is not known."""
-    told = _parts(subject.bundle.manifest.environment.get("mobileclip-deploy", ""))[:2]
-    return COUNTED_ALIKE <= told <= _parts(importlib.metadata.version("mobileclip-deploy"))[:2]
+    return tuple(int(part) for part in re.findall(r"\d+", version))[:2]
 
 
 def check_contents(subject: Subject, tower: TowerName) -> Iterator[Check]:
@@ -56,7 +50,8 @@ def check_contents(subject: Subject, tower: TowerName) -> Iterator[Check]:
     except InvalidInput as error:
         yield Check(step="contents", tower=tower, status="failed", detail=str(error))
         return
-    alike = _counted_alike(subject)
+    # What later versions count is not known.
+    alike = COUNTED_ALIKE <= written_by(subject) <= _parts(importlib.metadata.version("mobileclip-deploy"))
     if claimed is None and (found is None or not alike):
         return
     fresh = subject.made_again(tower)
@@ -94,7 +89,9 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
     if not recorded:
         return
     today = {(check.tower, check.step, check.engine): check for check in checks}
-    stored = _same_inputs(subject)
+    inputs, own = subject.evidence.reference.inputs, subject.stored.inputs
+    stored = np.array_equal(inputs.pixels, own.pixels) and np.array_equal(inputs.ids, own.ids)
+    own_floors = {str(tower): floor for tower, floor in subject.evidence.reference.floor.items()}
     wrong, compared = [], 0
     for check in recorded:
         now = today.get((check.tower, check.step, check.engine))
@@ -102,31 +99,20 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
         if now is None or told or not _alike(check, now, stored):
             continue
         compared += 1
-        texts = drifts(figures_of(check), figures_of(now), _noise(subject, check.tower))
+        # Of some floors a deviation is one of the same arithmetic in another order, as `twin` allows it.
+        room = max(NOISE.deviation_floor, MULTIPLE * own_floors.get(check.tower, 0.0))
+        texts = drifts(figures_of(check), figures_of(now), Tolerances(deviation_floor=room))
         wrong += [f"{check.tower} {check.step} {text.replace('accepted', 'recorded')}" for text in texts]
     floors = {} if measurements is None or not stored else measurements.floor
     for tower, floor in floors.items():
-        own = {str(name): value for name, value in subject.evidence.reference.floor.items()}.get(tower)
-        if own is None:
-            continue
-        compared += 1
-        # Held the other way round: a larger floor is a looser bound where nobody has the checkpoint.
-        wrong += [f"{tower} noise floor: {text}" for text in drifts({"relative": own}, {"relative": floor})]
+        if tower in own_floors:
+            compared += 1
+            # Held the other way round: a larger floor is a looser bound where nobody has the checkpoint.
+            texts = drifts({"relative": own_floors[tower]}, {"relative": floor})
+            wrong += [f"{tower} noise floor: {text}" for text in texts]
     many = len(recorded) + len(floors)
     detail = "; ".join(wrong[:SHOWN]) or f"{compared} of {many} rows that its export measured are those of today"
     yield Check(step="measured", tower="both", status="failed" if wrong else "passed", detail=detail)
-
-
-def _noise(subject: OpenedSubject, tower: str) -> Tolerances:
-    """What figures of a tower may move by where another processor computes: the noise of a lock file, and what `twin`
-    allows, since a deviation of some floors is one of the same arithmetic in another order."""
-    floor = {str(name): value for name, value in subject.evidence.reference.floor.items()}.get(tower, 0.0)
-    return Tolerances(deviation_floor=max(Tolerances().deviation_floor, MULTIPLE * floor))
-
-
-def _same_inputs(subject: OpenedSubject) -> bool:
-    asked, stored = subject.evidence.reference.inputs, subject.stored.inputs
-    return np.array_equal(asked.pixels, stored.pixels) and np.array_equal(asked.ids, stored.ids)
 
 
 def _alike(recorded: Check, now: Check, stored: bool) -> bool:

@@ -18,6 +18,7 @@ from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_pr
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.storage import scale_of
 from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.files import files_of
 from mobileclip_deploy.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.model.variants import Variant
@@ -26,7 +27,7 @@ from mobileclip_deploy.targets import Target
 from mobileclip_deploy.towers.head import Head, labels_json
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.towers.samples import calibration_prompts
-from mobileclip_deploy.verify.claims import written_before, written_by_this_version
+from mobileclip_deploy.verify.claims import written_by, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
 EVERY = "both"
@@ -48,11 +49,11 @@ OF_SOURCE = (
 
 def check_golden(subject: OpenedSubject) -> list[Check]:
     """The inputs stored in the bundle against the packaged samples, and the embeddings against the checkpoint's."""
-    golden, towers = subject.golden, tuple(subject.bundle.manifest.towers)
-    if golden is None or subject.source is None:
+    fresh, stored, towers = subject.fresh, subject.stored, tuple(subject.bundle.manifest.towers)
+    if fresh is None or subject.source is None:
         return [Check.not_run("golden", tower, subject.needs_checkpoint) for tower in towers]
-    engine, gates, floor = f"torch {torch.__version__}", subject.gates, golden.fresh.floor
-    found, until_0_3 = golden.stored.inputs, tuple(calibration_prompts())
+    engine, gates, floor = f"torch {torch.__version__}", subject.gates, fresh.floor
+    found, until_0_3 = stored.inputs, tuple(calibration_prompts())
     wanted = sample_inputs(subject.source.model, texts=until_0_3 if found.prompts == until_0_3 else ())
     checks = []
     for tower in towers:
@@ -62,17 +63,17 @@ def check_golden(subject: OpenedSubject) -> list[Check]:
             checks.append(Check(step="golden", tower=tower, status="failed", detail=detail))
             continue
         bound = gates.exact(floor[tower])
-        checks.append(Check.of_answers("golden", tower, golden.fresh.of(tower), golden.stored.of(tower), bound, engine))
+        checks.append(Check.of_answers("golden", tower, fresh.of(tower), stored.of(tower), bound, engine))
         if tower != "image" or not subject.head.names or subject.head.own:
             continue
-        if golden.stored.probabilities is None:
-            if not written_before(subject, 0, 3):
+        if stored.probabilities is None:
+            if written_by(subject) >= (0, 3):
                 detail = "it holds no image_probabilities, which a benchmark holds a classifier's answers against"
                 checks.append(Check(step="golden probabilities", tower=tower, status="failed", detail=detail))
         else:
-            answers = subject.head.answers(subject.source.model, golden.fresh.of(tower))
-            bound, stored = gates.exact(None, probabilities=True), golden.stored.probabilities
-            checks.append(Check.of_answers("golden probabilities", tower, answers, stored, bound, engine))
+            answers = subject.head.answers(subject.source.model, fresh.of(tower))
+            bound = gates.exact(None, probabilities=True)
+            checks.append(Check.of_answers("golden probabilities", tower, answers, stored.probabilities, bound, engine))
     return checks
 
 
@@ -134,19 +135,16 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         if entry.function is not None:  # by which an app asks for it
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])
-    if manifest.int8_scale is not None and manifest.int8_scale != (told := _int8_scale(subject)):
-        yield "int8_scale", manifest.int8_scale, told
+    if manifest.int8_scale is not None:  # what the golden pictures say, which `golden` holds to the checkpoint
+        compacted = manifest.checkpoint.compacted
+        told = scale_of(subject.stored.of("image")) if compacted is None else compacted.int8_scale
+        if manifest.int8_scale != told:
+            yield "int8_scale", manifest.int8_scale, told
     scale, bias = source.model.scores.scale, source.model.scores.bias
     if not math.isclose(manifest.logit_scale, scale, rel_tol=1e-6):  # exp() of other processors differs in its last bit
         yield "logit_scale", manifest.logit_scale, scale
     if manifest.logit_bias != bias:
         yield "logit_bias", manifest.logit_bias, bias
-
-
-def _int8_scale(subject: OpenedSubject) -> float | None:
-    """What the golden pictures say, which `golden` holds to the checkpoint; of smaller embeddings what was fitted."""
-    compacted = subject.bundle.manifest.checkpoint.compacted
-    return scale_of(subject.stored.of("image")) if compacted is None else compacted.int8_scale
 
 
 def check_companions(subject: OpenedSubject) -> list[Check]:
@@ -191,7 +189,7 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
     if written_by_this_version(subject) and known and bundle.manifest.schema_version > 1:
         storage = subject.stored_weights if bundle.parity else ()
         (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity, storage), encoding="utf-8")
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in files_of(folder)]
 
 
 def _difference(have: Path, want: Path, name: str) -> str | None:

@@ -105,7 +105,8 @@ def compare_bundles(
         raise UsageError("name at least one bundle, and none twice")
     baselines: dict[str, Measurement] = {}
     # Bundles of earlier versions name the space of a file, later ones that of its weights.
-    by_file = {_origin(bundle): bundle.manifest.embedding_space for bundle in bundles if _by_weights(bundle)}
+    spaces = ((_origin(bundle), bundle.manifest.embedding_space) for bundle in bundles)
+    by_file = {origin: space for origin, space in spaces if not space.endswith(origin)}
     rows = []
     collapsed: list[str] = []
     replaced: list[str] = []
@@ -144,10 +145,6 @@ def _origin(bundle: Bundle) -> str:
     checkpoint = bundle.manifest.checkpoint
     sha256 = checkpoint.sha256 if checkpoint.recovered is None else checkpoint.recovered.source_sha256
     return sha256[:16] + ("" if checkpoint.compacted is None else checkpoint.compacted.space)
-
-
-def _by_weights(bundle: Bundle) -> bool:
-    return not bundle.manifest.embedding_space.endswith(_origin(bundle))
 
 
 def _row(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
-from typing import TypedDict, Unpack, overload
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, overload
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import is_source, open_source
@@ -23,6 +23,8 @@ from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
 from mobileclip_deploy.verify.several import Baseline, verify_bundle
 
 __all__ = ["Comparison", "Explanation", "compare", "explain", "verify"]
+
+PATHS = ("checkpoint", "images", "prompts", "dataset", "calibration", "fit", "captions")
 
 
 class VerifyChoices(TypedDict, total=False):
@@ -50,21 +52,7 @@ def verify(  # type: ignore[overload-overlap]
 @overload
 def verify(bundle: Sequence[Bundle | StrPath], **choices: Unpack[VerifyChoices]) -> tuple[ParityReport, ...]: ...
 def verify(
-    bundle: Bundle | StrPath | Sequence[Bundle | StrPath],
-    *,
-    checkpoint: StrPath | None = None,
-    images: StrPath | None = None,
-    prompts: StrPath | None = None,
-    dataset: StrPath | None = None,
-    calibration: StrPath | None = None,
-    gates: Gates | None = None,
-    thorough: bool = True,
-    place: str | None = None,
-    fit: StrPath | None = None,
-    captions: StrPath | None = None,
-    baseline: StrPath | None = None,
-    accept: bool = False,
-    progress: Progress = silent,
+    bundle: Bundle | StrPath | Sequence[Bundle | StrPath], **choices: Unpack[VerifyChoices]
 ) -> ParityReport | tuple[ParityReport, ...]:
     """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
 
@@ -93,25 +81,15 @@ def verify(
             compiled for the place.
         RuntimeFailed: the runtime refused an artifact.
     """
-    locked = Baseline.of(baseline, accept)
+    progress = choices.pop("progress", silent)
+    lock = Baseline.of(choices.pop("baseline", None), choices.pop("accept", False))
     listed = (bundle,) if isinstance(bundle, Bundle | str | PathLike) else tuple(bundle)
     if not listed:
         raise UsageError("no bundle was given")
-    request = VerifyRequest(
-        listed[0],
-        checkpoint=optional_path(checkpoint),
-        images=optional_path(images),
-        prompts=optional_path(prompts),
-        dataset=optional_path(dataset),
-        calibration=optional_path(calibration),
-        gates=gates,
-        thorough=thorough,
-        place=place,
-        fit=optional_path(fit),
-        captions=optional_path(captions),
-    )
-    requests = (replace(request, bundle=one) for one in listed)
-    reports = tuple(verify_bundle(one, baseline=locked, progress=progress).report for one in requests)
+    asked: dict[str, Any] = {**choices}
+    asked |= {name: Path(asked[name]) for name in PATHS if asked.get(name) is not None}
+    requests = (VerifyRequest(one, **asked) for one in listed)
+    reports = tuple(verify_bundle(one, baseline=lock, progress=progress).report for one in requests)
     return reports[0] if isinstance(bundle, Bundle | str | PathLike) else reports
 
 
@@ -132,11 +110,7 @@ def explain(
         UsageError: its target's artifacts cannot be read, or its checkpoint is not at hand.
         InvalidInput: the bundle is damaged, or another checkpoint was given.
     """
-    request = VerifyRequest(
-        bundle,
-        checkpoint=optional_path(checkpoint),
-        calibration=optional_path(calibration),
-    )
+    request = VerifyRequest(bundle, checkpoint=optional_path(checkpoint), calibration=optional_path(calibration))
     with opened_subject(request, progress) as subject:
         return explain_subject(subject)
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
@@ -46,7 +45,7 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
     for number, (path, size) in enumerate(zip(image_paths(), SIZES, strict=False)):
         picture = load_image(path).resize(size, Image.Resampling.LANCZOS)
         wanted.append(runner(preprocess(picture, spec).numpy()[None])[0])
-        found.append(runner.picture(_bytes(picture, number % 2 == 1)))
+        found.append(runner.picture(np.asarray(picture.convert("RGBA") if number % 2 else picture, dtype=np.uint8)))
     bound = subject.gates.shipped("fp16", None, True) if subject.head.names else RESIZED
     check = Check.of_answers(PICTURES, tower, np.stack(wanted), np.stack(found), bound, runner.engine)
     shipped = subject.runner(tower)
@@ -58,8 +57,8 @@ def check_pictures(subject: Subject, tower: TowerName) -> list[Check]:
 def _cost(runner: PictureRunner, size: int) -> float:
     """What resizing a photograph of 12 megapixels adds to the CPU time of a tower, as a share of that time."""
     width, height = SIZES[-1]
-    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    whole, square = noise, np.ascontiguousarray(noise[:size, :size])
+    whole = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    square = np.ascontiguousarray(whole[:size, :size])
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(TIMES + 1):  # the first makes room for what the others need
         for picture, times in zip((whole, square), taken, strict=True):
@@ -70,11 +69,6 @@ def _cost(runner: PictureRunner, size: int) -> float:
     return max(large / small - 1, 0.0)
 
 
-def _bytes(picture: Image.Image, alpha: bool) -> npt.NDArray[np.uint8]:
-    """[H, W, 3], or with a channel that says nothing [H, W, 4]."""
-    return np.asarray(picture.convert("RGBA") if alpha else picture, dtype=np.uint8)
-
-
 CONTEXTS = "contexts"
 
 
@@ -83,7 +77,7 @@ def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
 
     The bound is that of `shipped`, whose inputs have the full length.
     """
-    bound = subject.gates.shipped(subject.bundle.manifest.towers[tower].precision, subject.floor(tower))
+    bound = subject.bound(tower)
     for load in subject.artifact(tower).runners():
         try:
             runner = load()

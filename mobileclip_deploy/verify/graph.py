@@ -49,7 +49,7 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     """
     if subject.matched.get(tower) is None:
         return []
-    run = subject.bundle.manifest.towers[tower].precision != "fp32" or bool(subject.head.names)
+    run = subject.precision(tower) != "fp32" or bool(subject.head.names)
     checks = _answers(subject, tower) if run else []
     try:
         graph = subject.artifact(tower).graph
@@ -87,7 +87,7 @@ def _answers(subject: Subject, tower: TowerName) -> list[Check]:
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
-    precision = subject.bundle.manifest.towers[tower].precision
+    precision = subject.precision(tower)
     followed = quantized is not None or not precision_of(precision).calibrated
     if not followed:
         bound = subject.gates.shipped(precision, floor, True) if subject.head.names else CALIBRATED

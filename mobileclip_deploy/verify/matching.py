@@ -71,8 +71,8 @@ class Matched:
         if not off.any():
             return None
         outputs = np.unique(np.nonzero(off)[0])
-        rows = ", ".join(map(str, outputs[:3])) + (", ..." if len(outputs) > 3 else "")
-        return f"has {int(off.sum()):,} of {off.size:,} numbers that are not the checkpoint's rounded (outputs {rows})"
+        which = shown_outputs(outputs)
+        return f"has {int(off.sum()):,} of {off.size:,} numbers that are not the checkpoint's rounded ({which})"
 
 
 def matched_weights(module: nn.Module, stored: Sequence[StoredWeight]) -> tuple[list[Matched], list[str]]:
@@ -117,6 +117,11 @@ def _forms(module: nn.Module) -> Iterator[tuple[str, Floats, Held]]:
             yield layer.parameter, (weight * scale).numpy(), "scaled"
         if layer.parameter in norms:
             yield layer.parameter, (weight * norms[layer.parameter].detach()).numpy(), "normed"
+
+
+def shown_outputs(outputs: npt.NDArray[np.intp]) -> str:
+    """The first of them, in words."""
+    return "outputs " + ", ".join(map(str, outputs[:3])) + (", ..." if len(outputs) > 3 else "")
 
 
 def _apart(one: Floats, other: Floats) -> Floats:

@@ -22,9 +22,9 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
-from mobileclip_deploy.verify.axes import FittedAgain, FittedTo, fitted_again
+from mobileclip_deploy.verify.axes import fitted_again
 from mobileclip_deploy.verify.places import require_place
-from mobileclip_deploy.verify.subject import Evidence, GoldenAnswers, OpenedSubject, SampledReference, checkpoint_looks
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference, checkpoint_looks
 
 # Images of a dataset that the quick checks take. Core AI's runtime takes about 20 s of CPU time for them on nano.
 QUICK_IMAGES = 128
@@ -32,16 +32,8 @@ QUICK_IMAGES = 128
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """What `verify` was asked for; made by the command line and by the Python function alike.
-
-    `checkpoint`: the source; when None the one that is found (`bundle.source.find_checkpoint`), and without any what
-    needs it is reported as not run. `images`, `prompts`: a folder and a file instead of the stored inputs. `dataset`:
-    on which accuracy is compared; for the built-in checkpoint its own held-out set. `calibration`: the images that the
-    bundle was calibrated on, if on the user's. `gates`: those that the bundle was exported with when None. `thorough`:
-    convert again and measure accuracy on the whole dataset; otherwise on some of its images. `place`: compile the
-    artifacts for this place of a device, such as `gpu`, as well. `fit`, `captions`: what the axes of smaller embeddings
-    were fitted to, to fit them again.
-    """
+    """What `verify` was asked for, whose arguments the fields are; made by the command line and by the Python function
+    alike."""
 
     bundle: Bundle | StrPath
     checkpoint: Path | None = None
@@ -83,23 +75,18 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
             thorough=request.thorough,
             place=request.place,
         )
+        subject.stored = stored
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
-            fresh, reference = _answers(bundle, stored, source)
-            subject.golden = GoldenAnswers(stored, fresh)
+            subject.fresh, reference = _answers(bundle, stored, source)
             reference = reference if own is None else Reference.compute(source.model, own)
-            subject.again = _again(request, bundle, progress)
+            if request.fit is not None:
+                full = open_source(bundle, request.checkpoint, full=True)
+                assert full is not None
+                subject.again = fitted_again(bundle, full, request.fit, request.captions, request.dataset, progress)
             subject.evidence = _evidence(request, bundle, source, reference, progress)
             subject.source = source.folded()
         yield subject
-
-
-def _again(request: VerifyRequest, bundle: Bundle, progress: Progress) -> FittedAgain | None:
-    if request.fit is None:
-        return None
-    full = open_source(bundle, request.checkpoint, full=True)
-    assert full is not None
-    return fitted_again(bundle, full, FittedTo(request.fit, request.captions, request.dataset), progress)
 
 
 def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:

@@ -1,15 +1,18 @@
-"""How many inputs a slow runtime is asked, which ones, and how long that takes."""
+"""How many inputs a slow runtime is asked, which ones, how long that takes, and what is done meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.model.variants import TowerName, load_variant
-from mobileclip_deploy.targets import Target
+from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.towers.arithmetic import tower_arithmetic
+
+Answers = npt.NDArray[np.float32]
 
 # What the quick checks ask of each tower.
 QUICK = 2
@@ -76,3 +79,38 @@ def told_time(
     quick = f"; the quick checks ask {fewer}" if fewer < inputs else ""
     minutes = f"about {max(1, round(seconds / 60))} min of CPU time"
     return f"{target.title}: {minutes} for {inputs} inputs in the vendor's runtime{quick}."
+
+
+class AskedAhead:
+    """Answers of the runners of a bundle's towers, one input after the other, in a thread of its own while other
+    bundles are made: one core is enough for it.
+
+    Whoever needs them before they are all there helps, so that then no core waits.
+
+    Args:
+        asked: a loaded runner of each tower, which two threads may ask at once, and its inputs [N, ...].
+    """
+
+    def __init__(self, asked: Mapping[TowerName, tuple[Runner, npt.NDArray[np.generic]]]) -> None:
+        self._pool = ThreadPoolExecutor(1, "asked-ahead")
+        self._asked: dict[TowerName, list[tuple[Future[Answers], Runner, npt.NDArray[np.generic]]]] = {}
+        for tower, (runner, inputs) in asked.items():
+            rows = (inputs[number : number + 1] for number in range(len(inputs)))
+            self._asked[tower] = [(self._pool.submit(runner, row), runner, row) for row in rows]
+
+    def answers(self, tower: TowerName) -> Answers | None:
+        """What a tower answered, [N, D], when it has; None of one that was not asked, or was given already.
+
+        Raises:
+            MobileClipDeployError: what its runner raised.
+        """
+        asked = self._asked.pop(tower, None)
+        if asked is None:
+            return None
+        # From the end, what the thread has not begun.
+        found = [runner(row) if answer.cancel() else answer for answer, runner, row in reversed(asked)]
+        return np.concatenate([one.result() if isinstance(one, Future) else one for one in reversed(found)])
+
+    def stop(self) -> None:
+        """Ask nothing more, and wait for the answer that is being computed: a runtime is not unloaded beneath it."""
+        self._pool.shutdown(cancel_futures=True)

@@ -47,13 +47,14 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     except NotRun as error:
         yield from (Check.not_run(step, tower, str(error)) for step in (place, answers))
         return
+    on_cpu = found.operations if found.refusal is not None else len(found.left)
     yield Check(
         step=place,
         tower=tower,
         status="failed" if found.left or found.refusal is not None else "passed",
         engine=found.engine,
         gate="every operation",
-        figures={"operations": found.operations, "on_cpu": _on_cpu(found)},
+        figures={"operations": found.operations, "on_cpu": on_cpu},
         detail=found.refusal or _told(found),
     )
     if found.largest is not None:
@@ -61,7 +62,7 @@ def check_place(subject: Subject, tower: TowerName) -> Iterator[Check]:
     if found.answers is None:
         yield Check.not_run(answers, tower, found.silence or "it gave no answers")
         return
-    precision = subject.bundle.manifest.towers[tower].precision
+    precision = subject.precision(tower)
     bound = subject.gates.shipped("fp16" if precision == "fp32" else precision, None, bool(subject.head.names))
     wanted = subject.wanted(tower)[: len(found.answers)]
     yield Check.of_answers(answers, tower, wanted, found.answers, bound, found.engine)
@@ -81,10 +82,6 @@ def _range(found: Compiled, tower: TowerName, step: str) -> Check:
         figures={name: one.value if math.isfinite(one.value) else LARGEST for name, one in known.items()},
         detail="; ".join(over) or None,
     )
-
-
-def _on_cpu(found: Compiled) -> int:
-    return found.operations if found.refusal is not None else len(found.left)
 
 
 def _told(found: Compiled) -> str | None:

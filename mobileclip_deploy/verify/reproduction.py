@@ -34,8 +34,7 @@ def check_reproduced(subject: Subject, tower: TowerName) -> list[Check]:
         return [Check.not_run(STEP, tower, subject.needs_checkpoint)]
     if not subject.thorough:
         return [Check.not_wanted(STEP, tower)]
-    lacks = lacks_to_convert(subject, tower)
-    if lacks is not None:
+    if (lacks := lacks_to_convert(subject, tower)) is not None:
         return [Check.not_run(STEP, tower, lacks)]
     if subject.chosen(tower) and not subject.matched.get(tower):
         return [Check.not_run(STEP, tower, "its rounding was learned, and the weights it chose cannot be read back")]

@@ -13,7 +13,6 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError
 from mobileclip_deploy.files import StrPath, check_file_destination, write_whole
 from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
-from mobileclip_deploy.parity.baseline import LockedBundle
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
@@ -48,6 +47,25 @@ class Baseline:
         if not accept or Path(lock).exists():
             read_lock(Path(lock))  # refused before anything is verified
         return cls(Path(lock), accept)
+
+    def judged(self, bundle: Bundle, report: ParityReport) -> ParityReport:
+        """The report with a check more a tower: whether its figures are those last accepted, within noise. Where they
+        are to be accepted, and every check passed, they are written beside those of other bundles instead.
+
+        Raises:
+            InvalidInput: the lock file is damaged, or does not know this bundle or its checkpoint.
+        """
+        sizes: dict[str, int] = {tower: entry.bytes for tower, entry in bundle.manifest.towers.items()}
+        today = locked_figures(report, bundle.manifest.checkpoint, sizes)
+        if not self.accept:
+            left_out = {f"{check.tower} {check.step}" for check in report.left_out}
+            drift = check_drift(report.bundle, today, read_lock(self.lock), left_out)
+            return report.model_copy(update={"checks": (*report.checks, *drift)})
+        if report.passed:
+            before = read_lock(self.lock) if self.lock.exists() else ParityLock()
+            self.lock.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.lock, before.accept(report.bundle, today).to_json())
+        return report
 
 
 @dataclass(frozen=True)
@@ -138,10 +156,8 @@ def verify_bundle(
     with opened_subject(request, progress) as subject:
         report = verify_subject(subject)
         explanations = explain_subject(subject) if explain else None
-    if baseline is not None and not baseline.accept:
-        report = check_baseline(subject.bundle, report, baseline.lock)
-    if baseline is not None and baseline.accept and report.passed:
-        accept_baseline(subject.bundle, report, baseline.lock)
+    if baseline is not None:
+        report = baseline.judged(subject.bundle, report)
     return Verified(subject.bundle, report, explanations, round(time.monotonic() - began, 3))
 
 
@@ -218,36 +234,3 @@ def _suite(one: Verified | Refused) -> ElementTree.Element:
 
 def _name(one: Verified | Refused) -> str:
     return one.path.name if isinstance(one, Refused) else one.report.bundle
-
-
-def check_baseline(bundle: Bundle, report: ParityReport, lock: Path) -> ParityReport:
-    """The report of `verify` with a check more a tower: whether its figures are those last accepted, within noise.
-
-    Raises:
-        InvalidInput: no such lock file, or it does not know this bundle or its checkpoint.
-    """
-    today = _locked(bundle, report)
-    left_out = {f"{check.tower} {check.step}" for check in report.left_out}
-    drift = check_drift(report.bundle, today, read_lock(lock), left_out)
-    return report.model_copy(update={"checks": (*report.checks, *drift)})
-
-
-def accept_baseline(bundle: Bundle, report: ParityReport, lock: Path) -> None:
-    """Write the figures of a report of `verify` into a lock file, beside those of other bundles in it.
-
-    Raises:
-        GateFailed: a check failed or was not run: what did not pass is not to be accepted.
-        InvalidInput: the lock file is damaged.
-    """
-    if not report.passed:
-        raise GateFailed(f"{report.bundle} did not pass every check, so its figures were not accepted")
-    path = lock
-    before = read_lock(path) if path.exists() else ParityLock()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, before.accept(report.bundle, _locked(bundle, report)).to_json())
-
-
-def _locked(bundle: Bundle, report: ParityReport) -> LockedBundle:
-    manifest = bundle.manifest
-    sizes: dict[str, int] = {tower: entry.bytes for tower, entry in manifest.towers.items()}
-    return locked_figures(report, manifest.checkpoint, sizes)

@@ -24,7 +24,7 @@ from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity import Check, Gates, StoredWeights
+from mobileclip_deploy.parity import Bound, Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.progress import Progress, about, silent
@@ -36,10 +36,9 @@ from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
-from mobileclip_deploy.verify.ahead import AskedAhead
 from mobileclip_deploy.verify.axes import FittedAgain
 from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
+from mobileclip_deploy.verify.pace import AskedAhead, asked_inputs, spread_rows, told_time
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
 
@@ -80,15 +79,6 @@ class Evidence:
     cut: Check | None = None
 
 
-@dataclass(frozen=True)
-class GoldenAnswers:
-    """The answers that stand in a bundle, and the checkpoint's own to the same inputs, asked before it was folded: see
-    `Reference.again`."""
-
-    stored: Reference
-    fresh: Reference
-
-
 @dataclass
 class Subject(ABC):
     """A bundle under verification, and what it is held against.
@@ -100,6 +90,7 @@ class Subject(ABC):
         thorough: convert again and measure accuracy on the whole dataset.
         place: of a device, that artifacts are compiled for as well; None for none.
         name: what progress and the report call it.
+        shared: what conversions of a tower have in common.
         matched: which weight of the file is which layer's, as the check of weights found; None where weights cannot be
             read. `layers`: how far each is from it.
     """
@@ -114,6 +105,7 @@ class Subject(ABC):
     place: str | None = None
     name: str = ""
     progress: Progress = silent
+    shared: dict[TowerName, Shared] = field(default_factory=dict)
     matched: dict[TowerName, tuple[Matched, ...] | None] = field(default_factory=dict)
     layers: dict[TowerName, tuple[StoredLayer, ...]] = field(default_factory=dict)
     _artifacts: dict[TowerName, Artifact] = field(init=False, default_factory=dict)
@@ -136,10 +128,6 @@ class Subject(ABC):
         """The stages of a conversion, each against the one before it, for targets that have any."""
 
     @abstractmethod
-    def shared(self, tower: TowerName) -> Shared:
-        """What conversions of a tower have in common."""
-
-    @abstractmethod
     def drop_shared(self, tower: TowerName) -> None:
         """Keep nothing of what conversions of a tower have in common, where nothing more is converted."""
 
@@ -153,22 +141,26 @@ class Subject(ABC):
         """Why a check was not run where the source is not at hand."""
         return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
 
+    def precision(self, tower: TowerName) -> str:
+        """How the artifact of a tower stores numbers."""
+        return self.bundle.manifest.towers[tower].precision
+
+    def bound(self, tower: TowerName) -> Bound:
+        """Within which the artifact of a tower has to answer."""
+        return self.gates.shipped(self.precision(tower), self.floor(tower), bool(self.head.names))
+
     def asked(self, tower: TowerName) -> npt.NDArray[np.intp]:
         """The numbers of the reference's inputs that the runtime of a tower is asked, ascending."""
         inputs, manifest = self.evidence.reference.inputs.of(tower), self.bundle.manifest
         asked = asked_inputs(self.target, manifest.variant, manifest.preprocess.size, tower, self.thorough)
         return spread_rows(inputs, tower, len(inputs) if asked is None else asked)
 
-    @property
-    def told_time(self) -> str | None:
-        """What to say before a slow runtime is asked; see there."""
-        manifest = self.bundle.manifest
-        precisions = {tower: entry.precision for tower, entry in manifest.towers.items()}
-        return told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
-
     def tell_time(self) -> None:
         """Progress: how long a slow runtime takes, before it is asked."""
-        if self._ahead is None and (told := self.told_time) is not None:
+        manifest = self.bundle.manifest
+        precisions = {tower: entry.precision for tower, entry in manifest.towers.items()}
+        told = told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
+        if self._ahead is None and told is not None:
             self.progress(f"{self.name}: {told}")
 
     def tell(self, tower: TowerName, what: str) -> None:
@@ -229,13 +221,11 @@ class Subject(ABC):
 
     def four_bit(self, tower: TowerName) -> frozenset[str]:
         """The layers of a tower of precision "mixed" that have 4 bits."""
-        if self.bundle.manifest.towers[tower].precision != "mixed":
-            return frozenset()
-        return self.searched(tower)
+        return self.searched(tower) if self.precision(tower) == "mixed" else frozenset()
 
     def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
         """Storage of a tower's weights: one row per grid, the most bytes first; none without the checkpoint."""
-        if self.source is None or lacks_to_convert(self, tower) is not None:
+        if lacks_to_convert(self, tower) is not None:
             return ()
         return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(self.module(tower), self.grids(tower)))
 
@@ -269,8 +259,7 @@ class Subject(ABC):
 
     def grids(self, tower: TowerName) -> Storage:
         """How each tensor of a tower should be stored."""
-        precision = self.bundle.manifest.towers[tower].precision
-        return storage_of(self.target, tower, self.module(tower), precision, self.four_bit(tower))
+        return storage_of(self.target, tower, self.module(tower), self.precision(tower), self.four_bit(tower))
 
     def runner(self, tower: TowerName) -> Runner:
         """The artifact of a tower, loaded until it is released.
@@ -338,7 +327,7 @@ class Subject(ABC):
             NotRun, RuntimeFailed: nothing here can run it.
             InvalidInput: it is damaged, or quantizes by what does not stand in it.
         """
-        if not precision_of(self.bundle.manifest.towers[tower].precision).calibrated:
+        if not precision_of(self.precision(tower)).calibrated:
             return None
         if tower not in self._quantized:
             self._quantized[tower] = self.artifact(tower).quantized()
@@ -346,7 +335,7 @@ class Subject(ABC):
 
     def made_again(self, tower: TowerName) -> Path | None:
         """What `converted` has written at the tower's own precision; None where it has not."""
-        return self._converted.get((tower, self.bundle.manifest.towers[tower].precision))
+        return self._converted.get((tower, self.precision(tower)))
 
     def converted(self, tower: TowerName, precision: str | None = None) -> Path:
         """The artifact of a tower written once more with the bundle's options, at its own or another precision.
@@ -360,11 +349,11 @@ class Subject(ABC):
             self.target.require_installed(converters=True)
         except DependencyMissing as error:  # a bundle can be read and run without
             raise NotRun(str(error)) from error
-        own = self.bundle.manifest.towers[tower].precision
+        own = self.precision(tower)
         precision = precision or own
         if (tower, precision) not in self._converted:
             job = tower_job(self.source, tower, precision, head=self.head, form=self.form, calibration=self.calibration)
-            job = replace(job, four_bit=self.four_bit(tower), shared=self.shared(tower))
+            job = replace(job, four_bit=self.four_bit(tower), shared=self.shared.setdefault(tower, Shared()))
             if self.chosen(tower) and precision == own:
                 found = self.matched.get(tower) or ()
                 job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)), shared=None)
@@ -385,12 +374,10 @@ class WrittenSubject(Subject):
     Attributes:
         measured: what its conversions measured of their stages.
         mixed: the layers of each tower that a search stored at 4 bits.
-        given: what the conversion that wrote an artifact has in common with others of its tower.
     """
 
     measured: Mapping[TowerName, tuple[Check, ...]] = field(default_factory=dict)
     mixed: Mapping[TowerName, frozenset[str]] = field(default_factory=dict)
-    given: dict[TowerName, Shared] = field(default_factory=dict)
 
     def searched(self, tower: TowerName) -> frozenset[str]:
         return self.mixed.get(tower, frozenset())
@@ -398,11 +385,8 @@ class WrittenSubject(Subject):
     def stages(self, tower: TowerName) -> list[Check]:
         return list(self.measured.get(tower, ()))
 
-    def shared(self, tower: TowerName) -> Shared:
-        return self.given.setdefault(tower, Shared())
-
     def drop_shared(self, tower: TowerName) -> None:
-        self.shared(tower).drop()  # a float32 twin is the last that is converted
+        self.shared[tower].drop()  # a float32 twin is the last that is converted
 
 
 @dataclass
@@ -410,18 +394,18 @@ class OpenedSubject(Subject):
     """A bundle that was opened: what stands in it beside its artifacts is checked too.
 
     Attributes:
-        golden: its golden answers; None where the checkpoint is not at hand.
+        fresh: the checkpoint's own answers to the inputs in the bundle, asked before it was folded: see
+            `Reference.again`; None where the checkpoint is not at hand.
         again: its axes and those of a fit that was made now; None where none was asked for.
     """
 
-    golden: GoldenAnswers | None = None
+    fresh: Reference | None = None
     again: FittedAgain | None = None
-    _shared: dict[TowerName, Shared] = field(init=False, default_factory=dict)
 
     @cached_property
     def stored(self) -> Reference:
         """The inputs and answers in the bundle."""
-        return Reference.read(self.bundle.golden) if self.golden is None else self.golden.stored
+        return Reference.read(self.bundle.golden)
 
     def searched(self, tower: TowerName) -> frozenset[str]:
         """As the log of the search in the bundle says."""
@@ -434,16 +418,12 @@ class OpenedSubject(Subject):
             return []
         if not self.thorough:
             return [Check.not_wanted("stages", tower)]
-        job = tower_job(self.source, tower, self.bundle.manifest.towers[tower].precision, head=self.head)
+        job = tower_job(self.source, tower, self.precision(tower), head=self.head)
         return list(self.target.stage_checks(job, self.bundle.artifact(tower)))
 
-    def shared(self, tower: TowerName) -> Shared:
-        return self._shared.setdefault(tower, Shared())
-
     def drop_shared(self, tower: TowerName) -> None:
-        own = self.bundle.manifest.towers[tower].precision
-        if {(tower, own), (tower, "fp32")} <= self._converted.keys():
-            self.shared(tower).drop()
+        if {(tower, self.precision(tower)), (tower, "fp32")} <= self._converted.keys():
+            self.shared[tower].drop()
 
 
 def head_of(bundle: Bundle) -> Head:
@@ -455,14 +435,16 @@ def head_of(bundle: Bundle) -> Head:
 
 
 def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:
-    """What a conversion of this tower needs and was not given: the images that its exporter calibrated it on, or the
-    layers that its search chose.
+    """What a conversion of this tower needs and was not given: the checkpoint, the images that its exporter calibrated
+    it on, or the layers that its search chose.
 
     Raises:
         InvalidInput: the folder given holds other images.
     """
+    if subject.source is None:
+        return subject.needs_checkpoint
     bundle, folder = subject.bundle, subject.calibration
-    options, precision = bundle.manifest.options, bundle.manifest.towers[tower].precision
+    options, precision = bundle.manifest.options, subject.precision(tower)
     if precision == "mixed" and not subject.four_bit(tower):
         return f"needs {SEARCH_LOG}, which says the layers that have 4 bits; it is not in the bundle"
     if not precision_of(precision).calibrated or "calibration" not in options:

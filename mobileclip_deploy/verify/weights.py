@@ -1,8 +1,7 @@
 """The weights that stand in an artifact, dequantized, against the folded checkpoint's, layer by layer.
 
 It sees what outputs hide: a row of a word that no prompt holds, a channel that is scaled by some percent at 4 bits.
-It needs no converter, so that artifacts of other versions are checked as well. Which weight of an artifact is which
-layer's is told by their numbers, since a converter keeps no names.
+It needs no converter, so that artifacts of other versions are checked as well.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     Raises:
         InvalidInput: the artifact is damaged.
     """
-    if subject.source is None:
-        return [Check.not_run(STEP, tower, subject.needs_checkpoint)]
     if (lacks := lacks_to_convert(subject, tower)) is not None:
         return [Check.not_run(STEP, tower, lacks)]
     try:

@@ -20,8 +20,8 @@ from mobileclip_deploy.benchmark.protocol import PROTOCOLS
 from mobileclip_deploy.cli import ending
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS
 from mobileclip_deploy.learning.reinforcement.shards import Shard, write_shard
-from mobileclip_deploy.mil.lint import RULES, Rule
-from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES
+from mobileclip_deploy.mil.lint.rule import Rule
+from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
@@ -35,7 +35,9 @@ DOCS = ROOT / "docs"
 def test_kinds_and_exit_codes_are_those_of_the_page() -> None:
     table = re.findall(r"^\| (\d+) \| (`.+?`) \|", (DOCS / "ci.md").read_text(encoding="utf-8"), re.MULTILINE)
     told = {kind: int(code) for code, kinds in table for kind in re.findall(r"`(\w+)`", kinds)}
-    classes = [getattr(errors, name) for name in errors.__all__ if name[0].isupper()]
+    classes = [
+        one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.MobileClipDeployError)
+    ]
     classes = [*classes, ending.Interrupted, ending.Terminated]
     assert told == {one.kind: one.exit_code for one in classes if one is not errors.MobileClipDeployError}
 

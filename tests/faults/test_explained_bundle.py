@@ -20,8 +20,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.verify import opening, several
-from mobileclip_deploy.verify.explanation import explain_subject
-from mobileclip_deploy.verify.program_comparison import compare_programs
+from mobileclip_deploy.verify.explanation import compare_programs, explain_subject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions", "stored_embeddings")
 

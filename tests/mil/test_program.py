@@ -13,10 +13,10 @@ import torch
 from mil.programs import build
 
 import mobileclip_deploy.mil as mil
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil import Program, UnsupportedOperation, load
 from mobileclip_deploy.mil.ops import OPS
-from mobileclip_deploy.mil.store import ConstantStore
+from mobileclip_deploy.mil.program import ConstantStore
 
 WEIGHT = np.random.default_rng(9).normal(size=(16, 8, 3, 3)).astype(np.float32)
 X = np.random.default_rng(10).normal(size=(1, 8, 6, 6)).astype(np.float32)
@@ -95,11 +95,10 @@ def test_a_call_leaves_the_inputs_and_constants_as_they_are(program: Program) ->
     np.testing.assert_array_equal(program({"x": x})["y"], before)
 
 
-def test_a_program_loaded_for_inspection_does_not_run(package: Path) -> None:
+def test_a_program_loaded_for_inspection_is_made_ready_when_it_is_run(package: Path) -> None:
     program = load(package, evaluate=False)
     assert len(program.operations) == 4
-    with pytest.raises(UsageError, match="inspection only"):
-        program({"x": X})
+    np.testing.assert_array_equal(program({"x": X})["y"], load(package)({"x": X})["y"])
 
 
 def test_the_newest_opset_is_read(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from mil.programs import build
 
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.verify.explanation import drift
-from mobileclip_deploy.verify.program_comparison import Followed, compare_programs
+from mobileclip_deploy.verify.explanation import Followed, compare_programs, drift
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
 FEED = {"x": np.ones((1, 3), np.float32)}

@@ -90,6 +90,7 @@ def test_quick_checks_leave_out_twin_task_and_reproduced_and_say_so() -> None:
         evidence=SimpleNamespace(task=None, sampled=None),
         gates=Gates(),
         source=object(),
+        precision=lambda tower: "fp16",
         target=None,
         thorough=False,
         complete=True,

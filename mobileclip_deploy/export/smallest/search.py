@@ -132,7 +132,6 @@ class _Search:
     ruled_out: dict[TowerName, dict[str, str]] = field(default_factory=dict)
     candidates: int = 0
     tried: dict[Candidate, Trial] = field(default_factory=dict)
-    larger: Candidate | None = None
     held: list[Candidate] = field(default_factory=list)
     asked: int = 0
 
@@ -143,13 +142,10 @@ class _Search:
             NothingPasses: nothing did in time.
         """
         for tower in self.trials.plan.towers:
-            self._prepare(tower)
+            if tower not in self.choices:
+                self._prepare(tower)
         counts = [len(found) + len(self.ruled_out.get(tower, {})) for tower, found in self.choices.items()]
         self.candidates = math.prod(counts)
-        return self.run_prepared()
-
-    def run_prepared(self) -> Smallest | None:
-        """As `run`, of choices that are predicted."""
         start = self._start()
         if start is not None:
             self._go_down(start)
@@ -230,10 +226,8 @@ class _Search:
 
     def _affordable(self) -> list[Candidate]:
         """The frontier as far as it is not too large."""
-        most, found = self.limits.max_size, self._frontier()
-        within = [one for one in found if most is None or one.predicted <= 1e6 * most]
-        self.larger = found[len(within)] if len(within) < len(found) else None
-        return within
+        most = self.limits.max_size
+        return [one for one in self._frontier() if most is None or one.predicted <= 1e6 * most]
 
     def _try_once(self, candidate: Candidate) -> bool:
         """Whether a candidate may be confirmed."""
@@ -391,9 +385,10 @@ class _Search:
 
     def what_failed(self) -> str:
         """What a search came to that wrote nothing, and what to do next."""
-        tried, limits, larger = [*self.tried.values()], self.limits, self.larger
+        tried, limits = [*self.tried.values()], self.limits
+        beyond = self._frontier()[len(self._affordable()) :]
         within = "" if limits.max_size is None else f" of at most {limits.max_size:g} MB"
-        after = "" if larger is None else f"; the next candidate needs `max_size` {larger.predicted / 1e6:.2f}"
+        after = f"; the next candidate needs `max_size` {beyond[0].predicted / 1e6:.2f}" if beyond else ""
         if not tried:
             return f"there is no candidate{within}{after}"
         reasons = "; ".join(dict.fromkeys(trial.reason for trial in tried[-3:] if trial.reason))

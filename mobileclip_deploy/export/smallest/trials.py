@@ -29,7 +29,6 @@ from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.verify.task import TASK_FIGURES
 
@@ -87,7 +86,8 @@ class Trials:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with replacing(place) as staging:
                     (staging / name).parent.mkdir(parents=True)
-                    target.write(self._job(choice), staging / name)
+                    job = tower_job(self.source, tower, precision, calibration=self.plan.request.calibration)
+                    target.write(replace(job, four_bit=choice.four_bit), staging / name)
             self.progress(f"{tower} tower at {precision}: measuring")
             runner = target.open(artifact).runner()
             deviation = compare(self.reference.of(tower), runner(self.reference.inputs.of(tower)))
@@ -97,10 +97,6 @@ class Trials:
         value, ratio = deviation.value(bound.metric), "" if bound.snr_db is None else f", SNR {deviation.decibels}"
         reason = f"{tower} {precision}: {bound.metric} {value:.6g}{ratio}, wanted {bound}"
         return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
-
-    def _job(self, choice: TowerChoice) -> TowerJob:
-        job = tower_job(self.source, choice.tower, choice.precision, calibration=self.plan.request.calibration)
-        return replace(job, four_bit=choice.four_bit)
 
     def drops(self, candidate: Candidate) -> dict[str, float]:
         """Points of accuracy that a candidate loses; empty where accuracy is not compared."""

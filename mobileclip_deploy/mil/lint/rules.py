@@ -1,13 +1,18 @@
-"""All rules: on where an op can run at all, on what is computed there, and on a package as a whole."""
+"""All rules: on where an op can run at all, on what is computed there, and on a package as a whole; a program linted by
+them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mobileclip_deploy.mil.lint import sources
+from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, find_device
+from mobileclip_deploy.mil.lint.report import LintedOperation, LintReport, RuleText, findings_of
 from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rules
 from mobileclip_deploy.mil.program import Program
 
@@ -233,3 +238,35 @@ def _flexible_input(program: Program) -> str | None:
 def _size(program: Program) -> str | None:
     size = sum(weight.bytes for weight in program.weights)
     return f"{size / 2**30:.2f} GiB of weights" if size > _MAX_BYTES else None
+
+
+def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, Any] | None = None) -> LintReport:
+    """Apply every rule to every operation.
+
+    Args:
+        program: as loaded; `evaluate=False` suffices without `inputs`.
+        device: a chip of `DEVICES`; the strictest when absent.
+        inputs: as for calling the program. With them it is evaluated once, and the rules on ranges of values apply too.
+
+    Raises:
+        UsageError: no such device.
+        InvalidInput: the program cannot be evaluated on the inputs.
+    """
+    chip = find_device(device)
+    magnitudes = measure(program, inputs) if inputs is not None else {}
+    looked = ((one, findings_of(RULES, DeviceOperation(one, chip, magnitudes))) for one in program.operations)
+    operations = [LintedOperation.of(one.name, one.type, one.weight_bytes, findings) for one, findings in looked]
+    rules = [*map(RuleText.of, PACKAGE_RULES), *map(RuleText.of, RULES)]
+    package, where = findings_of(PACKAGE_RULES, program), (program.function, chip.name)
+    return LintReport.of(program.path.name, where, operations, rules, package, evaluated=inputs is not None)
+
+
+def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
+    """The largest absolute value of each floating-point result, computed in float32 so that an overflow is seen."""
+    magnitudes = {}
+    for step in program.trace(inputs, "float32"):
+        for name, value in step.values.items():
+            array = np.asarray(value)
+            if array.dtype.kind == "f" and array.size:
+                magnitudes[name] = float(np.abs(array).max())
+    return magnitudes

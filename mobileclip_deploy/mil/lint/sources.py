@@ -2,6 +2,12 @@
 
 from mobileclip_deploy.mil.lint.rule import Source
 
+
+def issue(repository: str, number: int, title: str) -> Source:
+    """An issue in one of Apple's repositories."""
+    return Source(f"{repository} #{number}: {title}", f"https://github.com/apple/{repository}/issues/{number}")
+
+
 # Apple's own words.
 TRANSFORMERS = Source(
     "Apple, Deploying Transformers on the Apple Neural Engine",
@@ -15,26 +21,17 @@ FLEXIBLE_SHAPES = Source(
     "Apple engineer: with a range only the default shape runs on the Neural Engine",
     "https://developer.apple.com/forums/thread/724930",
 )
-RANK = Source("coremltools #1723: no tensor of rank above five", "https://github.com/apple/coremltools/issues/1723")
-RECURRENT = Source(
-    "coremltools #1780: RNN and LSTM are not supported on the Neural Engine",
-    "https://github.com/apple/coremltools/issues/1780",
-)
+RANK = issue("coremltools", 1723, "no tensor of rank above five")
+RECURRENT = issue("coremltools", 1780, "RNN and LSTM are not supported on the Neural Engine")
 QUANTIZED_ACTIVATIONS = Source(
     "Apple, coremltools guide: optimizations by system",
     "https://apple.github.io/coremltools/docs-guides/source/opt-whats-new.html",
 )
 
 # Reports in Apple's tracker.
-FLEXIBLE_BATCH = Source(
-    "coremltools #2022: a CLIP text tower with a flexible batch went from 3 ms to 60 ms",
-    "https://github.com/apple/coremltools/issues/2022",
-)
-ENUMERATED = Source(
-    "coremltools #1909: layer_norm under enumerated shapes is not run on the Neural Engine",
-    "https://github.com/apple/coremltools/issues/1909",
-)
-GATHER = Source("coremltools #1103: gather runs on the CPU", "https://github.com/apple/coremltools/issues/1103")
+FLEXIBLE_BATCH = issue("coremltools", 2022, "a CLIP text tower with a flexible batch went from 3 ms to 60 ms")
+ENUMERATED = issue("coremltools", 1909, "layer_norm under enumerated shapes is not run on the Neural Engine")
+GATHER = issue("coremltools", 1103, "gather runs on the CPU")
 
 # Core ML's own compute plans, published.
 COMPUTE_PLAN = Source(

@@ -29,8 +29,6 @@ from mobileclip_deploy.mil.ops.registry import (
 )
 from mobileclip_deploy.mil.types import BY_NAME
 
-__all__: list[str] = []
-
 
 def _reduced(shapes: Shapes, values: Values) -> Shape:
     """The shape rule of reductions: `axes` are gone or, with keep_dims, of size 1."""

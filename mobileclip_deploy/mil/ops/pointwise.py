@@ -15,8 +15,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.ops.registry import Tensor, broadcast, dtype_named, op
 from mobileclip_deploy.mil.types import BY_NAME
 
-__all__: list[str] = []
-
 _RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 

@@ -13,8 +13,6 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.ops.registry import Ints, Shape, Shapes, Tensor, Values, op
 from mobileclip_deploy.mil.types import numel
 
-__all__: list[str] = []
-
 
 def _pairs(values: Ints | None, name: str) -> Ints:
     """Strides or dilations along height and width."""

@@ -11,18 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.mil.description import Argument, Operation
-from mobileclip_deploy.mil.lint import (
-    RULES,
-    Finding,
-    LintedOperation,
-    LintReport,
-    Rules,
-    RuleText,
-    Source,
-    find_device,
-    findings_of,
-)
-from mobileclip_deploy.mil.lint.rule import DeviceOperation
+from mobileclip_deploy.mil.lint.devices import find_device
+from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, findings_of
+from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rules, Source
+from mobileclip_deploy.mil.lint.rules import RULES
+from mobileclip_deploy.mil.lint.sources import issue
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.coreai.weights import RESTORED
@@ -39,10 +32,6 @@ COMPOSITE = "composite_decl"
 LINE = 64
 LARGEST = 2 * 2**30
 SIZE = RuleText(name="size", level="risk", text="Below 2 GB", sources={APPLE.title: APPLE.url})
-
-
-def _issue(number: int, title: str, repository: str = "coreai-torch") -> Source:
-    return Source(f"{repository} #{number}: {title}", f"https://github.com/apple/{repository}/issues/{number}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +75,7 @@ def _infinite(op: Op) -> str | None:
     "argmax-default",
     "risk",
     "argmax answers wrongly under the default specialization of iOS 27.0",
-    _issue(116, "argmax"),
+    issue("coreai-torch", 116, "argmax"),
 )
 def _argmax(op: Op) -> str | None:
     return op.node.type if op.node.type in ("argmax", "argmin") else None
@@ -96,7 +85,7 @@ def _argmax(op: Op) -> str | None:
     "half-head",
     "risk",
     "A head in float16 gave 0.0 on iOS 27.0: check the golden answers on a device",
-    _issue(115, "an fp16 head returns 0.0"),
+    issue("coreai-torch", 115, "an fp16 head returns 0.0"),
 )
 def _half_head(op: Op) -> str | None:
     """A product in float16 that the output is cast from."""
@@ -111,7 +100,7 @@ def _half_head(op: Op) -> str | None:
     "byte-blocks",
     "risk",
     "8-bit integers with a scale a block answer wrongly",
-    _issue(279, "8-bit integers a block", "coreai-models"),
+    issue("coreai-models", 279, "8-bit integers a block"),
 )
 def _byte_blocks(op: Op) -> str | None:
     scale, data = (op.constant(1), op.constant(0)) if op.node.type == "blockwise_shift_scale" else (None, None)

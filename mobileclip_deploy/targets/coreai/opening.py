@@ -22,7 +22,7 @@ from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInsp
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.mil.lint.report import LintReport
 
 CALL, OUTPUT = "coreai.invoke", "coreai.output"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mobileclip_deploy.mil.lint import Finding, LintedOperation, LintReport, RuleText
+from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, layer_name
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact

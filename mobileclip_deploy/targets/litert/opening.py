@@ -23,7 +23,7 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.compiled import Compiled
     from mobileclip_deploy.targets.quantized import QuantizedFile
 

@@ -24,7 +24,7 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil.lint import LintReport
+    from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.quantized import QuantizedFile
 

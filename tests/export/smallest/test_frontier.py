@@ -145,7 +145,7 @@ def test_the_smallest_is_found_from_near_ones_downward(
     search.told, search.written = dict.fromkeys(levels, "passed") | told, []
     named = enumerate(levels.items())
     search.choices["image"] = [choice(name, 10 + n, 10 ** (-level / 10)) for n, (name, level) in named]
-    search.run_prepared()
+    search.run()
     found = [f"{one.precisions['image']} {one.widened or ''}".strip() for one in search.tried.values()]
     assert (found, search.written) == (tried, written)
 

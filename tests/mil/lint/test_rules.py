@@ -12,8 +12,10 @@ import pytest
 from mil.programs import build
 
 from mobileclip_deploy.mil import Argument, Operation, load
-from mobileclip_deploy.mil.lint import RULES, LintReport, find_device, lint
+from mobileclip_deploy.mil.lint.devices import find_device
+from mobileclip_deploy.mil.lint.report import LintReport
 from mobileclip_deploy.mil.lint.rule import DeviceOperation
+from mobileclip_deploy.mil.lint.rules import RULES, lint
 
 Body = Callable[..., Any]
 
