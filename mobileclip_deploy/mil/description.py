@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,13 +115,13 @@ def describe_weights(graph: Graph) -> tuple[Weight, ...]:
 
     A value that only another constexpr op uses is counted with that one.
     """
-    inner = Counter(
+    inner = {
         id(operand.source)
         for value in graph.fixed.values()
         if isinstance(value, Decompressed)
         for operand in value.source.operands.values()
         if isinstance(operand, Decompressed)
-    )
+    }
     weights = []
     for name, value in graph.fixed.items():
         if not _is_weight(value) or (isinstance(value, Decompressed) and id(value.source) in inner):

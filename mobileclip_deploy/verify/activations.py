@@ -6,12 +6,12 @@ Neither needs a converter, so that artifacts of other versions are checked as we
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.model.variants import TowerName
@@ -33,15 +33,6 @@ OFF = 0.01  # of a value's integers
 WIDTH, ZERO = 0.01, 0.75
 # A value that hardly leaves zero has a range that float16 can hold.
 SMALLEST = 2.0**-9
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """A file that quantizes activations, and where its tower in torch computes what it quantizes."""
-
-    file: QuantizedFile
-    tower: nn.Module
-    sites: Sequence[tuple[Site, ...]]
 
 
 def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
@@ -74,14 +65,15 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     if missing:
         detail = f"it rounds {_some(missing)}, which torch does not compute"
         return [Check(step=ACTIVATIONS, tower=tower, status="failed", engine=file.engine, detail=detail)]
-    followed = _Followed(file, stored, sites)
-    return [_quantized(followed, tower, rows, inputs), _ranges(subject, followed, tower, found)]
+    answered = _quantized(file, QuantizedTower(stored, file.values, sites), tower, rows, inputs)
+    return [answered, _ranges(subject, file, sites, tower, found)]
 
 
-def _quantized(followed: _Followed, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]) -> Check:
+def _quantized(
+    file: QuantizedFile, torchs: QuantizedTower, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]
+) -> Check:
     """Its answers, and its integers on the way to them."""
-    file = followed.file
-    torchs, wanted, answers = QuantizedTower(followed.tower, file.values, followed.sites), [], []
+    wanted, answers = [], []
     for row, given in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
         answer, integers = file.quantized(given)
         answers.append(answer)
@@ -96,22 +88,24 @@ def _quantized(followed: _Followed, tower: TowerName, rows: Tensor, inputs: npt.
     return check.model_copy(update={"detail": detail})
 
 
-def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequence[Matched]) -> Check:
+def _ranges(
+    subject: Subject, file: QuantizedFile, sites: Sequence[tuple[Site, ...]], tower: TowerName, found: Sequence[Matched]
+) -> Check:
     """Every step and zero point."""
     chosen = subject.chosen(tower)
     assert subject.source is not None
     inputs = calibration_inputs(subject.source.variant, tower, subject.calibration)
     # The checkpoint's numbers in the form that they have in the file; what was learned is measured as it was learned.
     forms = [replace(match, wanted=match.stored.values) if match.layer in chosen else match for match in found]
-    exact = QuantizedTower(tower_as_stored(subject.module(tower), forms, None), followed.file.values, followed.sites)
+    exact = QuantizedTower(tower_as_stored(subject.module(tower), forms, None), file.values, sites)
 
     def computed() -> Iterator[dict[str, Floats]]:
         for row in torch.from_numpy(inputs).split(1):
             yield exact.exact(row)
 
-    steps = max(STEPS, *(value.most - value.least for value in followed.file.values))
+    steps = max(STEPS, *(value.most - value.least for value in file.values))
     measured = ranges_of(computed, steps)
-    wrong = [value for value in followed.file.values if not _fits(value, measured[value.name])]
+    wrong = [value for value in file.values if not _fits(value, measured[value.name])]
     if wrong:
         value, known = wrong[0], measured[wrong[0].name]
         detail = (
@@ -120,7 +114,7 @@ def _ranges(subject: Subject, followed: _Followed, tower: TowerName, found: Sequ
         )
         more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         return Check(step=RANGES, tower=tower, status="failed", detail=detail + more)
-    count = len({value.name for value in followed.file.values})
+    count = len({value.name for value in file.values})
     return Check(step=RANGES, tower=tower, status="passed", detail=f"{count} are those of the checkpoint's values")
 
 

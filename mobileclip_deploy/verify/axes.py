@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.model.provenance import Compacted
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.verify.subject import OpenedSubject
 
 NEAR = 1e-4
 """By how much numbers of axes may differ: other processors move them by less than their rounding (1e-6), but for two
@@ -31,20 +31,10 @@ SHOWN = ("text_to_image_recall@1", "text_to_image_recall@5", "text_to_image_reca
 SETTINGS = ("logit_scale", "full_logit_scale", "int8_scale", "clipped")
 
 
-@dataclass(frozen=True)
-class FittedAgain:
-    """The axes in a bundle with what it says of them, and those of a fit that was made now."""
-
-    axes: Axes
-    told: Compacted
-    fresh: Axes
-    found: Compacted
-
-
 def fitted_again(
     bundle: Bundle, source: Source, pictures: Path, captions: Path | None, dataset: Path | None, progress: Progress
-) -> FittedAgain:
-    """Fit axes to the same pictures and captions.
+) -> tuple[Axes, Compacted]:
+    """Fit axes to the same pictures and captions, and what is said of them.
 
     Args:
         source: the checkpoint with full embeddings.
@@ -64,7 +54,7 @@ def fitted_again(
             f"{pictures} does not hold the pictures and captions that {bundle.path.name} was fitted to (give "
             "`captions` and `dataset` as its export had them)"
         )
-    return FittedAgain(Axes.read(bundle.axes), told, *fit_compact(source, data, progress))
+    return fit_compact(source, data, progress)
 
 
 def check_cut(told: Compacted, full: Measurement, cut: Measurement) -> Check:
@@ -80,15 +70,17 @@ def check_cut(told: Compacted, full: Measurement, cut: Measurement) -> Check:
     return Check(step="cut", tower="both", status="passed", figures=figures, detail=detail)
 
 
-def check_fit(again: FittedAgain | None) -> Iterator[Check]:
+def check_fit(subject: OpenedSubject) -> Iterator[Check]:
     """Axes, logit scale and int8 scale against those of the fit; nothing where none was asked for."""
-    if again is None:
+    told = subject.bundle.manifest.checkpoint.compacted
+    if subject.again is None or told is None:
         return
-    off = float(np.abs(again.axes.matrix - again.fresh.matrix).max())
+    fresh, found = subject.again
+    off = float(np.abs(Axes.read(subject.bundle.axes).matrix - fresh.matrix).max())
     wrong = [] if off <= NEAR else [f"its axes differ by {off:.1g}"]
     for name in SETTINGS:
-        have, want = getattr(again.told, name), getattr(again.found, name)
+        have, want = getattr(told, name), getattr(found, name)
         if not math.isclose(have, want, rel_tol=NEAR, abs_tol=NEAR if name == "clipped" else 0):
             wrong.append(f"{name} is {have:g}, the fit gives {want:g}")
-    detail = "; ".join(wrong) or f"axes and scales are those of a fit to {again.told.pictures:,} pictures"
+    detail = "; ".join(wrong) or f"axes and scales are those of a fit to {told.pictures:,} pictures"
     yield Check(step="fit", tower="both", status="failed" if wrong else "passed", detail=detail)

@@ -42,9 +42,8 @@ def verify_subject(subject: Subject) -> ParityReport:
     """
     checks: list[Check] = []
     if isinstance(subject, OpenedSubject):
-        for check_beside in (check_settings, check_companions, check_golden):
+        for check_beside in (check_settings, check_companions, check_golden, check_fit):
             checks += _timed(check_beside, subject)
-        checks += _timed(check_fit, subject.again)
     checks += _timed(check_relevance, subject)
     subject.tell_time()
     for tower in subject.bundle.manifest.towers:

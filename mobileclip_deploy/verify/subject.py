@@ -15,6 +15,7 @@ from torch import nn
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
+from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.evaluation.dataset import Dataset
@@ -23,6 +24,7 @@ from mobileclip_deploy.evaluation.evaluate import Measurement, measure
 from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.model.provenance import Compacted
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Bound, Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
@@ -36,7 +38,6 @@ from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
-from mobileclip_deploy.verify.axes import FittedAgain
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.pace import AskedAhead, asked_inputs, spread_rows, told_time
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
@@ -396,11 +397,11 @@ class OpenedSubject(Subject):
     Attributes:
         fresh: the checkpoint's own answers to the inputs in the bundle, asked before it was folded: see
             `Reference.again`; None where the checkpoint is not at hand.
-        again: its axes and those of a fit that was made now; None where none was asked for.
+        again: the axes of a fit that was made now, and what it says of them; None where none was asked for.
     """
 
     fresh: Reference | None = None
-    again: FittedAgain | None = None
+    again: tuple[Axes, Compacted] | None = None
 
     @cached_property
     def stored(self) -> Reference:

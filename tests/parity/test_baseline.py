@@ -10,8 +10,15 @@ import pytest
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.parity import ParityLock, ParityReport, check_drift, locked_figures, read_lock
-from mobileclip_deploy.parity.baseline import LockedBundle, Tolerances
+from mobileclip_deploy.parity import ParityReport
+from mobileclip_deploy.parity.baseline import (
+    LockedBundle,
+    ParityLock,
+    Tolerances,
+    check_drift,
+    locked_figures,
+    read_lock,
+)
 from mobileclip_deploy.parity.report import Check
 
 FIGURES = {
