@@ -13,7 +13,7 @@ import numpy as np
 from mobileclip_deploy.arguments import checked_fields
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.files import StrPath, read_json, read_regular
-from mobileclip_deploy.model.sentencepiece import BLANK, kept, pieces, without
+from mobileclip_deploy.model.sentencepiece import BLANK, pieces, reach, without
 from mobileclip_deploy.model.tokenizer import cleaned, encode
 from mobileclip_deploy.model.variants import TokenizerSpec, Variant
 
@@ -108,7 +108,7 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
     if asked.keep == "letters":
         letters = {letter for text in every for letter in cleaned(text, tokens)} | {BLANK}
         used |= {id for id, piece in enumerate(pieces(tokens)) if letters.issuperset(piece)}
-    rows = kept(tokens, frozenset(used))
+    rows = reach(tokens, used)  # ascending: the order of the pieces stays
     lost = None
     if asked.captions is not None:
         ids = encode(_lines(Path(asked.captions)), tokens)

@@ -21,6 +21,8 @@ FALSE_ALARMS = 0.2
 """Share of the queries without a picture in the library that are answered all the same, which the threshold aims at."""
 RIDGE = 1.0
 """Weight of the regression's penalty, in parts of the mean variance of a component."""
+PENALTY = 1e-3
+"""Of the logistic regression: small, it keeps coefficients finite."""
 FOLDS = 5
 DRAWS = 6
 """Libraries that are drawn at random, per size."""
@@ -99,7 +101,7 @@ class Observed:
         return Observed(self.best[chosen], self.query[chosen], self.kind[chosen], self.size[chosen])
 
 
-def observed(samples: Samples, sizes: Sequence[int], seed: int = 0, draws: int = DRAWS) -> Observed:
+def observed(samples: Samples, sizes: Sequence[int], seed: int = 0) -> Observed:
     """Ask libraries of these sizes, drawn at random from the captions' own pictures, or else from the background."""
     chance = np.random.default_rng(seed)
     own = bool(len(samples.pictures))
@@ -109,7 +111,7 @@ def observed(samples: Samples, sizes: Sequence[int], seed: int = 0, draws: int =
     rows = np.arange(len(scores))
     found: list[tuple[Doubles, Places, Places, Places]] = []
     for size in sizes:
-        for _ in range(draws):
+        for _ in range(DRAWS):
             library = chance.permutation(len(pool))[:size]
             kinds = np.where(rows < count, LEFT_OUT, NONSENSE)
             if own:
@@ -197,11 +199,11 @@ def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doub
     return slope, level - mean @ slope
 
 
-def logistic(features: Doubles, inside: Flags, weights: Doubles, penalty: float = 1e-3) -> Doubles:
-    """Coefficients of features [n, F], by Newton's method; a small penalty keeps them finite."""
+def logistic(features: Doubles, inside: Flags, weights: Doubles) -> Doubles:
+    """Coefficients of features [n, F], by Newton's method."""
     mean, spread = features.mean(0), features.std(0) + 1e-12
     design = np.c_[(features - mean) / spread, np.ones(len(features))]
-    found, ridge = np.zeros(design.shape[1]), penalty * np.r_[np.ones(features.shape[1]), 0.0]
+    found, ridge = np.zeros(design.shape[1]), PENALTY * np.r_[np.ones(features.shape[1]), 0.0]
     for _ in range(30):
         chance = 1 / (1 + np.exp(-design @ found))
         slope = design.T @ (weights * (chance - inside)) + ridge * found
@@ -228,10 +230,10 @@ def area(inside: Doubles, outside: Doubles) -> float:
     return float(below.mean() / 2 / len(ordered))
 
 
-def measured_curve(samples: Samples, sizes: Sequence[int] | None = None) -> tuple[RelevancePoint, ...]:
+def measured_curve(samples: Samples) -> tuple[RelevancePoint, ...]:
     """What the threshold does at some sizes, on captions that it was not learned from: each fifth of them is asked with
     what the others taught. Without captions of their own pictures, on the texts that it was learned from."""
-    wanted = list(sizes or _sizes(samples))
+    wanted = _sizes(samples)
     if not len(samples.pictures):
         fitted = fit(samples)
         return tuple(_point([(fitted, samples, observed(samples, wanted, seed=1))], size) for size in wanted)

@@ -46,7 +46,7 @@ class Reading:
         skip_bad: leave out those that cannot be used instead of refusing the first.
         cache: a folder of embeddings to take from and add to.
         workers: threads; as many as there are cores when None.
-        fast_jpeg: decode large JPEGs at a part of their size; see `decode_image`.
+        fast_jpeg: decode large JPEGs at a part of their size; see `decoded`.
         remedy: what the refusal of a picture ends with.
     """
 

@@ -58,17 +58,9 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
     return decode_image(image_bytes(Path(path)), str(path))
 
 
-def decode_image(content: bytes, name: str, least: int | None = None) -> Image.Image:
-    """As `load_image`, of a file's content; `name` is what errors call it.
-
-    Args:
-        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, with this many pixels a side at
-            least: libjpeg leaves out the finer frequencies, which saves most of the work and changes pixels a little.
-
-    Raises:
-        InvalidInput: see `load_image`.
-    """
-    with decoded(content, name, least) as image:
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """As `load_image`, of a file's content; `name` is what errors call it."""
+    with decoded(content, name) as image:
         return image
 
 
@@ -76,8 +68,9 @@ def decode_image(content: bytes, name: str, least: int | None = None) -> Image.I
 def decoded(content: bytes, name: str, least: int | None = None) -> Iterator[Image.Image]:
     """As `decode_image`, for the block: other threads' pictures wait while there are `PIXELS_AT_ONCE` in such blocks.
 
-    Raises:
-        InvalidInput: see `load_image`.
+    Args:
+        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, with this many pixels a side at
+            least: libjpeg leaves out the finer frequencies, which saves most of the work and changes pixels a little.
     """
     if not content:
         raise InvalidInput(f"{name}: an empty file")

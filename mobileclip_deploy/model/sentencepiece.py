@@ -209,9 +209,9 @@ def byte_piece(piece: str) -> int | None:
     return None if found is None else int(found[1], 16)
 
 
-def reach(tokens: TokenizerSpec, used: Iterable[int]) -> frozenset[int]:
-    """Ids without which a vocabulary would not come to `used`: those, the pieces that each is merged of on the way,
-    and what every text needs (special tokens and bytes).
+def reach(tokens: TokenizerSpec, used: Iterable[int]) -> tuple[int, ...]:
+    """Ids without which a vocabulary would not come to `used`, ascending: those, the pieces that each is merged of on
+    the way, and what every text needs (special tokens and bytes).
 
     A piece comes about inside of its own characters alone: whatever stands around it, no merge crosses its ends, or it
     would not be a piece of the result. So the way to it is the one that its characters take by themselves.
@@ -226,7 +226,7 @@ def reach(tokens: TokenizerSpec, used: Iterable[int]) -> frozenset[int]:
         for piece in _way(vocabulary[id], ranks):
             if piece in known:
                 found.add(known[piece])
-    return frozenset(found)
+    return tuple(sorted(found))
 
 
 @cache
@@ -246,11 +246,6 @@ def _way(piece: str, ranks: dict[tuple[str, str], int]) -> list[str]:
         parts[at : at + 2] = ["".join(parts[at : at + 2])]
         passed.append(parts[at])
     return passed
-
-
-def kept(tokens: TokenizerSpec, ids: frozenset[int]) -> tuple[int, ...]:
-    """Ids of a cut vocabulary's rows in the full one, ascending: the order of the pieces stays."""
-    return tuple(sorted(reach(tokens, ids)))
 
 
 def without(tokens: TokenizerSpec, rows: Sequence[int]) -> TokenizerSpec:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 
 from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.checkpoints.weights_files import check_folded_output
-from mobileclip_deploy.files import StrPath, write_whole
+from mobileclip_deploy.files import StrPath, optional_path, write_whole
 from mobileclip_deploy.folding import FoldReport, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.preprocessing import normalize
@@ -30,24 +29,15 @@ def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: b
         UsageError: the output exists or cannot be written.
         CheckpointError: an output is asked for of a model that `load_model` did not make.
     """
-    if output is None:
-        return _folded(model)
-    place = Path(output)
-    beside = check_folded_output(place, force)
-    report = _folded(model)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    folded.save(model, place)
-    write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
+    place = optional_path(output)
+    beside = None if place is None else check_folded_output(place, force)
+    pixels = ids = None
+    if not is_folded(model):
+        inputs = sample_inputs(model)
+        pixels, ids = normalize(torch.from_numpy(inputs.pixels), model.variant.preprocess), torch.from_numpy(inputs.ids)
+    report = fold(model, pixels, ids)
+    if place is not None and beside is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folded.save(model, place)
+        write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
     return report
-
-
-def _folded(model: MobileCLIP) -> FoldReport:
-    if is_folded(model):
-        return fold(model)
-    inputs = sample_inputs(model)
-    pixels, ids = torch.from_numpy(inputs.pixels), torch.from_numpy(inputs.ids)
-    return fold(
-        model,
-        normalize(pixels, model.variant.preprocess) if "image" in model.towers else None,
-        ids if "text" in model.towers else None,
-    )

@@ -17,16 +17,13 @@ ROUNDING = 1e-5
 def taken_inputs(
     given: object, tower: TowerName, size: int, lengths: Sequence[int], words: int
 ) -> npt.NDArray[np.generic]:
-    """The input of a tower: `taken_pixels` of an image tower, `taken_ids` of a text tower.
+    """The input of a tower: `taken_pixels` of an image tower, `taken_ids` of a text tower, which raise InvalidInput.
 
     Args:
         given: an array, or what numpy makes one of.
         size: of the images, in pixels.
         lengths: of the ids, in tokens; the longest last.
         words: size of the vocabulary.
-
-    Raises:
-        InvalidInput: see there.
     """
     try:
         values = np.asarray(given)

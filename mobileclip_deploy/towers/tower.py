@@ -90,12 +90,12 @@ def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> Image
     return (ImageTower(model) if name == "image" else TextTower(model, short)).eval()
 
 
-def example_input(model: MobileCLIP, name: TowerName, batch: int = 1) -> Tensor:
-    """An input to trace with: grey pixels float32 [N, 3, S, S], or an empty prompt's ids int64 [N, L]."""
+def example_input(model: MobileCLIP, name: TowerName) -> Tensor:
+    """An input to trace with: grey pixels float32 [1, 3, S, S], or an empty prompt's ids int64 [1, L]."""
     variant = model.variant
     if name == "image":
-        return torch.full((batch, *variant.image_input_shape), 0.5)
-    ids = torch.full((batch, variant.tokens.context_length), variant.tokens.pad, dtype=torch.int64)
+        return torch.full((1, *variant.image_input_shape), 0.5)
+    ids = torch.full((1, variant.tokens.context_length), variant.tokens.pad, dtype=torch.int64)
     empty = (*variant.tokens.first, variant.tokens.eot)
     ids[:, : len(empty)] = torch.tensor(empty)
     return ids

@@ -13,7 +13,7 @@ from open_clip.tokenizer import HFTokenizer
 from pieces import PHRASES, texts, tokenizer_json
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.sentencepiece import kept, pieces, reach, spec_of, without
+from mobileclip_deploy.model.sentencepiece import pieces, reach, spec_of, without
 from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
 from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 
@@ -164,7 +164,7 @@ def test_a_text_of_letters_that_no_piece_has_is_told(tokens: TokenizerSpec) -> N
 def test_a_vocabulary_cut_to_its_texts_gives_the_same_ids_renumbered(tokens: TokenizerSpec) -> None:
     """On every text whose pieces were kept, new ones too: no merge that a cut leaves out took part in them."""
     seen, unseen = texts("de", 60)[:30], texts("de", 200)
-    rows = kept(tokens, frozenset(encode([*seen, *texts("ja", 100)], tokens).ravel().tolist()))
+    rows = reach(tokens, set(encode([*seen, *texts("ja", 100)], tokens).ravel().tolist()))
     cut = without(tokens, rows)
     assert 260 < cut.vocab_size < tokens.vocab_size
     assert pieces(cut) == tuple(pieces(tokens)[row] for row in rows)

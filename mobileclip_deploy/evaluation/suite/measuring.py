@@ -111,11 +111,8 @@ class _Run:
     progress: Progress
 
 
-@dataclass(frozen=True)
-class _Measured:
-    examples: int
-    figure: Interval
-    skipped: tuple[str, ...] = ()
+_Measured = tuple[int, Interval, tuple[str, ...]]
+"""Number of examples, the figure of them, and which images were left out, and why."""
 
 
 def _row(task: SuiteTask, folder: Path, run: _Run, known: float | None) -> Row:
@@ -126,16 +123,15 @@ def _row(task: SuiteTask, folder: Path, run: _Run, known: float | None) -> Row:
         return row.model_copy(update={"reason": f"no folder {folder.name}"})
     measure = {"classification": _classification, "retrieval": _retrieval, "winogavil": _winogavil}[task.kind]
     try:
-        found = measure(task, folder, run)
+        examples, figure, skipped = measure(task, folder, run)
     except DependencyMissing as error:
         return row.model_copy(update={"reason": error.line})
     except (InvalidInput, UsageError) as error:
         return row.model_copy(update={"status": "failed", "reason": error.line})
     difference = None
     if known is not None:
-        value, low, high = found.figure.value, found.figure.low, found.figure.high
-        difference = Interval(value=value - known, low=low - known, high=high - known)
-    measured = {"status": "measured", "examples": found.examples, "figure": found.figure, "skipped": found.skipped}
+        difference = Interval(value=figure.value - known, low=figure.low - known, high=figure.high - known)
+    measured = {"status": "measured", "examples": examples, "figure": figure, "skipped": skipped}
     return row.model_copy(update=measured | {"difference": difference})
 
 
@@ -152,7 +148,7 @@ def _classification(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     if groups is None and task.metric in ("acc_worst_region", "acc_wg", "acc_top5_wg"):
         raise InvalidInput(f"{folder}: no sample has an .npy with its group, which {task.metric} needs")
     figure = figures.percent(_metered(task, labels, ranks, nearest, groups), len(kept))
-    return _Measured(examples=len(kept), figure=figure, skipped=tally.skipped)
+    return len(kept), figure, tally.skipped
 
 
 def _metered(
@@ -190,7 +186,7 @@ def _retrieval(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     whose = np.array(owners)
     to_text, to_image = retrieval_ranks(pictures, texts, whose)
     metered = figures.mean_recall(to_text < 1, to_image < 1, whose)
-    return _Measured(examples=len(pictures), figure=figures.percent(metered, len(pictures)))
+    return len(pictures), figures.percent(metered, len(pictures)), ()
 
 
 def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
@@ -208,9 +204,7 @@ def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     many = np.array(sizes) >= MANY
     if not many.any():
         raise InvalidInput(f"{folder}: no puzzle has {MANY} candidates or more, which its figure is of")
-    return _Measured(
-        examples=len(scores), figure=figures.percent(figures.mean_over(np.array(scores), many), len(scores))
-    )
+    return len(scores), figures.percent(figures.mean_over(np.array(scores), many), len(scores)), ()
 
 
 def _prompt(cue: str) -> str:

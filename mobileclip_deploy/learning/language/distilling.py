@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.checkpoints.vocabulary import distilled_from
 from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
@@ -31,12 +30,7 @@ from mobileclip_deploy.learning.language.parallel import (
     read_parallel,
 )
 from mobileclip_deploy.learning.language.recipe import TowerRecipe
-from mobileclip_deploy.learning.language.student import (
-    check_teacher,
-    started,
-    student,
-    write_checkpoint,
-)
+from mobileclip_deploy.learning.language.student import started, student, teacher_of, write_checkpoint
 from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.learning.training.loop import WEIGHTS, Training, read_state
 from mobileclip_deploy.learning.training.processes import Processes, joined
@@ -246,7 +240,7 @@ def _distil(
     recipe: TowerRecipe, folder: Path, processes: Processes, progress: Progress, measured: Callable[[TowerRow], None]
 ) -> DistilledTower:
     path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
-    source = processes.together(lambda: _teacher(path))
+    source = processes.together(lambda: teacher_of(path))
     known = processes.together(lambda: read_state(folder))
     data = processes.together(lambda: _data(recipe, source, folder, progress))
     if recipe.batch % processes.count:
@@ -261,12 +255,6 @@ def _distil(
     return DistilledTower(
         folder / WEIGHTS, first, tuple(training.log), pairs.counts(), pairs.left_out, training.tokens.vocab_size
     )
-
-
-def _teacher(path: Path) -> Source:
-    source = Source.of(load(path))
-    check_teacher(source)
-    return source
 
 
 def _data(recipe: TowerRecipe, source: Source, folder: Path, progress: Progress) -> _Data:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.checkpoints.identity import identify
@@ -27,12 +26,13 @@ EMBEDDING_STD = 0.02
 TEXT = "text."
 
 
-def check_teacher(source: Source) -> None:
-    """Refuse a checkpoint whose text tower cannot be taught again.
+def teacher_of(path: Path) -> Source:
+    """A checkpoint whose text tower can be taught again.
 
     Raises:
         UsageError: it lacks a tower, is folded, or its text tower was distilled itself.
     """
+    source = Source.of(load(path))
     named = source.provenance.file
     if set(source.model.towers) != set(TOWERS):
         raise UsageError(f"{named} has the {source.model.towers[0]} tower alone; give the whole checkpoint")
@@ -40,6 +40,7 @@ def check_teacher(source: Source) -> None:
         raise UsageError(f"{named} is folded; give the checkpoint in training form")
     if source.provenance.distilled is not None:
         raise UsageError(f"{named} was distilled itself; give {source.provenance.distilled.source_file}, its teacher")
+    return source
 
 
 def started(path: Path, source: Source) -> Source:
@@ -92,7 +93,11 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
     for name, value in teacher.named_children():
         if name not in ("blocks", "token_embedding"):
             getattr(tower, name).load_state_dict(value.state_dict())
-    for mine, theirs in ((_transformers(tower), _transformers(teacher)), (_mixers(tower), _mixers(teacher))):
+    for transformers in (True, False):  # the others are RepMixers
+        mine, theirs = (
+            [block for block in one.blocks if isinstance(block, TransformerBlock) == transformers]
+            for one in (tower, teacher)
+        )
         for place, block in enumerate(mine if theirs else ()):
             spread = round(place * (len(theirs) - 1) / max(len(mine) - 1, 1))
             block.load_state_dict(theirs[spread].state_dict())
@@ -105,14 +110,6 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
     new.copy_(table.mean(dim=0) + EMBEDDING_STD * torch.randn_like(new))
     own, others = zip(*shared, strict=True)
     new[list(own)] = table[list(others)]
-
-
-def _transformers(tower: TextTransformer) -> list[nn.Module]:
-    return [block for block in tower.blocks if isinstance(block, TransformerBlock)]
-
-
-def _mixers(tower: TextTransformer) -> list[nn.Module]:
-    return [block for block in tower.blocks if not isinstance(block, TransformerBlock)]
 
 
 def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tokens: TokenizerSpec, path: Path) -> None:

@@ -31,7 +31,8 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
         InvalidInput: the data was made by another checkpoint, or holds too few images or captions (then nothing was
             written), or what cannot be read.
     """
-    original, wanted, settings, data = plan.source.model, plan.source.provenance, plan.settings, plan.request.data
+    original, wanted = plan.source.model, plan.source.provenance
+    settings, data = plan.request.settings, plan.request.data
     if plan.request.pairs is not None:
         _check_captions(plan.request.pairs, plan)
         result = reinforce(
@@ -63,7 +64,7 @@ def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
     """Refuse captions of which the text tower sees too few different ones."""
     if "text" not in plan.request.precisions:
         return
-    needed, tokens = plan.settings.held_back, plan.source.variant.tokens
+    needed, tokens = plan.request.settings.held_back, plan.source.variant.tokens
     different: set[bytes] = set()
     for text in dict.fromkeys(text for row in pairs.rows for text in row.texts):
         different.add(encode([text], tokens).tobytes())

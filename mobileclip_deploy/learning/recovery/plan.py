@@ -141,11 +141,6 @@ class RecoveryPlan:
     request: RecoveryRequest
 
     @property
-    def settings(self) -> Settings:
-        """How long to train."""
-        return self.request.settings
-
-    @property
     def work(self) -> Path:
         """Where the original's embeddings are kept."""
         return self.request.work or self.request.output.with_suffix(".embeddings")

@@ -92,7 +92,7 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
     result = copy.deepcopy(source.model)
     outcomes = []
     for tower in plan.request.precisions:
-        outcome, student = _tower(plan, tower, tower_inputs(tower, dataset, plan.settings), progress)
+        outcome, student = _tower(plan, tower, tower_inputs(tower, dataset, plan.request.settings), progress)
         outcomes.append(outcome)
         if outcome.kept:
             setattr(result, tower, getattr(student, tower))
@@ -109,7 +109,7 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
 def _tower(
     plan: RecoveryPlan, tower: TowerName, inputs: TowerInputs, progress: Progress
 ) -> tuple[TowerRecovery, MobileCLIP]:
-    model, precision, settings = plan.source.model, plan.request.precisions[tower], plan.settings
+    model, precision, settings = plan.source.model, plan.request.precisions[tower], plan.request.settings
     progress(f"{tower} tower at {precision}, without training")
     rounded, student = copy.deepcopy(model), copy.deepcopy(model)
     round_plainly(attach(rounded, tower, precision, plan.target))

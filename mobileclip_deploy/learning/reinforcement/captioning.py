@@ -194,10 +194,7 @@ def caption_pairs(
             continue
         what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, settings)
         name = f"captions of images {start} to {start + len(rows) - 1}"
-        if scheduler is None:
-            tasks.append(Task(name, _caption, (what, captioner), captioner.memory))
-        else:
-            tasks.append(Task(name, _caption_alone, (what,), captioner.memory))
+        tasks.append(Task(name, _caption, (what, captioner if scheduler is None else None), captioner.memory))
 
     def record(_: Task, made: tuple[int, list[str], list[list[str]]] | Failed) -> None:
         if isinstance(made, Failed):
@@ -224,28 +221,24 @@ def _digests(folder: Path, rows: Sequence[Pair]) -> list[str]:
     return [file_sha256(folder / row.image) for row in rows]
 
 
-def _caption(what: Captioning, captioner: Captioner) -> tuple[int, list[str], list[list[str]]]:
+def _caption(what: Captioning, captioner: Captioner | None) -> tuple[int, list[str], list[list[str]]]:
     """The number of the first image, the SHA-256 of the image files, and their captions: each image's depend on the
-    seed and its number."""
-    digests, images = _digests(what.folder, what.rows), [load_image(what.folder / row.image) for row in what.rows]
-    seed = what.settings.seed * 1_000_003 + what.start
-    chance = [torch.Generator().manual_seed(seed + at) for at in range(len(images))]
-    return what.start, digests, captioner.captions(images, what.settings.count, chance)
-
-
-def _caption_alone(what: Captioning) -> tuple[int, list[str], list[list[str]]]:
-    """As `_caption`, in a process of its own, which loads the captioner by its name.
+    seed and its number. A process of its own has no `captioner` and loads it by its name.
 
     Raises:
         InvalidInput: by that name it finds another one, or no such pictures.
     """
-    torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
-    captioner = _once_loaded(what.name)
+    if captioner is None:
+        torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
+        captioner = _once_loaded(what.name)
     if captioner.identity != what.identity:
         raise InvalidInput(
             f"the captioner {what.name} is another one on {socket.gethostname()}; all workers have to see the same file"
         )
-    return _caption(what, captioner)
+    digests, images = _digests(what.folder, what.rows), [load_image(what.folder / row.image) for row in what.rows]
+    seed = what.settings.seed * 1_000_003 + what.start
+    chance = [torch.Generator().manual_seed(seed + at) for at in range(len(images))]
+    return what.start, digests, captioner.captions(images, what.settings.count, chance)
 
 
 _once_loaded = lru_cache(maxsize=1)(load_captioner)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +93,7 @@ def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(ours, 1), F.log_softmax(theirs, 1), reduction="batchmean", log_target=True)
 
 
-@dataclass(frozen=True)
-class Embedded:
+class Embedded(NamedTuple):
     """What the towers say of a batch: unit embeddings of its images [B, D] and of the texts that an objective
     reads [C, D], and the factor of their cosines."""
 
@@ -110,13 +110,13 @@ class Towers(nn.Module):
         super().__init__()
         self.model, self.autocast = model, autocast
 
-    def forward(self, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixels: Tensor, ids: Tensor) -> Embedded:
         device = self.model.logit_scale.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             images = self.model.encode_image(normalize(pixels.to(device), self.model.variant.preprocess))
             texts = self.model.encode_text(ids.to(device))
         scale = self.model.logit_scale.exp()
-        return F.normalize(images.to(scale.dtype), dim=1), F.normalize(texts.to(scale.dtype), dim=1), scale
+        return Embedded(F.normalize(images.to(scale.dtype), dim=1), F.normalize(texts.to(scale.dtype), dim=1), scale)
 
 
 class Objective(nn.Module, ABC):
