@@ -101,7 +101,7 @@ def measured(name: str, tower: Any, precision: str) -> dict[str, Any]:
         context = source.with_name(f"{source.stem}.{chip.label}.onnx")
         context.with_suffix(".bin").write_bytes(made.binary)
         context.write_bytes(pointed(made.context, context.with_suffix(".bin").name))
-        emulated = EmulatorRunner(chip, context, ports[0])(asked)
+        emulated = EmulatorRunner(chip, {ports[0].shape: context}, ports[0])(asked)
         cpu = OnnxArtifact(source).runner()(asked)
     return {
         "variant": name,

@@ -11,6 +11,7 @@ from writing import chosen, job_of
 
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.targets.values import Form
 
 __all__ = ["network", "require_qnn", "write"]
 
@@ -24,8 +25,12 @@ def require_qnn() -> None:
     require_package("onnxruntime_qnn", NEEDS)
 
 
-def write(model: MobileCLIP, tower: TowerName, chips: str, folder: Path, union: bool = False) -> Path:
-    """A tower in float16, compiled for these chips, and where it is wanted for all of them as one."""
+def write(
+    model: MobileCLIP, tower: TowerName, chips: str, folder: Path, union: bool = False, contexts: tuple[int, ...] = ()
+) -> Path:
+    """A tower in float16, compiled for these chips, for each of these lengths, and where it is wanted for all chips as
+    one."""
     path = folder / f"tiny_{tower}.qnn"
-    chosen("qnn", chip=chips, union=union).write(job_of(model, tower, "fp16"), path)
+    job = job_of(model, tower, "fp16", form=Form(contexts=contexts))
+    chosen("qnn", chip=chips, union=union).write(job, path)
     return path

@@ -134,11 +134,12 @@ class Artifact(ABC):
 
     # What runs it on a device
 
-    def compiled_for(self, chip: str) -> tuple[Path, str]:
+    def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
         """The file of it that a chip's own tools run, and the chip's architecture.
 
         Args:
             chip: by its maker's code, such as sm8650.
+            shape: of what goes in.
 
         Raises:
             NotRun: it holds none for the chip, or its format is compiled for no chip.

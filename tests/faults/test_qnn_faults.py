@@ -13,9 +13,10 @@ import onnx
 import pytest
 from onnx import helper
 from qnn_files import network, require_qnn, write
-from tiny import inputs
+from tiny import filled, inputs
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.folding import fold
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets.qnn.context import COMPATIBILITY
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
@@ -310,3 +311,65 @@ def test_a_union_of_another_network_is_refused_and_its_own_is_said_not_to_be_run
         shutil.copy(joined[1] / name, path / name)
     with pytest.raises(InvalidInput, match=r"tiny_image.union.bin holds \d+% of tiny_image.v75.bin"):
         _ = QnnArtifact(path).ports
+
+
+@pytest.fixture(scope="module")
+def lengths(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text tower for two chips that takes 4 and 8 tokens."""
+    model = filled("tiny_later")
+    fold(model)
+    return write(model, "text", "v75,v79", tmp_path_factory.mktemp("lengths"), contexts=(4, 8))
+
+
+def renamed_to(*pairs: tuple[str, str]) -> Callable[[Path], object]:
+    """Files of these labels called after others."""
+
+    def change(path: Path) -> None:
+        for old, new in pairs:
+            for end in ("onnx", "bin"):
+                (path / f"tiny_text.{old}.{end}").rename(path / f"tiny_text.{new}.{end}")
+
+    return change
+
+
+def without(*labels: str) -> Callable[[Path], object]:
+    return lambda path: [(path / f"tiny_text.{label}.{end}").unlink() for label in labels for end in ("onnx", "bin")]
+
+
+LENGTH_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "the whole length's binary": (
+        lambda path: shutil.copy(path / "tiny_text.v75.bin", path / "tiny_text.v75-4.bin"),
+        "does not hold the graph",
+    ),
+    "another chip's binary of the length": (
+        lambda path: shutil.copy(path / "tiny_text.v79-4.bin", path / "tiny_text.v75-4.bin"),
+        "chip with number 69, not of sm8650",
+    ),
+    "the whole length's model": (
+        lambda path: shutil.copy(path / "tiny_text.v75.onnx", path / "tiny_text.v75-4.onnx"),
+        "points to 'tiny_text.v75.bin', not to 'tiny_text.v75-4.bin'",
+    ),
+    "a length that it does not take": (renamed_to(("v75-4", "v75-5")), "points to 'tiny_text.v75-4.bin'"),
+    "a length of one chip alone": (without("v79-4"), "not the same for all chips"),
+    "the whole length of one chip alone": (without("v79"), "not the same for all chips"),
+    "a length that is no number": (renamed_to(("v75-4", "v75-four")), "2 models that were compiled"),
+    "no length": (renamed_to(("v75-4", "v75-")), "2 models that were compiled"),
+}
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("fault", LENGTH_FAULTS)
+def test_what_is_not_of_its_length_is_refused(lengths: Path, tmp_path: Path, fault: str) -> None:
+    path, (edit, reason) = Path(shutil.copytree(lengths, tmp_path / "tiny_text.qnn")), LENGTH_FAULTS[fault]
+    assert QnnArtifact(path).ports[0].shape == (1, 0)
+    edit(path)
+    with pytest.raises(InvalidInput, match=reason):
+        _ = QnnArtifact(path).ports
+
+
+@pytest.mark.whole
+def test_a_length_that_is_missing_or_too_much_is_seen_by_compiling_again(lengths: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(lengths, tmp_path / "tiny_text.qnn"))
+    without("v75-4", "v79-4")(path)
+    for found, again in ((path, lengths), (lengths, path)):
+        assert "and a compilation gives v75" in str(QnnArtifact(found).unlike(QnnArtifact(again)))

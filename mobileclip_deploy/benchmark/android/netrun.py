@@ -191,7 +191,7 @@ def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str
     files: dict[str, Path] = {}
     architectures = set()
     for cell in plan.job.cells:
-        binary, architecture = get_target(TARGET).open(plan.folder / cell.file).compiled_for(chip)
+        binary, architecture = get_target(TARGET).open(plan.folder / cell.file).compiled_for(chip, cell.input.shape)
         architectures.add(architecture)
         files[f"{cell.id}.bin"] = binary
         assert cell.golden is not None

@@ -1,9 +1,9 @@
 """The files of an artifact: the ONNX model that was compiled, and for each chip a model of one node with its binary.
 
-`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` beside it, or `<name>.union.onnx` (see `union`).
-Nothing else may stand there, and no model may point elsewhere. Of the binary, which Qualcomm does not document, three
-things are read: that it is as long as its head says, the number of the chip, and that the graph which the model asks
-for is in it.
+`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` beside it, `<name>.v75-16.onnx` where a text tower
+takes 16 tokens too, or `<name>.union.onnx` (see `union`). Nothing else may stand there, and no model may point
+elsewhere. Of the binary, which Qualcomm does not document, three things are read: that it is as long as its head says,
+the number of the chip, and that the graph which the model asks for is in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from onnx import helper
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.targets.flatbuffer import Table, read
+from mobileclip_deploy.targets.onnx.opening import ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
+from mobileclip_deploy.targets.values import TensorInfo
 
 NODE, DOMAIN = "EPContext", "com.microsoft"
 PROVIDER = "QNNExecutionProvider"
@@ -50,29 +52,46 @@ def source_of(folder: Path) -> Path:
     if len(sources) != 1:
         raise InvalidInput(f"{folder} holds {len(sources)} models that were compiled, not one")
     own = sources[0].removesuffix(".onnx")
-    known = {sources[0], *(f"{own}.{label}.{end}" for label in (*LABELS, UNION) for end in ("onnx", "bin"))}
-    if others := sorted(names - known):
+    others = sorted(
+        name
+        for name in names - {sources[0]}
+        if not name.startswith(f"{own}.") or name.count(".") != own.count(".") + 2 or _label(name) is None
+    )
+    if others:
         raise InvalidInput(f"{folder} holds {others[0]!r}, which is no part of such an artifact")
     return folder / sources[0]
 
 
 def _label(name: str) -> str | None:
-    label = name.removesuffix(".onnx").rpartition(".")[2]
-    return label if label in LABELS or label == UNION else None
+    """What stands in front of the ending of a chip's or a union's file: `v75`, `v75-16`, `union`."""
+    label = name.removesuffix(".onnx").removesuffix(".bin").rpartition(".")[2]
+    chip, dash, tokens = label.partition("-")
+    return label if label == UNION or (chip in LABELS and bool(dash) == tokens.isdecimal()) else None
 
 
 @dataclass(frozen=True)
 class Context:
-    """A chip's model of one node. `sdk`: the version of Qualcomm's software that wrote the binary."""
+    """A chip's model of one node. `label`: what its files are called after, `v75`, or `v75-16` where it takes a text
+    that is shorter than the tower's own."""
 
+    label: str
     chip: Chip
     path: Path
     model: onnx.ModelProto
-    sdk: str
 
     @property
     def binary(self) -> Path:
         return self.path.with_suffix(".bin")
+
+    @property
+    def ports(self) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+        """Inputs and outputs."""
+        return ports_of(self.model.graph)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its input; empty where there is none."""
+        return next((port.shape for port in self.ports[0]), ())
 
     @property
     def spilled(self) -> int:
@@ -82,7 +101,7 @@ class Context:
 
 
 def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
-    """What stands there for each chip, in the order of the table of chips.
+    """What stands there for each chip, in the order of the table of chips, and of each the longest text first.
 
     Args:
         cpu: operations that stay on the CPU may stand around the node.
@@ -91,15 +110,17 @@ def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
         InvalidInput: see `Context`; or there is none.
     """
     source = source_of(folder)
-    found = tuple(
-        _context(path, chip, cpu) for label, chip in LABELS.items() if (path := beside(source, label)).exists()
+    models, binaries = (
+        {label for path in folder.glob(f"*.*.{end}") if (label := _label(path.name)) not in (None, UNION)}
+        for end in ("onnx", "bin")
     )
-    extra = [label for label in LABELS if beside(source, label).with_suffix(".bin").exists()]
-    if len(extra) != len(found):
-        raise InvalidInput(f"{folder} holds {len(found)} models for chips and {len(extra)} binaries")
-    if not found:
+    if models != binaries:
+        raise InvalidInput(f"{folder} holds {len(models)} models for chips and {len(binaries)} binaries")
+    if not models:
         raise InvalidInput(f"{folder} holds no binary of any chip")
-    return found
+    found = [_context(beside(source, label), label, cpu) for label in models if label is not None]
+    chips = list(LABELS.values())
+    return tuple(sorted(found, key=lambda one: (chips.index(one.chip), [-size for size in one.shape], one.label)))
 
 
 def beside(source: Path, label: str) -> Path:
@@ -107,13 +128,17 @@ def beside(source: Path, label: str) -> Path:
     return source.with_name(f"{source.stem}.{label}.onnx")
 
 
-def _context(path: Path, chip: Chip, cpu: bool) -> Context:
+def _context(path: Path, label: str, cpu: bool) -> Context:
+    name, _, tokens = label.partition("-")
+    chip = LABELS[name]
     try:
         model = onnx.load(path, load_external_data=False)
-        context = Context(chip, path, model, "".join(_compatibility(model)[2:3]))
+        context = Context(label, chip, path, model)
         require_own(model, context.binary.name, cpu)
         if chips_told(model) != (str(chip.architecture), str(chip.soc)):
             raise Malformed(f"it says that it is of another chip than {chip.code}")
+        if tokens and context.shape != (1, int(tokens)):
+            raise Malformed(f"it takes no {tokens} tokens")
         require_part(context.binary.read_bytes(), context.binary.name, chip, model)
     except (OSError, DecodeError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be used: {worded(error)}") from error
@@ -153,13 +178,9 @@ def _settings(node: onnx.NodeProto) -> dict[str, Any]:
 
 def chips_told(model: onnx.ModelProto) -> tuple[str, ...]:
     """Architecture and number of the chip that a model says it is for; with commas where it is for several."""
-    return tuple(_compatibility(model)[4:6])
-
-
-def _compatibility(model: onnx.ModelProto) -> list[str]:
-    """`v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of the software and the backend, architecture, chip."""
     found = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
-    return found.split(":")
+    # `v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of the software and the backend, architecture, chip.
+    return tuple(found.split(":")[4:6])
 
 
 def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> None:

@@ -9,6 +9,7 @@ import platform
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,6 @@ from mobileclip_deploy.targets.compiled import Left
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
-
-__all__ = [
-    *("Compilation", "EmulatorRunner", "compile_for", "emulated"),
-    *("engine", "placement", "require_emulator"),
-]
 
 PROCESS = "mobileclip_deploy.targets.qnn.process"
 PACKAGE = "onnxruntime-qnn"
@@ -75,11 +71,12 @@ class Compilation:
     spilled: int = 0
 
 
-def compile_for(source: Path, *chips: Chip, cpu: bool = False) -> Compilation:
+def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0) -> Compilation:
     """Compile an ONNX model for a chip's NPU, its batch fixed to one; for several chips as one binary.
 
     Args:
         cpu: operations that the NPU does not take may stay on the CPU; without, `context` is empty where there are any.
+        tokens: what a free second dimension is fixed to.
 
     Raises:
         ExportError: the compiler refused the model, died, or did not return in time.
@@ -87,9 +84,10 @@ def compile_for(source: Path, *chips: Chip, cpu: bool = False) -> Compilation:
     """
     require_emulator()
     with temporary_folder() as folder:
-        # By a name alone, because the compiler calls the graph after the path that it is given.
-        (folder / source.name).symlink_to(source.absolute())
-        ended = _ask(folder, "compile", source.name, *numbers(chips), "on" if cpu else "off")
+        # By a name alone, because the compiler calls the graph after the path that it is given: each length another.
+        name = f"{source.stem}-{tokens}.onnx" if tokens else source.name
+        (folder / name).symlink_to(source.absolute())
+        ended = _ask(folder, "compile", name, *numbers(chips), "on" if cpu else "off", tokens)
         operations, left = _placed(folder / TRACE)
         if ended is not None and not left:
             raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {', '.join(one.code for one in chips)})")
@@ -101,15 +99,15 @@ def compile_for(source: Path, *chips: Chip, cpu: bool = False) -> Compilation:
         return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context), spilled)
 
 
-def placement(chip: Chip, source: Path) -> Compilation:
+def placement(chip: Chip, source: Path, tokens: int = 0) -> Compilation:
     """A compilation that tells by name what the NPU does not take: where the CPU may help at all, it is given the
     DequantizeLinear of a quantized output too, which the NPU takes where it may not.
 
     Raises:
         ExportError, NotRun: see `compile_for`.
     """
-    made = compile_for(source, chip)
-    return compile_for(source, chip, cpu=True) if made.left else made
+    made = compile_for(source, chip, tokens=tokens)
+    return compile_for(source, chip, cpu=True, tokens=tokens) if made.left else made
 
 
 def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:
@@ -161,19 +159,19 @@ def _reason(log: str) -> str:
 
 
 class EmulatorRunner:
-    """A context binary on Qualcomm's emulator, one process for each call.
+    """Context binaries of a chip on Qualcomm's emulator, one process for each call.
 
     Args:
-        context: the .onnx that names the binary; whoever calls has looked at it.
-        port: its input.
+        contexts: the .onnx that names a binary, by the shape of its input; whoever calls has looked at it.
+        port: their input.
 
     Raises:
         NotRun: there is no emulator here.
     """
 
-    def __init__(self, chip: Chip, context: Path, port: TensorInfo) -> None:
+    def __init__(self, chip: Chip, contexts: Mapping[tuple[int, ...], Path], port: TensorInfo) -> None:
         require_emulator()
-        self._chip, self._context, self._port = chip, context, port
+        self._chip, self._contexts, self._port = chip, contexts, port
         self.engine = engine(chip)
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -184,7 +182,11 @@ class EmulatorRunner:
             RuntimeFailed: the emulator refused the binary, died, or did not answer in time.
         """
         require_shape(inputs, self._port.shape)
-        (answers,) = emulated(self._chip, self._context, self._port, inputs).values()
+        context = self._contexts.get((1, *inputs.shape[1:]))
+        if context is None:
+            taken = " or ".join(str(list(shape)) for shape in self._contexts)
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; there are binaries for {taken}")
+        (answers,) = emulated(self._chip, context, self._port, inputs).values()
         return answers
 
 

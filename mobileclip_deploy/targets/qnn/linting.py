@@ -23,17 +23,18 @@ UNSUPPORTED = RuleText(
 )
 
 
-def lint_model(source: OnnxArtifact, package: str, chip: Chip) -> LintReport:
+def lint_model(source: OnnxArtifact, package: str, chip: Chip, tokens: int) -> LintReport:
     """Compile a model for a chip, and say of each of its operations whether it runs on the NPU.
 
     Args:
         package: what the report calls it.
+        tokens: what a free length is fixed to.
 
     Raises:
         InvalidInput: the artifact is damaged.
         NotRun: there is no compiler here.
     """
-    graph, made = source.graph, placement(chip, source.path)
+    graph, made = source.graph, placement(chip, source.path, tokens)
     reasons = {(one.type, one.name): one.reason for one in made.left}
     operations = []
     for node in graph.nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
 from mobileclip_deploy.targets.graph import Graph
-from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
-from mobileclip_deploy.targets.qnn.chips import CHIPS, chips_of
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
 from mobileclip_deploy.targets.qnn.context import UNION, Context, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
 from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
@@ -53,13 +55,15 @@ class QnnArtifact(Artifact):
     @cached_property
     def _read(self) -> tuple[tuple[Context, ...], Path | None]:
         found = contexts_of(self.path, self._cpu)
-        if len({ports_of(one.model.graph) for one in found}) != 1:
+        chips = {one.chip: tuple(other.shape for other in found if other.chip == one.chip) for one in found}
+        ports = {(tuple(replace(port, shape=()) for port in one.ports[0]), one.ports[1]) for one in found}
+        if len(ports) != 1 or len({*chips.values()}) != 1 or any(len({*own}) < len(own) for own in chips.values()):
             raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
         return found, union_of(source_of(self.path), found)
 
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """One for each chip, all with the same inputs and outputs."""
+        """One for each chip, or for each length of a text; all chips have the same inputs and outputs."""
         return self._read[0]
 
     @property
@@ -74,28 +78,30 @@ class QnnArtifact(Artifact):
     @property
     def _binaries(self) -> dict[str, Path]:
         """Those of each chip, and the one for all of them."""
-        own = {one.chip.label: one.binary for one in self.contexts}
+        own = {one.label: one.binary for one in self.contexts}
         return own if self.union is None else own | {UNION: self.union}
 
-    def compiled_for(self, chip: str) -> tuple[Path, str]:
+    def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
         known = {one.code: one for one in CHIPS}
         if chip not in known:
             raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(known)}")
         architecture = f"v{known[chip].architecture}"
         # A binary for one chip of an architecture serves its other chips: what the first golden answers tell.
         for label in (known[chip].label, architecture):
-            found = sorted(self.path.glob(f"*.{label}.bin"))
-            if found:
-                return found[0], architecture
+            for name in (f"*.{label}-{shape[1]}.bin", f"*.{label}.bin"):
+                if found := sorted(self.path.glob(name)):
+                    return found[0], architecture
         raise NotRun(f"{self.path.name} holds no binary for the phone's {chip}: export again with `chip='{chip}'`")
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        return ports_of(self.contexts[0].model.graph)[0]
+        whole = self.contexts[0]
+        several = self.contexts[-1].shape != whole.shape
+        return tuple(replace(port, shape=(1, 0)) if several else port for port in whole.ports[0])
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        return ports_of(self.contexts[0].model.graph)[1]
+        return self.contexts[0].ports[1]
 
     @property
     def operators(self) -> dict[str, int]:
@@ -105,7 +111,7 @@ class QnnArtifact(Artifact):
     def contents(self) -> dict[str, dict[str, int]]:
         """As the model's; `chips`: the bytes of each binary; `spill_fill`: those that each chip's NPU spills."""
         chips = {name: artifact_bytes(path) for name, path in self._binaries.items()}
-        spilled = {one.chip.label: one.spilled for one in self.contexts}
+        spilled = {one.label: one.spilled for one in self.contexts}
         return {**self.source.contents, "chips": chips, "spill_fill": spilled}
 
     @property
@@ -118,6 +124,10 @@ class QnnArtifact(Artifact):
 
     def unlike(self, other: Artifact) -> str | None:
         assert isinstance(other, QnnArtifact)
+        if self._binaries.keys() != other._binaries.keys():
+            return (
+                f"there are binaries {', '.join(self._binaries)}, and a compilation gives {', '.join(other._binaries)}"
+            )
         for label, binary in self._binaries.items():
             fresh = other._binaries[label]
             own, again = (np.frombuffer(path.read_bytes(), np.uint8) for path in (binary, fresh))
@@ -128,11 +138,11 @@ class QnnArtifact(Artifact):
 
     def runner(self) -> Runner:
         """The first chip's binary on the emulator; a float32 twin, which no NPU computes, by ONNX Runtime."""
-        return self.source.runner() if self._is_twin else self._on(self.contexts[0])
+        return self.source.runner() if self._is_twin else self._on(self.contexts[0].chip)
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
-        """Every chip's binary on the emulator."""
-        yield from (partial(self._on, context) for context in self.contexts)
+        """Every chip's binaries on the emulator."""
+        yield from (partial(self._on, chip) for chip in dict.fromkeys(one.chip for one in self.contexts))
 
     def plain_runner(self) -> Runner:
         return self.source.plain_runner()
@@ -146,10 +156,10 @@ class QnnArtifact(Artifact):
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         """Compile the model again for the first of its chips, and ask the binary that is here."""
-        context = self.contexts[0]
-        made = placement(context.chip, self.source.path)
-        answers = None if inputs is None else self._on(context)(inputs)
-        return Compiled(engine(context.chip), made.operations, made.left, answers=answers)
+        chip = self.contexts[0].chip
+        made = placement(chip, self.source.path, self._tokens)
+        answers = None if inputs is None else self._on(chip)(inputs)
+        return Compiled(engine(chip), made.operations, made.left, answers=answers)
 
     def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
         """On the emulator of the first chip."""
@@ -161,19 +171,32 @@ class QnnArtifact(Artifact):
         """For each of its chips; a model that is not compiled for the chips that binaries are written for."""
         from mobileclip_deploy.targets.qnn.linting import lint_model
 
-        chips = chips_of(None) if self.path.suffix == ".onnx" else [one.chip for one in self.contexts]
-        return tuple(lint_model(self.source, self.path.name, chip) for chip in chips)
+        own = self.path.suffix != ".onnx"
+        chips = dict.fromkeys(one.chip for one in self.contexts) if own else chips_of(None)
+        return tuple(lint_model(self.source, self.path.name, chip, self._tokens) for chip in chips)
+
+    @property
+    def _told(self) -> dict[str, str]:
+        return {entry.key: entry.value for entry in self.source.model.metadata_props}
 
     @property
     def _is_twin(self) -> bool:
-        told = {entry.key: entry.value for entry in self.source.model.metadata_props}
-        return told.get("precision") == "fp32"
+        return self._told.get("precision") == "fp32"
+
+    @property
+    def _tokens(self) -> int:
+        """What the compiler fixes a free length of texts to: the longest; 0 where none is free."""
+        if self.source.inputs[0].shape[1:] != (0,):
+            return 0
+        if self.path.suffix == ".onnx":
+            return load_variant(self._told["variant"]).tokens.context_length
+        return self.contexts[0].shape[1]
 
     def session(self, setup: SessionSetup) -> Session:
         """On an NPU of this machine alone: `QnnTarget.places` gives no other place."""
         from mobileclip_deploy.targets.qnn.npu import NpuSession
 
-        return NpuSession(self.contexts, setup)
+        return NpuSession([one for one in self.contexts if one.shape == setup.input.shape], setup)
 
-    def _on(self, context: Context) -> Runner:
-        return EmulatorRunner(context.chip, context.path, self.inputs[0])
+    def _on(self, chip: Chip) -> Runner:
+        return EmulatorRunner(chip, {one.shape: one.path for one in self.contexts if one.chip == chip}, self.inputs[0])

@@ -1,10 +1,10 @@
 """Qualcomm's compiler and emulator, in a process of its own: they print, may die, and keep what they allocate.
 
-python -m mobileclip_deploy.targets.qnn.process compile SOURCE.onnx ARCHITECTURE SOC on|off
+python -m mobileclip_deploy.targets.qnn.process compile SOURCE.onnx ARCHITECTURE SOC on|off TOKENS
 python -m mobileclip_deploy.targets.qnn.process answer MODEL.onnx ARCHITECTURE SOC INPUTS.npy ANSWERS.npz
 
 `compile` leaves COMPILED, BINARY, TRACE and SPILLED in the current folder; `on`: the CPU may take what the NPU
-does not. Behind FAILED stands what the runtime raised.
+does not; TOKENS: what a free second dimension is fixed to, or 0. Behind FAILED stands what the runtime raised.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     try:
         if task == "compile":
             _same_addresses()
-            compile_context(path, architecture, soc, more[0] == "on")
+            compile_context(path, architecture, soc, more[0] == "on", int(more[1]))
         else:
             found: dict[str, Any] = answers(path, architecture, soc, np.load(more[0]))
             np.savez(more[1], **found)
@@ -42,10 +42,12 @@ def main() -> None:
         sys.exit(1)
 
 
-def compile_context(path: str, architecture: str, soc: str, cpu: bool) -> None:
-    """Write a model with a fixed batch of one as a context binary of one chip."""
+def compile_context(path: str, architecture: str, soc: str, cpu: bool, tokens: int) -> None:
+    """Write a model with a fixed batch of one as a context binary of one chip. `tokens`: see TOKENS above."""
     traced = {"enable_framework_op_trace": "1", "framework_op_trace_dir": TRACES}
     options = options_for(architecture, soc, traced, cpu)
+    if tokens:
+        options.add_free_dimension_override_by_name("tokens", tokens)
     for name, value in (("enable", "1"), ("embed_mode", "0"), ("file_path", COMPILED)):
         options.add_session_config_entry(f"ep.context_{name}", value)
     open_session(path, options)
@@ -87,7 +89,9 @@ def spilled(binary: bytes) -> int:
 def answers(path: str, architecture: str, soc: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """All results of a context binary, or of a model that is compiled here, to each input [1, ...] of [N, ...], by
     name."""
-    session = open_session(path, options_for(architecture, soc, {}, True))
+    options = options_for(architecture, soc, {}, True)
+    options.add_free_dimension_override_by_name("tokens", inputs.shape[1])  # a model of pixels has no such dimension
+    session = open_session(path, options)
     (source,), names = session.get_inputs(), [result.name for result in session.get_outputs()]
     rows = [session.run(names, {source.name: row[None]}) for row in inputs]
     return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}

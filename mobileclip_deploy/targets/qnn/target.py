@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
 from mobileclip_deploy.targets.onnx.storage import RULES
 from mobileclip_deploy.targets.onnx.target import OnnxTarget
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Form, Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
@@ -47,7 +47,7 @@ class QnnTarget(Target):
         learns_rounding=True,
         absorbs_layer_scales=True,
         input_types={"image": ("float32",), "text": ("int32",)},
-        no_contexts="each length would be a binary of its own, as large as the whole tower",
+        no_contexts=None,
         rules=RULES,
         compiled_places=("npu",),
         runtime_package="onnxruntime-qnn",
@@ -62,6 +62,13 @@ class QnnTarget(Target):
         """
         super().require(precisions, mixed)
         self.options.require(precisions)
+
+    def require_form(self, form: Form) -> None:
+        super().require_form(form)
+        if form.contexts and self.options.union:
+            raise UsageError(
+                "`union` is one binary for several chips, and each of `contexts` another one; leave one out"
+            )
 
     def rules(self, precision: str) -> StorageRules:
         return replace(RULES, floats=lambda layer, tower, own: self.options.keeps(tower, layer.parameter))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,18 +41,21 @@ def write_artifact(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInf
     options.require_known(job.tower, [layer.parameter for layer in layers(job.module)])
     path.mkdir(parents=True, exist_ok=True)
     source = path / f"{path.stem}.onnx"
-    how = Quantizing(target.rules(job.precision), beforehand=True, finish=lift_norms)
+    finish = partial(lift_norms, contexts=job.contexts)
+    how = Quantizing(target.rules(job.precision), beforehand=True, finish=finish)
     write_graph(job, source, *ports, how)
     if job.precision == "fp32":
         return
     for chip in options.chips:
-        _write_context(source, chip.label, (chip,), options.allow_cpu)
+        for tokens in job.contexts or (0,):
+            label = chip.label if tokens in (0, *job.contexts[-1:]) else f"{chip.label}-{tokens}"
+            _write_context(source, label, (chip,), options.allow_cpu, tokens)
     if options.union:
         _write_context(source, UNION, options.chips, options.allow_cpu)
 
 
-def _write_context(source: Path, label: str, chips: tuple[Chip, ...], cpu: bool) -> None:
-    made = compile_for(source, *chips, cpu=cpu)
+def _write_context(source: Path, label: str, chips: tuple[Chip, ...], cpu: bool, tokens: int = 0) -> None:
+    made = compile_for(source, *chips, cpu=cpu, tokens=tokens)
     if made.left and not cpu:
         first = made.left[0]
         raise ExportError(
@@ -64,12 +69,12 @@ def _write_context(source: Path, label: str, chips: tuple[Chip, ...], cpu: bool)
     context.write_bytes(pointed(made.context, binary.name, made.spilled))
 
 
-def lift_norms(model: ir.Model) -> None:
+def lift_norms(model: ir.Model, contexts: Sequence[int] = ()) -> None:
     """Have norms of [N, MISREAD, C] whose results are rounded to 16 bits work on [N, MISREAD, 1, C]: the same
-    numbers."""
+    numbers. `contexts`: the lengths that a free second dimension may have."""
     editor = Editor(model)
     for node in [
-        node for node in editor.graph if node.op_type == "LayerNormalization" and _is_misread(node.outputs[0])
+        node for node in editor.graph if node.op_type == "LayerNormalization" and _is_misread(node.outputs[0], contexts)
     ]:
         name = node.outputs[0].name
         lifted, normed, third = editor.value(f"{name}_lifted"), editor.value(f"{name}_normed"), np.array([2])
@@ -80,9 +85,9 @@ def lift_norms(model: ir.Model) -> None:
         editor.replace(node, [before, norm, behind])
 
 
-def _is_misread(normed: ir.Value) -> bool:
+def _is_misread(normed: ir.Value, contexts: Sequence[int]) -> bool:
     shape = normed.shape
-    if shape is None or len(shape) != 3 or shape[1] != MISREAD:
+    if shape is None or len(shape) != 3 or MISREAD not in ((shape[1],) if isinstance(shape[1], int) else contexts):
         return False
     zeros = [array(user.inputs[2]) for user in normed.consumers() if user.op_type == "QuantizeLinear"]
     return any(zero is not None and zero.dtype == np.uint16 for zero in zeros)

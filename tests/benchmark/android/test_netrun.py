@@ -97,7 +97,7 @@ def test_the_engine_is_androids_alone_and_runs_context_binaries_alone() -> None:
     with pytest.raises(NotRun, match="measure with `engine='qnn-net-run'`"):
         get_driver("android").places("qnn", {})
     with pytest.raises(NotRun, match="x is compiled for no chip"):
-        get_target("onnx").open(Path("x")).compiled_for("sm8650")
+        get_target("onnx").open(Path("x")).compiled_for("sm8650", (1, 77))
 
 
 def test_executions_are_read_from_the_viewers_table() -> None:
