@@ -61,7 +61,7 @@ PRECISIONS: dict[str, Precision] = {
     for precision in (
         Precision("fp32", 32, "float32 weights and arithmetic", "relative", 1e-4, "float"),
         Precision("fp16", 16, "float16 weights and arithmetic, float32 input and output", "cosine", 0.999, "float"),
-        Precision("w8", 8, "int8 weights, a scale a channel", "cosine", 0.99),
+        Precision("w8", 8, "int8 weights, a scale a channel or a group of inputs", "cosine", 0.99),
         Precision("w8a16", 8, "int8 weights and 16-bit activations", "cosine", 0.99, activations=16),
         Precision("w8a8", 8, "int8 weights and int8 activations", "cosine", 0.98, activations=8),
         Precision("w6p", 6, "weights palettized with 64 entries", "cosine", 0.98, "table"),
