@@ -101,7 +101,6 @@ def fetch(
     announce: Announce | None = None,
     progress: Progress | None = None,
     cache: Path | None = None,
-    offline: bool = False,
 ) -> Fetched:
     """Download a checkpoint, or take it from the cache.
 
@@ -111,7 +110,6 @@ def fetch(
             there stops it.
         progress: called with bytes done and bytes in all (None when unknown).
         cache: a folder other than huggingface_hub's own.
-        offline: take it from the cache alone.
 
     Raises:
         CheckpointError: hub unreachable, no such repository, revision or file, no access, disk full, a page for
@@ -125,31 +123,30 @@ def fetch(
     with _quiet():
         try:
             if source.file is None:
-                source = replace(source, file=_usual_file(hub, source, offline))
-            path = _download(hub, source, cache, offline, progress)
+                source = replace(source, file=_usual_file(hub, source))
+            path = _download(hub, source, cache, progress)
             for beside in _beside(source):
                 with contextlib.suppress(hub.errors.EntryNotFoundError):
-                    _download(hub, replace(source, file=beside), cache, offline)
+                    _download(hub, replace(source, file=beside), cache)
         except CheckpointError:
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 _drop_incomplete(hub, source, cache)
-            raise CheckpointError(_explain(hub, error, source, offline)) from error
+            raise CheckpointError(_explain(hub, error, source)) from error
     commit = _commit(path, _folder(hub, source, cache), source)
     digest = file_sha256(path)
     _check(path, digest, source)
     return Fetched(path, source.repository, commit, digest)
 
 
-def _download(hub: Any, source: HubFile, cache: Path | None, offline: bool, progress: Progress | None = None) -> Path:
+def _download(hub: Any, source: HubFile, cache: Path | None, progress: Progress | None = None) -> Path:
     return Path(
         hub.hf_hub_download(
             source.repository,
             source.file,
             revision=source.revision,
             cache_dir=cache,
-            local_files_only=offline,
             endpoint=os.environ.get("HF_ENDPOINT"),
             tqdm_class=_bar(progress),
         )
@@ -183,11 +180,11 @@ def _beside(source: HubFile) -> Iterator[str]:
         yield from (TOKENIZER_FILE, VOCABULARY_FILE)
 
 
-def _usual_file(hub: Any, source: HubFile, offline: bool) -> str:
+def _usual_file(hub: Any, source: HubFile) -> str:
     card = _card(source)
     if card is not None:
         return next(known.file for known in card.sources if known.repository == source.repository)
-    if offline:
+    if hub.constants.HF_HUB_OFFLINE:
         raise CheckpointError(f"{source}: which file cannot be asked offline; write {HUB}{source.repository}:FILE")
     files = _files(hub, source)
     for usual in USUAL_FILES:
@@ -251,7 +248,7 @@ def _quiet() -> Iterator[None]:
         hub_logging.set_verbosity(level)
 
 
-def _explain(hub: Any, error: Exception, source: HubFile, offline: bool) -> str:
+def _explain(hub: Any, error: Exception, source: HubFile) -> str:
     errors, status = hub.errors, _status(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"the disk is full: {source} was not kept; make room, or set HF_HOME to another disk"
@@ -265,7 +262,7 @@ def _explain(hub: Any, error: Exception, source: HubFile, offline: bool) -> str:
         return f"no repository {source.repository}, or a private one; check the name, or set HF_TOKEN"
     if status is not None:
         return f"the hub answered {status} for {source}; try again later"
-    if offline or hub.constants.HF_HUB_OFFLINE:
+    if hub.constants.HF_HUB_OFFLINE:
         return f"{source} is not in the cache, and offline mode is on; download it once online"
     if isinstance(error, errors.HFValidationError):
         return f"{source} is no name a repository can have; check it"

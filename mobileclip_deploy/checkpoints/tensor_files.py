@@ -61,12 +61,7 @@ def open_tensors(path: Path) -> TensorFile:
     container = container_of(path)
     if container == "safetensors":
         return _open_safetensors(path)
-    content = _read_pickle(path, zipped=container == "zip")
-    names = _plain_names(path, content.tensors)
-    shapes = {plain: tuple(content.tensors[name].shape) for plain, name in names.items()}
-    traces = (*content.traces, *_prefix(names))
-    reader = _reader(path, content.tensors.__getitem__, names)
-    return TensorFile(path, shapes, reader, notes=content.notes, traces=traces)
+    return _open_pickle(path, zipped=container == "zip")
 
 
 def _open_safetensors(path: Path) -> TensorFile:
@@ -102,13 +97,6 @@ def _prefix(names: Mapping[str, str]) -> tuple[str, ...]:
     return ("the prefix `module.`",) if any(name.startswith("module.") for name in names.values()) else ()
 
 
-def _plain_names(path: Path, names: Mapping[str, object] | list[str]) -> dict[str, str]:
-    plain = plain_names(list(names))
-    if len(plain) < len(names):
-        raise CheckpointError(f"{path} holds weights twice, with and without the prefix `module.`; save one of the two")
-    return plain
-
-
 # Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, TinyCLIP.
 # TinyCLIP keeps its towers and the temperature in modules of their own.
 WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
@@ -116,12 +104,13 @@ WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logi
 COMMON = ("model.", "clip.", "net.")
 
 
-def plain_names(names: Sequence[str]) -> dict[str, str]:
-    """The names without wrappers' prefixes: {plain: as in the file}. Shorter than `names` when two become one."""
+def _plain_names(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """The names without wrappers' prefixes: {plain: as in the file}."""
     stripped = {_unwrapped(name): name for name in names}
-    for prefix in COMMON:
-        if stripped and all(plain.startswith(prefix) for plain in stripped):
-            return {_unwrapped(plain.removeprefix(prefix)): name for plain, name in stripped.items()}
+    common = next((prefix for prefix in COMMON if all(plain.startswith(prefix) for plain in stripped)), "")
+    stripped = {_unwrapped(plain.removeprefix(common)): name for plain, name in stripped.items()}
+    if len(stripped) < len(names):
+        raise CheckpointError(f"{path} holds weights twice, with and without the prefix `module.`; save one of the two")
     return stripped
 
 
@@ -141,17 +130,7 @@ TRACES = ("epoch", "optimizer")
 """What open_clip's training keeps beside the weights."""
 
 
-@dataclass(frozen=True)
-class _Content:
-    """The state dict of a torch checkpoint, what the user should know about how it was chosen, and which of `TRACES`
-    stand beside it."""
-
-    tensors: Mapping[str, Tensor]
-    notes: tuple[str, ...]
-    traces: tuple[str, ...]
-
-
-def _read_pickle(path: Path, zipped: bool) -> _Content:
+def _open_pickle(path: Path, zipped: bool) -> TensorFile:
     """The state dict in a file written by `torch.save`. Of a zip file nothing but names and shapes is read into
     memory until a tensor is used, so an optimizer's state costs nothing.
 
@@ -177,8 +156,11 @@ def _read_pickle(path: Path, zipped: bool) -> _Content:
         if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
             raise CheckpointError(f"{path}: {name} is not a dense tensor in memory; save plain float weights")
     notes = (f"{path.name} holds averaged weights ({used}); they are used, `{passed}` is not",) if passed else ()
-    left = data if isinstance(data, Mapping) else {}
-    return _Content(tensors, notes, tuple(trace for trace in TRACES if trace in left))
+    names = _plain_names(path, list(tensors))
+    shapes = {plain: tuple(tensors[name].shape) for plain, name in names.items()}
+    left = tuple(trace for trace in TRACES if isinstance(data, Mapping) and trace in data)
+    reader = _reader(path, tensors.__getitem__, names)
+    return TensorFile(path, shapes, reader, notes=notes, traces=(*left, *_prefix(names)))
 
 
 def _check_archive(path: Path) -> None:

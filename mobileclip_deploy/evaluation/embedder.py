@@ -155,7 +155,7 @@ def bundle_embedder(
         tokenizer=manifest.tokenizer,
         template=manifest.template,
         scores=manifest.scores,
-        alone=_alone(runners.get("image")),
+        alone=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
         labels=() if manifest.classifier is None else manifest.classifier.labels,
     )
 
@@ -172,10 +172,6 @@ def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
 def embedder_of(subject: Bundle | MobileCLIP, towers: Sequence[TowerName] | None = None) -> Embedder:
     """Run what it is, as `bundle_embedder` or `model_embedder`."""
     return model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject, towers)
-
-
-def _alone(runner: Runner | None) -> Callable[[], Runner] | None:
-    return runner.alone if isinstance(runner, ThreadedRunner) else None
 
 
 def model_embedder(model: MobileCLIP) -> Embedder:

@@ -6,14 +6,14 @@ import glob
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.model.image_files import walk_images
 
 
-class ImageListing:
+class ImageListing(AbstractContextManager["ImageListing"]):
     """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern. Any
     number takes the same memory. To be closed.
 
@@ -52,9 +52,6 @@ class ImageListing:
     def close(self) -> None:
         """Leave nothing of the list."""
         self._found.close()
-
-    def __enter__(self) -> ImageListing:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -36,9 +36,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     server.close()
 
 
-def refusal(source: HubFile, cache: Path, **options: Any) -> str:
+def refusal(source: HubFile, cache: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        fetch(source, cache=cache, **options)
+        fetch(source, cache=cache)
     text = str(caught.value)
     assert "\n" not in text
     assert not list(cache.rglob("*.incomplete"))
@@ -131,10 +131,13 @@ class TestDownloads:
         fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
         assert len([request for request in server.requests if request[0] == "GET"]) == before
 
-    def test_offline_takes_the_cache_alone(self, server: HubServer, tmp_path: Path) -> None:
+    def test_offline_takes_the_cache_alone(
+        self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         asked = len(server.requests)
-        fetched = fetch(HubFile(REPOSITORY), cache=tmp_path, offline=True)
+        fetched = fetch(HubFile(REPOSITORY), cache=tmp_path)
         assert fetched.sha256 == DIGEST
         assert len(server.requests) == asked
 
@@ -239,10 +242,11 @@ class TestRefusals:
         change(server)
         assert said in refusal(source, tmp_path)
 
-    def test_offline_and_not_cached(self, server: HubServer, tmp_path: Path) -> None:
-        text = refusal(HubFile(REPOSITORY), tmp_path, offline=True)
+    def test_offline_and_not_cached(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        text = refusal(HubFile(REPOSITORY), tmp_path)
         assert "not in the cache, and offline mode is on" in text
-        assert "write hf:someone/tuned:FILE" in refusal(TUNED, tmp_path, offline=True)
+        assert "write hf:someone/tuned:FILE" in refusal(TUNED, tmp_path)
         assert server.requests == []
 
     def test_file_that_changed_on_the_hub(self, server: HubServer, tmp_path: Path) -> None:

@@ -233,24 +233,19 @@ def distil(
         MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
     with joined(recipe.device) as processes:
-        return _distil(recipe, folder, processes, progress if processes.first else silent, measured)
-
-
-def _distil(
-    recipe: TowerRecipe, folder: Path, processes: Processes, progress: Progress, measured: Callable[[TowerRow], None]
-) -> DistilledTower:
-    path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
-    source = processes.together(lambda: teacher_of(path))
-    known = processes.together(lambda: read_state(folder))
-    data = processes.together(lambda: _data(recipe, source, folder, progress))
-    if recipe.batch % processes.count:
-        raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
-    training = processes.together(lambda: _Training(recipe, source, data, known, (folder, processes)))
-    first = training.run(range(training.step, recipe.steps), progress, measured)
-    if processes.first:
-        check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
-        made = distilled_from(source.model, recipe.languages, training.form)
-        write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
+        tell = progress if processes.first else silent
+        path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
+        source = processes.together(lambda: teacher_of(path))
+        known = processes.together(lambda: read_state(folder))
+        data = processes.together(lambda: _data(recipe, source, folder, tell))
+        if recipe.batch % processes.count:
+            raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
+        training = processes.together(lambda: _Training(recipe, source, data, known, (folder, processes)))
+        first = training.run(range(training.step, recipe.steps), tell, measured)
+        if processes.first:
+            check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
+            made = distilled_from(source.model, recipe.languages, training.form)
+            write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
     pairs = data.learned
     return DistilledTower(
         folder / WEIGHTS, first, tuple(training.log), pairs.counts(), pairs.left_out, training.tokens.vocab_size

@@ -263,35 +263,30 @@ def train(
         MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
     with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
-        return _train(recipe, folder, processes, progress if processes.first else silent, measured)
+        if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
+            raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
+        tell = progress if processes.first else silent
+        dataset = processes.together(lambda: training_data(recipe, tell))
+        processes.together(lambda: _check_shares(recipe, processes))
+        known = processes.together(lambda: read_state(folder))
+        training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
+        loader = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=Batches(dataset, recipe, training.step, processes),
+            collate_fn=_together,
+            num_workers=recipe.workers,
+        )
 
+        def told(row: LogRow) -> None:
+            _write_log(folder, training.log)
+            measured(row)
 
-def _train(
-    recipe: Recipe, folder: Path, processes: Processes, progress: Progress, measured: Callable[[LogRow], None]
-) -> Trained:
-    if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
-        raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
-    dataset = processes.together(lambda: training_data(recipe, progress))
-    processes.together(lambda: _check_shares(recipe, processes))
-    known = processes.together(lambda: read_state(folder))
-    training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
-    loader = DataLoader(
-        _Guarded(dataset),
-        batch_sampler=Batches(dataset, recipe, training.step, processes),
-        collate_fn=_together,
-        num_workers=recipe.workers,
-    )
-
-    def told(row: LogRow) -> None:
-        _write_log(folder, training.log)
-        measured(row)
-
-    first = training.run(loader, progress, told)
-    if processes.first:
-        _write_log(folder, training.log)
-        write_weights(training.averaged, folder / WEIGHTS)
-    skipped = processes.total(training.skipped)
-    return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, skipped))
+        first = training.run(loader, tell, told)
+        if processes.first:
+            _write_log(folder, training.log)
+            write_weights(training.averaged, folder / WEIGHTS)
+        skipped = processes.total(training.skipped)
+        return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, skipped))
 
 
 def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
