@@ -15,7 +15,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.samples import Batch, PlainDataset, collate
-from mobileclip_deploy.learning.training.objective import AnchoredObjective
+from mobileclip_deploy.learning.training.objective import AnchoredObjective, Towers
 from mobileclip_deploy.learning.training.recipe import AnchorSettings
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import load_variant
@@ -102,7 +102,8 @@ def test_the_loss_is_its_definition(dataset: PlainDataset, model: MobileCLIP, an
         if any(told[number] for told in together)  # an image none of whose captions is read
     ]
     wanted += 0.5 * mean(columns)
-    assert anchored(model, batch).item() == pytest.approx(wanted, rel=1e-12)
+    found = anchored.loss(Towers(model)(batch.pixels, anchored.read(batch)), batch)
+    assert found.item() == pytest.approx(wanted, rel=1e-12)
 
 
 def test_a_caption_of_two_concepts_is_a_positive_of_both(anchored: AnchoredObjective) -> None:
