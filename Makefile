@@ -74,9 +74,9 @@ android-runners:
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
 
-# Named after the extra of pyproject.toml that is installed. While pip unpacks on one core, another builds what the tests
-# need of Swift, which takes no package; a test waits for it.
-$(VENV)/.test: BESIDE = nice $(PYTHON) tests/swift_package.py &
+# Named after the extra of pyproject.toml that is installed. While pip unpacks on one core, another builds and fetches what
+# tests need of Swift and JavaScript, which takes no package; a test that comes too early waits for it.
+$(VENV)/.test: BESIDE = for name in transformers_client swift_package; do nice $(PYTHON) tests/$$name.py & done;
 $(VENV)/.all $(VENV)/.test $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BESIDE) $(BIN)/$(INSTALL) --editable '.[$(subst .,,$(@F))]' && touch $@
 

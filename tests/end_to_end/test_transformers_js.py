@@ -17,6 +17,7 @@ from chromium import Page, served
 from exports import Exports
 from firefox import FirefoxPage, open_firefox
 from PIL import Image
+from transformers_client import CLIENT, install
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
@@ -28,8 +29,6 @@ from mobileclip_deploy.web.demo import client_sources
 
 HERE = Path(__file__).parent / "transformers_js"
 DOCS = Path(__file__).parents[2] / "docs"
-# Installed once a checkout: 470 MB that nothing else needs.
-CLIENT = Path(__file__).parents[2] / "build" / "transformers_js"
 DTYPES = {"fp32": "fp32", "fp16": "fp16", "w8": "int8", "w8a8": "q8", "w4": "q4"}
 """By which the client asks for the file of a precision."""
 TEXTS = [
@@ -51,15 +50,7 @@ def photographs() -> list[Path]:
 def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
     """Runs embed.mjs on a job."""
     node = require_tool("node", "apt-get install nodejs")
-    npm = require_tool("npm", "apt-get install npm")
-    CLIENT.mkdir(parents=True, exist_ok=True)
-    manifest = (HERE / "package.json").read_text()
-    installed = CLIENT / "installed.json"
-    if not installed.exists() or installed.read_text() != manifest:
-        shutil.copy(HERE / "package.json", CLIENT)
-        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(command, cwd=CLIENT, check=True, timeout=500)
-        installed.write_text(manifest)
+    install(require_tool("npm", "apt-get install npm"))
     shutil.copy(HERE / "embed.mjs", CLIENT)
     (CLIENT / "resize.mjs").write_text(f'export {{ prepare }} from "{client_sources()}/resize.js";\n')
 
