@@ -90,26 +90,21 @@ def _least_ns(one: OperatorTime, peak: Peak) -> float:
 
 
 def _share(one: OperatorTime, whole: int, peak: Peak | None) -> Share:
-    work = one.work
-    name = f"{one.operator} {work.kind}" if work and work.kind else one.operator
-    known = Share(name, one.calls, one.total_ns, 100 * one.total_ns / whole)
-    if work is None or not one.total_ns:
-        return known
-    moved = work.moved_bytes / one.total_ns * 1e9
-    if not work.arithmetic_operations:
-        return Share(name, one.calls, one.total_ns, known.time_percent, bytes_per_second=moved)
-    speed = work.arithmetic_operations / one.total_ns * 1e9
-    limit = limit_of(peak, work.arithmetic) if peak else None
+    work, spent = one.work, one.total_ns
+    moved = work.moved_bytes if work and spent else None
+    products = work.arithmetic_operations if work and spent else 0
+    speed = products / spent * 1e9 if products else None
+    limit = limit_of(peak, work.arithmetic) if work and peak else None
     return Share(
-        name,
-        one.calls,
-        one.total_ns,
-        known.time_percent,
-        work.arithmetic,
-        speed,
-        100 * speed / limit if limit else None,
-        moved,
-        work.arithmetic_operations / work.moved_bytes if work.moved_bytes else None,
+        name=f"{one.operator} {work.kind}" if work and work.kind else one.operator,
+        calls=one.calls,
+        total_ns=spent,
+        time_percent=100 * spent / whole,
+        arithmetic=work.arithmetic if work and products else None,
+        per_second=speed,
+        limit_percent=100 * speed / limit if speed and limit else None,
+        bytes_per_second=None if moved is None else moved / spent * 1e9,
+        per_byte=products / moved if products and moved else None,
     )
 
 

@@ -12,7 +12,7 @@ from chromium import open_page
 from command_line import run
 
 from mobileclip_deploy.benchmark.documents import write_document
-from mobileclip_deploy.benchmark.report.roofline_drawing import draw_roofline
+from mobileclip_deploy.benchmark.report.drawing import draw_roofline
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.benchmark.roofline import (
     OPERATOR_COLUMNS,

@@ -1,26 +1,32 @@
-"""Where things stand in a figure: accuracy over latency, the latency's axis logarithmic, as in the paper."""
+"""Where things stand in a report's figures: accuracy over latency, as in the paper, and operators below the roof of
+their cores. Places are in pixels from the upper left corner."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mobileclip_deploy.benchmark.report.points import Figure, Point
+from mobileclip_deploy.benchmark.roofline import Roofline, Share, limit_of
 
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56
+ROOFLINE_TOP = 28
+SMALLEST, LARGEST = 4.0, 26.0
+"""Radii of a spot: of one that takes no time, and of one that takes all of it."""
+MOST_TICKS = 9
+LETTER = 6.5
+"""Width of a letter of a roof's label."""
 
 Box = tuple[float, float, float, float]
-
-
 Marks = tuple[tuple[float, float], ...]
-"""Marks of an axis: where, in pixels, and how much."""
+"""Marks of an axis: where, and how much."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The axes of a figure and the room around them, in pixels from the upper left corner."""
+    """The axes of a figure and the room around them."""
 
     across: Marks
     down: Marks
@@ -33,8 +39,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class LabelPlace:
-    """Where a label may stand: its end that the SVG `text-anchor` names, on its base line, and what it covers."""
+class Label:
+    """Where a label stands: its end that the SVG `text-anchor` names, on its base line, and what it covers."""
 
     across: float
     down: float
@@ -44,7 +50,7 @@ class LabelPlace:
 
 @dataclass(frozen=True)
 class Measured:
-    """A point of ours and the interval of its median, in pixels from the upper left corner."""
+    """A point of ours and the interval of its median."""
 
     point: Point
     low: float
@@ -55,72 +61,145 @@ class Measured:
 
 @dataclass(frozen=True)
 class Published:
-    """A published point, and its label with the side of it (an SVG `text-anchor`) that is at `across`."""
+    """A published point."""
 
     point: Point
     x: float
     y: float
-    across: float
-    down: float
-    anchor: str
+    label: Label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Frame):
-    """A figure laid out: latencies across, accuracies down."""
+    """A figure laid out: latencies across, on a logarithmic axis, accuracies down."""
 
     figure: Figure
     published: tuple[Published, ...]
     measured: tuple[Measured, ...]
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within bounds."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
+@dataclass(frozen=True)
+class Roof:
+    """A line of the roof as an SVG polyline, and the words at its right end; `from_memory`: bytes from there."""
+
+    points: str
+    label: str
+    x: float
+    y: float
+    from_memory: bool
 
 
-def scale(figure: Figure) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Bounds of both axes with room around the points."""
-    points = (*figure.points, *figure.reference)
-    lows, highs = [point.low for point in points], [point.high for point in points]
-    accuracies = [point.y for point in points]
-    margin = max(1.0, 0.1 * (max(accuracies) - min(accuracies)))
-    return (min(lows) / 1.4, max(highs) * 1.4), (min(accuracies) - margin, max(accuracies) + margin)
+@dataclass(frozen=True)
+class Spot:
+    """An operator; its area grows with its share of the time. `label`: None where there is no room for it."""
+
+    share: Share
+    x: float
+    y: float
+    radius: float
+    label: Label | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RooflineDrawing(Frame):
+    """A roofline laid out: operations a byte across, 10^9 of them a second down, both on logarithmic axes."""
+
+    roofline: Roofline
+    roofs: tuple[Roof, ...]
+    spots: tuple[Spot, ...]
 
 
 def draw(figure: Figure) -> Drawing:
-    """Lay a figure out."""
-    (x0, x1), (y0, y1) = scale(figure)
-
-    def x(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (math.log(value) - math.log(x0)) / (math.log(x1) - math.log(x0))
+    """Lay a figure out, with room around its points."""
+    points = (*figure.points, *figure.reference)
+    x0, x1 = min(point.low for point in points) / 1.4, max(point.high for point in points) * 1.4
+    accuracies = [point.y for point in points]
+    margin = max(1.0, 0.1 * (max(accuracies) - min(accuracies)))
+    y0, y1 = min(accuracies) - margin, max(accuracies) + margin
+    x = _logarithmic(x0, x1, LEFT, WIDTH - RIGHT)
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - y0) / (y1 - y0)
 
     step = next(size for size in (0.5, 1, 2, 5, 10, 20) if (y1 - y0) / size <= 8)
     marks = [index * step for index in range(math.ceil(y0 / step), math.floor(y1 / step) + 1)]
-    spots = [(x(point.x), y(point.y)) for point in (*figure.points, *figure.reference)]
+    spots = [(x(point.x), y(point.y)) for point in points]
     taken = [(across - 5, down - 5, across + 5, down + 5) for across, down in spots]
+    published = []
+    for point, (across, down) in zip(figure.reference, spots[len(figure.points) :], strict=True):
+        places = _label_places(point.label, across, down, 8)
+        published.append(Published(point, across, down, _free(places, taken) or places[0]))
+        taken.append(published[-1].label.box)
     return Drawing(
         figure=figure,
         across=tuple((x(value), value) for value in ticks(x0, x1)),
         down=tuple((y(value), value) for value in marks),
-        published=tuple(_labelled(point, x(point.x), y(point.y), taken) for point in figure.reference),
+        published=tuple(published),
         measured=tuple(Measured(one, x(one.low), x(one.x), x(one.high), y(one.y)) for one in figure.points),
     )
 
 
-def _labelled(point: Point, x: float, y: float, taken: list[Box]) -> Published:
-    """A published point; its label goes where nothing of `taken` is, and is added to it."""
-    places = label_places(point.label, x, y, 8)
-    place = next((one for one in places if is_free(one.box, taken)), places[0])
-    taken.append(place.box)
-    return Published(point, x, y, place.across, place.down, place.anchor)
+def draw_roofline(drawn: Roofline) -> RooflineDrawing:
+    """Lay a roofline out. Operators that multiply nothing have no place in it; the table beside it has them."""
+    placed = [(one, one.per_byte, one.per_second / 1e9) for one in drawn.shares if one.per_second and one.per_byte]
+    peak, used = drawn.peak, {share.arithmetic for share, _, _ in placed}
+    limits = [(name, limit) for name in ("float32", "int8") if (limit := limit_of(peak, name)) and name in used]
+    dense, fast = [across for _, across, _ in placed], [down for _, _, down in placed]
+    x0, x1 = min(dense) / 3, max(*dense, 100.0) * 3
+    y0, y1 = min(fast) / 3, max(*fast, *(limit / 1e9 for _, limit in limits), 1.0) * 2
+    x, y = _logarithmic(x0, x1, LEFT, WIDTH - RIGHT), _logarithmic(y0, y1, HEIGHT - BOTTOM, ROOFLINE_TOP)
+
+    def roof(name: str, limit: float, moved: float, from_memory: bool) -> Roof:
+        ridge = min(max(limit / moved, x0), x1)
+        start = max(x0, y0 * 1e9 / moved)
+        corners = [(start, start * moved / 1e9), (ridge, min(limit, ridge * moved) / 1e9), (x1, limit / 1e9)]
+        points = " ".join(f"{x(across):.1f},{y(down):.1f}" for across, down in corners if across >= start)
+        text = f"{name}: {limit / 1e9:.0f} GOP/s"
+        return Roof(points, "" if from_memory else text, x(x1), y(limit / 1e9), from_memory)
+
+    cached = peak.cached_bytes_per_second
+    roofs = [roof(name, limit, peak.copied_bytes_per_second, cached is not None) for name, limit in limits]
+    roofs += [roof(name, limit, cached, False) for name, limit in limits if cached]
+    return RooflineDrawing(
+        roofline=drawn,
+        top=ROOFLINE_TOP,
+        across=tuple((x(value), value) for value in ticks(x0, x1)),
+        down=tuple((y(value), value) for value in ticks(y0, y1)),
+        roofs=tuple(roofs),
+        spots=_spots([(one, x(across), y(down)) for one, across, down in placed], roofs),
+    )
 
 
-def label_places(text: str, x: float, y: float, away: float) -> tuple[LabelPlace, ...]:
+def _spots(placed: list[tuple[Share, float, float]], roofs: list[Roof]) -> tuple[Spot, ...]:
+    """The largest first, which gets its label before the others."""
+    ordered = [
+        (one, x, y, SMALLEST + (LARGEST - SMALLEST) * math.sqrt(one.time_percent / 100))
+        for one, x, y in sorted(placed, key=lambda it: -it[0].time_percent)
+    ]
+    taken: list[Box] = [(x - radius, y - radius, x + radius, y + radius) for _, x, y, radius in ordered]
+    taken += [(roof.x - LETTER * len(roof.label), roof.y - 17, roof.x, roof.y - 3) for roof in roofs if roof.label]
+    spots = []
+    for one, x, y, radius in ordered:
+        label = _free(_label_places(one.name, x, y, radius + 3), taken)
+        taken += [label.box] if label else []
+        spots.append(Spot(one, x, y, radius, label))
+    return tuple(spots)
+
+
+def _logarithmic(low: float, high: float, first: float, last: float) -> Callable[[float], float]:
+    """A logarithmic axis from `low` at pixel `first` to `high` at pixel `last`."""
+    return lambda value: first + (last - first) * math.log(value / low) / math.log(high / low)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten within bounds; the powers alone where the axis is long."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [(factor, factor * 10.0**power) for power in powers for factor in (1, 2, 5)]
+    within = [(factor, value) for factor, value in found if low <= value <= high]
+    return [value for factor, value in within if factor == 1 or len(within) <= MOST_TICKS]
+
+
+def _label_places(text: str, x: float, y: float, away: float) -> tuple[Label, ...]:
     """Right of a point, left of it, above and below, so far from its middle."""
     width = 5.8 * len(text)  # a letter of 10.5 px is about 5.8 px wide
     places = [
@@ -130,14 +209,13 @@ def label_places(text: str, x: float, y: float, away: float) -> tuple[LabelPlace
         (x, y + away + 9, "middle", x - width / 2),
     ]
     return tuple(
-        LabelPlace(across, down, anchor, (left, down - 8, left + width, down + 2))
-        for across, down, anchor, left in places
+        Label(across, down, anchor, (left, down - 8, left + width, down + 2)) for across, down, anchor, left in places
     )
 
 
-def is_free(box: Box, taken: Iterable[Box]) -> bool:
-    """Whether a box is within the figure and meets none of `taken`."""
-    return box[2] < WIDTH and not any(_meet(box, one) for one in taken)
+def _free(places: Sequence[Label], taken: Sequence[Box]) -> Label | None:
+    """The first place within the figure that meets none of `taken`."""
+    return next((at for at in places if at.box[2] < WIDTH and not any(_meet(at.box, one) for one in taken)), None)
 
 
 def _meet(one: Box, other: Box) -> bool:

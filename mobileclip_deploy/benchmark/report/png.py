@@ -54,7 +54,8 @@ class _Pen:
         self._text(8, drawing.top - 8, "accuracy, %", "lm")
         for other in drawing.published:
             self._dot(other.x, other.y, GREY, filled=False)
-            self._text(other.across, other.down, other.point.label, ANCHORS[other.anchor], GREY)
+            label = other.label
+            self._text(label.across, label.down, other.point.label, ANCHORS[label.anchor], GREY)
         for number, one in enumerate(drawing.measured, start=1):
             self._line(one.low, one.y, one.high, one.y, OWN, width=2)
             self._dot(one.x, one.y, OWN, filled=True)
