@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from mobileclip_deploy.benchmark.job import Cell, Job
+from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
 from mobileclip_deploy.benchmark.limit import arithmetic_of
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
@@ -26,8 +24,7 @@ def assemble(run: Run, self_reported: bool = False) -> Result:
     by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in run.job.cells}
     for item in sorted(run.rounds, key=lambda item: item.round):
         by_cell[item.cell].append(item)
-    judged = _Judged(run.job, run.harness.affinity, run.environment.before.fixed_performance_mode, self_reported)
-    cells = tuple(_cell_result(cell, tuple(by_cell[cell.id]), judged) for cell in run.job.cells)
+    cells = tuple(_cell_result(cell, tuple(by_cell[cell.id]), run, self_reported) for cell in run.job.cells)
     return Result.of(run, cells, self_reported)
 
 
@@ -36,13 +33,12 @@ def complete(result: Result) -> Result:
 
     A cell's own words (status, error, warnings) stay where it has no rounds to judge by.
     """
-    cells, fixed = [], result.environment.before.fixed_performance_mode
-    judged = _Judged(result.job, result.harness.affinity, fixed, result.self_reported)
+    cells = []
     for cell, found in result.pairs():
         if not found.rounds:
             cells.append(found)
             continue
-        computed = _cell_result(cell, _with_golden(found), judged)
+        computed = _cell_result(cell, _with_golden(found), result, result.self_reported)
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(computed.model_copy(update=changes))
@@ -57,31 +53,20 @@ def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
     return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What the rounds of all cells are judged by: the job; the cores that were meant and whether the phone's fixed
-    performance mode was asked for; whether answers were compared by the device alone."""
-
-    job: Job
-    pinned: tuple[int, ...]
-    fixed_performance: bool | None
-    self_reported: bool
-
-
-def _cell_result(cell: Cell, rounds: tuple[RoundResult, ...], judged: _Judged) -> CellResult:
-    job = judged.job
-    rounds = tuple(marked(_condemned(item, cell), judged.pinned, judged.fixed_performance) for item in rounds)
-    checked = cell.golden is None or judged.self_reported or any(item.golden for item in rounds)
+def _cell_result(cell: Cell, rounds: tuple[RoundResult, ...], whole: Run | Result, self_reported: bool) -> CellResult:
+    protocol, fixed = whole.job.protocol, whole.environment.before.fixed_performance_mode
+    rounds = tuple(marked(_condemned(item, cell), whole.harness.affinity, fixed) for item in rounds)
+    checked = cell.golden is None or self_reported or any(item.golden for item in rounds)
     failed = next((item for item in rounds if item.status != "done"), None)
-    whole = len(rounds) == job.protocol.rounds
-    status = failed.status if failed else "done" if whole else "skipped"
-    error = failed.error if failed else None if whole else f"{len(rounds)} of {job.protocol.rounds} rounds were run"
+    all_run = len(rounds) == protocol.rounds
+    status = failed.status if failed else "done" if all_run else "skipped"
+    error = failed.error if failed else None if all_run else f"{len(rounds)} of {protocol.rounds} rounds were run"
     timed = [item for item in rounds if item.samples_ns]
     operations = arithmetic_of(cell) if timed else None
     summary = None
     if timed and checked and status in ("done", "skipped"):
         samples, cpu = [item.samples_ns for item in timed], [item.cpu_ns for item in timed]
-        summary = summarize(samples, cpu, job.protocol.trim_fraction)
+        summary = summarize(samples, cpu, protocol.trim_fraction)
     first = next((item for item in rounds if item.round == 0), None)
     memory = [item.peak_memory_bytes for item in rounds if item.peak_memory_bytes is not None]
     warnings = dict.fromkeys(text for item in rounds for text in item.warnings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.arguments import Seed
@@ -12,12 +11,12 @@ from mobileclip_deploy.benchmark.driver import Driver, devices, get_driver
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
 from mobileclip_deploy.benchmark.protocol import get_protocol
 from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
-from mobileclip_deploy.benchmark.request import RunOptions, check_threads, make_request, parse_forms
+from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.result import Outcome as BenchmarkOutcome
 from mobileclip_deploy.benchmark.result import Result as BenchmarkResult
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import StrPath, optional_path, paths
+from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"]
@@ -75,15 +74,7 @@ def benchmark(
     chosen = get_protocol(protocol)
     if resume and output is None:
         raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")
-    listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
-    request = make_request(
-        tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed),
-        tower,
-        check_threads((threads,) if isinstance(threads, int) else threads),
-        paths(against),
-        parse_forms(torch),
-        Path(checkpoint) if checkpoint is not None else None,
-    )
+    request = make_request(bundles, tower, threads, against, torch, checkpoint)
     options = RunOptions(
         protocol=quick_protocol(chosen) if quick else chosen,
         output=_default_output(driver) if output is None else Path(output),
@@ -125,10 +116,8 @@ def write_job(
         NotRun: the device runs nothing of it.
         RuntimeFailed: there are no programs for the phone, or they cannot be had.
     """
-    listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
-    found = tuple(one.path if isinstance(one, Bundle) else Path(one) for one in listed)
     chosen = get_protocol(protocol)
-    request = make_request(found, tower, (1,), (), (), None)
+    request = make_request(bundles, tower)
     driver = get_driver(device, runners=optional_path(runners))
     from mobileclip_deploy.benchmark import running  # with torch
 

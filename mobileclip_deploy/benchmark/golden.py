@@ -38,11 +38,15 @@ def write_golden(inputs: npt.NDArray[Any], folder: Path, name: str) -> Golden:
         inputs: see `golden_inputs`.
         name: of the file, without what tells one from the other.
     """
-    dtype: Dtype = inputs.dtype.name  # type: ignore[assignment]
     form = "" if inputs.shape[-1] != COLOURS else ".pictures"
-    raw = np.ascontiguousarray(inputs, dtype=inputs.dtype.newbyteorder("<")).tobytes()
-    path = folder / f"golden/{name}.{dtype}{form}.inputs.bin"
+    return Golden(inputs=write_raw(inputs, folder, f"golden/{name}.{inputs.dtype.name}{form}.inputs.bin"))
+
+
+def write_raw(values: npt.NDArray[Any], folder: Path, file: str) -> RawTensor:
+    """Write an array to `file`, a path below `folder`."""
+    dtype: Dtype = values.dtype.name  # type: ignore[assignment]
+    raw = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
+    path = folder / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(raw)
-    file = path.relative_to(folder).as_posix()
-    return Golden(inputs=RawTensor(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=inputs.shape))
+    return RawTensor(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype=dtype, shape=values.shape)

@@ -6,7 +6,6 @@ other half tells here whether they were computed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,22 +17,18 @@ from safetensors.numpy import load_file, save_file
 
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.job import Cell, Job, RawTensor
+from mobileclip_deploy.benchmark.golden import write_raw
+from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import cache_folder, check_tensors, file_sha256
 
 
 def write_for_app(plan: Plan, into: Path) -> Path:
-    """Write `into`/<run_id> for an app that measures by itself: the job, what it names, and files.json."""
+    """Write `into`/<run_id> for an app that measures by itself: the job, what it names, and files.json,
+    by which an app fetches the folder from a web server: every file, its size and its SHA-256."""
     folder = into / plan.job.run_id
     plan.copy_to(folder)
-    _write_listing(folder)
-    return folder
-
-
-def _write_listing(folder: Path) -> None:
-    """Write files.json, by which an app fetches the folder from a web server: every file, its size and its SHA-256."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = [
         {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -41,6 +36,7 @@ def _write_listing(folder: Path) -> None:
     ]
     listing = {"schema_version": 1, "run_id": folder.name, "files": entries}
     (folder / "files.json").write_text(json.dumps(listing) + "\n", encoding="utf-8")
+    return folder
 
 
 def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:
@@ -53,13 +49,10 @@ def _with_shown(cell: Cell, limit: int, expected: Expected, folder: Path) -> Cel
     if cell.golden is None:
         return cell
     asked = expected[cell.golden.inputs.file][: limit or None]
-    shown = np.ascontiguousarray(asked[: len(asked) // 2], "<f4")
-    if not len(shown):
+    if len(asked) < 2:
         return cell
-    raw = shown.tobytes()
     file = cell.golden.inputs.file.removesuffix(".inputs.bin") + ".shown.bin"
-    (folder / file).write_bytes(raw)
-    outputs = RawTensor(file=file, sha256=hashlib.sha256(raw).hexdigest(), dtype="float32", shape=shown.shape)
+    outputs = write_raw(asked[: len(asked) // 2].astype(np.float32), folder, file)
     return cell.model_copy(update={"golden": cell.golden.model_copy(update={"outputs": outputs})})
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.foreign import foreign_target
 from mobileclip_deploy.benchmark.job import Protocol
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
+from mobileclip_deploy.files import StrPath, optional_path, paths
 from mobileclip_deploy.model.variants import TOWERS, TowerName
 
 TORCH_FORMS = ("unfolded", "folded", "compiled")
@@ -54,18 +56,19 @@ class RunOptions:
 
 
 def make_request(
-    bundles: Sequence[Path],
+    bundles: Bundle | StrPath | Sequence[Bundle | StrPath],
     tower: str = "both",
-    threads: tuple[int, ...] = (1,),
-    against: Sequence[Path] = (),
-    forms: tuple[str, ...] = (),
-    checkpoint: Path | None = None,
+    threads: str | int | Sequence[int] = 1,
+    against: StrPath | Sequence[StrPath] = (),
+    torch: str | Sequence[str] = (),
+    checkpoint: StrPath | None = None,
 ) -> Request:
     """Open the bundles.
 
     Args:
         tower: image, text or both.
-        forms: of torch, see `TORCH_FORMS`.
+        threads: see `parse_threads`.
+        torch: see `parse_forms`.
         checkpoint: the source of the bundles; found as `verify` finds it when None.
 
     Raises:
@@ -74,51 +77,43 @@ def make_request(
     """
     if tower not in (*TOWERS, "both"):
         raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
-    opened = tuple(Bundle.open(path) for path in bundles)
-    for path in against:
+    counts, forms, others = parse_threads(threads), parse_forms(torch), paths(against)
+    listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
+    opened = tuple(Bundle.open(one.path if isinstance(one, Bundle) else Path(one)) for one in listed)
+    for path in others:
         foreign_target(path)
     if checkpoint is not None and not forms:
         raise UsageError("`checkpoint` is the source that `torch` times; add `torch='folded'`, or 'all'")
     return Request(
         bundles=opened,
-        against=tuple(against),
+        against=others,
         torch=forms,
         towers=TOWERS if tower == "both" else tuple(name for name in TOWERS if name == tower),
-        threads=threads,
-        checkpoint_of=lambda bundle: _source(bundle, checkpoint),
+        threads=counts,
+        checkpoint_of=lambda bundle: _source(bundle, optional_path(checkpoint)),
     )
 
 
-def parse_threads(text: str) -> tuple[int, ...]:
-    """`1` or `1,2,4`.
-
-    Raises:
-        UsageError: no numbers from 1 to 1024.
-    """
-    counts = [int(part) if part.isascii() and part.isdigit() else 0 for part in text.split(",")]
-    return check_threads(counts, text)
-
-
-def check_threads(counts: Sequence[int], text: str | None = None) -> tuple[int, ...]:
-    """Numbers of threads, each once; `text` is what errors call them.
+def parse_threads(given: str | int | Sequence[int]) -> tuple[int, ...]:
+    """Numbers of threads, each once: one, several, or `1,2,4`.
 
     Raises:
         UsageError: one is not from 1 to 1024.
     """
+    parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given
+    counts = [int(part) if str(part).isascii() and str(part).isdigit() else 0 for part in parts]
     if not counts or not all(0 < count <= 1024 for count in counts):
-        shown = ",".join(map(str, counts)) if text is None else text
+        shown = ",".join(map(str, parts))
         raise UsageError(f"`threads` {shown}: write a number from 1 to 1024, or several with commas, as in 1,2,4")
     return tuple(dict.fromkeys(counts))
 
 
-def parse_forms(text: str | Sequence[str] | None) -> tuple[str, ...]:
-    """`folded`, `unfolded,folded` or `all`, or one by one; none for None.
+def parse_forms(text: str | Sequence[str]) -> tuple[str, ...]:
+    """`folded`, `unfolded,folded` or `all`, or one by one.
 
     Raises:
         UsageError: an unknown one.
     """
-    if text is None:
-        return ()
     parts = tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else tuple(text)
     forms = TORCH_FORMS if parts == ("all",) else parts
     for form in forms:

@@ -9,8 +9,14 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
-from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
-from mobileclip_deploy.benchmark.android.device import AndroidPhone, describe, fast_cores, parse_thermal, snapshot
+from mobileclip_deploy.benchmark.android.device import (
+    AndroidPhone,
+    describe,
+    fast_cores,
+    parse_thermal,
+    snapshot,
+    wait_until_cool,
+)
 from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.android.programs import PLAN, InstalledPrograms, NotStarting, loader_among, runner
 from mobileclip_deploy.benchmark.android.rounds import Rounds
@@ -79,7 +85,7 @@ class AndroidDriver(Driver):
         # Runtimes are fetched for a phone that is there: tens of megabytes.
         runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
         _check_machine(phone, runners, adb.serial)
-        programs = InstalledPrograms(adb, self._settings.folder, loader_among(path.name for path in runners.files))
+        programs = InstalledPrograms(self._settings.folder, loader_among(path.name for path in runners.files), adb=adb)
         self._end_interrupted_run(programs, plan)
         with claimed(adb, programs.base) as alone:
             session = self._session(programs, phone, job)

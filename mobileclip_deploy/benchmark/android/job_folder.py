@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.android.programs import PLAN, loader_among, plan_words, start_command
+from mobileclip_deploy.benchmark.android.programs import PLAN, Programs, loader_among
 from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
 from mobileclip_deploy.benchmark.driver import Plan
@@ -27,10 +27,9 @@ def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, in
     for program in runners.files:
         shutil.copyfile(program, folder / "bin" / program.name)
     plan.copy_to(folder / "job")
-    loader = loader_among(path.name for path in runners.files)
     limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")
-    words = plan_words(".", loader, settings.turn_limit(plan.job.protocol))
-    command = start_command("./bin", loader, PLAN, *words, under=limit)
+    programs = Programs(".", loader_among(path.name for path in runners.files))
+    command = programs.command(PLAN, *programs.plan_words(settings.turn_limit(plan.job.protocol)), under=limit)
     script = TEMPLATE.read_text(encoding="utf-8")
     for name, lines in (("@COMMAND@", command), ("@KEEP_AWAKE@", KEEP_AWAKE), ("@LET_SLEEP@", LET_SLEEP)):
         script = script.replace(name, lines)

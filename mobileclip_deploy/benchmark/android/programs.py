@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.errors import RuntimeFailed
@@ -24,40 +24,19 @@ def loader_among(names: Iterable[str]) -> str | None:
     return next((name for name in names if name in LOADERS), None)
 
 
-def plan_words(base: str, loader: str | None, turn_seconds: float) -> list[str]:
-    """What `mobileclip-bench` is told, whoever starts it, about the folder that holds `bin`, `job` and `lock`.
-
-    Args:
-        loader: see `InstalledPrograms`.
-        turn_seconds: a round that takes longer is ended, and its cell failed.
-    """
-    words = [f"{base}/job", "--resume", "--lock", f"{base}/lock", "--runners", f"{base}/bin"]
-    words += ["--turn-timeout", f"{turn_seconds:.3f}"]
-    return words + (["--loader", f"{base}/bin/{loader}"] if loader is not None else [])
-
-
-def start_command(folder: str, loader: str | None, program: str, *arguments: str, under: Sequence[str] = ()) -> str:
-    """A line for the phone's shell that starts a program of this folder, see `InstalledPrograms.command`."""
-    path = f"{folder}/{program}"
-    if loader is not None:
-        return quoted(*under, f"{folder}/{loader}", "--library-path", folder, path, *arguments)
-    return f"LD_LIBRARY_PATH={quoted(folder)} {quoted(*under, path, *arguments)}"
-
-
 class NotStarting(RuntimeFailed):
     """A program that the phone does not start."""
 
 
 @dataclass(frozen=True)
-class InstalledPrograms:
-    """A folder of the phone with programs and the libraries that they need.
+class Programs:
+    """A folder of a phone with programs and the libraries that they need.
 
     Args:
         base: the folder that holds `bin`, `job` and `lock`.
         loader: the file beside the programs that starts them; None: the system does.
     """
 
-    adb: Adb
     base: str
     loader: str | None = None
 
@@ -74,7 +53,24 @@ class InstalledPrograms:
         Args:
             under: words of a program that starts this one, such as `timeout`.
         """
-        return start_command(self.folder, self.loader, program, *arguments, under=under)
+        path = f"{self.folder}/{program}"
+        if self.loader is not None:
+            return quoted(*under, f"{self.folder}/{self.loader}", "--library-path", self.folder, path, *arguments)
+        return f"LD_LIBRARY_PATH={quoted(self.folder)} {quoted(*under, path, *arguments)}"
+
+    def plan_words(self, turn_seconds: float) -> list[str]:
+        """What `mobileclip-bench` is told, whoever starts it; a round that takes longer than `turn_seconds` is ended,
+        and its cell failed."""
+        words = [f"{self.base}/job", "--resume", "--lock", f"{self.base}/lock", "--runners", self.folder]
+        words += ["--turn-timeout", f"{turn_seconds:.3f}"]
+        return words + (["--loader", f"{self.folder}/{self.loader}"] if self.loader is not None else [])
+
+
+@dataclass(frozen=True)
+class InstalledPrograms(Programs):
+    """Those of one phone, which `adb` reaches."""
+
+    adb: Adb = field(kw_only=True)
 
     def is_busy(self) -> bool:
         """Whether a benchmark runs on the phone.

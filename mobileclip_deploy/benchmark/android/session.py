@@ -13,7 +13,7 @@ from typing import IO
 
 from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
-from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms, plan_words
+from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -138,7 +138,7 @@ class PhoneSession:
 def launch_script(session: PhoneSession, first: bool = False) -> str:
     """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
     programs = session.programs
-    words = plan_words(programs.base, programs.loader, session.turn_seconds)
+    words = programs.plan_words(session.turn_seconds)
     words += ["--first"] if first else []
     words += ["--simulated"] if session.simulated else []
     for threads, cores in session.cores.items():

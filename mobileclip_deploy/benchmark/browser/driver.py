@@ -9,9 +9,8 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
@@ -25,7 +24,7 @@ from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
 from mobileclip_deploy.web.lan import NEEDED_BY_LAN, Certificate, code, local_address, own_certificate
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
-from mobileclip_deploy.web.server import PageServer, serving
+from mobileclip_deploy.web.server import Answer, PageServer, serving
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +71,11 @@ class BrowserDriver(Driver):
         files = {file.name: file for file in PAGE.iterdir()}
         files |= {f"runtime/{name}": runtime / name for name in FILES}
         files |= {f"plan/{name}": file for name, file in plan.files.items()}  # nothing else is served
-        posts = _posts(session)
+        posts: dict[str, Answer] = {
+            "hello": lambda _, body: session.hello(body.decode()),
+            "next": lambda _, __: session.next(),
+            "round": lambda _, body: session.round(body.decode()),
+        }
         if self.selector == LAN:
             host = local_address()
             own = own_certificate(host)
@@ -90,26 +93,6 @@ class BrowserDriver(Driver):
         )
         device = _device(session, local=browser is not None)
         return plan.record(device, harness, {RUNTIME: VERSION}, Environment(before=before, after=snapshot()))
-
-
-def _posts(session: BrowserSession) -> dict[str, Callable[[dict[str, str], bytes], object]]:
-    """What the page may send; each is a sign of life."""
-
-    def heard(action: Callable[[dict[str, str], bytes], object]) -> Callable[[dict[str, str], bytes], object]:
-        def answer(query: dict[str, str], body: bytes) -> object:
-            try:
-                return action(query, body)
-            finally:
-                session.heard.set()
-
-        return answer
-
-    posts: dict[str, Any] = {
-        "hello": lambda _, body: session.hello(body.decode()),
-        "next": lambda _, __: session.next(),
-        "round": lambda _, body: session.round(body.decode()),
-    }
-    return {name: heard(action) for name, action in posts.items()}
 
 
 def _drive(browser: Browser, session: BrowserSession, address: str) -> None:

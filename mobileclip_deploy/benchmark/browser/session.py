@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mobileclip_deploy.benchmark.bounded import one_line
@@ -38,7 +39,15 @@ class BrowserSession:
         """What the page said of its browser; None until one has come."""
         self.finished = threading.Event()
         self.heard = threading.Event()
-        """Set whenever the page sends anything; who waits clears it."""
+        """Set whenever something that the page sent was dealt with; who waits clears it."""
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        finally:
+            self.heard.set()
 
     def hello(self, text: str) -> None:
         """A page has come.
@@ -46,16 +55,16 @@ class BrowserSession:
         Raises:
             InvalidInput: it does not say what it is.
         """
-        if len(text) > HELLO:
-            raise InvalidInput(f"the page says more of its browser than {HELLO} characters")
-        found = parse_document(text, Browser, "the page")
-        words = {name: one_line(value) for name, value in found if isinstance(value, str)}
-        with self._lock:
+        with self._hearing():
+            if len(text) > HELLO:
+                raise InvalidInput(f"the page says more of its browser than {HELLO} characters")
+            found = parse_document(text, Browser, "the page")
+            words = {name: one_line(value) for name, value in found if isinstance(value, str)}
             self.browser = found.model_copy(update=words)
 
     def next(self) -> dict[str, Any]:
         """The round to run now, with its cell; `{"done": true}` after the last one."""
-        with self._lock:
+        with self._hearing():
             if self._begun is not None:
                 self._died(self._begun, "the page was loaded again")
             turns = self._plan.outstanding
@@ -80,8 +89,8 @@ class BrowserSession:
         Raises:
             InvalidInput: not the round that is being run.
         """
-        sent = parse_document(text, RoundResult, "the page")
-        with self._lock:
+        with self._hearing():
+            sent = parse_document(text, RoundResult, "the page")
             if Turn(cell=sent.cell, round=sent.round) != self._begun or sent.run_id != self._plan.job.run_id:
                 raise InvalidInput(f"round {sent.round} of {sent.cell} is not the one that is being run")
             self._keep(sent)

@@ -79,10 +79,9 @@ def _peak(threads: int, progress: Progress) -> Peak | None:
 def _versions(job: Job) -> dict[str, str]:
     """Versions of the job's runtimes, by the runtime's name."""
     names = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
-    return {runtime: _version(name) for runtime, name in names.items()}
-
-
-def _version(target: str) -> str:
-    return (
-        importlib.metadata.version("torch") if target == CHECKPOINT else get_target(target).abilities.runtime_version()
-    )
+    return {
+        runtime: importlib.metadata.version("torch")
+        if target == CHECKPOINT
+        else get_target(target).abilities.runtime_version()
+        for runtime, target in names.items()
+    }

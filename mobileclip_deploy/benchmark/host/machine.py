@@ -18,7 +18,8 @@ PRODUCTS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp",
 
 def describe() -> Device:
     """This machine. Its host name is left out: results are published."""
-    frequencies = [_number(_cpu(core) / "cpufreq/cpuinfo_max_freq") for core in range(os.cpu_count() or 1)]
+    clocks = [f"devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq" for core in range(os.cpu_count() or 1)]
+    frequencies = [_number(SYS / clock) for clock in clocks]
     return Device(
         kind="host",
         simulated=False,
@@ -62,10 +63,6 @@ def snapshot(root: Path = SYS) -> Snapshot:
         governor=_text(root / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         load_average_1min=round(os.getloadavg()[0], 2),
     )
-
-
-def _cpu(core: int) -> Path:
-    return SYS / f"devices/system/cpu/cpu{core}"
 
 
 def _text(path: Path) -> str | None:

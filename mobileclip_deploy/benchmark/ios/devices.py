@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mobileclip_deploy.benchmark.bounded import one_line, understood
@@ -21,7 +21,6 @@ class AppleDevice:
     identifier: str
     name: str
     model: str
-    product: str
     system: str
     state: str
     remedy: str | None = None
@@ -99,7 +98,6 @@ def _device(entry: dict[str, Any], hardware: dict[str, Any]) -> AppleDevice:
         identifier=identifier,
         name=one_line(str(about.get("name") or "unnamed")),
         model=one_line(str(hardware.get("marketingName") or hardware.get("productType") or "unknown model")),
-        product=one_line(str(hardware.get("productType") or "")),
         system=one_line(str(system or "unknown")),
         state=state,
         remedy=remedy,
@@ -134,4 +132,4 @@ def _with_lock(device: AppleDevice) -> AppleDevice:
         state, remedy = ("locked", "unlock it and leave its screen on") if locked else ("ready", None)
     except CoreDeviceFailed as failure:
         state, remedy = "out of reach", str(failure)
-    return AppleDevice(**{**device.__dict__, "state": state, "remedy": remedy})
+    return replace(device, state=state, remedy=remedy)

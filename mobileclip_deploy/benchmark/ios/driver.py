@@ -15,7 +15,7 @@ from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
-from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
+from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_in_parts
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
@@ -56,7 +56,7 @@ class IosDriver(Driver):
         phone.install()
         results = f"Documents/results/{run_id}/{run_id}"
         with temporary_folder() as place:
-            folder = write_job_folder(plan, place, in_parts=True)
+            folder = write_in_parts(plan, place)
             files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
             phone.prepare(run_id, sorted({file.parent.as_posix() for file in files} - {"."}))
             self._meet(phone, plan, f"{results}.rounds.jsonl")

@@ -24,25 +24,16 @@ def check_plan(plan: Plan) -> None:
         )
 
 
-def write_job_folder(plan: Plan, into: Path, *, in_parts: bool) -> Path:
-    """Write `into`/<run_id>, a folder of real files.
-
-    Args:
-        in_parts: large ones come in parts, which the app puts together again (FileParts.swift): so a connection that
-            breaks costs the copy of one part.
-    """
+def write_in_parts(plan: Plan, into: Path) -> Path:
+    """Write `into`/<run_id>, a folder of real files. Large ones come in parts, which the app puts together again
+    (FileParts.swift): so a connection that breaks costs the copy of one part."""
     folder = into / plan.job.run_id
     plan.copy_to(folder)
-    large = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]
-    for file in large if in_parts else ():
-        _split(file)
+    for file in [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]:
+        count = -(-file.stat().st_size // PART_BYTES)
+        with file.open("rb") as stream:
+            for number in range(count):
+                part = file.with_name(f"{file.name}.part{number:03d}of{count:03d}")
+                part.write_bytes(stream.read(PART_BYTES))
+        file.unlink()
     return folder
-
-
-def _split(file: Path) -> None:
-    count = -(-file.stat().st_size // PART_BYTES)
-    with file.open("rb") as stream:
-        for number in range(count):
-            part = file.with_name(f"{file.name}.part{number:03d}of{count:03d}")
-            part.write_bytes(stream.read(PART_BYTES))
-    file.unlink()

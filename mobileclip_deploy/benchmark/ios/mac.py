@@ -16,7 +16,7 @@ from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
 from mobileclip_deploy.benchmark.ios.building import harness_sources
 from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
-from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_job_folder
+from mobileclip_deploy.benchmark.ios.job_folder import check_plan
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.files import cache_folder
@@ -50,7 +50,7 @@ class MacDriver(Driver):
         harness = build_harness()
         run_id = plan.job.run_id
         with temporary_folder() as documents:
-            write_job_folder(plan, documents / "runs", in_parts=False)
+            plan.copy_to(documents / "runs" / run_id)
             output = documents / "results" / run_id
             output.mkdir(parents=True)
             command = [str(harness), "--documents", str(documents), "--run", run_id]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from benchmark.android.standin import BATTERY, PROPERTIES, THERMAL
 
-from mobileclip_deploy.benchmark.android.cooling import wait_until_cool
 from mobileclip_deploy.benchmark.android.device import (
     Thermal,
     fast_cores,
     is_simulated,
     parse_battery,
     parse_thermal,
+    wait_until_cool,
 )
 from mobileclip_deploy.errors import RuntimeFailed
 

@@ -108,7 +108,7 @@ def test_the_phone_itself_ends_a_run_that_takes_too_long(phones: Phones, built: 
     adb.push(plan.folder / "job.json", f"{folder}/job/job.json")
     adb.push(runners / "mobileclip-bench-onnxruntime", f"{folder}/bin/mobileclip-bench-onnxruntime")
     lines: list[str] = []
-    programs = InstalledPrograms(adb, folder)
+    programs = InstalledPrograms(folder, adb=adb)
     session = PhoneSession(programs, {}, 600.0, 2.0, fixed_performance=False, simulated=True)
     with pytest.raises(RuntimeFailed, match="ended the run after 2 s: go on with `resume=True`"):
         session.run(lines.append)
