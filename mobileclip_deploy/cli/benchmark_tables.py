@@ -53,8 +53,7 @@ def print_result(result: Result) -> None:
 
 def _print_profile(asked: Cell, found: CellResult, result: Result) -> None:
     """The most expensive operators, and the others in one row; and how near they come to the limit."""
-    from mobileclip_deploy.benchmark.limit import peak_of
-    from mobileclip_deploy.benchmark.roofline import OPERATOR_COLUMNS, operator_rows, operator_shares, roofline
+    from mobileclip_deploy.benchmark.limit import OPERATOR_COLUMNS, operator_rows, operator_shares, peak_of, roofline
 
     rows = [list(row) for row in operator_rows(operator_shares(found.profile, peak_of(asked, result.peaks)))]
     names = OPERATOR_COLUMNS[: len(rows[0])]

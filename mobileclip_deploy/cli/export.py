@@ -12,7 +12,6 @@ from mobileclip_deploy.cli.options import (
     FILE,
     ModelChoice,
     TargetCommand,
-    check_place,
     gate_option,
     json_option,
     load,
@@ -154,6 +153,7 @@ def export(
       mobileclip-deploy export --layout immich --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
+    from mobileclip_deploy.checkpoints.weights_files import weights_file
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.export.request import ExportChoices, choose, requested
     from mobileclip_deploy.parity import parse_gates
@@ -165,7 +165,7 @@ def export(
     words["verify"] = not given.pop("no_verify")
     request = requested(target_names, precisions, output, words | {"options": given})  # what is left is of targets
     choices = choose(request)
-    check_place(choice)
+    weights_file(choice.variant, choice.checkpoint, choice.download)
 
     # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export

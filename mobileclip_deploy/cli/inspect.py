@@ -31,9 +31,8 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
       mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
     from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.cli.inspect_lines import print_artifact, print_bundle, print_checkpoint
+    from mobileclip_deploy.cli.inspect_lines import print_artifact, print_bundle, print_checkpoint, print_package
     from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, progress
-    from mobileclip_deploy.cli.package_tables import print_package
     from mobileclip_deploy.errors import InvalidInput
     from mobileclip_deploy.inspect.inspection import (
         ArtifactInspection,

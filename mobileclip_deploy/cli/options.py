@@ -198,17 +198,6 @@ class ModelChoice:
     preprocess: str | None
 
 
-def check_place(choice: ModelChoice) -> None:
-    """Refuse a choice that no checkpoint can be loaded for, before torch is imported.
-
-    Raises:
-        UsageError, CheckpointError: see `weights_file`.
-    """
-    from mobileclip_deploy.checkpoints.weights_files import weights_file
-
-    weights_file(choice.variant, choice.checkpoint, choice.download)
-
-
 def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
     """What `decide` makes of the checkpoint that the shared options name, which is noted on stderr; the built-in one
     when they name none.
@@ -218,7 +207,9 @@ def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
-    check_place(choice)
+    from mobileclip_deploy.checkpoints.weights_files import weights_file
+
+    weights_file(choice.variant, choice.checkpoint, choice.download)  # refused before torch is imported
 
     from mobileclip_deploy.checkpoints.door import load_model
     from mobileclip_deploy.checkpoints.source import Source

@@ -55,7 +55,7 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     """
     from mobileclip_deploy.checkpoints.weights_files import weights_file
     from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
-    from mobileclip_deploy.scheduling.running import check_scheduler
+    from mobileclip_deploy.scheduling import check_scheduler
 
     check_scheduler(asked["scheduler"])
     check_pairs(asked["pairs"])

@@ -44,7 +44,7 @@ from mobileclip_deploy.learning.reinforcement.index import Index
 from mobileclip_deploy.learning.training.running import Trained
 from mobileclip_deploy.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.sweep.result import SweepResult
+from mobileclip_deploy.sweep.result import RowError, SweepResult
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.comparison import Comparison
 from mobileclip_deploy.verify.explanation import Explanation
@@ -107,21 +107,12 @@ VerifiedDocument = _widened(
 )
 
 
-class ErrorEntry(BaseModel):
-    """`remedy`: the part of the message that says what to do."""
-
-    kind: str
-    message: str
-    remedy: str | None
-    exit_code: int
-
-
 class RefusedDocument(BaseModel):
     """A bundle, one of several, that could not be verified."""
 
     bundle: str
     passed: Literal[False]
-    error: ErrorEntry
+    error: RowError
 
 
 class VerifiedBundlesDocument(BaseModel):
@@ -226,7 +217,7 @@ DoctorDocument = _widened(
 class ErrorDocument(BaseModel):
     """The last line of stderr where the exit code is not 0."""
 
-    error: ErrorEntry
+    error: RowError
 
 
 DOCUMENTS: dict[str, Any] = {

@@ -158,7 +158,7 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
             relative(check),
             f"{check.deviation.cosine:.6f}" if check.deviation else "",
             decibels(check),
-            (check.detail or check.engine or "") if check.figures is None else _measured(check),
+            (check.detail or check.engine or "") if check.figures is None else _figures(check),
         ]
         for check in report.checks
     ]
@@ -175,11 +175,6 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
     if layers and report.weights:
         read = [[row.tower, row.layer, row.grid, f"{row.relative:.1e}", row.wrong or ""] for row in report.weights]
         print_table("weights as they stand in the file", ["tower", "layer", "grid", ">relative", "what is wrong"], read)
-
-
-def _measured(check: Check) -> str:
-    """Figures, what they were measured on where that is not everything, and by what."""
-    return figures(check) if check.detail is None else f"{check.detail}: {figures(check)}"
 
 
 def print_evaluation(result: EvaluationResult) -> None:
@@ -312,11 +307,12 @@ def figure(check: Check | None, name: str) -> str:
     return f"{check.figures[name]:.1f} (drop {drop:+.2f}{sure})"
 
 
-def figures(check: Check) -> str:
-    """All accuracies of a task check, and how sure they are."""
+def _figures(check: Check) -> str:
+    """All accuracies of a task check, what they were measured on where that is not everything, and by what."""
     names = [name for name in check.figures or {} if not name.endswith("_drop")]
     accuracies = ", ".join(f"{name} {figure(check, name)}" for name in names)
-    return "; ".join(part for part in (accuracies, check.detail, check.engine) if part)
+    told = accuracies if check.detail is None else f"{check.detail}: {accuracies}"
+    return told if check.engine is None else f"{told}; {check.engine}"
 
 
 def verdict(checks: Sequence[Check]) -> str:
@@ -329,7 +325,7 @@ def verdict(checks: Sequence[Check]) -> str:
 def print_sweep(result: SweepResult) -> None:
     """One row per cell, then how many ended how."""
     from mobileclip_deploy.sweep.door import TABLE
-    from mobileclip_deploy.sweep.table import COLUMNS, cells_of
+    from mobileclip_deploy.sweep.result import COLUMNS, cells_of
 
     print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
     states: tuple[State, ...] = ("passed", "failed", "undecided", "not run", "error", "left")

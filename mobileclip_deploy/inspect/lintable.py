@@ -7,12 +7,7 @@ from pathlib import Path
 from mobileclip_deploy.bundle import MANIFEST
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import check_there
-from mobileclip_deploy.targets import Target, target_of, targets
-
-
-def readable_targets() -> tuple[Target, ...]:
-    """Those whose artifacts can be followed operation by operation."""
-    return tuple(target for target in targets().values() if target.abilities.readable)
+from mobileclip_deploy.targets import target_of, targets
 
 
 def check_lintable(path: Path) -> None:
@@ -29,5 +24,6 @@ def check_lintable(path: Path) -> None:
 
 def unlintable(path: Path) -> InvalidInput:
     """What to say of a path that is neither."""
-    known = " or ".join(suffix for one in readable_targets() for suffix in one.abilities.suffixes)
+    followed = [one.abilities for one in targets().values() if one.abilities.readable]
+    known = " or ".join(suffix for abilities in followed for suffix in abilities.suffixes)
     return InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -181,36 +182,28 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+OF_THE_MODEL: dict[str, Callable[[Variant], Any]] = {
+    "variant": operator.attrgetter("name"),
+    "title": operator.attrgetter("title"),
+    "embed_dim": operator.attrgetter("embed_dim"),
+    "image_size": operator.attrgetter("preprocess.size"),
+    "interpolation": operator.attrgetter("preprocess.interpolation"),
+    "resize_mode": lambda variant: {"shorter_side": "shortest", "squash": "squash"}[variant.preprocess.resize],
+}
+OF_THE_TEXT: dict[str, Callable[[Variant], Any]] = {
+    "text_width": operator.attrgetter("text.width"),
+    "text_heads": operator.attrgetter("text.heads"),
+    "text_layers": operator.attrgetter("text.depth"),
+    **{name: operator.attrgetter(f"tokens.{name}") for name in ("context_length", "vocab_size", "sot", "eot", "pad")},
+}
+VALUES = OF_THE_MODEL.keys() | OF_THE_TEXT.keys()
+
+
 def values_of(variant: Variant) -> dict[str, Any]:
     """What a side file's placeholders stand for; those of texts only where the variant has a text tower. Mean and
     standard deviation stand inside of the artifacts, so that apps apply none: 0 and 1."""
-    preprocess = variant.preprocess
-    values = {
-        "variant": variant.name,
-        "title": variant.title,
-        "embed_dim": variant.embed_dim,
-        "image_size": preprocess.size,
-        "interpolation": preprocess.interpolation,
-        "resize_mode": {"shorter_side": "shortest", "squash": "squash"}[preprocess.resize],
-    }
-    if variant.text is None:
-        return values
-    text, tokenizer = variant.text, variant.tokens
-    return values | {
-        "text_width": text.width,
-        "text_heads": text.heads,
-        "text_layers": text.depth,
-        "context_length": tokenizer.context_length,
-        "vocab_size": tokenizer.vocab_size,
-        "sot": tokenizer.sot,
-        "eot": tokenizer.eot,
-        "pad": tokenizer.pad,
-    }
-
-
-OF_THE_MODEL = ("variant", "title", "embed_dim", "image_size", "interpolation", "resize_mode")
-OF_THE_TEXT = ("text_width", "text_heads", "text_layers", "context_length", "vocab_size", "sot", "eot", "pad")
-VALUES = frozenset((*OF_THE_MODEL, *OF_THE_TEXT))
+    known = OF_THE_MODEL if variant.text is None else OF_THE_MODEL | OF_THE_TEXT
+    return {name: read(variant) for name, read in known.items()}
 
 
 def _placeholders(content: object) -> Iterator[str]:

@@ -1,7 +1,14 @@
 """Work in independent pieces: one after another in this process, or on Dask, on this machine or on a cluster."""
 
-from mobileclip_deploy.scheduling.running import check_scheduler, require_scheduler, run_tasks
-from mobileclip_deploy.scheduling.tasks import LOCAL, Failed, Task, available_cores
+from mobileclip_deploy.scheduling.tasks import (
+    LOCAL,
+    Failed,
+    Task,
+    available_cores,
+    check_scheduler,
+    require_scheduler,
+    run_tasks,
+)
 
 __all__ = [
     "LOCAL",

@@ -15,9 +15,8 @@ from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.scheduling import LOCAL, Failed, Task, check_scheduler, require_scheduler, run_tasks
 from mobileclip_deploy.sweep.cells import Cell, cell_memory, kept, list_cells, make_cell, record
 from mobileclip_deploy.sweep.latency import measure_latency
-from mobileclip_deploy.sweep.result import Row, RowError, SweepResult
+from mobileclip_deploy.sweep.result import Row, RowError, SweepResult, markdown
 from mobileclip_deploy.sweep.specification import Specification, read_specification
-from mobileclip_deploy.sweep.table import markdown
 
 __all__ = ["RESULT", "TABLE", "SweepResult", "sweep"]
 

@@ -12,9 +12,7 @@ from chromium import open_page
 from command_line import run
 
 from mobileclip_deploy.benchmark.documents import write_document
-from mobileclip_deploy.benchmark.report.drawing import draw_roofline
-from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.benchmark.roofline import (
+from mobileclip_deploy.benchmark.limit import (
     OPERATOR_COLUMNS,
     TIMES_ALONE,
     Roofline,
@@ -22,6 +20,8 @@ from mobileclip_deploy.benchmark.roofline import (
     operator_shares,
     rooflines,
 )
+from mobileclip_deploy.benchmark.report.drawing import draw_roofline
+from mobileclip_deploy.benchmark.result import Result
 
 PEAK = {
     "engine": "x 1",

@@ -14,9 +14,8 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.sweep import door
 from mobileclip_deploy.sweep.cells import Cell, cell_memory, list_cells
-from mobileclip_deploy.sweep.result import Row
+from mobileclip_deploy.sweep.result import Row, markdown
 from mobileclip_deploy.sweep.specification import CheckpointChoice, Specification, read_specification
-from mobileclip_deploy.sweep.table import markdown
 
 SWEEP = """\
 version = 1

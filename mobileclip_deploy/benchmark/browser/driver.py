@@ -14,8 +14,7 @@ from pathlib import Path
 
 from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
-from mobileclip_deploy.benchmark.counting import RoundCounter
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
 from mobileclip_deploy.errors import NotRun, RuntimeFailed

@@ -45,7 +45,7 @@ def main() -> None:
     job = read_job(folder / "job.json")
     try:
         driver = stdout if "--in-turns" in sys.argv else None
-        finished = turn(Asked(folder, job, job.cell(name), number, "--profile" in sys.argv, driver))
+        finished = turn(folder, job, job.cell(name), number, "--profile" in sys.argv, driver)
     except Exception as error:  # whatever a runtime raises is the outcome of this round
         text = str(error) if isinstance(error, MobileClipDeployError) else f"{type(error).__name__}: {error}"
         line = " ".join(text.split())[:500]
@@ -55,34 +55,23 @@ def main() -> None:
     os._exit(0)  # some runtimes' threads crash or hang while an interpreter with them comes down
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Round `number` of a cell of the job in `folder`. `driver`: whom to tell that a sample can be taken; None: they
-    follow one another."""
+def turn(folder: Path, job: Job, cell: Cell, number: int, profiled: bool, driver: TextIO | None) -> RoundResult:
+    """Round `number` of a cell of the job in `folder`.
 
-    folder: Path
-    job: Job
-    cell: Cell
-    number: int
-    profiled: bool
-    driver: TextIO | None
-
-
-def turn(asked: Asked) -> RoundResult:
-    """One round of one cell.
+    Args:
+        driver: whom to tell that a sample can be taken; None: they follow one another.
 
     Raises:
         NotRun: this machine has nothing that can run it.
     """
-    job, cell, number = asked.job, asked.cell, asked.number
-    inputs = _inputs(cell, asked.folder)
+    inputs = _inputs(cell, folder)
     import_runtime(cell)
-    load_first, session = _load(cell, asked.folder)
+    load_first, session = _load(cell, folder)
     load_again = None
     if number == 0:
         del session
         gc.collect()
-        load_again, session = _load(cell, asked.folder)
+        load_again, session = _load(cell, folder)
     session.feed(inputs[:1])
     started = time.perf_counter_ns()
     session.run()
@@ -92,11 +81,11 @@ def turn(asked: Asked) -> RoundResult:
         count = min(job.protocol.golden_inputs or len(inputs), len(inputs))
         answers = base64.b64encode(_answers(session, inputs[:count]).astype("<f4").tobytes())
         session.feed(inputs[:1])
-    timed = _time(session, job.protocol, asked.driver)
+    timed = _time(session, job.protocol, driver)
     memory = _peak_memory()
     warnings: tuple[str, ...] = ()
     profile: tuple[OperatorTime, ...] = ()
-    if asked.profiled and number == 0:
+    if profiled and number == 0:
         try:
             profile = tuple(OperatorTime(**asdict(one)) for one in session.profile())
         except NotRun as error:

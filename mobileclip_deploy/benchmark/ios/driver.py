@@ -8,14 +8,12 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from mobileclip_deploy.benchmark.counting import RoundCounter
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
-from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
+from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over, write_in_parts
 from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
-from mobileclip_deploy.benchmark.ios.job_folder import check_plan, write_in_parts
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed

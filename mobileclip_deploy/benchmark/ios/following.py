@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.benchmark.counting import RoundCounter
+from mobileclip_deploy.benchmark.driver import RoundCounter
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, UnknownCommand
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.job import Count, Turn

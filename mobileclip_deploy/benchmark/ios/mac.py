@@ -11,12 +11,10 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-from mobileclip_deploy.benchmark.counting import RoundCounter
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
+from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.ios.building import harness_sources
-from mobileclip_deploy.benchmark.ios.fetching import checked_run, interrupted, take_over
+from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
-from mobileclip_deploy.benchmark.ios.job_folder import check_plan
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.files import cache_folder

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mobileclip_deploy.benchmark.limit import Roofline, Share, limit_of
 from mobileclip_deploy.benchmark.report.points import Figure, Point
-from mobileclip_deploy.benchmark.roofline import Roofline, Share, limit_of
 
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56

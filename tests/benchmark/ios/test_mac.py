@@ -18,7 +18,7 @@ from exports import Exports
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan, get_driver
 from mobileclip_deploy.benchmark.ios import mac
-from mobileclip_deploy.benchmark.ios.fetching import checked_run, take_over
+from mobileclip_deploy.benchmark.ios.exchange import checked_run, take_over
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import RoundResult, Run
 from mobileclip_deploy.benchmark.stream import read_stream

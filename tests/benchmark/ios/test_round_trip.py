@@ -16,7 +16,7 @@ from command_line import run
 
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.benchmark.ios import devices, job_folder
+from mobileclip_deploy.benchmark.ios import devices, exchange
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -60,7 +60,7 @@ def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchm
 def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     benchmark: IphoneBenchmark, phone: FolderPhone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_folder, "PART_BYTES", 1_000_000)
+    monkeypatch.setattr(exchange, "PART_BYTES", 1_000_000)
     phone.settings(breaks_copies_over=1_000_000)
     done = benchmark("--tower", "text")
     assert done.code == 0, done.stderr
