@@ -169,6 +169,8 @@ class Driver(ABC):
     kind: ClassVar[str]
     devices: ClassVar[str]
     """What a sentence calls its devices, as in `coreml does not run on Android phones`."""
+    only: ClassVar[str | None] = None
+    """What there is one of, where there is but one of its devices."""
     runs_checkpoints: ClassVar[bool] = False
     """Whether it can time the checkpoint itself, in torch."""
     takes_pictures: ClassVar[bool] = False
@@ -179,6 +181,9 @@ class Driver(ABC):
     """The archive or the folder of the programs that measure on the device, where they are pushed there."""
 
     def __init__(self, selector: str | None = None) -> None:
+        if self.only is not None and selector is not None:
+            only = f"there is one {self.only}; write `device='{self.kind}'`"
+            raise UsageError(f"`device='{self.kind}:{selector}'`: {only}")
         self.selector = selector
 
     @abstractmethod

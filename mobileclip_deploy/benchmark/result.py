@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -72,6 +73,11 @@ class Harness(Frozen):
     affinity: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     quality_of_service: str | None = None
     c_library: Literal["glibc", "bionic"] | None = None
+
+    @classmethod
+    def own(cls, kind: str) -> Harness:
+        """This package, for a kind of device."""
+        return cls(name=f"mobileclip_deploy.benchmark.{kind}", version=metadata.version("mobileclip-deploy"))
 
 
 class Snapshot(Frozen):
@@ -222,6 +228,11 @@ class RoundResult(Frozen):
     compile_ns: Count | None = None
     inferences_per_sample: Annotated[Count, Field(ge=1)] | None = None
     threads_used: Annotated[Count, Field(ge=1)] | None = None
+
+    @classmethod
+    def failed(cls, run_id: str, turn: Turn, error: str) -> RoundResult:
+        """A round of which nothing came but an error."""
+        return cls(run_id=run_id, cell=turn.cell, round=turn.round, status="failed", error=error)
 
 
 class _Measured(Frozen):

@@ -21,18 +21,17 @@ class Interrupted(MobileClipDeployError):
     """Ctrl-C. `kept`: what an interrupted command left to go on with, and how."""
 
     exit_code: ClassVar[int] = 128 + signal.SIGINT
+    word: ClassVar[str] = "interrupted"
 
     def __init__(self, *kept: str) -> None:
-        super().__init__(f"interrupted: {'; '.join(kept) or CLEAN}")
+        super().__init__(f"{self.word}: {'; '.join(kept) or CLEAN}")
 
 
-class Terminated(MobileClipDeployError):
-    """SIGTERM, as of a service that stops or a CI job that is cancelled. `kept`: see `Interrupted`."""
+class Terminated(Interrupted):
+    """SIGTERM, as of a service that stops or a CI job that is cancelled."""
 
-    exit_code: ClassVar[int] = 128 + signal.SIGTERM
-
-    def __init__(self, *kept: str) -> None:
-        super().__init__(f"terminated: {'; '.join(kept) or CLEAN}")
+    exit_code = 128 + signal.SIGTERM
+    word = "terminated"
 
 
 class SigTerm(KeyboardInterrupt):

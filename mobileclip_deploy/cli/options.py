@@ -61,14 +61,12 @@ def model_options(function: F) -> F:
     )
 
 
-def preprocess_option(function: F) -> F:
-    """--preprocess."""
-    return click.option(
-        "--preprocess",
-        metavar="openai|card|FILE",
-        help="Mean, std and interpolation it was fine-tuned with: OpenAI's, its variant's, or as open_clip_config.json "
-        "says.",
-    )(function)
+preprocess_option = click.option(
+    "--preprocess",
+    metavar="openai|card|FILE",
+    help="Mean, std and interpolation it was fine-tuned with: OpenAI's, its variant's, or as open_clip_config.json "
+    "says.",
+)
 
 
 def dataset_options(function: F) -> F:
@@ -116,9 +114,7 @@ def _gathered(function: F, name: str, kind: type[ModelChoice | DatasetChoice], *
     return decorated
 
 
-def json_option(function: F) -> F:
-    """--json."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(function)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 def add_quiet(command: click.Command) -> click.Command:
@@ -134,18 +130,6 @@ def add_quiet(command: click.Command) -> click.Command:
     return command
 
 
-def gate_option(function: F) -> F:
-    """--gate."""
-    return click.option(
-        "--gate",
-        "gate_texts",
-        cls=_GateOption,
-        multiple=True,
-        metavar="NAME=NUMBER",
-        help="Replace a bound: semantic, relative, cosine, snr or task. May be repeated.",
-    )(function)
-
-
 class _GateOption(click.Option):
     """--gate, whose help names the gates of checks that installed packages bring too."""
 
@@ -154,6 +138,16 @@ class _GateOption(click.Option):
 
         record, own = super().get_help_record(ctx), ", ".join(own_gates())
         return record if record is None or not own else (record[0], f"{record[1]} Of installed packages: {own}.")
+
+
+gate_option = click.option(
+    "--gate",
+    "gate_texts",
+    cls=_GateOption,
+    multiple=True,
+    metavar="NAME=NUMBER",
+    help="Replace a bound: semantic, relative, cosine, snr or task. May be repeated.",
+)
 
 
 @dataclass(frozen=True)

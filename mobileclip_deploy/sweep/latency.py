@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.door import BenchmarkOutcome, benchmark
+from mobileclip_deploy.benchmark.door import benchmark
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.bundle import Bundle
@@ -34,8 +34,19 @@ def measure_latency(result: SweepResult, specification: Specification, progress:
     error: MobileClipDeployError | None = None
     measured = _kept(folder, specification, frozenset().union(*artifacts.values()))
     if measured is None:
+        interrupted = folder / f"{LATENCY}.partial"
+        if (interrupted / "job.json").exists():  # of other bundles, maybe; a sweep's benchmark is begun anew
+            shutil.rmtree(interrupted)
         try:
-            outcome = _run(folder, specification, list(once.values()), progress)
+            outcome = benchmark(
+                list(once.values()),
+                device=specification.device,
+                protocol=specification.protocol,
+                quick=specification.quick,
+                output=folder / LATENCY,
+                force=True,
+                progress=progress,
+            )
             measured, error = outcome.result, outcome.failure
         except MobileClipDeployError as failure:
             return result.model_copy(update={"latency_error": RowError.of(failure)})
@@ -72,20 +83,3 @@ def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[st
     whole = all(cell.status == "done" for cell in found.cells)
     asked = specification.protocol in found.job.protocol.name
     return found if same and whole and asked else None
-
-
-def _run(folder: Path, specification: Specification, bundles: list[Path], progress: Progress) -> BenchmarkOutcome:
-    output = folder / LATENCY
-    assert specification.device is not None
-    interrupted = output.with_name(f"{output.name}.partial")
-    if (interrupted / "job.json").exists():  # of other bundles, maybe; a sweep's benchmark is begun anew
-        shutil.rmtree(interrupted)
-    return benchmark(
-        bundles,
-        device=specification.device,
-        protocol=specification.protocol,
-        quick=specification.quick,
-        output=output,
-        force=True,
-        progress=progress,
-    )

@@ -17,10 +17,9 @@ from mobileclip_deploy.benchmark.android.device import (
     snapshot,
     wait_until_cool,
 )
-from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
 from mobileclip_deploy.benchmark.android.programs import PLAN, InstalledPrograms, NotStarting, loader_among, runner
 from mobileclip_deploy.benchmark.android.rounds import Rounds
-from mobileclip_deploy.benchmark.android.session import FIXED, PhoneSession
+from mobileclip_deploy.benchmark.android.session import FIXED, PhoneSession, write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
 from mobileclip_deploy.benchmark.android.transfer import place, synchronize
 from mobileclip_deploy.benchmark.bounded import one_line, understood

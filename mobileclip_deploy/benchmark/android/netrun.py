@@ -15,7 +15,7 @@ import re
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import RuntimePlace
 
 TOOL = "qnn-net-run"
+PROGRAM = f"bin/aarch64-android/{TOOL}"
 PROFILE = "qnn-profiling-data_0.log"
 SDK = "QNN_SDK_ROOT"
 TARGET = "qnn"
@@ -47,45 +48,30 @@ PERFORMANCE = "burst"
 VIEWER_SECONDS = 300
 
 
-@dataclass(frozen=True)
-class Sdk:
-    """Qualcomm's QAIRT SDK, unpacked, as its own `envsetup` names it."""
+def sdk_file(name: str) -> Path:
+    """A file of Qualcomm's QAIRT SDK, unpacked, whose folder QNN_SDK_ROOT names, as the SDK's own `envsetup` does.
 
-    folder: Path
+    Raises:
+        RuntimeFailed: no SDK is named, or the file is not there.
+    """
+    named = os.environ.get(SDK)
+    if not named:
+        raise RuntimeFailed(
+            f"{TOOL} is part of Qualcomm's QAIRT SDK, which Qualcomm gives to whoever takes its licence: unpack it "
+            f"and name the folder that holds bin and lib in {SDK}"
+        )
+    found = Path(named) / name
+    if not found.is_file():
+        raise RuntimeFailed(f"{named} lacks {name}: name another QAIRT SDK in {SDK}")
+    return found
 
-    @classmethod
-    def of(cls, environment: Mapping[str, str] = os.environ) -> Sdk:
-        """The folder that QNN_SDK_ROOT names.
 
-        Raises:
-            RuntimeFailed: it is not set.
-        """
-        named = environment.get(SDK)
-        if not named:
-            raise RuntimeFailed(
-                f"{TOOL} is part of Qualcomm's QAIRT SDK, which Qualcomm gives to whoever takes its licence: unpack it "
-                f"and name the folder that holds bin and lib in {SDK}"
-            )
-        return cls(Path(named))
-
-    def for_phone(self, architecture: str) -> dict[str, Path]:
-        """What is pushed for an NPU such as `v75`: the tool, the HTP backend, and the library that the NPU loads."""
-        stub, skel = (f"libQnnHtp{architecture.upper()}{part}.so" for part in ("Stub", "Skel"))
-        android = [f"bin/aarch64-android/{TOOL}", "lib/aarch64-android/libQnnHtp.so"]
-        android += ["lib/aarch64-android/libQnnSystem.so", f"lib/aarch64-android/{stub}"]
-        names = [*android, f"lib/hexagon-{architecture}/unsigned/{skel}"]
-        return {Path(name).name: self.file(name) for name in names}
-
-    def file(self, name: str) -> Path:
-        """A file of the SDK.
-
-        Raises:
-            RuntimeFailed: it is not there.
-        """
-        found = self.folder / name
-        if not found.is_file():
-            raise RuntimeFailed(f"{self.folder} lacks {name}: name another QAIRT SDK in {SDK}")
-        return found
+def tools_for(architecture: str) -> dict[str, Path]:
+    """What is pushed for an NPU such as `v75`: the tool, the HTP backend, and the library that the NPU loads."""
+    stub, skel = (f"libQnnHtp{architecture.upper()}{part}.so" for part in ("Stub", "Skel"))
+    libraries = [f"lib/aarch64-android/{name}" for name in ("libQnnHtp.so", "libQnnSystem.so", stub)]
+    names = [PROGRAM, *libraries, f"lib/hexagon-{architecture}/unsigned/{skel}"]
+    return {Path(name).name: sdk_file(name) for name in names}
 
 
 @dataclass
@@ -94,7 +80,6 @@ class _Bench:
 
     adb: Adb
     base: str
-    sdk: Sdk
     kept: Path
     patience: float
     seconds: dict[str, float] = field(default_factory=dict)
@@ -123,7 +108,7 @@ class _Bench:
 
     def microseconds(self, out: Path, message: str) -> list[int]:
         """What the tool's own profile says of each `message`, by the SDK's viewer."""
-        viewer = self.sdk.file("bin/x86_64-linux-clang/qnn-profile-viewer")
+        viewer = sdk_file("bin/x86_64-linux-clang/qnn-profile-viewer")
         log, table = out / PROFILE, out / "profile.csv"
         command = [str(viewer), "--input_log", str(log), "--output", str(table)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=VIEWER_SECONDS)
@@ -161,17 +146,18 @@ class NetRunDriver(AndroidDriver):
         refuse_profile(plan)
         if self.runners is not None:
             raise UsageError(f"`runners` are not needed: {TOOL} is the SDK's")
-        rounds, sdk = Rounds(plan, progress), Sdk.of()
+        sdk_file(PROGRAM)
+        rounds = Rounds(plan, progress)
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         chip = (phone.device.soc or "unknown").split()[-1].lower()
         base = f"{self._settings.folder}/qnn"
         kept = plan.folder.with_name(plan.folder.name.removesuffix(".partial") + ".qnn")
-        bench = _Bench(adb, base, sdk, kept, self._settings.turn_limit(plan.job.protocol))
+        bench = _Bench(adb, base, kept, self._settings.turn_limit(plan.job.protocol))
         with claimed(adb, self._settings.folder), temporary_folder() as place:
             rounds.tell(f"pushing {TOOL}")
             files, architectures = _files(plan, chip, place)
-            tools = {name: file for one in sorted(architectures) for name, file in sdk.for_phone(one).items()}
+            tools = {name: file for one in sorted(architectures) for name, file in tools_for(one).items()}
             synchronize(adb, f"{base}/bin", tools, executable=True)
             rounds.tell("pushing models")
             synchronize(adb, f"{base}/job", files)
@@ -221,8 +207,7 @@ def _round(bench: _Bench, plan: Plan, turn: Turn) -> RoundResult:
     except DeviceLost:
         raise
     except RuntimeFailed as failed:
-        reason = one_line(str(failed))
-        return RoundResult(run_id=run_id, cell=cell.id, round=turn.round, status="failed", error=reason)
+        return RoundResult.failed(run_id, turn, one_line(str(failed)))
     return RoundResult(
         run_id=run_id,
         cell=cell.id,

@@ -1,20 +1,25 @@
-"""One run of the harness on a phone: started, followed round by round, ended in every case."""
+"""One run of the harness on a phone: started, followed round by round, ended in every case; or everything for one, on a
+phone that no adb of this computer reaches."""
 
 from __future__ import annotations
 
 import queue
+import shutil
 import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from mobileclip_deploy.benchmark.android.adb import END, Answer, DeviceLost
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
-from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms
+from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms, Programs, loader_among
+from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
+from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.errors import RuntimeFailed
 
 FIXED = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"
@@ -37,6 +42,9 @@ GRACE_SECONDS = 60
 STOPPED = 124
 REMEMBERED_LINES = 20
 QUEUED_LINES = 8
+SCRIPT = "run.sh"
+# The core is the one that device.fast_cores finds for one thread, told from the phone that the script runs on.
+TEMPLATE = Path(__file__).with_name(SCRIPT)
 
 
 @dataclass(frozen=True)
@@ -154,3 +162,25 @@ def _read(stream: IO[str], is_output: bool, lines: queue.Queue[tuple[bool, str |
     while line := stream.readline(SAID_BYTES):  # a longer one comes in pieces, of which none is a round: `fetch` has it
         lines.put((is_output, line.rstrip("\r\n")))
     lines.put((is_output, None))
+
+
+def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, into: Path) -> Path:
+    """Write `into`/<run_id> with `job`, `bin` and the script that runs the one by the other.
+
+    Args:
+        plan: cells of one thread.
+        settings: how long a round may take, and the whole.
+    """
+    folder = into / plan.job.run_id
+    (folder / "bin").mkdir(parents=True)
+    for program in runners.files:
+        shutil.copyfile(program, folder / "bin" / program.name)
+    plan.copy_to(folder / "job")
+    limit = ("timeout", "-k", "5", f"{settings.total_limit(plan.job):.0f}")
+    programs = Programs(".", loader_among(path.name for path in runners.files))
+    command = programs.command(PLAN, *programs.plan_words(settings.turn_limit(plan.job.protocol)), under=limit)
+    script = TEMPLATE.read_text(encoding="utf-8")
+    for name, lines in (("@COMMAND@", command), ("@KEEP_AWAKE@", KEEP_AWAKE), ("@LET_SLEEP@", LET_SLEEP)):
+        script = script.replace(name, lines)
+    (folder / SCRIPT).write_text(script, encoding="utf-8", newline="\n")
+    return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -87,9 +86,7 @@ class BrowserDriver(Driver):
                 else:
                     _drive(browser, session, server.address)
         counter.tell(len(plan.job.order), "done")
-        harness = Harness(
-            name="mobileclip_deploy.benchmark.browser", version=importlib.metadata.version("mobileclip-deploy")
-        )
+        harness = Harness.own("browser")
         device = _device(session, local=browser is not None)
         return plan.record(device, harness, {RUNTIME: VERSION}, Environment(before=before, after=snapshot()))
 

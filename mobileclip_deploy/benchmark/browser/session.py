@@ -105,9 +105,8 @@ class BrowserSession:
         self._begun = None
         self._deaths[turn] += 1
         if self._deaths[turn] >= DEATHS:
-            failed = RoundResult(run_id=self._plan.job.run_id, cell=turn.cell, round=turn.round, status="failed")
             error = f"{why}, {DEATHS} times in this round (out of memory?)"
-            self._keep(failed.model_copy(update={"error": error}))
+            self._keep(RoundResult.failed(self._plan.job.run_id, turn, error))
             if not self._plan.outstanding:  # no page is there to ask and be told
                 self.finished.set()
 

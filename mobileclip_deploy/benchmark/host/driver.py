@@ -12,7 +12,6 @@ from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, pools, run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, Run
-from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target, targets
@@ -23,12 +22,8 @@ class HostDriver(Driver):
 
     kind = "host"
     devices = "this host"
+    only = "host"
     runs_checkpoints = takes_pictures = True
-
-    def __init__(self, selector: str | None = None) -> None:
-        if selector is not None:
-            raise UsageError(f"`device='host:{selector}'`: there is one host; write `device='host'`")
-        super().__init__(selector)
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
@@ -53,9 +48,7 @@ class HostDriver(Driver):
             for finished in run_round(plan, now):
                 plan.keep(finished)
         counter.tell(len(job.order), "done")
-        harness = Harness(
-            name="mobileclip_deploy.benchmark.host", version=importlib.metadata.version("mobileclip-deploy")
-        )
+        harness = Harness.own("host")
         environment = Environment(before=before, after=snapshot())
         return plan.record(describe(), harness, _versions(job), environment, tuple(filter(None, peaks)))
 

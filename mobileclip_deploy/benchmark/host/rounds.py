@@ -112,14 +112,12 @@ class _Process:
             self.say("end")
         with self._patiently():
             self._running.communicate()  # stdin is closed: one that still waits ends too
-        failed = RoundResult(run_id=self._plan.job.run_id, cell=self.cell.id, round=self._turn.round, status="failed")
+        code, run_id = self._running.returncode, self._plan.job.run_id
         if self._late:
-            return failed.model_copy(
-                update={"error": f"no answer within {self._patience:.0f} s; the process was ended"}
-            )
-        code = self._running.returncode
+            why = f"no answer within {self._patience:.0f} s; the process was ended"
+            return RoundResult.failed(run_id, self._turn, why)
         if code or not self._line:
-            return failed.model_copy(update={"error": death(code, self._complaints.read_text(errors="replace"))})
+            return RoundResult.failed(run_id, self._turn, death(code, self._complaints.read_text(errors="replace")))
         return parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
 
     def _listen(self) -> None:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.documents import read_job
 from mobileclip_deploy.benchmark.host.sessions import import_runtime, open_session
-from mobileclip_deploy.benchmark.job import Cell, Job, Protocol
+from mobileclip_deploy.benchmark.job import Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
 from mobileclip_deploy.errors import MobileClipDeployError, NotRun
 from mobileclip_deploy.targets.benchmarking import Session
@@ -48,8 +48,7 @@ def main() -> None:
         finished = turn(folder, job, job.cell(name), number, "--profile" in sys.argv, driver)
     except Exception as error:  # whatever a runtime raises is the outcome of this round
         text = str(error) if isinstance(error, MobileClipDeployError) else f"{type(error).__name__}: {error}"
-        line = " ".join(text.split())[:500]
-        finished = RoundResult(run_id=job.run_id, cell=name, round=number, status="failed", error=line)
+        finished = RoundResult.failed(job.run_id, Turn(cell=name, round=number), " ".join(text.split())[:500])
     stdout.write(finished.model_dump_json() + "\n")
     stdout.flush()
     os._exit(0)  # some runtimes' threads crash or hang while an interpreter with them comes down

@@ -67,11 +67,12 @@ class IosDriver(Driver):
                 phone.push(plan.stream, f"{results}.rounds.jsonl")
             self._measure(phone, plan, counter)
             run = checked_run(phone.pull(f"{results}.run.json", plan.most_bytes), plan, self.kind)
-        except RuntimeFailed as failure:
-            self._keep(phone, plan, f"{results}.rounds.jsonl")
-            raise interrupted(failure, plan) from failure
-        except KeyboardInterrupt:
-            self._keep(phone, plan, f"{results}.rounds.jsonl")
+        except (RuntimeFailed, KeyboardInterrupt) as stopped:
+            # What is finished comes home, if the device can still be reached: why it cannot is told already.
+            with contextlib.suppress(RuntimeFailed, InvalidInput):
+                take_over(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan)
+            if isinstance(stopped, RuntimeFailed):
+                raise interrupted(stopped, plan) from stopped
             raise
         try:
             phone.launch(("--remove", run_id, "--exit"))
@@ -88,11 +89,6 @@ class IosDriver(Driver):
         launched = Launched(run_id, process, f"{results}.progress.json", len(plan.outstanding), seconds, first)
         looked_at = follow(phone, launched, counter, self.patience)
         take_over(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan, looked_at)
-
-    def _keep(self, phone: Phone, plan: Plan, remote: str) -> None:
-        """Bring home what is finished, if the device can still be reached: why it cannot is told already."""
-        with contextlib.suppress(RuntimeFailed, InvalidInput):
-            take_over(phone.pull(remote, plan.most_bytes), plan)
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
         """Bring this computer's stream and the device's to the same state, whichever went further."""

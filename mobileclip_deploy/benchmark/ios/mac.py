@@ -16,7 +16,7 @@ from mobileclip_deploy.benchmark.ios.building import harness_sources
 from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import cache_folder
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
@@ -29,11 +29,7 @@ class MacDriver(Driver):
 
     kind: ClassVar[str] = "mac"
     devices: ClassVar[str] = "the Mac's harness"
-
-    def __init__(self, selector: str | None = None) -> None:
-        if selector is not None:
-            raise UsageError(f"`device='mac:{selector}'`: there is one Mac; write `device='mac'`")
-        super().__init__(selector)
+    only: ClassVar[str | None] = "Mac"
 
     def discover(self) -> tuple[Listing, ...]:
         if platform.system() != "Darwin":

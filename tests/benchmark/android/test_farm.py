@@ -16,7 +16,7 @@ from benchmark.android import harness, tiny
 from benchmark.android.scripted import scripted_runners
 from benchmark.android.test_app import compile_android, said_by
 
-from mobileclip_deploy.benchmark.android.job_folder import write_job_folder
+from mobileclip_deploy.benchmark.android.session import write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.progress import silent
