@@ -78,7 +78,7 @@ def main() -> None:
     """Decode, compare, write the figures, and renew the table."""
     wanted = [np.asarray(load_image(file)) for file in PHOTOGRAPHS]
     ways: dict[str, Callable[[], list[Pixels]]] = {"Java's ImageIO": java}
-    for one in installed_browsers():
+    for one in installed_browsers().values():
         ways[f"{one.family.capitalize()}'s canvas"] = partial(browser, one.family, wanted)
     ways[f"for comparison: Pillow, saved again in quality {QUALITY}"] = lambda: [resaved(one) for one in wanted]
     truth = embeddings(wanted)
@@ -89,7 +89,7 @@ def main() -> None:
         | {"libjpeg": features.version("libjpeg_turbo") or features.version("jpg")}
         | {
             "java": told("java", "-version"),
-            "browsers": [told(one.program, "--version") for one in installed_browsers()],
+            "browsers": [told(one.program, "--version") for one in installed_browsers().values()],
         },
         "photographs": len(wanted),
         "decoders": found,

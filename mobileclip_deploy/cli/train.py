@@ -12,6 +12,8 @@ from mobileclip_deploy.cli.options import FILE, json_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.learning.language.distilling import DistilledTower
+    from mobileclip_deploy.learning.training.running import Trained
     from mobileclip_deploy.progress import Progress
 
 
@@ -86,7 +88,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
 
     # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import train as run
-    from mobileclip_deploy.cli.output import note, print_json, print_table, quiet
+    from mobileclip_deploy.cli.output import note, print_table, quiet
     from mobileclip_deploy.learning.training.running import LogRow
 
     def show(row: LogRow) -> None:
@@ -101,7 +103,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
         return
     left = result.left_out
     if as_json:
-        print_json({"output": result.weights, "resumed_at": result.resumed_at, "log": result.log, "left_out": left})
+        _print_result(result)
         return
     lines = []
     for row in result.log:
@@ -133,7 +135,7 @@ def _text_tower(
         read_tower_recipe(recipe, parallel, languages, checkpoint)
 
     from mobileclip_deploy import train_text_tower
-    from mobileclip_deploy.cli.output import note, print_json, print_table, quiet
+    from mobileclip_deploy.cli.output import note, print_table, quiet
     from mobileclip_deploy.learning.language.distilling import TowerRow
 
     def show(row: TowerRow) -> None:
@@ -154,16 +156,7 @@ def _text_tower(
     if not leads():
         return
     if as_json:
-        print_json(
-            {
-                "output": result.weights,
-                "resumed_at": result.resumed_at,
-                "log": result.log,
-                "pairs": result.pairs,
-                "left_out": result.left_out,
-                "vocabulary": result.vocabulary,
-            }
-        )
+        _print_result(result)
         return
     last = result.log[-1].found
     lines = [
@@ -190,6 +183,13 @@ def _progress() -> AbstractContextManager[Progress]:
     from mobileclip_deploy.progress import silent
 
     return progress() if leads() else nullcontext(silent)
+
+
+def _print_result(result: Trained | DistilledTower) -> None:
+    from mobileclip_deploy.cli.output import print_json
+
+    told = {name: value for name, value in vars(result).items() if name not in ("folder", "weights")}
+    print_json({"output": result.weights} | told)
 
 
 def _say_written(weights: Path, resumed_at: int) -> None:

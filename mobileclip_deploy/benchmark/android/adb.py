@@ -33,15 +33,13 @@ STATES = {
 
 # What adb prints -> what to tell. The first that is found counts; {serial} is the phone's.
 LOST = (
-    ("not found", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
-    ("no devices", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
+    ("not found|no devices", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
     ("unauthorized", "the phone {serial} does not trust this computer: " + STATES["unauthorized"]),
     ("device offline", "the phone {serial} is offline: " + STATES["offline"]),
     ("still authorizing", "the phone {serial} does not trust this computer yet: " + STATES["authorizing"]),
 )
 REFUSED = (
-    ("No space left", "the phone {serial} is full: make room on it, then run again"),
-    ("Disk quota exceeded", "the phone {serial} is full: make room on it, then run again"),
+    ("No space left|Disk quota exceeded", "the phone {serial} is full: make room on it, then run again"),
     (
         "Read-only file system",
         "{folder} on the phone {serial} cannot be written: name another folder in MOBILECLIP_ANDROID_FOLDER",
@@ -174,10 +172,10 @@ class Adb:
         """The error for what adb, or a program on the phone, said when it failed."""
         text = f"{done.errors}\n{done.output}"
         for pattern, message in LOST:
-            if pattern in done.errors:
+            if re.search(pattern, done.errors):
                 return DeviceLost(message.format(serial=self.serial))
         for pattern, message in REFUSED:
-            if pattern in text:
+            if re.search(pattern, text):
                 return RuntimeFailed(message.format(serial=self.serial, folder=self._folder))
         if any(pattern in text for pattern in SERVER):
             return _server_failure(done)

@@ -46,7 +46,7 @@ class BrowserDriver(Driver):
     devices = "browsers"
 
     def discover(self) -> tuple[Listing, ...]:
-        found = tuple(Listing(f"browser:{one.family}", one.program, "ready") for one in installed_browsers())
+        found = tuple(Listing(f"browser:{one.family}", one.program, "ready") for one in installed_browsers().values())
         remedy = "install one (Debian: apt-get install chromium), or open the page in another: browser:serve"
         lacking = [name for name in NEEDED_BY_LAN if importlib.util.find_spec(name) is None]
         install = f"needs {' and '.join(lacking)}; type: pip install 'mobileclip-deploy[lan]'" if lacking else None

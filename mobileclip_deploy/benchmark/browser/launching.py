@@ -105,14 +105,10 @@ def last_words(folder: Path) -> str:
     return one_line(next((line for line in reversed(said) if ":FATAL:" in line), said[-1] if said else ""), 300)
 
 
-def installed_browsers() -> tuple[Browser, ...]:
-    """One of each family that is installed."""
-    found = []
-    for family, names in PROGRAMS.items():
-        program = next((path for name in names if (path := shutil.which(name))), None)
-        if program is not None:
-            found.append(Browser(family, program))
-    return tuple(found)
+def installed_browsers() -> dict[str, Browser]:
+    """One of each family that is installed, by the family's name."""
+    found = {family: next(filter(None, map(shutil.which, names)), None) for family, names in PROGRAMS.items()}
+    return {family: Browser(family, program) for family, program in found.items() if program is not None}
 
 
 def find_browser(selector: str | None) -> Browser:
@@ -121,7 +117,7 @@ def find_browser(selector: str | None) -> Browser:
     Raises:
         NotRun: it is not installed; the text says what is, or what to install.
     """
-    installed = {one.family: one for one in installed_browsers()}
+    installed = installed_browsers()
     if selector is None and installed:
         return next(iter(installed.values()))
     if selector in installed:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SHOWN_LINES = 8
 """Lines under a name that a card shows before it is unfolded."""
-WORDS = ("model", "tower", "precision", "runtime", "place", "threads")
 LIMITS = ("GOP/s", "of float32's limit, %", "of int8's limit, %")
 """Columns of a result whose run measured the limit of its cores."""
 
@@ -33,18 +32,14 @@ class Field:
 def columns(result: Result) -> tuple[str, ...]:
     """The names of a result's columns; those of figures end in their unit. What a reader must not miss comes first: a
     screen shows about eleven."""
-    statistic = result.job.protocol.statistic.replace("_", " ")
-    judged = (f"{statistic}, ms", "95% of median, ms", "status", "answers", "warnings")
-    times = ("p90, ms", "p99, ms", *_own(result), "load, ms", "again, ms", "first, ms")
-    limits = LIMITS if result.peaks else ()
-    return (*WORDS, *judged, *limits, *times, "last/first", "memory, MB", "file, MB")
+    return tuple(_row(result, *result.pairs()[0]))
 
 
 def card(result: Result, row: Sequence[Field]) -> tuple[int, ...]:
     """At which line of a card each field of a row stands, where a screen is too narrow for a table: its name (0), then
     what was measured and whether it counts, then what was measured; what is empty takes no line."""
     names = columns(result)
-    statistic = names[len(WORDS)]
+    statistic = f"{result.job.protocol.statistic.replace('_', ' ')}, ms"
     first = ("model", statistic, "95% of median, ms", "status", "answers", "warnings", "tower", "runtime", "place")
     order = sorted(range(len(names)), key=lambda at: first.index(names[at]) if names[at] in first else len(first))
     lines = iter(range(len(names)))
@@ -52,67 +47,54 @@ def card(result: Result, row: Sequence[Field]) -> tuple[int, ...]:
     return tuple(places.get(at, 0) for at in range(len(names)))
 
 
-def _own(result: Result) -> tuple[str, ...]:
-    """A page cannot see its CPU time; what it has fetched and compiled before it loads is part of a user's wait. So is
-    what some runtimes do apart from loading, to prepare a model for the device."""
-    if result.device.browser:
-        return ("fetch, ms", "compile, ms")
-    specializes = any(found.specialization_ns is not None for found in result.cells)
-    return ("CPU, ms", "specialize, ms") if specializes else ("CPU, ms",)
-
-
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
     """One row per cell, in the order of the job."""
-    return tuple(_row(result, cell, found) for cell, found in result.pairs())
+    return tuple(tuple(_row(result, cell, found).values()) for cell, found in result.pairs())
 
 
-def _reached(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]:
-    """A field for each of `LIMITS`."""
-    if not result.peaks:
-        return ()
-    near = reached(cell, found, result.peaks)
-    if near is None:
-        return (_figure(None),) * len(LIMITS)
-    return tuple(_figure(value) for value in (near.per_second / 1e9, near.float32_percent, near.int8_percent))
-
-
-def _row(result: Result, cell: Cell, found: CellResult) -> tuple[Field, ...]:
+def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
+    """Fields by the names of their columns, which are the same for every cell of a result."""
     summary = found.summary if found.status == "done" else None
     interval = summary.median_interval_ns if summary else None
-    place = " ".join(part for part in (cell.backend, cell.compute_units) if part)
-    name = cell.label.removesuffix(f" {cell.tower}") + (" (competitor)" if cell.competitor else "")
-    words = [name, cell.tower, cell.precision or "", cell.runtime, place]
-    first = next((item for item in found.rounds if item.round == 0), None)
-    between = {
-        "fetch, ms": first.fetch_ns if first else None,
-        "compile, ms": first.compile_ns if first else None,
-        "CPU, ms": summary.cpu_ns if summary else None,
-        "specialize, ms": found.specialization_ns,
+    statistic = result.job.protocol.statistic
+    words = {
+        "model": cell.label.removesuffix(f" {cell.tower}") + (" (competitor)" if cell.competitor else ""),
+        "tower": cell.tower,
+        "precision": cell.precision or "",
+        "runtime": cell.runtime,
+        "place": " ".join(part for part in (cell.backend, cell.compute_units) if part),
     }
-    times = [
-        summary.p90_ns if summary else None,
-        summary.p99_ns if summary else None,
-        *(between[name] for name in _own(result)),
-        found.load_first_ns,
-        found.load_again_ns,
-        found.first_inference_ns,
-    ]
     span = f"{_number(interval.low / 1e6)} to {_number(interval.high / 1e6)}" if interval else ""
-    trend = summary.last_over_first if summary else None
-    return (
-        *(Field(word, word) for word in words),
-        Field(str(cell.threads), cell.threads),
-        _figure(milliseconds(found, result.job.protocol.statistic)),
-        Field(span, interval.low if interval else None),
-        Field(found.status, found.status),
-        _answers(found, result.self_reported),
-        Field(", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings)), float(len(found.warnings))),
-        *_reached(result, cell, found),
-        *(_figure(None if time is None else time / 1e6) for time in times),
-        _figure(trend),
-        _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
-        _figure(cell.bytes / 1e6),
-    )
+    warnings = ", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings))
+    near = reached(cell, found, result.peaks)
+    limits = (near.per_second / 1e9, near.float32_percent, near.int8_percent) if near else (None, None, None)
+    first = next((item for item in found.rounds if item.round == 0), None)
+    times: dict[str, float | None] = {
+        "p90, ms": summary.p90_ns if summary else None,
+        "p99, ms": summary.p99_ns if summary else None,
+    }
+    if result.device.browser:  # a page cannot see its CPU time; fetching and compiling are part of a user's wait
+        times["fetch, ms"] = first.fetch_ns if first else None
+        times["compile, ms"] = first.compile_ns if first else None
+    else:
+        times["CPU, ms"] = summary.cpu_ns if summary else None
+        if any(one.specialization_ns is not None for one in result.cells):  # apart from loading, in some runtimes
+            times["specialize, ms"] = found.specialization_ns
+    times |= {"load, ms": found.load_first_ns, "again, ms": found.load_again_ns, "first, ms": found.first_inference_ns}
+    return {
+        **{name: Field(word, word) for name, word in words.items()},
+        "threads": Field(str(cell.threads), cell.threads),
+        f"{statistic.replace('_', ' ')}, ms": _figure(milliseconds(found, statistic)),
+        "95% of median, ms": Field(span, interval.low if interval else None),
+        "status": Field(found.status, found.status),
+        "answers": _answers(found, result.self_reported),
+        "warnings": Field(warnings, float(len(found.warnings))),
+        **({name: _figure(value) for name, value in zip(LIMITS, limits, strict=True)} if result.peaks else {}),
+        **{name: _figure(None if time is None else time / 1e6) for name, time in times.items()},
+        "last/first": _figure(summary.last_over_first if summary else None),
+        "memory, MB": _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
+        "file, MB": _figure(cell.bytes / 1e6),
+    }
 
 
 def remarks(result: Result, lints: Sequence[LintReport] = ()) -> tuple[tuple[str, str], ...]:
