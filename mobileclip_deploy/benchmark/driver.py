@@ -256,11 +256,9 @@ def _places(target: Target, kind: str) -> tuple[RuntimePlace, ...]:
 
 
 def get_driver(device: str, team: str | None = None, runners: Path | None = None, engine: str | None = None) -> Driver:
-    """`host`, `android`, `android:SERIAL`, ... -> its driver.
+    """`host`, `android`, `android:SERIAL`, ... -> its driver, with its `team` and `runners`.
 
     Args:
-        team: see `Driver.team`.
-        runners: see `Driver.runners`.
         engine: of `ENGINES`, what runs the models in the place of our own programs.
 
     Raises:

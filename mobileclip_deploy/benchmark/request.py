@@ -37,15 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How it is run.
-
-    Args:
-        output: where the result goes.
-        seed: of the order of the rounds; random when None.
-        resume: go on with the interrupted run that stands beside `output`.
-        force: replace a result that is there.
-        profile: operator times as well.
-    """
+    """How it is run: see `benchmark`."""
 
     protocol: Protocol
     output: Path

@@ -72,15 +72,8 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
 def write_job(
     request: Request, driver: Driver, protocol: Protocol, seed: int | None, into: Path, progress: Progress
 ) -> Path:
-    """Write a job for a device that is out of reach, with the files that it names: what runs it needs nothing else.
-
-    Returns:
-        The folder, `into`/<run_id>.
-
-    Raises:
-        UsageError: the driver takes no jobs by hand, or cannot do what is asked for.
-        NotRun: the device runs nothing of it.
-    """
+    """Write a job for a device that is out of reach, with the files that it names, into `into`/<run_id>: what runs it
+    needs nothing else. Raises as `door.write_job`."""
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with temporary_folder() as place:
         job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), place)

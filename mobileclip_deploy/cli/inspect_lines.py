@@ -67,10 +67,7 @@ def _tensor(entry: TensorEntry) -> str:
 
 
 def _ids(manifest: Manifest, tower: TowerName) -> str:
-    if tower != "text" or manifest.tokenizer is None:
-        return ""
-    spec = manifest.tokenizer
-    return f", ids: {spec.described}"
+    return "" if tower != "text" or manifest.tokenizer is None else f", ids: {manifest.tokenizer.described}"
 
 
 def _contexts(entry: TowerEntry) -> str:

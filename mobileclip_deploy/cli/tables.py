@@ -25,6 +25,7 @@ CONFUSED = 5
 def print_exports(results: Sequence[Written]) -> None:
     """One row an artifact: how large it is, how far from the checkpoint, and what its bundle's accuracy is."""
     from mobileclip_deploy.export.smallest import Smallest
+    from mobileclip_deploy.parity.report import outcome
 
     columns = ["bundle", "tower", ">MB", ">deviation", ">SNR dB", ">float32 twin", ">top-1 %", ">recall@1 %", "parity"]
     rows = []
@@ -38,7 +39,7 @@ def print_exports(results: Sequence[Written]) -> None:
         shown: set[str] = set()
         for first, (tower, entry) in enumerate(bundle.manifest.towers.items()):
             shipped, twin = checks.get((tower, "shipped")), checks.get((tower, "twin"))
-            own = [check for check in found if check.tower in (tower, "both")]
+            ended = outcome(check for check in found if check.tower in (tower, "both"))
             rows.append(
                 [
                     bundle.path.name if not first else "",
@@ -49,7 +50,7 @@ def print_exports(results: Sequence[Written]) -> None:
                     relative(twin),
                     figure(task, "top1") if not first else "",
                     figure(task, "image_to_text_recall@1") if not first else "",
-                    verdict(own),
+                    "FAILED" if ended == "failed" else ended,
                 ]
             )
             shown.add(entry.file)
@@ -313,13 +314,6 @@ def _figures(check: Check) -> str:
     accuracies = ", ".join(f"{name} {figure(check, name)}" for name in names)
     told = accuracies if check.detail is None else f"{check.detail}: {accuracies}"
     return told if check.engine is None else f"{told}; {check.engine}"
-
-
-def verdict(checks: Sequence[Check]) -> str:
-    """passed, FAILED, not run; or not verified when there are no checks."""
-    states = {check.status for check in checks}
-    worst = next((state for state in ("failed", "not run", "undecided", "passed") if state in states), "not verified")
-    return "FAILED" if worst == "failed" else worst
 
 
 def print_sweep(result: SweepResult) -> None:

@@ -16,6 +16,7 @@ from mobileclip_deploy.files import StrPath, artifact_bytes, check_there
 from mobileclip_deploy.model.licences import Answer, LicenceUse
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.parity.report import outcome
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.inspection import PackageInspection
@@ -114,8 +115,6 @@ class FolderInspection(_Inspection):
         return tuple(one.fault for one in self.bundles if one.fault is not None)
 
 
-Outcome = Literal["failed", "not run", "undecided", "passed"]
-OUTCOMES: tuple[Outcome, ...] = ("failed", "not run", "undecided", "passed")
 Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
 
 
@@ -209,7 +208,7 @@ def _bundle(bundle: Bundle) -> BundleInspection:
             for tower, entry in manifest.towers.items()
         },
         labels=None if manifest.classifier is None else len(manifest.classifier.labels),
-        parity=_worst({check.status for check in bundle.parity}),
+        parity=outcome(bundle.parity),
         environment=manifest.environment,
     )
 
@@ -233,7 +232,7 @@ def _holds_manifest(path: Path) -> bool:
 def _listed(path: Path) -> ListedBundle:
     try:
         bundle = Bundle.unread(path)
-        parity = _worst({check.status for check in bundle.parity})
+        parity = outcome(bundle.parity)
     except InvalidInput as error:
         return ListedBundle(name=path.name, fault=str(error))
     manifest = bundle.manifest
@@ -246,10 +245,3 @@ def _listed(path: Path) -> ListedBundle:
         embedding_space=manifest.embedding_space,
         parity=parity,
     )
-
-
-def _worst(states: set[Outcome]) -> Outcome | Literal["not verified"]:
-    for state in OUTCOMES:
-        if state in states:
-            return state
-    return "not verified"

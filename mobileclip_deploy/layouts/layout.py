@@ -77,9 +77,12 @@ class SideFile(BaseModel, frozen=True, extra="forbid"):
     def _one_kind(self) -> SideFile:
         if (self.tokenizer is None) == (self.content is None):
             raise ValueError("a file is either `tokenizer` or `content`")
-        if _nested_deeper(self.content, DEEPEST):
-            raise ValueError(f"`content` is nested deeper than {DEEPEST} times")
-        unknown = sorted(set(_placeholders(self.content)) - VALUES)
+        texts = set()
+        for depth, value in _inside(self.content):
+            if depth > DEEPEST:
+                raise ValueError(f"`content` is nested deeper than {DEEPEST} times")
+            texts |= {value} if isinstance(value, str) else set()
+        unknown = sorted({found[1] for text in texts if (found := PLACEHOLDER.fullmatch(text))} - VALUES)
         if unknown:
             raise ValueError(f"{{{unknown[0]}}} is not known; known: {', '.join(sorted(VALUES))}")
         return self
@@ -206,25 +209,12 @@ def values_of(variant: Variant) -> dict[str, Any]:
     return {name: read(variant) for name, read in known.items()}
 
 
-def _placeholders(content: object) -> Iterator[str]:
-    if isinstance(content, str):
-        if (found := PLACEHOLDER.fullmatch(content)) is not None:
-            yield found[1]
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from _placeholders(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _placeholders(value)
-
-
-def _nested_deeper(content: object, levels: int) -> bool:
-    inside: Iterable[object] = ()
-    if isinstance(content, Mapping):
-        inside = content.values()
-    elif isinstance(content, list):
-        inside = content
-    return levels < 0 or any(_nested_deeper(value, levels - 1) for value in inside)
+def _inside(content: object, depth: int = 0) -> Iterator[tuple[int, object]]:
+    """Everything in what JSON holds, with how many objects and lists it stands in."""
+    yield depth, content
+    values = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    for value in values:
+        yield from _inside(value, depth + 1)
 
 
 def _named(template: str, names: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -130,6 +131,13 @@ class Check(BaseModel, frozen=True):
     def not_wanted(cls, step: str, tower: str) -> Check:
         """A check that the user left out."""
         return cls(step=step, tower=tower, status="not run", detail="left out of the quick checks", left_out=True)
+
+
+def outcome(checks: Iterable[Check]) -> Status | Literal["not verified"]:
+    """How checks ended: as the worst of them did."""
+    found = {check.status for check in checks}
+    worst: tuple[Status, ...] = ("failed", "not run", "undecided", "passed")
+    return next((status for status in worst if status in found), "not verified")
 
 
 class StoredWeights(BaseModel, frozen=True):

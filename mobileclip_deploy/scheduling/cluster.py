@@ -81,7 +81,7 @@ class Room(WorkerPlugin):
 
 def run_on_dask(tasks: Sequence[Task], told: Told, scheduler: str, go_on: bool, progress: Progress) -> None:
     """See `run_tasks`."""
-    with _client(tasks, scheduler) as client:
+    with connected(tasks, scheduler) as client:
         room = max((one["resources"].get(BYTES, 0) for one in _workers(client, scheduler).values()), default=0)
         largest = max(tasks, key=lambda task: task.memory)
         if largest.memory > room:
@@ -137,16 +137,6 @@ def _result(task: Task, future: Any, client: Client, scheduler: str) -> Any:
     return result.failed() if isinstance(result, Refusal) else result
 
 
-def reach(scheduler: str) -> None:
-    """Whether a scheduler answers, and its workers can do what they will be asked.
-
-    Raises:
-        RuntimeFailed: see `run_tasks`.
-    """
-    with _client((), scheduler):
-        pass
-
-
 def _workers(client: Client, scheduler: str) -> dict[str, Any]:
     """What Dask knows of the workers that there are now, by address.
 
@@ -165,7 +155,7 @@ def _workers(client: Client, scheduler: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _client(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
+def connected(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
     """A client whose workers declare their room.
 
     Raises:

@@ -109,9 +109,10 @@ def require_scheduler(scheduler: str | None) -> None:
     """
     check_scheduler(scheduler)
     if scheduler is not None and scheduler != LOCAL:
-        from mobileclip_deploy.scheduling.cluster import reach
+        from mobileclip_deploy.scheduling.cluster import connected
 
-        reach(scheduler)
+        with connected((), scheduler):  # it answers, and its workers can do what they will be asked
+            pass
 
 
 def run_tasks(

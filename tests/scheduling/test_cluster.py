@@ -20,7 +20,7 @@ from planted import inside, plant, ran
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.files import read_json
-from mobileclip_deploy.scheduling import Failed, Task, run_tasks
+from mobileclip_deploy.scheduling import Failed, Task, require_scheduler, run_tasks
 
 dask = pytest.importorskip("dask", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
@@ -108,7 +108,7 @@ def test_a_worker_of_another_version_is_told(address: str, monkeypatch: pytest.M
     ours = iter(["1.0"])
     monkeypatch.setattr(metadata, "version", lambda _: next(ours, "0.9"))
     with pytest.raises(RuntimeFailed, match=r"the worker tcp://\S+ has mobileclip-deploy 0\.9 where this is 1\.0"):
-        scheduling.reach(address)
+        require_scheduler(address)
 
 
 def test_a_task_that_fits_nowhere_is_refused_before_any_is_begun(address: str) -> None:

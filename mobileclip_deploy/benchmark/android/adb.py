@@ -111,7 +111,10 @@ def quoted(*words: str) -> str:
 
 
 class Adb:
-    """One phone. `folder` is only named in messages: where this project writes on it."""
+    """One phone. `folder` is only named in messages: where this project writes on it.
+
+    What asks the phone raises DeviceLost where it is lost, and RuntimeFailed where it is full or refuses.
+    """
 
     def __init__(self, serial: str, folder: str) -> None:
         self.serial, self._folder = serial, folder
@@ -122,12 +125,8 @@ class Adb:
         return [self._program, "-s", self.serial, *words]
 
     def shell(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> Answer:
-        """Run a script in the phone's shell; whatever is not a constant in it has gone through `quoted`.
-
-        Raises:
-            DeviceLost: the phone did not run it to its end.
-            RuntimeFailed: it wrote more than `limit` bytes.
-        """
+        """Run a script in the phone's shell; whatever is not a constant in it has gone through `quoted`. More than
+        `limit` bytes of output are refused."""
         # adb's exit code is 1 or 255 for a lost connection and for a command that failed: this line tells them apart.
         words = self.command("shell", f"({script}\n); echo mobileclip-shell-ended $?")
         done = _run(words, patience, self.serial, limit)
@@ -137,33 +136,21 @@ class Adb:
         return Answer(int(end[1]), done.output[: end.start()], done.errors)
 
     def demand(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> str:
-        """Like `shell`, for a script that has to succeed; returns what it wrote.
-
-        Raises:
-            RuntimeFailed: it did not.
-        """
+        """Like `shell`, for a script that has to succeed; returns what it wrote."""
         answer = self.shell(script, patience, limit)
         if answer.code != 0:
             raise self.failure(answer)
         return answer.output
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file; `remote` is no shell's business.
-
-        Raises:
-            RuntimeFailed: lost, full or refused; a part may be there.
-        """
+        """Copy a file, of which a part may be there after an error; `remote` is no shell's business."""
         patience = PATIENCE_SECONDS + local.stat().st_size / PUSH_BYTES_PER_SECOND
         done = _run(self.command("push", str(local.resolve()), remote), patience, self.serial)
         if done.code != 0:
             raise self.failure(done)
 
     def pull(self, remote: str, local: Path) -> None:
-        """Copy a file or a folder from the phone.
-
-        Raises:
-            RuntimeFailed: lost, or it is not there.
-        """
+        """Copy a file or a folder from the phone."""
         done = _run(self.command("pull", remote, str(local.resolve())), PULL_SECONDS, self.serial)
         if done.code != 0:
             raise self.failure(done)

@@ -179,11 +179,7 @@ class AndroidDriver(Driver):
         )
 
     def _end_interrupted_run(self, programs: InstalledPrograms, plan: Plan) -> None:
-        """End what an interrupted run of this plan still does on the phone, by the programs that are there.
-
-        Raises:
-            RuntimeFailed: another benchmark runs there.
-        """
+        """`_end_own_run`, by the programs that are there."""
         there = programs.adb.shell(f"ls -- {quoted(programs.folder)} 2>/dev/null").output.split()
         with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
             self._end_own_run(replace(programs, loader=loader_among(there)), plan)

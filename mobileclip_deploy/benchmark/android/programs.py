@@ -84,11 +84,7 @@ class InstalledPrograms(Programs):
         return answer.code == BUSY
 
     def stop(self) -> None:
-        """End the benchmark that runs on the phone, whoever started it.
-
-        Raises:
-            RuntimeFailed: it does not end, or the phone is lost.
-        """
+        """End the benchmark that runs on the phone, whoever started it."""
         self.adb.demand(self.command(PLAN, "--stop", f"{self.base}/lock"))
 
     def version(self, program: str) -> str:

@@ -12,7 +12,8 @@ from mobileclip_deploy.progress import Progress
 
 
 class Rounds:
-    """The rounds of a plan: kept as they come, and counted for whoever waits."""
+    """The rounds of a plan: kept as they come, and counted for whoever waits. What the phone holds is refused with
+    InvalidInput where it is damaged, or not this run's."""
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self.plan = plan
@@ -28,24 +29,15 @@ class Rounds:
         self.tell()
 
     def fetch(self, adb: Adb, folder: str) -> None:
-        """Bring home what the stream on the phone holds and the one here does not.
-
-        Raises:
-            RuntimeFailed: the phone is lost.
-            InvalidInput: the phone's stream is not this run's.
-        """
+        """Bring home what the stream on the phone holds and the one here does not."""
         name = self.plan.stream.name
         content = self._content(adb, f"{folder}/job/{name}").encode()
         for finished in parse_stream(content, self.plan.job, f"the phone's {name}"):
             self.plan.keep(finished)
 
     def fetch_peaks(self, adb: Adb, folder: str) -> tuple[Peak, ...]:
-        """The limit of the phone's cores, as its record of the run has it; none where the run was over before its end.
-
-        Raises:
-            RuntimeFailed: the phone is lost.
-            InvalidInput: the record is damaged.
-        """
+        """The limit of the phone's cores, as its record of the run has it; none where the run was over before its
+        end."""
         name = f"{self.plan.job.run_id}.run.json"
         found = self._content(adb, f"{folder}/job/{name}")
         return parse_document(found, Run, f"the phone's {name}").peaks if found else ()
