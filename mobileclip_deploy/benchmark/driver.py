@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from mobileclip_deploy.benchmark.answers import Expected, judge
-from mobileclip_deploy.benchmark.documents import parse_document, write_document
+from mobileclip_deploy.benchmark.documents import append, outstanding, parse_document, read_stream, write_document
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Peak, RoundResult, Run, Snapshot
-from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, get_target, targets

@@ -14,13 +14,12 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.answers import Expected
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.cells import Cells
-from mobileclip_deploy.benchmark.documents import read_job, write_document
+from mobileclip_deploy.benchmark.documents import read_job, read_stream, write_document
 from mobileclip_deploy.benchmark.driver import Driver, Plan
 from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome
-from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.files import check_file_destination
 from mobileclip_deploy.files.leftovers import temporary_folder

@@ -53,7 +53,6 @@ from mobileclip_deploy.escaping import shown_json
 @click.option("--profile", is_flag=True, help="Operator times as well, from one more inference.")
 def benchmark(
     bundles: tuple[Path, ...],
-    threads: str,
     forms: str | None,
     output: Path | None,
     job_folder: Path | None,
@@ -74,7 +73,6 @@ def benchmark(
     from mobileclip_deploy.benchmark.door import benchmark as measure
     from mobileclip_deploy.benchmark.door import write_job
     from mobileclip_deploy.benchmark.judgement import run_warnings
-    from mobileclip_deploy.benchmark.request import parse_threads
     from mobileclip_deploy.cli.benchmark_tables import print_result
     from mobileclip_deploy.cli.output import conclude, note, progress
 
@@ -85,7 +83,7 @@ def benchmark(
         say(f"wrote {written}")
         return
     printed = output == Path("-")
-    asked |= {"threads": parse_threads(threads), "torch": forms or (), "output": None if printed else output}
+    asked |= {"torch": forms or (), "output": None if printed else output}
     with progress() as update:
         outcome = measure(bundles, progress=update, **asked)
     if printed:

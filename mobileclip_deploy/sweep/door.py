@@ -23,11 +23,6 @@ __all__ = ["RESULT", "TABLE", "SweepResult", "sweep"]
 RESULT, TABLE = "sweep.json", "sweep.md"
 
 
-def usual_scheduler() -> str | None:
-    """Processes on this machine where Dask is installed; else this process."""
-    return LOCAL if importlib.util.find_spec("distributed") is not None else None
-
-
 def sweep(
     specification: StrPath,
     output: StrPath,
@@ -64,7 +59,8 @@ def sweep(
     read = read_specification(Path(specification))
     if device is not None:
         read = read.model_copy(update={"device": device})
-    scheduler = usual_scheduler() if scheduler is None else scheduler
+    if scheduler is None and importlib.util.find_spec("distributed") is not None:
+        scheduler = LOCAL
     require_scheduler(scheduler)
     folder = Path(output)
     _check_output(folder)

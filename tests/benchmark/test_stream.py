@@ -8,8 +8,8 @@ import pytest
 from benchmark import documents
 
 from mobileclip_deploy.benchmark.assembly import assemble, complete
+from mobileclip_deploy.benchmark.documents import append, outstanding, read_stream
 from mobileclip_deploy.benchmark.result import CellResult, RoundResult
-from mobileclip_deploy.benchmark.stream import append, outstanding, read_stream
 from mobileclip_deploy.errors import InvalidInput
 
 JOB = documents.job()

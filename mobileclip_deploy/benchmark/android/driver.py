@@ -83,7 +83,11 @@ class AndroidDriver(Driver):
         phone = describe(adb)
         # Runtimes are fetched for a phone that is there: tens of megabytes.
         runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
-        _check_machine(phone, runners, adb.serial)
+        if phone.machine != runners.machine:
+            raise RuntimeFailed(
+                f"the harness was built for {runners.machine} and the phone {adb.serial} is {phone.machine}: phones "
+                "need the 64-bit build for arm64-v8a and a 64-bit Android; android_harness/README.md has the steps"
+            )
         programs = InstalledPrograms(self._settings.folder, loader_among(path.name for path in runners.files), adb=adb)
         self._end_interrupted_run(programs, plan)
         with claimed(adb, programs.base) as alone:
@@ -222,14 +226,6 @@ def refuse_profile(plan: Plan) -> None:
     """Raises NotRun where operator times are asked for."""
     if plan.profile:
         raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
-
-
-def _check_machine(phone: AndroidPhone, runners: Runners, serial: str) -> None:
-    if phone.machine != runners.machine:
-        raise RuntimeFailed(
-            f"the harness was built for {runners.machine} and the phone {serial} is {phone.machine}: phones need the "
-            "64-bit build for arm64-v8a and a 64-bit Android; android_harness/README.md has the steps"
-        )
 
 
 def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
-from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.documents import parse_document, parse_stream
 from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
 from mobileclip_deploy.benchmark.result import Peak, RoundResult, Run
-from mobileclip_deploy.benchmark.stream import parse_stream
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.progress import Progress
 

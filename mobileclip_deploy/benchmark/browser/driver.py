@@ -20,7 +20,7 @@ from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.benchmarking import RuntimePlace
-from mobileclip_deploy.web.lan import NEEDED_BY_LAN, Certificate, code, local_address, own_certificate
+from mobileclip_deploy.web.lan import NEEDED_BY_LAN, code, local_address, own_certificate
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import Answer, PageServer, serving
 
@@ -78,11 +78,17 @@ class BrowserDriver(Driver):
             host = local_address()
             own = own_certificate(host)
             with serving(PageServer(files, posts, host=host, tls=own.context)) as server:
-                _wait_for_somebody(session, _to_other_devices(server, own))
+                warning = (
+                    f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}"
+                )
+                opening = f"open {server.address} in a browser of the same network"
+                _wait_for_somebody(session, *code(server.address).split("\n"), warning, opening)
         else:
             with serving(PageServer(files, posts)) as server:
                 if browser is None:
-                    _wait_for_somebody(session, _to_this_machine(server))
+                    port = f"tcp:{server.server_port}"
+                    phone = f"on an Android phone after: adb reverse {port} {port}"
+                    _wait_for_somebody(session, f"open {server.address} in a browser of this machine; {phone}")
                 else:
                     _drive(browser, session, server.address)
         counter.tell(len(plan.job.order), "done")
@@ -128,18 +134,8 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
             )
 
 
-def _to_this_machine(server: PageServer) -> str:
-    port = f"tcp:{server.server_port}"
-    return f"open {server.address} in a browser of this machine; on an Android phone after: adb reverse {port} {port}"
-
-
-def _to_other_devices(server: PageServer, own: Certificate) -> str:
-    warning = f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}"
-    return "\n".join([code(server.address), warning, f"open {server.address} in a browser of the same network"])
-
-
-def _wait_for_somebody(session: BrowserSession, invitation: str) -> None:
-    for line in invitation.split("\n"):
+def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
+    for line in invitation:
         log.warning("%s", line)  # no progress, which `quiet` leaves out: nobody comes who does not know the address
     while not session.finished.wait(LOOK_SECONDS):
         pass

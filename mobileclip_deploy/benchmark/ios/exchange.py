@@ -7,11 +7,10 @@ import platform
 from collections.abc import Collection
 from pathlib import Path
 
-from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.documents import parse_document, parse_stream, read_stream
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import RoundResult, Run
-from mobileclip_deploy.benchmark.stream import parse_stream, read_stream
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 
 PART_BYTES = 32 << 20

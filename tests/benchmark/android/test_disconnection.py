@@ -17,9 +17,9 @@ from mobileclip_deploy.benchmark.android.programs import InstalledPrograms
 from mobileclip_deploy.benchmark.android.session import PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
+from mobileclip_deploy.benchmark.documents import read_stream
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.benchmark.stream import read_stream
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.progress import silent
 

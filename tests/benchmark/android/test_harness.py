@@ -16,10 +16,9 @@ from elf import PAGE
 from mobileclip_deploy.benchmark.android.settings import LIBRARIES
 from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.assembly import assemble
-from mobileclip_deploy.benchmark.documents import parse_document
+from mobileclip_deploy.benchmark.documents import parse_document, read_stream
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import Peak, Result, Run
-from mobileclip_deploy.benchmark.stream import read_stream
 
 RUNTIMES = ("onnxruntime", "executorch", "litert")
 PATIENCE_SECONDS = 300
