@@ -32,8 +32,7 @@ from subjects import NANO_PRECISIONS, Subjects
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.host.machine import describe
-from mobileclip_deploy.benchmark.job import Protocol
-from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.job import Protocol, get_protocol
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Device, Result
 from mobileclip_deploy.benchmark.running import run_benchmark

@@ -9,8 +9,8 @@ from pathlib import Path
 from mobileclip_deploy.arguments import Seed
 from mobileclip_deploy.benchmark.driver import Driver, devices, get_driver
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
-from mobileclip_deploy.benchmark.protocol import get_protocol
-from mobileclip_deploy.benchmark.protocol import quick as quick_protocol
+from mobileclip_deploy.benchmark.job import get_protocol
+from mobileclip_deploy.benchmark.job import quick as quick_protocol
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.result import Outcome as BenchmarkOutcome
 from mobileclip_deploy.benchmark.result import Result as BenchmarkResult

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
 from mobileclip_deploy.files import StrPath, write_whole

@@ -14,8 +14,7 @@ from exports import Exports
 from mobileclip_deploy.benchmark.cells import _loosest
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.foreign import fit
-from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.protocol import PROTOCOLS, get_protocol, quick
+from mobileclip_deploy.benchmark.job import PROTOCOLS, Job, get_protocol, quick
 from mobileclip_deploy.benchmark.request import Request, make_request, parse_forms, parse_threads
 from mobileclip_deploy.benchmark.running import build_job
 from mobileclip_deploy.bundle import Bundle

@@ -13,8 +13,7 @@ from command_line import refusal, run
 from PIL import Image, ImageColor
 
 from mobileclip_deploy.benchmark.documents import write_document
-from mobileclip_deploy.benchmark.report.drawing import draw, ticks
-from mobileclip_deploy.benchmark.report.png import GREY, HEAD, OWN, SCALE
+from mobileclip_deploy.benchmark.report.drawing import GREY, HEAD, OWN, SCALE, draw, ticks
 from mobileclip_deploy.benchmark.report.points import IMAGENET, figures, published
 from mobileclip_deploy.benchmark.result import Result
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
-from mobileclip_deploy.benchmark.protocol import PROTOCOLS
+from mobileclip_deploy.benchmark.job import PROTOCOLS
 from mobileclip_deploy.cli import ending
 from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS
 from mobileclip_deploy.learning.reinforcement.shards import Shard, write_shard

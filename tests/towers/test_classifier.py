@@ -14,7 +14,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.benchmark.protocol import get_protocol
+from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.benchmark.running import build_job
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError

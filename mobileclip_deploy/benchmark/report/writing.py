@@ -12,8 +12,7 @@ from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.limit import OPERATOR_COLUMNS, operator_rows, operator_shares, rooflines
-from mobileclip_deploy.benchmark.report.drawing import draw, draw_roofline
-from mobileclip_deploy.benchmark.report.png import write_png
+from mobileclip_deploy.benchmark.report.drawing import draw, draw_roofline, write_png
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.table import SHOWN_LINES, card, columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result

@@ -29,8 +29,8 @@ from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
+from mobileclip_deploy.benchmark.job import get_protocol, quick
 from mobileclip_deploy.benchmark.judgement import run_warnings
-from mobileclip_deploy.benchmark.protocol import get_protocol, quick
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.benchmark.running import run_benchmark
