@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobileclip_deploy.arguments import Seed
-from mobileclip_deploy.benchmark.driver import Driver, devices, get_driver
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
+from mobileclip_deploy.benchmark.driver import devices, get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.job import quick as quick_protocol
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
@@ -75,9 +75,10 @@ def benchmark(
     if resume and output is None:
         raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")
     request = make_request(bundles, tower, threads, against, torch, checkpoint)
+    named = f"benchmark-{driver.kind}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     options = RunOptions(
         protocol=quick_protocol(chosen) if quick else chosen,
-        output=_default_output(driver) if output is None else Path(output),
+        output=Path(named if output is None else output),
         seed=seed,
         resume=resume,
         force=force,
@@ -122,8 +123,3 @@ def write_job(
     from mobileclip_deploy.benchmark import running  # with torch
 
     return running.write_job(request, driver, quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress)
-
-
-def _default_output(driver: Driver) -> Path:
-    """`benchmark-<kind>-<UTC time>.json` in the working directory."""
-    return Path(f"benchmark-{driver.kind}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json")

@@ -77,17 +77,12 @@ def neural_engine_use(result: Result) -> tuple[NeuralEngineUse, ...]:
 
 def planned_placement(result: Result) -> tuple[tuple[str, str], ...]:
     """Where Core ML means to run each file, by compute units: the label, and operations and share of cost by unit."""
-    lines = []
+    lines, mark = [], " (SIMULATED)" if result.device.simulated else ""
     for sweep in _sweeps(result):
         planned = [f"{units}: {_units(found)}" for units, (_, found) in sweep.items() if found.placement]
         label = next(iter(sweep.values()))[0].label
-        lines += [(label, f"planned placement{_simulated_mark(result)}: {'; '.join(planned)}")] if planned else []
+        lines += [(label, f"planned placement{mark}: {'; '.join(planned)}")] if planned else []
     return tuple(lines)
-
-
-def _simulated_mark(result: Result) -> str:
-    """What a line of a stand-in's result says of itself."""
-    return " (SIMULATED)" if result.device.simulated else ""
 
 
 def _units(found: CellResult) -> str:

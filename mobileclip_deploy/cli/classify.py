@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.evaluation.classification import Classifications
 
 SHOWN = 5
 
@@ -59,24 +55,20 @@ def classify(
     with progress() as update:
         results = run(bundle, images, labels, template, top=shown, skip_bad=skip_bad, progress=update)
     note_skipped(results.skipped, "image", len(results.skipped))
+    rows = [
+        (str(result.image), label, f"{probability:.6g}")
+        for result in results
+        for label, probability in result.probabilities.items()
+    ]
     if as_json:
         found = [{"image": str(result.image), "probabilities": result.probabilities} for result in results]
         print_json([*found, *({"image": None, "probabilities": {}, "skipped": text} for text in results.skipped)])
     elif as_csv:
-        print_csv(("image", "label", "probability"), _rows(results))
+        print_csv(("image", "label", "probability"), rows)
     else:
-        rows = _rows(results)
         before = ["", *(row[0] for row in rows)]
         table = [
             [image if image != last else "", label, f"{100 * float(probability):.1f}"]
             for (image, label, probability), last in zip(rows, before, strict=False)
         ]
         print_table(None, ["image", "label", ">%"], table)
-
-
-def _rows(results: Classifications) -> list[tuple[str, str, str]]:
-    return [
-        (str(result.image), label, f"{probability:.6g}")
-        for result in results
-        for label, probability in result.probabilities.items()
-    ]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import FILE, BundlePath, dataset_options, gate_option, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, DatasetChoice, dataset_options, gate_option, json_option
 from mobileclip_deploy.cli.terminal import say
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.cli.options import DatasetChoice
 
 
 @click.command()

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli.options import json_option
 from mobileclip_deploy.cli.terminal import say
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.doctor import Diagnosis
 
 
 @click.command()
@@ -24,23 +20,17 @@ def doctor(as_json: bool) -> None:
       mobileclip-deploy doctor
     """
     from mobileclip_deploy.benchmark.doctor import doctor as diagnose
-    from mobileclip_deploy.cli.output import conclude, print_json
+    from mobileclip_deploy.cli.output import conclude, print_json, print_table
     from mobileclip_deploy.errors import RuntimeFailed
 
     found = diagnose()
     if as_json:
         print_json(asdict(found) | {"complete": found.complete})
     else:
-        _print_tables(found)
+        rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in found.packages]
+        print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
+        rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
+        print_table(None, ["for", "tool", "found", "what to do"], rows)
+        say(found.machine)
     if not found.complete:
         conclude(RuntimeFailed("A required package is missing."))
-
-
-def _print_tables(found: Diagnosis) -> None:
-    from mobileclip_deploy.cli.output import print_table
-
-    rows = [[f.area, f.name, f.installed or "missing", f.proven, f.remedy] for f in found.packages]
-    print_table(None, ["for", "package", "installed", "proven together", "what to do"], rows)
-    rows = [[tool.purpose, tool.name, tool.path or "missing", tool.remedy] for tool in found.tools]
-    print_table(None, ["for", "tool", "found", "what to do"], rows)
-    say(found.machine)

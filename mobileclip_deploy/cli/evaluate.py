@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mobileclip_deploy.cli.options import FILE, BundlePath, dataset_options, json_option
+from mobileclip_deploy.cli.options import FILE, BundlePath, DatasetChoice, dataset_options, json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.cli.options import DatasetChoice
     from mobileclip_deploy.evaluation.dataset import Dataset
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import json_option
 from mobileclip_deploy.cli.terminal import say
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.layouts import TensorLayout
 
 
 @click.command()
@@ -44,7 +39,11 @@ def layouts(name: str | None, as_json: bool) -> None:
             layout.target if number == 0 else "",
             tower,
             artifact.file,
-            _input(artifact.input),
+            " ".join(
+                filter(
+                    None, (artifact.input.name, artifact.input.dtype, "any size" if artifact.input.any_size else None)
+                )
+            ),
             artifact.output.name,
             "yes" if layout.normalised else "no",
         ]
@@ -54,8 +53,3 @@ def layouts(name: str | None, as_json: bool) -> None:
     print_table(None, columns, rows)
     for layout in found:
         say(f"{layout.name}: {layout.title}.")
-
-
-def _input(source: TensorLayout) -> str:
-    size = "any size" if source.any_size else None
-    return " ".join(filter(None, (source.name, source.dtype, size)))

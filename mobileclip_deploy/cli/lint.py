@@ -59,7 +59,7 @@ def lint(path: Path, device: str | None, target: str | None, other: Path | None,
     check_lintable(path)
 
     from mobileclip_deploy.cli.output import MOMENT, print_json, progress
-    from mobileclip_deploy.inspect.linting import compare_all
+    from mobileclip_deploy.inspect.linting import LINTED, compare_all
     from mobileclip_deploy.inspect.linting import lint as look
 
     with progress(MOMENT) as update:
@@ -76,13 +76,8 @@ def lint(path: Path, device: str | None, target: str | None, other: Path | None,
         _print_comparison(comparison)
     if other is None:
         _print_sources(reports)
-    say(_honest(reports[0].device))
-
-
-def _honest(device: str) -> str:
-    from mobileclip_deploy.inspect.linting import LINTED
-
-    return HONEST_GPU if device == "gpu" else HONEST if device in LINTED else HONEST_NPU
+    device = reports[0].device
+    say(HONEST_GPU if device == "gpu" else HONEST if device in LINTED else HONEST_NPU)
 
 
 def _print_report(report: LintReport) -> None:

@@ -299,11 +299,8 @@ def _tops(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[dict[
         yield from _tops(definitions[schema["$ref"].rpartition("/")[2]], definitions)
 
 
-def _publish(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in published().items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    _publish(Path(sys.argv[1]))
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True, exist_ok=True)
+    for file, schema in published().items():
+        (target / file).write_text(schema, encoding="utf-8")

@@ -21,6 +21,8 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.inspection import PackageInspection
 
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 class _Inspection(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -157,17 +159,13 @@ def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
         towers=identity.towers,
         form="folded" if identity.layout == "folded" else "training",
         tensors=len(file.shapes),
-        parameters=sum(prod(shape) for name, shape in file.shapes.items() if not _is_buffer(name)),
+        parameters=sum(prod(shape) for name, shape in file.shapes.items() if not name.endswith(BUFFERS)),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
         licence=identity.variant.licence.name,
         uses=identity.variant.licence.uses_of_copy(),
         notes=identity.notes,
     )
-
-
-def _is_buffer(name: str) -> bool:
-    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
 def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection:

@@ -89,7 +89,9 @@ class AndroidDriver(Driver):
                 "need the 64-bit build for arm64-v8a and a 64-bit Android; android_harness/README.md has the steps"
             )
         programs = InstalledPrograms(self._settings.folder, loader_among(path.name for path in runners.files), adb=adb)
-        self._end_interrupted_run(programs, plan)
+        there = adb.shell(f"ls -- {quoted(programs.folder)} 2>/dev/null").output.split()
+        with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
+            self._end_own_run(replace(programs, loader=loader_among(there)), plan)
         with claimed(adb, programs.base) as alone:
             session = self._session(programs, phone, job)
             self._bring(programs, rounds, runners, alone)
@@ -181,12 +183,6 @@ class AndroidDriver(Driver):
             fixed_performance=fixed,
             simulated=phone.device.simulated,
         )
-
-    def _end_interrupted_run(self, programs: InstalledPrograms, plan: Plan) -> None:
-        """`_end_own_run`, by the programs that are there."""
-        there = programs.adb.shell(f"ls -- {quoted(programs.folder)} 2>/dev/null").output.split()
-        with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
-            self._end_own_run(replace(programs, loader=loader_among(there)), plan)
 
     def _bring(self, programs: InstalledPrograms, rounds: Rounds, runners: Runners, alone: bool) -> None:
         """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""

@@ -90,7 +90,8 @@ class _Process:
                 encoding="utf-8",
                 errors="replace",
             )
-            held.callback(self._end)
+            held.callback(self._running.communicate)
+            held.callback(self._running.kill)  # before that
             self._listen()
             self._held = held.pop_all()
         return self
@@ -140,10 +141,6 @@ class _Process:
     def _give_up(self) -> None:
         self._late = True
         self._running.kill()
-
-    def _end(self) -> None:
-        self._running.kill()
-        self._running.communicate()
 
 
 def pools(threads: int) -> dict[str, str]:

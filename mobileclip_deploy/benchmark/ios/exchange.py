@@ -10,7 +10,7 @@ from pathlib import Path
 from mobileclip_deploy.benchmark.documents import parse_document, parse_stream, read_stream
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
-from mobileclip_deploy.benchmark.result import RoundResult, Run
+from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 
 PART_BYTES = 32 << 20
@@ -83,13 +83,8 @@ def take_over(data: bytes | None, plan: Plan, looked_at: Collection[Turn] = ()) 
         InvalidInput: it is not this run's.
     """
     for finished in parse_stream(data or b"", plan.job, f"the device's {plan.stream.name}"):
-        plan.keep(_marked(finished, looked_at))
-
-
-def _marked(finished: RoundResult, looked_at: Collection[Turn]) -> RoundResult:
-    if Turn(cell=finished.cell, round=finished.round) not in looked_at:
-        return finished
-    return finished.model_copy(update={"warnings": (*finished.warnings, LOOKED_AT)})
+        marks = (LOOKED_AT,) if Turn(cell=finished.cell, round=finished.round) in looked_at else ()
+        plan.keep(finished.model_copy(update={"warnings": (*finished.warnings, *marks)}))
 
 
 def interrupted(failure: RuntimeFailed, plan: Plan) -> RuntimeFailed:

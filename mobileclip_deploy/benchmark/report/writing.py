@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.assembly import complete
@@ -59,7 +58,11 @@ def report(
     found = tuple(complete(read_result(path)) for path in paths(results))
     if not found:
         raise UsageError("no result was given; name files that `benchmark` wrote with `results`")
-    lints = tuple(one for bundle in paths(bundles) for one in _linted(bundle))
+    lints: tuple[LintReport, ...] = ()
+    if linted := paths(bundles):
+        from mobileclip_deploy.inspect.door import lint  # imports torch, which a report without bundles does not need
+
+        lints = tuple(one for bundle in linted for one in lint(bundle))
     # A picture first: of results without one nothing is written.
     for path in sorted(written, key=lambda one: one.suffix != ".png"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,12 +72,6 @@ def report(
             text = html_page(found, lints) if path.suffix == ".html" else markdown_page(found, lints)
             write_whole(path, text)
     return found
-
-
-def _linted(bundle: Path) -> tuple[LintReport, ...]:
-    from mobileclip_deploy.inspect.door import lint  # imports torch, which a report without bundles does not need
-
-    return lint(bundle)
 
 
 def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
