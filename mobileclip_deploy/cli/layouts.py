@@ -8,6 +8,8 @@ from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import json_option
 from mobileclip_deploy.cli.terminal import say
 
+SIZES = {True: "any size", False: None}
+
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE]", shell_complete=completion.bundle_layouts)
@@ -39,11 +41,7 @@ def layouts(name: str | None, as_json: bool) -> None:
             layout.target if number == 0 else "",
             tower,
             artifact.file,
-            " ".join(
-                filter(
-                    None, (artifact.input.name, artifact.input.dtype, "any size" if artifact.input.any_size else None)
-                )
-            ),
+            " ".join(filter(None, (artifact.input.name, artifact.input.dtype, SIZES[artifact.input.any_size]))),
             artifact.output.name,
             "yes" if layout.normalised else "no",
         ]
