@@ -187,7 +187,7 @@ def build_app(udid: str, team: str, progress: Progress = silent) -> App:
     ]
     for pause in (*PAUSES, None):
         code = _xcodebuild(command, log, progress)
-        if code == 0 or pause is None or not re.search(BUSY, _text(log)):
+        if code == 0 or pause is None or not re.search(BUSY, log.read_text(errors="replace")):
             break
         progress(f"the device is busy: again in {pause:.0f} s")
         time.sleep(pause)
@@ -221,13 +221,9 @@ def _xcodebuild(command: Sequence[str], log: Path, progress: Progress) -> int:
     raise RuntimeFailed(f"xcodebuild did not end within {SECONDS // 60} minutes; its log: {log}")
 
 
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")
-
-
 def _refusal(log: Path, code: int, team: str) -> RuntimeFailed:
     """Why xcodebuild failed, and what to do: xcodebuild tells it in English sentences only."""
-    text = _text(log)
+    text = log.read_text(encoding="utf-8", errors="replace")
     errors = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
     said = f": {errors[0]}" if errors else ""
     known = (remedy for pattern, remedy in REMEDIES if re.search(pattern, text, re.IGNORECASE))
