@@ -6,17 +6,15 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import pytest
+from programs import serving, tool
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 KEYS = {"Tab": 9, "Enter": 13}
@@ -32,14 +30,12 @@ class Page:
         self.complaints: list[str] = []
 
     def attach(self) -> None:
-        """Make a page and listen to it."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Accessibility"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -65,7 +61,6 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
@@ -84,7 +79,6 @@ class Page:
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def press(self, key: str) -> None:
-        """Press and let go of a key."""
         common = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", **common, **text)
@@ -96,7 +90,6 @@ class Page:
         return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
 
     def screenshot(self) -> bytes:
-        """The page as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
     def _read(self) -> dict[str, Any]:
@@ -120,10 +113,7 @@ class Page:
 @contextlib.contextmanager
 def open_page() -> Iterator[Page]:
     """A page in a Chromium of its own; without one the test is skipped, in CI it fails."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        say = "needs Chromium; type: apt-get install chromium"
-        pytest.fail(say) if os.environ.get("CI") else pytest.skip(say)
+    program = tool("needs Chromium; type: apt-get install chromium", *NAMES)
     commands, writing = os.pipe()
     reading, answers = os.pipe()
     # Chromium's helper processes may still write to the profile when it has ended itself.
@@ -161,10 +151,5 @@ def served(places: dict[str, str]) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as address:
+        yield address

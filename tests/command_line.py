@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,6 @@ PROGRAM = [sys.executable, "-P", "-c", "from mobileclip_deploy.cli import main; 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code and what was printed."""
-
     code: int
     stdout: str
     stderr: str
@@ -53,7 +52,6 @@ def run(*arguments: str | Path) -> Outcome:
             main()
         except SystemExit as stop:
             code = stop.code or 0
-    assert isinstance(code, int)
     return Outcome(code, stdout.getvalue(), stderr.getvalue(), _command(arguments))
 
 
@@ -63,7 +61,6 @@ def spawn(
     program: list[str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run a command in a process of its own."""
     done = subprocess.run(
         [*(program or PROGRAM), *map(str, arguments)],
         cwd=cwd,
@@ -73,6 +70,13 @@ def spawn(
         timeout=600,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, _command(arguments))
+
+
+def killed(program: str, *arguments: str | Path) -> None:
+    """A command in a process of its own, in which a program has replaced something by what kills it."""
+    program += "\nfrom mobileclip_deploy.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def _command(arguments: Sequence[str | Path]) -> str | None:

@@ -22,7 +22,6 @@ NEEDS = "needs coreai-core and coreai-torch (Linux x86-64, macOS 26 arm64): pip 
 
 
 def require_coreai() -> None:
-    """See `require_package`."""
     require_package("coreai_torch", NEEDS)
 
 

@@ -34,3 +34,7 @@ def invert(folder: Path, *numbers: int) -> Path:
         with Image.open(file) as image:
             ImageOps.invert(image.convert("RGB")).save(file)
     return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}

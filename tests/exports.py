@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 
 from building import locked
 from conversions import Store
+from json_files import edited_json
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -34,12 +34,10 @@ class Exports:
 
     @property
     def folder(self) -> Path:
-        """The folder of the checkpoint and of the bundles."""
         return self.store.folder / "exports"
 
     @property
     def checkpoint(self) -> Path:
-        """The source of all bundles."""
         path = self.folder / "mine.safetensors"
         if not path.exists():
             with locked(self.folder / ".lock"):
@@ -48,7 +46,6 @@ class Exports:
         return path
 
     def weights(self) -> dict[str, Tensor]:
-        """The checkpoint's tensors, to be changed."""
         return load_file(self.checkpoint)
 
     def bundle(self, target: str, precision: str) -> mcd.Bundle:
@@ -90,8 +87,7 @@ class Exports:
 def rehash(bundle: Path) -> None:
     """Make a manifest agree with artifacts that were changed, as whoever wants the fault to go unseen would."""
     file = bundle / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    for entry in manifest["towers"].values():
-        artifact = bundle / entry["file"]
-        entry |= {"sha256": artifact_sha256(artifact), "bytes": artifact_bytes(artifact)}
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    with edited_json(file) as manifest:
+        for entry in manifest["towers"].values():
+            artifact = bundle / entry["file"]
+            entry |= {"sha256": artifact_sha256(artifact), "bytes": artifact_bytes(artifact)}

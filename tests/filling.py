@@ -24,11 +24,9 @@ class Filling:
 
     @staticmethod
     def entries(golden: GoldenCheckpoint) -> dict[str, Entry]:
-        """Entries of its tensors, by their keys."""
         return {key: (golden.card["seed"], key, tuple(shape)) for key, (shape, _) in golden.card["keys"].items()}
 
     def file(self, golden: GoldenCheckpoint) -> TensorFile:
-        """Its checkpoint as if it had been opened."""
         entries = self.entries(golden)
 
         def read(key: str) -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -15,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from programs import tool
 
 NAMES = ("firefox-esr", "firefox")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
@@ -39,7 +37,6 @@ class FirefoxPage:
         self.call("WebDriver:NewSession", {"capabilities": {"alwaysMatch": {"acceptInsecureCerts": True}}})
 
     def call(self, method: str, parameters: dict[str, Any] | None = None) -> Any:
-        """Send a command and wait for its answer."""
         self._number += 1
         message = json.dumps([0, self._number, method, parameters or {}]).encode()
         self._socket.sendall(str(len(message)).encode() + b":" + message)
@@ -48,32 +45,26 @@ class FirefoxPage:
         return found
 
     def visit(self, address: str) -> None:
-        """Load what is at an address, and wait until it has loaded."""
         self.call("WebDriver:Navigate", {"url": address})
 
     def wait(self, expression: str, seconds: float = 300) -> None:
-        """Until a JavaScript expression is true."""
         deadline = time.monotonic() + seconds
         while not self.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < deadline, expression
             time.sleep(0.2)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
         return self.call("WebDriver:ExecuteScript", {"script": f"return {expression}", "args": []})["value"]
 
     def choose(self, selector: str, *files: Path) -> None:
-        """Put files into a file field, as a user does."""
         found = self.call("WebDriver:FindElement", {"using": "css selector", "value": selector})["value"]
         text = "\n".join(str(file) for file in files)
         self.call("WebDriver:ElementSendKeys", {"id": found[ELEMENT], "text": text})
 
     def resize(self, width: int, height: int = 800) -> None:
-        """A window of so many pixels."""
         self.call("WebDriver:SetWindowRect", {"width": width, "height": height})
 
     def screenshot(self) -> bytes:
-        """The page as PNG."""
         return base64.b64decode(self.call("WebDriver:TakeScreenshot", {"full": True})["value"])
 
     def _read(self) -> Any:
@@ -87,10 +78,7 @@ class FirefoxPage:
 @contextlib.contextmanager
 def open_firefox() -> Iterator[FirefoxPage]:
     """A page in a Firefox of its own; without one the test is skipped, in CI it fails."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        say = "needs Firefox; type: apt-get install firefox-esr"
-        pytest.fail(say) if os.environ.get("CI") else pytest.skip(say)
+    program = tool("needs Firefox; type: apt-get install firefox-esr", *NAMES)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         (Path(profile) / "user.js").write_text(SETTINGS, encoding="utf-8")
         browser = subprocess.Popen(

@@ -96,7 +96,6 @@ class GoldenCheckpoint:
 
     @property
     def variant(self) -> str:
-        """The name of our variant."""
         return load_variant(self.card["variant"]).name
 
     @property
@@ -125,11 +124,9 @@ class GoldenCheckpoint:
         return self.images if tower == "image" else self.tokens
 
     def tensor(self, key: str) -> Tensor:
-        """The value of one of the checkpoint's tensors."""
         return fill(self.card["seed"], key, tuple(self.card["keys"][key][0]))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole checkpoint, in its layout."""
         return {key: self.tensor(key) for key in self.card["keys"]}
 
     def file(self) -> TensorFile:

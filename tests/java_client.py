@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversions import ROOT
+from programs import output
 
 JAVA = ROOT / "clients" / "java"
 APT = "apt-get install default-jdk-headless"
@@ -44,8 +45,7 @@ class JavaClient:
 def built(require_tool: Callable[[str, str], str], folder: Path) -> JavaClient:
     """Builds the jar by the package's own script, and compiles its tests against the jar alone."""
     java, javac = require_tool("java", APT), require_tool("javac", APT)
-    done = subprocess.run([JAVA / "build.sh", folder], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    output(JAVA / "build.sh", folder, timeout=300)
     client = JavaClient(folder / "mobileclip.jar", folder / "tests", java, javac)
     sources = [str(path) for path in (JAVA / "test").rglob("*.java")]
     command = [javac, "--release", "8", "-Xlint:-options", "-cp", str(client.jar), "-d", str(client.tests), *sources]

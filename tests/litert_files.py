@@ -24,7 +24,6 @@ NEEDS = "needs litert-torch (Linux x86-64, macOS arm64): pip install 'mobileclip
 
 
 def require_litert() -> None:
-    """See `require_package`."""
     require_package("litert_torch", NEEDS)
 
 

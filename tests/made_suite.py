@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from packed import saved, write_tar
 from PIL import Image
 
 from mobileclip_deploy.evaluation.embedder import Embedder
@@ -29,9 +28,7 @@ NAMES = tuple(COLOURS)
 
 
 def picture(colour: Sequence[int]) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (16, 16), tuple(colour)).save(stream, "PNG")
-    return stream.getvalue()
+    return saved(lambda stream: Image.new("RGB", (16, 16), tuple(colour)).save(stream, "PNG"))
 
 
 def shade(colour: int, number: int) -> list[int]:
@@ -49,17 +46,14 @@ def write_classification(
     count = -(-len(shown) // 3)
     (folder / "test" / "nshards.txt").write_text(str(count))
     for shard in range(count):
-        with tarfile.open(folder / "test" / f"{shard}.tar", "w") as archive:
-            for number in range(3 * shard, min(3 * shard + 3, len(shown))):
-                parts = {"png": picture(shade(shown[number], number)), "cls": str(labels[number]).encode()}
-                if groups is not None:
-                    stream = io.BytesIO()
-                    np.save(stream, np.array([groups[number], 1999]))
-                    parts["npy"] = stream.getvalue()
-                for ending, content in parts.items():
-                    header = tarfile.TarInfo(f"s{number:07d}.{ending}")
-                    header.size = len(content)
-                    archive.addfile(header, io.BytesIO(content))
+        members = []
+        for number in range(3 * shard, min(3 * shard + 3, len(shown))):
+            parts = {"png": picture(shade(shown[number], number)), "cls": str(labels[number]).encode()}
+            if groups is not None:
+                group = np.array([groups[number], 1999])
+                parts["npy"] = saved(lambda stream, group=group: np.save(stream, group))
+            members += [(f"s{number:07d}.{ending}", content) for ending, content in parts.items()]
+        write_tar(folder / "test" / f"{shard}.tar", members)
 
 
 class Eye:

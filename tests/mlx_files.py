@@ -36,7 +36,6 @@ NEEDS = "needs mlx (Linux, or a Mac with Apple silicon): pip install 'mobileclip
 
 
 def require_mlx() -> None:
-    """See `require_package`."""
     mac = (sys.platform, platform.machine()) == ("darwin", "arm64")
     require_package("mlx", NEEDS, sys.platform == "linux" or mac)
 
@@ -57,19 +56,15 @@ def step(function: MlxFunction, name: str, number: int = 0) -> int:
 
 
 def changed(function: MlxFunction, place: int, other: Operation | Value) -> MlxFunction:
-    """The function with another step in the place of one."""
     steps = list(function.steps)
     steps[place] = other
     return replace(function, steps=tuple(steps))
 
 
 def setting(name: str, place: int, value: Any, number: int = 0) -> Callable[[MlxFunction], MlxFunction]:
-    """Another setting of an operation."""
-
     def edit(function: MlxFunction) -> MlxFunction:
         at = step(function, name, number)
         operation = function.steps[at]
-        assert isinstance(operation, Operation)
         settings = [*operation.settings]
         settings[place] = value
         return changed(function, at, replace(operation, settings=tuple(settings)))
@@ -94,8 +89,6 @@ def numbers(
 
 
 class _Writer:
-    """Bytes of a file, in its order."""
-
     def __init__(self) -> None:
         self.data = bytearray()
 

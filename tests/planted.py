@@ -22,7 +22,6 @@ raise ImportError("a stranger's file was run")
 
 
 def plant(folder: Path) -> Path:
-    """Fill the folder."""
     for name in NAMES:
         package = folder / name
         package.mkdir(parents=True)
@@ -31,7 +30,6 @@ def plant(folder: Path) -> Path:
 
 
 def ran(folder: Path) -> str:
-    """What of it was run."""
     marker = folder / MARKER
     return marker.read_text(encoding="utf-8") if marker.exists() else ""
 

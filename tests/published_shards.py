@@ -15,31 +15,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from packed import saved, write_tar
 from PIL import Image
 
 AUGMENTATIONS, SYNTHETIC, TEACHERS = 3, 2, (5, 4)
 Members = dict[str, bytes]
 
 
-def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            header = tarfile.TarInfo(name)
-            header.size = len(content)
-            archive.addfile(header, io.BytesIO(content))
+class Runs:
+    """Unpickled, it would have run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('it ran')",)
 
 
 def npz(arrays: dict[str, Any], pickled: bool = False) -> bytes:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, allow_pickle=pickled, **arrays)
-    return stream.getvalue()
+    return saved(lambda stream: np.savez_compressed(stream, allow_pickle=pickled, **arrays))
 
 
 def pth_gz(value: Any) -> bytes:
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return gzip.compress(stream.getvalue())
+    return gzip.compress(saved(lambda stream: torch.save(value, stream)))
 
 
 def uid(number: int) -> str:
@@ -48,9 +43,7 @@ def uid(number: int) -> str:
 
 def jpeg(number: int, width: int = 80, height: int = 60, form: str = "JPEG") -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).resize((width, height)).save(stream, form)
-    return stream.getvalue()
+    return saved(lambda stream: Image.fromarray(pixels).resize((width, height)).save(stream, form))
 
 
 def unit(rows: int, chance: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -81,7 +74,6 @@ def reinforcement(number: int, text: bool = True, bf16: bool = False) -> Members
 
 
 def source(number: int) -> Members:
-    """The members of one sample of a shard with images."""
     return {"jpg": jpeg(number), "txt": f"true {number}".encode(), "json": json.dumps({"uid": uid(number)}).encode()}
 
 
@@ -103,7 +95,6 @@ def read(shard: Path) -> dict[str, dict[str, Any]]:
         for member in archive:
             key, ending = member.name.split(".", 1)
             stream = archive.extractfile(member)
-            assert stream is not None
             content = stream.read()
             value: Any = content
             if ending.endswith("json"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from building import ROOT, files_digest, locked
+from programs import output, tool
 
 HARNESS = ROOT / "ios_harness"
 CLIENT_FOLDER = ROOT / "clients" / "swift"
@@ -22,15 +22,14 @@ CLIENT_SOURCES = CLIENT_FOLDER / "Sources" / "MobileCLIP"
 
 def swift_tool(name: str) -> str:
     """Path of `swift` or `swiftc`; where there is none the test is skipped, in CI it fails."""
-    found = shutil.which(name)
-    if found is None:
-        import pytest
+    return tool(f"{name} is not installed; on Debian type: apt-get install swiftlang", name)
 
-        needed = f"{name} is not installed; on Debian type: apt-get install swiftlang"
-        if os.environ.get("CI"):
-            pytest.fail(needed)
-        pytest.skip(needed)
-    return found
+
+def compile_interfaces(sources: Path, modules: tuple[str, ...], into: Path) -> None:
+    """What is known of Apple's modules, for sources that are type-checked against it; each may import those before."""
+    command = [swift_tool("swiftc"), "-emit-module", "-parse-as-library", "-I", into]
+    for name in modules:
+        output(*command, "-module-name", name, sources / f"{name}.swift", "-o", into / f"{name}.swiftmodule")
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class SwiftPackage:
         with locked(self._scratch / ".lock"):
             digest, seen = files_digest(*self.sources), self._scratch / f".{what}"
             if not seen.exists() or seen.read_text() != digest:
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+                output(*command)
                 seen.write_text(digest)
         return self._scratch / self.configuration
 
@@ -82,11 +80,7 @@ class SwiftPackage:
         """What its own tests print; they have to pass."""
         self._build("tests")
         command = [swift_tool("swift"), "test", "--skip-build", *self.options]
-        done = subprocess.run(
-            command, env=os.environ | (environment or {}), capture_output=True, text=True, errors="replace", check=False
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        return done.stdout
+        return output(*command, env=os.environ | (environment or {}), errors="replace")
 
 
 HARNESS_CORE = SwiftPackage(HARNESS / "HarnessCore", (HARNESS,), "tests", "debug")
@@ -111,8 +105,7 @@ def apple_client() -> Path:
                 [*library, *sorted(CLIENT_SOURCES.rglob("*.swift"))],
                 [*program, CLIENT_FOLDER / "Sources/mobileclip-client/main.swift"],
             ):
-                done = subprocess.run([*compiler, *part], capture_output=True, text=True, check=False)
-                assert done.returncode == 0, done.stderr[-4000:]
+                output(*compiler, *part)
             seen.write_text(digest)
     return folder / "mobileclip-client"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from command_line import spawn
 from exports import Exports
 from planted import plant, ran
+from programs import output
 
 from mobileclip_deploy.interpreter import python, safe_children
 
@@ -55,9 +55,7 @@ def test_a_process_looks_where_this_one_does_and_not_in_the_current_folder(
     command, environment = python("-c", grandchild, variables={"OWN": "1"})
     assert environment["PYTHONPATH"].split(os.pathsep) == [str(PACKAGE.parent), str(tmp_path / "own")]
     assert environment["OWN"] == "1"
-    done = subprocess.run(command, env=environment, cwd=tmp_path / "planted", capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(PACKAGE / "__init__.py"))
+    assert output(*command, env=environment, cwd=tmp_path / "planted").startswith(str(PACKAGE / "__init__.py"))
     assert ran(tmp_path / "planted") == ""
 
 

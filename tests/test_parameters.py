@@ -33,7 +33,6 @@ def parameters(function: Function) -> list[str]:
 
 
 def decorators(function: Function) -> set[str]:
-    """Names of what decorates it, as in `click.command`."""
     found = [] if isinstance(function, ast.Lambda) else function.decorator_list
     return {ast.unparse(one.func if isinstance(one, ast.Call) else one) for one in found}
 

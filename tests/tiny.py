@@ -169,7 +169,6 @@ IMAGE_ALONE: dict[str, dict[str, Any]] = {
 
 
 def tiny_variant(name: str) -> Variant:
-    """The card of one of TINY or IMAGE_ALONE."""
     return Variant.model_validate(card(name))
 
 
@@ -197,7 +196,6 @@ def wanted(model: MobileCLIP, tower: TowerName) -> np.ndarray:
 
 
 def write_cards(folder: Path) -> dict[str, Path]:
-    """All tiny cards as files."""
     paths = {}
     for name in (*TINY, *IMAGE_ALONE):
         paths[name] = folder / f"{name}.json"
@@ -220,7 +218,6 @@ def _named(variant: Variant, layout: str, seed: int) -> dict[str, Tensor]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """One of TINY or IMAGE_ALONE as what its file holds."""
     tiny = (TINY | IMAGE_ALONE)[name]
     texts = {
         "text": tiny.get("text"),

@@ -26,7 +26,6 @@ NOWHERE = Provenance(variant="test", layout="test", sha256="0", file="test", lic
 
 
 def chosen(name: str, **options: Any) -> Target:
-    """The target called `name` with these options."""
     target = get_target(name)
     return target.with_options(type(target.options)(**{**vars(target.options), **options}))
 
@@ -45,7 +44,6 @@ def written(
     reference: Reference | None = None,
     **asked: Any,
 ) -> Written:
-    """A bundle of these towers, written by all steps."""
     name = f"{model.variant.name}-{target.label}-{precision_label(precisions)}"
     request = ExportRequest((), writing=Writing(verify=asked.pop("verify", True)), **asked)
     whole = BundlePlan(output / name, target.settled(precisions), precisions, request)

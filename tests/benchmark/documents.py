@@ -15,6 +15,16 @@ GOLDEN = {"inputs": 2, "cosine": 0.99999999, "relative": 3e-7, "passed": True}
 """The verdict on right answers to the golden inputs of `job()`."""
 EXPECTED = {"golden/inputs.bin": np.array([[1, 2, 3, 4], [-2, 1, 0, 3]], np.float32)}
 """What they are."""
+PROTOCOL = {
+    "name": "standard-quick",
+    "warm_up_iterations": 1,
+    "rounds": 2,
+    "iterations_per_round": 3,
+    "seconds_per_round": 0.0,
+    "reload_each_round": False,
+    "trim_fraction": 0.1,
+    "statistic": "median",
+}
 
 
 def job(**changes: Any) -> Job:
@@ -23,17 +33,7 @@ def job(**changes: Any) -> Job:
         "schema_version": 1,
         "run_id": "20261124T180000-0011",
         "seed": 11,
-        "protocol": {
-            "name": "standard-quick",
-            "warm_up_iterations": 1,
-            "rounds": 2,
-            "iterations_per_round": 3,
-            "seconds_per_round": 0.0,
-            "reload_each_round": False,
-            "trim_fraction": 0.1,
-            "statistic": "median",
-            "golden_inputs": 2,
-        },
+        "protocol": PROTOCOL | {"golden_inputs": 2},
         "cells": [cell("onnx-image", "onnxruntime"), cell("executorch-image", "executorch")],
         "order": [
             {"cell": "executorch-image", "round": 0},

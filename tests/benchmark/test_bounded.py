@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import script
 
 from mobileclip_deploy.benchmark.android.adb import Adb
 from mobileclip_deploy.benchmark.android.device import describe, snapshot
@@ -39,11 +40,9 @@ def test_what_is_within_its_bound_comes_whole_and_what_hangs_is_ended() -> None:
         run_bounded(["sh", "-c", "sleep 600 & wait"], 0.5)  # its child holds the pipe
 
 
-def phone(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Adb:
+def phone(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> Adb:
     """A phone whose adb says what a script of the shell does."""
-    program = folder / "adb"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
+    script(folder / "adb", text)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     return Adb("S1", "/data/local/tmp/x")
 
@@ -85,13 +84,12 @@ def test_an_odd_state_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_a_name_has_no_control_characters_and_is_not_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_name_has_no_control_characters_and_a_listing_of_one_word_a_line_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     model = "printf '[ro.product.model]: [\\033[2JPixel%0900d]\\n' 1"
     found = describe(phone(monkeypatch, tmp_path, f"{model}; {NEXT}; echo aarch64; {END}")).device
     assert (found.model[:10], len(found.model)) == (" [2JPixel0", 200)
-
-
-def test_a_listing_of_one_word_a_line_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailed, match="the phone S1 tells what makes no sense"):
         remote_hashes(phone(monkeypatch, tmp_path, f"echo word; {END}"), "/x")
 
@@ -119,9 +117,7 @@ def test_an_odd_listing_of_iphones_is_one_line(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("content", ["[" * 100_000, "null", '{"result": 3}', "x" * 100, '{"error": {"domain": []}}'])
 def test_an_odd_answer_of_devicectl_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str) -> None:
     (tmp_path / "content").write_text(content)
-    program = tmp_path / "xcrun"
-    program.write_text(f'#!/bin/sh\nwhile [ "$1" != --json-output ]; do shift; done; cp {tmp_path}/content "$2"\n')
-    program.chmod(0o755)
+    script(tmp_path / "xcrun", f'while [ "$1" != --json-output ]; do shift; done; cp {tmp_path}/content "$2"')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(RuntimeFailed) as caught:
         devicectl("list", "devices")

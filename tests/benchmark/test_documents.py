@@ -18,31 +18,33 @@ from mobileclip_deploy.errors import InvalidInput
 PUBLISHED = Path(__file__).parents[2] / "docs" / "schemas"
 
 
-def test_a_result_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+def test_a_result_comes_back_as_it_was_and_what_a_device_sent_is_read_as_one(tmp_path: Path) -> None:
     wanted = documents.result()
     write_document(tmp_path / "result.json", wanted)
     assert read_result(tmp_path / "result.json") == wanted
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
-
-
-def test_what_a_device_sent_is_read_as_the_result_of_it(tmp_path: Path) -> None:
     write_document(tmp_path / "phone.run.json", documents.sent())
     (measured, missing) = read_result(tmp_path / "phone.run.json").cells
     assert measured.summary == documents.result().cells[0].summary
     assert (missing.status, missing.error) == ("skipped", "0 of 2 rounds were run")
 
 
-def test_rounds_of_another_job_are_refused(tmp_path: Path) -> None:
+def test_a_result_must_be_the_answer_to_its_job(tmp_path: Path) -> None:
     sent = documents.sent()
     write_document(tmp_path / "r.json", sent.model_copy(update={"rounds": (*sent.rounds, sent.rounds[0])}))
     with pytest.raises(InvalidInput, match="rounds are not the job's"):
         read_result(tmp_path / "r.json")
+    other = documents.job(run_id="another-run")
+    with pytest.raises(ValueError, match="run_id is not the job's"):
+        documents.result(job=other.model_dump(mode="json"))
 
 
-def test_a_nullable_field_may_be_left_out(tmp_path: Path) -> None:
+def test_a_nullable_field_may_be_left_out_and_the_order_may_be_any_order(tmp_path: Path) -> None:
     file = tmp_path / "job.json"
     file.write_text(documents.job().model_dump_json(exclude_none=True), encoding="utf-8")
     assert read_job(file) == documents.job()
+    order = tuple(reversed(documents.job().order))
+    assert Job.model_validate(documents.job().model_dump() | {"order": order}).order == order
 
 
 def changed(*path: str | int, to: Any) -> str:
@@ -76,17 +78,6 @@ def test_what_is_no_job_is_refused_in_one_line(tmp_path: Path, text: str, compla
     with pytest.raises(InvalidInput, match=complaint) as caught:
         read_job(file)
     assert str(caught.value).startswith(f"{file} is no benchmark job of schema version 1: ")
-
-
-def test_a_result_must_be_the_answer_to_its_job() -> None:
-    other = documents.job(run_id="another-run")
-    with pytest.raises(ValueError, match="run_id is not the job's"):
-        documents.result(job=other.model_dump(mode="json"))
-
-
-def test_the_order_may_be_any_order() -> None:
-    order = tuple(reversed(documents.job().order))
-    assert Job.model_validate(documents.job().model_dump() | {"order": order}).order == order
 
 
 def test_text_and_booleans_are_no_numbers(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 import torch
 import yaml
 from emoji_pairs import write_pairs
+from programs import loaded
 
 import mobileclip_deploy as mcd
 
@@ -23,12 +23,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "learning_efficiency.py"
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))  # as for a script that is run
-    spec = importlib.util.spec_from_file_location("learning_efficiency", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(SCRIPT)
 
 
 def runs(*recalls: tuple[str, int, list[float]]) -> list[dict[str, Any]]:
@@ -57,7 +52,7 @@ def test_a_level_is_reached_on_the_straight_line_between_measurements(script: Mo
     assert script.samples_to_reach(curve, 7.1) is None
 
 
-def test_the_factor_is_the_plain_arms_samples_over_those_of_the_reinforced(script: ModuleType) -> None:
+def test_the_factor_is_the_samples_of_the_worse_arm_over_those_of_the_better(script: ModuleType) -> None:
     plain, reinforced = [(100, 1.0), (200, 2.0), (400, 4.0)], [(100, 2.0), (200, 6.0), (400, 8.0)]
     found = script.factor(plain, reinforced)
     assert found == {
@@ -68,20 +63,11 @@ def test_the_factor_is_the_plain_arms_samples_over_those_of_the_reinforced(scrip
         "factor": 400 / 150,
         "at_least": False,
     }
-
-
-def test_a_best_that_the_reinforced_arm_never_reaches_counts_the_other_way_round(script: ModuleType) -> None:
     plain, reinforced = [(100, 2.0), (200, 6.0)], [(100, 1.0), (200, 4.0)]
     found = script.factor(plain, reinforced)
     assert (found["better"], found["factor"], found["recall"]) == ("plain", 200 / 150, 4.0)
-
-
-def test_a_best_reached_before_the_first_measurement_is_a_lower_bound(script: ModuleType) -> None:
     found = script.factor([(100, 1.0), (200, 2.0)], [(100, 3.0), (200, 4.0)])
     assert (found["factor"], found["at_least"]) == (2, True)
-
-
-def test_arms_that_are_alike_have_the_factor_one(script: ModuleType) -> None:
     curve = [(100, 1.0), (200, 3.0), (300, 2.0)]
     assert script.factor(curve, curve)["factor"] == 1
 

@@ -129,12 +129,9 @@ def test_the_plan_is_told_for_each_set_of_compute_units() -> None:
     assert text.startswith("planned placement (SIMULATED): ")
 
 
-def test_a_stand_in_is_no_evidence() -> None:
+def test_a_stand_in_is_no_evidence_and_other_runtimes_have_none() -> None:
     found = evidence(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98), simulated=True))
     assert found.verdict == "SIMULATED, so no evidence of anything"
-
-
-def test_other_runtimes_have_no_such_evidence() -> None:
     assert neural_engine_use(documents.result()) == ()
 
 

@@ -35,7 +35,6 @@ def test_every_file_of_a_job_is_in_its_folder(exports: Exports, tmp_path: Path) 
     ]
     for cell in job.cells:
         assert artifact_sha256(tmp_path / cell.file) == cell.sha256
-        assert cell.golden is not None
         golden = cell.golden.inputs
         assert artifact_sha256(tmp_path / golden.file) == golden.sha256
         values = np.fromfile(tmp_path / golden.file, dtype=golden.dtype)
@@ -96,16 +95,10 @@ def test_a_competitor_is_told_by_its_shapes() -> None:
     )
     text = fit(Path("a.onnx"), (TensorInfo("x", "int32", (1, 77)),), OUTPUT, 256, 77, 128)
     assert (text.tower, text.comparable) == ("text", False)
-
-
-def test_a_competitor_may_have_its_colours_last() -> None:
     found = fit(Path("a.tflite"), (TensorInfo("x", "float32", (1, 256, 256, 3)),), OUTPUT, 256, 77, 512)
     assert (found.tower, found.input.shape, found.comparable) == ("image", (1, 256, 256, 3), True)
     free = fit(Path("a.tflite"), (TensorInfo("x", "float32", (0, 0, 0, 3)),), OUTPUT, 256, 77, 512)
     assert free.input.shape == (1, 256, 256, 3)
-
-
-def test_a_competitor_of_another_input_size_cannot_be_compared() -> None:
     found = fit(Path("a.onnx"), (TensorInfo("x", "float32", (1, 3, 224, 224)),), OUTPUT, 256, 77, 512)
     assert (found.input.shape, found.comparable) == ((1, 3, 224, 224), False)
 
@@ -128,10 +121,14 @@ def test_threads_are_numbers(text: str) -> None:
         parse_threads(text)
 
 
-def test_forms_are_known() -> None:
+def test_forms_and_devices_are_known_in_any_capitals_and_a_slip_meets_its_suggestion() -> None:
     assert parse_forms("folded,folded") == ("folded",)
     with pytest.raises(UsageError, match="did you mean folded"):
         parse_forms("foldet")
+    assert get_driver("HOST").kind == "host"
+    assert get_driver("Android:S1").selector == "S1"
+    with pytest.raises(UsageError, match="unknown device 'hots', did you mean host"):
+        get_driver("hots")
 
 
 def test_a_checkpoint_that_nothing_is_done_with_is_refused(exports: Exports) -> None:
@@ -144,13 +141,6 @@ def test_a_target_that_nobody_knows_is_not_run(exports: Exports, tmp_path: Path)
     foreign = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "nobodys"}))
     with pytest.raises(NotRun, match="nano-onnx-fp32: unknown target 'nobodys'"):
         plan(tmp_path, Request((foreign,)))
-
-
-def test_a_device_is_named_in_any_capitals_and_a_slip_meets_its_suggestion() -> None:
-    assert get_driver("HOST").kind == "host"
-    assert get_driver("Android:S1").selector == "S1"
-    with pytest.raises(UsageError, match="unknown device 'hots', did you mean host"):
-        get_driver("hots")
 
 
 def test_a_quick_protocol_is_small_and_named_so() -> None:

@@ -81,20 +81,11 @@ def test_what_an_export_found_of_resizing_inside_is_said_once_a_tower(sources: l
         assert text.count(found) == text.count(f"resizing inside {cell['label']}") == 1
 
 
-def test_an_invalid_cell_has_no_figure_and_no_point(sources: list[Path]) -> None:
+def test_an_accuracy_measured_at_export_is_drawn_apart_from_published_ones(sources: list[Path]) -> None:
     (figure,) = figures([answer("mobileclip_s0")])
     assert len(figure.points) == 1
     assert figure.accuracy == IMAGENET
     assert figure.points[0].y == 67.8
-
-
-def test_the_reference_series_is_what_the_cards_quote() -> None:
-    points = {point.label: (point.x, point.y) for point in published()}
-    assert points["MobileCLIP-S0"] == (pytest.approx(3.1), 67.8)
-    assert points["MobileCLIP2-S4"] == (pytest.approx(26.2), 81.9)
-
-
-def test_an_accuracy_measured_at_export_is_drawn_apart_from_published_ones() -> None:
     whole = answer("nano").model_dump(mode="json")
     for cell in whole["job"]["cells"]:
         cell["accuracy"] = {"metric": "zero-shot top-1", "dataset": "nano's held-out set", "percent": 53.2}
@@ -102,7 +93,10 @@ def test_an_accuracy_measured_at_export_is_drawn_apart_from_published_ones() -> 
     assert (figure.points[0].y, figure.reference) == (53.2, ())
 
 
-def test_the_logarithmic_axis_is_marked_at_one_two_and_five() -> None:
+def test_the_reference_series_is_what_the_cards_quote_and_its_axis_is_marked_at_one_two_and_five() -> None:
+    points = {point.label: (point.x, point.y) for point in published()}
+    assert points["MobileCLIP-S0"] == (pytest.approx(3.1), 67.8)
+    assert points["MobileCLIP2-S4"] == (pytest.approx(26.2), 81.9)
     assert ticks(0.9, 30) == [1, 2, 5, 10, 20]
 
 
@@ -207,7 +201,7 @@ def test_answers_status_and_warnings_are_on_the_screen(shown: Page, width: int, 
     assert back != ink
 
 
-def test_a_table_sorts_by_keyboard_alone(shown: Page) -> None:
+def test_a_table_sorts_by_keyboard_alone_and_what_is_missing_last(shown: Page) -> None:
     before = shown.evaluate(FIRST_COLUMN)
     for _ in range(8):
         shown.press("Tab")
@@ -222,9 +216,6 @@ def test_a_table_sorts_by_keyboard_alone(shown: Page) -> None:
     assert shown.evaluate("document.querySelector('th').getAttribute('aria-sort')") == "descending"
     assert shown.evaluate("document.getElementById('announcement').textContent") == "sorted by model, descending"
     assert shown.complaints == []
-
-
-def test_numbers_sort_as_numbers_and_what_is_missing_last(shown: Page) -> None:
     press = "document.querySelectorAll('th button')[6].click()"
     values = "[...document.querySelector('tbody').rows].map(row => row.cells[6].textContent)"
     assert shown.evaluate("document.querySelectorAll('th button')[6].textContent") == "median, ms"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import subprocess
 import sys
 from typing import Any
 from unittest import mock
@@ -11,6 +10,7 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
+from programs import output
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets import get_target
@@ -70,5 +70,4 @@ def test_a_process_that_times_onnx_runtime_loads_no_torch() -> None:
         "get_target('onnx'); import mobileclip_deploy.targets.onnx.runner; "
         "assert not {'torch', 'coremltools', 'executorch'} & sys.modules.keys()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    output(sys.executable, "-c", script)

@@ -26,8 +26,10 @@ def test_a_summary_is_what_its_definitions_say() -> None:
     assert found.cpu_ns == 350.0
 
 
-def test_without_the_cpu_time_of_a_round_there_is_none() -> None:
+def test_a_round_without_cpu_time_has_none_and_one_without_samples_is_refused() -> None:
     assert summarize(ROUNDS, [600, None, 400], 0.2).cpu_ns is None
+    with pytest.raises(ValueError, match="without samples"):
+        summarize([[1], []], [None, None], 0.1)
 
 
 @pytest.mark.parametrize("q", [0, 0.025, 0.5, 0.9, 0.99, 1])
@@ -42,9 +44,10 @@ def test_the_papers_mean_drops_ten_at_either_end_of_each_round() -> None:
     assert trimmed_mean([round_, round_], 0.2) == 500
 
 
-def test_a_device_that_slows_down_has_a_trend_above_one() -> None:
+def test_a_device_that_slows_down_has_a_trend_above_one_from_eight_samples_on() -> None:
     assert trend([100] * 10 + [200] * 10) == 2
     assert trend([100] * 7) is None
+    assert trend([100, 100, 5, 5, 5, 5, 300, 300]) == 3
 
 
 def test_the_interval_holds_the_median_and_narrows_with_more_samples() -> None:
@@ -54,16 +57,6 @@ def test_the_interval_holds_the_median_and_narrows_with_more_samples() -> None:
         assert found.median_interval_ns.low <= found.median_ns <= found.median_interval_ns.high
     width = [found.median_interval_ns.high - found.median_interval_ns.low for found in (few, many)]
     assert width[1] < width[0] / 5
-
-
-def test_a_round_without_samples_is_refused() -> None:
-    with pytest.raises(ValueError, match="without samples"):
-        summarize([[1], []], [None, None], 0.1)
-
-
-def test_a_trend_needs_eight_samples() -> None:
-    assert trend([100] * 7) is None
-    assert trend([100, 100, 5, 5, 5, 5, 300, 300]) == 3
 
 
 def test_of_many_samples_4096_make_the_interval() -> None:

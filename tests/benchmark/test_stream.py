@@ -82,7 +82,6 @@ def test_a_cell_is_done_when_all_its_rounds_are() -> None:
     )
     done, part = found["onnx-image"], found["executorch-image"]
     assert (done.status, [item.round for item in done.rounds]) == ("done", [0, 1])
-    assert done.summary is not None
     assert (done.summary.samples, done.summary.median_ns, done.summary.cpu_ns) == (6, 28.5, 6)
     assert (part.status, part.error) == ("skipped", "1 of 2 rounds were run")
 
@@ -90,7 +89,6 @@ def test_a_cell_is_done_when_all_its_rounds_are() -> None:
 def test_a_devices_own_summary_is_computed_again() -> None:
     honest = documents.result()
     summary = honest.cells[0].summary
-    assert summary is not None
     boast = honest.cells[0].model_copy(update={"summary": summary.model_copy(update={"median_ns": 1.0})})
     again = complete(honest.model_copy(update={"cells": (boast, honest.cells[1])}))
     assert again.cells[0].summary == summary

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from exports import Exports
+from json_files import edited_json
 
 from mobileclip_deploy.bundle import Bundle, staged_bundle
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -27,11 +28,9 @@ def damaged(exports: Exports, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a bundle's manifest."""
     manifest = path / "manifest.json"
-    data = json.loads(manifest.read_text(encoding="utf-8"))
-    change(data)
-    manifest.write_text(json.dumps(data), encoding="utf-8")
+    with edited_json(manifest) as data:
+        change(data)
 
 
 def text(path: Path) -> Path:
@@ -111,14 +110,13 @@ def test_a_damaged_bundle_is_refused_with_what_is_wrong(damaged: Path, case: str
     assert reason in str(refused.value)
 
 
-def test_links_within_a_bundle_and_to_it_are_followed(damaged: Path, tmp_path: Path) -> None:
+def test_a_bundle_opens_wherever_it_is_moved_and_links_within_it_and_to_it_are_followed(
+    damaged: Path, tmp_path: Path
+) -> None:
     text(damaged).rename(damaged / "kept.onnx")
     text(damaged).symlink_to("../kept.onnx")
     (tmp_path / "link").symlink_to(damaged)
     assert Bundle.open(tmp_path / "link").artifact("text").is_file()
-
-
-def test_a_bundle_opens_wherever_it_is_moved(damaged: Path) -> None:
     moved = damaged.rename(damaged.with_name("renamed"))
     assert Bundle.open(moved).artifact("text").is_file()
 
@@ -197,17 +195,13 @@ def test_a_failed_export_leaves_folders_that_others_use(tmp_path: Path) -> None:
     assert names(tmp_path / "new") == ["other"]
 
 
-def test_a_failed_replacement_leaves_the_bundle_that_was_there(tmp_path: Path) -> None:
+def test_a_failed_replacement_leaves_the_bundle_that_was_there_and_another_has_nothing_of_it(tmp_path: Path) -> None:
     write(tmp_path / "b", "old")
     with pytest.raises(RuntimeError), staged_bundle(tmp_path / "b", force=True) as staging:
         (staging / "manifest.json").write_text("new")
         raise RuntimeError
     assert content(tmp_path / "b") == "old"
     assert names(tmp_path) == ["b"]
-
-
-def test_a_replacement_has_nothing_of_the_bundle_that_was_there(tmp_path: Path) -> None:
-    write(tmp_path / "b", "old")
     (tmp_path / "b" / "stale.onnx").write_text("x")
     write(tmp_path / "b", "new", force=True)
     assert names(tmp_path / "b") == ["manifest.json"]

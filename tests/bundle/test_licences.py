@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 from exports import Exports
+from json_files import edited_json
 
 from mobileclip_deploy import export, inspect, load_model
 from mobileclip_deploy.bundle import Bundle, Manifest
 from mobileclip_deploy.bundle.licences import changes_made, notice, require_product, write_licences
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.inspect.inspection import BundleInspection
 from mobileclip_deploy.model.provenance import Compacted
 from mobileclip_deploy.model.variants import load_variant
 
@@ -31,12 +30,10 @@ def of_apple(exports: Exports) -> Manifest:
 def test_a_bundle_carries_the_text_and_says_so(exports: Exports) -> None:
     bundle = exports.bundle("onnx", "fp16")
     entry = bundle.manifest.licence
-    assert entry is not None
     assert [file.file for file in entry.files] == ["LICENSES/CC-BY-SA-4.0.txt", "LICENSES/NOTICE.txt"]
     assert b"Attribution-ShareAlike 4.0" in (bundle.path / entry.files[0].file).read_bytes()
     assert (bundle.path / "LICENSES/NOTICE.txt").read_text(encoding="utf-8") == notice(bundle.manifest)
     found = inspect(bundle.path)
-    assert isinstance(found, BundleInspection)
     assert found.uses == entry.uses()
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "| product | yes |" in card
@@ -47,18 +44,15 @@ def test_a_bundle_of_before_opens(exports: Exports, tmp_path: Path) -> None:
     copy = tmp_path / "bundle"
     shutil.copytree(exports.bundle("onnx", "fp16").path, copy)
     shutil.rmtree(copy / "LICENSES")
-    told = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    del told["licence"]
-    (copy / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    with edited_json(copy / "manifest.json") as told:
+        del told["licence"]
     assert Bundle.open(copy).manifest.licence is None
     found = inspect(copy)
-    assert isinstance(found, BundleInspection)
     assert found.uses is None
 
 
 def test_the_sentence_stands_in_the_notice_and_a_missing_text_is_called_missing(exports: Exports) -> None:
     told = notice(of_apple(exports))
-    assert AMLR is not None
     assert AMLR.sentence is not None
     assert AMLR.sentence in told.splitlines()
     assert "NOT in this bundle" in told
@@ -76,7 +70,6 @@ def test_a_text_that_came_with_the_weights_is_copied_and_compared(
     assert {file.sha256 for file in entry.files} >= {hashlib.sha256(own.read_bytes()).hexdigest()}
     told = (tmp_path / "bundle/LICENSES/NOTICE.txt").read_text(encoding="utf-8")
     assert "not the text that was read" in told
-    assert AMLR is not None
     assert "not the text that was read" not in notice(of_apple(exports), AMLR.read[0])
 
 

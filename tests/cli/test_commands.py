@@ -19,6 +19,7 @@ from command_line import PROGRAM, run, strict_json
 from exports import Exports, rehash
 from litert_files import Files, require_litert
 from PIL import Image
+from programs import script
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark import doctor
@@ -54,17 +55,23 @@ def test_variants_lists_every_card() -> None:
     assert [name for name in variant_names() if name not in table] == []
 
 
-def test_doctor_says_what_is_here_and_what_runs_core_ml_packages() -> None:
+def test_doctor_says_what_is_here_what_runs_core_ml_packages_and_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = run("doctor")
     assert (found.code, found.stderr) == (0, "")
     assert all(name in found.stdout for name in ("torch", "onnxruntime", "coremltools", "Core ML packages are run by"))
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1.0")
+    found = run("doctor")
+    assert found.code == 3
+    assert "missing" in found.stdout
+    assert "required package is missing" in found.stderr
 
 
 def test_doctor_says_which_tools_reach_devices_and_which_backends_need_an_sdk(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "adb").write_text("#!/bin/sh\n")
-    (tmp_path / "adb").chmod(0o755)
+    script(tmp_path / "adb", "")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no runners were fetched
     found = run("doctor").stdout
@@ -97,20 +104,15 @@ def test_what_doctor_says_to_install_brings_what_is_missing(monkeypatch: pytest.
     assert [name for name, extra in named.items() if not extra or name not in brings(extra[1])] == []
 
 
-def test_doctor_misses_a_required_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "torch" else "1.0")
-    found = run("doctor")
-    assert found.code == 3
-    assert "missing" in found.stdout
-    assert "required package is missing" in found.stderr
-
-
-def test_inspect_a_checkpoint(exports: Exports) -> None:
+def test_inspect_a_checkpoint_in_json_and_for_a_person(exports: Exports) -> None:
     found = run("inspect", exports.checkpoint, "--json")
     assert (found.code, found.stderr) == (0, "")
     seen = found.json
     assert (seen["kind"], seen["variant"], seen["layout"], seen["form"]) == ("checkpoint", "nano", "apple", "training")
     assert seen["bytes"] == exports.checkpoint.stat().st_size
+    told = run("inspect", exports.checkpoint).stdout
+    assert f"{exports.checkpoint}: nano, image and text towers, in its training form\n" in told
+    assert f"export --target all --checkpoint {exports.checkpoint} -o out/" in told
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
@@ -158,12 +160,6 @@ def test_inspect_tells_a_person_of_an_artifact(exports: Exports, target: str) ->
     assert f": {target}, " in told
     assert re.search(r"operators +\d+: \w+ \d+, ", told)
     assert not re.search(r"[{}]", told)
-
-
-def test_inspect_tells_a_person_of_a_checkpoint(exports: Exports) -> None:
-    told = run("inspect", exports.checkpoint).stdout
-    assert f"{exports.checkpoint}: nano, image and text towers, in its training form\n" in told
-    assert f"export --target all --checkpoint {exports.checkpoint} -o out/" in told
 
 
 def test_inspect_lists_the_bundles_of_a_folder(exports: Exports, tmp_path: Path) -> None:

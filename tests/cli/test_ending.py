@@ -126,7 +126,6 @@ def test_a_signal_cleans_up_and_ends_with_one_line_whatever_a_converter_makes_of
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary"), "OUT": str(tmp_path / "out"), "MADE": made}
     program = [PROGRAM[0], "-c", SLOW, "slow", *options]
     running = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert running.stderr is not None
     assert running.stderr.readline() == "writing\n"
     running.send_signal(number)
     stdout, stderr = running.communicate(timeout=60)
@@ -161,7 +160,6 @@ with ended_by_signals():
         time.sleep(60)
 """
     running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=os.environ)
-    assert running.stdout is not None
     for line in ("ready\n", "cleaning\n"):
         assert running.stdout.readline() == line
         running.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import click
 import pytest
@@ -45,14 +46,10 @@ def test_every_command_has_an_example(command: str) -> None:
     assert f"  mobileclip-deploy {command}" in found.stdout
 
 
-def test_the_help_lists_every_command_and_the_exit_codes() -> None:
+def test_the_help_lists_every_command_and_exit_code_and_options_stand_under_their_target() -> None:
     text = run("--help").stdout
     assert [name for name in COMMANDS if f"\n  {name} " not in text] == []
     assert "Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3" in text
-
-
-def test_no_summary_is_cut_and_options_stand_under_their_target() -> None:
-    text = run("--help").stdout
     assert "..." not in text.partition("Commands:")[2]
     parts = run("export", "--help").stdout.split("\nOptions")
     headings = {part.partition(":\n")[0]: part for part in parts[1:]}
@@ -105,13 +102,8 @@ for name in cli.commands:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_version_is_the_packages() -> None:
-    from importlib.metadata import version
-
+def test_the_version_is_the_packages_and_without_a_command_the_help_is_shown() -> None:
     assert run("--version").stdout.strip().endswith(version("mobileclip-deploy"))
-
-
-def test_without_a_command_the_help_is_shown() -> None:
     found = run()
     assert found.code == 2
     assert "Commands:" in found.stdout + found.stderr

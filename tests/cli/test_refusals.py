@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from exports import Exports
+from programs import output
 
 # As on the command line. `none` is nowhere, `text` is a file of text, `empty` an empty folder, `few` one with one
 # picture, `header.csv` a table without a row, `one.csv` one with one class; `bundle` and `out.safetensors` are there.
@@ -171,9 +172,7 @@ def test_torch_is_not_imported_for_them(tmp_path: Path, exports: Exports) -> Non
     (tmp_path / "header.csv").write_text("image,label\n")
     (tmp_path / "one.csv").write_text("image,label\nfew/one.png,cat\n")
     (tmp_path / "bundle").symlink_to(exports.unverified("onnx", "fp32", "both").path)
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, input=REFUSED, capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [[], []]
+    assert json.loads(output(sys.executable, "-c", PROGRAM, input=REFUSED, cwd=tmp_path).splitlines()[-1]) == [[], []]
 
 
 @pytest.mark.usefixtures("without_phones")

@@ -26,9 +26,14 @@ def test_the_published_schemas_are_the_codes() -> None:
     assert found == published(), "type: python -m mobileclip_deploy.cli.schemas docs/schemas"
 
 
-def test_every_command_has_a_document() -> None:
+def test_every_command_has_a_document_that_is_read_somewhere() -> None:
     assert {*DOCUMENTS, "benchmark"} == {*cli.commands, "error"}
     assert [name for name, command in cli.commands.items() if "--json" not in options(command)] == []
+    assert {*ELSEWHERE, *(case.split()[0] for case in HERE)} == set(cli.commands)
+    for command, file in ELSEWHERE.items():
+        text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+        assert f'"{command}"' in text, file
+        assert ".json" in text, file
 
 
 def options(command: Any) -> set[str]:
@@ -76,14 +81,6 @@ HERE = (
     "embed",
     "report",
 )
-
-
-def test_every_command_is_read_somewhere() -> None:
-    assert {*ELSEWHERE, *(case.split()[0] for case in HERE)} == set(cli.commands)
-    for command, file in ELSEWHERE.items():
-        text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
-        assert f'"{command}"' in text, file
-        assert ".json" in text, file
 
 
 def arguments(case: str, exports: Exports, folder: Path) -> list[str | Path]:

@@ -14,6 +14,7 @@ import click
 import pytest
 from command_line import refusal, run, spawn
 from exports import Exports
+from json_files import edited_json
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.cli import output, terminal
@@ -71,7 +72,6 @@ def test_tables_notes_progress_logs_and_warnings(capsys: pytest.CaptureFixture[s
         update(HARM)
     terminal.guard_logging()
     record = logging.LogRecord("a", logging.WARNING, "", 1, "%s", (HARM,), None)
-    assert logging.lastResort is not None
     assert logging.lastResort.format(record) == shown(HARM)
     assert harmful(warnings.formatwarning(HARM, UserWarning, "a.py", 1, "")) == []
     printed = capsys.readouterr()
@@ -92,10 +92,9 @@ def test_an_error_stays_one_line(tmp_path: Path) -> None:
 def test_a_bundle_of_a_stranger(tmp_path: Path, exports: Exports) -> None:
     bundle = exports.copy("onnx", "fp16", tmp_path)
     bundle = bundle.rename(tmp_path / "a\x1b[31m\u202eb")
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    manifest["environment"] = {"a\x1b]0;title\x07": "\u2066\x9b"}
-    manifest["checkpoint"]["file"] = "x\x1b[2J\nerror: forged"
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with edited_json(bundle / "manifest.json") as manifest:
+        manifest["environment"] = {"a\x1b]0;title\x07": "\u2066\x9b"}
+        manifest["checkpoint"]["file"] = "x\x1b[2J\nerror: forged"
     for words in ("inspect", bundle), ("inspect", bundle, "--json"), ("lint", bundle):
         outcome = run(*words)
         assert harmful(outcome.stdout + outcome.stderr) == []

@@ -14,7 +14,6 @@ FILES = {"open", "mkdir", "read_bytes", "read_text", "rename", "rmtree", "unlink
 
 
 def calls(source: str) -> set[str]:
-    """Names of the functions and methods that a source calls."""
     found = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     return {one.attr if isinstance(one, ast.Attribute) else ast.unparse(one) for one in found}
 

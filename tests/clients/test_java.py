@@ -11,7 +11,6 @@ import re
 import secrets
 import struct
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from itertools import islice
@@ -24,6 +23,7 @@ from conversions import ROOT
 from exports import Exports
 from java_client import JAVA, JavaClient, built
 from PIL import Image
+from programs import output
 from tokenizer_vectors import is_mojibake, odd_texts
 
 from mobileclip_deploy.embeddings.index import Index
@@ -109,11 +109,10 @@ def test_the_jar_is_for_java_8_and_android_and_needs_nothing_else(client: JavaCl
         assert "-keep class ai.onnxruntime.**" in jar.read("META-INF/proguard/mobileclip.pro").decode()
         told = jar.read("META-INF/MANIFEST.MF").decode()
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
-    assert version is not None
     assert f"Implementation-Version: {version[1]}\r\n" in told
     assert {name.split("/")[0] for name in names} == {"META-INF", "mobileclip"}
     jdeps = Path(client.javac).resolve().with_name("jdeps")
-    found = subprocess.run([jdeps, "-verbose:package", client.jar], capture_output=True, text=True, check=True).stdout
+    found = output(jdeps, "-verbose:package", client.jar)
     needed = {line.split()[1] for line in found.splitlines() if line.startswith("      ")}
     # No java.nio.file, java.util.stream, java.time: Android has those from version 8 on.
     allowed = {"java.io", "java.lang", "java.lang.invoke", "java.nio", "java.nio.channels", "java.nio.charset"}
@@ -128,12 +127,6 @@ def test_the_jar_is_for_java_8_and_android_and_needs_nothing_else(client: JavaCl
     again = tmp_path / "again"
     subprocess.run([JAVA / "build.sh", again], check=True, timeout=300)
     assert (again / "mobileclip.jar").read_bytes() == client.jar.read_bytes()
-
-
-def test_the_table_of_entities_is_what_its_command_writes() -> None:
-    command = [sys.executable, ROOT / "clients" / "html_entities.py", "java"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (JAVA / "src" / "mobileclip" / "EntityTable.java").read_text(encoding="utf-8") == done.stdout
 
 
 FAULTS = {

@@ -22,6 +22,7 @@ from elf import PAGE, load_alignments
 from exports import Exports
 from java_client import JavaClient, built
 from PIL import Image
+from programs import output
 from relevant_bundle import relevant_bundle
 
 import mobileclip_deploy as mcd
@@ -73,9 +74,7 @@ def path(
         subprocess.run([KOTLIN / "fetch.sh", FETCHED], check=True, timeout=500)
         kotlin, runtime = FETCHED / "lib", onnxruntime()
     folder = tmp_path_factory.mktemp("kotlin")
-    command = [KOTLIN / "build.sh", folder, core.jar, FETCHED]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    output(KOTLIN / "build.sh", folder, core.jar, FETCHED, timeout=300)
     page = (ROOT / "docs" / "start_android.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```kotlin\n(.*?)```", page, re.DOTALL)
     assert block.count("\n") < 17
@@ -87,8 +86,7 @@ def path(
     words = ["-no-reflect", "-Werror", "-cp", ":".join(map(str, classes)), "-d", folder / "app.jar"]
     words += [folder / "Classifier.kt", *sample, HERE / "Main.kt"]
     main = ["-cp", kotlin / "kotlin-compiler.jar", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
-    done = subprocess.run([core.java, *main, *words], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    output(core.java, *main, *words, timeout=300)
     return (*classes[1:], folder / "app.jar", kotlin / "kotlin-stdlib.jar")
 
 
@@ -182,8 +180,7 @@ def test_a_shrunk_app_answers_the_same_by_the_rules_that_the_jar_brings(
     common = [program, *inputs, "-libraryjars", str(tmp_path / "java.jar"), f"@{tmp_path / 'app.pro'}"]
     for rules, works in ((f"@{tmp_path / 'own.pro'}", True), ("-dontwarn ai.onnxruntime.**", False)):
         shrunk = tmp_path / f"{works}.jar"
-        done = subprocess.run([*common, rules, "-outjars", shrunk], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
+        output(*common, rules, "-outjars", shrunk, timeout=300)
         with zipfile.ZipFile(shrunk) as jar:
             assert [name for name in jar.namelist() if name.startswith("mobileclip/")] == []  # they have other names
         command = [core.java, "-cp", str(shrunk), "MainKt", *map(str, asked.words)]

@@ -32,8 +32,6 @@ def test_java_and_python_keep_each_other_out(client: JavaClient, tmp_path: Path)
     class_path = os.pathsep.join(map(str, (client.jar, client.tests)))
     command = [client.java, "-cp", class_path, "mobileclip.Holds", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as java:
-        assert java.stdin is not None
-        assert java.stdout is not None
         # It has opened the file to read it, and closed it: a lock of the process would be lost by that.
         assert java.stdout.readline() == "held, 1 picture read\n"
         with pytest.raises(UsageError, match="another process writes"), IndexWriter.open(path):

@@ -1,12 +1,16 @@
-"""docs/clients.md: the interface that it shows is each package's whole interface, and the tests that it names exist."""
+"""docs/clients.md: the interface that it shows is each package's whole interface, and the tests that it names exist;
+and what a command writes for the packages is what they hold.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from itertools import chain
 
 import pytest
 from conversions import ROOT
+from programs import output
 
 CLIENTS = ROOT / "clients"
 PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
@@ -73,3 +77,15 @@ def test_the_codes_are_those_of_every_language() -> None:
     java = re.findall(r"^        ([A-Z]+),?$", text("java/src/mobileclip/MobileCLIPException.java"), re.M)
     (js,) = re.findall(r"export type ErrorCode = (.*);", text("js/types/mobileclip.d.ts"))
     assert told == swift == [one.lower() for one in java] == re.findall(r'"(\w+)"', js)
+
+
+@pytest.mark.parametrize(
+    ("language", "file"),
+    [
+        ("java", "java/src/mobileclip/EntityTable.java"),
+        ("js", "js/src/entity_table.js"),
+        ("swift", "swift/Sources/MobileCLIP/Tokenizer/HTMLEntityTable.swift"),
+    ],
+)
+def test_the_table_of_entities_is_what_its_command_writes(language: str, file: str) -> None:
+    assert text(file) == output(sys.executable, CLIENTS / "html_entities.py", language)

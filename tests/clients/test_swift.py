@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from client_vectors import noise
 from conversions import ROOT
 from exports import Exports
 from PIL import Image
-from swift_package import CLIENT, CLIENT_FOLDER, CLIENT_SOURCES, apple_client, swift_tool
+from programs import output
+from swift_package import CLIENT, CLIENT_FOLDER, CLIENT_SOURCES, apple_client, compile_interfaces, swift_tool
 from tokenizer_vectors import is_mojibake, odd_texts
 
 import mobileclip_deploy as mcd
@@ -56,10 +56,7 @@ def onnx_client() -> Run:
 def running(program: Path) -> Run:
     def ran(*arguments: object, lines: list[Any] | None = None) -> list[str]:
         given = "".join(json.dumps(line) + "\n" for line in lines or [])
-        command = [str(program), *map(str, arguments)]
-        done = subprocess.run(command, input=given, capture_output=True, text=True, errors="replace", timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout.splitlines()
+        return output(str(program), *map(str, arguments), input=given, errors="replace", timeout=300).splitlines()
 
     return ran
 
@@ -180,12 +177,6 @@ def test_the_gates_are_pythons() -> None:
     assert found == {name: (gate.metric, gate.value) for name, gate in gates.items()}
 
 
-def test_the_table_of_entities_is_what_its_command_writes() -> None:
-    command = [sys.executable, ROOT / "clients" / "html_entities.py", "swift"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (CLIENT_SOURCES / "Tokenizer" / "HTMLEntityTable.swift").read_text(encoding="utf-8") == done.stdout
-
-
 def test_the_privacy_manifest_says_that_nothing_is_collected() -> None:
     told = plistlib.loads((CLIENT_SOURCES / "PrivacyInfo.xcprivacy").read_bytes())
     assert told == {
@@ -273,17 +264,10 @@ def test_a_unit_that_answers_wrongly_is_left_with_a_sentence(stand_in: Any, expo
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["6", "5"])
 def test_apples_pictures_fit_what_is_known_of_apples_interfaces(tmp_path: Path, mode: str) -> None:
-    compiler = swift_tool("swiftc")
-    for module in ("CoreGraphics", "CoreVideo", "ImageIO"):
-        source = Path(__file__).with_name("apple_interfaces") / f"{module}.swift"
-        command = [compiler, "-emit-module", "-module-name", module, "-parse-as-library", "-I", tmp_path, source]
-        subprocess.run([*command, "-o", tmp_path / f"{module}.swiftmodule"], check=True)
+    compile_interfaces(Path(__file__).with_name("apple_interfaces"), ("CoreGraphics", "CoreVideo", "ImageIO"), tmp_path)
     names = ("Apple/ApplePictures", "Pictures/Picture", "Pictures/PictureFile", "Pictures/Colours", "MobileCLIPError")
-    command = [compiler, "-typecheck", "-swift-version", mode, "-parse-as-library", "-I", tmp_path]
-    done = subprocess.run(
-        [*command, *(CLIENT_SOURCES / f"{name}.swift" for name in names)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    command = ["-typecheck", "-swift-version", mode, "-parse-as-library", "-I", tmp_path]
+    output(swift_tool("swiftc"), *command, *(CLIENT_SOURCES / f"{name}.swift" for name in names))
 
 
 PAGE = (ROOT / "docs" / "start_ios.md").read_text(encoding="utf-8")
@@ -331,6 +315,4 @@ ON_LINUX = 'import Foundation\nimport MobileCLIPONNXRuntime\nlet bundle = URL(fi
 
 
 def ran(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+    return output(*command, cwd=folder, errors="replace")

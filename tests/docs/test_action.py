@@ -14,6 +14,7 @@ import yaml
 from conversions import ROOT
 from exports import Exports, rehash
 from onnx import numpy_helper
+from programs import script
 
 from mobileclip_deploy.cli.verify import verify as verify_command
 
@@ -32,12 +33,8 @@ class Ran:
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     """A folder for the PATH, with the command as pip installs it."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    command = folder / "mobileclip-deploy"
-    command.write_text(f"#!{sys.executable} -P\nfrom mobileclip_deploy.cli import main\n\nmain()\n", encoding="utf-8")
-    command.chmod(0o755)
-    return folder
+    code = "from mobileclip_deploy.cli import main\n\nmain()"
+    return script(tmp_path / "bin" / "mobileclip-deploy", code, f"{sys.executable} -P").parent
 
 
 def verify(tmp_path: Path, program: Path, **inputs: str) -> Ran:

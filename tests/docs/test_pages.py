@@ -36,18 +36,16 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 @by_page
-def test_links_lead_to_files(page: Path) -> None:
+def test_links_paths_and_the_tests_that_commands_name_exist(page: Path) -> None:
     found = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in found if not (page.parent / link).exists()] == []
-
-
-@by_page
-def test_paths_exist(page: Path) -> None:
-    """A path is written from the root of the repository, or in short from the package."""
+    # A path is written from the root of the repository, or in short from the package.
     spans = [span for span in SPAN.findall(page.read_text(encoding="utf-8")) if PATH.fullmatch(span)]
     ours = [span for span in spans if is_ours(span)]
     missing = [span for span in ours if not any((folder / span).exists() for folder in (ROOT, PACKAGE, page.parent))]
     assert missing == []
+    named = re.findall(r"\btests/[\w/.]*\w", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def is_ours(span: str) -> bool:
@@ -55,12 +53,6 @@ def is_ours(span: str) -> bool:
     first = span.split("/")[0]
     known = any((folder / first).exists() for folder in (ROOT, PACKAGE)) or span.endswith(".py")
     return known and not span.startswith(WRITTEN_BY_EXPORTS) and "/build/" not in span
-
-
-@by_page
-def test_commands_name_tests_that_exist(page: Path) -> None:
-    named = re.findall(r"\btests/[\w/.]*\w", page.read_text(encoding="utf-8"))
-    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @by_page
@@ -103,7 +95,6 @@ def entries(navigation: Any) -> Iterator[str]:
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Build the site of a copy of the pages."""
     shutil.copy(ROOT / "zensical.toml", folder)
     return subprocess.run(BUILD, cwd=folder, capture_output=True, text=True)
 
@@ -153,7 +144,6 @@ def test_the_hooks_of_pre_commit_are_what_make_lint_runs_and_need_no_network() -
     hooks = [hook for one in repositories for hook in one["hooks"]]
     assert {hook["language"] for hook in hooks} == {"system"}
     recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert recipe is not None
     commands = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
     assert [hook["entry"].removesuffix(" --force-exclude") for hook in hooks] == commands
 

@@ -21,7 +21,6 @@ from packaging.requirements import Requirement
 SCRIPTS = ROOT / ".github" / "scripts"
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 VERSION = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-assert VERSION is not None
 
 
 def step(script: str, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,6 @@ from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.coreai.target import CoreAITarget
 from mobileclip_deploy.targets.coreml.options import NEEDED
 from mobileclip_deploy.targets.values import Form
 
@@ -61,25 +60,16 @@ def gate(text: str) -> tuple[str, float]:
     return ("relative", float(text.rpartition(" ")[2])) if text.startswith("relative") else ("cosine", float(text))
 
 
-def test_core_ml_needs_the_systems_and_holds_the_gates_of_the_table() -> None:
-    table = {name: (needs, gate(bound)) for name, _, needs, bound in rows("coreml", "Precisions")}
-    assert table == {
-        name: (NEEDED[name][0], (PRECISIONS[name].metric, PRECISIONS[name].gate))
-        for name in get_target("coreml").abilities.precisions
-    }
+def test_core_ml_needs_the_systems_of_the_table() -> None:
+    table = {name: needs for name, _, needs, _ in rows("coreml", "Precisions")}
+    assert table == {name: NEEDED[name][0] for name in get_target("coreml").abilities.precisions}
 
 
-def test_core_ai_has_the_precisions_and_gates_of_the_table() -> None:
-    table = {name: gate(bound) for name, _, bound in rows("coreai", "Precisions")}
-    assert table == {
-        name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in CoreAITarget.abilities.precisions
-    }
-
-
-def test_litert_has_the_precisions_and_gates_of_the_table() -> None:
-    target = get_target("litert")
-    table = {name: gate(bound) for name, _, _, bound in rows("litert", "Precisions")}
-    assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in target.abilities.precisions}
+@pytest.mark.parametrize("target", ["coreml", "coreai", "litert"])
+def test_a_target_has_the_precisions_and_gates_of_the_table(target: str) -> None:
+    table = {name: gate(bound) for name, *_, bound in rows(target, "Precisions")}
+    own = get_target(target).abilities.precisions
+    assert table == {name: (PRECISIONS[name].metric, PRECISIONS[name].gate) for name in own}
 
 
 def test_onnx_files_are_named_and_asked_for_as_the_table_says() -> None:
@@ -134,7 +124,6 @@ def test_the_protocols_are_those_of_the_table() -> None:
     for name, own in PROTOCOLS.items():
         assert [int(cell) for cell in told[name][2:4]] == [own.warm_up_iterations, own.rounds]
         inferences = re.search(r"([\d,]+) inferences", told[name][4])
-        assert inferences is not None
         assert int(inferences[1].replace(",", "")) == own.iterations_per_round
         seconds = re.search(r"(\d+) s\b", told[name][4])
         assert own.seconds_per_round == (int(seconds[1]) if seconds else 0)

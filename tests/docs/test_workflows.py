@@ -15,6 +15,7 @@ import yaml
 from conversions import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from programs import script
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 SCRIPTS = ROOT / ".github" / "scripts"
@@ -183,9 +184,7 @@ def test_torch_comes_from_the_index_that_the_repositorys_variable_names(
     tmp_path: Path, name: str, index: str, asked: list[list[str]]
 ) -> None:
     """With a Python that only says what it was started with."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >>"$0.said"\n', encoding="utf-8")
-    python.chmod(0o755)
+    script(tmp_path / "python", 'printf "%s\\n" "$*" >>"$0.said"')
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | ({"TORCH_INDEX": index} if index else {})
     subprocess.run([str(SCRIPTS / "install_pinned.sh"), name], env=environment, check=True)
     said = [line.removeprefix("-m pip install --quiet ").split() for line in (tmp_path / "python.said").open()]

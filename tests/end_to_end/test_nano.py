@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from command_line import run, spawn
 from conversions import STORED
 from exports import Exports, Towers
+from programs import output
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.source import Source
@@ -146,15 +146,18 @@ mcd.export(mcd.load_model(None, checkpoint), target, precision, ".", tower=tower
 def test_exporting_again_elsewhere_gives_the_same_bytes(
     exports: Exports, tmp_path: Path, target: str, precision: str, tower: Towers
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AGAIN, exports.checkpoint, target, precision, tower],
+    printed = output(
+        sys.executable,
+        "-c",
+        AGAIN,
+        exports.checkpoint,
+        target,
+        precision,
+        tower,
         cwd=tmp_path,
         env=os.environ | ELSEWHERE,
-        capture_output=True,
-        text=True,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""  # no chatter of converters
+    assert printed == ""  # no chatter of converters
     bundle = exports.unverified(target, precision, tower).path
     first, again = files(bundle), files(tmp_path / bundle.name)
     for found in (first, again):

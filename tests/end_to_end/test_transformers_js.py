@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from chromium import Page, served
 from exports import Exports
 from firefox import FirefoxPage, open_firefox
 from PIL import Image
+from programs import output
 from transformers_client import CLIENT, install
 
 import mobileclip_deploy as mcd
@@ -55,11 +55,7 @@ def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]]
     (CLIENT / "resize.mjs").write_text(f'export {{ prepare }} from "{client_sources()}/resize.js";\n')
 
     def embed(job: dict[str, Any]) -> list[dict[str, Any]]:
-        done = subprocess.run(
-            [node, "embed.mjs"], cwd=CLIENT, input=json.dumps(job), capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-        return list(json.loads(done.stdout))
+        return list(json.loads(output(node, "embed.mjs", cwd=CLIENT, input=json.dumps(job), timeout=300)))
 
     return embed
 
@@ -122,9 +118,8 @@ def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
     script = CLIENT / "page.mjs"
     script.write_text(blocks.replace("env.allowLocalModels", "env.useFSCache = false;\nenv.allowLocalModels", 1))
     node = require_tool("node", "apt-get install nodejs")
-    done = subprocess.run([node, script.name], cwd=CLIENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.replace("\n  ", " ").replace("\n]", "]").splitlines()]
+    printed = output(node, script.name, cwd=CLIENT, timeout=300)
+    found = [json.loads(line) for line in printed.replace("\n  ", " ").replace("\n]", "]").splitlines()]
     pictures = [image, photograph]
     wanted = mcd.classify(bundle, [str(path) for path in pictures], ["pizza", "rocket"])
     for one, own in zip(found, wanted, strict=True):
@@ -214,10 +209,7 @@ def test_the_client_s_zero_shot_pipeline_gives_the_probabilities_of_classify(
     arguments = [str(exports.folder), bundle.path.name, str(bundle.manifest.logit_scale), str(image), template]
     program = shutil.which("node")
     assert program is not None
-    done = subprocess.run(
-        [program, "zero_shot.mjs", *arguments, *labels], cwd=CLIENT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    found = {one["label"]: one["score"] for one in json.loads(done.stdout)}
+    printed = output(program, "zero_shot.mjs", *arguments, *labels, cwd=CLIENT, timeout=120)
+    found = {one["label"]: one["score"] for one in json.loads(printed)}
     wanted = mcd.classify(bundle, [image], labels, template=template)[0].probabilities
     assert found == pytest.approx(wanted, abs=1e-5)

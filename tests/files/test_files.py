@@ -121,25 +121,17 @@ def test_a_folder_that_is_a_file_is_refused(check: Check, tmp_path: Path) -> Non
 
 
 @both
-def test_a_folder_that_cannot_be_written_is_refused(check: Check, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "below"), [(0o555, "x"), (0, "deeper/x")], ids=["written", "looked into"])
+def test_a_folder_that_cannot_be_written_or_looked_into_is_refused(
+    check: Check, tmp_path: Path, mode: int, below: str
+) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
-    locked.chmod(0o555)
+    locked.chmod(mode)
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         folder.chmod(0o755)
     with unprivileged(), pytest.raises(UsageError, match="not writable"):
-        check(locked / "x")
-
-
-@both
-def test_a_folder_that_cannot_be_looked_into_is_refused(check: Check, tmp_path: Path) -> None:
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    hidden.chmod(0)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    with unprivileged(), pytest.raises(UsageError, match="not writable"):
-        check(hidden / "deeper" / "x")
+        check(locked / below)
 
 
 @both
@@ -154,13 +146,17 @@ def kept(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
 
 
-def test_a_file_takes_its_place_when_it_is_complete_and_not_before(tmp_path: Path) -> None:
+def test_a_file_takes_its_place_when_it_is_complete_and_nothing_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("old")
     with replacing(tmp_path / "f") as partial:
         partial.write_text("new")
         assert partial.parent == tmp_path
         assert (tmp_path / "f").read_text() == "old"
     assert kept(tmp_path) == {"f": "new"}
+    (tmp_path / "f").write_text("old")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "f"):
+        pass
+    assert kept(tmp_path) == {"f": "old"}
 
 
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt, SystemExit])
@@ -179,13 +175,6 @@ def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
         partial.mkdir()
         (partial / "fresh").write_text("new")
     assert kept(tmp_path) == {"d/fresh": "new"}
-
-
-def test_nothing_written_is_an_error_and_leaves_what_was_there(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text("old")
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "f"):
-        pass
-    assert kept(tmp_path) == {"f": "old"}
 
 
 def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
@@ -265,7 +254,9 @@ def test_without_room_a_checkpoint_is_not_begun(tmp_path: Path, suffix: str) -> 
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
-def test_without_room_in_an_exporter_nothing_is_left(tmp_path: Path) -> None:
+def test_without_room_in_an_exporter_nothing_is_left_and_what_fails_with_room_left_is_told_as_it_is(
+    tmp_path: Path,
+) -> None:
     def convert(path: Path) -> None:
         try:
             path.write_bytes(bytes(2000))
@@ -276,9 +267,6 @@ def test_without_room_in_an_exporter_nothing_is_left(tmp_path: Path) -> None:
         partial.mkdir()
         convert(partial / "model.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_fails_with_room_left_is_told_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ExportError), replacing(tmp_path / "out"):
         raise ExportError("an operator is unknown")
 

@@ -36,18 +36,20 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("inspect") / "small.mlpackage", {"ids": ((3,), "int32")}, body)
 
 
-def test_operations_are_counted_by_type_and_by_what_they_compute_in(package: Path) -> None:
+def test_operations_weights_inputs_outputs_and_versions_are_told(package: Path) -> None:
     told = told_of(package)["functions"]["main"]
     assert told["by_type"] == {"cast": 2, "equal": 1, "expand_dims": 1, "gather": 1, "linear": 1, "mul": 1}
     assert told["operations"] == 7
     assert told["by_precision"] == {"float16": 5, "int32": 1, "float32": 1}
-
-
-def test_weights_are_counted_by_kind_and_the_largest_listed(package: Path) -> None:
-    told = told_of(package)["functions"]["main"]
     whole = told["weights"]["const float16"]
     assert (whole["elements"], whole["bytes"]) == (640 + 4096 + 512, 2 * (640 + 4096 + 512))
     assert [(tensor["shape"], tensor["bits"]) for tensor in told["largest"]][:2] == [([512, 8], 16), ([80, 8], 16)]
+    told = told_of(package)
+    (source,), (result,) = told["functions"]["main"]["inputs"], told["functions"]["main"]["outputs"]
+    assert (source["name"], source["dtype"], source["shape"]) == ("ids", "int32", [3])
+    assert (result["dtype"], result["shape"]) == ("float32", [3, 512])
+    assert (told["specification_version"], told["deployment_target"]) == (8, "iOS17")
+    assert told["bytes"] >= told["functions"]["main"]["weight_bytes"]
 
 
 def test_compressed_weights_are_told_with_their_bits(package: Path, tmp_path: Path) -> None:
@@ -61,15 +63,6 @@ def test_compressed_weights_are_told_with_their_bits(package: Path, tmp_path: Pa
     assert set(told["weights"]) == {"const float16", "constexpr_lut_to_dense"}
     (packed,) = [tensor for tensor in told["largest"] if tensor["kind"] == "constexpr_lut_to_dense"]
     assert 4 <= packed["bits"] < 4.2
-
-
-def test_inputs_outputs_and_versions_are_told(package: Path) -> None:
-    told = told_of(package)
-    (source,), (result,) = told["functions"]["main"]["inputs"], told["functions"]["main"]["outputs"]
-    assert (source["name"], source["dtype"], source["shape"]) == ("ids", "int32", [3])
-    assert (result["dtype"], result["shape"]) == ("float32", [3, 512])
-    assert (told["specification_version"], told["deployment_target"]) == (8, "iOS17")
-    assert told["bytes"] >= told["functions"]["main"]["weight_bytes"]
 
 
 def test_the_command_prints_tables_or_everything_as_json(package: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ios_harness.generated_documents import Generator, faults
+from programs import output
 from pydantic import BaseModel
 
 from mobileclip_deploy.benchmark.documents import parse_document
@@ -23,8 +23,7 @@ EACH = 100  # so 200 documents, from either side
 def exchanged(swift: Path, kind: str, texts: list[str]) -> list[str]:
     """Swift's answers: "=" and the document as it understood and wrote it, or "!" and why it refused it."""
     lines = "".join(f"{text}\n" for text in texts)
-    done = subprocess.run([swift / "document-exchange", kind], input=lines, capture_output=True, text=True, check=True)
-    answers = [line for line in done.stdout.split("\n") if line]
+    answers = [line for line in output(swift / "document-exchange", kind, input=lines).split("\n") if line]
     assert len(answers) == len(texts)
     return answers
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import plistlib
 import re
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 from pbxproj import XcodeProject
-from swift_package import HARNESS, HARNESS_CORE, swift_tool
+from programs import output
+from swift_package import HARNESS, HARNESS_CORE, compile_interfaces, swift_tool
 
 APP = HARNESS / "App"
 PROJECT = APP / "MobileCLIPBench.xcodeproj"
@@ -39,8 +39,7 @@ def test_every_target_passes_in_the_mode_that_it_is_not_built_in(swift: Path, ta
     sources = sorted((HARNESS / "HarnessCore" / target).rglob("*.swift"))
     assert sources
     command = [swift_tool("swiftc"), "-typecheck", "-swift-version", "5", "-module-name", "Checked"]
-    done = subprocess.run([*command, "-I", swift / "Modules", *sources], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    output(*command, "-I", swift / "Modules", *sources)
 
 
 def test_the_manifests_name_the_modes_that_are_checked() -> None:
@@ -51,26 +50,18 @@ def test_the_manifests_name_the_modes_that_are_checked() -> None:
 
 
 def test_the_apps_sources_pass_the_parser() -> None:
-    done = subprocess.run(
-        [swift_tool("swiftc"), "-frontend", "-parse", *APP_SOURCES], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    output(swift_tool("swiftc"), "-frontend", "-parse", *APP_SOURCES)
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("mode", ["6", "5"])
 def test_the_app_fits_harness_core(swift: Path, tmp_path: Path, mode: str) -> None:
     """Type-checked against HarnessCore as it is built, and against what the app uses of UIKit and SwiftUI."""
-    compiler = swift_tool("swiftc")
-    for module in ("UIKit", "SwiftUI", "XCTest"):
-        source = Path(__file__).with_name("apple_interfaces") / f"{module}.swift"
-        command = [compiler, "-emit-module", "-module-name", module, "-parse-as-library", source]
-        subprocess.run([*command, "-o", tmp_path / f"{module}.swiftmodule"], check=True)
-    command = [compiler, "-typecheck", "-swift-version", mode, "-parse-as-library", "-warnings-as-errors"]
+    compile_interfaces(Path(__file__).with_name("apple_interfaces"), ("UIKit", "SwiftUI", "XCTest"), tmp_path)
+    command = [swift_tool("swiftc"), "-typecheck", "-swift-version", mode, "-parse-as-library", "-warnings-as-errors"]
     modules = ["-I", swift / "Modules", "-I", tmp_path]
     for sources in (APP_SOURCES, [FARM / "FarmTests" / "FarmTests.swift"]):
-        done = subprocess.run([*command, *modules, *sources], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        output(*command, *modules, *sources)
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +69,15 @@ def project() -> XcodeProject:
     return XcodeProject.load(str(PROJECT / "project.pbxproj"))
 
 
-def test_the_project_takes_every_file_of_its_folder(project: XcodeProject) -> None:
+def test_the_project_takes_every_file_of_its_folder_and_its_scheme_builds_the_target(project: XcodeProject) -> None:
     (group,) = project.objects.get_objects_in_section("PBXFileSystemSynchronizedRootGroup")
     assert (APP / group.path).is_dir()
     assert sorted(path.suffix for path in (APP / group.path).iterdir()) == [".swift"] * 3
     (target,) = project.objects.get_objects_in_section("PBXNativeTarget")
     assert list(target.fileSystemSynchronizedGroups) == [group.get_id()]
+    scheme = ElementTree.parse(PROJECT / "xcshareddata" / "xcschemes" / "MobileCLIPBench.xcscheme")
+    references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
+    assert references == {target.get_id()}
 
 
 def test_every_reference_in_the_project_is_to_something(project: XcodeProject) -> None:
@@ -93,25 +87,15 @@ def test_every_reference_in_the_project_is_to_something(project: XcodeProject) -
     assert {word for word in used if len(word) == 24} == known
 
 
-def test_the_project_uses_the_package_beside_it(project: XcodeProject) -> None:
+def test_the_project_uses_the_package_beside_it_and_leaves_signing_to_whoever_builds(project: XcodeProject) -> None:
     (reference,) = project.objects.get_objects_in_section("XCLocalSwiftPackageReference")
     assert (APP / reference.relativePath).resolve() == HARNESS / "HarnessCore"
     (product,) = project.objects.get_objects_in_section("XCSwiftPackageProductDependency")
     manifest = (HARNESS / "HarnessCore" / "Package.swift").read_text(encoding="utf-8")
     assert f'.library(name: "{product.productName}"' in manifest
-
-
-def test_signing_is_left_to_whoever_builds(project: XcodeProject) -> None:
     for configuration in project.objects.get_objects_in_section("XCBuildConfiguration"):
         team = configuration.buildSettings["DEVELOPMENT_TEAM"]
         assert team in (None, "", '""')
-
-
-def test_the_scheme_builds_the_target(project: XcodeProject) -> None:
-    scheme = ElementTree.parse(PROJECT / "xcshareddata" / "xcschemes" / "MobileCLIPBench.xcscheme")
-    (target,) = project.objects.get_objects_in_section("PBXNativeTarget")
-    references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
-    assert references == {target.get_id()}
 
 
 def test_the_farms_project_tests_the_app_with_the_jobs_in_its_folder() -> None:
@@ -134,13 +118,9 @@ def test_the_farms_project_tests_the_app_with_the_jobs_in_its_folder() -> None:
     assert references == {app.get_id(), tests.get_id()}
 
 
-def test_the_files_app_shows_the_documents() -> None:
+def test_the_files_app_shows_the_documents_and_a_link_may_lead_to_a_computer_in_the_same_network() -> None:
     keys = plistlib.loads((APP / "Info.plist").read_bytes())
     assert (keys["LSSupportsOpeningDocumentsInPlace"], keys["UIFileSharingEnabled"]) == (True, True)
-
-
-def test_a_link_opens_the_app_and_may_lead_to_a_computer_in_the_same_network() -> None:
-    keys = plistlib.loads((APP / "Info.plist").read_bytes())
     (kind,) = keys["CFBundleURLTypes"]
     assert kind["CFBundleURLSchemes"] == ["mobileclip-bench"]
     source = (HARNESS / "HarnessCore/Sources/HarnessCore/Documents/JobLink.swift").read_text(encoding="utf-8")

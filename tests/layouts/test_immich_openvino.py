@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exports import Exports
+from programs import missing, output
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model.tokenizer import encode
@@ -25,9 +25,7 @@ NEEDS = "needs build/openvino (Linux x86-64, Python up to 3.13): type: make buil
 @pytest.mark.whole
 def test_openvino_answers_as_the_checkpoint_and_leaves_no_operation(exports: Exports, tmp_path: Path) -> None:
     if not FOLDER.is_dir():
-        if os.environ.get("CI") and (sys.platform, platform.machine()) == ("linux", "x86_64"):
-            pytest.fail(NEEDS)
-        pytest.skip(NEEDS)
+        missing(NEEDS, here=(sys.platform, platform.machine()) == ("linux", "x86_64"))
     model = mcd.load_model()
     rows = {
         "image": mcd.preprocess(image_paths()[:4], model),
@@ -38,8 +36,7 @@ def test_openvino_answers_as_the_checkpoint_and_leaves_no_operation(exports: Exp
     folder = exports.layout("immich", verify=False).path
     command = [sys.executable, script, folder, tmp_path / "inputs.npz", tmp_path / "answers.npz"]
     environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    output(*command, env=environment)
     answers = np.load(tmp_path / "answers.npz")
     wanted = {"image": embed_images(model, rows["image"]), "text": embed_texts(model, rows["text"])}
     for name, exact in wanted.items():

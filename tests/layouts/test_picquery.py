@@ -50,7 +50,6 @@ def test_pictures_and_texts_have_the_checkpoint_s_embeddings(bundle: mcd.Bundle)
 def test_the_ort_files_stand_in_the_manifest_with_their_hashes(bundle: mcd.Bundle) -> None:
     for tower, stem in (("image", "vision_model"), ("text", "text_model")):
         entry = bundle.manifest.towers[tower]
-        assert entry.attachments is not None
         assert (entry.file, entry.attachments["ort"].file) == (f"{stem}.onnx", f"{stem}.ort")
     assert bundle.manifest.options == {"ort": "on"}
 

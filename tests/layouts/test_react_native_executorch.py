@@ -102,16 +102,13 @@ def bundle(exports: Exports) -> mcd.Bundle:
     return exports.layout("react-native-executorch", verify=False)
 
 
-def test_the_image_embedder_takes_the_image_tower(bundle: mcd.Bundle) -> None:
+def test_the_embedders_take_the_towers(bundle: mcd.Bundle) -> None:
     image = Model(bundle.path / "nano_image.pte")
     assert image.mismatches() == []
     (taken,), (given,) = image.schema["forward"]["inputs"], image.schema["forward"]["outputs"]
     sizes = [one["value"] for one in taken["shape"]]
     assert (taken["dtype"], sizes[:2], sizes[2]) == ("float32", [1, 3], sizes[3])
     assert (given["dtype"], [one["value"] for one in given["shape"]]) == ("float32", [1, 128])
-
-
-def test_the_text_tower_says_that_it_takes_77_ids(bundle: mcd.Bundle) -> None:
     text = Model(bundle.path / "nano_text.pte")
     assert text.mismatches() == []
     (taken,) = text.schema["forward"]["inputs"]

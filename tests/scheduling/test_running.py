@@ -47,18 +47,18 @@ def test_after_a_failure_no_other_is_begun_unless_it_is_to_go_on() -> None:
     assert list(going.ends) == ["bad", "root 0"]
 
 
-def test_an_error_that_travels_keeps_its_type_and_its_text() -> None:
+def test_an_error_keeps_its_type_its_text_or_its_place() -> None:
     refused = perform(Task("bad", check_scheduler, ("nowhere",), 0))
     error = refused.failed().error
     assert isinstance(error, UsageError)
     assert error.exit_code == 2
     assert error.line.startswith("`scheduler` 'nowhere' is no scheduler; give local, or the address of Dask's")
-
-
-def test_an_error_that_nobody_expected_names_its_place() -> None:
     error = perform(Task("root -1", math.isqrt, (-1,), 0)).failed().error
     assert error.exit_code == 3
     assert error.line.startswith("root -1: ValueError: isqrt() argument must be nonnegative (tasks.py:")
+    failed = Failed(InvalidInput("a.png is no image"))
+    assert isinstance(failed.error, MobileClipDeployError)
+    assert failed.error.exit_code == 2
 
 
 @pytest.mark.parametrize("scheduler", ["locally", "10.0.0.1:8786", "tcp://", "http://10.0.0.1:8786", "tcp://host:x"])
@@ -77,9 +77,3 @@ def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     with pytest.raises(DependencyMissing):
         check_scheduler("tcp://10.0.0.1:8786")
-
-
-def test_what_failed_is_an_error_like_any_other() -> None:
-    failed = Failed(InvalidInput("a.png is no image"))
-    assert isinstance(failed.error, MobileClipDeployError)
-    assert failed.error.exit_code == 2

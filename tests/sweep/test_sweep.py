@@ -151,12 +151,10 @@ def test_a_cell_that_failed_a_gate_or_has_no_bundle_decides_how_the_command_ends
     row = Row(checkpoint="a", target="onnx", precision="w4", options=None)
     failed = row.model_copy(update={"state": "failed", "failures": ("text task",)})
     result = mcd.SweepResult(output="out", rows=(row.model_copy(update={"state": "passed"}), failed))
-    assert result.failure is not None
     assert result.failure.exit_code == 1
     assert result.failure.line == "FAILED its gate, and written marked: a, onnx, w4 (text task)"
     assert mcd.SweepResult(output="out", rows=result.rows[:1]).failure is None
     undecided = mcd.SweepResult(output="out", rows=(row.model_copy(update={"state": "undecided"}),)).failure
-    assert undecided is not None
     assert undecided.exit_code == 4
     assert undecided.line == "UNDECIDED, and written: a, onnx, w4: too few pictures to tell."
     assert Specification(version=1, targets=("onnx",)).checkpoints == {"nano": CheckpointChoice()}

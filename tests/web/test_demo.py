@@ -270,7 +270,6 @@ def test_a_written_page_opens_again_without_a_network(
 def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, cached: None) -> None:
     command = [*PROGRAM, "demo", str(exports.bundle("onnx", "fp32").path)]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert running.stdout is not None
     line = running.stdout.readline()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/\n", line)
     running.send_signal(signal.SIGINT)

@@ -37,7 +37,6 @@ def test_a_page_is_served_with_the_certificate_whose_fingerprint_is_said_and_by_
         def ask(method: str, path: str, body: bytes = b"", **headers: str) -> int:
             connection = http.client.HTTPSConnection(LOOPBACK, server.server_port, timeout=60, context=unknown)
             connection.request(method, path, body, {"Host": host} | headers)
-            assert connection.sock is not None
             certificate = connection.sock.getpeercert(binary_form=True)
             assert hashlib.sha256(certificate).hexdigest().upper() == own.fingerprint.replace(":", "")
             status = connection.getresponse().status

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from packed import write_tar
+from programs import serving
 
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.progress import silent
@@ -27,25 +26,19 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     release = served / runtime.RUNTIME / "-"
     release.mkdir(parents=True)
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(served))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENTS.items()}
     monkeypatch.setattr(runtime, "FILES", hashes)
-    yield release
-    server.shutdown()
-    server.server_close()
+    with serving(handler) as address:
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"{address}/")
+        yield release
 
 
 def publish(release: Path, contents: dict[str, bytes]) -> None:
-    with tarfile.open(release / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz", "w:gz") as archive:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(f"package/dist/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+    members = [(f"package/dist/{name}", content) for name, content in contents.items()]
+    write_tar(release / f"{runtime.RUNTIME}-{runtime.VERSION}.tgz", members, "w:gz")
 
 
 def test_without_npm_the_release_comes_from_its_registry_once(registry: Path) -> None:

@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from building import ROOT, files_digest, locked
 from conversions import installed
+from programs import loaded, missing, output
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.litert import gpu
@@ -57,30 +57,22 @@ def needs(*programs: str, headers: bool = True) -> None:
     if "unshare" in programs and os.environ.get("WITHOUT_NAMESPACES"):
         pytest.skip("needs namespaces of its own, which a container without privileges has not")
     os.environ["PATH"] += os.pathsep + "/usr/sbin" if "/usr/sbin" not in os.environ["PATH"] else ""
-    missing = {PACKAGES[program] for program in programs if shutil.which(program) is None}
-    missing |= {package for header, package in HEADERS.items() if headers and not Path(header).exists()}
-    if not missing:
-        return
-    text = f"install what this test needs: apt-get install {' '.join(sorted(missing))}"
-    if os.environ.get("CI"):
-        pytest.fail(text)
-    pytest.skip(text)
+    absent = {PACKAGES[program] for program in programs if shutil.which(program) is None}
+    absent |= {package for header, package in HEADERS.items() if headers and not Path(header).exists()}
+    if absent:
+        missing(f"install what this test needs: apt-get install {' '.join(sorted(absent))}")
 
 
 def software_vulkan() -> str:
     """The file that names Mesa's driver for machines without a GPU."""
     try:
         return str(gpu.software_vulkan())
-    except NotRun as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+    except NotRun as error:
+        missing(str(error))
 
 
 def package_folder(name: str) -> Path:
-    """The folder of an installed Python package."""
     found = importlib.util.find_spec(name)
-    assert found is not None
     assert found.submodule_search_locations
     return Path(next(iter(found.submodule_search_locations)))
 
@@ -113,8 +105,7 @@ def _build(preset: str, into: Path, definitions: dict[str, str | Path]) -> None:
         ["cmake", "--preset", preset, "-B", str(into), *options],
         ["cmake", "--build", str(into), "--target", *PROGRAMS],
     ):
-        done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+        output(*command, cwd=SOURCE, timeout=PATIENCE_SECONDS)
 
 
 def unit_tests(built: Path) -> str:
@@ -123,9 +114,8 @@ def unit_tests(built: Path) -> str:
         ["cmake", "--build", str(built), "--target", "unit-tests"],
         ["ctest", "--test-dir", str(built), "--output-on-failure"],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    return done.stdout
+        printed = output(*command, timeout=PATIENCE_SECONDS)
+    return printed
 
 
 def version(package: str) -> str:
@@ -143,12 +133,7 @@ def version(package: str) -> str:
 
 def assembling() -> Any:
     """What fills the package of ready runners (android_harness/runners/assemble.py)."""
-    spec = importlib.util.spec_from_file_location("assemble", SOURCE / "runners" / "assemble.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(SOURCE / "runners" / "assemble.py")
 
 
 def arm_libraries() -> dict[str, str | Path]:

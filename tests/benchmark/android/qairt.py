@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmark.android import tiny
+from programs import script
 
 VERSION = "2.40.0.251030114326"
 LOOP_US = 1_000
@@ -100,18 +101,13 @@ def context(architecture: str) -> bytes:
 def write_sdk(folder: Path, architectures: tuple[str, ...] = ("v73", "v75")) -> Path:
     """The SDK's folders, as far as they are used."""
     filled = NET_RUN.replace("@VERSION@", VERSION).replace("@WIDTH@", str(tiny.WIDTH)).replace("@LOOP@", str(LOOP_US))
-    _program(folder / "bin/aarch64-android/qnn-net-run", filled.replace("@PATH@", repr(sys.path)))
-    _program(folder / "bin/x86_64-linux-clang/qnn-profile-viewer", VIEWER)
+    script(folder / "bin/aarch64-android/qnn-net-run", filled.replace("@PATH@", repr(sys.path)), sys.executable)
+    script(folder / "bin/x86_64-linux-clang/qnn-profile-viewer", VIEWER, sys.executable)
     for name in ("Htp", "System", *(f"Htp{one.upper()}Stub" for one in architectures)):
         _write(folder / f"lib/aarch64-android/libQnn{name}.so", name)
     for one in architectures:
         _write(folder / f"lib/hexagon-{one}/unsigned/libQnnHtp{one.upper()}Skel.so", one)
     return folder
-
-
-def _program(file: Path, code: str) -> None:
-    _write(file, f"#!{sys.executable}\n{code}")
-    file.chmod(0o755)
 
 
 def _write(file: Path, content: str) -> None:

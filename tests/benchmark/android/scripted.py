@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from benchmark.android import tiny
+from programs import output, script
 
 VERSION = '[ "$1" = --version ] && echo \'{"runtime":"onnxruntime","version":"9.9"}\' && exit\n'
 
@@ -25,12 +25,11 @@ def answering(answers: bytes, golden: str = "null", samples: str = "1000,2000,30
 GOOD = answering(tiny.right())
 
 
-def scripted_runners(built: Path, folder: Path, script: str = GOOD) -> Path:
-    """The real plan runner, and an ONNX Runtime runner that does what `script` says; returns their folder."""
+def scripted_runners(built: Path, folder: Path, does: str = GOOD) -> Path:
+    """The real plan runner, and an ONNX Runtime runner that does what `does` says; returns their folder."""
     folder.mkdir()
     _without_rpath(built / "bin/mobileclip-bench", folder)
-    (folder / "mobileclip-bench-onnxruntime").write_text("#!/bin/sh\n" + VERSION + script)
-    (folder / "mobileclip-bench-onnxruntime").chmod(0o755)
+    script(folder / "mobileclip-bench-onnxruntime", VERSION + does)
     (folder / "libonnxruntime.so").write_text("none is needed")
     return folder
 
@@ -40,8 +39,7 @@ def _without_rpath(program: Path, folder: Path) -> None:
 
     Started from an empty environment it ends with an error of the system's loader, on a phone and here.
     """
-    lines = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    (library,) = re.findall(r"libstdc\+\+\.so\.6 => (\S+)", lines)
+    (library,) = re.findall(r"libstdc\+\+\.so\.6 => (\S+)", output("ldd", str(program)))
     shutil.copy(library, folder / "libstdc++_s.so")
     changed = program.read_bytes().replace(b"libstdc++.so.6\0", b"libstdc++_s.so\0").replace(b"$ORIGIN\0", b"/absent\0")
     (folder / program.name).write_bytes(changed)

@@ -18,6 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from programs import script
+
 FIRST_PORT = 16001
 PATIENCE_SECONDS = 60
 PROPERTIES = {
@@ -102,7 +104,6 @@ class Phones:
         user = ["--map-root-user"] if self._has_users else []
         command = ["unshare", *user, "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script]
         self._first = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._first.stdout is not None
         if self._first.stdout.readline() != b"ready\n":
             raise RuntimeError("no namespace for the stand-in phones: run as root, or allow user namespaces")
         self._write_adb()
@@ -166,7 +167,6 @@ class Phones:
         return int((self.folder / "calls").read_text())
 
     def adb(self, *words: str) -> str:
-        """The computer's adb."""
         command = [str(self.folder / "host" / "adb"), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout
 
@@ -200,7 +200,7 @@ class Phones:
 
     def program(self, name: str, script: str, number: int = 0) -> None:
         """Put a shell script in the place of a program on the phone."""
-        _program(self.folder / f"bin/{number}" / name, script)
+        script(self.folder / f"bin/{number}" / name, script)
 
     def stays_on(self, number: int = 0) -> str | None:
         """The setting that keeps the screen on while the cable is in; None where it was never set."""
@@ -230,7 +230,7 @@ class Phones:
 
     def _write_adb(self) -> None:
         here = shlex.quote(str(self.folder))
-        _program(
+        script(
             self.folder / "host" / "adb",
             f"""
             PATH={shlex.quote(os.environ["PATH"])}
@@ -254,14 +254,14 @@ class Phones:
         self.set_thermal_status(0, number)
         (folder / "battery").write_text(BATTERY)
         if self.arm:
-            _program(folder / "uname", '[ "$*" = -m ] && echo aarch64 || exec /usr/bin/uname "$@"')
+            script(folder / "uname", '[ "$*" = -m ] && echo aarch64 || exec /usr/bin/uname "$@"')
             self.set_property("ro.product.cpu.abi", "arm64-v8a", number)
         one = "sed 's/^[^:]*: .//; s/.$//'"
-        _program(folder / "getprop", f'[ $# -eq 0 ] && cat {here}/properties/* || {one} {here}/properties/"$1"')
-        _program(folder / "dumpsys", f'cat {here}/"$1"')
+        script(folder / "getprop", f'[ $# -eq 0 ] && cat {here}/properties/* || {one} {here}/properties/"$1"')
+        script(folder / "dumpsys", f'cat {here}/"$1"')
         # The real ones: `settings get` prints null for what was never set; `svc power stayon` knows these words only.
         stayed = f"{here}/stay_on_while_plugged_in"
-        _program(
+        script(
             folder / "settings",
             f"""
             case "$*" in
@@ -273,7 +273,7 @@ class Phones:
             esac
             """,
         )
-        _program(
+        script(
             folder / "svc",
             f"""
             echo "svc $*" >>{here}/log
@@ -284,7 +284,7 @@ class Phones:
             esac
             """,
         )
-        _program(folder / "cmd", f'echo "cmd $*" >>{here}/log')
+        script(folder / "cmd", f'echo "cmd $*" >>{here}/log')
         if self.own_shell:
             toybox = str(shutil.which("toybox"))
             for name in subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split():
@@ -305,9 +305,3 @@ def when(condition: Callable[[], bool], act: Callable[[], object]) -> threading.
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
-
-
-def _program(path: Path, script: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n" + script)
-    path.chmod(0o755)

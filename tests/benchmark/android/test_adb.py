@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from programs import script
 
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, listed_devices, quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
@@ -35,9 +36,8 @@ Scripted = Callable[[str], None]
 def adb_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """An adb on PATH that runs a shell script."""
 
-    def write(script: str) -> None:
-        (tmp_path / "adb").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "adb").chmod(0o755)
+    def write(text: str) -> None:
+        script(tmp_path / "adb", text)
 
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
     return write
@@ -68,9 +68,7 @@ def test_without_adb_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(RuntimeFailed, match=r"adb is not installed: .*apt-get install adb"):
         listed_devices()
     assert AndroidDriver().discover()[0].state == "missing"
-    (tmp_path / "platform-tools").mkdir()
-    (tmp_path / "platform-tools/adb").write_text("#!/bin/sh\necho List of devices attached\n")
-    (tmp_path / "platform-tools/adb").chmod(0o755)
+    script(tmp_path / "platform-tools/adb", "echo List of devices attached")
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
     assert listed_devices() == ()
     assert [(one.device, one.state) for one in AndroidDriver().discover()] == [("android", "none connected")]

@@ -13,9 +13,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import onnx
@@ -25,6 +24,8 @@ from building import ROOT, locked
 from clients.test_kotlin import FETCHED, onnxruntime
 from command_line import run
 from exports import Exports
+from json_files import edited_json
+from programs import output, script, serving
 
 from mobileclip_deploy.benchmark.documents import read_result
 
@@ -82,18 +83,12 @@ def use(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPa
             (phone / folder).mkdir(parents=True, exist_ok=True)
         words = [f"-Dphone={phone}", f"-Dhardware={hardware}", "-cp", f"{android}:{app}:{runtime}"]
         words += [] if opened is None else [f"-Dopened={opened}"]
-        command = [java, *words, "Screen", "mobileclip.bench.BenchActivity", *taps]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        shown = re.findall(r"^AFTER .*\n((?:.*\n)*?)END$", done.stdout, re.MULTILINE)
+        printed = output(java, *words, "Screen", "mobileclip.bench.BenchActivity", *taps, timeout=300)
+        shown = re.findall(r"^AFTER .*\n((?:.*\n)*?)END$", printed, re.MULTILINE)
         assert len(shown) == 1 + len(taps)
-        return Screen(shown, [line for line in done.stdout.splitlines() if line.startswith(("...", "STARTED", "The "))])
+        return Screen(shown, [line for line in printed.splitlines() if line.startswith(("...", "STARTED", "The "))])
 
     return using
-
-
-def said_by(*words: str | Path) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def compile_android(javac: str, into: Path) -> None:
@@ -105,36 +100,31 @@ def compile_android(javac: str, into: Path) -> None:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "jobs"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with serving(handler) as address:
+        yield address
 
 
 def readable(bundle: Path, folder: Path) -> Path:
     """A copy whose models the Java classes' older runtime reads."""
     copy = folder / bundle.name
     shutil.copytree(bundle, copy)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    for entry in manifest["towers"].values():
-        file = copy / entry["file"]
-        model = onnx.load(file)
-        model.ir_version = 9
-        onnx.save(model, file)
-        entry |= {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size}
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with edited_json(copy / "manifest.json") as manifest:
+        for entry in manifest["towers"].values():
+            file = copy / entry["file"]
+            model = onnx.load(file)
+            model.ir_version = 9
+            onnx.save(model, file)
+            entry |= {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size}
     return copy
 
 
 def change(job: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    document = json.loads((job / "job.json").read_text())
-    edit(document)
-    (job / "job.json").write_text(json.dumps(document))
-    listing = json.loads((job / "files.json").read_text())
-    (entry,) = [one for one in listing["files"] if one["path"] == "job.json"]
-    raw = (job / "job.json").read_bytes()
-    entry |= {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-    (job / "files.json").write_text(json.dumps(listing))
+    with edited_json(job / "job.json") as document:
+        edit(document)
+    with edited_json(job / "files.json") as listing:
+        (entry,) = [one for one in listing["files"] if one["path"] == "job.json"]
+        raw = (job / "job.json").read_bytes()
+        entry |= {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
 
 
 @pytest.mark.whole  # it fetches ONNX Runtime's Java classes
@@ -249,9 +239,7 @@ def test_the_workflow_s_script_builds_an_apk_with_a_job_in_it(
         for file in (tmp_path / "classes").rglob("*.class"):
             jar.write(file, file.relative_to(tmp_path / "classes"))
     d8 = sdk / "build-tools/34.0.0/d8"
-    d8.parent.mkdir(parents=True)
-    d8.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("d8.py")} "$@"\n')
-    d8.chmod(0o755)
+    script(d8, f'exec {sys.executable} {Path(__file__).with_name("d8.py")} "$@"')
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ANDROID_HOME": str(sdk),
@@ -267,16 +255,16 @@ def test_the_workflow_s_script_builds_an_apk_with_a_job_in_it(
     assert " classes are compared; not in " in done.stdout
     apk = checkout / "bench.apk"
     (job,) = (checkout / "app-job").iterdir()
-    badging = said_by("aapt2", "dump", "badging", apk)
+    badging = output("aapt2", "dump", "badging", apk)
     assert "launchable-activity: name='mobileclip.bench.BenchActivity'" in badging
     assert {line for line in badging.splitlines() if line.startswith(("sdkVersion", "native-code"))} == {
         "sdkVersion:'29'",
         "native-code: 'arm64-v8a'",
     }
-    manifest = said_by("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", apk)
+    manifest = output("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", apk)
     assert 'android:scheme(0x01010027)="mobileclip-bench"' in manifest
-    said_by("zipalign", "-c", "4", apk)
-    said_by("apksigner", "verify", "--min-sdk-version", "29", apk)
+    output("zipalign", "-c", "4", apk)
+    output("apksigner", "verify", "--min-sdk-version", "29", apk)
     with zipfile.ZipFile(apk) as archive:
         names = archive.namelist()
         code = archive.read("classes.dex")

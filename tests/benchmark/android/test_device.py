@@ -18,10 +18,12 @@ from mobileclip_deploy.errors import RuntimeFailed
 PHONE = PROPERTIES | {"ro.hardware": "tensor"}
 
 
-def test_a_phone_is_never_called_simulated() -> None:
+def test_a_phone_is_never_called_simulated_and_linux_always() -> None:
     assert not is_simulated(PHONE, has_bionic=True)
     assert not is_simulated(PHONE | {"ro.kernel.qemu": "0"}, has_bionic=True)
     assert not is_simulated({}, has_bionic=True)
+    assert is_simulated(PHONE, has_bionic=False)
+    assert is_simulated(PHONE | {"ro.mobileclip.simulated": "0"}, has_bionic=False)
 
 
 @pytest.mark.parametrize(
@@ -38,11 +40,6 @@ def test_an_emulator_is_simulated(changed: dict[str, str]) -> None:
     assert is_simulated(PHONE | changed, has_bionic=True)
 
 
-def test_whatever_properties_a_script_answers_linux_is_no_phone() -> None:
-    assert is_simulated(PHONE, has_bionic=False)
-    assert is_simulated(PHONE | {"ro.mobileclip.simulated": "0"}, has_bionic=False)
-
-
 @pytest.mark.parametrize(
     ("status", "state"), [(0, "nominal"), (1, "fair"), (2, "fair"), (3, "serious"), (4, "critical"), (6, "critical")]
 )
@@ -50,15 +47,12 @@ def test_the_thermal_state_is_the_services(status: int, state: str) -> None:
     assert parse_thermal(THERMAL.format(status=status)).state == state
 
 
-def test_temperatures_are_of_the_hardwares_list_and_not_of_the_stale_one() -> None:
+def test_temperatures_are_of_the_hardwares_list_and_without_the_service_there_are_none() -> None:
     assert parse_thermal(THERMAL.format(status=0)) == Thermal("nominal", 36.5)
     without_skin = THERMAL.format(status=0).replace("mType=3", "mType=9")
     assert parse_thermal(without_skin).celsius == 41.5
     cached_only = THERMAL.format(status=0).partition("HAL Ready")[0]
     assert parse_thermal(cached_only).celsius is None
-
-
-def test_a_phone_without_a_thermal_service_has_no_thermal_state() -> None:
     assert parse_thermal("Can't find service: thermalservice\n") == Thermal(None, None)
 
 

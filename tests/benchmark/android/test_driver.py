@@ -41,11 +41,8 @@ def test_all_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, 
     result = assemble(driver(phones, built / "bin").run(plan, told.append))
     assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * 3
     for cell in result.cells:
-        assert cell.golden is not None
         assert cell.golden.passed
-        assert cell.golden.relative is not None
         assert cell.golden.relative < 1e-5
-        assert cell.summary is not None
         assert cell.summary.samples == 6
         assert cell.load_again_ns
         assert cell.peak_memory_bytes
@@ -179,7 +176,6 @@ def test_a_runner_that_goes_wrong_fails_its_cell(
     runners = scripted_runners(built, tmp_path / "bin", script)
     (cell,) = run(phones, runners, tiny.plan(tmp_path / "plan"), turn_seconds=1).cells
     assert cell.status == "failed"
-    assert cell.error is not None
     assert cell.error.startswith(f"mobileclip-bench-onnxruntime {reason}")
     assert phones.running() == []
 

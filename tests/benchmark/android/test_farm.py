@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.scripted import scripted_runners
-from benchmark.android.test_app import compile_android, said_by
+from benchmark.android.test_app import compile_android
+from programs import loaded, output, script
 
 from mobileclip_deploy.benchmark.android.session import write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
@@ -26,12 +25,7 @@ TOOLS = ("aapt2", "smali", "zipalign", "apksigner", "keytool")
 
 def building() -> Any:
     """What packs the APKs (android_harness/farm/build.py)."""
-    spec = importlib.util.spec_from_file_location("farm_build", harness.SOURCE / "farm" / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(harness.SOURCE / "farm" / "build.py")
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +44,22 @@ def packed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def test_both_apks_are_signed_by_one_key_and_the_test_carries_the_job(packed: tuple[Path, Path, Path]) -> None:
     job, app, test = packed
     certificates = {
-        re.findall(r"certificate SHA-256 digest: (\w+)", said_by("apksigner", "verify", "--print-certs", path))[0]
+        re.findall(r"certificate SHA-256 digest: (\w+)", output("apksigner", "verify", "--print-certs", path))[0]
         for path in (app, test)
     }
     assert len(certificates) == 1
     assert {path.name for path in app.parent.iterdir()} == {"app.apk", "test.apk"}
     for path in (app, test):
-        said_by("zipalign", "-c", "4", path)
-        assert "sdkVersion:'29'" in said_by("aapt2", "dump", "badging", path)
+        output("zipalign", "-c", "4", path)
+        assert "sdkVersion:'29'" in output("aapt2", "dump", "badging", path)
     with zipfile.ZipFile(test) as archive:
         carried = {name.removeprefix("assets/") for name in archive.namelist() if name.startswith("assets/")}
         assert archive.read("assets/run.sh") == (job / "run.sh").read_bytes()
     assert carried == {path.relative_to(job).as_posix() for path in job.rglob("*") if path.is_file()}
     assert {"run.sh", "bin/mobileclip-bench", "job/job.json"} <= carried
-    manifest = said_by("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", test)
+    manifest = output("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", test)
     assert 'targetPackage(0x01010021)="org.mobileclipdeploy.farm"' in manifest
-    assert "package: name='org.mobileclipdeploy.farm' " in said_by("aapt2", "dump", "badging", app)
+    assert "package: name='org.mobileclipdeploy.farm' " in output("aapt2", "dump", "badging", app)
 
 
 def test_its_code_runs_the_job_and_ends_as_a_test_that_passed_or_failed(
@@ -75,23 +69,19 @@ def test_its_code_runs_the_job_and_ends_as_a_test_that_passed_or_failed(
     machine = tmp_path / "machine"
     compile_android("javac", machine)
     for apk in (app, test):
-        said_by("env", "PYTHON=/usr/bin/python3", "enjarify", apk, "-o", tmp_path / f"{apk.stem}.jar")  # Debian's
+        output("env", "PYTHON=/usr/bin/python3", "enjarify", apk, "-o", tmp_path / f"{apk.stem}.jar")  # Debian's
     tools = tmp_path / "tools"
     tools.mkdir()
     # Android's unzip, which a computer need not have.
-    (tools / "unzip").write_text(
-        f'#!/bin/sh\n[ "$1 $2 $4" = "-o -q -d" ] && exec {sys.executable} -m zipfile -e "$3" "$5"\n'
-    )
-    (tools / "unzip").chmod(0o755)
-    manifest = said_by("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", test)
+    script(tools / "unzip", f'[ "$1 $2 $4" = "-o -q -d" ] && exec {sys.executable} -m zipfile -e "$3" "$5"')
+    manifest = output("aapt2", "dump", "xmltree", "--file", "AndroidManifest.xml", test)
     (code,) = re.findall(r'E: instrumentation.*\n.*name\(0x01010003\)="([\w.]+)"', manifest)
     paths = os.pathsep.join(str(path) for path in (machine, tmp_path / "app.jar", tmp_path / "test.jar"))
     command = ["java", "-cp", paths, f"-Dapk={test}", "Phone", code, str(tmp_path / "phone")]
 
     def instrument() -> list[str]:
         environment = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()
+        return output(*command, env=environment).splitlines()
 
     about = "class=org.mobileclipdeploy.farm.Benchmark, current=1, numtests=1"
     told = instrument()

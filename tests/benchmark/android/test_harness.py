@@ -12,6 +12,7 @@ import pytest
 from benchmark.android import harness, tiny
 from benchmark.android.harness import SOURCE
 from elf import PAGE
+from programs import output
 
 from mobileclip_deploy.benchmark.android.settings import LIBRARIES
 from mobileclip_deploy.benchmark.answers import judge
@@ -58,9 +59,7 @@ def run(folder: Path, programs: Path, *arguments: str, **environment: str) -> Re
 def assert_measured(result: Result) -> None:
     assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * len(RUNTIMES)
     for cell in result.cells:
-        assert cell.golden is not None
         assert (cell.golden.inputs, cell.golden.passed) == (2, True)
-        assert cell.summary is not None
         assert cell.summary.samples == 6
         assert cell.summary.cpu_ns
 
@@ -97,7 +96,6 @@ def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tm
     bench(built / "bin", str(tmp_path / "job"), MOBILECLIP_ONNXRUNTIME="/no/such/library.so")
     result = told(plan)
     assert [cell.status for cell in result.cells] == ["failed", "done", "done"]
-    assert result.cells[0].error is not None
     assert "/no/such/library.so" in result.cells[0].error
     assert result.cells[0].error.endswith("put libonnxruntime.so beside this program")
 
@@ -119,9 +117,6 @@ def test_litert_runs_on_a_gpu_and_computes_in_float16_there(
     bench(built / "bin", str(folder), **with_gpu)
     cpu, gpu = told(plan).cells
     assert [cpu.status, gpu.status, gpu.error] == ["done", "done", None]
-    assert cpu.golden is not None
-    assert gpu.golden is not None
-    assert cpu.golden.relative is not None
     assert cpu.golden.relative < 1e-5
     assert 1e-4 < (gpu.golden.relative or 0) < 3e-3
 
@@ -195,9 +190,7 @@ def test_the_arm_builds_unit_tests_pass_emulated(arm: Path) -> None:
 def test_the_limit_of_a_core_is_measured_by_its_fastest_loops(arm: Path, processor: str, loops: str) -> None:
     program = str(arm / "bin/mobileclip-bench")
     command = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", "-cpu", processor, program]
-    done = subprocess.run([*command, "--peak", "1"], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    assert done.returncode == 0, done.stderr
-    peak = Peak.model_validate_json(done.stdout)
+    peak = Peak.model_validate_json(output(*command, "--peak", "1", timeout=PATIENCE_SECONDS))
     assert peak.engine == f"mobileclip-bench's own loops, float32 by NEON, int8 by {loops}"
     assert peak.side < 1024  # emulated, it takes minutes
 

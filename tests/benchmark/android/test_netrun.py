@@ -44,7 +44,6 @@ def test_the_npu_is_measured_by_the_tools_own_profile_after_its_answers(driver: 
     result = assemble(run)
     (cell,) = result.cells
     assert (cell.status, cell.error) == ("done", None)
-    assert cell.golden is not None
     assert (cell.golden.inputs, cell.golden.passed) == (2, True)
     # One warm-up and three inferences a process: the profile's microseconds of qnn-net-run itself, none of its parts.
     assert [done.samples_ns for done in run.rounds] == [(1_001_000, 1_002_000, 1_003_000)] * 2

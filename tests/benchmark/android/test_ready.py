@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from benchmark.android.standin import Phones
 from conversions import ROOT
 from elf import PAGE, load_alignments
 from exports import Exports
+from json_files import edited_json
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
@@ -189,10 +189,9 @@ def test_a_damaged_folder_of_runners_is_told(files: Path, tmp_path: Path) -> Non
 
 def test_a_hash_that_is_not_the_named_one_is_refused(files: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(files, tmp_path / "other"))
-    named = json.loads((copied / "runners.json").read_text())
-    for one in named["wheels"]:
-        one["sha256"] = "0" * 64
-    (copied / "runners.json").write_text(json.dumps(named))
+    with edited_json(copied / "runners.json") as named:
+        for one in named["wheels"]:
+            one["sha256"] = "0" * 64
     with pytest.raises(RuntimeFailed, match=r"pip cannot fetch onnxruntime 1\.32\.0 for the phone \(.*[0-9a-f]{64}\)"):
         ready_runners(copied, NEWEST, silent)
 
@@ -279,9 +278,8 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
 ) -> None:
     """Takes a bundle's manifest alone: nothing is converted."""
     bundle = exports.copy("onnx", "fp32", tmp_path)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest |= {"target": "litert", "environment": manifest["environment"] | {"ai_edge_litert": "2.2.9"}}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with edited_json(bundle / "manifest.json") as manifest:
+        manifest |= {"target": "litert", "environment": manifest["environment"] | {"ai_edge_litert": "2.2.9"}}
     seen: list[Plan] = []
 
     class Looking(AndroidDriver):

@@ -7,14 +7,14 @@ import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from benchmark.android import harness
 from benchmark.android.harness import SOURCE
 from click.testing import CliRunner
+from programs import serving
 
 from mobileclip_deploy.benchmark.android import release
 from mobileclip_deploy.benchmark.android.release import Release, pinned_release, released_runners, unpacked_runners
@@ -54,8 +54,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "debian_packages": {},
     }
     (folder / "runners.json").write_text(json.dumps(written))
-    packed: Path = harness.assembling().pack(folder, tmp_path / "runners.zip")
-    return packed
+    return harness.assembling().pack(folder, tmp_path / "runners.zip")
 
 
 @pytest.fixture
@@ -72,18 +71,15 @@ def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def log_message(self, format: str, *args: object) -> None:
             del format, args
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
-        found = Server(f"http://127.0.0.1:{serving.server_port}", content=archive.read_bytes())
+    with serving(Handler) as address:
+        found = Server(address, content=archive.read_bytes())
         found.path = "/somebody/a-fork/releases/download/android-runners-7/mobileclip-deploy-android-runners-7.zip"
         monkeypatch.setattr(release, "SERVER", found.address)
         pin(monkeypatch, archive, "somebody/a-fork")
-        Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01}).start()
         yield found
-        serving.shutdown()
 
 
 def pin(monkeypatch: pytest.MonkeyPatch, archive: Path, repository: str, sha256: str | None = None) -> None:
-    """Let release.json name this archive."""
     pinned = Release(
         repository=repository, version="7", bytes=archive.stat().st_size, sha256=sha256 or file_sha256(archive)
     )

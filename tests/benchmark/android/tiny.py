@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark import documents
 
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.files import file_sha256
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
@@ -39,8 +39,7 @@ def onnx_bytes() -> bytes:
         [numpy_helper.from_array(weights(), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    found: bytes = model.SerializeToString()
-    return found
+    return model.SerializeToString()
 
 
 @functools.cache
@@ -53,8 +52,7 @@ def program() -> bytes:
     linear = torch.nn.Linear(int(np.prod(SHAPE)), WIDTH, bias=False)
     linear.weight = torch.nn.Parameter(torch.from_numpy(weights().T.copy()))
     exported = torch.export.export(torch.nn.Sequential(torch.nn.Flatten(), linear).eval(), (torch.zeros(SHAPE),))
-    found: bytes = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
-    return found
+    return to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch().buffer
 
 
 @functools.cache
@@ -142,25 +140,11 @@ def plan(
     inputs.tofile(folder / "golden/inputs.bin")
     cells = [_cell(folder, bound, *one) for one in itertools.product(runtimes, threads, backends)]
     names = [cell["id"] for cell in cells]
-    job = Job.model_validate(
-        {
-            "schema_version": 1,
-            "run_id": "20261124T180000Z-android-0011",
-            "seed": 11,
-            "protocol": {
-                "name": "standard-quick",
-                "warm_up_iterations": 1,
-                "rounds": rounds,
-                "iterations_per_round": 3,
-                "seconds_per_round": 0.0,
-                "reload_each_round": False,
-                "trim_fraction": 0.1,
-                "statistic": "median",
-                "short_probe": True,
-            },
-            "cells": cells,
-            "order": [{"cell": name, "round": number} for number in range(rounds) for name in names],
-        }
+    job = documents.job(
+        run_id="20261124T180000Z-android-0011",
+        protocol=documents.PROTOCOL | {"rounds": rounds, "short_probe": True},
+        cells=cells,
+        order=[{"cell": name, "round": number} for number in range(rounds) for name in names],
     )
     write_document(folder / "job.json", job)
     return Plan(folder, job, expected={"golden/inputs.bin": expected + np.float32(error)})

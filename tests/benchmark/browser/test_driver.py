@@ -14,6 +14,7 @@ import pytest
 from benchmark.android import tiny
 from command_line import run
 from exports import Exports
+from programs import script
 
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.browser import driver as driving
@@ -96,7 +97,6 @@ def test_a_round_counts_when_its_answers_were_right(tmp_path: Path) -> None:
     assert page.next() == {"done": True}
     assert page.finished.is_set()
     first, second = read_stream(found.stream, found.job)
-    assert first.golden is not None
     assert (first.status, first.golden.inputs, first.golden.passed, second.status) == ("done", 2, True, "done")
     assert first.answers is None
 
@@ -207,9 +207,7 @@ def test_a_browser_that_ends_whenever_it_has_opened_the_page_is_given_up(
 def test_a_browser_that_does_not_start_says_so(tmp_path: Path, started: Callable[[Browser], BrowserDriver]) -> None:
     with pytest.raises(RuntimeFailed, match=r"/bin/false did not open the page .it ended.: does it start by hand"):
         started(Browser("chromium", "/bin/false")).run(plan(tmp_path / "job"), silent)
-    program = tmp_path / "browser"
-    program.write_text("#!/bin/sh\nprintf 'first\\n\\033[31mno display\\033[0m \\377\\n\\n' >&2\n")
-    program.chmod(0o755)
+    program = script(tmp_path / "browser", "printf 'first\\n\\033[31mno display\\033[0m \\377\\n\\n' >&2")
     with pytest.raises(RuntimeFailed, match=r"[(]it ended, and its last line was: no display \ufffd[)]: "):
         started(Browser("chromium", str(program))).run(plan(tmp_path / "again"), silent)
     program.write_text("#!/bin/sh\necho '[1:FATAL:a.cc:3] Socket path too long' >&2; echo helper >&2\n")
@@ -251,8 +249,7 @@ def test_devices_lists_browsers_that_are_installed_and_those_of_the_network(
     monkeypatch.setenv("PATH", str(tmp_path))
     lan = ("browser:lan", "ready")
     assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser", "none installed"), lan]
-    (tmp_path / "firefox").write_text("#!/bin/sh\n")
-    (tmp_path / "firefox").chmod(0o755)
+    script(tmp_path / "firefox", "")
     assert [(one.device, one.state) for one in BrowserDriver().discover()] == [("browser:firefox", "ready"), lan]
     monkeypatch.setattr(driving, "NEEDED_BY_LAN", ("trustme", "not_installed_here"))
     assert BrowserDriver().discover()[-1].remedy == (
@@ -261,9 +258,8 @@ def test_devices_lists_browsers_that_are_installed_and_those_of_the_network(
 
 
 def test_a_browsers_command_line_does_not_name_the_secret(tmp_path: Path) -> None:
-    program, folder = tmp_path / "browser", tmp_path / "folder"
-    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/words; for last; do :; done; cat "${{last#file://}}"\n')
-    program.chmod(0o755)
+    text = f'echo "$@" >{tmp_path}/words; for last; do :; done; cat "${{last#file://}}"'
+    program, folder = script(tmp_path / "browser", text), tmp_path / "folder"
     folder.mkdir(mode=0o700)
     for family in ("chromium", "firefox"):
         own = folder / family
@@ -322,7 +318,6 @@ def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
     result = assemble(BrowserDriver(family).run(found, silent))
     assert [cell.status for cell in result.cells] == ["done", "done"]
     for cell, threads in zip(result.cells, (1, 2), strict=True):
-        assert cell.golden is not None
         assert (cell.golden.passed, cell.golden.inputs) == (True, 2)
         first = cell.rounds[0]
         assert first.threads_used == threads
@@ -330,7 +325,6 @@ def test_a_browser_measures_with_right_answers_and_tells_what_it_is(
         assert first.compile_ns
         assert first.inferences_per_sample
     browser = result.device.browser
-    assert browser is not None
     assert (browser.engine, browser.secure, browser.isolated) == (engine, True, True)
     assert any(
         text.startswith("browser: compare it with other browsers' results only") for text in run_warnings(result)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import Outcome, run
+from programs import script
 
 UDID = "00008110-000559182E90401E"
 LISTED = {
@@ -41,12 +42,9 @@ class FolderPhone:
         self.settings()
         self.listing(LISTED)
         self.core_ml()
-        tools.mkdir()
-        script = Path(__file__).with_name("stand_in_xcrun.py")
+        code = Path(__file__).with_name("stand_in_xcrun.py").read_text(encoding="utf-8")
         for name in ("xcrun", "xcodebuild", "defaults"):
-            program = tools / name
-            program.write_text(f"#!{sys.executable} -IS\n{script.read_text(encoding='utf-8')}", encoding="utf-8")
-            program.chmod(0o755)
+            script(tools / name, code, f"{sys.executable} -IS")
 
     def settings(self, **changes: Any) -> None:
         self._write("settings.json", {"harness": str(self.harness)} | changes)

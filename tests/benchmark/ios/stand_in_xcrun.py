@@ -93,13 +93,11 @@ def fail(arguments: list[str], domain: str, code: int, text: str) -> NoReturn:
 
 
 def settings() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((PHONE / "settings.json").read_text(encoding="utf-8"))
-    return found
+    return json.loads((PHONE / "settings.json").read_text(encoding="utf-8"))
 
 
 def list_devices(arguments: list[str]) -> dict[str, Any]:
-    listing: dict[str, Any] = json.loads((PHONE / "listing.json").read_text(encoding="utf-8"))
-    return listing
+    return json.loads((PHONE / "listing.json").read_text(encoding="utf-8"))
 
 
 def lock_state(arguments: list[str]) -> dict[str, Any]:

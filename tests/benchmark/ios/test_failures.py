@@ -22,6 +22,7 @@ from mobileclip_deploy.benchmark.ios.devices import parse_devices
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.exchange import interrupted
 from mobileclip_deploy.benchmark.ios.following import Patience
+from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import RuntimeFailed
 
 
@@ -41,7 +42,6 @@ BROKEN = error(CORE_DEVICE, 4, "The tunnel broke.", error("com.apple.dt.RemotePa
 
 
 def refused(done: Outcome) -> str:
-    """The one line of a failure."""
     assert done.code == 3, done
     assert done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
@@ -239,24 +239,21 @@ def test_the_only_team_of_xcodes_accounts_signs(mac: FolderPhone, key: str) -> N
     assert building.signing_team(None) == "A1B2C3D4E5"
 
 
-def test_of_several_teams_one_has_to_be_named(mac: FolderPhone) -> None:
+def test_of_several_teams_one_has_to_be_named_and_settings_that_make_no_sense_are_one_line(mac: FolderPhone) -> None:
     mac.settings(xcode_settings={"IDEProvisioningTeamByIdentifier": {"9F2C": [FIRM, JO]}})
     several = re.escape("A1B2C3D4E5 (Jo (Personal Team)) and F1RMF1RMF1 (The Firm): choose one with `team`")
     with pytest.raises(RuntimeFailed, match=several):
         building.signing_team(None)
     assert building.signing_team("F1RMF1RMF1") == "F1RMF1RMF1"
+    mac.settings(xcode_settings={"IDEProvisioningTeamByIdentifier": {"9F2C": [{"name": "no id"}]}})
+    with pytest.raises(RuntimeFailed, match="tells what makes no sense"):
+        building.signing_team(None)
 
 
 @pytest.mark.parametrize("settings", [{}, {"IDEProvisioningTeamByIdentifier": {}}])
 def test_without_a_team_in_xcode_the_next_step_is_to_sign_in(mac: FolderPhone, settings: dict[str, Any]) -> None:
     mac.settings(xcode_settings=settings)
     with pytest.raises(RuntimeFailed, match="sign in to an Apple account"):
-        building.signing_team(None)
-
-
-def test_settings_of_xcode_that_make_no_sense_are_one_line(mac: FolderPhone) -> None:
-    mac.settings(xcode_settings={"IDEProvisioningTeamByIdentifier": {"9F2C": [{"name": "no id"}]}})
-    with pytest.raises(RuntimeFailed, match="tells what makes no sense"):
         building.signing_team(None)
 
 
@@ -402,8 +399,6 @@ def test_a_killed_app_keeps_its_rounds_and_goes_on(benchmark: IphoneBenchmark, p
 
 
 def normal(line: str) -> str:
-    from mobileclip_deploy.benchmark.result import RoundResult
-
     return RoundResult.model_validate_json(line).model_dump_json(exclude_none=True)
 
 
@@ -470,13 +465,10 @@ def test_every_state_says_what_to_do(device: dict[str, Any], state: str, remedy:
     assert found.remedy is None if remedy is None else remedy in str(found.remedy)
 
 
-def test_watches_and_simulators_are_no_phones() -> None:
+def test_watches_and_simulators_are_no_phones_and_the_newer_form_of_the_listing_is_read_too() -> None:
     watch = listed(hardwareProperties={"platform": "watchOS"})
     simulator = listed(hardwareProperties={"reality": "simulated"})
     assert parse_devices({"devices": [watch, simulator]}) == ()
-
-
-def test_the_newer_form_of_the_listing_is_read_too() -> None:
     newer = {
         "identifier": "ID",
         "properties": {

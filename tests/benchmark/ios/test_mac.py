@@ -100,17 +100,18 @@ def plan_and_run(simulated: bool, kind: str = "ios") -> tuple[Plan, bytes]:
     return Plan(Path(), sent.job), sent.model_copy(update={"device": device}).model_dump_json().encode()
 
 
-def test_what_was_fetched_without_a_mac_is_simulated_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_fetched_without_a_mac_or_from_a_stand_in_is_simulated_and_a_phones_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plan, data = plan_and_run(simulated=False)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     assert checked_run(data, plan, "ios").device.simulated
-
-
-def test_a_phones_result_is_not_marked_and_a_stand_ins_is_on_a_mac_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     for simulated in (False, True):
         plan, data = plan_and_run(simulated)
         assert checked_run(data, plan, "ios").device.simulated is simulated
+    _, data = plan_and_run(simulated=True)
+    assert Run.model_validate_json(data).device.simulated
 
 
 def test_a_result_of_something_else_is_refused() -> None:
@@ -150,8 +151,3 @@ def test_a_devices_stream_is_taken_over_judged_and_what_is_here_already_stays(tm
     assert found["onnx-image", 1].golden is None
     with pytest.raises(InvalidInput, match=r"the device's .*, line 1: no round"):
         take_over(b"x\n", plan)
-
-
-def test_runs_round_trip_with_their_marks() -> None:
-    _, data = plan_and_run(simulated=True)
-    assert Run.model_validate_json(data).device.simulated

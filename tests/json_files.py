@@ -1,0 +1,17 @@
+"""Files of JSON that tests change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def edited_json(path: Path) -> Iterator[Any]:
+    """The document of a file, which is written again as the block leaves it."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    yield document
+    path.write_text(json.dumps(document), encoding="utf-8")
