@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,6 @@ class CoreMLAxes:
                     )
 
     def save(self, path: Path) -> None:
-        import shutil
-
         shutil.copytree(self.path, path)
         self.file.folder = path / self.file.folder.relative_to(self.path)
         self.file.save()

@@ -22,7 +22,6 @@ SCALED, LOOKED_UP = "coreai.blockwise_shift_scale", "coreai.lut_to_dense"
 
 
 def edited(file: Path, plant: Plant, path: Path) -> str | None:
-    """Write an asset with an edit, anew with a hash that fits."""
     asset = Asset(file)
     named = plant(asset)
     save(asset, path)
@@ -93,8 +92,6 @@ def add(amount: float) -> Change:
 
 
 def attribute(kind: str, name: str, value: str) -> Plant:
-    """Another setting of the last operation of a kind."""
-
     def plant(asset: Asset) -> None:
         from coreai._compiler.ir import Attribute
 
@@ -197,7 +194,6 @@ FAULTS: tuple[Edit[Asset], ...] = (
 
 
 def renamed_call(asset: Asset) -> None:
-    """Another name of a called function."""
     from coreai._compiler.ir import Attribute, StringAttr
 
     private = next(name for name in asset.graphs if name not in asset.functions)
@@ -209,7 +205,6 @@ def renamed_call(asset: Asset) -> None:
 
 
 def unused(asset: Asset) -> None:
-    """A constant that nothing takes."""
     constant(asset, np.arange(5, dtype=np.float32), found(asset, CONV)[0])
 
 

@@ -25,7 +25,6 @@ SPARSE: File = ("text", "w4p-p50-iOS18")
 
 
 def edited(file: Path, plant: Plant, path: Path) -> str | None:
-    """Write a package with an edit."""
     package = Planted(file, path)
     named = plant(package)
     package.save()

@@ -41,7 +41,6 @@ def said_of(target: str, path: Path, healthy: Graph) -> str | None:
         graph = get_target(target).open(path).graph
     except InvalidInput as error:
         return str(error)
-    assert graph is not None
     difference = first_difference(graph, healthy)
     return None if difference is None else difference.describe()
 
@@ -51,9 +50,3 @@ def renumbered(stored: bytes, dtype: str, change: Callable[[Array], None]) -> by
     values = np.frombuffer(stored, dtype).copy()
     change(values)
     return values.tobytes()
-
-
-def swap_neighbours(values: Array) -> None:
-    """The first two numbers, the next two, and so on, each in the other's place."""
-    pairs = values.reshape(-1, 2)
-    pairs[:] = pairs[:, ::-1].copy()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.edits import Edit
-from faults.executorch_planting import ABSENT, Fields, PlantedProgram
+from faults.executorch_planting import ABSENT, Fields, PlantedProgram, tensor_of
 
 P = PlantedProgram
 Plant = Callable[[P], str | None]
@@ -18,7 +18,6 @@ PRODUCT, DEPTHWISE = "XNNFullyConnected", "XNNDepthwiseConv2d"
 
 
 def edited(file: Path, plant: Plant, path: Path) -> str | None:
-    """Write a program with an edit."""
     program: PlantedProgram = pickle.loads(taken_apart(file))
     named = plant(program)
     program.save(path)
@@ -62,8 +61,6 @@ def bias_dropped(p: P) -> str:
 
 
 def word(call: int) -> Plant:
-    """Another number in the table of words, or in its scales."""
-
     def plant(p: P) -> str:
         spoil(p.constants[p.value(p.kernels("aten::embedding")[call]["args"][0])["data_buffer_idx"]])
         return "argument 0"
@@ -77,17 +74,11 @@ def argument(p: P) -> str:
     return "XNNPACK input"
 
 
-def _tensor(entry: Fields) -> Fields:
-    kind, fields = entry["value"]
-    found: Fields = fields if kind == "Tensor" else fields["tensor"]
-    return found
-
-
 def arguments(p: P) -> Iterator[tuple[int, Fields]]:
     """What parts take from the program and give back: values by their numbers."""
     for entry in p.plan["chains"][0]["instructions"]:
         if entry["call"][0] == "DelegateCall":
-            yield from ((value, p.tensor(value)) for value in entry["call"][1]["args"])
+            yield from ((value, p.value(value)) for value in entry["call"][1]["args"])
 
 
 def gain_and_shift_swapped(p: P) -> str:
@@ -206,9 +197,10 @@ def debug_text_changed(p: P) -> None:
 def values_renumbered(p: P) -> None:
     """Numbers of a part's values, and the order in which they stand."""
     for part in p.parts:
-        numbers = {_tensor(entry)["id_out"]: 1000 - _tensor(entry)["id_out"] for entry in part["xvalues"]}
-        for entry in part["xvalues"]:
-            _tensor(entry)["id_out"] = numbers[_tensor(entry)["id_out"]]
+        tensors = [tensor_of(*entry["value"]) for entry in part["xvalues"]]
+        numbers = {tensor["id_out"]: 1000 - tensor["id_out"] for tensor in tensors}
+        for tensor in tensors:
+            tensor["id_out"] = numbers[tensor["id_out"]]
         for node in part["xnodes"]:
             fields = node["operation"][1]
             fields |= {n: numbers[v] for n, v in fields.items() if n.endswith("_id") and v != ABSENT}

@@ -60,7 +60,7 @@ class PlantedProgram:
         self.named = {entry["key"]: bytearray(segments[entry["segment"]]) for entry in self.fields["named_data"]}
         self.parts = [self._part(segments[entry["processed"]["index"]]) for entry in self.plan["delegates"]]
         self.spare = 0
-        self.text = self.plan["inputs"] and self.tensor(self.plan["inputs"][0])["scalar_type"] == 4
+        self.text = self.plan["inputs"] and self.value(self.plan["inputs"][0])["scalar_type"] == 4
 
     @staticmethod
     def _part(payload: bytes) -> Fields:
@@ -70,7 +70,6 @@ class PlantedProgram:
         return Decoder(told.tables, data).table(root(data, told.identifier), "Graph")
 
     def save(self, path: Path) -> None:
-        """Write the program as it is now."""
         offsets, whole = [], bytearray()
         for constant in self.constants:
             offsets.append(len(whole))
@@ -98,16 +97,10 @@ class PlantedProgram:
 
     # Values and constants of kernels
 
-    def tensor(self, value: int) -> Fields:
-        """The fields of a value that is a tensor."""
-        return self.value(value)
-
     def value(self, value: int) -> Fields:
-        fields: Fields = self.plan["values"][value]["value"][1]
-        return fields
+        return self.plan["values"][value]["value"][1]
 
     def kernels(self, name: str) -> list[Fields]:
-        """The calls of a kernel, in order."""
         kinds = [operator["name"] for operator in self.plan["operators"]]
         calls = [entry["call"] for entry in self.plan["chains"][0]["instructions"]]
         return [call for kind, call in calls if kind == "KernelCall" and kinds[call["index"]] == name]
@@ -126,24 +119,15 @@ class PlantedProgram:
     @staticmethod
     def held(part: Fields, value: int) -> Fields:
         """A value of a part, quantized or not: its tensor."""
-        kind, fields = next(entry["value"] for entry in part["xvalues"] if _tensor(*entry["value"])["id_out"] == value)
-        return _tensor(kind, fields)
-
-    @staticmethod
-    def quantization(part: Fields, value: int) -> tuple[str, Fields] | None:
-        for entry in part["xvalues"]:
-            kind, fields = entry["value"]
-            if _tensor(kind, fields)["id_out"] == value:
-                found: tuple[str, Fields] | None = None if kind == "Tensor" else fields["quantization"]
-                return found
-        raise LookupError(value)
+        return tensor_of(*_entry(part, value))
 
     def data(self, part: Fields, value: int, scales: bool = False) -> bytearray:
         """The bytes of a constant value, or of its scales."""
-        index = self.held(part, value)["constant_buffer_idx"]
+        kind, fields = _entry(part, value)
         if scales:
-            _, fields = self.quantization(part, value) or ("", {})
-            index = fields["scale_buffer_idx"]
+            index = fields["quantization"][1]["scale_buffer_idx"]
+        else:
+            index = tensor_of(kind, fields)["constant_buffer_idx"]
         return self.named[part["constant_data"][index]["named_key"]]
 
     def alone(self) -> None:
@@ -157,9 +141,12 @@ class PlantedProgram:
         self.named = named
 
 
-def _tensor(kind: str, fields: Fields) -> Fields:
-    tensor: Fields = fields if kind == "Tensor" else fields["tensor"]
-    return tensor
+def _entry(part: Fields, value: int) -> tuple[str, Fields]:
+    return next(entry["value"] for entry in part["xvalues"] if tensor_of(*entry["value"])["id_out"] == value)
+
+
+def tensor_of(kind: str, fields: Fields) -> Fields:
+    return fields if kind == "Tensor" else fields["tensor"]
 
 
 @lru_cache(maxsize=32)

@@ -20,9 +20,6 @@ def spread(instances: list[Instance]) -> list[Instance]:
 def is_another(other: Artifact, own: Artifact) -> bool:
     """Whether a changed copy is refused, or declares or computes something else."""
     try:
-        graph, wanted = other.graph, own.graph
-        assert graph is not None
-        assert wanted is not None
-        return first_difference(graph, wanted) is not None or other.ports != own.ports
+        return first_difference(other.graph, own.graph) is not None or other.ports != own.ports
     except InvalidInput:
         return True

@@ -75,7 +75,6 @@ class Files:
 
     @cached_property
     def model(self) -> MobileCLIP:
-        """The built-in network, folded."""
         model = mcd.load_model()
         mcd.reparameterize(model)
         return model
@@ -110,10 +109,7 @@ class Files:
         return path
 
     def graph(self, target: str, tower: TowerName, precision: str) -> Graph:
-        """What it computes, read once."""
         path = self.path(target, tower, precision)
         if path not in self._graphs:
-            graph = get_target(target).open(path).graph
-            assert graph is not None
-            self._graphs[path] = graph
+            self._graphs[path] = get_target(target).open(path).graph
         return self._graphs[path]

@@ -47,7 +47,6 @@ class PlantedGraph:
         self.graph, self.nodes, self.order = graph, list(graph.nodes), needed(graph)
 
     def done(self) -> Graph:
-        """The graph as it is now."""
         return replace(self.graph, nodes=tuple(self.nodes))
 
     # Operations
@@ -60,7 +59,6 @@ class PlantedGraph:
         return found
 
     def find(self, what: str, index: int = 0) -> int:
-        """The index-th operation of a kind."""
         return self.all(what)[index]
 
     def named(self, number: int) -> str:
@@ -68,7 +66,6 @@ class PlantedGraph:
         return repr(self.nodes[number].name)
 
     def value(self, number: int, name: str) -> Any:
-        """An input or setting of an operation."""
         node = self.nodes[number]
         given: dict[str, Any] = dict(node.inputs)
         return given[name] if name in given else node.settings[name]
@@ -85,7 +82,6 @@ class PlantedGraph:
         return self.named(number)
 
     def retype(self, number: int, kind: str) -> str:
-        """Another type of operation in the place of one."""
         assert self.nodes[number].type != kind
         self.nodes[number] = replace(self.nodes[number], type=kind)
         return self.named(number)
@@ -101,7 +97,6 @@ class PlantedGraph:
         return Wire(len(self.nodes) - 1)
 
     def users(self, value: Wire) -> list[int]:
-        """The operations that take a value."""
         return [number for number, node in enumerate(self.nodes) if value in wires(node)]
 
     def instead(self, value: Wire, other: Input, but: int | None = None) -> list[int]:
@@ -127,14 +122,12 @@ class PlantedGraph:
         """A new operation between a value and all that take it."""
         (kind, *_) = self.words.operations[what]
         new = self.add(kind, value, *others, **settings)
-        assert new.node is not None
         self.instead(value, new, but=new.node)
         return self.named(new.node)
 
     # Constants
 
     def places(self, what: str, fits: Callable[[Array], bool] = lambda _: True) -> Iterator[tuple[int, str]]:
-        """Where constants of a kind stand."""
         found = False
         names: dict[str, list[str]] = {}
         for kind, name in self.words.numbers.get(what, ()):
@@ -152,7 +145,6 @@ class PlantedGraph:
             raise LookupError(f"no {what}")
 
     def array(self, number: int, name: str) -> Array:
-        """The numbers of a constant."""
         given = self.value(number, name)
         if not isinstance(given, Constant):
             raise LookupError(f"{name} is computed")

@@ -183,7 +183,6 @@ def backwards(values: Array) -> Array:
 
 
 def same_shaped(p: P) -> tuple[tuple[int, str], tuple[int, str]]:
-    """Two weights of a shape with other numbers."""
     found = weights(p)
     return next(
         (a, b)
@@ -386,7 +385,6 @@ def measured_otherwise(p: P) -> str:
 
 
 def retyped(what: str, by: str, index: int = 0) -> Plant:
-    """Another operation in the place of one."""
     return lambda p: p.retype(p.find(what, index), p.words.operations[by][0])
 
 
@@ -414,7 +412,6 @@ def left_out(what: str, index: int = -1) -> Plant:
 
 
 def joins(p: P) -> list[int]:
-    """The additions of a branch to what passes it by."""
     return [number for number in p.all("addition") if len(set(p.taken(number))) == 2]
 
 
@@ -558,8 +555,6 @@ def padding_aside(p: P) -> str:
 
 
 def port(side: str, change: Callable[[str], str]) -> Plant:
-    """Another text of an input or output."""
-
     def plant(p: P) -> None:
         first, *rest = getattr(p.graph, side)
         assert change(first) != first
@@ -603,7 +598,6 @@ def of_file(name: str, value: str) -> Plant:
 
 def result_of(p: P) -> Wire:
     (result,) = p.graph.results
-    assert isinstance(result, Wire)
     return result
 
 
@@ -617,14 +611,12 @@ def normalised(p: P) -> str:
     length = p.add(p.words.operations["length"][0], result)
     new = p.add(p.words.operations["division"][0], result, length)
     p.graph = replace(p.graph, results=(new,))
-    assert new.node is not None
     return "planted"
 
 
 def answered_earlier(p: P) -> None:
     """The embedding before the last operation."""
     result = result_of(p)
-    assert result.node is not None
     p.graph = replace(p.graph, results=(p.taken(result.node)[0],))
 
 

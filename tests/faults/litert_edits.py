@@ -18,7 +18,6 @@ MEASURED = "CONV_2D with measured ranges"
 
 
 def edited(file: Path, plant: Plant, path: Path) -> str | None:
-    """Write a file with an edit."""
     editor = Editor(file.read_bytes())
     named = plant(editor)
     path.write_bytes(editor.packed())

@@ -17,7 +17,6 @@ W4, W8A8, W8, HALF, WHOLE = ("text", "w4"), ("image", "w8a8"), ("text", "w8"), (
 
 
 def edited(file: Path, plant: Callable[[P], str | None], path: Path) -> str | None:
-    """Write a file with an edit."""
     opened = PlantedOnnx(file.read_bytes())
     named = plant(opened)
     opened.save(path)

@@ -54,16 +54,6 @@ class PlantedOnnx:
             node.attribute.append(helper.make_attribute(name, value))
         return called(node)
 
-    def insert(self, value: str, kind: str, *others: str, **settings: Any) -> str:
-        """A new operation between a value and all that take it; its other inputs are constants or the graph's own."""
-        new = f"{value}_{kind}"
-        for user in self.graph.node:
-            user.input[:] = [new if name == value else name for name in user.input]
-        node = helper.make_node(kind, [value, *others], [new], name=f"planted {kind}", **settings)
-        made = [index for index, known in enumerate(self.graph.node) if value in known.output]
-        self.graph.node.insert(max(made, default=-1) + 1, node)
-        return called(node)
-
     def append(self, kind: str, *others: str, **settings: Any) -> str:
         """A new operation that computes the output from what was the output."""
         result = self.graph.output[0].name
@@ -83,7 +73,6 @@ class PlantedOnnx:
         return numpy_helper.to_array(self._tensors[name]).copy()
 
     def store(self, name: str, values: Array) -> None:
-        """Other numbers of a constant, of the same type."""
         values = np.asarray(values).astype(self.array(name).dtype)
         self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
 
@@ -95,7 +84,6 @@ class PlantedOnnx:
         return called(self.users(name)[0])
 
     def add(self, name: str, values: Any) -> str:
-        """A new constant."""
         tensor = numpy_helper.from_array(np.asarray(values), name)
         self.graph.initializer.append(tensor)
         self._tensors[name] = self.graph.initializer[-1]

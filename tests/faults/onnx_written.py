@@ -10,7 +10,7 @@ import onnx
 from faults.graphs import PlantedGraph
 from onnx import AttributeProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
+from mobileclip_deploy.targets.graph import Graph, Input, Node, Wire, needed
 
 TYPES = {"half": "FLOAT16"}
 PORT = re.compile(r"(\S+) (\w+) \[(.*)\]")
@@ -70,7 +70,6 @@ class _Writer:
             return ""
         if isinstance(value, Wire):
             return self.inputs[value.output].name if value.node is None else f"value_{value.node}_{value.output}"
-        assert isinstance(value, Constant)
         if id(value) not in self.initializers:
             self.initializers[id(value)] = numpy_helper.from_array(value.values, f"constant_{len(self.initializers)}")
         return self.initializers[id(value)].name

@@ -53,7 +53,6 @@ class Planted:
         return found
 
     def find(self, kind: str, index: int = 0) -> Any:
-        """The index-th operation of a type."""
         return self.all(kind)[index]
 
     def named(self, name: str) -> Any:
@@ -67,7 +66,6 @@ class Planted:
 
     @staticmethod
     def source(operation: Any, parameter: str) -> str:
-        """The value that a parameter is bound to."""
         return str(operation.inputs[parameter].arguments[0].name)
 
     @staticmethod
@@ -77,7 +75,6 @@ class Planted:
 
     @staticmethod
     def takes(operation: Any, value: str) -> bool:
-        """Whether an operation takes a value."""
         return any(argument.name == value for bound in operation.inputs.values() for argument in bound.arguments)
 
     def producer(self, value: str) -> Any:
@@ -151,9 +148,3 @@ class Planted:
         index = list(self.block.operations).index(operation)
         self.block.operations.insert(index, fresh)
         self.bind(self.block.operations[index + 1], parameter, fresh.outputs[0].name)
-
-    def retype(self, operation: Any, kind: str) -> None:
-        """Make an operation one of another type, with the input `x` alone."""
-        operation.type = kind
-        for parameter in [name for name in operation.inputs if name != "x"]:
-            del operation.inputs[parameter]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import torch
 from command_line import refusal, run
 from conversions import Store
 from exports import Exports
+from json_files import edited_json
 from tiny import WORDS, known
 from writing import subject
 
@@ -69,12 +69,11 @@ def checks(bundle: Bundle, tower: TowerName, folder: Path, edit: Edit, store: St
     path = Path(shutil.copytree(bundle.path, folder / bundle.path.name))
     edit(path)
     file = path / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    for entry in manifest["towers"].values():
-        for attached in entry.get("attachments", {}).values():
-            there = path / attached["file"]
-            attached |= {"bytes": there.stat().st_size, "sha256": artifact_sha256(there)}
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    with edited_json(file) as manifest:
+        for entry in manifest["towers"].values():
+            for attached in entry.get("attachments", {}).values():
+                there = path / attached["file"]
+                attached |= {"bytes": there.stat().st_size, "sha256": artifact_sha256(there)}
     opened = Bundle.open(path)
     small = bundle.path.parent / "tiny.safetensors"
     model = mcd.load_model(WORDS, small) if small.exists() else mcd.load_model()
@@ -89,10 +88,8 @@ def failed(found: dict[str, Check]) -> set[str]:
 
 def manifest(tower: str, change: Callable[[dict[str, Any]], object]) -> Edit:
     def edit(folder: Path) -> None:
-        file = folder / "manifest.json"
-        data = json.loads(file.read_text(encoding="utf-8"))
-        change(data["towers"][tower])
-        file.write_text(json.dumps(data), encoding="utf-8")
+        with edited_json(folder / "manifest.json") as data:
+            change(data["towers"][tower])
 
     return edit
 
@@ -182,8 +179,6 @@ def test_an_ort_file_in_other_bytes_passes(
 
 
 def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
-    """Write other test cases into the .bpte."""
-
     def edit(folder: Path) -> None:
         inputs, expected = change(Reference.read(folder / "golden.safetensors"))
         write_bundled_program(folder / PTE, Expected(inputs, expected, 0.0))
@@ -192,8 +187,6 @@ def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
 
 
 def a_record(change: Callable[[dict[str, bytes]], object]) -> Edit:
-    """Change the parts of the ETRecord."""
-
     def edit(folder: Path) -> None:
         path = folder / RECORD
         with zipfile.ZipFile(path) as record:
@@ -265,7 +258,6 @@ def test_a_file_of_another_network_beside_a_pte_fails(
     phone: Bundle, strangers: dict[str, Bundle], kind: str, whose: str, tmp_path: Path, store: Store
 ) -> None:
     (entry,) = strangers[whose].manifest.towers.values()
-    assert entry.attachments is not None
     there = strangers[whose].path / entry.attachments[kind].file
     name = {"bundled_program": BPTE, "etrecord": RECORD}[kind]
     found = checks(phone, "text", tmp_path, lambda folder: shutil.copy(there, folder / name), store)
@@ -280,10 +272,8 @@ def test_what_stands_beside_a_pte_passes_as_it_was_written_by_this_version_and_b
     """0.3 wrote into no option that a file was asked for."""
 
     def as_before(folder: Path) -> None:
-        written = folder / "manifest.json"
-        data = json.loads(written.read_text(encoding="utf-8"))
-        del data["options"]["bundled_program"], data["options"]["etrecord"]
-        written.write_text(json.dumps(data), encoding="utf-8")
+        with edited_json(folder / "manifest.json") as data:
+            del data["options"]["bundled_program"], data["options"]["etrecord"]
         a_record(lambda parts: None)(folder)  # packed otherwise
 
     found = checks(phone, "text", tmp_path, as_before, store)
@@ -369,9 +359,8 @@ def test_a_difference_to_what_other_versions_wrote_is_not_judged(ported: Bundle,
     def older(change: Edit) -> Edit:
         def edit(folder: Path) -> None:
             written = folder / "manifest.json"
-            data = json.loads(written.read_text(encoding="utf-8"))
-            data["environment"]["onnxruntime"] = "1.20.0"
-            written.write_text(json.dumps(data), encoding="utf-8")
+            with edited_json(written) as data:
+                data["environment"]["onnxruntime"] = "1.20.0"
             change(folder)
 
         return edit

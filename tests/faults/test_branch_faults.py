@@ -33,9 +33,7 @@ def model() -> onnx.ModelProto:
 
 def read(model: onnx.ModelProto, path: Path) -> Graph:
     onnx.save(model, path)
-    graph = get_target("onnx").open(path).graph
-    assert graph is not None
-    return graph
+    return get_target("onnx").open(path).graph
 
 
 def branches(graph: onnx.GraphProto) -> dict[str, onnx.GraphProto]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conversions import Store
+from json_files import edited_json
 from writing import subject
 
 import mobileclip_deploy as mcd
@@ -47,20 +47,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Sound:
 
 
 def manifest(change: Callable[[dict[str, Any]], object]) -> Edit:
-    """Change the manifest's JSON."""
-
-    def edit(folder: Path) -> None:
-        path = folder / "manifest.json"
-        data = json.loads(path.read_text(encoding="utf-8"))
-        change(data)
-        path.write_text(json.dumps(data), encoding="utf-8")
-
-    return edit
+    return entry("manifest.json", change)
 
 
 def setting(keys: str, value: Any) -> Edit:
-    """Give a setting of the manifest another value; keys are joined by dots."""
-
     def change(data: dict[str, Any]) -> None:
         *groups, last = keys.split(".")
         for group in groups:
@@ -72,8 +62,6 @@ def setting(keys: str, value: Any) -> Edit:
 
 
 def text(name: str, old: str, new: str) -> Edit:
-    """Replace words in a file."""
-
     def edit(folder: Path) -> None:
         path = folder / name
         before = path.read_text(encoding="utf-8")
@@ -84,13 +72,9 @@ def text(name: str, old: str, new: str) -> Edit:
 
 
 def entry(name: str, change: Callable[[dict[str, Any]], object]) -> Edit:
-    """Change a JSON file."""
-
     def edit(folder: Path) -> None:
-        path = folder / name
-        data = json.loads(path.read_text(encoding="utf-8"))
-        change(data)
-        path.write_text(json.dumps(data), encoding="utf-8")
+        with edited_json(folder / name) as data:
+            change(data)
 
     return edit
 
@@ -117,8 +101,6 @@ def emptied(name: str) -> Edit:
 
 
 def golden(change: Callable[[Reference], Reference]) -> Edit:
-    """Change the stored inputs and answers."""
-
     def edit(folder: Path) -> None:
         path = folder / "golden.safetensors"
         changed = change(Reference.read(path))

@@ -24,8 +24,6 @@ def test_a_weight_that_was_changed_is_read_as_it_is(files: Files, precision: str
     plant = next(edit.plant for edit in FAULTS if edit.name == name)
     edited(healthy, plant, tmp_path / "edited.pte")
     before, after = target.open(healthy).weights, target.open(tmp_path / "edited.pte").weights
-    assert before is not None
-    assert after is not None
     changed = [(a, b) for a, b in zip(before, after, strict=True) if not np.array_equal(a.values, b.values)]
     ((was, now),) = changed
     # Its grid cannot hold the numbers that belong there, or it holds others than those nearest to them.

@@ -85,7 +85,6 @@ def test_nothing_that_a_graph_says_is_passed_over(files: Files, target: str, tow
 
 
 def other(value: Input) -> Input:
-    """Something else in the place of an input."""
     return None if isinstance(value, Wire) else Wire(None, 7)
 
 

@@ -51,19 +51,15 @@ def rows_swapped(values: npt.NDArray[Any]) -> None:
 
 
 def operation(name: str, edit: Callable[[Operation], Operation], number: int = 0) -> Edit:
-    """Another operation in the place of one."""
-
     def change(function: MlxFunction) -> MlxFunction:
         place = step(function, name, number)
         found = function.steps[place]
-        assert isinstance(found, Operation)
         return changed(function, place, edit(found))
 
     return change
 
 
 def said(name: str, **other: Any) -> Edit:
-    """Something else said of the result of an operation."""
     return operation(name, lambda one: replace(one, result=replace(one.result, **other)))
 
 
@@ -76,8 +72,6 @@ def turned(name: str) -> Edit:
 
 
 def single(old: float, new: float) -> Edit:
-    """Another number in the place of a single one."""
-
     def change(function: MlxFunction) -> MlxFunction:
         place = next(
             at
@@ -85,7 +79,6 @@ def single(old: float, new: float) -> Edit:
             if isinstance(one, Value) and one.numbers.size == 1 and np.isclose(one.numbers, old).all()
         )
         found = function.steps[place]
-        assert isinstance(found, Value)
         return changed(function, place, Value(np.full_like(found.numbers, new)))
 
     return change
@@ -155,7 +148,6 @@ def test_what_was_read_is_what_stands_there(files: dict[TowerName, Path]) -> Non
 def test_a_fault_is_seen_beside_a_conversion(files: dict[TowerName, Path], tmp_path: Path, fault: str) -> None:
     tower, edit = SEEN[fault]
     healthy, path = MlxArtifact(files[tower]).graph, tmp_path / "a.mlxfn"
-    assert healthy is not None
     path.write_bytes(packed(edit(read_function(files[tower]))))
     assert said_of("mlx", files[tower], healthy) is None
     assert said_of("mlx", path, healthy) is not None

@@ -38,13 +38,10 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def node(edit: Callable[[onnx.NodeProto], object]) -> Callable[[Path], None]:
-    """Change the one node of a chip's model."""
     return model(lambda proto: edit(proto.graph.node[0]))
 
 
 def model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
-    """Change a chip's model."""
-
     def change(path: Path) -> None:
         proto = onnx.load(path / MODEL, load_external_data=False)
         edit(proto)
@@ -54,8 +51,6 @@ def model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
 
 
 def said(name: str, value: Any) -> Callable[[Path], None]:
-    """Another value of an attribute."""
-
     def change(proto: onnx.NodeProto) -> None:
         kept = [one for one in proto.attribute if one.name != name]
         del proto.attribute[:]
@@ -65,7 +60,6 @@ def said(name: str, value: Any) -> Callable[[Path], None]:
 
 
 def binary(edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    """Other bytes in the place of a binary."""
     return lambda path: (path / BINARY).write_bytes(edit((path / BINARY).read_bytes())) and None
 
 
@@ -243,13 +237,10 @@ def moved(path: Path) -> None:
 
 
 def union(edit: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    """Other bytes in the place of a union."""
     return lambda path: (path / UNION).write_bytes(edit((path / UNION).read_bytes()))
 
 
 def union_model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], object]:
-    """Change the model of a union."""
-
     def change(path: Path) -> None:
         proto = onnx.load(path / UNION_MODEL, load_external_data=False)
         edit(proto)

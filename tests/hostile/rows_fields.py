@@ -41,8 +41,6 @@ LEAST = {"version": 1, "variant": "nano", "data": "data", "steps": 1, "batch": 2
 
 
 def holding(path: str, value: Any) -> Callable[[Any], None]:
-    """Puts a value into a document."""
-
     def change(document: Any) -> None:
         *parents, last = path.split(".")
         for name in parents:

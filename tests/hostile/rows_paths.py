@@ -37,8 +37,6 @@ PATTERN = "a text of another form"
 
 
 def put(*place: str) -> Callable[[Any, str], None]:
-    """Puts a value into a document."""
-
     def change(document: Any, value: str) -> None:
         for key in place[:-1]:
             document = document.setdefault(key, {})
@@ -159,8 +157,6 @@ LAYOUTS = (
 
 
 def link(name: str, to: str) -> Callable[[Path], object]:
-    """Puts a link in place of what is called so, if anything is."""
-
     def make(folder: Path) -> None:
         path = folder / name
         if path.exists():

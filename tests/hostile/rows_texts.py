@@ -41,8 +41,6 @@ REFUSED = {
 
 
 def put(field: str, value: Any) -> Callable[[Path], object]:
-    """Changes a field of the manifest."""
-
     def change(manifest: Any) -> None:
         *path, last = field.split(".") if field != HARM else [HARM]
         for step in path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from json_files import edited_json
 from mil.programs import build, ct
 
 from mobileclip_deploy.errors import InvalidInput
@@ -38,7 +38,6 @@ def package(intact: Path, tmp_path: Path) -> Path:
 
 
 def _edit(package: Path, change: Callable[[Any], None]) -> None:
-    """Change the specification's protobuf message."""
     model = ct.proto.Model_pb2.Model()
     model.ParseFromString((package / MODEL).read_bytes())
     change(model)
@@ -57,7 +56,6 @@ def _operation(model: Any, kind: str, output: str = "") -> Any:
 
 
 def _weight(model: Any) -> Any:
-    """The const operation of the matrix."""
     return next(
         op
         for op in _block(model).operations
@@ -98,9 +96,8 @@ def test_a_broken_manifest(text: str, package: Path) -> None:
 )
 def test_a_manifest_that_points_elsewhere(path: str, package: Path) -> None:
     (package.parent / "secret").write_bytes(b"not yours")
-    manifest = json.loads((package / "Manifest.json").read_text())
-    manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = path
-    (package / "Manifest.json").write_text(json.dumps(manifest))
+    with edited_json(package / "Manifest.json") as manifest:
+        manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"] = path
     _refused(package, "leaves the package|is missing")
 
 
@@ -130,23 +127,20 @@ def test_a_symbolic_link_is_not_followed(at: Path, package: Path) -> None:
     _refused(package, "symbolic link")
 
 
-def test_a_missing_or_truncated_specification(package: Path) -> None:
-    data = (package / MODEL).read_bytes()
-    (package / MODEL).write_bytes(data[: len(data) // 2])
-    _refused(package, "not a Core ML specification|not an ML program|is not defined")
-    (package / MODEL).write_bytes(b"")
-    _refused(package, "holds 0 bytes")
-    (package / MODEL).unlink()
-    _refused(package, "is missing")
-
-
-def test_a_missing_or_truncated_weight_file(package: Path) -> None:
+def test_a_missing_or_truncated_specification_or_weight_file(package: Path) -> None:
     data = (package / WEIGHTS).read_bytes()
     (package / WEIGHTS).write_bytes(data[:-40])
     _refused(package, "outside the file|not a record")
     (package / WEIGHTS).write_bytes(data[:32])
     _refused(package, "truncated")
     (package / WEIGHTS).unlink()
+    _refused(package, "is missing")
+    data = (package / MODEL).read_bytes()
+    (package / MODEL).write_bytes(data[: len(data) // 2])
+    _refused(package, "not a Core ML specification|not an ML program|is not defined")
+    (package / MODEL).write_bytes(b"")
+    _refused(package, "holds 0 bytes")
+    (package / MODEL).unlink()
     _refused(package, "is missing")
 
 

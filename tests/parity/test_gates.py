@@ -38,8 +38,14 @@ def test_a_cosine_is_held_together_with_the_lengths(scale: float, passed: bool) 
     assert passes(deviation(0, 1, scale), Bound("cosine", 0.99)) is passed
 
 
-def test_every_precision_has_a_gate() -> None:
+def test_every_precision_has_a_gate_as_written_files_need() -> None:
     assert {Gates().shipped(name)[0] for name in PRECISIONS} <= {"relative", "cosine"}
+    cosines = {name: precision.gate for name, precision in PRECISIONS.items() if precision.metric == "cosine"}
+    assert [cosines.pop(name) for name in ("fp16", "w8", "w8a16")] == [0.999, 0.99, 0.99]
+    assert set(cosines.values()) == {0.98}
+    for scale, passed in ((0.79, False), (0.8, True), (1.25, True), (1.26, False)):
+        found = Deviation(relative=0, cosine=1, snr_db=0.0, scale=scale, inputs=1)
+        assert passes(found, Bound("cosine", 0.98)) is passed
 
 
 def test_a_bound_is_met_by_its_own_value_and_missed_beyond() -> None:
@@ -55,14 +61,11 @@ def test_nan_passes_no_bound(metric: str) -> None:
     assert not passes(deviation(nan, nan), Bound(metric, -1e9 if metric == "cosine" else 1e9))
 
 
-def test_named_bounds_replace_the_defaults_and_leave_the_others() -> None:
+def test_named_bounds_replace_the_defaults_and_the_last_of_one_name_counts() -> None:
     gates = parse_gates(["semantic=3e-4", "cosine=0.98", "task=2"])
     assert gates == Gates(semantic=3e-4, cosine=0.98, task=2)
     assert gates.shipped("fp16") == Bound("cosine", 0.98, 10)
     assert gates.shipped("fp32") == Bound("relative", 1e-4)
-
-
-def test_the_last_of_two_bounds_of_one_name_counts() -> None:
     assert parse_gates(["cosine=0.1", "cosine=0.2"]).cosine == 0.2
 
 
@@ -87,12 +90,3 @@ def test_a_classifier_has_gates_of_its_own() -> None:
     assert gates.exact(1e-7, probabilities=True) == Bound("probabilities", 0.001)
     wanted = {"fp32": 0.001, "fp16": 0.02, "w8": 0.1, "w8a8": 0.2, "w6p": 0.2, "w4p": 0.2, "w4": 0.2}
     assert {name: gates.shipped(name, probabilities=True).value for name in wanted} == wanted
-
-
-def test_bounds_of_written_files() -> None:
-    cosines = {name: precision.gate for name, precision in PRECISIONS.items() if precision.metric == "cosine"}
-    assert [cosines.pop(name) for name in ("fp16", "w8", "w8a16")] == [0.999, 0.99, 0.99]
-    assert set(cosines.values()) == {0.98}
-    for scale, passed in ((0.79, False), (0.8, True), (1.25, True), (1.26, False)):
-        found = Deviation(relative=0, cosine=1, snr_db=0.0, scale=scale, inputs=1)
-        assert passes(found, Bound("cosine", 0.98)) is passed

@@ -21,13 +21,13 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, ParityReport, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.towers.tower import ImageTower
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
 
 def failed(report: ParityReport) -> set[tuple[str, str]]:
-    """Tower and step of every check that failed."""
     assert not report.passed
     return {(check.tower, check.step) for check in report.failed}
 
@@ -41,8 +41,6 @@ def edit_graph(path: Path, change: Callable[[onnx.GraphProto], object]) -> None:
 
 
 def scale_a_weight(factor: float) -> Callable[[onnx.GraphProto], None]:
-    """Multiply the largest weight."""
-
     def change(graph: onnx.GraphProto) -> None:
         largest = max(graph.initializer, key=lambda item: item.ByteSize())
         value = onnx.numpy_helper.to_array(largest)
@@ -139,17 +137,13 @@ def outside(exports: Exports, tower: TowerName, change: Callable[[np.ndarray], n
     return not passes(compare(golden.of(tower), runner(change(golden.inputs.of(tower)))), Gates().shipped("fp16"))
 
 
-def test_the_golden_file_tells_blue_from_red(exports: Exports) -> None:
+def test_the_golden_file_tells_blue_from_red_and_padding_with_end_of_text_and_bytes_are_not_even_taken(
+    exports: Exports,
+) -> None:
     assert outside(exports, "image", lambda pixels: np.ascontiguousarray(pixels[:, ::-1]))
-
-
-def test_bytes_in_place_of_shares_are_not_even_taken(exports: Exports) -> None:
+    assert outside(exports, "text", lambda ids: np.where(ids == 0, 49407, ids))
     with pytest.raises(InvalidInput, match="0"):
         outside(exports, "image", lambda pixels: pixels * 255)
-
-
-def test_the_golden_file_tells_padding_with_end_of_text(exports: Exports) -> None:
-    assert outside(exports, "text", lambda ids: np.where(ids == 0, 49407, ids))
 
 
 def edit_golden(path: Path, change: Callable[[dict[str, np.ndarray]], object]) -> None:
@@ -193,8 +187,6 @@ def test_without_the_checkpoint_the_semantic_step_is_not_run_and_nothing_passes(
 
 @pytest.mark.whole
 def test_images_and_prompts_of_ones_own_are_what_is_compared(exports: Exports, tmp_path: Path) -> None:
-    from mobileclip_deploy.towers.samples import image_paths
-
     (tmp_path / "photos").mkdir()
     shutil.copy(image_paths()[0], tmp_path / "photos")
     (tmp_path / "prompts.json").write_text(json.dumps(["a dog", "", "ein Hund"]), encoding="utf-8")

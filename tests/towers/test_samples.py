@@ -19,7 +19,7 @@ from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, p
 FOLDER = Path(samples.__file__).parent
 
 
-def test_the_photographs_are_many_small_and_without_metadata() -> None:
+def test_the_photographs_are_many_small_of_every_orientation_and_under_free_licences() -> None:
     assert 10 <= len(image_paths()) <= 20
     assert sum(path.stat().st_size for path in image_paths()) < 2_000_000
     for path in image_paths():
@@ -28,15 +28,9 @@ def test_the_photographs_are_many_small_and_without_metadata() -> None:
             assert max(image.size) <= 640
             assert not image.getexif()
             assert "icc_profile" not in image.info
-
-
-def test_the_photographs_have_every_orientation_and_one_is_grey() -> None:
     sizes = [load_image(path).size for path in image_paths()]
     assert {(width > height) - (width < height) for width, height in sizes} == {-1, 0, 1}
     assert [path.stem for path in image_paths() if Image.open(path).mode == "L"] == ["photographer_grey"]
-
-
-def test_every_photograph_is_attributed_under_a_free_licence() -> None:
     rows = [line.split("|") for line in (FOLDER / "ATTRIBUTION.md").read_text("utf-8").splitlines() if ".jpg |" in line]
     assert [row[1].strip() for row in rows] == [path.name for path in image_paths()]
     assert {row[4].strip() for row in rows} == {"CC0 1.0", "CC BY 2.0", "CC BY 4.0", "public domain"}
@@ -61,13 +55,16 @@ def test_the_prompts_of_calibration_are_the_same_but_for_the_long_ones() -> None
     assert len(changed) == 6
 
 
-def test_prompts_are_read_from_text_and_json(tmp_path: Path) -> None:
+def test_prompts_are_read_from_text_and_json_and_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "prompts.txt"
     text.write_bytes("\N{BYTE ORDER MARK}a cat\r\n\n  un café \n\u732b\u2028\u72ac".encode())
     assert read_prompts(text) == ["a cat", "  un café ", "\u732b\u2028\u72ac"]
     listed = tmp_path / "prompts.JSON"
     listed.write_text(json.dumps(["", "a\nb"]))
     assert read_prompts(listed) == ["", "a\nb"]
+    for path in (tmp_path / "missing.txt", tmp_path, tmp_path / "nul\0"):
+        with pytest.raises(InvalidInput, match=r"cannot be read|not a regular file"):
+            read_prompts(path)
 
 
 @pytest.mark.parametrize(
@@ -93,9 +90,3 @@ def test_a_prompt_file_of_another_kind_is_refused_in_one_line(
         read_prompts(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
-
-
-def test_a_prompt_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.txt", tmp_path, tmp_path / "nul\0"):
-        with pytest.raises(InvalidInput, match=r"cannot be read|not a regular file"):
-            read_prompts(path)

@@ -13,7 +13,7 @@ from mobileclip_deploy.model.preprocessing import normalize
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
-from mobileclip_deploy.towers.tower import ImageTower, TextTower, example_input, make_tower
+from mobileclip_deploy.towers.tower import ImageTower, example_input, make_tower
 
 BOUND = 2e-6
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
@@ -59,7 +59,6 @@ def test_the_text_tower_takes_ids_of_either_integer_type(model: MobileCLIP, inpu
 @torch.no_grad()
 def test_text_is_pooled_at_the_first_end_of_text_whatever_follows(model: MobileCLIP) -> None:
     tower = make_tower(model, "text")
-    assert isinstance(tower, TextTower)
     ids = example_input(model, "text").repeat(2, 1)
     ids[:, 1:4] = torch.tensor([320, 1125, tower.eot])
     ids[1, 5:7] = tower.eot

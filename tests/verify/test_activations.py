@@ -69,7 +69,6 @@ def test_torch_rounds_what_the_file_rounds_to_the_same_integers(whole: Subject) 
     assert str(graph.gate).startswith("relative")  # nothing is left that would need a cosine
     assert (rounded.step, rounded.status, rounded.gate) == ("activations", "passed", "cosine >= 0.999")
     assert re.fullmatch(r"([\d,]{7,}) of \1 integers at \d+ places are torch's", str(rounded.detail))
-    assert rounded.deviation is not None
     assert rounded.deviation.relative < 1e-6
     assert (ranges.step, ranges.status) == ("ranges", "passed")
     assert str(ranges.detail).endswith(" are those of the checkpoint's values")

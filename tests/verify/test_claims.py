@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 from command_line import refusal, run
 from exports import Exports
+from json_files import edited_json
 from writing import subject
 
 import mobileclip_deploy as mcd
@@ -37,9 +37,8 @@ def sound(exports: Exports) -> Bundle:
 def edited(sound: Bundle, folder: Path, file: str, change: Change, model: mcd.MobileCLIP | None) -> OpenedSubject:
     """A copy whose manifest or figures say something else."""
     path = Path(shutil.copytree(sound.path, folder / sound.path.name))
-    data = json.loads((path / file).read_text(encoding="utf-8"))
-    change(data)
-    (path / file).write_text(json.dumps(data), encoding="utf-8")
+    with edited_json(path / file) as data:
+        change(data)
     bundle = Bundle.open(path)
     reference = Reference.read(bundle.golden)
     if bundle.measurements is not None:  # as today's: those of the export
@@ -110,8 +109,7 @@ def test_what_counted_nothing_claims_nothing(sound: Bundle, tmp_path: Path) -> N
 
 
 def row(data: dict[str, Any], tower: str, step: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in data["checks"] if (one["tower"], one["step"]) == (tower, step))
-    return found
+    return next(one for one in data["checks"] if (one["tower"], one["step"]) == (tower, step))
 
 
 def nearer(data: dict[str, Any]) -> None:
@@ -157,7 +155,6 @@ def test_a_network_of_a_high_floor_moves_by_it_on_another_processor(sound: Bundl
 
     own = edited(sound, tmp_path, "parity.json", as_elsewhere, mcd.load_model())
     twin = next(check for check in sound.parity if (check.tower, check.step) == ("image", "twin"))
-    assert twin.deviation is not None
     today = [twin.model_copy(update={"deviation": twin.deviation.model_copy(update={"relative": 1.2e-4})})]
     reference = own.evidence.reference
     for floor, status in ((1e-6, "failed"), (5.5e-5, "passed")):
@@ -234,7 +231,6 @@ def test_bundles_are_compared_by_the_gates_of_their_exports_which_are_named(
 @pytest.mark.parametrize("value", [-1, 0.5, None, ["cosine=0.5"], {"cosine": 0.5}], ids=str)
 def test_recorded_gates_that_are_no_text_are_refused_in_one_line(sound: Bundle, value: object, tmp_path: Path) -> None:
     path = Path(shutil.copytree(sound.path, tmp_path / sound.path.name))
-    data = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    data["options"]["gates"] = value
-    (path / "manifest.json").write_text(json.dumps(data), encoding="utf-8")
+    with edited_json(path / "manifest.json") as data:
+        data["options"]["gates"] = value
     assert "options.gates" in refusal(run("verify", path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +10,7 @@ import pytest
 from command_line import refusal, run
 from evaluation.datasets import image
 from exports import Exports
+from json_files import edited_json
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
@@ -35,10 +35,9 @@ def other_space(exports: Exports, into: Path) -> Path:
     """A bundle that says it is of another checkpoint, which is not at hand."""
     path = exports.copy("onnx", "fp16", into)
     file = path / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    manifest["embedding_space"] = "other-0"
-    manifest["checkpoint"] |= {"sha256": "0" * 64, "file": "gone.pt"}
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    with edited_json(file) as manifest:
+        manifest["embedding_space"] = "other-0"
+        manifest["checkpoint"] |= {"sha256": "0" * 64, "file": "gone.pt"}
     return path
 
 
@@ -66,16 +65,14 @@ def test_bundles_of_different_spaces_are_said_to_be_and_not_compared(
     assert "must not be compared" in result.notes[0]
 
 
-def test_a_gate_that_fails_is_named_and_is_the_exit_code(exports: Exports, dataset: Path) -> None:
+def test_a_gate_that_fails_is_named_and_is_the_exit_code_and_markdown_has_a_row_a_bundle(
+    exports: Exports, dataset: Path
+) -> None:
     path = exports.bundle("onnx", "fp16").path
     found = run("compare", path, "--dataset", dataset, "--gate", "cosine=0.9999999")
     assert found.code == 1
     assert "failed" in found.stdout
     assert "image shipped: cosine >= 0.9999999" in found.stdout
-
-
-def test_markdown_has_a_row_a_bundle(exports: Exports, dataset: Path) -> None:
-    path = exports.bundle("onnx", "fp16").path
     found = run("compare", path, "--dataset", dataset, "--markdown")
     rows = [line for line in found.stdout.splitlines() if line.startswith("| nano")]
     assert (found.code, len(rows)) == (0, 1)

@@ -52,7 +52,6 @@ def test_the_shortest_and_the_longest_prompt_are_asked(count: int) -> None:
 def test_minutes_are_told_before_they_are_spent() -> None:
     s0: dict[TowerName, str] = {"image": "fp16", "text": "fp16"}
     told = told_time(get_target("coreai"), "mobileclip_s0", 256, s0)
-    assert told is not None
     assert told.startswith("Core AI: about ")
     assert told.endswith(" min of CPU time for 8 inputs in the vendor's runtime; the quick checks ask 4.")
     assert told_time(get_target("coreai"), "nano", 64, s0) is None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import run
 from exports import Exports
+from json_files import edited_json
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.source import is_source, open_source
@@ -26,12 +26,10 @@ def other_file(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def of_an_earlier_version(bundle: Path) -> mcd.Bundle:
-    file = bundle / "manifest.json"
-    manifest = json.loads(file.read_text(encoding="utf-8"))
-    del manifest["checkpoint"]["weights"]
-    manifest["embedding_space"] = f"nano-{manifest['checkpoint']['sha256'][:16]}"
-    manifest["environment"]["mobileclip-deploy"] = "0.0.1"  # another version words the card otherwise
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    with edited_json(bundle / "manifest.json") as manifest:
+        del manifest["checkpoint"]["weights"]
+        manifest["embedding_space"] = f"nano-{manifest['checkpoint']['sha256'][:16]}"
+        manifest["environment"]["mobileclip-deploy"] = "0.0.1"  # another version words the card otherwise
     return mcd.Bundle.open(bundle)
 
 

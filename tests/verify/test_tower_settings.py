@@ -126,7 +126,6 @@ def test_a_table_of_two_numbers_per_byte_is_taken_apart_and_not_scaled_and_back(
         model = mcd.load_model(WORDS, checkpoint)
         bundle = mcd.export(model, "onnx", "w4", tmp_path / "out", tower="text", verify=False)
         graph = get_target("onnx").open(bundle.artifact("text")).graph
-    assert graph is not None
     assert {0.0625, 16.0} <= {
         float(one.values.reshape(-1)[0]) for node in graph.nodes for _, one in node.inputs if single(one)
     }
@@ -164,7 +163,6 @@ def single(value: Input) -> bool:
 )
 def test_what_no_stored_input_shows_is_seen(read: Read, plant: Callable[[Read], Graph], said: str) -> None:
     told = read.told(plant(read))
-    assert told is not None
     assert said in told
 
 

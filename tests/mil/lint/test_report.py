@@ -69,12 +69,9 @@ def test_a_comparison_counts_statuses_and_rules_on_both_sides(folder: Path) -> N
     assert both.switches == (1, 0)
 
 
-def test_reports_of_different_devices_are_not_compared(folder: Path) -> None:
+def test_an_unknown_device_is_refused_and_reports_of_different_ones_are_not_compared(folder: Path) -> None:
     with pytest.raises(UsageError, match="m1"):
         compare(report(folder, "relu", "m1"), report(folder, "relu", "a15"))
-
-
-def test_an_unknown_device_is_refused_with_the_known_ones(folder: Path) -> None:
     with pytest.raises(UsageError, match="a14, a15"):
         report(folder, "relu", "a3")
 

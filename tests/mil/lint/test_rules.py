@@ -173,15 +173,9 @@ def found(operation: Operation) -> set[str]:
     return {rule.name for rule in RULES if rule.check(on_device) is not None}
 
 
-def test_ranks_above_five_leave() -> None:
+def test_ranks_above_five_leave_and_what_is_unknown_is_a_risk() -> None:
     assert found(operation("relu", 1, 1, 1, 1, 1, 4)) == {"rank-above-5"}
-
-
-def test_an_op_that_no_source_speaks_of_is_a_risk() -> None:
     assert found(operation("invented", 1, 4)) == {"unknown-op"}
-
-
-def test_a_dimension_known_at_run_time_only_is_a_risk() -> None:
     assert found(operation("relu", None, 4)) == {"flexible-shape"}
 
 
