@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
+from checkpoints.test_vit_family import PUBLISHED
 from filling import Filling
 from golden_checkpoints import GoldenCheckpoint, relative_errors
 from PIL import Image
@@ -45,6 +47,21 @@ NOWHERE = Origin(sha256="0" * 64)
 PROMPTS = ["a photo of a dog", "un café, s'il vous plaît", "", "a very long prompt " * 40]
 
 
+SQUASHED = [
+    ("PE-Core-T-16-384", "meta", "pe_core_t16"),
+    ("ViT-B-32-SigLIP2-256", "webli", "siglip2_b32_256"),
+    ("none of OpenVision's is known to it", "", "openvision_t16"),
+]
+
+
+def prepared(said: dict[str, Any], size: int) -> torch.Tensor:
+    """The images by open_clip's own preprocessing for published weights, of which it says so much."""
+    settings = {name: said[name] for name in ("mean", "std", "interpolation")}
+    mode = said.get("resize_mode", "shortest")
+    transform: Any = open_clip.image_transform(size, is_train=False, resize_mode=mode, **settings)
+    return torch.stack([transform(Image.open(path).convert("RGB")) for path in IMAGES])
+
+
 @dataclass
 class Pair:
     """One file, opened twice."""
@@ -53,18 +70,6 @@ class Pair:
     ours: MobileCLIP
     name: str
     tag: str
-
-    def their_transform(self) -> object:
-        """open_clip's own preprocessing for these published weights."""
-        config = open_clip.get_pretrained_cfg(self.name, self.tag)
-        return open_clip.image_transform(
-            self.theirs.visual.image_size,
-            is_train=False,
-            mean=config["mean"],
-            std=config["std"],
-            interpolation=config["interpolation"],
-            resize_mode="shortest",
-        )
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +94,8 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.once
 @torch.no_grad()
 def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:
-    transform = pair.their_transform()
-    theirs = pair.theirs.encode_image(torch.stack([transform(Image.open(path)) for path in IMAGES]))  # type: ignore[operator]
+    said = open_clip.get_pretrained_cfg(pair.name, pair.tag)
+    theirs = pair.theirs.encode_image(prepared(said, pair.theirs.visual.image_size))
     spec = pair.ours.variant.preprocess
     ours = pair.ours.encode_image(normalize(load_batch(IMAGES, spec), spec))
     assert relative_errors(ours, theirs) <= 1e-5
@@ -101,7 +106,19 @@ def test_same_embeddings_of_photographs_and_prompts(pair: Pair) -> None:
     assert pair.ours.logit_scale.exp().item() == pytest.approx(pair.theirs.logit_scale.exp().item())
 
 
-@pytest.mark.parametrize(("name", "tag", "variant"), MODELS + PREPROCESSING_ALONE)
+@pytest.mark.parametrize(("name", "tag", "variant"), SQUASHED)
+def test_photographs_are_squashed_as_open_clip_does(name: str, tag: str, variant: str) -> None:
+    spec = load_variant(variant).preprocess
+    own = {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation, "resize_mode": spec.resize}
+    published = open_clip.get_pretrained_cfg(name, tag) or own
+    assert published["resize_mode"] == spec.resize == "squash"
+    assert torch.equal(normalize(load_batch(IMAGES, spec), spec), prepared(published, spec.size))
+
+
+OTHERS = [(name, tag, variant) for variant, (name, tag) in PUBLISHED.items()]
+
+
+@pytest.mark.parametrize(("name", "tag", "variant"), [*MODELS, *PREPROCESSING_ALONE, *SQUASHED[:2], *OTHERS])
 def test_preprocessing_is_what_open_clip_says_of_the_published_weights(name: str, tag: str, variant: str) -> None:
     published, card = open_clip.get_pretrained_cfg(name, tag), load_variant(variant)
     assert card.preprocess.mean == pytest.approx(published["mean"])

@@ -66,7 +66,7 @@ def test_to_folded(tmp_path: Path) -> None:
         convert(tmp_path / "f.safetensors", "apple", tmp_path / "x.pt")
 
 
-def test_no_such_layout_for_the_variant(tmp_path: Path) -> None:
+def test_a_layout_that_it_lacks_and_a_place_that_is_taken_are_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
     with pytest.raises(UsageError, match="tiny_mci has no open_clip checkpoints; it can be written as apple or folded"):
         convert(source, "open_clip", tmp_path / "x.pt")
@@ -74,10 +74,6 @@ def test_no_such_layout_for_the_variant(tmp_path: Path) -> None:
         convert(source, "onnx", tmp_path / "x.pt")
     with pytest.raises(UsageError, match="unknown layout 'openclip', did you mean open_clip"):
         convert(source, "OpenClip", tmp_path / "x.pt")
-
-
-def test_an_existing_file_is_kept(tmp_path: Path) -> None:
-    source = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
     (tmp_path / "x.pt").write_text("mine")
     with pytest.raises(UsageError, match="exists; replace it with `force=True`"):
         convert(source, "apple", tmp_path / "x.pt")

@@ -125,24 +125,18 @@ class TestDownloads:
             fetch(HubFile(REPOSITORY), announce=decline, cache=tmp_path)
         assert server.requests == []
 
-    def test_the_second_time_it_comes_from_the_cache(self, server: HubServer, tmp_path: Path) -> None:
+    def test_once_cached_it_is_not_asked_for_again_offline_or_of_a_hub_that_is_gone(
+        self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
         before = len([request for request in server.requests if request[0] == "GET"])
         fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
         assert len([request for request in server.requests if request[0] == "GET"]) == before
-
-    def test_offline_takes_the_cache_alone(
-        self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         asked = len(server.requests)
-        fetched = fetch(HubFile(REPOSITORY), cache=tmp_path)
-        assert fetched.sha256 == DIGEST
+        with monkeypatch.context() as patched:
+            patched.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+            assert fetch(HubFile(REPOSITORY), cache=tmp_path).sha256 == DIGEST
         assert len(server.requests) == asked
-
-    def test_a_hub_that_is_gone_is_no_matter_once_it_is_cached(self, server: HubServer, tmp_path: Path) -> None:
-        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
         server.close()
         assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
 

@@ -55,7 +55,6 @@ def test_variant_and_layout_are_told_from_the_keys(tmp_path: Path, suffix: str) 
     assert model.towers == ("image", "text")
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
-    assert model.provenance is not None
     assert model.provenance.layout == "apple"
     assert model.provenance.sha256 == file_sha256(path)
     assert model.provenance.notes == ()
@@ -65,7 +64,6 @@ def test_variant_and_layout_are_told_from_the_keys(tmp_path: Path, suffix: str) 
 
 def weights_of(path: Path) -> str:
     provenance = load(path).provenance
-    assert provenance is not None
     assert provenance.weights is not None
     return provenance.weights
 
@@ -98,14 +96,12 @@ def test_counters_may_be_missing(tmp_path: Path) -> None:
     assert load(write(tmp_path / "a.pt", weights)).variant.name == "tiny_mci"
 
 
-def test_unknown_variant_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
+def test_a_variant_that_is_unknown_or_another_or_lacks_the_layout_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown variant 'tiny_mcj', did you mean tiny_mci"):
         load(tmp_path / "absent.pt", "tiny_mcj")
-
-
-def test_wrong_variant_names_the_one_that_fits(tmp_path: Path) -> None:
     path = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
     assert refusal(path, "tiny_both") == f"{path} is tiny_mci, not tiny_both; say so with `variant`, or leave it out"
+    assert "in apple layout, which tiny_five has no checkpoints in; it fits tiny_mci" in refusal(path, "tiny_five")
 
 
 PEFT = "base_model.model."
@@ -137,11 +133,6 @@ def test_what_a_known_tool_of_training_wrote_names_the_next_step(tool: str, tmp_
     text = refusal(write(tmp_path / "a.pt", wrap(checkpoint("tiny_mci", "apple"))))
     assert advice in text
     assert len(text) < 400
-
-
-def test_variant_that_has_no_such_layout_names_the_one_that_fits(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.pt", checkpoint("tiny_mci", "apple"))
-    assert "in apple layout, which tiny_five has no checkpoints in; it fits tiny_mci" in refusal(path, "tiny_five")
 
 
 def without(pattern: str) -> Callable[[Weights], Weights]:
@@ -186,26 +177,17 @@ def test_damaged_weights(
     assert expected in refusal(path, variant)
 
 
-def test_many_differences_are_cut_to_a_screen(tmp_path: Path) -> None:
+def test_what_is_no_checkpoint_of_ours_is_told_in_a_screen(tmp_path: Path) -> None:
     odd = {f"image_encoder.layer{index}.part.weight": torch.ones(1) for index in range(500)}
     text = refusal(write(tmp_path / "a.pt", odd))
     assert "500 unexpected" in text
     assert "496 more" in text
-
-
-def test_reparameterized_elsewhere_is_refused(tmp_path: Path) -> None:
     weights = checkpoint("tiny_mci", "apple") | {"image_encoder.model.patch_embed.0.reparam_conv.weight": torch.ones(1)}
     assert "already reparameterized" in refusal(write(tmp_path / "a.pt", weights))
-
-
-def test_foreign_model(tmp_path: Path) -> None:
     weights = {"encoder.layer.0.weight": torch.ones(2), "encoder.layer.1.weight": torch.ones(2)}
     text = refusal(write(tmp_path / "a.pt", weights))
     assert "no MobileCLIP checkpoint: keys such as encoder.layer.*.weight" in text
     assert "apple, open_clip, transformers, llava, folded" in text
-
-
-def test_two_layouts_mixed(tmp_path: Path) -> None:
     weights = checkpoint("tiny_both", "apple") | checkpoint("tiny_both", "open_clip")
     assert "mixes layouts (apple and open_clip)" in refusal(write(tmp_path / "a.pt", weights))
 
@@ -240,34 +222,35 @@ class TestFolded:
         folded.save(model, tmp_path / "folded.safetensors")
         return tmp_path / "folded.safetensors"
 
-    def test_round_trip(self, source: Path, saved: Path) -> None:
+    def test_a_folded_copy_is_the_same_model_says_so_and_has_the_same_bytes_again(
+        self, source: Path, saved: Path, tmp_path: Path
+    ) -> None:
         original = load(source)
         fold(original)
         again = load(saved)
         assert is_folded(again)
         assert torch.equal(embed(again), embed(original))
         assert again.provenance == original.provenance
-        assert again.provenance is not None
         assert again.provenance.layout == "open_clip"
-
-    def test_metadata_says_it_without_this_package(self, source: Path, saved: Path) -> None:
         _, metadata = opened(saved)
         assert metadata["variant"] == "tiny_stem"
         assert metadata["source_sha256"] == file_sha256(source)
         assert metadata["folded"] == "true"
-
-    def test_same_model_same_bytes(self, source: Path, saved: Path, tmp_path: Path) -> None:
         model = load(source)
         fold(model)
         folded.save(model, tmp_path / "again.safetensors")
         assert file_sha256(tmp_path / "again.safetensors") == file_sha256(saved)
 
-    def test_wrong_variant(self, saved: Path) -> None:
+    def test_what_is_no_whole_folded_copy_of_the_variant_is_refused(self, saved: Path, tmp_path: Path) -> None:
         assert "is a tiny_stem checkpoint, not tiny_mci" in refusal(saved, "tiny_mci")
-
-    def test_without_metadata(self, saved: Path, tmp_path: Path) -> None:
         tensors, _ = opened(saved)
         assert "not its metadata" in refusal(write(tmp_path / "bare.safetensors", tensors))
+        tensors, metadata = opened(saved)
+        tensors["image.stem.0.bn.weight"] = torch.ones(8)
+        save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
+        assert "is no whole folded tiny_stem: 1 unexpected: image.stem.*.bn.weight" in refusal(
+            tmp_path / "x.safetensors"
+        )
 
     @pytest.mark.parametrize(
         ("key", "value", "expected"),
@@ -293,18 +276,16 @@ class TestFolded:
         save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
         assert load(tmp_path / "x.safetensors").provenance == load(saved).provenance
 
-    def test_half_folded_file(self, saved: Path, tmp_path: Path) -> None:
-        tensors, metadata = opened(saved)
-        tensors["image.stem.0.bn.weight"] = torch.ones(8)
-        save_file(tensors, tmp_path / "x.safetensors", metadata=metadata)
-        assert "is no whole folded tiny_stem: 1 unexpected: image.stem.*.bn.weight" in refusal(
-            tmp_path / "x.safetensors"
-        )
-
-    def test_training_form_is_not_saved(self, source: Path, tmp_path: Path) -> None:
+    def test_training_form_a_missing_folder_and_another_suffix_are_refused(self, source: Path, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="only folded models"):
             folded.save(load(source), tmp_path / "x.safetensors")
         assert not (tmp_path / "x.safetensors").exists()
+        model = load(source)
+        fold(model)
+        with pytest.raises(InvalidInput, match=r"cannot write .*No such file or directory"):
+            folded.save(model, tmp_path / "absent" / "x.safetensors")
+        with pytest.raises(InvalidInput, match=r"as \.safetensors, not x\.pt"):
+            folded.save(model, tmp_path / "x.pt")
 
     def test_failed_save_leaves_nothing(self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         model = load(source)
@@ -318,15 +299,3 @@ class TestFolded:
         with pytest.raises(InvalidInput, match="no room is left"):
             folded.save(model, tmp_path / "out" / "x.safetensors")
         assert not list((tmp_path / "out").iterdir())
-
-    def test_folder_that_is_missing(self, source: Path, tmp_path: Path) -> None:
-        model = load(source)
-        fold(model)
-        with pytest.raises(InvalidInput, match=r"cannot write .*No such file or directory"):
-            folded.save(model, tmp_path / "absent" / "x.safetensors")
-
-    def test_other_suffix_is_refused(self, source: Path, tmp_path: Path) -> None:
-        model = load(source)
-        fold(model)
-        with pytest.raises(InvalidInput, match=r"as \.safetensors, not x\.pt"):
-            folded.save(model, tmp_path / "x.pt")

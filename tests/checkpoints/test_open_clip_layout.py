@@ -10,6 +10,7 @@ from command_line import run
 from tiny import TINY, checkpoint
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import Origin, load
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
@@ -36,7 +37,6 @@ def refusal(path: Path, variant: str | None = None) -> str:
 def test_every_kind_of_tower_loads(tmp_path: Path, name: str) -> None:
     model = load(write(tmp_path / f"{name}.pt", checkpoint(name, "open_clip")))
     assert model.variant.name == name
-    assert model.provenance is not None
     assert model.provenance.layout == "open_clip"
     assert model.encode_image(IMAGES).shape == (2, model.variant.embed_dim)
 
@@ -68,13 +68,10 @@ def test_plain_text_tower_may_stand_under_text(tmp_path: Path) -> None:
     assert torch.equal(load(write(tmp_path / "tiny_plain_custom.pt", custom)).encode_text(ids), plain)
 
 
-def test_openais_extra_numbers_are_passed_over(tmp_path: Path) -> None:
+def test_openais_extra_numbers_and_a_logit_scale_with_a_dimension_are_taken(tmp_path: Path) -> None:
     extra = {name: torch.tensor(7) for name in ("input_resolution", "context_length", "vocab_size")}
     path = write(tmp_path / "tiny_plain.pt", checkpoint("tiny_plain", "open_clip") | extra)
     assert load(path).variant.name == "tiny_plain"
-
-
-def test_logit_scale_may_have_a_dimension(tmp_path: Path) -> None:
     weights = checkpoint("tiny_five", "open_clip")
     weights["logit_scale"] = weights["logit_scale"].reshape(1)
     model = load(write(tmp_path / "a.pt", weights))
@@ -93,7 +90,6 @@ class TestTwins:
     def test_same_network_is_taken_with_a_note(self, tmp_path: Path) -> None:
         model = load(write(tmp_path / "a.pt", checkpoint("tiny_patch", "open_clip")))
         assert model.variant.name == "tiny_patch"
-        assert model.provenance is not None
         assert model.provenance.notes == (
             "a.pt is taken for tiny_patch; tiny_twin is the same network: `variant` says which it is",
         )
@@ -104,12 +100,15 @@ class TestTwins:
         path.parent.mkdir(exist_ok=True)
         model = load(write(path, checkpoint("tiny_patch", "open_clip")))
         assert model.variant.name == "tiny_twin"
-        assert model.provenance is not None
         assert model.provenance.notes == ()
 
-    def test_the_option_decides(self, tmp_path: Path) -> None:
+    def test_the_option_or_a_repository_decides_and_no_name_within_a_word(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tiny_patch.pt", checkpoint("tiny_patch", "open_clip"))
         assert load(path, "tiny_twin").variant.name == "tiny_twin"
+        path = write(tmp_path / "model.pt", checkpoint("tiny_plain", "open_clip"))
+        assert load(path, origin=Origin("someone/tiny_quick")).variant.name == "tiny_quick"
+        path = write(tmp_path / "tiny_plainer.pt", checkpoint("tiny_plain", "open_clip"))
+        assert "say which with `variant`" in refusal(path)
 
     def test_different_networks_are_not_guessed(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.pt", checkpoint("tiny_plain", "open_clip"))
@@ -121,14 +120,6 @@ class TestTwins:
         assert "which compute different things from the same keys" in text
         assert load(path, "tiny_quick").variant.name == "tiny_quick"
 
-    def test_a_name_within_a_word_is_no_name(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "tiny_plainer.pt", checkpoint("tiny_plain", "open_clip"))
-        assert "say which with `variant`" in refusal(path)
-
-    def test_a_repository_decides(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "model.pt", checkpoint("tiny_plain", "open_clip"))
-        assert load(path, origin=Origin("someone/tiny_quick")).variant.name == "tiny_quick"
-
 
 class TestSingleTowers:
     """Checkpoints of one tower."""
@@ -138,7 +129,6 @@ class TestSingleTowers:
         model = load(write(tmp_path / "a.pt", weights))
         assert model.towers == ("image",)
         assert model.text is None
-        assert model.provenance is not None
         assert model.provenance.towers == ("image",)
         assert "the checkpoint has no text tower" in model.provenance.notes
         assert fold(model, IMAGES).batch_norms_after == 0
@@ -150,8 +140,6 @@ class TestSingleTowers:
         model = load(path, "tiny_five")
         assert model.towers == ("text",)
         assert model.image is None
-
-    def test_plain_text_alone(self, tmp_path: Path) -> None:
         weights = {k: v for k, v in checkpoint("tiny_plain", "open_clip").items() if not k.startswith("visual.")}
         assert load(write(tmp_path / "a.pt", weights), "tiny_plain").towers == ("text",)
 
@@ -194,11 +182,9 @@ class TestConverted:
         weights["visual.trunk.head.bias"] = torch.zeros(24)
         assert identify(open_tensors(write(path, weights))).variant.name == "tiny_stem"
 
-    def test_none_for_a_trained_bias(self, tmp_path: Path) -> None:
+    def test_none_for_a_trained_bias_and_where_the_networks_agree(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tiny_stem.pt", checkpoint("tiny_stem", "open_clip"))
         assert identify(open_tensors(path)).notes == ()
-
-    def test_none_where_the_networks_agree(self, tmp_path: Path) -> None:
         weights = checkpoint("tiny_both", "open_clip")
         weights["visual.trunk.head.fc.bias"] = torch.zeros(24)
         assert identify(open_tensors(write(tmp_path / "a.pt", weights))).notes == ()
@@ -213,27 +199,20 @@ class TestImageSize:
         model = load(path, image_size=96)
         assert model.variant.image_input_shape == (3, 96, 96)
         assert model.encode_image(torch.rand(1, 3, 96, 96)).shape == (1, 24)
-        assert model.provenance is not None
         assert model.provenance.image_size == 96
         assert any("resampled from 64 to 96 px (bicubic" in note for note in model.provenance.notes)
 
-    def test_size_is_told_from_the_position_table(self, tmp_path: Path) -> None:
+    def test_size_is_told_from_the_position_table_and_one_that_is_not_square_is_refused(self, tmp_path: Path) -> None:
         weights = checkpoint("tiny_patch", "open_clip")
         weights["visual.trunk.pos_embed"] = torch.randn(1, 1 + 36, 32)
         model = load(write(tmp_path / "tiny_patch.pt", weights))
         assert model.variant.preprocess.size == 96
-        assert model.provenance is not None
         assert model.provenance.notes == ("image size 96 px; tiny_patch was published at 64",)
         assert torch.equal(model.image.positional_embedding, weights["visual.trunk.pos_embed"][0])  # type: ignore[union-attr]
-
-    def test_a_table_that_is_not_square_is_refused(self, tmp_path: Path) -> None:
-        weights = checkpoint("tiny_patch", "open_clip")
         weights["visual.trunk.pos_embed"] = torch.randn(1, 18, 32)
         assert "visual.trunk.pos_embed [1, 18, 32], wanted [1, 17, 32]" in refusal(write(tmp_path / "a.pt", weights))
 
     def test_folded_copy_keeps_the_size(self, tmp_path: Path) -> None:
-        from mobileclip_deploy.checkpoints import folded
-
         for name in ("tiny_patch", "tiny_five"):
             model = load(write(tmp_path / f"{name}.pt", checkpoint(name, "open_clip")), image_size=128)
             fold(model)
@@ -246,7 +225,6 @@ class TestImageSize:
     def test_mci_takes_it_as_it_is(self, tmp_path: Path) -> None:
         model = load(write(tmp_path / "a.pt", checkpoint("tiny_five", "open_clip")), image_size=128)
         assert model.encode_image(torch.rand(1, 3, 128, 128)).shape == (1, 24)
-        assert model.provenance is not None
         assert model.provenance.image_size == 128
 
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from golden_checkpoints import fill, golden_images, relative_errors
 from open_clip.model import CLIP
 from open_clip.tokenizer import HFTokenizer
 from pieces import PHRASES, texts, vocab_txt
-from PIL import Image
 from tiny import WORDPIECES, known
 from torch import Tensor
 from unfilled import Unfilled
@@ -23,11 +21,9 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
 from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share
 from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
 from mobileclip_deploy.model.wordpiece import spec_of
-from mobileclip_deploy.towers import samples
 
 SEED, BOUND, FLOOR = 7, 1e-5, 1e-13
 WIDTHS = {"openvision_t16": (192, 3), "openvision_s16": (384, 6)}
@@ -180,23 +176,3 @@ def test_its_vocabulary_stands_beside_it_and_in_a_copy(tmp_path: Path) -> None:
         path.with_name("vocab.txt").unlink()
         with pytest.raises(InvalidInput, match=r"no tokenizer\.json or vocab\.txt beside its file"):
             mcd.tokenize(["a cat"], mcd.load_model(WORDPIECES, path))
-
-
-@pytest.mark.parametrize("name", WIDTHS)
-def test_the_card_counts_and_says_nothing_clear_of_products(name: str) -> None:
-    card = load_variant(name)
-    model = build_model(card, "meta")
-    assert model.image is not None
-    assert model.text is not None
-    assert sum(one.numel() for one in model.image.parameters()) == card.parameters_image
-    assert sum(one.numel() for one in model.text.parameters()) == card.parameters_text
-    assert card.licence.answer("product").answer == "unknown"
-
-
-def test_photographs_are_squashed_as_open_clip_does() -> None:
-    spec = load_variant("openvision_t16").preprocess
-    said = {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation, "resize_mode": spec.resize}
-    transform: Any = open_clip.image_transform(224, is_train=False, **said)
-    paths = samples.image_paths()[:2]
-    wanted = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
-    assert torch.equal(normalize(load_batch(paths, spec), spec), wanted)

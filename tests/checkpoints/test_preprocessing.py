@@ -39,7 +39,6 @@ def pictures(model: MobileCLIP) -> tuple[object, ...]:
 
 
 def taken(model: MobileCLIP) -> TakenPreprocess:
-    assert model.provenance is not None
     assert model.provenance.preprocess is not None
     return model.provenance.preprocess
 
@@ -55,8 +54,6 @@ def test_what_open_clip_trained_on_is_asked_for_by_name(tmp_path: Path) -> None:
     openai, card = load(path, preprocess="OpenAI"), load(path, preprocess="card")
     assert (pictures(openai), taken(openai).taken_from) == (OPENAI, "openai")
     assert (pictures(card), taken(card).taken_from) == (OWN, "card")
-    assert openai.provenance is not None
-    assert card.provenance is not None
     assert openai.provenance.embedding_space.startswith(f"{card.provenance.embedding_space}-")
     assert "pictures as openai says: mean 0.4815, 0.4578, 0.4082, std " in openai.provenance.notes[-1]
 
@@ -64,7 +61,6 @@ def test_what_open_clip_trained_on_is_asked_for_by_name(tmp_path: Path) -> None:
 def test_what_was_not_trained_on_is_not_asked_for(tmp_path: Path) -> None:
     torch.save(checkpoint("tiny_five", "open_clip"), tmp_path / "bare.pt")
     bare = load(tmp_path / "bare.pt")
-    assert bare.provenance is not None
     assert (pictures(bare), bare.provenance.preprocess) == (OWN, None)
     torch.save({"epoch": 1, "state_dict": checkpoint("tiny_stem", "apple")}, tmp_path / "tiny_stem.pt")
     assert pictures(load(tmp_path / "tiny_stem.pt")) == OWN  # Apple's code takes the variant's own
@@ -116,13 +112,10 @@ def test_a_file_that_is_no_settings_is_refused_in_one_line(tmp_path: Path, text:
         load(finetuned(tmp_path), preprocess=tmp_path / "said.json")
 
 
-def test_a_configuration_beside_it_of_another_shape_says_nothing(tmp_path: Path) -> None:
+def test_a_configuration_of_another_shape_says_nothing_and_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": 5, "preprocess_cfg": {}}')
     with pytest.raises(CheckpointError, match="does not say"):
         load(finetuned(tmp_path))
-
-
-def test_what_is_neither_a_word_nor_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"`preprocess` 'opena1' is no file, did you mean openai\?; say openai, card"):
         load(finetuned(tmp_path), preprocess="opena1")
 
@@ -135,8 +128,6 @@ def test_what_is_made_of_it_keeps_it(tmp_path: Path) -> None:
     convert(path, "folded", tmp_path / "folded.safetensors", preprocess="openai")
     bare, folded = load(tmp_path / "bare.safetensors"), load(tmp_path / "folded.safetensors")
     assert pictures(bare) == pictures(folded) == OPENAI
-    assert bare.provenance is not None
-    assert folded.provenance is not None
     assert bare.provenance.embedding_space == folded.provenance.embedding_space
 
 

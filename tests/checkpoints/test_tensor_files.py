@@ -6,7 +6,6 @@ import json
 import os
 import re
 import struct
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from programs import output
 from safetensors.torch import save_file
 
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
@@ -68,9 +68,11 @@ def test_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not Path("/tmp/mobileclip-deploy-was-here").exists()
 
 
-def test_legacy_format_is_read(tmp_path: Path) -> None:
+def test_the_legacy_format_and_prefixes_in_safetensors_are_read(tmp_path: Path) -> None:
     file = open_tensors(saved(tmp_path / "x.pt", WEIGHTS, _use_new_zipfile_serialization=False))
     assert torch.equal(file.read("a.weight"), WEIGHTS["a.weight"])
+    save_file({f"module.{name}": value for name, value in WEIGHTS.items()}, tmp_path / "x.safetensors")
+    assert torch.equal(open_tensors(tmp_path / "x.safetensors").read("a.weight"), WEIGHTS["a.weight"])
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.9, 0.999])
@@ -185,11 +187,6 @@ def test_wrappers_and_prefixes_are_seen_through(tmp_path: Path, wrap: Callable[[
     assert file.notes == ()
 
 
-def test_prefixes_in_safetensors(tmp_path: Path) -> None:
-    save_file({f"module.{name}": value for name, value in WEIGHTS.items()}, tmp_path / "x.safetensors")
-    assert torch.equal(open_tensors(tmp_path / "x.safetensors").read("a.weight"), WEIGHTS["a.weight"])
-
-
 def test_averaged_weights_are_preferred_and_said(tmp_path: Path) -> None:
     averaged = {name: value + 1 for name, value in WEIGHTS.items()} | {"n_averaged": torch.tensor(5)}
     file = open_tensors(saved(tmp_path / "x.pt", {"state_dict": WEIGHTS, "state_dict_ema": averaged}))
@@ -210,6 +207,6 @@ def test_optimizer_state_costs_no_memory(tmp_path: Path) -> None:
         "assert all(file.read(name).isfinite().all() for name in file.shapes)\n"
         "print((peak() - before) // 1024)\n"
     )
-    grown = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True).stdout
+    grown = output(sys.executable, "-c", code, str(path))
     path.unlink()
     assert int(grown) < 40  # of 160 MB

@@ -23,7 +23,7 @@ from mobileclip_deploy.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import load_variant, models_dir, variant_names
+from mobileclip_deploy.model.variants import models_dir, variant_names
 from mobileclip_deploy.towers import samples
 
 # Our variant: open_clip's name of the architecture, its tag of the published weights.
@@ -80,15 +80,6 @@ def test_names_and_shapes_are_open_clip_s(variant: str) -> None:
     names = canonical_names(theirs)
     shapes = {ours: tuple(theirs[name].shape) for ours, name in names.items()}
     assert variant in [one.variant.name for one in fitting("open_clip", shapes)]
-
-
-@pytest.mark.parametrize("variant", PUBLISHED)
-def test_preprocessing_is_that_of_the_published_weights(variant: str) -> None:
-    published, card = open_clip.get_pretrained_cfg(*PUBLISHED[variant]), load_variant(variant)
-    assert card.preprocess.mean == pytest.approx(published["mean"])
-    assert card.preprocess.std == pytest.approx(published["std"])
-    assert card.preprocess.interpolation == published["interpolation"]
-    assert published["hf_hub"].rstrip("/") in {source.repository for source in card.sources}
 
 
 @pytest.mark.whole  # test_against_open_clip.py

@@ -135,7 +135,6 @@ def test_a_library_of_nano_is_brought_to_a_second_nano_that_was_trained_from_oth
         Index(index(tmp_path / "old.mcdx", old[::3], "a")), Index(index(tmp_path / "new.mcdx", new[::3], "b"))
     )
     figures = learned.description.figures
-    assert figures is not None
     assert (figures.held_back, figures.kind) == (127, "affine")
     assert figures.shared.low > 57
     assert figures.own_first.low > 88

@@ -29,6 +29,7 @@ from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.sweep import door
 from mobileclip_deploy.towers.samples import image_paths
 
 NAME, SIZE = "tiny_causal", 8
@@ -107,8 +108,6 @@ def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
 
 @pytest.mark.whole
 def test_a_sweep_makes_full_and_small_ones(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mobileclip_deploy.sweep import door
-
     monkeypatch.setattr(door, "usual_scheduler", lambda: None)  # in this process, where the card is known
     choice = f'file = "{small.checkpoint}"\nvariant = "{NAME}"\n'
     (tmp_path / "sweep.toml").write_text(

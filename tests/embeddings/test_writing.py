@@ -78,7 +78,6 @@ def test_a_writer_that_is_killed_leaves_the_index_as_it_was_and_no_lock(path: Pa
     before = path.read_bytes()
     arguments = [sys.executable, "-c", APPEND, str(path), str(Path(__file__).parents[1])]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
         assert child.stdout.readline() == "written\n"
         with pytest.raises(UsageError, match=r"another process writes .*a\.mcdx"), IndexWriter.open(path):
             pass

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
+from packed import saved, write_tar
 from PIL import Image
 
 
@@ -42,13 +41,6 @@ def karpathy(folder: Path, dataset: str = "flickr30k", filepath: str = "") -> Pa
     return path
 
 
-def add_member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """One file of a shard."""
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    archive.addfile(info, io.BytesIO(content))
-
-
 def shards(folder: Path, kind: str = "classification") -> Path:
     """A folder as CLIP_benchmark's webdataset_builder writes it: two shards, three samples, two classes."""
     (folder / "test").mkdir(parents=True)
@@ -59,13 +51,14 @@ def shards(folder: Path, kind: str = "classification") -> Path:
         (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\nart of a {c}.\n")
     (folder / "test" / "nshards.txt").write_text("2\n", encoding="utf-8")
     for shard, numbers in enumerate(((0, 1), (2,))):
-        with tarfile.open(folder / "test" / f"{shard}.tar", "w") as archive:
-            for number in numbers:
-                if kind == "retrieval":
-                    add_member(archive, f"s{number:07d}.txt", f"first of {number}\nsecond of {number}\n".encode())
-                else:
-                    add_member(archive, f"s{number:07d}.cls", str(number % 2).encode())
-                content = io.BytesIO()
-                Image.new("RGB", (4, 4), ("red", "green", "blue")[number]).save(content, "webp", lossless=True)
-                add_member(archive, f"s{number:07d}.webp", content.getvalue())
+        members = []
+        for number in numbers:
+            if kind == "retrieval":
+                members.append((f"s{number:07d}.txt", f"first of {number}\nsecond of {number}\n".encode()))
+            else:
+                members.append((f"s{number:07d}.cls", str(number % 2).encode()))
+            picture = Image.new("RGB", (4, 4), ("red", "green", "blue")[number])
+            content = saved(lambda stream, picture=picture: picture.save(stream, "webp", lossless=True))
+            members.append((f"s{number:07d}.webp", content))
+        write_tar(folder / "test" / f"{shard}.tar", members)
     return folder

@@ -27,15 +27,12 @@ def described(folder: Path, rows: Rows, classes: str | None = None, **descriptio
     return folder
 
 
-def test_pairs_with_captions_are_for_retrieval(tmp_path: Path) -> None:
+def test_pairs_with_captions_are_for_retrieval_and_rows_with_labels_for_classification(tmp_path: Path) -> None:
     rows: Rows = [{"image": "a.png", "text": "first"}, {"image": "b.png", "text": "zweites Bild"}]
     data = read_dataset(described(tmp_path, rows))
     assert data.tasks == ("retrieval",)
     assert data.captions == ("first", "zweites Bild")
     assert [path.name for path in data.images] == ["a.png", "b.png"]
-
-
-def test_rows_with_labels_are_for_classification(tmp_path: Path) -> None:
     rows: Rows = [{"image": "a.png", "label": "dog"}, {"image": "b.png", "label": "cat"}]
     data = read_dataset(described(tmp_path, rows, "cat\ndog\n", template="a {}"))
     assert (data.tasks, data.classes, data.labels, data.templates) == (

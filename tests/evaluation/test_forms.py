@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import refusal, run
-from evaluation.datasets import add_member, image, karpathy, shards, table
+from evaluation.datasets import image, karpathy, shards, table
+from packed import write_tar
 
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
@@ -40,15 +40,12 @@ def test_synset_folders_take_their_names_from_a_file(tmp_path: Path, form: str) 
     assert (data.classes, data.labels) == (("tench", "goldfish"), (0, 0, 1))
 
 
-def test_a_table_groups_the_captions_of_an_image(tmp_path: Path) -> None:
+def test_a_table_groups_the_captions_of_an_image_and_is_read_as_windows_writes_it(tmp_path: Path) -> None:
     text = 'filepath,title\na.png,"first, with a comma"\nb.png,other\na.png,second\n'
     data = read_dataset(table(tmp_path, text))
     assert data.captions == ("first, with a comma", "second", "other")
     assert data.caption_images == (0, 0, 1)
     assert data.tasks == ("retrieval",)
-
-
-def test_a_table_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path) -> None:
     data = read_dataset(table(tmp_path, "\ufeffimage,label\r\na.png,dög\r\nb.png,cat\r\n"))
     assert (data.classes, data.labels) == (("cat", "dög"), (1, 0))
 
@@ -112,16 +109,13 @@ def same_names(folder: Path) -> Path:
 
 def lone_label(folder: Path) -> Path:
     path = shards(folder)
-    with tarfile.open(path / "test" / "1.tar", "a") as archive:
-        add_member(archive, "s0000009.cls", b"1")
+    write_tar(path / "test" / "1.tar", [("s0000009.cls", b"1")], "a")
     return path
 
 
 def unknown_class(folder: Path) -> Path:
     path = shards(folder)
-    with tarfile.open(path / "test" / "1.tar", "a") as archive:
-        add_member(archive, "s0000009.cls", b"7")
-        add_member(archive, "s0000009.png", b"x")
+    write_tar(path / "test" / "1.tar", [("s0000009.cls", b"7"), ("s0000009.png", b"x")], "a")
     return path
 
 

@@ -21,15 +21,9 @@ from mobileclip_deploy.evaluation.metrics import (
 SIMILARITY = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]], dtype=np.float32)
 
 
-def test_the_rank_is_the_number_of_candidates_that_are_better() -> None:
+def test_the_rank_is_the_number_of_candidates_that_are_better_as_ties_and_nan_are() -> None:
     assert ranks_of(SIMILARITY, np.array([0, 1, 2])).tolist() == [0, 1, 2]
-
-
-def test_ties_count_against_the_right_candidate() -> None:
     assert ranks_of(np.zeros((2, 5), dtype=np.float32), np.array([0, 4])).tolist() == [4, 4]
-
-
-def test_nan_is_the_worst_rank_not_a_hit() -> None:
     nan = np.full((1, 5), np.nan, dtype=np.float32)
     assert ranks_of(nan, np.array([0])).tolist() == [4]
     mixed = np.array([[0.9, np.nan, 0.1]], dtype=np.float32)
@@ -65,7 +59,7 @@ def test_a_difference_is_resampled_in_pairs() -> None:
     assert paired_difference(hits, hits) == Interval(value=0, low=0, high=0)
 
 
-def test_blocks_of_rows_give_the_ranks_of_the_whole() -> None:
+def test_blocks_of_rows_give_the_ranks_of_the_whole_and_nan_among_ones_own_captions_is_no_hit() -> None:
     generator = np.random.default_rng(1)
     images, texts = (generator.standard_normal((count, 4)).astype(np.float32) for count in (600, 1200))
     owners = np.repeat(np.arange(600), 2)
@@ -75,9 +69,6 @@ def test_blocks_of_rows_give_the_ranks_of_the_whole() -> None:
         best = similarity[number, 2 * number : 2 * number + 2].max()
         assert to_text[number] == (similarity[number] > best).sum()
     assert to_image.tolist() == ranks_of(similarity.T.copy(), owners).tolist()
-
-
-def test_nan_among_ones_own_captions_is_no_hit() -> None:
     texts = np.array([[1, 0], [np.nan, 0], [0, 1]], dtype=np.float32)
     images = np.array([[1, 0], [0, 1]], dtype=np.float32)
     to_text, _ = retrieval_ranks(images, texts, np.array([0, 0, 1]))
@@ -127,7 +118,6 @@ def test_a_loss_within_chance_of_its_bound_is_undecided() -> None:
     assert half.describe(0.5).endswith("undecided: 10,861 more would tell")
     assert half.describe(0.5, 2.0).endswith("undecided: 49,441 more would tell")
     more = half.more_for(0.5)
-    assert more is not None
     assert 6 * 2000 < 2000 + more < 7 * 2000
     assert [Loss(24 * n, 9 * n, 2000 * n).side(0.5) for n in (6, 7)] == [None, 1]
     assert Loss(10, 0, 2000).describe(0.5).endswith("undecided: no number of examples would tell")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,20 +66,21 @@ def test_the_sound_bundle_loses_nothing(sound: Sound) -> None:
     assert sound.drop(sound.embedder) == 0
 
 
-def test_mean_and_std_of_another_model_are_seen(sound: Sound) -> None:
-    run = sound.embedder.images
-    assert sound.drop(planted(sound, "image", images=lambda pixels: run((pixels - MEAN) / STD))) > GATE
-
-
-def test_swapped_channels_are_seen(sound: Sound) -> None:
-    run = sound.embedder.images
-    assert sound.drop(planted(sound, "image", images=lambda pixels: run(np.ascontiguousarray(pixels[:, ::-1])))) > GATE
-
-
-@pytest.mark.whole  # the preprocessing of another model, above
-def test_padding_with_end_of_text_is_seen(sound: Sound) -> None:
-    run = sound.embedder.texts
-    assert sound.drop(planted(sound, "text", texts=lambda ids: run(np.where(ids == 0, 49407, ids)))) > GATE
+@pytest.mark.parametrize(
+    ("tower", "changed"),
+    [
+        pytest.param("image", lambda pixels: (pixels - MEAN) / STD, id="mean and std of another model"),
+        pytest.param("image", lambda pixels: np.ascontiguousarray(pixels[:, ::-1]), id="swapped channels"),
+        pytest.param(
+            *("text", lambda ids: np.where(ids == 0, 49407, ids)),
+            id="padding with the end of text",
+            marks=pytest.mark.whole,  # the preprocessing of another model, above
+        ),
+    ],
+)
+def test_a_fault_of_preprocessing_is_seen(sound: Sound, tower: str, changed: Any) -> None:
+    run = getattr(sound.embedder, f"{tower}s")
+    assert sound.drop(planted(sound, tower, **{f"{tower}s": lambda given: run(changed(given))})) > GATE
 
 
 def test_prompts_that_are_not_normalised_are_seen(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,11 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.precision import PRECISIONS, is_precision, parse_precisions, precision_label, precision_of
 
 
-def test_one_name_is_for_both_towers() -> None:
+def test_one_name_is_for_both_towers_when_it_is_asked_for_and_in_a_folders_name() -> None:
     assert parse_precisions("fp16") == {"image": "fp16", "text": "fp16"}
+    assert precision_label({"image": "fp16", "text": "fp16"}) == "fp16"
+    assert precision_label({"image": "fp16", "text": "fp32"}) == "image-fp16-text-fp32"
+    assert precision_label({"text": "fp32"}) == "fp32"
 
 
 @pytest.mark.parametrize("text", ["image=fp16,text=fp32", " text=fp32 , image=fp16 "])
@@ -44,12 +47,6 @@ def test_where_one_tower_is_wanted_only_its_precision_has_to_be_named() -> None:
     assert parse_precisions("image=w8,text=fp16", ("image",)) == {"image": "w8"}
     with pytest.raises(UsageError, match="name image, each once, as in image=fp16"):
         parse_precisions("text=fp16", ("image",))
-
-
-def test_a_folder_names_one_precision_or_each_towers() -> None:
-    assert precision_label({"image": "fp16", "text": "fp16"}) == "fp16"
-    assert precision_label({"image": "fp16", "text": "fp32"}) == "image-fp16-text-fp32"
-    assert precision_label({"text": "fp32"}) == "fp32"
 
 
 @pytest.mark.parametrize("text", ["w4p-table-w6p", "image=w4p,text=W4P-table-w6p"])

@@ -167,15 +167,12 @@ def test_a_long_word_takes_no_time(text: str) -> None:
     assert time.process_time() - began < 2
 
 
-def test_special_ids_are_the_ones_of_the_cards() -> None:
+def test_special_ids_are_the_ones_of_the_cards_and_no_prompts_give_an_empty_array() -> None:
     spec = TokenizerSpec()
     empty, short, long = encode(["", "dog", "dog " * 100])
     assert empty.tolist() == [spec.sot, spec.eot] + [spec.pad] * 75
     assert short.tolist() == [spec.sot, 1929, spec.eot] + [spec.pad] * 74
     assert long.tolist() == [spec.sot] + [1929] * 75 + [spec.eot]
-
-
-def test_no_prompts_give_an_empty_array() -> None:
     assert encode([]).shape == (0, 77)
 
 

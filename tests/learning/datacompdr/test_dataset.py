@@ -15,6 +15,7 @@ import pytest
 import torch
 from command_line import refusal, run
 from emoji_pairs import write_pairs
+from packed import saved, write_tar
 from PIL import Image
 from tiny import tiny_variant
 
@@ -95,7 +96,7 @@ def test_samples_are_joined_by_shard_and_uid(tmp_path: Path) -> None:
         published.write_pair(dr, images, shard, numbers)
     others = {published.uid(number): published.source(number) for number in (3, 1, 9)}
     others[published.uid(3)]["txt"] = b""
-    published.write_tar(images / "00/00000000.tar", published.named(others))
+    write_tar(images / "00/00000000.tar", published.named(others))
     dataset = opened(tmp_path)
     assert (len(dataset), dataset.joined.without_image, dataset.joined.without_text) == (3, 1, 1)
     assert [dataset.said(row).text for row in range(3)] == ["true 1", "true 4", "true 5"]
@@ -104,13 +105,13 @@ def test_samples_are_joined_by_shard_and_uid(tmp_path: Path) -> None:
 def test_shards_numbered_by_img2dataset_are_joined_by_the_uid_in_their_json(tmp_path: Path) -> None:
     published.write_pair(tmp_path / "dr", tmp_path / "images", SHARD, (1, 2))
     numbered = {f"{number:09d}": published.source(number) for number in (2, 1)}
-    published.write_tar(tmp_path / "images" / SHARD, published.named(numbered))
+    write_tar(tmp_path / "images" / SHARD, published.named(numbered))
     assert [opened(tmp_path).said(row).text for row in (0, 1)] == ["true 1", "true 2"]
 
 
 def test_images_may_stand_in_the_reinforced_shards(tmp_path: Path) -> None:
     joined = {published.uid(number): published.reinforcement(number) | published.source(number) for number in (1, 2)}
-    published.write_tar(tmp_path / "dr" / SHARD, published.named(joined))
+    write_tar(tmp_path / "dr" / SHARD, published.named(joined))
     dataset = PublishedDataset(tmp_path / "dr", VARIANT, SETTINGS)
     assert [dataset[Drawn(row, 0.0, 0.0, 0.0, 0.0)].row for row in (0, 1)] == [0, 1]
 
@@ -120,7 +121,7 @@ def test_an_image_that_cannot_be_used_is_skipped_and_counted(tmp_path: Path) -> 
     sources = {published.uid(number): published.source(number) for number in range(3)}
     sources[published.uid(0)]["jpg"] = b"<html>not found</html>"
     sources[published.uid(1)]["jpg"] = published.jpeg(1, 20, 20)  # smaller than the crop of it
-    published.write_tar(tmp_path / "images" / SHARD, published.named(sources))
+    write_tar(tmp_path / "images" / SHARD, published.named(sources))
     dataset = opened(tmp_path)
     samples = [dataset[Drawn(row, 0.0, 0.0, 0.0, 0.0)] for row in range(3)]
     assert [(sample.row, sample.skipped) for sample in samples] == [(2, 2), (2, 1), (2, 0)]
@@ -134,7 +135,7 @@ def test_several_sets_of_captions_have_arrays_of_their_own(tmp_path: Path) -> No
     sets = {"syn_text_a": ["a"], "syn_text_b": ["b", "bb"], "other_captions": ["c"]}
     arrays |= {f"{name}_emb": published.unit(len(texts), chance) for name, texts in sets.items()}
     members |= {"syn.json": json.dumps(sets).encode(), "npz": published.npz(arrays)}
-    published.write_tar(tmp_path / "dr" / SHARD, published.named({published.uid(1): members}))
+    write_tar(tmp_path / "dr" / SHARD, published.named({published.uid(1): members}))
 
     def taken(share: float, **more: object) -> torch.Tensor:
         dataset = PublishedDataset(tmp_path / "dr", VARIANT, SETTINGS.model_copy(update=more))
@@ -158,13 +159,6 @@ def test_a_batch_depends_on_the_generator_alone_and_holds_no_sample_twice(tmp_pa
     assert len({one.row for one in dataset.choose(100, torch.Generator().manual_seed(1))}) == 100
 
 
-class Runs:
-    """Unpickled, it would have run."""
-
-    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
-        return exec, ("raise SystemExit('it ran')",)
-
-
 NAN = np.full((3, sum(DIMENSIONS)), np.nan, np.float32)
 BOMB = published.npz({"image_emb": np.zeros((3, 100_000), np.float32)})
 
@@ -174,9 +168,8 @@ def both(images: tuple[int, int], texts: tuple[int, int]) -> bytes:
 
 
 def _npy_header(shape: tuple[int, ...]) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return stream.getvalue()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    return saved(lambda stream: np.lib.format.write_array_header_1_0(stream, header))
 
 
 def _claims() -> bytes:
@@ -190,7 +183,11 @@ def _claims() -> bytes:
     ("ending", "content", "what"),
     [
         ("npz", published.npz({"image_emb": NAN, "text_emb": NAN}), "holds NaN or infinite"),
-        ("npz", published.npz({"image_emb": np.array([Runs()])}, pickled=True), "pickled objects, which are never run"),
+        (
+            "npz",
+            published.npz({"image_emb": np.array([published.Runs()])}, pickled=True),
+            "pickled objects, which are never run",
+        ),
         ("npz", published.npz({"image_emb": np.ones((3, 7), np.float32)}), "no text_emb"),
         ("npz", both((3, 7), (3, 7)), "7 values where the teachers give 5 \\+ 4"),
         ("npz", both((2, 9), (3, 9)), "3 augmentations, but image_emb has 2"),
@@ -198,7 +195,7 @@ def _claims() -> bytes:
         ("npz", b"PK but no zip", "the npz is damaged"),
         ("npz", BOMB, "unpacks to more than"),
         ("npz", _claims(), "no array of floats"),
-        ("pth.gz", published.pth_gz({"image_emb": Runs()}), "pickled objects, which are never run"),
+        ("pth.gz", published.pth_gz({"image_emb": published.Runs()}), "pickled objects, which are never run"),
         ("pth.gz", published.pth_gz([1, 2]), "something else than named tensors"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(3, 9).char()}), "int8 \\[3, 9\\], no embeddings"),
         ("pth.gz", published.pth_gz({"image_emb": torch.zeros(1, 1).expand(1 << 40, 9)}), "something else than named"),
@@ -219,7 +216,7 @@ def test_a_damaged_member_is_refused_with_shard_and_name_or_left_out(
     if ending == "pth.gz":
         del parts[0]["npz"]
     parts[0][ending] = content
-    published.write_tar(tmp_path / "dr" / SHARD, published.named({published.uid(n): part for n, part in parts.items()}))
+    write_tar(tmp_path / "dr" / SHARD, published.named({published.uid(n): part for n, part in parts.items()}))
     with pytest.raises(InvalidInput, match=what) as refused:
         PublishedDataset(tmp_path / "dr", VARIANT, SETTINGS)
     assert f"{SHARD}: {published.uid(0)}." in refused.value.line
@@ -244,7 +241,7 @@ def _header(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
 
 
 def _truncated(path: Path) -> None:
-    published.write_tar(path, [("a.jpg", b"x" * 5000)])
+    write_tar(path, [("a.jpg", b"x" * 5000)])
     path.write_bytes(path.read_bytes()[:3000])
 
 
@@ -259,15 +256,15 @@ def _truncated(path: Path) -> None:
         (lambda path: path.write_bytes(b"no tar" * 200), "is not a readable tar"),
         (_truncated, "is not a readable tar"),
         (lambda path: path.mkdir(), "not a regular file"),
-        (lambda path: published.write_tar(path, [("a.txt", b"1"), ("a.txt", b"2")]), "twice"),
-        (lambda path: published.write_tar(path, [("a.jpg", b"1"), ("a.txt", b"2")]), "it is not reinforced"),
+        (lambda path: write_tar(path, [("a.txt", b"1"), ("a.txt", b"2")]), "twice"),
+        (lambda path: write_tar(path, [("a.jpg", b"1"), ("a.txt", b"2")]), "it is not reinforced"),
     ],
 )
 def test_a_shard_that_cannot_be_used_is_refused_or_left_out(
     tmp_path: Path, write: Callable[[Path], None], what: str
 ) -> None:
     joined = {published.uid(1): published.reinforcement(1) | published.source(1)}
-    published.write_tar(tmp_path / "dr" / "00000001.tar", published.named(joined))
+    write_tar(tmp_path / "dr" / "00000001.tar", published.named(joined))
     write(tmp_path / "dr" / SHARD)
     with pytest.raises(InvalidInput, match=what) as refused:
         PublishedDataset(tmp_path / "dr", VARIANT, SETTINGS)
@@ -301,7 +298,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     published.write_pair(tmp_path / "dr", tmp_path / "images", SHARD, range(6))
     kept = {published.uid(number): published.source(number) for number in range(5)}
-    published.write_tar(tmp_path / "images" / SHARD, published.named(kept))
+    write_tar(tmp_path / "images" / SHARD, published.named(kept))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     return tmp_path
 
@@ -323,7 +320,7 @@ def test_a_refusal_of_a_process_that_loads_data_is_one_line(folder: Path) -> Non
     parts = {published.uid(number): published.reinforcement(number) for number in range(5)}
     for number in range(1, 5):
         parts[published.uid(number)]["npz"] = published.npz({"image_emb": NAN, "text_emb": NAN})
-    published.write_tar(folder / "dr" / SHARD, published.named(parts))
+    write_tar(folder / "dr" / SHARD, published.named(parts))
     (folder / "recipe.yaml").write_text(RECIPE + "  images: images\nworkers: 1\n")
     line = refusal(run("train", folder / "recipe.yaml", "-o", folder / "out"))
     assert "holds NaN or infinite numbers" in line

@@ -55,7 +55,6 @@ def test_what_is_drawn_lies_in_torchvisions_space_and_depends_on_the_generator_a
         assert 0 <= left <= 90 - width
         assert 0.07 < height * width / (90 * 70) <= 1
         assert 0.7 < width / height < 1.42
-        assert one.operations is not None
         assert len(one.operations) == 2
         for number, magnitude in one.operations:
             magnitudes, signed = space[NAMES[number]]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from command_line import refusal, run
 from emoji_pairs import invert, write_pairs
+from json_files import edited_json
 from safetensors.torch import load_file
 from writing import written
 
@@ -30,6 +31,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.towers.tower import example_input, make_tower
 
 FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
 GENTLE = Settings(steps=8, batch=12, images=40, augmentations=1, learning_rate=5e-5)
@@ -94,6 +96,10 @@ def exported(checkpoint: Path, target: str, precision: str, folder: Path, towers
     return written(model, get_target(target), dict.fromkeys(towers, precision), folder, answers(), verify=False).bundle
 
 
+def sha256(integers: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(integers.astype(np.int8)).tobytes()).hexdigest()
+
+
 def stored_integers(bundle: mcd.Bundle, tower: TowerName) -> set[str]:
     """SHA-256 of every array of integers that a Core ML package stores for a weight."""
     graph = load(bundle.artifact(tower)).graph
@@ -102,8 +108,7 @@ def stored_integers(bundle: mcd.Bundle, tower: TowerName) -> set[str]:
         operands = getattr(getattr(value, "source", None), "operands", {})
         for name in ("data", "quantized_data"):
             if name in operands:
-                integers = np.asarray(operands[name].array())
-                found.add(hashlib.sha256(np.ascontiguousarray(integers.astype(np.int8)).tobytes()).hexdigest())
+                found.add(sha256(np.asarray(operands[name].array())))
     return found
 
 
@@ -120,10 +125,6 @@ def test_core_ml_stores_the_integers_that_were_trained(results: Results, verifie
     assert len(weights) > 8
     stored = stored_integers(verified, "image")
     assert [weight.name for weight in weights if weight.sha256 not in stored] == []
-
-
-def sha256(integers: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(integers.astype(np.int8)).tobytes()).hexdigest()
 
 
 @pytest.mark.whole  # grids/test_train.py
@@ -149,7 +150,6 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
     from mobileclip_deploy.targets.executorch.pipeline import Stages
     from mobileclip_deploy.targets.executorch.quantization import quantize
-    from mobileclip_deploy.towers.tower import example_input, make_tower
 
     model = mcd.load_model(None, checkpoint)
     exported = make_tower(model, tower)
@@ -180,7 +180,6 @@ def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path
     before, after = model.state_dict(), load_file(output)
     assert [name for name, value in before.items() if not torch.equal(value, after[name])] == []
     again = mcd.load_model(None, output)
-    assert again.provenance is not None
     assert again.provenance.recovered is None
     assert "not recovered for w4 on coreml, training did not help" in again.provenance.notes[-1]
 
@@ -189,9 +188,6 @@ def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(
     results: Results,
 ) -> None:
     source, model = mcd.load_model().provenance, mcd.load_model(None, results["w4", "image"][0]).provenance
-    assert source is not None
-    assert model is not None
-    assert model.recovered is not None
     assert model.recovered.source_sha256 == source.sha256
     assert model.recovered.precisions["image"] == "w4"
     assert (model.sha256, model.builtin) != (source.sha256, True)
@@ -203,7 +199,6 @@ def test_an_export_of_it_is_verified_against_what_was_trained(verified: mcd.Bund
     shipped = next(check for check in verified.parity if check.step == "shipped")
     assert shipped.deviation.cosine > 0.999
     recovered = verified.manifest.checkpoint.recovered
-    assert recovered is not None
     assert recovered.target == "coreml"
     # How near the float original that is, the notes say.
     assert verified.manifest.checkpoint.notes[-1].startswith(
@@ -331,9 +326,8 @@ def test_a_folder_of_embeddings_that_was_named_is_replaced_only_when_asked_for(t
 
 def test_embeddings_of_another_checkpoint_are_refused(pairs: Path, tmp_path: Path) -> None:
     mcd.reinforce(pairs, [mcd.load_model()], tmp_path / "own", augmentations=1)
-    index = json.loads((tmp_path / "own" / "index.json").read_text())
-    index["teachers"][0] |= {"sha256": "0" * 64, "weights": "0" * 64}
-    (tmp_path / "own" / "index.json").write_text(json.dumps(index))
+    with edited_json(tmp_path / "own" / "index.json") as index:
+        index["teachers"][0] |= {"sha256": "0" * 64, "weights": "0" * 64}
     with pytest.raises(InvalidInput, match=r"not by weights\.safetensors alone"):
         mcd.recover(mcd.load_model(), "w4", tmp_path / "own", tmp_path / "x.safetensors", settings=FEW)
 

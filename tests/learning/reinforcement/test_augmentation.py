@@ -26,9 +26,11 @@ def pixels(**columns: float) -> torch.Tensor:
     return replay(picture(32, 32), one(**columns), 32)[0]
 
 
-def test_the_plain_augmentation_is_the_image() -> None:
+def test_the_image_is_replayed_as_it_is_mirrored_and_turned() -> None:
     image = torch.from_numpy(np.array(picture(32, 32))).permute(2, 0, 1) / 255
     assert torch.allclose(pixels(), image, atol=1e-5)
+    assert torch.allclose(pixels(mirror=1.0), pixels().flip(2), atol=1e-5)
+    assert torch.allclose(pixels(angle=np.pi / 2), pixels().rot90(1, (1, 2)), atol=1e-4)
 
 
 def test_drawing_depends_on_the_seed_alone() -> None:
@@ -55,23 +57,11 @@ def test_a_policy_without_anything_draws_the_plain_augmentation() -> None:
     assert np.allclose(drawn, one().numpy())
 
 
-def test_replaying_gives_the_same_pixels() -> None:
+def test_replaying_gives_the_same_pixels_and_at_two_sizes_the_same_view() -> None:
     drawn = torch.from_numpy(draw(AugmentationPolicy(), 6, 48, 32, np.random.default_rng(0)))
     assert torch.equal(replay(picture(), drawn, 24), replay(picture(), drawn, 24))
-
-
-def test_the_same_augmentation_at_two_sizes_is_the_same_view() -> None:
-    drawn = torch.from_numpy(draw(AugmentationPolicy(), 6, 48, 32, np.random.default_rng(0)))
     large = torch.nn.functional.avg_pool2d(replay(picture(), drawn, 64), 2)
     assert (large - replay(picture(), drawn, 32)).abs().mean() < 0.03
-
-
-def test_mirroring_mirrors() -> None:
-    assert torch.allclose(pixels(mirror=1.0), pixels().flip(2), atol=1e-5)
-
-
-def test_a_quarter_turn_turns() -> None:
-    assert torch.allclose(pixels(angle=np.pi / 2), pixels().rot90(1, (1, 2)), atol=1e-4)
 
 
 @pytest.mark.parametrize(("column", "value"), [("brightness", 0.1), ("contrast", 0.5), ("saturation", 0.0)])

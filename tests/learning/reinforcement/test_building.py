@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import refusal, run
-from emoji_pairs import invert, write_pairs
+from emoji_pairs import contents, invert, write_pairs
+from json_files import edited_json
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
@@ -40,10 +42,6 @@ def teacher() -> Teacher:
 def made(pairs: Path, teacher: Teacher, tmp_path: Path) -> Path:
     reinforce(read_pairs(pairs), [teacher], tmp_path / "made", ReinforcementSettings(augmentations=2, shard_rows=SHARD))
     return tmp_path / "made"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
 def test_what_is_stored_is_what_the_teacher_says_of_what_is_replayed(made: Path, teacher: Teacher) -> None:
@@ -94,9 +92,8 @@ def test_a_damaged_shard_is_named_and_made_again(pairs: Path, made: Path, teache
 
 
 def test_a_shard_of_teachers_of_another_embedding_size_is_refused(made: Path) -> None:
-    index = json.loads((made / "index.json").read_text())
-    index["teachers"][0]["embed_dim"] = 512
-    (made / "index.json").write_text(json.dumps(index))
+    with edited_json(made / "index.json") as index:
+        index["teachers"][0]["embed_dim"] = 512
     with pytest.raises(
         InvalidInput, match=r"images.0 is \[10, 2, 128\] where the index's teachers give \[10, 2, 512\]"
     ):
@@ -104,7 +101,6 @@ def test_a_shard_of_teachers_of_another_embedding_size_is_refused(made: Path) ->
 
 
 def test_an_image_that_vanished_stops_before_anything_is_lost(pairs: Path, teacher: Teacher, tmp_path: Path) -> None:
-
     mine = Path(shutil.copytree(pairs, tmp_path / "mine"))
     output = tmp_path / "made"
     done = run("reinforce", mine, "--augmentations", "1", "--shard-rows", SHARD, "-o", output, "--json").json
@@ -120,7 +116,6 @@ def test_an_image_that_vanished_stops_before_anything_is_lost(pairs: Path, teach
 
 
 def test_an_image_that_was_replaced_is_noticed_when_it_is_read(pairs: Path, made: Path, tmp_path: Path) -> None:
-
     mine = Path(shutil.copytree(pairs, tmp_path / "mine"))
     dataset = ReinforcedDataset(made, load_variant("nano"), images=mine)
     first, second = sorted(mine.glob("*.png"))[:2]
@@ -168,16 +163,13 @@ def test_a_folder_of_other_files_is_left_alone(pairs: Path, teacher: Teacher, tm
 
 
 def test_an_incomplete_dataset_is_not_trained_on(made: Path) -> None:
-    index = json.loads((made / "index.json").read_text())
-    index["shards"].pop()
-    (made / "index.json").write_text(json.dumps(index))
+    with edited_json(made / "index.json") as index:
+        index["shards"].pop()
     with pytest.raises(InvalidInput, match="holds 20 of 24 pairs"):
         ReinforcedDataset(made, load_variant("nano"))
 
 
 def test_a_teacher_needs_both_towers(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     half = {key: value for key, value in load_file(builtin_checkpoint()).items() if key.startswith("image_encoder.")}
     save_file(half, tmp_path / "image.safetensors")
     mine = write_pairs(tmp_path / "mine", 2)

@@ -58,23 +58,25 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[TeacherBatch
     return torch.from_numpy(IMAGES), torch.from_numpy(TEXTS), torch.tensor(SCALE, dtype=torch.float64), teachers
 
 
-def test_clips_part_is_cross_entropy_both_ways() -> None:
+def test_clips_part_is_cross_entropy_both_ways_and_a_shared_caption_belongs_to_both() -> None:
     images, texts, scale, _ = batch()
     assert clip_loss(images, texts, scale).item() == pytest.approx(clip_by_definition(np.eye(6)), rel=1e-12)
-
-
-def test_a_caption_that_two_images_share_belongs_to_both() -> None:
     positives = np.eye(6)
     positives[1, 4] = positives[4, 1] = 1
-    images, texts, scale, _ = batch()
     found = clip_loss(images, texts, scale, torch.from_numpy(positives)).item()
     assert found == pytest.approx(clip_by_definition(positives), rel=1e-12)
 
 
-def test_distillation_is_the_mean_over_teachers_at_their_own_temperatures() -> None:
+def test_distillation_is_the_mean_over_teachers_in_float32_too_and_none_for_a_student_that_is_its_teacher() -> None:
     images, texts, scale, teachers = batch()
     found = distillation_loss(images, texts, scale, teachers).item()
     assert found == pytest.approx(distillation_by_definition(), rel=1e-12)
+    images, texts, scale, _ = batch()
+    assert distillation_loss(images, texts, scale, [TeacherBatch(images, texts, SCALE)]).item() == pytest.approx(0)
+    images, texts, scale, teachers = batch()
+    single = [TeacherBatch(one.images.float(), one.texts.float(), one.scale) for one in teachers]
+    found = distillation_loss(images.float(), texts.float(), scale.float(), single).item()
+    assert found == pytest.approx(distillation_by_definition(), rel=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
@@ -82,15 +84,3 @@ def test_the_parts_are_weighted_by_lambda(weight: float) -> None:
     images, texts, scale, teachers = batch()
     wanted = (1 - weight) * clip_by_definition(np.eye(6)) + weight * distillation_by_definition()
     assert reinforced_loss(images, texts, scale, teachers, weight).item() == pytest.approx(wanted, rel=1e-12)
-
-
-def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
-    images, texts, scale, _ = batch()
-    assert distillation_loss(images, texts, scale, [TeacherBatch(images, texts, SCALE)]).item() == pytest.approx(0)
-
-
-def test_float32_differs_by_rounding_alone() -> None:
-    images, texts, scale, teachers = batch()
-    single = [TeacherBatch(one.images.float(), one.texts.float(), one.scale) for one in teachers]
-    found = distillation_loss(images.float(), texts.float(), scale.float(), single).item()
-    assert found == pytest.approx(distillation_by_definition(), rel=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from emoji_pairs import write_pairs
+from emoji_pairs import contents, write_pairs
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
@@ -15,10 +15,6 @@ from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
 from mobileclip_deploy.learning.reinforcement.teachers import Teacher, borrowed, lend
 
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
 @pytest.mark.whole  # tests/scheduling kills processes of such a cluster

@@ -34,6 +34,8 @@ from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers.moments import gather
 from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.verify.layer_answers import layer_answers
+from mobileclip_deploy.verify.rounding import Choice, stored_sha256, unlike_choice
 
 CALIBRATION = models_dir() / "nano" / "calibration"
 
@@ -69,7 +71,6 @@ def checks(bundle: Path) -> dict[str, mcd.Check]:
 def test_what_was_chosen_is_recorded_and_held_against_the_file(bundle: Path) -> None:
     assert not list(bundle.parent.glob("*.learned"))
     entry = mcd.Bundle.open(bundle).manifest.rounding
-    assert entry is not None
     assert (entry.method, entry.calibration, entry.images, entry.captions) == ("gptq", "mine", 0, 600)
     tower = entry.towers["text"]
     assert len(tower.layers) > 8
@@ -112,9 +113,7 @@ def test_one_column_that_is_a_step_off_is_refused(bundle: Path, tmp_path: Path) 
 
 
 def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says(bundle: Path, tmp_path: Path) -> None:
-    from mobileclip_deploy.verify.layer_answers import layer_answers
     from mobileclip_deploy.verify.matching import Matched, matched_weights
-    from mobileclip_deploy.verify.rounding import Choice, stored_sha256, unlike_choice
 
     opened = mcd.Bundle.open(bundle)
     model = mcd.load_model(None, bundle.parent / "mine.safetensors")
@@ -124,7 +123,6 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
     grids = storage_of(target, "text", module, "w4")
     stored = target.open(opened.artifact("text")).weights
     assert stored is not None
-    assert opened.manifest.rounding is not None
     layers = opened.manifest.rounding.towers["text"].layers
     found = [match for match in matched_weights(module, stored)[0] if match.layer in layers]
     assert len(found) == len(layers)
@@ -209,13 +207,12 @@ def small(tmp_path: Path) -> Iterator[Source]:
 def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(
     data: CalibrationSet, small: Source, tmp_path: Path
 ) -> None:
-    source = small
     target, learning = get_target("onnx"), Learning("gptq", kept=tmp_path / "bundle.learned")
     one = dataclasses.replace(data, ids=data.ids[:40])
 
     def learn(on: CalibrationSet, called: int) -> Any:
         with mock.patch.object(rounding, "_round_tower", side_effect=rounding._round_tower) as learned:
-            found = round_source(source, target, {"text": "w4"}, on, learning)
+            found = round_source(small, target, {"text": "w4"}, on, learning)
         assert learned.call_count == called
         return found
 
@@ -235,17 +232,16 @@ def test_a_tower_that_was_learned_is_kept_until_its_bundle_is_written(
 
 @pytest.mark.whole
 def test_tuning_takes_the_table_of_words_along(data: CalibrationSet, small: Source) -> None:
-    source = small
     steps = TuningSettings(steps=6, batch=12)
     with (
         mock.patch.object(rounding, "TuningSettings", return_value=steps),
         mock.patch.object(rounding, "_decibels", side_effect=[20.0, 21.0, 22.0]),  # nearest, gptq, tuned
     ):
-        rounded = round_source(source, get_target("onnx"), {"text": "w4"}, data, Learning("tuned"))
+        rounded = round_source(small, get_target("onnx"), {"text": "w4"}, data, Learning("tuned"))
     (outcome,) = rounded.towers
     assert outcome.method == "tuned"
     assert "encoder.token_embedding.weight" in outcome.layers
-    before, after = (one.state_dict() for one in (source.model, rounded.source.model))
+    before, after = (one.state_dict() for one in (small.model, rounded.source.model))
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert {"text.token_embedding.weight", "text.positional_embedding", "text.final_norm.weight"} <= changed
     # The exporter finds the table's numbers again.

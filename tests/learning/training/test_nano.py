@@ -46,11 +46,8 @@ def recipe_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-def test_weights_are_small_enough_to_be_packaged() -> None:
+def test_weights_can_be_packaged_are_in_training_form_and_name_their_licence() -> None:
     assert WEIGHTS.stat().st_size <= LARGEST_FILE
-
-
-def test_weights_are_in_training_form_in_apples_layout_and_name_their_licence() -> None:
     with safe_open(WEIGHTS, "pt") as file:
         keys, metadata = list(file.keys()), file.metadata()
     assert all(key.startswith(("image_encoder.model.", "text_encoder.")) for key in keys if key != "logit_scale")
@@ -76,25 +73,18 @@ def test_weights_are_conditioned_for_float16_without_changing_what_they_compute(
     assert (model.encode_image(pixels) - before).abs().max() < 1e-12 * before.abs().max()
 
 
-def test_evaluation_set_has_one_image_and_one_caption_a_concept(pairs: list[dict[str, Any]]) -> None:
+def test_the_evaluation_set_has_a_picture_and_a_caption_a_concept_that_the_tower_can_tell_apart(
+    pairs: list[dict[str, Any]],
+) -> None:
     assert len(pairs) == 1911
     assert len({row["text"] for row in pairs}) == len({row["image"] for row in pairs}) == len(pairs)
     assert {path.name for path in (EVALUATION / "images").iterdir()} == {Path(row["image"]).name for row in pairs}
-
-
-def test_every_class_is_some_images_and_the_other_way_round(pairs: list[dict[str, Any]]) -> None:
     classes = (EVALUATION / "classes.txt").read_text(encoding="utf-8").splitlines()
     assert classes == sorted({row["label"] for row in pairs})
-
-
-def test_every_evaluation_image_decodes_at_64_pixels(pairs: list[dict[str, Any]]) -> None:
     for row in pairs:
         with Image.open(EVALUATION / row["image"]) as image:
             image.load()
             assert image.size == (64, 64), row["image"]
-
-
-def test_captions_fit_the_context_and_stay_distinct_as_tokens(pairs: list[dict[str, Any]]) -> None:
     ids = encode([row["text"] for row in pairs])
     assert (ids[:, -1] == 0).all()
     assert len({row.tobytes() for row in ids}) == len(pairs)
@@ -141,7 +131,6 @@ def test_a_widened_network_begins_as_the_same_function_and_its_channels_can_part
     pixels = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     images, wanted = wide.encode_image(pixels), model.encode_image(pixels)
     assert (images - wanted).abs().max() < 1e-5 * wanted.abs().max()
-    assert wide.text is not None
     read = wide.text.projection.weight
     assert not torch.allclose(*read.chunk(2, dim=1))
     with pytest.raises(ValueError, match="not that doubled"):

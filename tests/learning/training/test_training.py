@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import Outcome, refusal, run
+from command_line import Outcome, killed, refusal, run
 from conversions import ROOT
 from emoji_pairs import write_pairs
+from programs import output
 from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.learning.reinforcement.samples import Batch
 from mobileclip_deploy.learning.training import running
@@ -80,14 +80,11 @@ def test_what_was_trained_is_a_checkpoint_like_any_other(trained: Path) -> None:
     assert torch.isfinite(model.encode_image(torch.rand(2, 3, 64, 64))).all()
 
 
-def test_the_log_has_loss_and_recall_by_step(trained: Path) -> None:
+def test_loss_and_recall_are_logged_and_shown_when_they_are_measured(trained: Path, finished: Outcome) -> None:
     with (trained / "log.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["step"], row["samples"]) for row in rows] == [("2", "16"), ("4", "32")]
     assert all(float(row["loss"]) > 0 and 0 <= float(row["image_to_text_recall"]) <= 100 for row in rows)
-
-
-def test_every_measurement_is_shown_when_it_is_made(finished: Outcome) -> None:
     shown = [line.split(", loss ")[0] for line in finished.stderr.splitlines() if ", held-out recall@1 " in line]
     assert shown == ["step 2", "step 4"]
 
@@ -104,25 +101,23 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(
     folder: Path, recipe: str, whole: str, request: pytest.FixtureRequest
 ) -> None:
     wanted = request.getfixturevalue(whole)
-    killed = folder / f"killed-{recipe}"
+    stopped = folder / f"killed-{recipe}"
     program = (
         "import os, signal, mobileclip_deploy.learning.training.running as r\n"
         "update = r._Training.update\n"
         "def dying(self, batch):\n"
         "    if self.step == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    update(self, batch)\n"
-        "r._Training.update = dying\n"
-        "from mobileclip_deploy.cli import main; main()"
+        "r._Training.update = dying"
     )
-    arguments = ["train", str(folder / recipe), "-o", str(killed)]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (killed / "weights.safetensors").exists()
+    arguments = ["train", folder / recipe, "-o", stopped]
+    killed(program, *arguments)
+    assert not (stopped / "weights.safetensors").exists()
     resumed = run(*arguments)
     assert resumed.code == 0, resumed.stderr
     assert "resumed at step 3" in resumed.stdout
     for name in ("weights.safetensors", "log.csv"):
-        assert (killed / name).read_bytes() == (wanted / name).read_bytes(), name
+        assert (stopped / name).read_bytes() == (wanted / name).read_bytes(), name
 
 
 def test_a_finished_training_is_not_trained_again(folder: Path, trained: Path) -> None:
@@ -143,8 +138,6 @@ def test_a_damaged_checkpoint_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_training_can_start_from_a_checkpoint(folder: Path) -> None:
-    from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-
     recipe = read_recipe(write(folder, RECIPE + f"start: {builtin_checkpoint()}\n", "start.yaml"))
     ours, theirs = start(recipe), mcd.load_model()
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
@@ -212,9 +205,7 @@ def test_two_processes_go_on_from_one_to_the_weights_of_one(
         patched.setattr(running._Training, "update", stopping)
         mcd.train(folder / "recipe.yaml", tmp_path / "two")
     command = [*TORCHRUN, "-m", "mobileclip_deploy", "train", str(folder / "recipe.yaml"), "-o", str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("resumed at step 2") == 1  # one of the processes tells
+    assert output(*command).count("resumed at step 2") == 1  # one of the processes tells
     ours, theirs = (load_file(place / "weights.safetensors") for place in (trained, tmp_path / "two"))
     assert list(ours) == list(theirs)
     for name, value in ours.items():

@@ -19,7 +19,6 @@ IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
 
 def norms(model: MobileCLIP) -> set[float]:
     """The epsilons of the image tower's LayerNorms."""
-    assert model.image is not None
     return {module.eps for module in model.image.modules() if isinstance(module, nn.LayerNorm)}
 
 
@@ -27,7 +26,6 @@ def norms(model: MobileCLIP) -> set[float]:
 def test_cards_state_the_parameters_that_the_network_has(name: str) -> None:
     card = load_variant(name)
     model = build_model(card.for_layout(next(iter(card.layouts))), "meta")
-    assert model.image is not None
     assert sum(parameter.numel() for parameter in model.image.parameters()) == card.parameters_image
     texts = 0 if model.text is None else sum(parameter.numel() for parameter in model.text.parameters())
     assert texts == card.parameters_text
@@ -49,7 +47,6 @@ def test_no_strided_1x1_convolution_sees_few_channels(name: str) -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(3, 1), (4, 4)])
 def test_a_scale_branch_sees_the_pixels_of_a_strided_convolution(size: int, channels: int, groups: int) -> None:
     block = MobileOneBlock(channels, 8, (3, 3), stride=2, groups=groups, activation=False).eval()
-    assert block.scale is not None
     pixels = torch.rand(2, channels, size, size)
     strided = functional.conv2d(pixels, block.scale.conv.weight, stride=2, groups=groups)
     torch.testing.assert_close(block(pixels), block.branches[0](pixels) + block.scale.bn(strided))
@@ -60,7 +57,6 @@ class TestB:
 
     def test_apples_stem_is_padded_and_its_epsilons_are_1e_5(self) -> None:
         model = build_model(load_variant("mobileclip_b").for_layout("apple"), "meta")
-        assert model.image is not None
         assert model.image.stem[0].conv.padding == (1, 1)  # type: ignore[index,union-attr]
         assert [model.image.stem[i].conv.padding for i in (2,)] == [(0, 0)]  # type: ignore[index,union-attr]
         assert model.image.stem[4].padding == (0, 0)  # type: ignore[index,union-attr]
@@ -69,14 +65,12 @@ class TestB:
     @pytest.mark.parametrize("name", ["mobileclip_b", "mobileclip_blt", "mobileclip2_b"])
     def test_timms_is_not_and_they_are_1e_6(self, name: str) -> None:
         model = build_model(load_variant(name).for_layout("open_clip"), "meta")
-        assert model.image is not None
         assert model.image.stem[0].conv.padding == (0, 0)  # type: ignore[index,union-attr]
         assert norms(model) == {1e-6}
 
     def test_both_give_one_token_a_patch(self) -> None:
         for layout in ("apple", "open_clip"):
             model = build_model(tiny_variant("tiny_stem").for_layout(layout))
-            assert model.image is not None
             assert model.image.stem(torch.zeros(1, 3, 64, 64)).shape[2:] == (4, 4)
 
 
@@ -85,20 +79,16 @@ def test_causal_towers_are_the_ones_known_to_be(name: str) -> None:
     card = load_variant(name)
     looks_back = card.image.kind == "vit" and not name.startswith(("siglip", "openvision")) and not name.endswith("l14")
     causal = looks_back or name.startswith(("clip_", "dfn_", "tinyclip_"))
-    assert card.text is not None
     assert card.text.causal == causal
 
 
-def test_a_causal_tower_does_not_look_ahead() -> None:
+def test_a_causal_tower_does_not_look_ahead_and_pools_at_the_first_end_of_text() -> None:
     padded = IDS[:1].clone()
     padded[0, 5] = 7
     causal, open_ = (build_model(tiny_variant(name)) for name in ("tiny_stem", "tiny_five"))
     with torch.no_grad():
         assert torch.equal(causal.encode_text(IDS[:1]), causal.encode_text(padded))
         assert not torch.equal(open_.encode_text(IDS[:1]), open_.encode_text(padded))
-
-
-def test_text_is_pooled_at_the_first_end_of_text() -> None:
     model = build_model(tiny_variant("tiny_stem"))
     twice = torch.tensor([[90, 5, 6, 91, 4, 91, 0, 0]])
     with torch.no_grad():
@@ -160,7 +150,6 @@ def test_five_stages_shrink_the_image_64_fold(name: str) -> None:
     card = load_variant(name)
     assert len(card.image.widths) == 5  # type: ignore[union-attr]
     model = build_model(card, "meta")
-    assert model.image is not None
     features = model.image.stages(model.image.stem(torch.zeros(1, 3, 256, 256, device="meta")))  # type: ignore[operator]
     assert features.shape[2:] == (4, 4)
 
