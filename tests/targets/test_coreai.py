@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -20,12 +23,10 @@ from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target, restored_target
 from mobileclip_deploy.targets.coreai.asset import TensorType, _spelled
-from mobileclip_deploy.targets.graph import first_difference
+from mobileclip_deploy.targets.graph import Constant, Graph, first_difference
 from mobileclip_deploy.towers.tower import make_tower
 
 require_coreai()
-
-# What the layers of the small network that are worth it are stored as.
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,6 @@ def test_operations_keep_quiet(assets: Assets, capfd: pytest.CaptureFixture[str]
 
 def damaged(path: Path, folder: Path, kind: str) -> Path:
     """A copy of an asset that is not what it should be."""
-    import hashlib
-    import shutil
-
     copy = Path(shutil.copytree(path, folder / f"{kind}.aimodel"))
     program = copy / "main.mlirb"
     content = bytearray(program.read_bytes())
@@ -83,6 +81,8 @@ def damaged(path: Path, folder: Path, kind: str) -> Path:
         content = content[: len(content) // 2]
     elif kind == "edited":
         content[len(content) // 2] ^= 255
+    elif kind == "garbled":
+        content[200:264] = b"\xff" * 64
     elif kind == "foreign":
         content = bytearray(b"not bytecode at all" * 10)
     elif kind == "empty":
@@ -92,7 +92,7 @@ def damaged(path: Path, folder: Path, kind: str) -> Path:
     elif kind == "nameless":
         (copy / "metadata.json").write_text("[]", encoding="utf-8")
     program.write_bytes(content)
-    if kind in ("truncated", "foreign", "empty"):  # whoever wants it to go unseen writes the hash anew
+    if kind in ("truncated", "garbled", "foreign", "empty"):  # whoever wants it to go unseen writes the hash anew
         (copy / "main.hash").write_bytes(hashlib.sha256(content).digest())
     return copy
 
@@ -124,10 +124,8 @@ def test_lint_shares_rules_with_core_ml_and_has_apples_own(assets: Assets) -> No
 
 def test_lint_finds_what_is_known_to_answer_wrongly(assets: Assets) -> None:
     """An infinity, 8-bit blocks: planted into a graph, since no export writes them."""
-    from dataclasses import replace
 
     from mobileclip_deploy.targets.coreai.linting import OWN_RULES, Op
-    from mobileclip_deploy.targets.graph import Constant, Graph
 
     graph = get_target("coreai").open(assets.path("image", "w8")).graph
     rules = {rule.name: rule for rule in OWN_RULES}
@@ -142,7 +140,6 @@ def test_lint_finds_what_is_known_to_answer_wrongly(assets: Assets) -> None:
 
     *_, last = (node for node in graph.nodes if node.type == "blockwise_shift_scale")
     data = last.inputs[0][1]
-    assert isinstance(data, Constant)
     assert data.values.shape[1] > 2
     scales = np.ones((1, 2, *[1] * (data.values.ndim - 2)), np.float16)
     assert rules["byte-blocks"].check(planted("blockwise_shift_scale", 1, scales, -1)) is not None
@@ -154,14 +151,7 @@ def test_lint_finds_what_is_known_to_answer_wrongly(assets: Assets) -> None:
 
 def test_operations_that_apples_reader_cannot_read_do_not_end_the_process(assets: Assets, tmp_path: Path) -> None:
     """It aborts on them; another process has tried them before."""
-    import hashlib
-    import shutil
-
-    copy = Path(shutil.copytree(assets.path("text", "w4"), tmp_path / "garbled.aimodel"))
-    content = bytearray((copy / "main.mlirb").read_bytes())
-    content[200:264] = b"\xff" * 64
-    (copy / "main.mlirb").write_bytes(content)
-    (copy / "main.hash").write_bytes(hashlib.sha256(content).digest())
+    copy = damaged(assets.path("text", "w4"), tmp_path, "garbled")
     with pytest.raises(InvalidInput, match=r"Apple's reader cannot read main\.mlirb"):
         _ = get_target("coreai").open(copy).ports
 
@@ -187,9 +177,11 @@ def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, 
         _ = target.open(tmp_path / "tiny_mci.aimodel").ports
 
 
-def test_one_tower_alone_is_not_joined() -> None:
+def test_one_tower_alone_is_not_joined_and_a_bundle_written_as_maps_is_refused() -> None:
     with pytest.raises(UsageError, match="leave it out for the text tower alone"):
         chosen("coreai", multifunction=True).require({"text": "fp16"})
+    with pytest.raises(UsageError, match="written with `as_maps`"):
+        restored_target("coreai", {"as_maps": "on"})
 
 
 @pytest.mark.whole
@@ -239,11 +231,6 @@ def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
     with pytest.raises(NotRun, match="measure the bundle without `image_entry`"):
         target.places("ios", {"image_entry": "on"})
     assert [place.label for place in target.places("host", {"image_entry": "on"})] == ["coreai"]
-
-
-def test_a_bundle_written_as_maps_is_refused_in_one_line() -> None:
-    with pytest.raises(UsageError, match="written with `as_maps`"):
-        restored_target("coreai", {"as_maps": "on"})
 
 
 def test_a_table_of_900_rows_is_no_hexadecimal_number() -> None:

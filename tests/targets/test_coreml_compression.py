@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,8 +223,6 @@ def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
 
 
 def test_a_job_without_the_calibration_it_needs_is_refused(write: Write, model: mcd.MobileCLIP, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     job = replace(job_of(model, "image", "w8a8"), calibration=None)
     with pytest.raises(ExportError, match="w8a8 needs calibration inputs"):
         get_target("coreml").write(job, tmp_path / "none.mlpackage")

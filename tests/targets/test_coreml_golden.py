@@ -99,16 +99,13 @@ def packages(model: MobileCLIP, precisions: tuple[str, ...], folder: Path) -> di
     return paths
 
 
-def test_the_image_tower_takes_an_rgb_image_of_the_apps_size(written: Written) -> None:
+def test_the_towers_take_an_rgb_image_of_the_apps_size_and_int32_ids(written: Written) -> None:
     (source,) = specification(written.package("image")).description.input
     image = source.type.imageType
     assert source.name == "image"
     assert (image.width, image.height) == (written.golden.card["image_size"],) * 2
     assert image.ColorSpace.Name(image.colorSpace) == "RGB"
     assert image.WhichOneof("SizeFlexibility") is None
-
-
-def test_the_text_tower_takes_int32_ids(written: Written) -> None:
     (source,) = specification(written.package("text")).description.input
     array = source.type.multiArrayType
     assert source.name == "text"

@@ -19,9 +19,11 @@ from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.folding import fold
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.precision import parse_precisions
 from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.towers.samples import image_paths
@@ -73,8 +75,6 @@ def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_fo
 def test_a_function_is_the_program_that_the_tower_alone_would_be(
     bundle: mcd.Bundle, checkpoint: Path, tower: TowerName
 ) -> None:
-    from mobileclip_deploy.folding import fold
-
     model = mcd.load_model(WORDS, checkpoint)
     fold(model)
     alone = bundle.path.parent / f"{tower}.mlpackage"
@@ -125,8 +125,6 @@ def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pyte
 
 
 def bundle_inputs(bundle: mcd.Bundle) -> Any:
-    from mobileclip_deploy.parity.reference import Reference
-
     return Reference.read(bundle.golden).inputs
 
 
@@ -142,26 +140,20 @@ def test_what_cannot_have_functions_is_refused(target: str, precisions: str, opt
         chosen(target, multifunction=True, **options).require(parse_precisions(precisions))
 
 
-def test_other_targets_refuse_it() -> None:
+def test_other_targets_formats_and_one_tower_alone_refuse_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="`multifunction` is Core ML's; add `target='coreml'`"):
         choose(ExportRequest(("onnx",), options={"multifunction": True}))
     both = choose(ExportRequest(("onnx,coreml",), options={"multifunction": True}))
     assert [target.name for target, _ in both.pairs] == ["onnx", "coreml"]
-
-
-def test_one_tower_alone_is_refused(tmp_path: Path) -> None:
     words = ["export", "--target", "coreml", "--multifunction", "--tower", "text", "-o", str(tmp_path)]
     result = CliRunner().invoke(cli, words)
     assert isinstance(result.exception, UsageError)
     assert "both towers into one package; leave it out for the text tower alone" in str(result.exception)
+    with pytest.raises(InvalidInput, match="onnx artifacts have no functions"):
+        get_target("onnx").open(Path("vision.onnx"), "image")
 
 
 def test_a_deployment_target_that_is_not_given_is_raised_and_said() -> None:
     coreml, choice = chosen("coreml", multifunction=True), parse_precisions("fp16")
     assert vars(coreml.settled(choice).options)["deployment_target"] == "iOS18"
     assert "from iOS16 to iOS18, which `multifunction` needs" in str(coreml.advice(choice))
-
-
-def test_a_function_named_for_a_format_without_any_is_damage() -> None:
-    with pytest.raises(InvalidInput, match="onnx artifacts have no functions"):
-        get_target("onnx").open(Path("vision.onnx"), "image")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from command_line import refusal, run
 from tiny import WORDS, known, tiny_variant
-from torch import nn
 from writing import job_of
 
 import mobileclip_deploy as mcd
@@ -19,7 +18,6 @@ from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.backends import BACKENDS, XnnpackBackend
 from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands
@@ -143,13 +141,6 @@ def test_each_backend_has_its_precisions() -> None:
     assert have == {"image": {"fp32", "w8a8"}, "text": {"fp32", "w8a8", "w8", "w4"}}
     assert BACKENDS["coreml"].precisions == BACKENDS["vulkan"].precisions == ("fp16", "fp32")
     assert [name for name, one in BACKENDS.items() if one.static_shapes is None] == ["xnnpack"]
-
-
-def tower(name: TowerName) -> nn.Module:
-    """A small tower, folded, with layers of every kind."""
-    model = build_model(tiny_variant("tiny_mci"))
-    fold(model)
-    return make_tower(model, name)
 
 
 def test_no_fast_depthwise_leaves_kernels_whole() -> None:

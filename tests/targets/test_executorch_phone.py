@@ -39,7 +39,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
 
 def test_the_manifest_names_what_is_beside_the_artifact(bundle: Bundle) -> None:
     attached = bundle.manifest.towers["text"].attachments
-    assert attached is not None
     assert {kind: entry.file for kind, entry in attached.items()} == {
         "bundled_program": "tiny_words_text.xnnpack.bpte",
         "etrecord": "tiny_words_text.xnnpack.etrecord",
@@ -61,9 +60,7 @@ def test_the_runtime_itself_passes_the_test_cases_within_the_tolerance_and_no_ot
     bundle: Bundle, tmp_path: Path
 ) -> None:
     attached = bundle.manifest.towers["text"].attachments
-    assert attached is not None
     tolerance = attached["bundled_program"].tolerance
-    assert tolerance is not None
     reference = Reference.read(bundle.golden)
     expected = reference.of("text")
     check_bundled_program(bundle.path / "tiny_words_text.xnnpack.bpte", len(expected), tolerance)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+from programs import output
 
 PROGRAM = """
 import sys
@@ -30,5 +30,4 @@ from coremltools.converters.mil.mil import Builder
 @pytest.mark.whole
 @pytest.mark.parametrize("before", [False, True])
 def test_what_is_left_out_of_an_import_is_neither_imported_nor_in_the_way_later(before: bool) -> None:
-    done = subprocess.run([sys.executable, "-c", f"before = {before}{PROGRAM}"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    output(sys.executable, "-c", f"before = {before}{PROGRAM}")

@@ -34,8 +34,6 @@ from mobileclip_deploy.verify.matching import matched_weights
 
 require_litert()
 
-# What the layers of the small network are stored as.
-
 
 @pytest.fixture(scope="module")
 def files(store: Store) -> Files:
@@ -57,7 +55,6 @@ def test_the_weights_of_the_search_for_the_smallest_have_four_bits_where_they_we
 @pytest.mark.parametrize("tower", TOWERS)
 def test_what_the_converter_multiplies_into_weights_is_in_them_before_training(files: Files, tower: TowerName) -> None:
     target, model = get_target("litert"), copy.deepcopy(files.model)
-    assert model.text is not None
     with torch.no_grad():
         model.text.final_norm.weight[0] = 0
     module = make_tower(model, tower)
@@ -143,7 +140,6 @@ def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) ->
     assert (result.name, result.dtype) == ("embedding", "float32")
     artifact = get_target("litert").open(path)
     contents = artifact.contents
-    assert contents is not None
     assert contents["weight_bytes"]["int8"] > 0
     assert sum(contents["weight_bytes"].values()) < path.stat().st_size
     counts = artifact.operators.items()

@@ -11,6 +11,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.whole  # test_conformance.py runs a file that takes floats
@@ -50,8 +51,6 @@ def test_the_runtime_takes_a_bitmap_s_bytes_and_gives_the_same(exports: Exports,
 
 
 def test_it_costs_no_operator_but_two_for_the_one_that_turned_floats(exports: Exports, bitmap: Bundle) -> None:
-    from mobileclip_deploy.targets import get_target
-
     before, after = (
         get_target("litert").open(one.artifact("image")).operators
         for one in (exports.unverified("litert", "w8", "image"), bitmap)

@@ -132,8 +132,7 @@ def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case) -> None:
 
 @pytest.mark.whole
 def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(case: Case) -> None:
-    assert case.size("text", "w8a8") <= 0.26 * case.size("text", "fp32")
-    assert case.size("text", "w8") <= 0.26 * case.size("text", "fp32")
+    assert max(case.size("text", "w8a8"), case.size("text", "w8")) <= 0.26 * case.size("text", "fp32")
 
 
 def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_megabytes(case: Case) -> None:

@@ -49,15 +49,10 @@ def test_what_rounding_leaves_is_told_in_decibels(doubling: ir.Model, inputs: np
     assert found.snr_db == pytest.approx(snr, abs=0.5)
 
 
-def test_zero_is_always_exact(doubling: ir.Model) -> None:
-    rows = np.linspace(2, 3, 1000, dtype=np.float32)[None]
-    found = measure_ranges(doubling, ["x"], rows, FINE)["x"]
+def test_zero_is_always_exact_and_has_a_scale_where_nothing_else_comes(doubling: ir.Model) -> None:
+    found = measure_ranges(doubling, ["x"], np.linspace(2, 3, 1000, dtype=np.float32)[None], FINE)["x"]
     assert (found.low, int(found.zero_point)) == (0, 0)
-
-
-def test_a_value_that_never_leaves_zero_has_a_scale(doubling: ir.Model) -> None:
-    found = measure_ranges(doubling, ["x"], np.zeros((1, 1000), np.float32), STEPS)["x"]
-    assert found.scale > 0
+    assert measure_ranges(doubling, ["x"], np.zeros((1, 1000), np.float32), STEPS)["x"].scale > 0
 
 
 def test_answers_are_the_models(doubling: ir.Model, inputs: np.ndarray) -> None:
@@ -71,11 +66,8 @@ def around(*worst: float) -> list[list[Range]]:
     return [[Range(0, 1, 50.0), Range(0, 1, snr)] for snr in worst]
 
 
-def test_no_node_stays_in_float_where_the_embeddings_hold() -> None:
+def test_no_more_nodes_stay_in_float_than_the_embeddings_need() -> None:
     assert choose(NODES, around(*range(20)), lambda left: 0.995, 0.99) == frozenset()
-
-
-def test_the_most_sensitive_nodes_stay_in_float_until_the_embeddings_hold() -> None:
     snr = [30.0] * 20
     snr[7], snr[12] = 3.0, 5.0
     assert choose(NODES, around(*snr), lambda left: 0.995 if "n12" in left else 0.9, 0.99) == {"n7", "n12"}

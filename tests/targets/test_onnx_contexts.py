@@ -116,12 +116,9 @@ def test_formats_that_cannot_say_why(target: str, reason: str) -> None:
         choose(ExportRequest(targets=(target,), contexts=(16,), tower="text"))
 
 
-def test_two_towers_in_one_package_are_refused() -> None:
+def test_two_towers_in_one_package_and_fixed_shapes_are_refused() -> None:
     with pytest.raises(UsageError, match="`contexts` are of a text tower in a package of its own; leave `multifunct"):
         choose(ExportRequest(targets=("coreml",), contexts=(16,), options={"multifunction": True}))
-
-
-def test_backends_of_fixed_shapes_and_batches_are_refused() -> None:
     reasons = {"coreml": "the Neural Engine takes fixed shapes only", "vulkan": "nothing here can run Vulkan"}
     for backend, reason in reasons.items():
         with pytest.raises(UsageError, match=f"`contexts` is refused on {backend}: {reason}"):

@@ -65,15 +65,12 @@ def test_pixels_are_pillow_s_but_for_one_level_in_some_values(
         assert (away > 0.5).mean() < (0.2 if products else 0.02), shape
 
 
-def test_a_large_picture_of_one_colour_stays_as_it_is_to_its_edges() -> None:
+def test_a_large_picture_of_one_colour_stays_as_it_is_and_stripes_are_averaged() -> None:
     session = front(Preprocess(size=64))
     for level in (0, 1, 100, 254, 255):
         found = levels(session, np.full((1003, 1301, 3), level, dtype=np.uint8))
         assert np.array_equal(np.rint(found), np.full((3, 64, 64), level, np.float32))
-
-
-def test_large_stripes_are_averaged_and_not_picked_from() -> None:
-    """One row in two is white: a resizing that skips rows would see one of the two."""
+    # One row in two is white: a resizing that skips rows would see one of the two.
     stripes = np.zeros((2000, 1500, 3), dtype=np.uint8)
     stripes[::2] = 255
     for turned in (stripes, stripes.transpose(1, 0, 2)):

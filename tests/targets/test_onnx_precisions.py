@@ -149,7 +149,6 @@ def test_inspect_tells_operators_and_bytes_by_type(exports: Exports) -> None:
     assert told["weight_bytes"]["uint8"] >= 49408 * 96 // 2
     assert sum(told["weight_bytes"].values()) < told["bytes"]
     contents = exports.unverified("onnx", "w4", "both").manifest.towers["text"].contents
-    assert contents is not None
     assert contents["weight_bytes"] == told["weight_bytes"]
 
 

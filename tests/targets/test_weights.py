@@ -43,7 +43,6 @@ def test_every_weight_is_read_back_on_its_grid(files: Files, target: str, tower:
     storage = storage_of(own, tower, module, name)
     path = files.path(target, tower, precision)
     stored = own.open(path).weights
-    assert stored is not None
     found, missing = matched_weights(module, stored)
     assert not missing
     wrong = {match.layer: match.wrong(storage[match.layer], stored_in_half(storage)) for match in found}

@@ -34,14 +34,11 @@ def text_tower() -> torch.nn.Module:
     return make_tower(filled("tiny_twin"), "text").eval()
 
 
-def test_what_another_is_nearer_than_without_being_larger_is_passed_over() -> None:
+def test_what_another_is_nearer_than_is_passed_over_and_noise_of_two_towers_adds_up() -> None:
     named = [("w4", 4, 0.2), ("w4p", 5, 0.3), ("w6p", 6, 0.1), ("w8", 8, 0.1), ("w8a8", 8, 0.1), ("fp32", 32, 0.0)]
     found = frontier(Candidate((choice(*one),)) for one in named)
     # w4p is larger and noisier than w4; w8 is as near as w6p, which may fail; w8a8 rounds activations too.
     assert [one.precisions["image"] for one in found] == ["w4", "w6p", "w8", "fp32"]
-
-
-def test_noise_of_two_towers_adds_up() -> None:
     pair = Candidate((choice("w4", 4, 0.2), choice("w8a8", 8, 0.05, "text")))
     assert pair.noise == (0.25, 1)
 

@@ -141,10 +141,8 @@ def test_a_winner_that_other_images_do_not_confirm_is_passed_over(
         trial for trial in found.log.trials if trial.more == min(one.more for one in found.log.trials[:-1] if one.more)
     )
     assert f"whether smaller candidates pass ({len(before)} undecided); about " in note
-    assert first.more is not None
     assert f" {-(-3 * first.more // 2):,} more would tell of image {first.precisions['image']}, text " in note
     (task,) = [check for check in found.report.checks if check.step == "task"]
-    assert task.losses is not None
     assert {lost.examples for lost in task.losses.values()} == {10}
 
 

@@ -63,14 +63,8 @@ def layer(name: str, noise: float, weights: int = 10_000) -> Layer:
 def test_mixes_grow_smaller_and_leave_the_most_sensitive_at_8_bits() -> None:
     found = mixes([layer("worst", 0.2), layer("bad", 0.03), layer("good", 0.001), layer("best", 0.0001)])
     assert found == [frozenset({"bad", "good", "best"}), frozenset({"good", "best"})]
-
-
-def test_where_all_layers_together_hold_the_gate_the_mixes_are_shares_of_their_noise() -> None:
     found = mixes([layer("table", 0.004, 1_000_000), layer("product", 0.002), layer("other", 0.001)])
     assert found == [frozenset({"table", "other"}), frozenset({"product", "other"}), frozenset({"other"})]
-
-
-def test_without_a_layer_to_tell_from_others_there_is_no_mix() -> None:
     assert mixes([]) == []
     assert mixes([layer("one", 0.0001)]) == []
 
