@@ -25,8 +25,8 @@ from mobileclip_deploy.embeddings.relevance import Relevance
 from mobileclip_deploy.embeddings.relevance_fit import Fitted
 from mobileclip_deploy.embeddings.storage import STORES, Store, integers_of, rounded_scale
 from mobileclip_deploy.embeddings.writing import IndexWriter, create
-from mobileclip_deploy.model.preprocessing import PreprocessSpec, rgb_image, tower_bytes
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.model.preprocessing import rgb_image, tower_bytes
+from mobileclip_deploy.model.variants import Preprocess, load_variant
 
 __all__ = ["FOLDER", "WRITERS", "noise"]
 
@@ -62,7 +62,7 @@ def _resizes() -> Iterator[dict[str, Any]]:
     yield _resized((*LARGE, 3), 300, plain.model_copy(update={"size": 256}))
 
 
-def _resized(shape: tuple[int, int, int], seed: int, spec: PreprocessSpec) -> dict[str, Any]:
+def _resized(shape: tuple[int, int, int], seed: int, spec: Preprocess) -> dict[str, Any]:
     width, height, channels = shape
     picture = Image.fromarray(noise(width * height * channels, seed).reshape(height, width, channels))
     answer = tower_bytes(rgb_image(picture, "noise"), spec)
