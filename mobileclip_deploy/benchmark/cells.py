@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
-from mobileclip_deploy.benchmark.golden import golden_inputs, write_golden
+from mobileclip_deploy.benchmark.golden import COLOURS, golden_inputs, write_raw
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor, weights_beside
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.bundle import Bundle
@@ -234,7 +234,9 @@ class Cells:
         else:  # classifiers of one checkpoint may have other labels each
             outputs = reference.probabilities
             form = f".probabilities.{hashlib.sha256(outputs.tobytes()).hexdigest()[:16]}"
-        golden = write_golden(inputs, self._folder, f"{space}.{tower}{form}{mark}")
+        kind = f"{inputs.dtype.name}{'.pictures' if inputs.shape[-1] == COLOURS else ''}"
+        file = f"golden/{space}.{tower}{form}{mark}.{kind}.inputs.bin"
+        golden = Golden(inputs=write_raw(inputs, self._folder, file))
         self.expected[golden.inputs.file] = outputs
         return golden
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.benchmark.job import Dtype, Golden, RawTensor, Tensor
+from mobileclip_deploy.benchmark.job import Dtype, RawTensor, Tensor
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 
@@ -29,17 +29,6 @@ def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt
     if tower == "image" and source.shape[-1] == COLOURS:
         inputs = inputs.transpose(0, 2, 3, 1)
     return inputs.astype(source.dtype)
-
-
-def write_golden(inputs: npt.NDArray[Any], folder: Path, name: str) -> Golden:
-    """Write a tower's inputs below `folder`.
-
-    Args:
-        inputs: see `golden_inputs`.
-        name: of the file, without what tells one from the other.
-    """
-    form = "" if inputs.shape[-1] != COLOURS else ".pictures"
-    return Golden(inputs=write_raw(inputs, folder, f"golden/{name}.{inputs.dtype.name}{form}.inputs.bin"))
 
 
 def write_raw(values: npt.NDArray[Any], folder: Path, file: str) -> RawTensor:

@@ -146,7 +146,8 @@ def roofline(cell: Cell, found: CellResult, peaks: Sequence[Peak]) -> Roofline |
     if not any(one.per_second and one.per_byte for one in shares):  # of 0 ns, or 0 bytes: none has a place
         return None
     whole = sum(one.total_ns for one in found.profile)
-    least = sum(_least_ns(one, peak) for one in found.profile)
+    limits = [(one.work, limit_of(peak, one.work.arithmetic)) for one in found.profile if one.work]
+    least = sum(work.arithmetic_operations / limit * 1e9 for work, limit in limits if limit)
     return Roofline(cell, peak, shares, 100 * least / whole if whole else 0.0)
 
 
@@ -159,11 +160,6 @@ def limit_of(peak: Peak, arithmetic: str | None) -> float | None:
     """Operations per second that the cores reached in this arithmetic; None where that was not measured."""
     known = {"float32": peak.float32_operations_per_second, "int8": peak.int8_operations_per_second}
     return known.get(arithmetic or "")
-
-
-def _least_ns(one: OperatorTime, peak: Peak) -> float:
-    limit = limit_of(peak, one.work.arithmetic) if one.work else None
-    return one.work.arithmetic_operations / limit * 1e9 if one.work and limit else 0.0
 
 
 def _share(one: OperatorTime, whole: int, peak: Peak | None) -> Share:

@@ -78,12 +78,9 @@ def _answer(manifest: Manifest, entry: TensorEntry) -> str:
     shape = f"{entry.name}: {entry.dtype} [{', '.join(str(size or 'N') for size in entry.shape)}]"
     if manifest.classifier is not None:
         labels = manifest.classifier.labels
-        return f"{shape}, a probability for each of {len(labels)} labels: {_few(labels)}"
+        named = ", ".join(labels[:SHOWN]) + (", ..." if len(labels) > SHOWN else "")
+        return f"{shape}, a probability for each of {len(labels)} labels: {named}"
     return f"{shape}, {'of length 1' if entry.normalised else 'not normalised'}"
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _around(bundle: Bundle, found: BundleInspection) -> Terms:

@@ -63,7 +63,10 @@ def sweep(
         scheduler = LOCAL
     require_scheduler(scheduler)
     folder = Path(output)
-    _check_output(folder)
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULT).is_file():
+        raise UsageError(f"{folder} exists and holds no sweep; choose another output with `output`")
     progress("looking at what there is to do")
     cells, notes = list_cells(read)
     _check_measuring(read)
@@ -114,13 +117,6 @@ def _check_measuring(specification: Specification) -> None:
         get_driver(specification.device)
     if specification.dataset is not None:
         telling(read_dataset(Path(specification.dataset)))
-
-
-def _check_output(output: Path) -> None:
-    if output.is_file():
-        raise UsageError(f"{output} is a file; choose another output with `output`")
-    if output.is_dir() and any(output.iterdir()) and not (output / RESULT).is_file():
-        raise UsageError(f"{output} exists and holds no sweep; choose another output with `output`")
 
 
 def _write(result: SweepResult, output: Path) -> None:

@@ -21,6 +21,8 @@ PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
 CPU, SKIN = 0, 3
 """Types of android.os.Temperature."""
+THERMAL_STATES: tuple[ThermalState, ...] = ("nominal", "fair", "fair", "serious", "critical")
+"""Of Android's none, light, moderate, severe, and critical, emergency or shutdown."""
 STANDINS = ("goldfish", "ranchu", "cutf_cvm", "vsoc", "waydroid", "redroid", "nox", "vbox86")
 """ro.hardware of emulators and containers."""
 MAXIMUM = re.compile(r"^/sys/devices/system/cpu/cpu(\d+)/cpufreq/cpuinfo_max_freq:(\d+)$", re.MULTILINE)
@@ -140,7 +142,8 @@ def parse_thermal(dump: str) -> Thermal:
     found = [(int(kind), float(value)) for value, kind, _ in TEMPERATURE.findall(current)]
     skin = [value for kind, value in found if kind == SKIN]
     cpu = [value for kind, value in found if kind == CPU]
-    return Thermal(_thermal_state(int(status[1])) if status else None, max(skin or cpu, default=None))
+    state = THERMAL_STATES[min(int(status[1]), len(THERMAL_STATES) - 1)] if status else None
+    return Thermal(state, max(skin or cpu, default=None))
 
 
 def wait_until_cool(
@@ -198,10 +201,3 @@ def fast_cores(frequencies: Mapping[int, int], threads: int) -> tuple[int, ...]:
         if len(alike) >= threads:
             return tuple(alike[-threads:])
     return ()
-
-
-def _thermal_state(status: int) -> ThermalState:
-    """Android: none, light, moderate, severe, critical, emergency, shutdown."""
-    if status == 0:
-        return "nominal"
-    return "fair" if status < 3 else "serious" if status == 3 else "critical"
