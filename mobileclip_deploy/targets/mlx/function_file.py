@@ -63,15 +63,6 @@ class Operation:
     result: Declared
 
 
-@dataclass
-class Places:
-    """Where in the file stand the names of values, each with its number, streams with their devices, and metadata."""
-
-    names: list[tuple[int, int]] = field(default_factory=list)
-    streams: list[int] = field(default_factory=list)
-    metadata: tuple[int, int] = (0, 0)
-
-
 @dataclass(frozen=True)
 class MlxFunction:
     """One function. Values have numbers: `inputs` first, then one per step.
@@ -82,7 +73,8 @@ class MlxFunction:
         device: where its operations run.
         steps: operations and constants, each behind what it takes.
         results: the numbers of what it returns.
-        places: what `rewritten` changes.
+        names, streams, said: where in the file stands what `rewritten` changes: the names of values, each with its
+            number; streams with their devices; the metadata, from and to.
     """
 
     version: str
@@ -91,7 +83,9 @@ class MlxFunction:
     inputs: tuple[Declared, ...]
     steps: tuple[Operation | Value, ...]
     results: tuple[int, ...]
-    places: Places = field(repr=False, compare=False)
+    names: tuple[tuple[int, int], ...] = field(repr=False, compare=False)
+    streams: tuple[int, ...] = field(repr=False, compare=False)
+    said: tuple[int, int] = field(repr=False, compare=False)
 
 
 def read_function(path: Path) -> MlxFunction:
@@ -117,12 +111,12 @@ def read_function(path: Path) -> MlxFunction:
 def rewritten(data: bytes, function: MlxFunction, device: Device, metadata: str | None) -> bytes:
     """A file with other names of values, their numbers; for a device; with other metadata, or in the form without."""
     out = bytearray(data)
-    for place, number in function.places.names:
+    for place, number in function.names:
         struct.pack_into("<Q", out, place, number)
-    for place in function.places.streams:
+    for place in function.streams:
         struct.pack_into(STREAM, out, place, DEVICES.index(device), DEVICES.index(device), 0)
     encoded = b"" if metadata is None else metadata.encode()
-    start, end = function.places.metadata
+    start, end = function.said
     out[start:end] = b"" if metadata is None else struct.pack("<Q", len(encoded)) + encoded
     if metadata is None:  # by its version alone the form is known
         out[: 8 + len(function.version)] = struct.pack("<Q", len(EARLIER)) + EARLIER.encode()
@@ -143,7 +137,8 @@ class _Reader:
         self._data, self._at = data, 0
         self._numbers: dict[int, int] = {}  # what the file calls a value -> its number here
         self._devices: set[int] = set()
-        self._places = Places()
+        self._names: list[tuple[int, int]] = []
+        self._streams: list[int] = []
 
     def function(self, metadata: bool) -> MlxFunction:
         version = self.text()
@@ -151,7 +146,7 @@ class _Reader:
             raise Malformed("it holds another number of functions than one, or one of any shape")
         before = self._at
         said = self.text() if metadata else None
-        self._places.metadata = before, self._at
+        place = before, self._at
         if self.size():
             raise Malformed("its inputs have names")
         names = self.names()
@@ -174,15 +169,15 @@ class _Reader:
         if len(self._devices) > 1 or not self._devices <= {*range(len(DEVICES))}:
             raise Malformed("its operations run on several devices")
         device = DEVICES[next(iter(self._devices), 0)]
-        self._places.names = [(place, self._numbers[name]) for place, name in self._places.names]
         told = tuple(self._numbers[name] for name in results)
-        return MlxFunction(version, said, device, inputs, tuple(steps), told, self._places)
+        named = tuple((at, self._numbers[name]) for at, name in self._names)
+        return MlxFunction(version, said, device, inputs, tuple(steps), told, named, tuple(self._streams), place)
 
     def step(self) -> Operation | Value | None:
         """What stands behind a name; None for an input."""
         if self.number("b"):
             inputs = tuple(map(self.known, self.names()))
-            self._places.streams.append(self._at)
+            self._streams.append(self._at)
             _, device, which = struct.unpack(STREAM, self.take(struct.calcsize(STREAM)))
             self._devices.add(device)
             if which:
@@ -230,7 +225,7 @@ class _Reader:
         count = self.count(8) if count is None else count
         start = self._at
         found = struct.unpack(f"<{count}Q", self.take(8 * count))
-        self._places.names += [(start + 8 * index, name) for index, name in enumerate(found)]
+        self._names += [(start + 8 * index, name) for index, name in enumerate(found)]
         return found
 
     def integers(self) -> tuple[int, ...]:

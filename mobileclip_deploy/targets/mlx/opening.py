@@ -110,11 +110,16 @@ def _stored(view: View, number: int, name: str) -> StoredWeight | None:
     if node.type == "QuantizedMatmul":
         scale, zero = _grid(view, given)
         return _integers(numbers_of(given[name]), scale, node.settings["setting 1"], zero)
-    if node.type == "Gather" and (packed := numbers_of(given["0"])) is not None and packed.dtype == np.uint32:
-        return _table(view, number, packed, given["1"])
+    if node.type == "Gather":
+        looked = [dict(one.inputs) for one in view.nodes if one.type == "Gather"]
+        tables = [found for one in looked if one["1"] == given["1"] and (found := numbers_of(one["0"])) is not None]
+        packed = next((one for one in tables if one.dtype == np.uint32), None)
+        if packed is not None:  # its scales are looked up by the same ids, and are no table
+            (scales,) = [one for one in tables if one.dtype == np.float16]
+            return _table(view, number, packed, scales) if numbers_of(given["0"]) is packed else None
     value = _behind(view, given[name], "AsType")
     values = numbers_of(value)
-    if values is None or values.dtype.kind != "f" or (node.type == "Gather" and _is_scales(view, number, given["1"])):
+    if values is None or values.dtype.kind != "f":
         return None
     stored = as_float(value.name if isinstance(value, Constant) else "", values)
     if node.type == "Convolution":
@@ -155,19 +160,9 @@ def _integers(packed: npt.NDArray[Any] | None, scales: npt.NDArray[Any], bits: i
     return on_grid("", Affine(step, bits, zero, signed=False), integers)
 
 
-def _is_scales(view: View, number: int, ids: Input) -> bool:
-    """Whether what is looked up are the scales of a table, which the same ids look up."""
-    others = [dict(node.inputs) for node in view.nodes if node.type == "Gather"]
-    tables = [numbers_of(one["0"]) for one in others if one["1"] == ids]
-    return any(one is not None and one.dtype == np.uint32 for one in tables)
-
-
-def _table(view: View, number: int, packed: npt.NDArray[Any], ids: Input) -> StoredWeight:
+def _table(view: View, number: int, packed: npt.NDArray[Any], scale: npt.NDArray[Any]) -> StoredWeight:
     """A table of words: what stands behind its look-up takes the integers apart and subtracts the one that stands for
     0."""
-    beside = [dict(node.inputs) for node in view.nodes if node.type == "Gather"]
-    scales = [found for one in beside if one["1"] == ids and (found := numbers_of(one["0"])) is not None]
-    (scale,) = [one for one in scales if one.dtype == np.float16]
     zeros: list[npt.NDArray[Any]] = []
     group = 1
     while (users := view.consumers(number)) and not zeros:

@@ -1,9 +1,11 @@
-"""MLX on this machine: the file where its device is here; without a GPU its operations on the CPU."""
+"""MLX on this machine: the file where its device is here; without a GPU its operations on the CPU. Before that MLX does
+its steps one by one, and says of each result what type and shape it has."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,16 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, RuntimeFailed, first_sentence
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.targets.mlx.function_file import MlxFunction, rewritten
-from mobileclip_deploy.targets.mlx.replaying import STREAMS, replayed
+from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, rewritten
 from mobileclip_deploy.targets.values import require_shape
 
 ALONE = threading.Lock()
+# MLX runs what it imports on the first stream of the device that anybody made, and refuses a stream that another thread
+# made. So the first ones here are of no thread; one at a time may use them.
+STREAMS = {one: mx.new_thread_unsafe_stream(one) for one in (mx.cpu, mx.gpu) if mx.is_available(one)}
+
+BITWISE = (mx.bitwise_and, mx.bitwise_or, mx.bitwise_xor, mx.left_shift, mx.right_shift)
+REDUCED = (mx.all, mx.any, mx.sum, mx.prod, mx.min, mx.max)
 
 
 class MlxRunner:
@@ -73,3 +80,80 @@ class MlxRunner:
             given = mx.array(row)
             found = replayed(self._function, given, wide=True) if self._wide else self._imported(given)[0]
             return np.array(found)
+
+
+def _convolved(value: mx.array, weight: mx.array, *settings: Any) -> mx.array:
+    strides, low, high, dilation, spread, groups, flip = settings
+    return mx.conv_general(value, weight, strides, (list(low), list(high)), dilation, spread, groups, flip)
+
+
+def _looked_up(table: mx.array, ids: mx.array, axes: tuple[int, ...], sizes: tuple[int, ...]) -> mx.array:
+    if axes != (0,) or sizes != (1, *table.shape[1:]):
+        raise Malformed("it looks up something else than rows")
+    return mx.take(table, ids, axis=0).reshape(*ids.shape, *sizes)
+
+
+def _cut(value: mx.array, *bounds: tuple[int, ...]) -> mx.array:
+    return value[tuple(slice(*each) for each in zip(*bounds, strict=True))]
+
+
+def _multiplied(value: mx.array, *more: Any) -> mx.array:
+    weight, scales, zeros, group, bits, mode, transpose = more
+    if mode:
+        raise Malformed("its integers are of another mode than MLX's affine one")
+    return mx.quantized_matmul(value, weight, scales, zeros, transpose, group, bits)
+
+
+_OWN = "abs add divide erf exp matmul maximum minimum multiply negative power sigmoid square subtract tanh"
+_OWN += " reshape transpose flatten unflatten squeeze"
+STEPS: dict[str, Callable[..., mx.array]] = {name.capitalize(): getattr(mx, name) for name in _OWN.split()}
+STEPS |= {
+    "Broadcast": mx.broadcast_to,
+    "ExpandDims": mx.expand_dims,
+    "Convolution": _convolved,
+    "Gather": _looked_up,
+    "Slice": _cut,
+    "QuantizedMatmul": _multiplied,
+    "AsType": lambda value, dtype: value.astype(dtype),
+    "BitwiseBinary": lambda left, right, which: BITWISE[which](left, right),
+    "Concatenate": lambda *given: mx.concatenate([*given[:-1]], given[-1]),
+    "Equal": lambda left, right, nan: mx.equal(left, right),
+    "Reduce": lambda value, which, axes: REDUCED[which](value, axes, keepdims=True),
+    "Softmax": lambda value, precise: mx.softmax(value, -1, precise=precise),
+    "Sqrt": lambda value, inverse: mx.rsqrt(value) if inverse else mx.sqrt(value),
+}
+
+
+def replayed(function: MlxFunction, given: mx.array, wide: bool = False) -> mx.array:
+    """The function's one result for its one input, not yet computed.
+
+    Args:
+        wide: every float16 is a float32, but the numbers that stand in the file are as they stand there.
+
+    Raises:
+        Malformed: MLX does not do a step, or its result is another than the file says: a runtime believes the file.
+    """
+    values = [given]
+    for step in function.steps:
+        if isinstance(step, Value):
+            number = mx.array(step.numbers)
+            values.append(number.astype(mx.float32) if wide and number.dtype == mx.float16 else number)
+        else:
+            values.append(_done(step, [values[number] for number in step.inputs], wide))
+    return values[function.results[0]]
+
+
+def _done(step: Operation, inputs: list[mx.array], wide: bool) -> mx.array:
+    settings = [
+        getattr(mx, "float32" if wide and one == "float16" else one) if isinstance(one, str) else one
+        for one in step.settings
+    ]
+    try:
+        found = STEPS[step.name](*inputs, *settings)
+    except (ValueError, TypeError, IndexError) as error:
+        raise Malformed(f"MLX does not do its {step.name}: {first_sentence(error)}") from error
+    dtype = str(found.dtype).removeprefix("mlx.core.").removesuffix("_")
+    said = "float32" if wide and step.result.dtype == "float16" else step.result.dtype
+    if (dtype, found.shape) != (said, step.result.shape):
+        raise Malformed(f"the result of {step.name} is {dtype} {list(found.shape)}, which it says otherwise")
+    return found

@@ -38,6 +38,11 @@ BINARY: Mapping[str, Callable[[mx.array, mx.array], mx.array]] = {
     "Pow": mx.power,
     "Sub": mx.subtract,
 }
+SHAPED: Mapping[str, Callable[[mx.array, list[int]], mx.array]] = {
+    "Reshape": mx.reshape,
+    "Squeeze": mx.squeeze,
+    "Unsqueeze": mx.expand_dims,
+}
 REDUCED = {"ReduceMax": mx.max, "ReduceMean": mx.mean, "ReduceSum": mx.sum}
 
 
@@ -116,6 +121,8 @@ class Walk:
             return [self._elementwise(node)]
         if kind in REDUCED:
             return [self._reduced(node)]
+        if kind in SHAPED:
+            return [_Held(SHAPED[kind](self._first(node.inputs[0]), self._integers(node.inputs[1])))]
         if kind == "Split":
             return [_Held(part) for part in self._split(node)]
         own: Callable[[ir.Node], _Held | mx.array] | None = getattr(self, f"_{kind.lower()}", None)
@@ -265,17 +272,8 @@ class Walk:
     def _concat(self, node: ir.Node) -> mx.array:
         return mx.concatenate([self._first(value) for value in node.inputs], node.attributes.get_int("axis", 0))
 
-    def _reshape(self, node: ir.Node) -> mx.array:
-        return self._first(node.inputs[0]).reshape(self._integers(node.inputs[1]))
-
     def _transpose(self, node: ir.Node) -> mx.array:
         return self._first(node.inputs[0]).transpose(list(node.attributes.get_ints("perm", [])))
-
-    def _squeeze(self, node: ir.Node) -> mx.array:
-        return self._first(node.inputs[0]).squeeze(self._integers(node.inputs[1]))
-
-    def _unsqueeze(self, node: ir.Node) -> mx.array:
-        return mx.expand_dims(self._first(node.inputs[0]), self._integers(node.inputs[1]))
 
 
 def _part(value: mx.array, axis: int, start: int, size: int) -> mx.array:

@@ -13,7 +13,7 @@ from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.grids.encode import int4_blocks, integers_of, pack_int4
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.mlx.function_file import Device, read_function, rewritten
-from mobileclip_deploy.targets.mlx.replaying import STREAMS
+from mobileclip_deploy.targets.mlx.runner import STREAMS
 from mobileclip_deploy.targets.mlx.storage import RULES
 from mobileclip_deploy.targets.mlx.walking import Packed, Walk
 from mobileclip_deploy.targets.onnx.graph import captured
