@@ -132,7 +132,9 @@ def fetch(
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                _drop_incomplete(hub, source, cache)
+                # Give back the room that it took: before 2.0 huggingface_hub leaves its part, to resume later.
+                for rest in (_folder(hub, source, cache) / "blobs").glob("*.incomplete"):
+                    rest.unlink(missing_ok=True)
             raise CheckpointError(_explain(hub, error, source)) from error
     commit = _commit(path, _folder(hub, source, cache), source)
     digest = file_sha256(path)
@@ -282,12 +284,6 @@ def _status(error: BaseException | None) -> int | None:
             return int(status)
         error = error.__cause__
     return None
-
-
-def _drop_incomplete(hub: Any, source: HubFile, cache: Path | None) -> None:
-    """Give back the room that a failed download takes: huggingface_hub before 2.0 leaves its part, to resume later."""
-    for rest in (_folder(hub, source, cache) / "blobs").glob("*.incomplete"):
-        rest.unlink(missing_ok=True)
 
 
 def _folder(hub: Any, source: HubFile, cache: Path | None) -> Path:

@@ -124,7 +124,12 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
     except CheckpointError as error:
         advice = _advice(file.shapes)
         raise CheckpointError(f"{file.path}: {f'no MobileCLIP checkpoint; {advice}' if advice else error}") from None
-    _refuse_reparameterized(file, layout)
+    done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
+    if done and layout not in (folded.NAME, llava.NAME):
+        raise CheckpointError(
+            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms "
+            "behind that can no longer be checked; give the training checkpoint"
+        )
     if layout == folded.NAME:
         return _identify_folded(file, card)
     if TOKENIZER in file.metadata:
@@ -231,15 +236,6 @@ def _advice(names: Iterable[str]) -> str | None:
     """The next step for a file that a known tool of training wrote; None for others."""
     listed = list(names)
     return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
-
-
-def _refuse_reparameterized(file: TensorFile, layout: str) -> None:
-    done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
-    if done and layout not in (folded.NAME, llava.NAME):
-        raise CheckpointError(
-            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms "
-            "behind that can no longer be checked; give the training checkpoint"
-        )
 
 
 def _missing_tower(found: Candidate) -> tuple[str, ...]:

@@ -223,14 +223,11 @@ def describe_array(path: Path, told: dict[str, object], names: Iterable[str]) ->
         stream.write(head)
         comma = ""
         for name in names:
-            stream.write(f"{comma}\n    {_quoted(name)}")
+            # A name that is no UTF-8 on the disk by its escapes, which JSON has for it alone.
+            quoted = json.dumps(name, ensure_ascii=any("\udc80" <= letter <= "\udcff" for letter in name))
+            stream.write(f"{comma}\n    {quoted}")
             comma = ","
         stream.write("\n  ]\n}\n" if comma else "]\n}\n")
-
-
-def _quoted(name: str) -> str:
-    """A name as JSON; one that is no UTF-8 on the disk by its escapes, which JSON has for it alone."""
-    return json.dumps(name, ensure_ascii=any("\udc80" <= letter <= "\udcff" for letter in name))
 
 
 def asked_images(sources: Sequence[Path]) -> ImageListing:

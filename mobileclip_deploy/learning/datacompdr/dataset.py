@@ -18,7 +18,7 @@ from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, replay
 from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
-from mobileclip_deploy.learning.reinforcement.index import INDEX, TeacherEntry, read_index
+from mobileclip_deploy.learning.reinforcement.index import INDEX, read_index
 from mobileclip_deploy.learning.reinforcement.samples import Sample, TrainingData
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import Variant
@@ -80,7 +80,12 @@ class PublishedDataset(TrainingData):
     ) -> None:
         self.folder, self.variant = folder, variant
         self.settings = settings or ShardSettings()
-        self.teachers = _teachers(folder, self.settings)
+        index = read_index(folder) if (folder / INDEX).is_file() else None
+        if index is not None:
+            index.require_complete(folder)
+        self.teachers = DATACOMPDR if index is None else index.teachers
+        if self.settings.teachers is not None:
+            self.teachers = tuple(teacher.entry() for teacher in self.settings.teachers)
         self.dimensions = [teacher.embed_dim for teacher in self.teachers]
         self.joined: Joined = join(folder, self.settings.images, self.settings.skip_bad, progress)
         if not self.settings.skip_bad:
@@ -230,12 +235,3 @@ class PublishedDataset(TrainingData):
         where = self.joined.where(row, part)
         assert where is not None, part
         return members.refusal(where[0], member_name(*where), error)
-
-
-def _teachers(folder: Path, settings: ShardSettings) -> tuple[TeacherEntry, ...]:
-    index = read_index(folder) if (folder / INDEX).is_file() else None
-    if index is not None:
-        index.require_complete(folder)
-    if settings.teachers is not None:
-        return tuple(teacher.entry() for teacher in settings.teachers)
-    return DATACOMPDR if index is None else index.teachers

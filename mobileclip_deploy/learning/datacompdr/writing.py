@@ -28,7 +28,7 @@ from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, draw
 from mobileclip_deploy.learning.reinforcement.building import Making, ShardFormat
 from mobileclip_deploy.learning.reinforcement.index import PUBLISHED, Index, ShardEntry
 from mobileclip_deploy.learning.reinforcement.pairs import Pair
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher
+from mobileclip_deploy.learning.reinforcement.teachers import Teacher, borrowed
 from mobileclip_deploy.model.preprocessing import decode_image
 
 NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -57,7 +57,7 @@ def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tu
     digest = hashlib.sha256(original).hexdigest()
     uid = hashlib.sha256(f"{number} {digest}".encode()).hexdigest()[:32]
     opened = members.image(stored)
-    teachers = making.present
+    teachers = [borrowed(one) for one in making.teachers]
     size = max(teacher.entry.image_size for teacher in teachers)
     chance = np.random.default_rng((index.seed, number))
     drawn = draw(index.augmentations, opened.width, opened.height, size, chance)

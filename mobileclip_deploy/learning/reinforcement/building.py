@@ -55,11 +55,6 @@ class Making:
     folder: Path
     teachers: Sequence[Teacher | Lent]
 
-    @property
-    def present(self) -> list[Teacher]:
-        """The teachers, where they are needed."""
-        return [borrowed(one) for one in self.teachers]
-
 
 @dataclass(frozen=True)
 class ShardFormat:
@@ -257,7 +252,7 @@ def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, shard_fo
 def _embed(making: Making, index: Index) -> Shard:
     digests, parameters = [], []
     policy, rows = index.policy or AugmentationPolicy(), making.rows
-    watching = [(teacher, Views(teacher)) for teacher in making.present]
+    watching = [(teacher, Views(teacher)) for teacher in map(borrowed, making.teachers)]
     for number, row in enumerate(rows, start=making.first):
         path = making.folder / row.image
         image = load_image(path)

@@ -26,7 +26,7 @@ from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.learning.reinforcement.shards import read_shard
 from mobileclip_deploy.model.preprocessing import load_image
 from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import TokenizerSpec, Variant
+from mobileclip_deploy.model.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,11 @@ class PairDataset(TrainingData):
         self.captions = torch.tensor([len(row.texts) for row in pairs.rows])
         # Captions of all pairs stand one after another: those of pair i from first_caption[i] on, the true one first.
         self.first_caption = torch.cat((torch.zeros(1, dtype=torch.int64), self.captions.cumsum(0)))
-        self.ids = _token_ids([text for row in pairs.rows for text in row.texts], variant.tokens)
+        texts = [text for row in pairs.rows for text in row.texts]
+        different = {text: number for number, text in enumerate(dict.fromkeys(texts))}  # each is tokenized once
+        self.ids = torch.empty(0, variant.tokens.context_length, dtype=torch.int64)  # [captions of all pairs, L]
+        if texts:
+            self.ids = torch.from_numpy(encode(list(different), variant.tokens))[[different[text] for text in texts]]
 
     def __len__(self) -> int:
         return len(self.pairs.rows)
@@ -261,12 +265,3 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def _unit(stored: Tensor) -> Tensor:
     """Rounding to bfloat16 changes lengths by up to a thousandth."""
     return F.normalize(stored.float(), dim=-1)
-
-
-def _token_ids(texts: Sequence[str], tokens: TokenizerSpec) -> Tensor:
-    """Ids [N, L]; each different text is tokenized once."""
-    if not texts:
-        return torch.empty(0, tokens.context_length, dtype=torch.int64)
-    different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    ids = torch.from_numpy(encode(list(different), tokens))
-    return ids[[different[text] for text in texts]]

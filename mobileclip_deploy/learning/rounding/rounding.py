@@ -194,7 +194,7 @@ def _round_tower(
     with torch.no_grad():
         for name in _on_grids(module, storage):
             if name not in placed:
-                _weight(rounded, name).copy_(_weight(nearest, name))
+                rounded.get_parameter(f"{name}.weight").copy_(nearest.get_parameter(f"{name}.weight"))
     learned_db = _decibels(wanted, _embed(rounded, held))
     method = "gptq"
     if goal is not None:
@@ -262,10 +262,6 @@ def _round_layer(
     if layer.bias is not None:
         layer.bias.add_(correction.flatten())
     return Placed(grid, lattice, rounded, layer.weight.shape)
-
-
-def _weight(module: nn.Module, name: str) -> Tensor:
-    return module.get_parameter(f"{name}.weight")
 
 
 @torch.no_grad()

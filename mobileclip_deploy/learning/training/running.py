@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
@@ -103,21 +103,13 @@ def _together(samples: Sequence[Sample | InvalidInput]) -> Batch | InvalidInput:
     return refused or collate([one for one in samples if isinstance(one, Sample)])
 
 
-class Batches(Sampler[list[Any]]):
+def _batches(dataset: TrainingData, recipe: Recipe, first: int, processes: Processes) -> Iterator[list[Any]]:
     """This process's shares of the batches of a training from step `first` on; each batch depends on the seed and its
     own number alone."""
-
-    def __init__(self, dataset: TrainingData, recipe: Recipe, first: int, processes: Processes = ALONE) -> None:
-        self.dataset, self.recipe, self.first, self.processes = dataset, recipe, first, processes
-
-    def __len__(self) -> int:
-        return self.recipe.steps - self.first
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        for step in range(self.first, self.recipe.steps):
-            # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
-            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
-            yield self.processes.share(self.dataset.choose(self.recipe.batch, generator))
+    for step in range(first, recipe.steps):
+        # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        yield processes.share(dataset.choose(recipe.batch, generator))
 
 
 class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
@@ -272,7 +264,7 @@ def train(
         training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
         loader = DataLoader(
             _Guarded(dataset),
-            batch_sampler=Batches(dataset, recipe, training.step, processes),
+            batch_sampler=_batches(dataset, recipe, training.step, processes),
             collate_fn=_together,
             num_workers=recipe.workers,
         )
@@ -285,8 +277,11 @@ def train(
         if processes.first:
             _write_log(folder, training.log)
             write_weights(training.averaged, folder / WEIGHTS)
-        skipped = processes.total(training.skipped)
-        return Trained(folder, folder / WEIGHTS, first, tuple(training.log), _left_out(dataset, skipped))
+        skipped, left_out = processes.total(training.skipped), None
+        if isinstance(dataset, PublishedDataset):
+            joint = dataset.joined
+            left_out = LeftOut(len(joint), joint.without_image, joint.without_text, skipped, tuple(joint.bad))
+        return Trained(folder, folder / WEIGHTS, first, tuple(training.log), left_out)
 
 
 def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
@@ -317,10 +312,3 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
     size = len(batch.rows) // count
     slices = [slice(start, start + size) for start in range(0, len(batch.rows), size)]
     return [replace(batch.labels(itemgetter(one)), pixels=batch.pixels[one]) for one in slices]
-
-
-def _left_out(dataset: TrainingData, skipped: int) -> LeftOut | None:
-    if not isinstance(dataset, PublishedDataset):
-        return None
-    joined = dataset.joined
-    return LeftOut(len(joined), joined.without_image, joined.without_text, skipped, tuple(joined.bad))
