@@ -215,7 +215,7 @@ def turned_for_int8(images: Doubles, axes: Doubles, rounds: int = 50) -> Doubles
 
 
 def ours(images: Doubles, texts: Doubles, size: int) -> Map:
-    axes = fit_axes(images, texts, size, 1.0).axes.astype(np.float64)
+    axes = fit_axes(images, texts, size, 1.0)[0].astype(np.float64)
     return axes, axes
 
 

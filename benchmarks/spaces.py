@@ -111,7 +111,7 @@ def cut(spaces: dict[str, Floats], folder: Path) -> str:
 
 def axes(spaces: dict[str, Floats]) -> Floats:
     wide = {name: values.astype(np.float64) for name, values in spaces.items()}
-    return fit_axes(wide["pictures"], wide["texts"], SMALL, 1.0).axes
+    return fit_axes(wide["pictures"], wide["texts"], SMALL, 1.0)[0]
 
 
 def learned(old: Index, new: Index) -> tuple[str, ...]:

@@ -8,8 +8,6 @@ what both have. Then they are turned within themselves so that signs say most of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -31,16 +29,9 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """Orthonormal axes float32 [D, N], and the logit scale that goes with embeddings on them."""
-
-    axes: Floats
-    logit_scale: float
-
-
-def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> Fitted:
-    """Axes to which embeddings are cut, and the logit scale with which cosines of what is left are nearest to before.
+def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> tuple[Floats, float]:
+    """Orthonormal axes float32 [D, N] to which embeddings are cut, and the logit scale with which cosines of what is
+    left are nearest to before.
 
     Args:
         images: embeddings [P, D] by the image tower; texts: [T, D] by the text tower; of any length.
@@ -53,7 +44,7 @@ def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> 
     pictures, words = told_apart(images, "pictures"), told_apart(texts, "captions")
     axes = np.round(turned_for_signs(pictures, mean_axes(pictures, words, size)) / GRID) * GRID
     cut = at_length_one(words @ axes) @ at_length_one(pictures @ axes).T
-    return Fitted(axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale))
+    return axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale)
 
 
 def mean_axes(images: Doubles, texts: Doubles, size: int) -> Doubles:

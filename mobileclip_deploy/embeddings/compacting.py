@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.axes import Fitted, fit_axes
+from mobileclip_deploy.embeddings.axes import fit_axes
 from mobileclip_deploy.embeddings.storage import INT8_MOST, rounded_scale
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.learnable import (
     different_pictures,
     different_texts,
@@ -122,9 +123,9 @@ def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -
     model = Source(copy.deepcopy(source.model), source.provenance).folded().model
     inputs = Inputs((), (), data.pixels.numpy(), data.ids)
     images, texts = embed_exactly(model, "image", inputs), embed_exactly(model, "text", inputs)
-    found = fit_axes(images, texts, data.size, source.model.logit_factor)
-    axes = Axes(found.axes)
-    scale, clipped = _int8_scale(images, found)
+    matrix, logit_scale = fit_axes(images, texts, data.size, source.model.logit_factor)
+    axes = Axes(matrix)
+    scale, clipped = _int8_scale(images, matrix)
     return axes, Compacted(
         size=axes.size,
         full_size=axes.full_size,
@@ -135,17 +136,16 @@ def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -
         captions=len(data.ids),
         own_captions=data.own_captions,
         fitted_sha256=data.sha256,
-        logit_scale=found.logit_scale,
+        logit_scale=logit_scale,
         full_logit_scale=source.model.logit_factor,
         int8_scale=scale,
         clipped=clipped,
     )
 
 
-def _int8_scale(images: npt.NDArray[np.float64], found: Fitted) -> tuple[float, float]:
+def _int8_scale(images: npt.NDArray[np.float64], axes: npt.NDArray[np.float32]) -> tuple[float, float]:
     """The scale of int8 components in the cut space, and the share of the fitting pictures' that it clips."""
-    cut = images @ found.axes.astype(np.float64)
-    components = np.abs(cut / np.linalg.norm(cut, axis=1, keepdims=True))
+    components = np.abs(at_length_one(images @ axes.astype(np.float64)))
     scale = rounded_scale(float(np.quantile(components, WITHIN)))
     return scale, float(f"{(np.rint(components / scale) > INT8_MOST).mean():.3g}")
 
