@@ -12,7 +12,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -181,31 +181,26 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bo
     return values
 
 
-@dataclass
 class WeightFile:
-    """A weight file, mapped into memory when its first value is asked for.
+    """A weight file, mapped into memory. Writes to what it returns are private to the process, and do not reach it.
 
-    Writes to what it returns are private to the process and do not reach the file.
+    Raises:
+        InvalidInput: it cannot be read, is truncated, or has another version.
     """
 
-    path: Path
-    size: int = 0
-    _map: mmap.mmap | None = field(default=None, repr=False)
-
-    def _mapped(self) -> mmap.mmap:
-        if self._map is None:
-            try:
-                with self.path.open("rb") as stream:
-                    self.size = os.fstat(stream.fileno()).st_size
-                    if self.size < _HEADER.size:
-                        raise InvalidInput(f"{self.path} is truncated: {self.size} bytes")
-                    self._map = mmap.mmap(stream.fileno(), self.size, access=mmap.ACCESS_COPY)
-            except OSError as error:
-                raise InvalidInput(f"{self.path} cannot be read: {worded(error)}") from None
-            version = _HEADER.unpack_from(self._map, 0)[1]
-            if version != _VERSION:
-                raise InvalidInput(f"{self.path} has storage version {version}, expected {_VERSION}")
-        return self._map
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as stream:
+                self.size = os.fstat(stream.fileno()).st_size
+                if self.size < _HEADER.size:
+                    raise InvalidInput(f"{path} is truncated: {self.size} bytes")
+                self._map = mmap.mmap(stream.fileno(), self.size, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {worded(error)}") from None
+        version = _HEADER.unpack_from(self._map, 0)[1]
+        if version != _VERSION:
+            raise InvalidInput(f"{path} has storage version {version}, expected {_VERSION}")
 
     def blob(self, offset: int, dtype: DType, count: int, what: str) -> npt.NDArray[np.uint8]:
         """The bytes of the value whose record is at `offset`: a view of the file.
@@ -219,11 +214,10 @@ class WeightFile:
         Raises:
             InvalidInput: the record or its data lies outside the file, is misaligned, or contradicts the program.
         """
-        mapped = self._mapped()
         where = f"{self.path}: the value {what!r} at offset {offset}"
         if offset % _ALIGNMENT or not _HEADER.size <= offset <= self.size - _RECORD.size:
             raise InvalidInput(f"{where} is not a record of the file, which holds {self.size} bytes")
-        sentinel, code, size, start, padding = _RECORD.unpack_from(mapped, offset)
+        sentinel, code, size, start, padding = _RECORD.unpack_from(self._map, offset)
         if sentinel != _SENTINEL:
             raise InvalidInput(f"{where} has no record there (sentinel {sentinel:#x})")
         if start % _ALIGNMENT or start < offset + _RECORD.size or start + size > self.size:
@@ -234,4 +228,4 @@ class WeightFile:
         expected = -(-count * dtype.bits // 8)
         if size != expected or (dtype.bits < 8 and padding != expected * 8 - count * dtype.bits):
             raise InvalidInput(f"{where} has {size} bytes of data, but its shape needs {expected}")
-        return np.frombuffer(mapped, np.uint8, size, start)
+        return np.frombuffer(self._map, np.uint8, size, start)

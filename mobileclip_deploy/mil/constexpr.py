@@ -168,11 +168,6 @@ class Decompression:
     operands: Mapping[str, Constant | Decompressed]
     types: tuple[ValueType, ...]
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes that all its inputs take, as stored."""
-        return sum(operand.nbytes for operand in self.operands.values())
-
     def run(self) -> Arrays:
         """Decompress: one array per result, in its declared type and shape.
 
@@ -209,8 +204,8 @@ class Decompressed:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the compressed form takes."""
-        return self.source.nbytes
+        """The bytes that the compressed form takes: all its inputs as stored."""
+        return sum(operand.nbytes for operand in self.source.operands.values())
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -33,13 +33,11 @@ class Package:
         root: the package folder.
         folder: of the specification file (model.mlmodel), relative to that.
         specification: the protobuf message (CoreML.Specification.Model).
-        size: of the specification, in bytes.
     """
 
     root: Path
     folder: Path
     specification: Any
-    size: int
 
     def data_file(self, name: str) -> Path:
         """The file that a blob value names, such as "@model_path/weights/weight.bin".
@@ -101,8 +99,7 @@ def open_package(path: str | Path) -> Package:
     if not isinstance(relative, str):
         raise InvalidInput(f"{root}: Manifest.json names a root model whose path is not text")
     file = _inside(root, f"Data/{relative}", relative)
-    data = _read(file, _MODEL_LIMIT)
-    return Package(root, file.parent.relative_to(root), _parsed(data, file), len(data))
+    return Package(root, file.parent.relative_to(root), _parsed(_read(file, _MODEL_LIMIT), file))
 
 
 _PRIVATE = "_mobileclip_deploy_coremltools_proto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.mil.constants import Constant, WeightFile
 from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
 from mobileclip_deploy.mil.graph import Fixed, Graph, Operand, Reference, read_graph, without_quantization
@@ -357,14 +358,7 @@ def load(path: str | Path, function: str | None = None, evaluate: bool = True) -
     name = function or _default_function(model)
     if name not in functions:
         raise InvalidInput(f"{path} has the functions {sorted(functions)}, not {name!r}")
-    files: dict[str, WeightFile] = {}
-
-    def weights(file: str) -> WeightFile:
-        if file not in files:
-            files[file] = WeightFile(package.data_file(file))
-        return files[file]
-
+    weights = cache(lambda file: WeightFile(package.data_file(file)))
     graph = read_graph(functions[name], name, weights)
-    size = package.size + sum(file.size for file in files.values())
-    program = Program(Path(path), model, name, graph, size)
+    program = Program(Path(path), model, name, graph, artifact_bytes(Path(path)))
     return program.prepared() if evaluate else program

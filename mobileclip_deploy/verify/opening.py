@@ -12,13 +12,15 @@ from mobileclip_deploy.bundle.source import open_source
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
+from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.progress import Progress, about, silent
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
 from mobileclip_deploy.towers.samples import read_prompts
@@ -121,7 +123,9 @@ def _evidence(
     if data is None:
         return Evidence(reference)
     if not request.thorough:
-        return Evidence(reference, sampled=SampledReference.compute(source.model, data, QUICK_IMAGES, progress))
+        some = data.sample(QUICK_IMAGES)
+        found = measure(model_embedder(source.model), some, progress=about("checkpoint", progress))
+        return Evidence(reference, sampled=SampledReference(some, found, len(data.images)))
     return Evidence(reference, checkpoint_looks(source.model, data, progress))
 
 

@@ -43,10 +43,6 @@ class Site:
     taken: bool
     order: tuple[int, ...]
 
-    def arranged(self, values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
-        """A file's numbers as torch has them."""
-        return values.squeeze().transpose(self.order).reshape(tuple(shape))
-
 
 class _Followed(TorchFunctionMode):
     """Every call of torch, numbered in the order in which they are made; what it takes and gives may be replaced.
@@ -186,7 +182,8 @@ class QuantizedTower:
 
         def quantized(value: QuantizedValue, place: Site, exact: Tensor) -> Tensor:
             steps = (exact / value.scale + value.zero_point).clamp(value.least, value.most)
-            theirs = torch.from_numpy(place.arranged(integers[value.name], exact.shape).astype(np.float64)).to(steps)
+            arranged = integers[value.name].squeeze().transpose(place.order).reshape(tuple(exact.shape))
+            theirs = torch.from_numpy(arranged.astype(np.float64)).to(steps)
             tie = (theirs - steps).abs() <= 0.5 + TIE
             self.off[value.source] += int((~tie).sum())
             self.total[value.source] += tie.numel()

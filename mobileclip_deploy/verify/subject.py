@@ -20,7 +20,7 @@ from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.evaluate import Measurement, measure
+from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.precision import precision_of
@@ -57,13 +57,6 @@ class SampledReference:
     dataset: Dataset
     checkpoint: Measurement
     total: int
-
-    @classmethod
-    def compute(cls, model: MobileCLIP, dataset: Dataset, count: int, progress: Progress = silent) -> SampledReference:
-        """Measure the checkpoint on `count` images at most."""
-        some = dataset.sample(count)
-        found = measure(model_embedder(model), some, progress=about("checkpoint", progress))
-        return cls(some, found, len(dataset.images))
 
 
 @dataclass(frozen=True)
