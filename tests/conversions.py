@@ -33,7 +33,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.verify import subject, task
+from mobileclip_deploy.verify import opening, task
 
 STORED = [
     sys.executable,
@@ -110,7 +110,7 @@ class Store:
             return measure(embedder, dataset, how=replace(how, cache=cache), progress=progress)
 
         with contextlib.ExitStack() as patches:
-            for room in (looks, subject, task):
+            for room in (looks, opening, task):
                 patches.enter_context(mock.patch.object(room, "measure", stored))
             yield
 

@@ -11,11 +11,11 @@ import pytest
 from command_line import Outcome, refusal, run, spawn
 from exports import Exports
 
+from mobileclip_deploy.evaluation import looks
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import variant_names
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.verify import subject
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 
@@ -96,7 +96,7 @@ def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Pa
 def test_the_destination_is_refused_before_the_built_in_checkpoints_accuracy_is_measured(
     tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "measure", lambda *_, **__: pytest.fail("measured first"))
+    monkeypatch.setattr(looks, "measure", lambda *_, **__: pytest.fail("measured first"))
     exports.copy("onnx", "fp16", tmp_path)
     refusal(run("export", "--target", "onnx", "-o", tmp_path))
 

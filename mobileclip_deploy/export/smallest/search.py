@@ -294,7 +294,7 @@ class _Search:
         module = make_tower(trials.source.model, tower)
         if target.abilities.mixes:
             self._go_on()
-            self.layers[tower] = _layers(trials, tower)
+            self.layers[tower] = _layers(trials, tower, module)
         choices = tower_choices(target, tower, module, self.layers.get(tower, ()))
         predicted = _predictions(trials, tower, module, choices, self._go_on)
         bound = trials.plan.request.gates.shipped
@@ -461,7 +461,7 @@ def _trials(
     return Trials(plan, source.folded(), reference, folder, chosen_on, own, progress), confirmed_on
 
 
-def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
+def _layers(trials: Trials, tower: TowerName, module: nn.Module) -> tuple[Layer, ...]:
     """The sensitivity of a tower's layers, measured once per search."""
     file = trials.folder / f"{tower}-layers.json"
     adapter = TypeAdapter(tuple[Layer, ...])
@@ -469,9 +469,7 @@ def _layers(trials: Trials, tower: TowerName) -> tuple[Layer, ...]:
         return adapter.validate_json(file.read_bytes())
     trials.progress(f"{tower} tower: sensitivity of its layers")
     inputs = calibration_inputs(trials.source.variant, tower, trials.plan.request.calibration)
-    module = make_tower(trials.source.model, tower)
-    names = four_bit_layers(trials.plan.target, tower, module)
-    layers = tuple(measure_layers(module, inputs, names))
+    layers = tuple(measure_layers(module, inputs, four_bit_layers(trials.plan.target, tower, module)))
     trials.folder.mkdir(parents=True, exist_ok=True)
     write_whole(file, adapter.dump_json(layers))
     return layers
