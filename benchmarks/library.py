@@ -339,9 +339,10 @@ def parts(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
 
 def shrunk(content: bytes, spec: Any) -> Any:
     """A photograph as `embed --fast-jpeg` reads it."""
-    from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
+    from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
 
-    return tower_bytes(decode_image(content, "", 2 * spec.size), spec)
+    with decoded(content, "", 2 * spec.size) as picture:
+        return tower_bytes(picture, spec)
 
 
 def milliseconds(run: Callable[[], Any], times: int = 11) -> float:

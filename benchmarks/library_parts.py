@@ -52,7 +52,7 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
     from subjects import OPEN_CLIP, Subjects, image_weights
 
     from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
+    from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
     from mobileclip_deploy.targets.onnx.runner import open_session
 
     torch.set_num_threads(1)
@@ -82,9 +82,14 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
     spec = bundle.manifest.preprocess
     for size in SIZES:
         content = next(iter(sorted(photographs(work, size).glob("*.jpg")))).read_bytes()
+
+        def embed(content: bytes = content, least: int | None = None) -> Any:
+            with decoded(content, "", least) as picture:
+                return tower_bytes(picture, spec)
+
         for name, decode in {
-            "embed": lambda content=content: tower_bytes(decode_image(content, ""), spec),
-            "--fast-jpeg": lambda content=content: tower_bytes(decode_image(content, "", 2 * spec.resized), spec),
+            "embed": embed,
+            "--fast-jpeg": partial(embed, least=2 * spec.resized),
             "open_clip": lambda content=content: transform(Image.open(io.BytesIO(content))),
         }.items():
             found[f"{size}, {name}"] = (decode, 1)
