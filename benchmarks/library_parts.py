@@ -87,12 +87,12 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
             with decoded(content, "", least) as picture:
                 return tower_bytes(picture, spec)
 
-        for name, decode in {
+        pipelines: dict[str, Callable[[], Any]] = {
             "embed": embed,
             "--fast-jpeg": partial(embed, least=2 * spec.resized),
             "open_clip": lambda content=content: transform(Image.open(io.BytesIO(content))),
-        }.items():
-            found[f"{size}, {name}"] = (decode, 1)
+        }
+        found |= {f"{size}, {name}": (decode, 1) for name, decode in pipelines.items()}
     return found
 
 
