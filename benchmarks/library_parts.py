@@ -87,10 +87,13 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
             with decoded(content, "", least) as picture:
                 return tower_bytes(picture, spec)
 
+        def theirs(content: bytes = content) -> Any:
+            return transform(Image.open(io.BytesIO(content)))
+
         pipelines: dict[str, Callable[[], Any]] = {
             "embed": embed,
             "--fast-jpeg": partial(embed, least=2 * spec.resized),
-            "open_clip": lambda content=content: transform(Image.open(io.BytesIO(content))),
+            "open_clip": theirs,
         }
         found |= {f"{size}, {name}": (decode, 1) for name, decode in pipelines.items()}
     return found
