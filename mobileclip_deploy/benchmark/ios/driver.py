@@ -13,7 +13,7 @@ from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
 from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over, write_in_parts
-from mobileclip_deploy.benchmark.ios.following import Launched, Patience, follow
+from mobileclip_deploy.benchmark.ios.following import Patience, follow
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
@@ -83,12 +83,10 @@ class IosDriver(Driver):
     def _measure(self, phone: Phone, plan: Plan, counter: RoundCounter, first: bool = False) -> None:
         """Have the app run the `first` round of each cell, or what is left, and take over what it found: its answers
         are judged between the two."""
-        run_id, seconds = plan.job.run_id, plan.job.protocol.seconds_per_round
+        run_id = plan.job.run_id
         process = phone.launch(("--run", run_id, *(("--first",) if first else ()), "--exit"))
-        results = f"Documents/results/{run_id}/{run_id}"
-        launched = Launched(run_id, process, f"{results}.progress.json", len(plan.outstanding), seconds, first)
-        looked_at = follow(phone, launched, counter, self.patience)
-        take_over(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan, looked_at)
+        looked_at = follow(phone, process, plan, counter, self.patience, first)
+        take_over(phone.pull(f"Documents/results/{run_id}/{run_id}.rounds.jsonl", plan.most_bytes), plan, looked_at)
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
         """Bring this computer's stream and the device's to the same state, whichever went further."""

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.benchmark.driver import RoundCounter
+from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, UnknownCommand
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.job import Count, Turn
@@ -44,28 +44,17 @@ class RunProgress(BaseModel):
         return f"{self.turn.cell}, round {self.turn.round}" if self.turn else self.state
 
 
-@dataclass(frozen=True)
-class Launched:
-    """A run on the device: the app's `process` there, and `remote`, the file that tells how far it is.
-
-    `turns` are still to be run; no round takes less than `seconds_per_round`. `first`: it pauses after the first round
-    of each cell.
-    """
-
-    run_id: str
-    process: int
-    remote: str
-    turns: int
-    seconds_per_round: float
-    first: bool = False
-
-
-def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Patience) -> frozenset[Turn]:
-    """Return when the run is finished, or has paused.
+def follow(
+    phone: Phone, process: int, plan: Plan, counter: RoundCounter, patience: Patience, first: bool = False
+) -> frozenset[Turn]:
+    """Return when the run is finished, or has paused, which it does behind the `first` round of each cell.
 
     A look disturbs what is being measured. Where Xcode can wait for the end of a process, there is a look at most
     every `patience.longest` seconds, and none in a run that takes less. Elsewhere the next one comes when the run can
     be finished at the earliest, by the protocol and by how long the rounds took so far: a run is looked at a few times.
+
+    Args:
+        process: the app's, on the device.
 
     Returns:
         The turns that were in progress at a look.
@@ -77,11 +66,13 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
     unseen = 0
     looked_at: set[Turn] = set()
     began = moved = seen = time.monotonic()
-    left, each, can_wait = launched.turns, launched.seconds_per_round, True
+    run_id, least = plan.job.run_id, plan.job.protocol.seconds_per_round
+    turns = left = len(plan.outstanding)
+    each, can_wait = least, True
     while True:
         rested = time.monotonic()
         try:
-            ended = can_wait and phone.wait(launched.process, patience.longest)
+            ended = can_wait and phone.wait(process, patience.longest)
         except UnknownCommand:
             ended = can_wait = False
         if not ended:
@@ -89,8 +80,8 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
             time.sleep(max(0.0, rest - (time.monotonic() - rested)))
         now = time.monotonic()
         try:
-            alive = phone.is_running(launched.process)  # asked first: what it wrote before it ended is then read below
-            current = read_progress(phone.pull(launched.remote), launched.run_id)
+            alive = phone.is_running(process)  # asked first: what it wrote before it ended is then read below
+            current = read_progress(phone.pull(f"Documents/results/{run_id}/{run_id}.progress.json"), run_id)
             seen = now
         except CoreDeviceFailed as failure:
             if not failure.broken:
@@ -104,10 +95,10 @@ def follow(phone: Phone, launched: Launched, counter: RoundCounter, patience: Pa
             looked_at.add(current.turn)
         if current is not None and current != last:
             last, moved, left = current, now, counter.total - current.finished_turns
-            if finished := launched.turns - left:
-                each = max(launched.seconds_per_round, (now - began) / finished)
+            if finished := turns - left:
+                each = max(least, (now - began) / finished)
             counter.tell(current.finished_turns, current.what)
-        if current is not None and current.state == ("paused" if launched.first else "finished"):
+        if current is not None and current.state == ("paused" if first else "finished"):
             return frozenset(looked_at)
         unseen = unseen + 1 if not alive and current is None else 0
         if not alive and not 0 < unseen <= LOOKS_AFTER_THE_END:

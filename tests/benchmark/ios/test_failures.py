@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -302,8 +303,9 @@ def test_a_long_run_is_looked_at_when_it_can_be_finished(monkeypatch: pytest.Mon
         now[0] = 0.0
         slept.clear()
         counter = RoundCounter(10, lambda text: None)
-        launched = following.Launched("r", 1, "p", 10, least)
-        looked_at = following.follow(Watched(), launched, counter, Patience())  # type: ignore[arg-type]
+        job = SimpleNamespace(run_id="r", protocol=SimpleNamespace(seconds_per_round=least))
+        plan = SimpleNamespace(job=job, outstanding=range(10))
+        looked_at = following.follow(Watched(), 1, plan, counter, Patience())  # type: ignore[arg-type]
         assert slept == [pytest.approx(one) for one in looks]
         assert now[0] >= 400
         assert len(looked_at) <= len(looks) - 1
