@@ -144,7 +144,7 @@ def test_devices_lists_the_phone(phone: FolderPhone) -> None:
 
 def test_of_several_iphones_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
-        devices.AppleDevice(udid, f"id-{udid}", f"iPhone {udid}", "iPhone 15", "iPhone15,4", "18.1", "ready", None)
+        devices.AppleDevice(udid, f"id-{udid}", f"iPhone {udid}", "iPhone 15", "18.1", "ready", None)
         for udid in ("A1", "B2")
     ]
     monkeypatch.setattr(devices, "list_devices", lambda: tuple(found))
