@@ -52,6 +52,8 @@ def _towers(manifest: Manifest, found: BundleInspection) -> Terms:
         yield "", f"{entry.precision}: {precision_of(entry.precision).summary}"
         yield "", f"takes {_tensor(entry.input)}{_ids(manifest, tower)}{_contexts(entry)}"
         yield "", f"gives {_answer(manifest, entry.output)}"
+        if chips := (entry.contents or {}).get("chips"):
+            yield "", "binaries " + ", ".join(f"{name} {megabytes(size)} MB" for name, size in chips.items())
         for kind, attached in (entry.attachments or {}).items():
             yield "", f"beside it {attached.file}, {megabytes(attached.bytes)} MB ({kind.replace('_', ' ')})"
     yield "", ""

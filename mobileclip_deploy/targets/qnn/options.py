@@ -57,7 +57,9 @@ class QnnOptions(TargetOptions):
             UsageError: the text says what may be given.
         """
         if self.union and (len(self.chips) < 2 or self.allow_cpu):
-            raise UsageError("`union` is one binary for several chips, wholly on their NPUs; give several chips alone")
+            raise UsageError(
+                "`union` is one binary for several chips, wholly on NPUs: name several, without `allow_cpu`"
+            )
         _ = self.chips
         for name in self.kept:
             tower = next((tower for tower in precisions if name.startswith(f"{tower}.")), None)
