@@ -225,9 +225,10 @@ def first_problem(error: ValidationError) -> str:
 def problem(found: ErrorDetails) -> str:
     """One of the problems that pydantic found, in words of ours."""
     known, context = PROBLEMS.get(found["type"]), found.get("ctx", {})
+    shown = {name: f"{one:g}" if isinstance(one, float) else str(one) for name, one in context.items()}
     if found["type"] == "json_invalid":
         return _no_json(str(context.get("error")))
-    return found["msg"] if known is None else known.format(**{name: _short(one) for name, one in context.items()})
+    return found["msg"] if known is None else known.format(**shown)
 
 
 def _no_json(told: str) -> str:
@@ -236,10 +237,6 @@ def _no_json(told: str) -> str:
     what = next((words for part, words in known.items() if part in told), "no JSON")
     at = re.search(r"line (\d+) column (\d+)", told)
     return what if at is None else f"{what}, at line {at[1]}, column {at[2]}"
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 PROBLEMS = {

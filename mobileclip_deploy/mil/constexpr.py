@@ -147,11 +147,6 @@ _TABLE: dict[str, tuple[tuple[set[str], set[str], Callable[..., Array | Arrays]]
 }
 
 
-def is_constexpr(kind: str) -> bool:
-    """Whether this op type is one of the constexpr ops; not all of them can be decompressed here."""
-    return kind.startswith("constexpr_")
-
-
 @dataclass(frozen=True)
 class Decompression:
     """A constexpr operation.

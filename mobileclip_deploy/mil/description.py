@@ -84,12 +84,8 @@ class Weight:
     kind: str
 
 
-def describe_operations(graph: Graph) -> tuple[Operation, ...]:
-    """The operations of a function, in program order."""
-    return tuple(map(_describe, graph.nodes))
-
-
-def _describe(node: Node) -> Operation:
+def describe_operation(node: Node) -> Operation:
+    """An operation of a function."""
     operands = {parameter: tuple(operand for _, operand in bound) for parameter, bound in node.operands.items()}
     fixed = [operand for bound in operands.values() for operand in bound if not isinstance(operand, Reference)]
     inputs = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.mil.constants import Constant, WeightFile, read_constant
-from mobileclip_deploy.mil.constexpr import Decompressed, Decompression, is_constexpr
+from mobileclip_deploy.mil.constexpr import Decompressed, Decompression
 from mobileclip_deploy.mil.types import ValueType, read_type
 
 _OPSETS = [f"CoreML{number}" for number in range(3, 10)]
@@ -192,7 +192,7 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
         user = f"{operation.type} {own!r}"
         if operation.type == "const":
             _read_const(operation, user, scope)
-        elif is_constexpr(operation.type):
+        elif operation.type.startswith("constexpr_"):
             _read_constexpr(operation, user, scope)
         else:
             nodes.append(_read_node(operation, own, user, scope))

@@ -99,7 +99,14 @@ def open_package(path: str | Path) -> Package:
     if not isinstance(relative, str):
         raise InvalidInput(f"{root}: Manifest.json names a root model whose path is not text")
     file = _inside(root, f"Data/{relative}", relative)
-    return Package(root, file.parent.relative_to(root), _parsed(_read(file, _MODEL_LIMIT), file))
+    specification = _model_class()()
+    from google.protobuf.message import DecodeError
+
+    try:
+        specification.ParseFromString(_read(file, _MODEL_LIMIT))
+    except (DecodeError, RecursionError, ValueError) as error:
+        raise InvalidInput(f"{file} is not a Core ML specification: {worded(error)}") from None
+    return Package(root, file.parent.relative_to(root), specification)
 
 
 _PRIVATE = "_mobileclip_deploy_coremltools_proto"
@@ -116,14 +123,3 @@ def _model_class() -> Any:
     package.__path__ = [str(Path(spec.origin).parent / "proto")]
     sys.modules[_PRIVATE] = package
     return importlib.import_module(f"{_PRIVATE}.Model_pb2").Model
-
-
-def _parsed(data: bytes, file: Path) -> Any:
-    model = _model_class()()
-    from google.protobuf.message import DecodeError
-
-    try:
-        model.ParseFromString(data)
-    except (DecodeError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"{file} is not a Core ML specification: {worded(error)}") from None
-    return model

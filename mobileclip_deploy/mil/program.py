@@ -15,7 +15,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.mil.constants import Constant, WeightFile
-from mobileclip_deploy.mil.description import Operation, describe_operations, describe_weights
+from mobileclip_deploy.mil.description import Operation, describe_operation, describe_weights
 from mobileclip_deploy.mil.graph import Fixed, Graph, Operand, Reference, read_graph, without_quantization
 from mobileclip_deploy.mil.package import open_package
 from mobileclip_deploy.mil.plan import Step, call, check_shapes, make_plan, unsupported
@@ -107,7 +107,7 @@ class Program:
         self.opset = str(model.mlProgram.functions[function].opset)
         self.specification_version = int(model.specificationVersion)
         self.metadata = _metadata(model.description.metadata)
-        self.operations = describe_operations(graph)
+        self.operations = tuple(map(describe_operation, graph.nodes))
         self.weights = describe_weights(graph)
         self.unsupported = unsupported(graph)
         self.graph = graph

@@ -63,7 +63,8 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     except InvalidInput as error:
         return [Check(step=ACTIVATIONS, tower=tower, status="failed", detail=str(error))]
     if missing:
-        detail = f"it rounds {_some(missing)}, which torch does not compute"
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        detail = f"it rounds {missing[0]!r}{more}, which torch does not compute"
         return [Check(step=ACTIVATIONS, tower=tower, status="failed", engine=file.engine, detail=detail)]
     answered = _quantized(file, QuantizedTower(stored, file.values, sites), tower, rows, inputs)
     return [answered, _ranges(subject, file, sites, tower, found)]
@@ -127,8 +128,3 @@ def _fits(value: QuantizedValue, known: Range) -> bool:
     return abs(value.high - value.low - width) <= WIDTH * width and (
         abs(value.least - known.low / step - value.zero_point) <= ZERO
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first of some names, and how many more."""
-    return repr(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
