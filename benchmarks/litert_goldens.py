@@ -77,7 +77,7 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     with torch.no_grad():
         wanted = make_tower(source.model, tower)(torch.from_numpy(samples)).numpy()
     files = {precision: written("litert", precision) for precision in PRECISIONS[tower]}
-    converted.drop()
+    converted.clear()
     calls = {"onnx": twice(onnx_call(written("onnx", "fp32")))}
     calls |= {name: twice(litert_call(path)) for name, path in files.items()}
     times = {name: took / 2 for name, took in medians(in_turns(calls, rounds, 1)).items()}

@@ -42,8 +42,8 @@ def measured(file: Path, rounds: int) -> dict[str, Any]:
     import numpy as np
 
     from mobileclip_deploy.benchmark.statistics import median_interval
+    from mobileclip_deploy.targets.litert.authoring import take_bytes
     from mobileclip_deploy.targets.litert.editing import Editor
-    from mobileclip_deploy.targets.litert.pixels import take_bytes
 
     editor = Editor(file.read_bytes())
     take_bytes(editor)

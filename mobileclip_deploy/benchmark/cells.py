@@ -29,7 +29,7 @@ from mobileclip_deploy.model.scores import softmax
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.targets.values import RuntimePlace
 from mobileclip_deploy.towers.contexts import fitting
 from mobileclip_deploy.towers.head import EMBEDDING, Head
 from mobileclip_deploy.verify.subject import head_of

@@ -19,7 +19,7 @@ from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Pea
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, get_target, targets
-from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.targets.values import RuntimePlace
 
 DRIVERS: dict[str, str] = {
     "host": "mobileclip_deploy.benchmark.host.driver:HostDriver",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mobileclip_deploy.errors import UsageError, suggestion
-from mobileclip_deploy.targets.benchmarking import ComputeUnits
+from mobileclip_deploy.targets.values import ComputeUnits
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """A whole number that every language's JSON reader keeps exactly."""

@@ -11,7 +11,7 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import restored_target
-from mobileclip_deploy.targets.compiled import LayerNoise
+from mobileclip_deploy.targets.artifact import LayerNoise
 
 INPUTS = 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -56,18 +56,9 @@ def targets() -> Mapping[str, Target]:
     Raises:
         DependencyMissing: a package registers a target that cannot be imported.
     """
-    found = sorted((_load(entry) for entry in _registered()), key=lambda one: (one.abilities.order, one.name))
+    loaded = (_load(entry) for entry in _registered_in(tuple(sys.path)))
+    found = sorted(loaded, key=lambda one: (one.abilities.order, one.name))
     return {target.name: target for target in found}
-
-
-def _named(name: str) -> Target | None:
-    """The target registered under this name; what the others import (torch, coremltools) is left out of the process."""
-    entry = next((one for one in _registered() if one.name.casefold() == name), None)
-    return None if entry is None else _load(entry)
-
-
-def _registered() -> tuple[EntryPoint, ...]:
-    return _registered_in(tuple(sys.path))
 
 
 @cache
@@ -95,13 +86,16 @@ def get_target(name: str) -> Target:
         UsageError: unknown; the text lists the known ones.
     """
     wanted = name.casefold()
-    family = next((one for part in _families(wanted) if (one := _named(part)) is not None), None)
-    if family is None:
+    entries = {entry.name.casefold(): entry for entry in _registered_in(tuple(sys.path))}
+    own = wanted  # then what is before its last hyphen, and so on
+    while own and own not in entries:
+        own = own.rpartition("-")[0]
+    if not own:
         if wanted in RETIRED:
             raise _retired(wanted)
         known = targets()
         raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
-    own = family.name.casefold()
+    family = _load(entries[own])  # what the others import (torch, coremltools) is left out of the process
     if own == wanted:
         return family
     varied = family.options.varied(wanted.removeprefix(f"{own}-"))
@@ -125,13 +119,6 @@ def target_of(path: Path) -> Target | None:
     if found is None and (gone := [name for name, (suffix, _) in RETIRED.items() if path.suffix == suffix]):
         raise _retired(gone[0])
     return found
-
-
-def _families(name: str) -> Iterator[str]:
-    """The name, then what is before its last hyphen, and so on."""
-    while name:
-        yield name
-        name = name.rpartition("-")[0]
 
 
 def installed_target(name: str) -> Target:

@@ -151,13 +151,10 @@ class Abilities:
         """The distribution that runs artifacts on this machine."""
         return self.runtime_package or next(iter(self.packages), None)
 
-    def has_runtime(self) -> bool:
-        """Whether that is installed."""
-        try:
-            return bool(self.runtime_version())
-        except importlib.metadata.PackageNotFoundError:
-            return False
-
     def runtime_version(self) -> str:
-        """The version of what runs artifacts on this machine."""
+        """The version of what runs artifacts on this machine.
+
+        Raises:
+            PackageNotFoundError: it is not installed.
+        """
         return importlib.metadata.version(self.runtime) if self.runtime else "unversioned"

@@ -1,13 +1,15 @@
-"""An artifact, opened once and asked by every check: what it declares, what it computes, and what runs it here."""
+"""An artifact, opened once and asked by every check: what it declares, what it computes, and what runs it here; what a
+compiler made of it for one place, such as a GPU; and what was written beside it because it was asked for."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mobileclip_deploy.errors import InvalidInput, NotRun
 
@@ -18,12 +20,11 @@ if TYPE_CHECKING:
     from mobileclip_deploy.mil import Program
     from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
     from mobileclip_deploy.targets.quantized import QuantizedFile
-    from mobileclip_deploy.targets.values import Runner, TensorInfo
+    from mobileclip_deploy.targets.values import Expected, Runner, TensorInfo
     from mobileclip_deploy.targets.weights import WeightTable
 
 
@@ -31,7 +32,8 @@ class Artifact(ABC):
     """One tower in a file, or the function of a file that holds several; made by `Target.open`.
 
     Nothing is read before it is asked for, and what was read is kept until `drop`. Whatever reads the file raises
-    InvalidInput where it is damaged or of another format. What a format does not have is None.
+    InvalidInput where it is damaged or of another format. Whatever loads it to be run raises NotRun where this machine
+    has nothing that can run it, and RuntimeFailed where the runtime refuses it. What a format does not have is None.
 
     Attributes:
         path: the file or folder.
@@ -112,9 +114,6 @@ class Artifact(ABC):
     def unlike(self, other: Artifact) -> str | None:
         """How it differs from an artifact of the same graph in what no graph says, such as a compiled binary; None
         where it does not.
-
-        Raises:
-            InvalidInput: it is damaged.
         """
         return None
 
@@ -150,12 +149,7 @@ class Artifact(ABC):
 
     @abstractmethod
     def runner(self) -> Runner:
-        """Load it.
-
-        Raises:
-            NotRun: this machine has nothing that can run it.
-            RuntimeFailed: the runtime refused it.
-        """
+        """Load it."""
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """A loader for every engine of this machine that it may meet, to be checked one by one.
@@ -170,30 +164,17 @@ class Artifact(ABC):
         return None
 
     def plain_runner(self) -> Runner | None:
-        """Load it to be computed with the numbers that stand in it, in float32, nothing else rounded.
-
-        Raises:
-            NotRun: this machine has nothing that can run it.
-        """
+        """Load it to be computed with the numbers that stand in it, in float32, nothing else rounded."""
         return None
 
     def stand_in(self) -> Runner | None:
         """Load what computes the same much faster than its own slow runtime, activations quantized as in it; None where
         there is none.
-
-        Raises:
-            NotRun: this machine has nothing that can run it.
         """
         return None
 
     def quantized(self) -> QuantizedFile | None:
-        """Load it to follow the activations that it quantizes.
-
-        Raises:
-            InvalidInput: it is damaged, or quantizes by what does not stand in it.
-            NotRun: this machine has nothing that can run it.
-            RuntimeFailed: the runtime refused it.
-        """
+        """Load it to follow the activations that it quantizes."""
         return None
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
@@ -213,21 +194,123 @@ class Artifact(ABC):
 
         Args:
             inputs: of the tower, [N, ...].
-
-        Raises:
-            InvalidInput, NotRun, RuntimeFailed: as `runner`.
         """
         yield from ()
 
     def session(self, setup: SessionSetup) -> Session:
-        """Load it to be timed.
-
-        Raises:
-            NotRun: this machine has nothing that can run it.
-        """
+        """Load it to be timed."""
         from mobileclip_deploy.targets.benchmarking import RunnerSession
 
         return RunnerSession(self.runner())
+
+
+@dataclass(frozen=True)
+class Left:
+    """An operation that stays on the CPU, and what the compiler says of it; nothing where it gives no reason."""
+
+    type: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The largest of some numbers, without its sign, and the layer that gave it."""
+
+    value: float
+    name: str
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """How near the value behind a layer is to float32 with the same weights, as signal-to-noise ratios in dB:
+    `compiled` as the place computes it, `interpreted` as a runtime on the CPU computes the same file."""
+
+    layer: str
+    compiled: float
+    interpreted: float
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact compiled for one place.
+
+    `engine`: what compiled it, with its version, and for which device. `operations`: how many the artifact has, `left`:
+    those that stay on the CPU. `refusal`: why nothing of it runs there, a driver that died among the reasons; None
+    where something does. `answers`: to as many of the inputs as there was time for, [N, D]; None where there are none,
+    and `silence` says why. `largest`: of all values that the artifact computes on the inputs, and `largest_sum`: of
+    those that a mean adds up; None where they were not measured.
+    """
+
+    engine: str
+    operations: int
+    left: tuple[Left, ...] = ()
+    refusal: str | None = None
+    answers: npt.NDArray[np.float32] | None = None
+    silence: str | None = None
+    largest: Extreme | None = None
+    largest_sum: Extreme | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an attachment should have been made of.
+
+    Attributes:
+        artifact: the file beside which it stands.
+        expected: what it is to answer.
+        folder: an empty one, to write into.
+        converted: the artifact written once more, with what a conversion writes beside it. Raises NotRun.
+    """
+
+    artifact: Path
+    expected: Expected
+    folder: Path
+    converted: Callable[[], Path]
+
+
+class Attached(ABC):
+    """An attachment of one kind; made by `Target.open_attached`.
+
+    Attributes:
+        by_conversion: only a conversion of the tower writes it, which takes long.
+        tolerates: the manifest says by how much one value of an answer may differ from an expected one.
+        by_versions: another version of the packages may write it otherwise, so that a difference says nothing there.
+    """
+
+    by_conversion: ClassVar[bool] = False
+    tolerates: ClassVar[bool] = True
+    by_versions: ClassVar[bool] = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def write(self, artifact: Path, expected: Expected) -> None:
+        """Write it, of the artifact beside which it is to stand.
+
+        Raises:
+            ExportError: it cannot be written, or does not hold.
+        """
+
+    def runner(self) -> Runner | None:
+        """Load it; None of what is no program.
+
+        Raises:
+            NotRun, RuntimeFailed: nothing here can run it.
+            InvalidInput: it is damaged.
+        """
+        return None
+
+    @abstractmethod
+    def difference(self, origin: Origin) -> str | None:
+        """How it is not what comes of its origin, in words; None where it says the same.
+
+        Raises:
+            InvalidInput: it is damaged.
+            NotRun: what writes it is not here.
+            ExportError: it cannot be written again.
+        """
 
 
 def refuse_function(target: str, function: str | None) -> None:

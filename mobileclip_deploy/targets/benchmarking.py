@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.targets.values import ComputeUnits, RuntimePlace, TensorInfo
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.values import Runner
-
-__all__ = [
-    "ComputeUnits",
-    "KernelTime",
-    "RunnerSession",
-    "RuntimePlace",
-    "Session",
-    "SessionSetup",
-    "Work",
-    "by_work",
-]
+from mobileclip_deploy.targets.values import Runner, RuntimePlace, TensorInfo
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +54,9 @@ class KernelTime:
 class Session(ABC):
     """One artifact in memory. What is timed is `run`: conversion of input and output is left to the other two."""
 
+    output: Any = None
+    """What `run` got, [1, D] or [D]."""
+
     @abstractmethod
     def feed(self, values: Array) -> None:
         """Put an input [1, ...] in place, in the type of the setup's input."""
@@ -75,9 +65,9 @@ class Session(ABC):
     def run(self) -> None:
         """One inference."""
 
-    @abstractmethod
     def answer(self) -> npt.NDArray[np.float32]:
         """The output of the last inference, float32 [D]."""
+        return np.asarray(self.output, dtype=np.float32).reshape(-1)
 
     def profile(self) -> tuple[KernelTime, ...]:
         """Operator times of one inference, the most expensive first.
@@ -94,7 +84,6 @@ class RunnerSession(Session):
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._input: Array = np.empty(0)
-        self._output = np.empty(0, np.float32)
 
     def feed(self, values: Array) -> None:
         if values.dtype == np.uint8:  # pixels as Core ML takes them: runners take [0, 1]
@@ -103,30 +92,24 @@ class RunnerSession(Session):
             self._input = values.astype(np.int64 if np.issubdtype(values.dtype, np.integer) else np.float32)
 
     def run(self) -> None:
-        self._output = self._runner(self._input)  # [1, D]
-
-    def answer(self) -> npt.NDArray[np.float32]:
-        return np.asarray(self._output, dtype=np.float32).reshape(-1)
+        self.output = self._runner(self._input)  # [1, D]
 
 
 def by_work(calls: Iterable[tuple[str, int, Work | None]]) -> tuple[KernelTime, ...]:
     """(operator, nanoseconds, work) of every call -> a row for each operator and kind, the most expensive first."""
-    grouped: dict[tuple[object, ...], KernelTime] = {}
-    for operator, duration, work in calls:
-        kind = (operator, work and work.kind, work and work.arithmetic, work is None)
-        before = grouped.get(
-            kind, KernelTime(operator, 0, 0, work and replace(work, arithmetic_operations=0, moved_bytes=0))
-        )
-        grouped[kind] = KernelTime(
-            operator, before.calls + 1, before.total_ns + duration, work and _together(before.work, work)
-        )
-    return tuple(sorted(grouped.values(), key=lambda one: (-one.total_ns, one.operator)))
+    grouped = defaultdict[tuple[object, ...], list[tuple[str, int, Work | None]]](list)
+    for call in calls:
+        operator, _, work = call
+        grouped[operator, work and work.kind, work and work.arithmetic, work is None].append(call)
+    rows = []
+    for same in grouped.values():
+        works = [work for *_, work in same if work]
+        rows.append(KernelTime(same[0][0], len(same), sum(spent for _, spent, _ in same), _summed(works)))
+    return tuple(sorted(rows, key=lambda one: (-one.total_ns, one.operator)))
 
 
-def _together(one: Work | None, other: Work) -> Work:
-    assert one is not None
-    return replace(
-        other,
-        arithmetic_operations=one.arithmetic_operations + other.arithmetic_operations,
-        moved_bytes=one.moved_bytes + other.moved_bytes,
-    )
+def _summed(works: list[Work]) -> Work | None:
+    if not works:
+        return None
+    operations, moved = (sum(getattr(one, name) for one in works) for name in ("arithmetic_operations", "moved_bytes"))
+    return replace(works[0], arithmetic_operations=operations, moved_bytes=moved)

@@ -14,6 +14,7 @@ padding fits all of them and nothing is padded, sliced or copied:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -44,29 +45,32 @@ def in_bands(found: Iterable[Mapping[tuple[int, int], T]]) -> list[list[T]]:
 
 def in_turn(parts: list[StoredWeight]) -> StoredWeight:
     """One weight [C * M, ...] of M with one output of each group, [C, ...]: the first of each, then the second."""
-    first, count = parts[0], len(parts)
-
-    def whole(part: Callable[[int], Floats]) -> Floats:
-        return np.stack([part(number) for number in range(count)], axis=1).reshape(-1, *first.values.shape[1:])
-
-    def nearest(given: Floats) -> Floats:
-        return whole(lambda number: parts[number].nearest(given[number::count]))
-
-    return StoredWeight(first.name, whole(lambda number: parts[number].values), first.bits, first.kind, nearest)
+    count, rest = len(parts), parts[0].values.shape[1:]
+    return _assembled(
+        parts,
+        lambda found: np.stack(found, axis=1).reshape(-1, *rest),
+        lambda given, number: given[number::count],
+    )
 
 
 def joined(bands: list[StoredWeight]) -> StoredWeight:
     """One weight [C, 1, 7, 7] of the weights of its bands, [C, 1, rows, 7], as `in_bands` orders them."""
-    first = bands[0]
-    places = [slice(start, start + step * (rows - 1) + 1, step) for start, step, rows in BANDS]
 
-    def whole(parts: Callable[[int], Floats]) -> Floats:
-        values = np.zeros((*first.values.shape[:2], KERNEL, KERNEL), np.float32)
-        for index, rows in enumerate(places):
-            values[:, :, rows] = parts(index)
+    def whole(found: list[Floats]) -> Floats:
+        values = np.zeros((*found[0].shape[:2], KERNEL, KERNEL), np.float32)
+        for rows, part in zip(KERNEL_ROWS, found, strict=True):
+            values[:, :, rows] = part
         return values
 
-    def nearest(given: Floats) -> Floats:
-        return whole(lambda index: bands[index].nearest(given[:, :, places[index]]))
+    return _assembled(bands, whole, lambda given, index: given[:, :, KERNEL_ROWS[index]])
 
-    return StoredWeight(first.name, whole(lambda index: bands[index].values), first.bits, first.kind, nearest)
+
+def _assembled(
+    parts: list[StoredWeight], whole: Callable[[list[Floats]], Floats], cut: Callable[[Floats, int], Floats]
+) -> StoredWeight:
+    """The weight that parts are of: `whole` puts their numbers together, `cut` gives those of one part again."""
+
+    def nearest(given: Floats) -> Floats:
+        return whole([part.nearest(cut(given, number)) for number, part in enumerate(parts)])
+
+    return replace(parts[0], values=whole([part.values for part in parts]), nearest=nearest)

@@ -78,6 +78,10 @@ class Graph:
     settings: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[Wire, str] = field(default_factory=dict, compare=False)
 
+    def producer(self, value: Input) -> Node | None:
+        """What computes a value; None for constants and inputs."""
+        return self.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
+
 
 @dataclass(frozen=True)
 class Difference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mobileclip_deploy.checkpoints.source import Source
@@ -35,11 +36,17 @@ def tower_job(
         InvalidInput: the calibration folder holds no image, or one that cannot be read.
     """
     model, calibrated = source.model, precision_of(precision).calibrated
-    contexts = form.contexts if tower == "text" else ()
+    form = replace(
+        form,
+        labels=len(head.names),
+        normalised=head.normalised,
+        pictures=form.pictures and tower == "image",
+        contexts=form.contexts if tower == "text" else (),
+    )
     return TowerJob(
         variant=source.variant,
         tower=tower,
-        module=head.module(model, tower, bool(contexts)),
+        module=head.module(model, tower, bool(form.contexts)),
         labels=head.names,
         example=example_input(model, tower),
         precision=precision,
@@ -47,8 +54,5 @@ def tower_job(
         calibration=calibration_inputs(source.variant, tower, calibration) if calibrated else None,
         embedding_space=source.provenance.embedding_space,
         checkpoint_sha256=source.provenance.sha256,
-        normalised=head.normalised,
-        layout=form.layout,
-        pictures=form.pictures and tower == "image",
-        contexts=contexts,
+        form=form,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 
@@ -56,20 +56,11 @@ class TargetOptions:
 
     def recorded(self) -> dict[str, str]:
         """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""
-        found = {own.name: getattr(self, own.name) for own in fields(self)}
-        defaults = {own.name: own.default for own in fields(self)}
-        return {name: _text(value) for name, value in found.items() if value != defaults[name]}
+        chosen = {own.name: value for own in fields(self) if (value := getattr(self, own.name)) != own.default}
+        return {name: {True: "on", False: "off"}.get(value, str(value)) for name, value in chosen.items()}
 
     @classmethod
     def restored(cls, recorded: Mapping[str, str]) -> Self:
         """What `recorded` wrote; names that are not of this target are passed over."""
-        known = {own.name: own for own in fields(cls)}
-        return cls(**{name: _value(known[name], text) for name, text in recorded.items() if name in known})
-
-
-def _text(value: object) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
-
-
-def _value(own: Field[Any], text: str) -> object:
-    return text == "on" if isinstance(own.default, bool) else text
+        given = {own: recorded[own.name] for own in fields(cls) if own.name in recorded}
+        return cls(**{own.name: text == "on" if isinstance(own.default, bool) else text for own, text in given.items()})

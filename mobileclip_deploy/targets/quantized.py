@@ -195,16 +195,12 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
 
 def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
     """Whether an operation quantizes rows of a table of integers by the table's own step, which changes none."""
-    look = _maker(graph, _source(node, pair.quantize))
-    table = None if look is None or look.type not in pair.looked_up else _maker(graph, look.inputs[0][1])
+    look = graph.producer(_source(node, pair.quantize))
+    table = None if look is None or look.type not in pair.looked_up else graph.producer(look.inputs[0][1])
     if table is None or table.type != pair.dequantize[0] or not isinstance(table.inputs[0][1], Constant):
         return False
     ends = zip(pair.quantize[2:], pair.dequantize[2:], strict=True)
     return all(_number(node, ours) == _number(table, theirs) for ours, theirs in ends)
-
-
-def _maker(graph: Graph, value: Input) -> Node | None:
-    return graph.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
 
 
 def _restores(node: Node, pair: Pair, steps: Mapping[Wire, float]) -> bool:
@@ -237,8 +233,7 @@ def _units(graph: Graph, node: Node, pair: Pair, steps: Mapping[Wire, float]) ->
         ValueError: the units of the summands differ.
     """
     taken = [value for _, value in node.inputs if value is not None]
-    makers = [graph.nodes[value.node] for value in taken if isinstance(value, Wire) and value.node is not None]
-    restoring = [maker for maker in makers if _restores(maker, pair, steps)]
+    restoring = [maker for value in taken if (maker := graph.producer(value)) and _restores(maker, pair, steps)]
     if len(restoring) < len(taken):
         return 1.0
     found = [_number(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,17 +39,19 @@ class Range:
         return kind(np.clip(np.rint(-self.low / self.scale), 0, self.steps))
 
 
-Values = Mapping[str, npt.NDArray[np.floating]]
+Key = TypeVar("Key")
 
 
-def ranges_of(computed: Callable[[], Iterable[Values]], steps: int = STEPS) -> dict[str, Range]:
-    """The range of every named value, over all inputs.
+def ranges_of(
+    computed: Callable[[], Iterable[Mapping[Key, npt.NDArray[np.floating]]]], steps: int = STEPS
+) -> dict[Key, Range]:
+    """The range of every value, over all inputs.
 
     Args:
-        computed: what each input gives, by name; called twice, since a histogram needs its ends first.
+        computed: what each input gives, by name or number; called twice, since a histogram needs its ends first.
         steps: the highest integer that a value is rounded to.
     """
-    ends: dict[str, tuple[float, float]] = {}
+    ends: dict[Key, tuple[float, float]] = {}
     for values in computed():
         for name, value in values.items():
             low, high = ends.get(name, (0.0, 0.0))

@@ -81,65 +81,45 @@ class StorageRules:
     labels: bool = False
     small: bool = False
 
-    def below_eight(self, layer: Layer, precision: Precision) -> Shared | None:
-        """What a weight may be stored on at a precision of less than 8 bits; None at others."""
-        if precision.bits >= 8:
-            return None
-        if layer.is_table and precision.bits == 4 and self.words is not None:
-            return self.words
-        return self.table if precision.kind == "table" else self.four
-
 
 def storage_of(
     target: Target, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
 ) -> Storage:
     """How a target stores a tower or classifier: see `stored`."""
-    rules = target.rules(precision)
-    return evenly(module, precision) if rules is None else stored(rules, tower, module, precision, four_bit)
+    return stored(target.rules(precision), tower, module, precision, four_bit)
 
 
 def stored(
-    rules: StorageRules, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    rules: StorageRules | None,
+    tower: TowerName,
+    module: nn.Module,
+    precision: str,
+    four_bit: frozenset[str] = frozenset(),
 ) -> Storage:
     """How a tower or classifier is stored, its table of words perhaps at a precision of its own (`w4p-table-w6p`).
 
     Args:
+        rules: None of a target that has none. It is taken to store every large weight in the bits of the precision,
+            below 16 with a scale an output; all else in float16 then.
         module: what is exported: in eval mode, folded.
         four_bit: for precision "mixed": names of the weights to store at 4 bits, where these can be; the others have 8.
     """
-    return _stored(
-        module,
-        precision,
-        lambda layer, own: choose(rules, layer, tower, own, four_bit),
-        lambda rest: rest.bits if rest.kind == "float" and rules.all_halves else rules.rest_bits,
-    )
-
-
-def evenly(module: nn.Module, precision: str) -> Storage:
-    """What a target without rules is taken to do: every large weight in the bits of the precision, below 16 with a
-    scale an output; all else in float16 then."""
-
-    def even(layer: Layer, own: Precision) -> Grid | None:
-        bits = own.stored_bits
-        return (Grid(bits) if bits >= 16 else integers(bits, scale_bytes=2)) if layer.is_large else None
-
-    return _stored(module, precision, even, lambda rest: max(rest.bits, 16))
-
-
-def _stored(
-    module: nn.Module,
-    precision: str,
-    choose: Callable[[Layer, Precision], Grid | None],
-    whole: Callable[[Precision], int],
-) -> Storage:
-    """A storage: `choose` gives the grid of a layer's weight, `whole` the bits of what it leaves."""
     from mobileclip_deploy.targets.storage import layers, tensors
 
     found = precision_of(precision)
-    rest = PRECISIONS[found.rest]
-    table = PRECISIONS[found.table or found.rest]
-    chosen = {layer.parameter: choose(layer, table if layer.is_table else rest) for layer in layers(module)}
-    floats = Grid(whole(rest))
+    rest, table = PRECISIONS[found.rest], PRECISIONS[found.table or found.rest]
+    chosen: dict[str, Grid | None] = {}
+    for layer in layers(module):
+        own = table if layer.is_table else rest
+        if rules is not None:
+            chosen[layer.parameter] = choose(rules, layer, tower, own, four_bit)
+        elif layer.is_large:
+            bits = own.stored_bits
+            chosen[layer.parameter] = Grid(bits) if bits >= 16 else integers(bits, scale_bytes=2)
+    if rules is None:
+        floats = Grid(max(rest.bits, 16))
+    else:
+        floats = Grid(rest.bits if rest.kind == "float" and rules.all_halves else rules.rest_bits)
     return {name: chosen.get(name) or floats for name, _ in tensors(module)}
 
 
@@ -160,9 +140,12 @@ def choose(
         return None
     if rules.floats(layer, tower, precision):
         return Grid(rules.float_bits)
-    shared = rules.below_eight(layer, precision)
+    shared = rules.table if precision.kind == "table" else rules.four
+    if layer.is_table and precision.bits == 4 and rules.words is not None:
+        shared = rules.words
     wanted = layer.parameter in four_bit if precision.name == "mixed" else not layer.is_on_main_path
-    found = shared.of(layer, precision) if shared and wanted and rules.coarse(layer, tower, precision) else None
+    below = precision.bits < 8 and wanted and rules.coarse(layer, tower, precision)
+    found = shared.of(layer, precision) if shared and below else None
     if isinstance(rules.eight, Shared):
         return found or rules.eight.of(layer, precision)
     return found or replace(rules.eight, axis=layer.axis)

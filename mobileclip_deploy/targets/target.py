@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -31,8 +32,7 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     from mobileclip_deploy.layouts import Layout
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
-    from mobileclip_deploy.targets.artifact import Artifact
-    from mobileclip_deploy.targets.attached import Attached
+    from mobileclip_deploy.targets.artifact import Artifact, Attached
     from mobileclip_deploy.targets.rules import StorageRules
 
 
@@ -241,9 +241,12 @@ class Target(ABC):
         own = self.abilities
         if device == "host" and device not in own.places:
             return (RuntimePlace(self.name),)
-        if device == "host" and not own.has_runtime():
-            what = own.runtime if own.extra is None else f"'mobileclip-deploy[{own.extra}]'"
-            raise NotRun(f"{own.runtime} is not installed; type: pip install {what}")
+        if device == "host":
+            try:
+                own.runtime_version()
+            except PackageNotFoundError:
+                what = own.runtime if own.extra is None else f"'mobileclip-deploy[{own.extra}]'"
+                raise NotRun(f"{own.runtime} is not installed; type: pip install {what}") from None
         return own.places.get(device, ())
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:

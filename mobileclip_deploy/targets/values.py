@@ -20,27 +20,20 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
 T = TypeVar("T")
 
 
-class Shared:
+class Shared(dict[str, Any]):
     """What conversions of one tower have in common, whatever their precision: made for the first, kept for the next.
 
     Kept by whoever converts the same module with the same options more than once, such as an artifact and its
     float32 twin; given to each of their jobs.
 
-    What is kept may hold another copy of the weights, so it is dropped as soon as nothing more is converted.
+    What is kept may hold another copy of the weights, so it is cleared as soon as nothing more is converted.
     """
-
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
 
     def of(self, what: str, make: Callable[[], T]) -> T:
         """What `make` gave the first time; nobody may change it."""
-        if what not in self._made:
-            self._made[what] = make()
-        return self._made[what]
-
-    def drop(self) -> None:
-        """Keep nothing more."""
-        self._made.clear()
+        if what not in self:
+            self[what] = make()
+        return self[what]
 
 
 @dataclass(frozen=True)
@@ -170,9 +163,9 @@ class TowerJob:
     classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
     `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
     `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
-    `normalised`: the module's embeddings have length 1. `pictures`, `layout`, `contexts`: see `Form`; with contexts
-    the module takes ids of each of these lengths. `shared`: with the jobs of other precisions of the same module, by
-    the same target and options; None for a job that stands alone.
+    `form`: of what the module gives and of what is wanted beside that; with contexts the module takes ids of each of
+    these lengths. `shared`: with the jobs of other precisions of the same module, by the same target and options; None
+    for a job that stands alone.
     """
 
     variant: Variant
@@ -186,20 +179,12 @@ class TowerJob:
     four_bit: frozenset[str] = frozenset()
     embedding_space: str = ""
     checkpoint_sha256: str = ""
-    normalised: bool = False
-    pictures: bool = False
-    layout: Layout | None = None
-    contexts: tuple[int, ...] = ()
+    form: Form = PLAIN
     shared: Shared | None = field(default=None, compare=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
         """What `make` gives, which no precision changes; nobody may change it."""
         return make() if self.shared is None else self.shared.of(what, make)
-
-    @property
-    def form(self) -> Form:
-        """What is wanted beside the numbers."""
-        return Form(len(self.labels), self.normalised, self.pictures, self.layout, self.contexts)
 
     @property
     def artifact(self) -> str:
@@ -216,12 +201,11 @@ def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
     Raises:
         InvalidInput: they do not fit.
     """
-    sizes = shape[1:]
-    free = [size == 0 or isinstance(size, str) for size in sizes]
-    if inputs.ndim != len(shape) or any(
-        found != size and not any_size for found, size, any_size in zip(inputs.shape[1:], sizes, free, strict=True)
-    ):
-        wanted = ", ".join(str(size) for size in sizes)
+    fits = inputs.ndim == len(shape) and all(
+        isinstance(size, str) or size in (0, found) for size, found in zip(shape[1:], inputs.shape[1:], strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(size) for size in shape[1:])
         raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Wire, needed, wires
 from mobileclip_deploy.targets.grids.decode import Array, StoredWeight
 
 
@@ -20,16 +20,12 @@ class View:
     """A graph, with what computes and what takes its values. `order`: the operations that outputs need."""
 
     def __init__(self, graph: Graph) -> None:
-        self.nodes, self.order = graph.nodes, needed(graph)
+        self.nodes, self.order, self.producer = graph.nodes, needed(graph), graph.producer
         self._users = defaultdict[int, list[int]](list)
         for number in self.order:
             for wire in dict.fromkeys(wires(self.nodes[number])):
                 if wire.node is not None:
                     self._users[wire.node].append(number)
-
-    def producer(self, value: Input) -> Node | None:
-        """What computes a value; None for constants and inputs."""
-        return self.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
 
     def consumers(self, number: int) -> list[int]:
         """The operations that take what one computes."""

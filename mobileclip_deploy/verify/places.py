@@ -12,7 +12,7 @@ from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.targets.compiled import Compiled
+from mobileclip_deploy.targets.artifact import Compiled
 from mobileclip_deploy.verify.subject import Subject
 
 INPUTS = 4

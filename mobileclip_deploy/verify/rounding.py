@@ -27,9 +27,9 @@ from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.grids.decode import StoredWeight
+from mobileclip_deploy.targets.grids.encode import LEARNED
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import scales_tried
-from mobileclip_deploy.targets.grids.search import LEARNED
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.layer_answers import LayerAnswers
 from mobileclip_deploy.verify.matching import Matched, shown_outputs

@@ -380,7 +380,7 @@ class WrittenSubject(Subject):
         return list(self.measured.get(tower, ()))
 
     def drop_shared(self, tower: TowerName) -> None:
-        self.shared[tower].drop()  # a float32 twin is the last that is converted
+        self.shared[tower].clear()  # a float32 twin is the last that is converted
 
 
 @dataclass
@@ -417,7 +417,7 @@ class OpenedSubject(Subject):
 
     def drop_shared(self, tower: TowerName) -> None:
         if {(tower, self.precision(tower)), (tower, "fp32")} <= self._converted.keys():
-            self.shared[tower].drop()
+            self.shared[tower].clear()
 
 
 def head_of(bundle: Bundle) -> Head:

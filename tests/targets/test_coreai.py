@@ -186,7 +186,7 @@ def test_one_tower_alone_is_not_joined_and_a_bundle_written_as_maps_is_refused()
 
 @pytest.mark.whole
 def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(assets: Assets, tmp_path: Path) -> None:
-    from mobileclip_deploy.targets.coreai.image_entry import bytes_of
+    from mobileclip_deploy.targets.coreai.editing import bytes_of
 
     target, path = chosen("coreai", image_entry=True), tmp_path / "picture.aimodel"
     target.write(job_of(assets.model, "image", "fp32"), path)

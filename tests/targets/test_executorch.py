@@ -19,11 +19,9 @@ from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.executorch.backends import BACKENDS, XnnpackBackend
-from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands
+from mobileclip_deploy.targets.executorch.authoring import Apart, RowBands
+from mobileclip_deploy.targets.executorch.backends import BACKENDS, ExecuTorchOptions, XnnpackBackend
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
-from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions
-from mobileclip_deploy.targets.executorch.program_file import read_program
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 from mobileclip_deploy.towers.tower import make_tower
 
@@ -53,7 +51,7 @@ def test_the_image_tower_is_one_delegate_and_leaves_nothing_outside(bundle: Path
 
 @pytest.mark.whole
 def test_no_attention_is_left_to_the_portable_kernels(bundle: Path) -> None:
-    outside = set(read_program(bundle / f"{WORDS}_text.xnnpack.pte").operators)
+    outside = set(ExecuTorchArtifact(bundle / f"{WORDS}_text.xnnpack.pte", readable=False).file.operators)
     assert not {name for name in outside if "softmax" in name or "bmm" in name or "linear" in name or "conv" in name}
 
 
@@ -115,9 +113,9 @@ def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -
     shipped = [check for check in bundle.parity if check.step == "shipped"]
     assert {check.status for check in bundle.parity} == {"passed"}
     assert all(check.engine is not None and "inside the .pte; not Core ML" in check.engine for check in shipped)
-    program = read_program(path)
+    program = ExecuTorchArtifact(path, readable=False).file
     assert (program.backends, program.operators) == (("CoreMLBackend",), {})
-    assert str(Path.cwd()).encode() not in program.delegates[0].payload
+    assert str(Path.cwd()).encode() not in program.delegates[0][1]
 
 
 @pytest.mark.whole  # of a backend that the runtime lacks, above
@@ -127,7 +125,7 @@ def test_vulkan_is_written_and_reported_as_not_run(tmp_path: Path) -> None:
         mcd.reparameterize(model)
         target, path = get_target("executorch-vulkan"), tmp_path / "image.pte"
         target.write(job_of(model, "image", "fp16"), path)
-    assert "VulkanBackend" in read_program(path).backends
+    assert "VulkanBackend" in ExecuTorchArtifact(path, readable=False).file.backends
     with pytest.raises(NotRun, match="needs VulkanBackend"):
         target.open(path).runner()
 

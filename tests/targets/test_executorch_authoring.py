@@ -10,8 +10,13 @@ from torch import nn
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.targets.executorch.authoring import authored
-from mobileclip_deploy.targets.executorch.depthwise import Apart, RowBands, split_doubling, split_large_depthwise
+from mobileclip_deploy.targets.executorch.authoring import (
+    Apart,
+    RowBands,
+    authored,
+    split_doubling,
+    split_large_depthwise,
+)
 from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
 from mobileclip_deploy.towers.tower import make_tower
 

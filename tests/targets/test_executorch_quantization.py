@@ -19,6 +19,7 @@ from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored
+from mobileclip_deploy.targets.executorch.backends import FreeShape
 from mobileclip_deploy.targets.executorch.pipeline import Stages
 from mobileclip_deploy.targets.executorch.quantization import quantize
 from mobileclip_deploy.targets.quiet import quiet
@@ -76,7 +77,7 @@ def test_a_tower_that_keeps_a_batch_norm_cannot_pass_as_quantized(completely: bo
     seen = Stages("image", tower, inputs, cosine=0.9)
     expected = nullcontext() if completely else pytest.raises(ExportError, match="image tower broke at stage prepared")
     with expected, quiet():
-        quantize(authored(tower), "w8a8", inputs, seen, {})
+        quantize(authored(tower), "w8a8", inputs, seen, {}, FreeShape())
 
 
 def stages(module: nn.Module) -> Stages:

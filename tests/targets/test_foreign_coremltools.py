@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.targets.foreign.coremltools import lean_passes
-from mobileclip_deploy.targets.mlpackage import import_coremltools
+from mobileclip_deploy.targets.foreign.coremltools import import_coremltools, lean_passes
 from mobileclip_deploy.targets.quiet import quiet
 
 

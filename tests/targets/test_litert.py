@@ -27,7 +27,7 @@ from mobileclip_deploy.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
-from mobileclip_deploy.targets.litert.model_file import read_model
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
@@ -94,7 +94,7 @@ def test_trained_integers_are_those_that_the_file_holds(files: Files, tmp_path: 
 
 def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: Files) -> None:
     """At 64 pixels the last maps are 2 x 2: rows two away from the centre meet nothing there."""
-    model = read_model(files.path("image", "w8a8"))
+    model = LiteRTArtifact(files.path("image", "w8a8")).model
     windows = [
         (model.tensors[one.inputs[1]].shape[1:3], model.tensors[one.inputs[0]].shape[1])
         for one in model.operators
@@ -107,7 +107,7 @@ def test_a_band_of_rows_outside_of_its_map_leaves_the_convolution_whole(files: F
 
 @pytest.mark.whole
 def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel(files: Files) -> None:
-    model = read_model(files.path("image", "fp32"))
+    model = LiteRTArtifact(files.path("image", "fp32")).model
     large = [
         one
         for one in model.operators
@@ -127,7 +127,7 @@ def test_convolutions_that_double_the_channels_are_two_with_one_output_a_channel
 
 def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) -> None:
     path = files.path("image", "w8a8")
-    model = read_model(path)
+    model = LiteRTArtifact(path).model
     own = json.loads(model.metadata["mobileclip_deploy"])
     assert (own["variant"], own["tower"], own["precision"], own["checkpoint_sha256"]) == (
         "tiny_mci",
@@ -148,7 +148,7 @@ def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) ->
 
 def test_constants_stand_where_kernels_may_load_sixteen_bytes_at_a_time(files: Files) -> None:
     path = files.path("image", "w8")
-    data, model = path.read_bytes(), read_model(path)
+    data, model = path.read_bytes(), LiteRTArtifact(path).model
     large = [tensor.values for tensor in model.tensors if tensor.values is not None and tensor.values.nbytes > 4096]
     assert large
     assert {data.index(values.tobytes()) % 16 for values in large} == {0}

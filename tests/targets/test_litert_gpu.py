@@ -21,11 +21,10 @@ from mobileclip_deploy.model.architecture.mobileone import SqueezeExcite
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.compiled import Compiled, Extreme, Left
+from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.gpu import extremes
-from mobileclip_deploy.targets.litert.model_file import read_model
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.places import check_place, require_place
@@ -71,7 +70,7 @@ def test_the_text_tower_runs_whole_on_the_gpu_and_answers_in_float16(files: File
     path = files.path("text", precision)
     found = get_target("litert").open(path).compiled("gpu", ids())
     assert (found.left, found.refusal, found.silence) == ((), None, None)
-    assert found.operations == len(read_model(path).operators)
+    assert found.operations == len(LiteRTArtifact(path).model.operators)
     assert found.engine.startswith("LiteRT 2.3")
     assert "WebGPU on llvmpipe" in found.engine
     assert found.answers is not None
@@ -130,7 +129,7 @@ def test_places_are_refused_that_a_format_is_not_compiled_for(files: Files) -> N
 
 @pytest.mark.parametrize("precision", ["w8", "w8a8"])
 def test_products_keep_three_dimensions(files: Files, precision: str) -> None:
-    model = read_model(files.path("text", precision))
+    model = LiteRTArtifact(files.path("text", precision)).model
     shapes = [model.tensors[one.outputs[0]].shape for one in model.operators if one.type == "FULLY_CONNECTED"]
     assert len(shapes) >= 4
     assert {shape[:-1] for shape in shapes} <= {(1, 8), (1,)}

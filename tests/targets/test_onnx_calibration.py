@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges
-from mobileclip_deploy.targets.ranges import STEPS, Range
+from mobileclip_deploy.targets.onnx.quantization import answers, choose, computed_values
+from mobileclip_deploy.targets.ranges import STEPS, Range, ranges_of
 
 
 @pytest.fixture
@@ -26,6 +26,10 @@ def inputs() -> np.ndarray:
     rows = np.tile(np.linspace(-1, 3, 1000, dtype=np.float32), (20, 1))
     rows[-1, -1] = 1000
     return rows
+
+
+def measure_ranges(model: ir.Model, names: list[str], inputs: np.ndarray, steps: int) -> dict[str, Range]:
+    return ranges_of(lambda: computed_values(model, names, inputs), steps)
 
 
 FINE = 2**16 - 1  # of so many integers none is saved by cutting off values

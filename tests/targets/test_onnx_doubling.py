@@ -10,10 +10,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from mobileclip_deploy.targets.onnx.editing import write_model
+from mobileclip_deploy.targets.onnx.graph import split_doubling
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
-from mobileclip_deploy.targets.onnx.rewriting import split_doubling
 from mobileclip_deploy.targets.onnx.runner import open_session
-from mobileclip_deploy.targets.onnx.writing import write_model
 
 
 def model(outputs: int, inputs: int, groups: int, biased: bool = True) -> onnx.ModelProto:

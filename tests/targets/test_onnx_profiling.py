@@ -12,10 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, SessionSetup
-from mobileclip_deploy.targets.onnx.profiling import operator_times
-from mobileclip_deploy.targets.onnx.runner import OnnxSession
-from mobileclip_deploy.targets.values import TensorInfo
+from mobileclip_deploy.targets.benchmarking import KernelTime, SessionSetup
+from mobileclip_deploy.targets.onnx.runner import OnnxSession, operator_times
+from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo
 
 SETUP = SessionSetup(
     RuntimePlace("onnxruntime", "cpu"), 1, TensorInfo("x", "float32", (1, 32, 8, 8)), TensorInfo("y", "float32", (1, 5))

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.targets.onnx.writing import write_model
+from mobileclip_deploy.targets.onnx.editing import write_model
 
 
 def small_model() -> onnx.ModelProto:

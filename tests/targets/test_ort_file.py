@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mobileclip_deploy.targets.attached import Origin
+from mobileclip_deploy.targets.artifact import Origin
 from mobileclip_deploy.targets.onnx.ort_file import OrtFile
 from mobileclip_deploy.targets.values import Expected
 

@@ -21,9 +21,9 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.folding import fold
 from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
-from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets import get_target, rules
 from mobileclip_deploy.targets.grids.grid import Grid, integers
-from mobileclip_deploy.targets.rules import evenly, storage_of
+from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Layer, Storage, by_numbers, layers, require_all, summary, total_bytes
 from mobileclip_deploy.towers.head import read_head
 from mobileclip_deploy.towers.tower import make_tower
@@ -95,7 +95,7 @@ def test_weights_are_stored_as_they_were(model: mcd.MobileCLIP, name: str) -> No
 
 def test_a_target_that_says_nothing_is_taken_at_the_bits_of_its_precision(model: mcd.MobileCLIP) -> None:
     module = make_tower(model, "text")
-    half, four = evenly(module, "fp16"), evenly(module, "w4")
+    half, four = (rules.stored(None, "text", module, precision) for precision in ("fp16", "w4"))
     assert set(half.values()) == {Grid(16)}
     assert {grid.bits for grid in four.values()} == {4, 16}
     assert total_bytes(module, four) < 0.3 * total_bytes(module, half)

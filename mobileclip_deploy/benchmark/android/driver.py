@@ -30,7 +30,7 @@ from mobileclip_deploy.benchmark.result import Environment, Harness, Run, Snapsh
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.files import file_sha256
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.targets.values import RuntimePlace
 
 APP = "app"
 """The selector of the app that measures by itself (android_harness/app), on whatever phone it is."""

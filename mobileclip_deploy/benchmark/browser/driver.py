@@ -19,7 +19,7 @@ from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets.benchmarking import RuntimePlace
+from mobileclip_deploy.targets.values import RuntimePlace
 from mobileclip_deploy.web.lan import NEEDED_BY_LAN, code, local_address, own_certificate
 from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.web.server import Answer, PageServer, serving

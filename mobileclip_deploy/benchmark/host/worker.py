@@ -29,8 +29,8 @@ from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Tur
 from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
 from mobileclip_deploy.errors import MobileClipDeployError, NotRun
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.benchmarking import KernelTime, RuntimePlace, Session, SessionSetup
-from mobileclip_deploy.targets.values import TensorInfo
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
+from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo
 
 WAITING = "waits\n"
 TORCH_MODULES = ("torch", "mobileclip_deploy.checkpoints", "mobileclip_deploy.folding", "mobileclip_deploy.towers")

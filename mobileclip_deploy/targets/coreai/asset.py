@@ -1,4 +1,5 @@
-"""An .aimodel opened: its metadata, its program as MLIR, and the numbers of its constants."""
+"""An .aimodel opened: its metadata, its program as MLIR, and the numbers of its constants. What no export writes, or
+cannot be read, raises InvalidInput."""
 
 from __future__ import annotations
 
@@ -35,6 +36,7 @@ PICTURE = re.compile(r"!coreai\.image<<k(\w+)> x (\d+) : i64 x (\d+) : i64>")
 # What the type of a picture begins with; its four letters are behind it.
 IMAGE = "image"
 CONSTANT = "coreai.constant"
+PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
 # Which operand of an operation says the axes of a value, and which operand that value is.
 AXES = {
     **dict.fromkeys(("softmax", "reduce_mean", "reduce_sum", "reduce_max", "transpose"), (1, 0)),
@@ -62,12 +64,11 @@ class TensorType:
         return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
 
 
-def tensor_type(value: Any) -> TensorType:
-    """Type and shape of a value of the program.
+Port = tuple[str, TensorType]
 
-    Raises:
-        InvalidInput: it is no tensor or picture of a fixed shape.
-    """
+
+def tensor_type(value: Any) -> TensorType:
+    """Type and shape of a value of the program."""
     text = str(value.type)
     match = TENSOR.fullmatch(text)
     if match is None and (picture := PICTURE.fullmatch(text)) is not None:
@@ -89,9 +90,6 @@ class Asset:
 
     Args:
         context: of MLIR, for programs that are to be joined; one of its own for None.
-
-    Raises:
-        InvalidInput: it is no .aimodel, damaged, or changed since its hash was written.
     """
 
     def __init__(self, path: Path, context: Any = None) -> None:
@@ -140,11 +138,7 @@ class Asset:
                 )
 
     def function(self, name: str | None) -> Any:
-        """The function of that name; for None the only one.
-
-        Raises:
-            InvalidInput: there is none, or there are several.
-        """
+        """The function of that name; for None the only one."""
         if name is None and len(self.functions) == 1:
             return next(iter(self.functions.values()))
         if name not in self.functions:
@@ -152,6 +146,18 @@ class Asset:
             wanted = "one of them must be named" if name is None else f"{name!r} is not among them"
             raise InvalidInput(f"{self.path} has the functions {known}; {wanted}")
         return self.functions[name]
+
+    def named_ports(self, function: Any) -> tuple[list[Port], list[Port]]:
+        """The inputs and the outputs of a function: names and types."""
+        block = function.regions[0].blocks[0]
+        names = (PORT_NAME.findall(str(function.attributes[which])) for which in ("arg_attrs", "res_attrs"))
+        values = block.arguments, list(operations(function))[-1].operands
+        kinds = [[tensor_type(value) for value in side] for side in values]
+        try:
+            inputs, outputs = (list(zip(*side, strict=True)) for side in zip(names, kinds, strict=True))
+        except ValueError:
+            raise InvalidInput(f"{self.path}: an input or output without a name") from None
+        return inputs, outputs
 
     @cached_property
     def resources(self) -> dict[str, npt.NDArray[np.uint8]]:
@@ -165,11 +171,7 @@ class Asset:
             self.resources[match.group(1)] = numbers.reshape(-1).view(np.uint8)
 
     def numbers(self, constant: Any) -> npt.NDArray[Any]:
-        """What a `coreai.constant` holds; integers of less than a byte as int8 or uint8.
-
-        Raises:
-            InvalidInput: they cannot be read.
-        """
+        """What a `coreai.constant` holds; integers of less than a byte as int8 or uint8."""
         kind, value = tensor_type(constant.results[0]), constant.attributes["value"]
         match = RESOURCE.match(str(value)) if not hasattr(value, "is_splat") else None
         try:
@@ -205,15 +207,12 @@ def _check_program(path: Path) -> None:
 
     That reader ends the process on what it cannot read (coreai-core 1.0.0b3: 41% of single bits turned over in the
     operations of a program whose hash was written anew): so another process tries it first.
-
-    Raises:
-        InvalidInput: see there.
     """
     digest = _digest(path)
     try:
         wanted = (path / HASH).read_bytes()
     except OSError as error:
-        raise _absent(path, error) from error
+        raise InvalidInput(f"{path} is no .aimodel: {worded(error)} ({error.filename})") from error
     if digest != wanted:
         raise InvalidInput(f"{path} is damaged: {PROGRAM} is not what {HASH} says; export or copy it again")
     if digest in _READABLE:
@@ -236,11 +235,7 @@ def _digest(path: Path) -> bytes:
         with (path / PROGRAM).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
-        raise _absent(path, error) from error
-
-
-def _absent(path: Path, error: OSError) -> InvalidInput:
-    return InvalidInput(f"{path} is no .aimodel: {worded(error)} ({error.filename})")
+        raise InvalidInput(f"{path} is no .aimodel: {worded(error)} ({error.filename})") from error
 
 
 def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:

@@ -1,7 +1,13 @@
-"""A tower as a Core AI program: torch.export, Apple's converter in release mode, our metadata; both in one asset."""
+"""A tower as a Core AI program: its weights put on their grids, torch.export, Apple's converter in release mode, our
+metadata; both towers in one asset.
+
+The integers, scales and tables are ours. Apple's own palettizer rounds float16 weights to four decimal places first:
+what is above 6.55 overflows there, and the weight stays uncompressed without a word (coreai-opt 0.3.0).
+"""
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
-from mobileclip_deploy.targets.coreai.image_entry import FromBytes, blank, take_image
-from mobileclip_deploy.targets.foreign.coreai import CONTEXT, mlir
+from mobileclip_deploy.targets.coreai.editing import FromBytes, take_image
+from mobileclip_deploy.targets.foreign.coreai import CONTEXT, LAYERS, mlir
+from mobileclip_deploy.targets.grids.encode import integers_of, tables_of
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
@@ -42,41 +50,31 @@ def write_asset(
 
     Args:
         picture: an image tower takes one, 32-bit BGRA, in place of float32 pixels.
-
-    Raises:
-        ExportError: coreai-torch refused the tower.
     """
     with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
-        program = convert(job, storage, input_name, output_name, picture)
+        import coreai_torch
+
+        module = job.module
+        if job.precision != "fp32":
+            module = HalfTower(compressed(module, storage)).eval()
+        example = job.example if job.tower == "image" else job.example.to(torch.int32)
+        if picture:
+            module = FromBytes(module).eval()
+            example = torch.zeros(*example.shape[2:], 4, dtype=torch.uint8)  # [1, 3, S, S] -> [S, S, 4]
+        exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
+        # The other mode writes where on this machine each operation's code stands.
+        converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
+        program = converter.add_exported_program(
+            exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
+        ).to_coreai()
+        if picture:
+            take_image(program)
         program.save_asset(path, _metadata(job))
     is_readable(path)
 
 
-def convert(job: TowerJob, storage: Storage, input_name: str, output_name: str, picture: bool = False) -> Any:
-    """A tower as coreai's AIProgram."""
-    import coreai_torch
-
-    from mobileclip_deploy.targets.coreai.compression import compressed
-
-    module = job.module if job.precision == "fp32" else compressed(job.module, storage)
-    if job.precision != "fp32":
-        module = HalfTower(module).eval()
-    example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    if picture:
-        module, example = FromBytes(module).eval(), blank(example)
-    exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
-    # The other mode writes where on this machine each operation's code stands.
-    converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
-    program = converter.add_exported_program(
-        exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
-    ).to_coreai()
-    if picture:
-        take_image(program)
-    return program
-
-
 def _metadata(job: TowerJob) -> Any:
-    length = "at length 1" if job.normalised else "not normalised"
+    length = "at length 1" if job.form.normalised else "not normalised"
     what = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, {length}"
     own: dict[str, Any] = {
         "variant": job.variant.name,
@@ -105,14 +103,8 @@ def metadata_of(description: str, licence: str, own: Mapping[str, Any]) -> Any:
 
 
 def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None:
-    """Write one asset whose functions are called as the towers, and remove those that it was made of.
-
-    Args:
-        towers: asset of each tower, of one function.
-        path: of the new asset.
-
-    Raises:
-        ExportError: coreai-core refused them.
+    """Write one asset whose functions are called as the towers, and remove those of one function each that it was made
+    of.
     """
     with conversion("Core AI asset of both towers"), hold_back():
         ir = mlir()
@@ -137,3 +129,69 @@ def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None
     is_readable(path)
     for source in towers.values():
         shutil.rmtree(source)
+
+
+class Integers(nn.Module):
+    """int8 (or int4 in int8's place) with float16 scales, as `blockwise_shift_scale` restores them."""
+
+    data: Tensor
+    scale: Tensor
+
+    def __init__(self, data: Tensor, scale: Tensor, bits: int) -> None:
+        super().__init__()
+        self.register_buffer("data", data)
+        self.register_buffer("scale", scale)
+        self.dtype = torch.int8 if bits == 8 else torch.int4  # type: ignore[attr-defined]  # missing in its stubs
+
+    def forward(self, _: Tensor) -> Tensor:
+        return torch.ops.coreai.constexpr_blockwise_shift_scale(self.data, self.scale, None, None, self.dtype, None)
+
+
+class Tables(nn.Module):
+    """Indices (one byte per index here, their own bits in the file) into tables of float16, as `lut_to_dense` restores
+    them.
+
+    coreai-torch finds the indices by this name to narrow them.
+    """
+
+    indices: Tensor
+    lut: Tensor
+
+    def __init__(self, indices: Tensor, lut: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("indices", indices)
+        self.register_buffer("lut", lut)
+
+    def forward(self, _: Tensor) -> Tensor:
+        return torch.ops.coreai.lut_to_dense(self.indices, self.lut, 0)
+
+
+def compressed(module: nn.Module, storage: Storage) -> nn.Module:
+    """A float16 copy of a tower whose weights stand on their grids; what stays float is rounded once.
+
+    Args:
+        module: the folded tower in float32; it stays as it is.
+    """
+    LAYERS()
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    half = copy.deepcopy(
+        module, {id(tensor): _half(tensor, whole=storage[name].kind == "float") for name, tensor in tensors.items()}
+    )
+    for name, grid in storage.items():
+        if grid.kind == "float":
+            continue
+        owner, _, own = name.rpartition(".")
+        values = tensors[name].detach()
+        restored = Integers(*integers_of(values, grid), grid.bits) if grid.kind == "integers" else None
+        parametrize.register_parametrization(
+            half.get_submodule(owner), own, restored or Tables(*tables_of(values, grid)), unsafe=True
+        )
+    return half
+
+
+def _half(tensor: Tensor, whole: bool) -> Tensor:
+    """A tensor in float16; nothing in the place of one that is about to be restored from its grid."""
+    if not tensor.is_floating_point():
+        return tensor
+    values = tensor.detach().half() if whole else torch.empty(0, dtype=torch.float16)
+    return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values

@@ -23,11 +23,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def read_resources(path: Path) -> Mapping[str, Bytes]:
-    """Name -> bytes of every resource of a bytecode file, mapped from it.
-
-    Raises:
-        InvalidInput: the file is damaged or no MLIR bytecode.
-    """
+    """Name -> bytes of every resource of a bytecode file, mapped from it."""
     try:
         content = np.memmap(path, np.uint8, mode="r")
         return _resources(content)
@@ -80,26 +76,21 @@ def _strings(section: Bytes) -> list[str]:
 def _blobs(resources: _Reader, offsets: _Reader, names: list[str]) -> dict[str, Bytes]:
     """Groups of (name, size, kind), first those of no dialect; the resources lie in the same order."""
     found: dict[str, Bytes] = {}
-    for _ in range(offsets.number()):  # resources of no dialect have a producer's name in front
-        offsets.number()
-        _group(resources, offsets, names, found)
-    while offsets.at < len(offsets.content):
-        offsets.number()  # dialect
-        _group(resources, offsets, names, found)
+    plain = offsets.number()
+    while plain > 0 or offsets.at < len(offsets.content):
+        plain -= 1
+        offsets.number()  # the producer's name in front of resources of no dialect, or the dialect
+        for _ in range(offsets.number()):
+            name, size, kind = offsets.number(), offsets.number(), offsets.byte()
+            end = resources.at + size
+            if kind == BLOB:
+                alignment, length = resources.number(), resources.number()
+                resources.align(alignment)
+                if resources.at + length > len(resources.content):
+                    raise Malformed(f"resource {names[name]} ends behind the file")
+                found[names[name]] = resources.content[resources.at : resources.at + length]
+            resources.at = end
     return found
-
-
-def _group(resources: _Reader, offsets: _Reader, names: list[str], found: dict[str, Bytes]) -> None:
-    for _ in range(offsets.number()):
-        name, size, kind = offsets.number(), offsets.number(), offsets.byte()
-        end = resources.at + size
-        if kind == BLOB:
-            alignment, length = resources.number(), resources.number()
-            resources.align(alignment)
-            if resources.at + length > len(resources.content):
-                raise Malformed(f"resource {names[name]} ends behind the file")
-            found[names[name]] = resources.content[resources.at : resources.at + length]
-        resources.at = end
 
 
 class _Reader:

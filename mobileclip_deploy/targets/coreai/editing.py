@@ -1,4 +1,5 @@
-"""Changing an opened program: weights restored once instead of in every inference, float16 raised to float32."""
+"""Changing a program: weights restored once instead of in every inference, float16 raised to float32, pictures in the
+place of pixels."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
-from mobileclip_deploy.targets.coreai.asset import Asset, operations, tensor_type
+from mobileclip_deploy.targets.coreai.asset import IMAGE, Asset, operations, tensor_type
 from mobileclip_deploy.targets.coreai.weights import RESTORED, restored
-from mobileclip_deploy.targets.foreign.coreai import mlir
+from mobileclip_deploy.targets.foreign.coreai import MODULE, mlir
 
 PRODUCTS = ("coreai.decomposable.broadcasting_batch_matmul", "coreai.conv2d")
 
@@ -23,9 +26,6 @@ def restore_weights(asset: Asset, *, whole: bool = False) -> bool:
     Args:
         whole: in float32, nothing rounded, for a program that is about to be raised to that; else as the operations
             would compute them.
-
-    Raises:
-        InvalidInput: a weight is in a form that no export writes.
     """
     found = [
         op for graph in asset.graphs.values() for op in operations(graph) if op.name.removeprefix("coreai.") in RESTORED
@@ -45,45 +45,39 @@ def widen_products(asset: Asset) -> bool:
 
     Apple's runtime for Linux takes 45 times as long for the products of nano's text tower in float16 (0.66 s an
     inference), and twice as long for the convolutions of its image tower.
-
-    Raises:
-        InvalidInput: a constant cannot be read.
     """
     ir = mlir()
-
     found = [op for graph in asset.graphs.values() for op in operations(graph) if op.name in PRODUCTS]
     found = [op for op in found if tensor_type(op.results[0]).dtype == "float16"]
     for product in found:
         result, at = product.results[0], ir.InsertionPoint(product)
-
-        def cast(value: Any, kind: Any, at: Any = at) -> Any:
-            made: Any = ir.Operation.create("coreai.cast", results=[kind], operands=[value], ip=at)
-            return made.results[0]
-
-        def wide(value: Any) -> Any:
-            return ir.RankedTensorType.get(tensor_type(value).shape, ir.F32Type.get())
-
         with asset.module.context, ir.Location.unknown():
             # Of a convolution, strides and padding are operands too: integers.
             operands = [
-                cast(one, wide(one)) if tensor_type(one).dtype == "float16" else one for one in product.operands
+                _cast(one, _wide(one), at) if tensor_type(one).dtype == "float16" else one for one in product.operands
             ]
             attributes = {one.name: one.attr for one in product.operation.attributes}
             exact: Any = ir.Operation.create(
-                product.name, results=[wide(result)], operands=operands, attributes=attributes, ip=at
+                product.name, results=[_wide(result)], operands=operands, attributes=attributes, ip=at
             )
-            rounded = cast(exact.results[0], result.type)
+            rounded = _cast(exact.results[0], result.type, at)
         result.replace_all_uses_with(rounded)
         product.operation.erase()
     return bool(found)
 
 
-def raise_to_float32(asset: Asset) -> None:
-    """Every float16 number and result as float32, with nothing rounded in between; inputs and outputs are so already.
+def _wide(value: Any) -> Any:
+    """The type of a value in float32."""
+    return mlir().RankedTensorType.get(tensor_type(value).shape, mlir().F32Type.get())
 
-    Raises:
-        InvalidInput: the program does not hold together then.
-    """
+
+def _cast(value: Any, kind: Any, at: Any) -> Any:
+    made: Any = mlir().Operation.create("coreai.cast", results=[kind], operands=[value], ip=at)
+    return made.results[0]
+
+
+def raise_to_float32(asset: Asset) -> None:
+    """Every float16 number and result as float32, nothing rounded in between; inputs and outputs are that already."""
     for graph in asset.graphs.values():
         for argument in graph.regions[0].blocks[0].arguments:
             _raise(argument)
@@ -107,7 +101,6 @@ def raise_to_float32(asset: Asset) -> None:
 def declare(graph: Any, module: Any) -> None:
     """Write the types of a function's inputs and outputs, which have changed, where it declares them."""
     ir = mlir()
-
     block = graph.regions[0].blocks[0]
     results = list(operations(graph))[-1].operands
     with module.context:
@@ -116,20 +109,74 @@ def declare(graph: Any, module: Any) -> None:
 
 
 def _raise(value: Any) -> None:
-    ir = mlir()
-
-    kind = tensor_type(value)
-    if kind.dtype == "float16":
-        with value.type.context, ir.Location.unknown():
-            value.set_type(ir.RankedTensorType.get(kind.shape, ir.F32Type.get()))
+    if tensor_type(value).dtype == "float16":
+        with value.type.context, mlir().Location.unknown():
+            value.set_type(_wide(value))
 
 
 def _constant(asset: Asset, numbers: npt.NDArray[Any], before: Any) -> Any:
     """A new constant, whose numbers can be asked for as those of the file can."""
     ir = mlir()
-
     numbers = np.asarray(numbers, order="C")
     with asset.module.context, ir.Location.unknown():
         value = ir.constant(numbers, ip=ir.InsertionPoint(before))
     asset.keep(value.owner, numbers)
     return value
+
+
+# An image tower that takes a picture as a camera gives it, 32-bit BGRA, in place of float32 pixels. Apple's converter
+# makes no inputs that are images, but its program format has them: so a tower is converted with bytes as its input, and
+# that input's type is changed then. Apple's runtime on Linux takes no images; there the change is undone in memory, so
+# that all but the one operation `image_to_tensor`, which gives the picture's bytes, is run.
+TO_TENSOR = "coreai.image_to_tensor"
+
+
+class FromBytes(nn.Module):
+    """An image tower behind a picture's bytes: uint8 [S, S, 4] in the order blue, green, red, alpha."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, x: Tensor) -> Tensor:
+        planes = x.permute(2, 0, 1)  # first of all: slices of bytes would have a last axis of 1
+        answers: Tensor = self.tower(torch.cat((planes[2:3], planes[1:2], planes[0:1])).float()[None] / 255)
+        return answers
+
+
+def bytes_of(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """RGB pixels [3, S, S] in [0, 1] as a picture's bytes [S, S, 4], opaque."""
+    planes = np.rint(pixels * 255).astype(np.uint8)
+    alpha = np.full_like(planes[:1], 255)
+    return np.ascontiguousarray(np.concatenate([planes[::-1], alpha]).transpose(1, 2, 0))
+
+
+def take_image(program: Any) -> None:
+    """Change the only input of a converted program from bytes [S, S, 4] to a picture of that size."""
+    ir, module = mlir(), MODULE(program)
+    (graph,) = [operation for operation in module.body.operations if "priv" not in operation.attributes]
+    (argument,) = graph.regions[0].blocks[0].arguments
+    with module.context, ir.Location.unknown():
+        given, (height, width, _) = argument.type, tensor_type(argument).shape
+        kind = ir.FourCCAttr.get_enum(enum_value=ir.FourCC.BGRA32)
+        users = [(use.owner, use.operand_number) for use in argument.uses]
+        argument.set_type(ir.ImageType.get(fourcc_attr=kind, height=height, width=width))
+        first = ir.InsertionPoint(next(iter(operations(graph))))
+        made: Any = ir.Operation.create(TO_TENSOR, results=[given], operands=[argument], ip=first)
+        for owner, place in users:
+            owner.operands[place] = made.results[0]
+    declare(graph, module)
+
+
+def give_bytes(asset: Asset, function: Any) -> bool:
+    """Undo `take_image` in an opened asset; say whether the function took a picture."""
+    (argument, *others) = function.regions[0].blocks[0].arguments
+    if others or not tensor_type(argument).dtype.startswith(IMAGE):
+        return False
+    for operation in [one for one in operations(function) if one.name == TO_TENSOR]:
+        given = operation.results[0].type
+        operation.results[0].replace_all_uses_with(argument)
+        operation.operation.erase()
+        argument.set_type(given)
+    declare(function, asset.module)
+    return True

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.mil.description import Argument, Operation
-from mobileclip_deploy.mil.lint.devices import find_device
+from mobileclip_deploy.mil.lint.devices import Device, find_device
 from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, findings_of
 from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rules, Source
 from mobileclip_deploy.mil.lint.rules import RULES
@@ -19,7 +19,7 @@ from mobileclip_deploy.mil.lint.sources import issue
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.coreai.weights import RESTORED
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
+from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 
 APPLE = Source(
     "Apple, rules for the Neural Engine (coreai-models, skills/model-authoring/references/neural_engine_rules.md)",
@@ -48,12 +48,11 @@ class Op:
     @property
     def results(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Type and shape of each result."""
-        return tuple(_parsed(text) for text in self.node.settings["result"].split("], "))
+        return _kinds(self.node.settings["result"])
 
     def made_by(self, place: int) -> Node | None:
         """The operation whose result is taken in a place; None for inputs and constants."""
-        value = self.node.inputs[place][1]
-        return self.graph.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
+        return self.graph.producer(self.node.inputs[place][1])
 
     def constant(self, place: int) -> npt.NDArray[Any] | None:
         value = self.node.inputs[place][1] if place < len(self.node.inputs) else None
@@ -150,8 +149,8 @@ def _linear(op: Op) -> str | None:
     if op.constant(1) is None and (made is None or made.type not in (*RESTORED, "transpose")):
         return None
     if made is not None and made.type == "transpose" and isinstance(made.inputs[0][1], Wire):
-        behind = made.inputs[0][1].node
-        if behind is None or op.graph.nodes[behind].type not in RESTORED:
+        behind = op.graph.producer(made.inputs[0][1])
+        if behind is None or behind.type not in RESTORED:
             return None  # of attention: both are computed
     return f"{list(op.results[0][1])}"
 
@@ -176,18 +175,13 @@ def _of_two_and_three(number: int) -> bool:
 
 
 def lint_asset(asset: Asset, device: str, function: str | None = None) -> tuple[LintReport, ...]:
-    """Apply the shared rules and Core AI's own to every operation of a function, or of each.
-
-    Raises:
-        UsageError: no such device.
-        InvalidInput: the asset is damaged.
-    """
-    find_device(device)
+    """Apply the shared rules and Core AI's own to every operation of a function, or of each: see `Artifact.lint`."""
+    chosen = find_device(device)
     names = [function] if function is not None else list(asset.functions)
-    return tuple(_lint(asset.path, name, graph_of(asset, name), device) for name in names)
+    return tuple(_lint(asset.path, name, graph_of(asset, name), chosen) for name in names)
 
 
-def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
+def _lint(path: Path, function: str, graph: Graph, device: Device) -> LintReport:
     shared = [rule for rule in RULES if rule.name in SHARED]
     half = any("float16" in node.settings["result"] for node in graph.nodes)
     counted: set[int] = set()
@@ -199,7 +193,7 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
             weights += findings_of(OWN_RULES, op)
             continue
         size = _weight_bytes(graph, node, counted)
-        on_device = DeviceOperation(_described(op, size), find_device(device))
+        on_device = DeviceOperation(_described(op, size), device)
         # Between float16 the body of a declared function (a layer norm) may say float32: a device has its own way.
         own_way = half and COMPOSITE in node.settings
         asked = [rule for rule in shared if not (own_way and rule.name == "float32")]
@@ -209,14 +203,13 @@ def _lint(path: Path, function: str, graph: Graph, device: str) -> LintReport:
     if whole > LARGEST:
         weights.append(Finding(rule=SIZE.name, level=SIZE.level, detail=f"{whole / 2**30:.2f} GiB of weights"))
     rules = [*map(RuleText.of, shared), *map(RuleText.of, OWN_RULES), SIZE]
-    return LintReport.of(path.name, (function, find_device(device).name), operations, rules, weights)
+    return LintReport.of(path.name, (function, device.name), operations, rules, weights)
 
 
 def _described(op: Op, weight_bytes: int) -> Operation:
     """An operation as Core ML's rules look at one."""
-    inputs = {}
-    for place, (_, value) in enumerate(op.node.inputs):
-        dtype, shape = _type_of(op.graph, value)
+    inputs, kinds = {}, _kinds(op.node.settings["operands"])
+    for place, ((_, value), (dtype, shape)) in enumerate(zip(op.node.inputs, kinds, strict=True)):
         # Shapes, axes and paddings are settings in Core ML, no tensors that are computed.
         name = "x" if place == 0 else f"operand {place}"
         inputs[name] = (Argument(None, dtype, shape, isinstance(value, Constant)),)
@@ -224,19 +217,10 @@ def _described(op: Op, weight_bytes: int) -> Operation:
     return Operation(op.node.type, op.node.name, inputs, outputs, weight_bytes, {})
 
 
-def _type_of(graph: Graph, value: Input) -> tuple[str, tuple[int, ...]]:
-    if isinstance(value, Constant):
-        return str(value.values.dtype), value.values.shape
-    assert isinstance(value, Wire)
-    if value.node is None:
-        return _parsed(graph.inputs[value.output].partition(" ")[2])
-    return Op(graph, value.node).results[value.output]
-
-
-def _parsed(text: str) -> tuple[str, tuple[int, ...]]:
-    """`float16 [1, 96, 16]`"""
-    dtype, _, sizes = text.partition(" [")
-    return dtype, tuple(int(size) for size in sizes.rstrip("]").split(", ") if size)
+def _kinds(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """`float16 [1, 96, 16], int32 []` -> types and shapes."""
+    told = (one.partition(" [")[::2] for one in text.split("], ") if one)
+    return tuple((dtype, tuple(int(size) for size in sizes.rstrip("]").split(", ") if size)) for dtype, sizes in told)
 
 
 def _weight_bytes(graph: Graph, node: Node, counted: set[int]) -> int:
@@ -261,5 +245,5 @@ def _stored_bytes(node: Node) -> int:
 
 def _bits(node: Node) -> int:
     """Bits of one stored number of a restored weight."""
-    dtype, _ = _parsed(node.settings["operands"].split("], ")[0])
+    (dtype, _), *_ = _kinds(node.settings["operands"])
     return int("".join(filter(str.isdigit, dtype)))

@@ -8,24 +8,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.mil.lint.report import LintReport
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.coreai.asset import CONSTANT, IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
+from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 from mobileclip_deploy.targets.coreai.weights import RESTORED, TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
-if TYPE_CHECKING:
-    from mobileclip_deploy.mil.lint.report import LintReport
-
 CALL, OUTPUT = "coreai.invoke", "coreai.output"
-PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
 SYMBOL = re.compile(r"@([\w.$-]+)")
 # Attributes of a function that are no settings: its name may be any, its types are those of its operations.
 NO_SETTING = ("sym_name", "function_type", "arg_attrs", "res_attrs")
@@ -68,7 +66,18 @@ class CoreAIArtifact(Artifact):
 
     @property
     def inspection(self) -> PackageInspection:
-        return inspect_asset(self.asset)
+        """Weights' bytes are as stored, those that functions share counted in each. A weight is called as the
+        function's text calls it: there are no names."""
+        asset = self.asset
+        return PackageInspection(
+            kind="coreai artifact",
+            title="Core AI asset",
+            bytes=artifact_bytes(asset.path),
+            specification_version=str(asset.metadata["assetVersion"]),
+            deployment_target="iOS27",
+            metadata=_flat(asset.metadata),
+            functions={name: _function(asset, name) for name in asset.functions},
+        )
 
     @cached_property
     def _read(self) -> Graph:
@@ -88,28 +97,18 @@ class CoreAIArtifact(Artifact):
         return lint_asset(self.asset, device, self.function)
 
     def runner(self) -> Runner:
-        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
-
         return CoreAIRunner(self.path, self.function, wide=True)
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """The program as written, with Apple's own float16 products."""
-        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
-
         yield lambda: CoreAIRunner(self.path, self.function)
 
     def plain_runner(self) -> Runner:
-        from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
-
         return CoreAIRunner(self.path, self.function, plain=True)
 
 
 def graph_of(asset: Asset, function: str | None = None) -> Graph:
-    """A function as a graph. What it calls stands in its place, with what the callee is declared to be.
-
-    Raises:
-        InvalidInput: it says something in a way that no conversion does.
-    """
+    """A function as a graph. What it calls stands in its place, with what the callee is declared to be."""
     return _Reader(asset).graph(asset.function(function))
 
 
@@ -124,7 +123,7 @@ class _Reader:
         arguments = list(function.regions[0].blocks[0].arguments)
         values: list[Input] = [Wire(None, place) for place in range(len(arguments))]
         results = self._body(function, values, {})
-        inputs, outputs = (tuple(f"{name} {kind}" for name, kind in side) for side in named_ports(self.asset, function))
+        inputs, outputs = (tuple(f"{name} {kind}" for name, kind in side) for side in self.asset.named_ports(function))
         return Graph(inputs, tuple(self.nodes), outputs, tuple(results), _declared(function))
 
     def _body(self, graph: Any, arguments: Sequence[Input], settings: Mapping[str, Any]) -> list[Input]:
@@ -137,7 +136,11 @@ class _Reader:
                 name = f"constant of {tensor_type(operation.results[0])}"
                 values[operation.results[0]] = Constant(self.asset.numbers(operation), name)
             elif operation.name == CALL:
-                callee = self._callee(operation)
+                told = str(operation.attributes["callee"])
+                symbol = match.group(1) if (match := SYMBOL.search(told)) else told
+                if symbol not in self.asset.graphs or symbol in self.asset.functions:
+                    raise InvalidInput(f"{self.asset.path} calls {symbol}, which is no graph of it")
+                callee = self.asset.graphs[symbol]
                 called = self._body(callee, taken, {**settings, **_declared(callee)})
                 values |= zip(operation.results, called, strict=True)
             elif operation.name == OUTPUT:
@@ -157,55 +160,10 @@ class _Reader:
                 values |= {result: Wire(number, place) for place, result in enumerate(operation.results)}
         raise InvalidInput(f"{self.asset.path}: a function without an output")
 
-    def _callee(self, call: Any) -> Any:
-        match = SYMBOL.search(str(call.attributes["callee"]))
-        symbol = match.group(1) if match else str(call.attributes["callee"])
-        if symbol not in self.asset.graphs or symbol in self.asset.functions:
-            raise InvalidInput(f"{self.asset.path} calls {symbol}, which is no graph of it")
-        return self.asset.graphs[symbol]
-
-
-def named_ports(asset: Asset, function: Any) -> tuple[list[tuple[str, TensorType]], list[tuple[str, TensorType]]]:
-    """The inputs and the outputs of a function: names and types.
-
-    Raises:
-        InvalidInput: one has no name.
-    """
-    block = function.regions[0].blocks[0]
-    names = (PORT_NAME.findall(str(function.attributes[which])) for which in ("arg_attrs", "res_attrs"))
-    values = block.arguments, list(operations(function))[-1].operands
-    kinds = [[tensor_type(value) for value in side] for side in values]
-    try:
-        inputs, outputs = (list(zip(*side, strict=True)) for side in zip(names, kinds, strict=True))
-    except ValueError:
-        raise InvalidInput(f"{asset.path}: an input or output without a name") from None
-    return inputs, outputs
-
 
 def _declared(graph: Any) -> dict[str, str]:
     """What a graph is declared to be, beside its body: a device may have its own way to compute what is declared."""
     return {entry.name: str(entry.attr) for entry in graph.attributes if entry.name not in NO_SETTING}
-
-
-def inspect_asset(asset: Asset) -> PackageInspection:
-    """Describe an asset.
-
-    Returns:
-        `functions`: what each takes, gives and computes; weights' bytes are as stored, those that functions share
-        counted in each. A weight is called as the function's text calls it: there are no names.
-
-    Raises:
-        InvalidInput: a function of it is damaged.
-    """
-    return PackageInspection(
-        kind="coreai artifact",
-        title="Core AI asset",
-        bytes=artifact_bytes(asset.path),
-        specification_version=str(asset.metadata["assetVersion"]),
-        deployment_target="iOS27",
-        metadata=_flat(asset.metadata),
-        functions={name: _function(asset, name) for name in asset.functions},
-    )
 
 
 def _flat(metadata: dict[str, Any]) -> dict[str, str]:
@@ -247,7 +205,7 @@ def _weight(operation: Any) -> StoredTensor | None:
 
 def ports_of(asset: Asset, function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
     """The inputs and the outputs of a function."""
-    inputs, outputs = ([_info(name, kind) for name, kind in side] for side in named_ports(asset, function))
+    inputs, outputs = ([_info(name, kind) for name, kind in side] for side in asset.named_ports(function))
     return inputs, outputs
 
 

@@ -18,9 +18,13 @@ import torch
 from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreai.asset import Asset
-from mobileclip_deploy.targets.coreai.editing import raise_to_float32, restore_weights, widen_products
-from mobileclip_deploy.targets.coreai.image_entry import bytes_of, give_bytes
-from mobileclip_deploy.targets.coreai.opening import named_ports
+from mobileclip_deploy.targets.coreai.editing import (
+    bytes_of,
+    give_bytes,
+    raise_to_float32,
+    restore_weights,
+    widen_products,
+)
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import require_shape
 
@@ -40,16 +44,12 @@ class CoreAIRunner:
 
     An image tower that takes a picture takes its bytes here, as `inputs` [N, 3, S, S] in [0, 1]: Apple's runtime takes
     pictures on Apple's systems alone.
-
-    Raises:
-        InvalidInput: the asset is damaged.
-        RuntimeFailed: the runtime does not take it, or fails on valid inputs.
     """
 
     def __init__(self, path: Path, function: str | None = None, *, plain: bool = False, wide: bool = False) -> None:
         asset = Asset(path)
         graph = asset.function(function)
-        self._input, self._output = (side[0][0] for side in named_ports(asset, graph))
+        self._input, self._output = (side[0][0] for side in asset.named_ports(graph))
         self._name = next(name for name, one in asset.functions.items() if one == graph)
         changed = restore_weights(asset, whole=plain)
         self._picture = give_bytes(asset, graph)

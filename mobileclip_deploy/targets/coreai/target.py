@@ -3,23 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import DependencyMissing, NotRun
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
+from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.coreai.options import PACE, PLACES, CoreAIOptions, reported
-from mobileclip_deploy.targets.coreai.storage import RULES
+from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Place, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import (
+    ComputeUnits,
+    Pace,
+    Place,
+    Ports,
+    Precisions,
+    RuntimePlace,
+    TensorInfo,
+    TowerJob,
+)
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14"
+
+# By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are
+# reported to answer wrongly, so each is asked for the golden answers.
+UNITS: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
+PLACES = tuple(RuntimePlace("coreai", compute_units=unit) for unit in UNITS)
+
+
+# Apple's runtime for Linux takes 10 times as long as torch in float32, and 100 to 400 times as long for products of
+# float16 that it sums itself (docs/coreai.md). `seconds` are those of S0 on a busy Xeon, both towers together.
+PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.35})
+# Weights are stored as in Core ML's packages for iOS 18, but for 4-bit integers and the table of words.
+GROUPS = (32, 16, 8)
+# The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
+FOUR = Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True)
+RULES = StorageRules(
+    eight=integers(8, scale_bytes=2),
+    four=Shared(FOUR, GROUPS),
+    table=Shared(Grid(4, "table"), GROUPS),
+    # The table's noise is what a text tower at 4 bits has most of: nano's has a worst case of 20.0 dB at w4p with these
+    # blocks; with one palette per 32 rows it had 17.5, and failed its gate.
+    words=Shared(FOUR, (16, 8)),
+    rest_bits=16,
+    labels=True,
+)
+
+
+@dataclass(frozen=True)
+class CoreAIOptions(TargetOptions):
+    """`multifunction` puts both towers into one asset, one function per tower. `image_entry`: the image tower takes a
+    picture, 32-bit BGRA as a camera gives it, in place of float32 pixels."""
+
+    multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
+    image_entry: bool = option(
+        "--image-entry", "The image tower takes a picture (32-bit BGRA), not float32 pixels.", default=False
+    )
 
 
 class CoreAITarget(Target):
@@ -58,12 +104,23 @@ class CoreAITarget(Target):
             raise DependencyMissing(f"{error} ({WHERE})") from None
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, with its options."""
         super().require(precisions, mixed)
-        self.options.require(precisions)
+        if self.options.multifunction and len(precisions) == 1:
+            (tower,) = precisions
+            raise UsageError(
+                f"`multifunction` puts both towers into one asset; leave it out for the {tower} tower alone"
+            )
 
     def advice(self, precisions: Precisions) -> str | None:
-        return reported(precisions)
+        """What others report of these precisions on devices, which nothing here can see."""
+        blocks = [name for tower, name in precisions.items() if _has_blocks(tower, name)]
+        if not blocks:
+            return None
+        return (
+            f"{' and '.join(dict.fromkeys(blocks))}: integers with a scale a block are reported to answer wrongly on "
+            "the Neural Engine of iOS 27, there of 8 bits (coreai-models 279); run the bundle's golden answers on a "
+            "device before you ship it."
+        )
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
         pixels = "uint8" if self.options.image_entry else "float32"
@@ -71,7 +128,6 @@ class CoreAITarget(Target):
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreai.authoring import write_asset
-        from mobileclip_deploy.targets.rules import storage_of
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         picture = self.options.image_entry and job.tower == "image"
@@ -97,3 +153,9 @@ class CoreAITarget(Target):
         if device in self.abilities.places and self.options.restored(options).image_entry:
             raise NotRun("the harness hands Core AI no pictures: measure the bundle without `image_entry`")
         return super().places(device, options)
+
+
+def _has_blocks(tower: TowerName, precision: str) -> bool:
+    found = precision_of(precision)
+    table = found.table or found.rest
+    return found.rest in ("w4", "mixed") or (tower == "text" and table in ("w4", "w4p"))

@@ -60,11 +60,7 @@ TABLE = WeightTable(
 
 
 def restored(asset: Asset, operation: Any) -> StoredWeight:
-    """The weight that an operation of a program restores, called as the program's text calls it: there are no names.
-
-    Raises:
-        InvalidInput: it is in a form that no export writes.
-    """
+    """The weight that an operation of a program restores, called as the program's text calls it: there are no names."""
     constants = [value.owner for value in operation.operands if getattr(value.owner, "name", None) == "coreai.constant"]
     parts = [asset.numbers(constant) for constant in constants]
     name, kind = str(operation.results[0].get_name()), operation.name.removeprefix("coreai.")

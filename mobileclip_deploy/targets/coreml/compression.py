@@ -7,15 +7,15 @@ its one group or block size does not divide.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
 from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.mil import Program, load
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.foreign.coremltools import APPLY_PASSES, measured
@@ -24,9 +24,6 @@ from mobileclip_deploy.targets.grids.palette import palette
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, require_all
 
-if TYPE_CHECKING:
-    from mobileclip_deploy.mil import Program
-
 
 def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     """Compress the weights of a converted model (coremltools' MLModel, not loaded): a new MLModel.
@@ -34,58 +31,40 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     Args:
         model: converted in float16, at the deployment target of the storage.
         module: what it was converted from.
-
-    Raises:
-        ExportError: a weight of the storage is not in the model.
     """
     from coremltools.converters.mil.frontend.milproto.load import load
 
     spec = model.get_spec()
     program = load(spec, spec.specificationVersion, model.weights_dir)
     names = by_numbers(module, storage)
-    found = {name: names.get(weight_sha256(value)) for name, value in _constants(program).items()}
+    constants = [op for function in program.functions.values() for op in function.find_ops(op_type="const")]
+    values = {op.name: op.val.val for op in constants}
+    # Large ones are what coremltools' `get_weights_metadata` gives, which sorts each to count its values.
+    large = {name: one for name, one in values.items() if isinstance(one, np.ndarray) and one.size >= THRESHOLD}
+    found = {name: names.get(weight_sha256(value)) for name, value in large.items()}
     require_all(storage, [weight for weight in found.values() if weight is not None])
     grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
     # Each public function is one pass, and reads and converts the whole program for it: here once for all.
     return APPLY_PASSES()(model, list(_passes(grids)), pymil_load_func=lambda **_: program)
 
 
-def _constants(program: Any) -> dict[str, npt.NDArray[Any]]:
-    """Large constants by name: what coremltools' `get_weights_metadata` gives, which sorts each to count its values."""
-    import numpy as np
-
-    constants = [op for function in program.functions.values() for op in function.find_ops(op_type="const")]
-    values = {op.name: op.val.val for op in constants}
-    return {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.size >= THRESHOLD}
-
-
 def _passes(grids: Mapping[str, Grid]) -> Iterator[Any]:
     """coremltools' passes over a program, in order: tables first, then integers, those of a block's before others."""
-    tables = {name: grid for name, grid in grids.items() if grid.kind == "table"}
+    from coremltools.optimize.coreml import OpMagnitudePrunerConfig
+
+    tables = {name: _table(grid) for name, grid in grids.items() if grid.kind == "table"}
+    sparsity = next((grids[name].pruned for name in tables), 0.0)
+    if sparsity:
+        pruner = OpMagnitudePrunerConfig(target_sparsity=sparsity, weight_threshold=THRESHOLD)
+        yield _pass("prune_weights", dict.fromkeys(tables, pruner))
+        # The pruned weight is the result of an operation of this name, whose nonzero values are what is palettized.
+        tables = {f"{name}_sparsified": choice for name, choice in tables.items()}
     if tables:
-        yield from _tables(tables)
+        yield _pass("palettize_weights", tables, joint=sparsity > 0)
     integers = {name: grid for name, grid in grids.items() if grid.kind == "integers"}
-    for kind in (
-        {name: _integers(grid) for name, grid in integers.items() if grid.bits < 8},
-        {name: _integers(grid) for name, grid in integers.items() if grid.bits == 8},
-    ):
-        if kind:
+    for eight in (False, True):
+        if kind := {name: _integers(grid) for name, grid in integers.items() if (grid.bits == 8) == eight}:
             yield _pass("linear_quantize_weights", kind)
-
-
-def _tables(grids: Mapping[str, Grid]) -> Iterator[Any]:
-    import coremltools.optimize.coreml as cto
-
-    choices = {name: _table(grid) for name, grid in grids.items()}
-    sparsity = next(iter(grids.values())).pruned
-    if not sparsity:
-        yield _pass("palettize_weights", choices)
-        return
-    pruner = cto.OpMagnitudePrunerConfig(target_sparsity=sparsity, weight_threshold=THRESHOLD)
-    yield _pass("prune_weights", dict.fromkeys(grids, pruner))
-    # The pruned weight is the result of an operation of this name, whose nonzero values are what is palettized.
-    after = {f"{name}_sparsified": choice for name, choice in choices.items()}
-    yield _pass("palettize_weights", after, joint=True)
 
 
 def _pass(name: str, choices: dict[str, Any], joint: bool = False) -> Any:
@@ -133,14 +112,17 @@ def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
 
     Args:
         model: converted in float16 (coremltools' MLModel, not loaded) for iOS17 or later.
-        inputs: of the tower, on which the ranges are measured: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
+        inputs: of the tower: see `measure_ranges`.
 
     Returns:
         A new MLModel, whose weights are those of `model`.
     """
     import coremltools.optimize.coreml as cto
 
-    with _written(model) as program:
+    with temporary_folder() as folder:
+        path = folder / "float.mlpackage"
+        model.save(str(path))
+        program = load(path)
         ranges = measure_ranges(program, inputs)
         # coremltools 9.0 tries to quantize additions of integers too, such as those of token ids from iOS 17 on.
         integers = [op.name for op in program.operations if not any("float" in out.dtype for out in op.outputs)]
@@ -166,14 +148,3 @@ def measure_ranges(program: Program, inputs: npt.NDArray[np.generic]) -> Ranges:
 
     found = ranges_of(computed)
     return {name: {"rmin": one.low, "rmax": max(one.high, SMALLEST)} for name, one in found.items()}
-
-
-@contextlib.contextmanager
-def _written(model: Any) -> Iterator[Program]:
-    """A converted model as our evaluator reads it."""
-    from mobileclip_deploy.mil import load
-
-    with temporary_folder() as folder:
-        path = folder / "float.mlpackage"
-        model.save(str(path))
-        yield load(path)

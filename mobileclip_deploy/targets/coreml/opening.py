@@ -1,37 +1,35 @@
-"""A package opened: what its files declare and hold, and its program as a graph, whatever names it has."""
+"""A package opened: what its files declare and hold, its program as a graph, whatever names it has, and what that
+quantizes, followed in our evaluator, in float32 between the quantized values."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.mil import Operation, Port, Program, load
-from mobileclip_deploy.mil.constants import Constant as Stored
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Operand, Reference
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.coreml.options import allowed_units
-from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession, EvaluatorRunner
+from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession, EvaluatorRunner, feeds
+from mobileclip_deploy.targets.coreml.target import allowed_units
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
+from mobileclip_deploy.targets.quantized import Floats, Pair, QuantizedFile, quantized_values
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.quantized import QuantizedFile
 
 
 class CoreMLArtifact(Artifact):
@@ -72,7 +70,18 @@ class CoreMLArtifact(Artifact):
 
     @property
     def inspection(self) -> PackageInspection:
-        return inspect_package(self.program)
+        """`bytes` is its size on disk; weights' bytes are as stored, those that functions share counted in each."""
+        first, path = self.program, self.path
+        programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
+        return PackageInspection(
+            kind="coreml artifact",
+            title="Core ML package",
+            bytes=artifact_bytes(path),
+            specification_version=first.specification_version,
+            deployment_target=OPSETS.get(first.opset, first.opset),
+            metadata=dict(first.metadata),
+            functions={program.function: _function(program) for program in programs},
+        )
 
     @cached_property
     def graph(self) -> Graph:
@@ -81,8 +90,13 @@ class CoreMLArtifact(Artifact):
         A compressed weight is no operation: each part of it as stored (`weight.indices`, `weight.lut`) is an input of
         the operation that takes it. Text, such as `pad_type`, is a setting.
         """
-        _require_functions(self.program, self.function)
-        return _Reader(self.program).graph()
+        program, expected = self.program, ("main",) if self.function is None else TOWERS
+        # A tower's package has one function; that of both towers has one of each, and without a name runs the first.
+        if set(program.functions) != set(expected) or program.default_function != expected[0]:
+            found = f"{', '.join(program.functions)}, without a name {program.default_function}"
+            wanted = f"expected {', '.join(expected)}, first the default"
+            raise InvalidInput(f"{self.path} has the functions {found}; {wanted}")
+        return _Reader(program).graph()
 
     @property
     def weight_table(self) -> WeightTable:
@@ -105,8 +119,6 @@ class CoreMLArtifact(Artifact):
         return EvaluatorRunner(self.unquantized, plain=True)
 
     def quantized(self) -> QuantizedFile:
-        from mobileclip_deploy.targets.coreml.quantized import QuantizedProgram
-
         return QuantizedProgram(self)
 
     def session(self, setup: SessionSetup) -> Session:
@@ -123,22 +135,11 @@ def _info(port: Port) -> TensorInfo:
     return TensorInfo(port.name, port.dtype, shape)
 
 
-def _require_functions(program: Program, function: str | None) -> None:
-    """A tower's package has one function; that of both towers has one of each, and without a name runs the first."""
-    expected = ("main",) if function is None else TOWERS
-    if set(program.functions) != set(expected) or program.default_function != expected[0]:
-        found = f"{', '.join(program.functions)}, without a name {program.default_function}"
-        raise InvalidInput(
-            f"{program.path} has the functions {found}; expected {', '.join(expected)}, first the default"
-        )
-
-
 class _Reader:
-    """`arrays`: constants that were read, by where they stand; one may be used twice."""
+    """A program's operations and constants, and what computes each of its values."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.arrays: dict[int, npt.NDArray[Any]] = {}
         self.wires = {name: Wire(None, place) for place, name in enumerate(program.graph.inputs)}
         for number, node in enumerate(program.graph.nodes):
             self.wires |= {name: Wire(number, place) for place, (name, _) in enumerate(node.outputs)}
@@ -186,43 +187,15 @@ class _Reader:
             elif operand.type.dtype.kind == "string":
                 settings[name] = operand.array().tolist()
             else:
-                inputs.append((name, Constant(self._array(operand))))
+                inputs.append((name, Constant(np.asarray(operand.array()))))
                 if operand.type.dtype.bits < 8:  # numpy has no such type: each number stands in a byte of its own
                     settings[name] = str(operand.type)
         return tuple(inputs), settings
-
-    def _array(self, constant: Stored) -> npt.NDArray[Any]:
-        if id(constant) not in self.arrays:
-            self.arrays[id(constant)] = np.asarray(constant.array())
-        return self.arrays[id(constant)]
 
 
 OPSETS = {f"CoreML{number}": f"iOS{number + 10}" for number in range(3, 9)}
 # Where results of several types meet, the widest is what an operation computes in.
 CLASSES = ("float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool")
-
-
-def inspect_package(first: Program) -> PackageInspection:
-    """Describe the package that a program was loaded from.
-
-    Returns:
-        `functions`: what each of its functions takes, gives and computes; beside that what the package is as a whole.
-        `bytes` is its size on disk; weights' bytes are as stored, those that functions share counted in each.
-
-    Raises:
-        InvalidInput: another function of it is damaged.
-    """
-    path = first.path
-    programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
-    return PackageInspection(
-        kind="coreml artifact",
-        title="Core ML package",
-        bytes=artifact_bytes(path),
-        specification_version=first.specification_version,
-        deployment_target=OPSETS.get(first.opset, first.opset),
-        metadata=dict(first.metadata),
-        functions={program.function: _function(program) for program in programs},
-    )
 
 
 def _function(program: Program) -> FunctionInspection:
@@ -253,3 +226,45 @@ def _precision(operation: Operation) -> str:
 def _port(port: Port) -> PortInspection:
     told = {name: getattr(port, name) or None for name in ("colour", "scale", "bias", "shapes", "ranges")}
     return PortInspection(name=port.name, kind=port.kind, dtype=port.dtype, shape=port.shape, **told)
+
+
+def _limits(node: Node) -> tuple[int, int]:
+    ends = np.iinfo(node.settings["result"].partition("[")[0])
+    return int(ends.min), int(ends.max)
+
+
+PAIR = Pair(
+    quantize=("quantize", "input", "scale", "zero_point"),
+    dequantize=("dequantize", "input", "scale", "zero_point"),
+    shapes=("reshape", "transpose", "squeeze", "expand_dims", "cast", "identity"),
+    limits=_limits,
+    sums=("add", "sub"),
+    tolerance=2**-9,  # of steps in float16: a rounding each, and one of their quotient
+)
+
+
+class QuantizedProgram(QuantizedFile):
+    """A package with `quantize` operations."""
+
+    def __init__(self, artifact: CoreMLArtifact) -> None:
+        self._quantized, self._plain = artifact.program.prepared(), artifact.unquantized
+        try:
+            self.values = tuple(quantized_values(artifact.graph, PAIR))
+        except (KeyError, ValueError) as error:
+            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {worded(error)}") from error
+        self.bias_steps: Mapping[str, Floats] = {}
+        self.engine = "mobileclip_deploy.mil (float32 arithmetic; not Core ML)"
+
+    def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
+        return {name: one.astype(np.float32) for name, one in _computed(self._plain, row, self.followed).items()}
+
+    def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
+        result = self._quantized.outputs[-1].name
+        found = _computed(self._quantized, row, [result, *(value.name for value in self.values)])
+        return found[result].astype(np.float32), found
+
+
+def _computed(program: Program, row: npt.NDArray[np.generic], names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    (fed,) = feeds(program, row)
+    steps = program.trace(fed, names=frozenset(names))
+    return {name: np.asarray(value) for step in steps for name, value in step.values.items()}

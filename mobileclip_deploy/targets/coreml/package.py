@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +19,12 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreml.compression import compress_weights, quantize_activations
-from mobileclip_deploy.targets.foreign.coremltools import lean_passes
-from mobileclip_deploy.targets.mlpackage import SPECIFICATION, import_coremltools, make_reproducible
+from mobileclip_deploy.targets.foreign.coremltools import (
+    SPECIFICATION,
+    import_coremltools,
+    lean_passes,
+    make_reproducible,
+)
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
@@ -54,14 +59,14 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     Args:
         target: the deployment target, such as "iOS16".
     """
-    import numpy as np
-
     ct = import_coremltools()
-
     if job.tower == "image":
         source = ct.ImageType(name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
     else:
-        source = ct.TensorType(name=input_name, shape=_shape(job, ct), dtype=np.int32)
+        shape = job.example.shape
+        if job.form.contexts:  # enumerated, not a range: the Neural Engine compiles for each that it is told of
+            shape = ct.EnumeratedShapes(shapes=[(1, length) for length in job.form.contexts], default=shape)
+        source = ct.TensorType(name=input_name, shape=shape, dtype=np.int32)
     # With a ClassifierConfig the outputs are `classLabel` and `classLabel_probs`, the ones Vision looks for.
     result: dict[str, Any] = {"outputs": [ct.TensorType(name=output_name, dtype=np.float32)]}
     if job.labels:
@@ -77,35 +82,23 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
     )
 
 
-def _shape(job: TowerJob, ct: Any) -> Any:
-    """Shape of the ids. Lengths are enumerated, not a range: the Neural Engine compiles for each that it is told of."""
-    if not job.contexts:
-        return job.example.shape
-    return ct.EnumeratedShapes(shapes=[(1, length) for length in job.contexts], default=job.example.shape)
-
-
 def exported(job: TowerJob) -> torch.export.ExportedProgram:
     """What coremltools reads, the same for every precision and deployment target.
 
     torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
     """
-    example = job.example if job.tower == "image" else job.example.to(torch.int32)
-    with _spelled_out(job.module) as module:
-        return _program(module, job, example)
+    example, free = job.example if job.tower == "image" else job.example.to(torch.int32), None
+    if job.form.contexts:
+        # Traced below the full length, at which a slice of the mask is the mask itself; the program is the same, and
+        # coremltools takes the lengths from `convert`.
+        shortest, longest = job.form.contexts[0], job.form.contexts[-1]
+        example = example[:, :shortest].contiguous()
+        free = ({1: torch.export.Dim("tokens", min=shortest, max=longest - 1)},)
+    with _spelled_out(job.module):
+        return torch.export.export(job.module, (example,), dynamic_shapes=free).run_decompositions({})
 
 
-def _program(module: nn.Module, job: TowerJob, example: Tensor) -> torch.export.ExportedProgram:
-    if not job.contexts:
-        return torch.export.export(module, (example,)).run_decompositions({})
-    # Traced below the full length, at which a slice of the mask is the mask itself; the program is the same, and
-    # coremltools takes the lengths from `convert`.
-    shortest, longest = job.contexts[0], job.contexts[-1]
-    tokens = torch.export.Dim("tokens", min=shortest, max=longest - 1)
-    program = torch.export.export(module, (example[:, :shortest].contiguous(),), dynamic_shapes=({1: tokens},))
-    return program.run_decompositions({})
-
-
-class _SpelledGELU(nn.Module):
+class _SpelledGELU(nn.GELU):
     """GELU by tanh in the form that coremltools joins to one `gelu` of mode TANH_APPROXIMATION."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,22 +106,17 @@ class _SpelledGELU(nn.Module):
 
 
 @contextmanager
-def _spelled_out(module: nn.Module) -> Iterator[nn.Module]:
-    """The module with GELU by tanh spelled out, in place while it is open: coremltools 9.0 does not read which form a
-    GELU of torch.export has, and writes the exact one."""
-    found = [
-        (parent, name, child)
-        for parent in module.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, nn.GELU) and child.approximate == "tanh"
-    ]
-    for parent, name, _ in found:
-        setattr(parent, name, _SpelledGELU())
+def _spelled_out(module: nn.Module) -> Iterator[None]:
+    """In here a module spells GELU by tanh out: coremltools 9.0 does not read which form a GELU of torch.export has,
+    and writes the exact one."""
+    found = [one for one in module.modules() if type(one) is nn.GELU and one.approximate == "tanh"]
+    for one in found:
+        one.__class__ = _SpelledGELU
     try:
-        yield module
+        yield
     finally:
-        for parent, name, child in found:
-            setattr(parent, name, child)
+        for one in found:
+            one.__class__ = nn.GELU
 
 
 def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> None:
@@ -142,14 +130,14 @@ def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> N
         model.input_description[input_name] = f"RGB image, {size} x {size}"
     else:
         tokenizer = job.variant.tokens
-        lengths = " or ".join(map(str, job.contexts or (tokenizer.context_length,)))
+        lengths = " or ".join(map(str, job.form.contexts or (tokenizer.context_length,)))
         model.input_description[input_name] = f"{lengths} token ids: {tokenizer.described}"
     if job.labels:
         model.short_description = f"{title}, {precision}: classifier of {len(job.labels)} labels"
         model.output_description["classLabel"] = "the most probable label"
         model.output_description["classLabel_probs"] = "the probability of each label"
     else:
-        length = "at length 1" if job.normalised else "not normalised"
+        length = "at length 1" if job.form.normalised else "not normalised"
         model.output_description[output_name] = f"embedding, {length}"
     model.user_defined_metadata.pop("com.github.apple.coremltools.conversion_date", None)
 
@@ -159,33 +147,25 @@ def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None
 
     Args:
         towers: package of each tower, for iOS18 or later. The first is the default function.
-        path: of the new package.
-
-    Raises:
-        ExportError: coremltools refused them.
     """
     with conversion("Core ML package of both towers"):
         import_coremltools()
         from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
+        from coremltools.proto import Model_pb2
 
         functions = MultiFunctionDescriptor()
         for tower, package in towers.items():
             functions.add_function(str(package), "main", tower)
         functions.default_function_name = next(iter(towers))
         save_multifunction(functions, str(path))
-        _describe_both(path, variant, next(iter(towers.values())))
+        # Author, licence and version as in the packages it was made of: coremltools drops them.
+        files = (one / SPECIFICATION for one in (path, next(iter(towers.values()))))
+        model, first = (Model_pb2.Model.FromString(file.read_bytes()) for file in files)
+        model.description.metadata.CopyFrom(first.description.metadata)
+        model.description.metadata.shortDescription = (
+            f"{variant.title}, both towers, a function each: embeddings of dimension {variant.embed_dim}"
+        )
+        (path / SPECIFICATION).write_bytes(model.SerializeToString())
         make_reproducible(path)
     for package in towers.values():
         shutil.rmtree(package)
-
-
-def _describe_both(path: Path, variant: Variant, first: Path) -> None:
-    """Author, licence and version as in the packages it was made of: coremltools drops them."""
-    from coremltools.proto import Model_pb2
-
-    model, source = (Model_pb2.Model.FromString((one / SPECIFICATION).read_bytes()) for one in (path, first))
-    model.description.metadata.CopyFrom(source.description.metadata)
-    model.description.metadata.shortDescription = (
-        f"{variant.title}, both towers, a function each: embeddings of dimension {variant.embed_dim}"
-    )
-    (path / SPECIFICATION).write_bytes(model.SerializeToString())

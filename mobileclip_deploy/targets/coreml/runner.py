@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_sentence, worded
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.mlpackage import import_coremltools
+from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ class EvaluatorRunner:
 
 
 def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
-    """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
-
-    Raises:
-        InvalidInput: pixels outside [0, 1].
-    """
+    """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L]."""
     (source,) = program.inputs
     if source.kind == "image":
         yield from ({source.name: row} for row in _pixels(inputs))
@@ -66,9 +62,6 @@ class CoreMLRunner:
     """Core ML on this Mac, one prediction per input.
 
     `unit`: one of `COMPUTE_UNITS`, which Core ML may use; `function`: of a package of several.
-
-    Raises:
-        RuntimeFailed: Core ML does not load the package, or fails on a prediction.
     """
 
     def __init__(self, path: Path, unit: str = "all", function: str | None = None) -> None:
@@ -88,7 +81,11 @@ class CoreMLRunner:
         self._labels: list[str] | None = None
         if description.predictedProbabilitiesName:
             self._output = description.predictedProbabilitiesName
-            self._labels = _labels_beside(path)
+            try:  # in their order: Core ML answers with a dictionary, which has none
+                self._labels = list(json.loads((path.parent / "labels.json").read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                told = f"{path} is a classifier, and labels.json beside it cannot be read: {worded(error)}"
+                raise RuntimeFailed(told) from error
         self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -106,16 +103,6 @@ class CoreMLRunner:
         if self._labels is not None:
             return np.array([[one[label] for label in self._labels] for one in outputs], np.float32)
         return np.concatenate(outputs).astype(np.float32)
-
-
-def _labels_beside(path: Path) -> list[str]:
-    """The order of a classifier's labels: Core ML answers with a dictionary, which has none."""
-    try:
-        return list(json.loads((path.parent / "labels.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise RuntimeFailed(
-            f"{path} is a classifier, and labels.json beside it cannot be read: {worded(error)}"
-        ) from error
 
 
 def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
@@ -142,7 +129,6 @@ class CoreMLSession(Session):
         self._setup = setup
         self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)
         self._feeds: dict[str, Any] = {}
-        self._outputs: dict[str, Any] = {}
 
     def feed(self, values: npt.NDArray[Any]) -> None:
         from PIL import Image
@@ -152,7 +138,4 @@ class CoreMLSession(Session):
         self._feeds = {self._setup.input.name: value}
 
     def run(self) -> None:
-        self._outputs = self._model.predict(self._feeds)
-
-    def answer(self) -> npt.NDArray[np.float32]:
-        return np.asarray(self._outputs[self._setup.output.name], dtype=np.float32).reshape(-1)
+        self.output = self._model.predict(self._feeds)[self._setup.output.name]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.constants import Constant
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Fixed, Node, Reference
-from mobileclip_deploy.targets.grids.decode import Affine, Floats, StoredWeight, Tables, as_float, spread, turned
+from mobileclip_deploy.targets.grids.decode import Affine, Array, Floats, StoredWeight, Tables, as_float, spread, turned
 from mobileclip_deploy.targets.weights import View, WeightTable
 
-Array = npt.NDArray[Any]
 Nearest = Callable[[Floats], Floats]
 
 
@@ -51,7 +48,11 @@ def _grid(value: Decompressed) -> tuple[int, str, Nearest]:
     """Bits a number, kind of grid, and the nearest that it holds, of a compressed weight in the file's own layout."""
     kind, parts = value.source.kind, value.source.operands
     if kind == "constexpr_sparse_to_dense" and isinstance(inner := parts["nonzero_data"], Decompressed):
-        return _sparse(inner, parts["mask"].array().astype(bool))
+        if inner.source.kind != "constexpr_lut_to_sparse":
+            raise Malformed(f"{inner.source.kind} {inner.source.name!r}")
+        tables, mask = _tables(inner.source.operands["lut"].array()), parts["mask"].array().astype(bool)
+        # What the mask leaves out is zero; the rest is on a table.
+        return tables.bits, tables.kind, lambda numbers: np.where(mask, tables.nearest(numbers), np.float32(0))
     shape = value.source.types[value.index].static_shape() or ()
     grid: Affine | Tables
     if kind == "constexpr_affine_dequantize":
@@ -81,11 +82,3 @@ def _tables(found: Array) -> Tables:
     if found.shape[-1] != 1:
         raise Malformed("tables of vectors")
     return Tables(found[..., 0])
-
-
-def _sparse(inner: Decompressed, mask: npt.NDArray[np.bool_]) -> tuple[int, str, Nearest]:
-    """What a mask leaves out is zero; the rest is on a table."""
-    if inner.source.kind != "constexpr_lut_to_sparse":
-        raise Malformed(f"{inner.source.kind} {inner.source.name!r}")
-    tables = _tables(inner.source.operands["lut"].array())
-    return tables.bits, tables.kind, lambda numbers: np.where(mask, tables.nearest(numbers), np.float32(0))

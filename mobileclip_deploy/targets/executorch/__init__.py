@@ -1,6 +1,5 @@
 """ExecuTorch: one .pte a tower, lowered to a backend; XNNPACK on any CPU, Core ML and Vulkan ahead of time."""
 
-from mobileclip_deploy.targets.executorch.backends import parse_backends
 from mobileclip_deploy.targets.executorch.target import ExecuTorchTarget
 
-__all__ = ["ExecuTorchTarget", "parse_backends"]
+__all__ = ["ExecuTorchTarget"]

@@ -1,8 +1,9 @@
 """A tower written so that XNNPACK takes all of it that is expensive: attention, pooling and reshapes in its own terms.
 
 `F.scaled_dot_product_attention` decomposes into guards against fully masked rows, expands and scalar products that stay
-outside of the delegate and cut it into pieces; the means and squeezes of the towers do the same. The modules here
-compute the same from slices, batched products of rank three, softmax and reshapes. Values change by rounding alone.
+outside of the delegate and cut it into pieces; the means and squeezes of the towers do the same. The classes here take
+the place of a module's own and compute the same from slices, batched products of rank three, softmax and reshapes.
+Values change by rounding alone.
 
 Layer scales are multiplied into the weights before them. A product with [C, 1, 1] is one that executorch 1.5 lays out
 channels first, between two transposes of the whole map, in every block.
@@ -28,6 +29,7 @@ from mobileclip_deploy.model.architecture.attention import (
 from mobileclip_deploy.model.architecture.fastvit import MCi
 from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
 from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
+from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.towers.absorbing import absorb_layer_scales
 from mobileclip_deploy.towers.tower import TextTower
 
@@ -42,12 +44,11 @@ def authored(tower: nn.Module) -> nn.Module:
     for part in copied.modules():
         if isinstance(part, TextTower) and part.short:
             _lengthen_tables(part)
-    # `modules` goes from the outside in and sees a replacement's children as it comes to them.
-    for parent in copied.modules():
-        for name, child in list(parent.named_children()):
-            replacement = REPLACEMENTS.get(type(child))
-            if replacement is not None:
-                setattr(parent, name, replacement(child))
+    for part in copied.modules():
+        if type(part) is SequenceRepMixerBlock:
+            part.ffn.fc1, part.ffn.fc2 = _linear(part.ffn.fc1), _linear(part.ffn.fc2)  # type: ignore[assignment]
+        if type(part) in PLAIN and not (type(part) is nn.GELU and part.approximate == "none"):
+            part.__class__ = PLAIN[type(part)]  # the same weights, another `forward`
     return copied.eval()
 
 
@@ -66,7 +67,8 @@ def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Ten
     """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C]; `turns` as the network's."""
     n, length, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     parts = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
-    q, k, v = (_by_head(part, n, length, heads, width // heads) for part in parts)
+    shape = n, length, heads, width // heads
+    q, k, v = (part.reshape(shape).transpose(1, 2).reshape(n * heads, length, -1) for part in parts)
     if turns is not None:
         q, k = turned(q, *turns), turned(k, *turns)
     logits = torch.bmm(q * (width // heads) ** -0.5, k.transpose(1, 2))
@@ -76,74 +78,43 @@ def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Ten
     return out.reshape(n, heads, length, width // heads).transpose(1, 2).reshape(n, length, width)
 
 
-def _by_head(x: Tensor, n: int, length: int, heads: int, size: int) -> Tensor:
-    return x.reshape(n, length, heads, size).transpose(1, 2).reshape(n * heads, length, size)
-
-
-class PlainFeatureMapAttention(nn.Module):
-    """`FeatureMapAttention`: [N, C, H, W] -> [N, C, H, W]."""
-
-    def __init__(self, original: FeatureMapAttention) -> None:
-        super().__init__()
-        self.heads, self.qkv, self.proj = original.heads, original.qkv, original.proj
-
+class PlainFeatureMapAttention(FeatureMapAttention):
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         tokens = x.reshape(n, c, h * w).transpose(1, 2)
         return self.proj(attend(self.qkv(tokens), self.heads)).transpose(1, 2).reshape(n, c, h, w)
 
 
-class PlainSelfAttention(nn.Module):
-    """`SelfAttention`: [N, L, C] -> [N, L, C]."""
-
-    def __init__(self, original: SelfAttention) -> None:
-        super().__init__()
-        self.heads, self.qkv, self.proj = original.heads, original.qkv, original.proj
-
+class PlainSelfAttention(SelfAttention):
     def forward(self, x: Tensor, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
         return self.proj(attend(self.qkv(x), self.heads, mask, turns))
 
 
-class PlainRepMixerBlock(nn.Module):
-    """`RepMixerBlock` without its layer scale: [N, C, H, W] -> [N, C, H, W]."""
-
-    def __init__(self, original: RepMixerBlock) -> None:
-        super().__init__()
-        self.token_mixer, self.ffn = original.token_mixer, original.ffn
+class PlainRepMixerBlock(RepMixerBlock):
+    """Without its layer scale."""
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.token_mixer(x)
         return mixed + self.ffn(mixed)
 
 
-class PlainAttentionBlock(nn.Module):
-    """`AttentionBlock` without its layer scales: [N, C, H, W] -> [N, C, H, W]."""
-
-    def __init__(self, original: AttentionBlock) -> None:
-        super().__init__()
-        self.norm, self.token_mixer, self.ffn = original.norm, original.token_mixer, original.ffn
+class PlainAttentionBlock(AttentionBlock):
+    """Without its layer scales."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.token_mixer(self.norm(x))
         return x + self.ffn(x)
 
 
-class PlainSequenceBlock(nn.Module):
-    """`SequenceRepMixerBlock` without its layer scale: [N, L, C] -> [N, L, C]; its 1 x 1 convolutions are the linear
-    layers they equal."""
-
-    def __init__(self, original: SequenceRepMixerBlock) -> None:
-        super().__init__()
-        ffn = original.ffn
-        self.token_mixer, self.conv, self.act = original.token_mixer, ffn.conv, ffn.act
-        self.fc1, self.fc2 = _linear(ffn.fc1), _linear(ffn.fc2)
+class PlainSequenceBlock(SequenceRepMixerBlock):
+    """Without its layer scale; its 1 x 1 convolutions are the linear layers they equal."""
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
         mixed = self.token_mixer(x.transpose(1, 2).reshape(n, width, 1, length))
-        tokens = self.conv(mixed).reshape(n, width, length).transpose(1, 2)
+        tokens = self.ffn.conv(mixed).reshape(n, width, length).transpose(1, 2)
         residual = mixed.reshape(n, width, length).transpose(1, 2)
-        return residual + self.fc2(self.act(self.fc1(tokens)))
+        return residual + self.ffn.fc2(self.ffn.act(self.ffn.fc1(tokens)))
 
 
 def _linear(conv: nn.Conv2d) -> nn.Linear:
@@ -154,14 +125,7 @@ def _linear(conv: nn.Conv2d) -> nn.Linear:
     return linear
 
 
-class PlainMCi(nn.Module):
-    """`MCi`: [N, 3, S, S] -> [N, D], or tokens [N, T, D]."""
-
-    def __init__(self, original: MCi) -> None:
-        super().__init__()
-        self.stem, self.stages = original.stem, original.stages
-        self.expand, self.projection = original.expand, original.projection
-
+class PlainMCi(MCi):
     def forward(self, x: Tensor) -> Tensor:
         x = self.expand(self.stages(self.stem(x)))
         if self.projection is None:
@@ -170,7 +134,7 @@ class PlainMCi(nn.Module):
         return self.projection(x.reshape(x.shape[0], x.shape[1]))
 
 
-class PlainTanhGELU(nn.Module):
+class PlainTanhGELU(nn.GELU):
     """GELU by tanh, of any shape. XNNPACK has the exact form alone, and executorch 1.5 lowers both to that without a
     word. (1 + tanh(z)) / 2 is sigmoid(2 z), and no power of x leaves float16 before the sigmoid is 0 or 1."""
 
@@ -178,16 +142,106 @@ class PlainTanhGELU(nn.Module):
         return x * torch.sigmoid(x * (x * x * CUBIC + SLOPE))
 
 
-def _activation(original: nn.GELU) -> nn.Module:
-    return PlainTanhGELU() if original.approximate == "tanh" else original
-
-
-REPLACEMENTS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+PLAIN: dict[type[nn.Module], type[nn.Module]] = {
     FeatureMapAttention: PlainFeatureMapAttention,
     SelfAttention: PlainSelfAttention,
     RepMixerBlock: PlainRepMixerBlock,
     AttentionBlock: PlainAttentionBlock,
     SequenceRepMixerBlock: PlainSequenceBlock,
     MCi: PlainMCi,
-    nn.GELU: _activation,
+    nn.GELU: PlainTanhGELU,
 }
+
+
+# Convolutions that XNNPACK has no kernel for are written as several that it has; the same numbers. Depthwise ones of
+# 7 x 7 are dealt out to three bands of rows (`targets.depthwise`). MobileCLIP's image towers double their channels by
+# depthwise convolutions that make several channels of each: three windows of 7 x 7 with stride 2, and one of 3 x 3 at
+# the end. XNNPACK has kernels only for one output per channel, and runs those with two as a product for each channel.
+# Taken apart, those of 7 x 7 can be dealt out to bands as all others are.
+
+
+class RowBands(nn.Module):
+    """The sum of three depthwise convolutions that equals one of 7 x 7: [N, C, H, W] -> [N, C, H', W']."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.bands = nn.ModuleList(_band(conv, *band) for band in BANDS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third = self.bands
+        return first(x) + second(x) + third(x)
+
+
+class Apart(nn.Module):
+    """Convolutions [N, C, H, W] -> [N, C, H', W'] that equal one to [N, count * C, H', W']: the first gives its
+    channels 0, count, 2 * count and so on, the second those behind them."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(_part(conv, number) for number in range(conv.out_channels // conv.in_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([part(x) for part in self.parts], 2).flatten(1, 2)  # by way of [N, C, count, H', W']
+
+
+def split_large_depthwise(module: nn.Module) -> int:
+    """Replace every 7 x 7 depthwise convolution inside `module`, in place; says how many there were."""
+    return _replaced(module, _is_large, RowBands)
+
+
+def split_doubling(module: nn.Module) -> int:
+    """Replace every convolution that makes several channels of each, in place; says how many there were."""
+    return _replaced(module, lambda conv: 1 < conv.groups == conv.in_channels < conv.out_channels, Apart)
+
+
+def _replaced(module: nn.Module, wanted: Callable[[nn.Conv2d], bool], kind: Callable[[nn.Conv2d], nn.Module]) -> int:
+    found = [
+        (parent, name, child)
+        for parent in module.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Conv2d) and wanted(child)
+    ]
+    for parent, name, child in found:
+        setattr(parent, name, kind(child))
+    return len(found)
+
+
+def _is_large(conv: nn.Conv2d) -> bool:
+    return (
+        conv.kernel_size == (KERNEL, KERNEL)
+        and conv.padding == (KERNEL // 2, KERNEL // 2)
+        and conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        and conv.groups == conv.in_channels == conv.out_channels
+    )
+
+
+def _band(conv: nn.Conv2d, first: int, step: int, rows: int) -> nn.Conv2d:
+    weight = conv.weight[:, :, first : first + step * (rows - 1) + 1 : step]
+    bias = conv.bias if first == 0 else None
+    return _like(conv, weight, bias, (KERNEL // 2 - first, KERNEL // 2), (step, 1))
+
+
+def _part(conv: nn.Conv2d, number: int) -> nn.Conv2d:
+    count = conv.out_channels // conv.in_channels
+    bias = None if conv.bias is None else conv.bias[number::count]
+    return _like(conv, conv.weight[number::count], bias, conv.padding, conv.dilation)  # [C, 1, KH, KW]
+
+
+def _like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, padding: Any, dilation: tuple[int, ...]) -> nn.Conv2d:
+    """A depthwise convolution with one output per channel, of a part of another one's weight [C, 1, KH, KW]."""
+    made = nn.Conv2d(
+        conv.in_channels,
+        conv.in_channels,
+        weight.shape[2:],  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        padding,
+        dilation,  # type: ignore[arg-type]
+        groups=conv.groups,
+        bias=bias is not None,
+        padding_mode=conv.padding_mode,
+    )
+    made.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach().clone())
+    return made.to(conv.weight.device)

@@ -1,33 +1,34 @@
-"""Backends that a tower can be lowered to: XNNPACK on any CPU, Core ML and Vulkan ahead of time; and those that need
-more than the wheel holds.
+"""Backends that a tower can be lowered to: XNNPACK on any CPU, Core ML and Vulkan ahead of time; those that need more
+than the wheel holds; and what a user may choose.
 
 A backend says which precisions it has, how a tower is written for it, and which partitioner takes it.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from mobileclip_deploy.errors import DependencyMissing, UsageError, suggestion
-from mobileclip_deploy.targets.abilities import Abilities
-from mobileclip_deploy.targets.executorch.storage import RULES
-from mobileclip_deploy.targets.mlpackage import import_coremltools
-from mobileclip_deploy.targets.values import Ports, Precisions, RuntimePlace
+from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
+from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
+from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.rules import Shared, StorageRules
+from mobileclip_deploy.targets.values import TowerJob
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
     from torch import nn
 
+    from mobileclip_deploy.model.precision import Precision
     from mobileclip_deploy.model.variants import TowerName
-    from mobileclip_deploy.targets.executorch.options import LoweringJob
+    from mobileclip_deploy.targets.storage import Layer
 
 DEFAULT_BACKEND = "xnnpack"
 DEFAULT_TARGET = "iOS16"
-# A .pte does not name its tensors: clients set and get them by position.
-PORTS = Ports("input_0", "input_0", "output_0", "output_0", ids="int64")
 
 # Backends of ExecuTorch 1.5.1 that this toolkit does not export to, and what each needs beside the wheel. With these
 # packages the wheel lowers to openvino, ethos-u and vgf; running openvino's program crashed here, and qnn's lowering
@@ -65,58 +66,6 @@ class Backend(ABC):
         """What has to hold while a tower is lowered; nothing by default."""
         return nullcontext()
 
-    def require(self, precisions: Precisions, dynamic_batch: bool) -> None:
-        """Refuse what the backend cannot do.
-
-        Raises:
-            UsageError: a precision that it refuses, with the reason, or lacks, or a free batch.
-        """
-        for tower, precision in precisions.items():
-            if (reason := self.refused.get((tower, precision))) is not None:
-                raise UsageError(f"{tower}={precision} is refused on {self.name}: {reason}")
-            if not self.abilities.has(tower, precision):
-                raise UsageError(self.abilities.lacking(f"executorch on {self.name}", precision))
-        if dynamic_batch and "text" not in precisions:
-            raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
-        if dynamic_batch and self.static_shapes is not None:
-            raise UsageError(f"`dynamic_batch` is refused on {self.name}: {self.static_shapes}")
-
-    def require_installed(self) -> None:
-        """Refuse to write for the backend without its packages.
-
-        Raises:
-            DependencyMissing: the text holds the pip line.
-        """
-        for package in self.packages:
-            if importlib.util.find_spec(package) is None:
-                raise DependencyMissing(f"backend {self.name} needs {package}; type: pip install {package}")
-
-    @property
-    def abilities(self) -> Abilities:
-        """Those of ExecuTorch on this backend."""
-        return Abilities(
-            packages=("executorch",),
-            extra="executorch",
-            proven={"executorch": "1.5.1", "torchao": "0.18.0"},
-            unavailable=UNAVAILABLE,
-            suffixes=(".pte",),
-            foreign_suffix=".pte",
-            order=3,
-            precisions=self.precisions,
-            default_precision=self.precisions[0],
-            tables=self.tables,
-            recoverable=True,
-            absorbs_layer_scales=True,
-            stages=True,
-            named_tensors=False,
-            no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in the app",
-            no_contexts=None,
-            ports=PORTS,
-            rules=RULES,
-            places=dict.fromkeys(("host", "android"), (RuntimePlace("executorch", DEFAULT_BACKEND),)),
-            runtime_modules=("mobileclip_deploy.targets.executorch.bindings",),
-        )
-
     @abstractmethod
     def partitioner(self, job: LoweringJob) -> Partitioner:
         """What decides which operators the backend takes."""
@@ -142,8 +91,7 @@ class XnnpackBackend(Backend):
     }
 
     def authored(self, job: LoweringJob) -> nn.Module:
-        from mobileclip_deploy.targets.executorch.authoring import authored
-        from mobileclip_deploy.targets.executorch.depthwise import split_doubling, split_large_depthwise
+        from mobileclip_deploy.targets.executorch.authoring import authored, split_doubling, split_large_depthwise
 
         module = authored(job.module)
         if job.options.fast_depthwise:
@@ -152,8 +100,6 @@ class XnnpackBackend(Backend):
         return module
 
     def lowering(self) -> AbstractContextManager[None]:
-        from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
-
         return without_idle_passes()
 
     def partitioner(self, job: LoweringJob) -> Partitioner:
@@ -223,10 +169,117 @@ def get_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def parse_backends(text: str) -> list[str]:
-    """`xnnpack,coreml` -> names, each once, in the order named.
+# How a program stores weights. XNNPACK takes convolutions with int8 activations or in float32, and linear layers, the
+# text tower's 1 x 1 convolutions among them, with activations that are measured at run time too. The other backends
+# store floats alone.
+GROUP = 32
 
-    Raises:
-        UsageError: see `get_backend`.
+
+def _coarse(layer: Layer, tower: TowerName, precision: Precision) -> bool:
+    """Products as integers, and the table of words as a palette: four numbers of six bits are packed in three bytes."""
+    return layer.inputs % 4 == 0 if precision.kind == "table" else not layer.is_table
+
+
+def _floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
+    if layer.is_table:
+        return False
+    if layer.is_product(tower):
+        return precision.bits == 4 and not layer.is_projection and layer.inputs % GROUP != 0
+    return not precision.calibrated or (tower == "image" and stays_float(layer.name, layer.is_depthwise))
+
+
+RULES = StorageRules(
+    eight=integers(8, scale_bytes=4),
+    four=Shared(integers(4, scale_bytes=4), (GROUP,)),
+    table=Shared(Grid(6, "table")),
+    coarse=_coarse,
+    floats=_floats,
+    small=True,
+)
+
+
+def stays_float(name: str, depthwise: bool) -> bool:
+    """Whether a convolution of an image tower computes in float32 at `w8a8`.
+
+    Where int8 activations cost most and gain nothing: depthwise convolutions, whose channels have ranges of their own
+    and share a scale, and what is in no residual branch, the stem and the downsampling. nano's image tower has 30 dB
+    so, and takes 0.71 of its float32 time; with all of it in int8 it had 18 dB, and took 0.81. The first convolution of
+    squeeze-and-excite goes with the ReLU behind it, which is no product.
+
+    Args:
+        name: of the layer in the encoder.
     """
-    return list(dict.fromkeys(get_backend(part.strip()).name for part in text.split(",")))
+    return depthwise or name.startswith("stem.") or ".downsample." in name or name.endswith(".se.fc1")
+
+
+ETRECORD = ".etrecord"
+
+
+@dataclass(frozen=True)
+class ExecuTorchOptions(TargetOptions):
+    """What ExecuTorch leaves to choose.
+
+    `deployment_target`: of the Core ML package inside a .pte for that backend. `backend`: one, or several names with
+    commas, one bundle per name. `fast_depthwise`: see depthwise.py. `dynamic_batch`: of prompts. `bundled_program` and
+    `etrecord` are written beside each .pte. `model_schema`: see model_schema.py.
+    """
+
+    deployment_target: str | None = option(
+        "--deployment-target", "For backend coreml: the oldest system to run on [default: iOS16].", metavar="iOSNN"
+    )
+    backend: str | None = option("--backend", "xnnpack, coreml, vulkan [default: xnnpack].", metavar="B[,B...]")
+    fast_depthwise: bool = option(
+        "--no-fast-depthwise", "Leave 7 x 7 convolutions whole (slow on XNNPACK).", default=True
+    )
+    dynamic_batch: bool = option("--dynamic-batch", "The text tower takes 1 to 64 prompts at a time.", default=False)
+    bundled_program: bool = option(
+        "--bundled-program", "Write a .bpte with golden inputs and outputs too.", default=False, attaches=".bpte"
+    )
+    etrecord: bool = option(
+        "--etrecord", "Write an ETRecord for its developer tools too.", default=False, attaches=ETRECORD
+    )
+    model_schema: bool = option(
+        "--model-schema", "Each .pte says what it takes, for react-native-executorch.", default=False
+    )
+
+    @property
+    def backends(self) -> list[str]:
+        """The backends that are named, each once, in the order named."""
+        named = (self.backend or DEFAULT_BACKEND).split(",")
+        return list(dict.fromkeys(get_backend(part.strip()).name for part in named))
+
+    @property
+    def variation(self) -> str | None:
+        return None if self.backends[0] == DEFAULT_BACKEND else self.backends[0]
+
+    def variations(self) -> tuple[Self, ...]:
+        return (self,) if len(self.backends) == 1 else tuple(replace(self, backend=name) for name in self.backends)
+
+    def varied(self, name: str) -> Self:
+        return replace(self, backend=get_backend(name).name)
+
+    def uses(self, option: str) -> bool:
+        owner = {"deployment_target": "coreml", "fast_depthwise": "xnnpack"}.get(option)
+        return owner is None or owner == self.backends[0]
+
+
+@dataclass(frozen=True)
+class FreeShape:
+    """What of a tower's input may vary: its `batch`, or the length of ids from `shortest` to the example's."""
+
+    batch: bool = False
+    shortest: int | None = None
+
+
+@dataclass(frozen=True)
+class LoweringJob(TowerJob):
+    """A tower's job, and how ExecuTorch is to write it."""
+
+    options: ExecuTorchOptions = field(kw_only=True)
+
+    @property
+    def free(self) -> FreeShape:
+        """Free dimensions of a text tower that takes several prompts at a time, or several lengths of ids. Other
+        towers have none."""
+        batch = self.options.dynamic_batch and self.tower == "text"
+        return FreeShape(batch, self.form.contexts[0] if self.form.contexts else None)

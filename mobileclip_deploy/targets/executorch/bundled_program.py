@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import ExportError, Malformed
-from mobileclip_deploy.targets.attached import Attached, Origin
+from mobileclip_deploy.targets.artifact import Attached, Origin
 from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields
 from mobileclip_deploy.targets.flatbuffer import array, read_file, schema
 from mobileclip_deploy.targets.foreign.executorch import LOAD_BUNDLE, import_exir
@@ -102,16 +102,12 @@ class BundledProgram(Attached):
 
 
 def _read(data: bytes) -> tuple[Fields, list[tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]]]:
-    """The tables, and input and output of each test case."""
+    """The tables, and input and output of each test case, [1, ...] each."""
     fields = SCHEMA.decoded(data)
-    return fields, [_rows(case) for suite in fields["suites"] for case in suite["cases"]]
-
-
-def _rows(case: Fields) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
-    """The input and the output of a test case, [1, ...] each."""
-    if [len(case[which]) for which in ("inputs", "expected")] != [1, 1]:
+    cases = [case for suite in fields["suites"] for case in suite["cases"]]
+    if any((len(case["inputs"]), len(case["expected"])) != (1, 1) for case in cases):
         raise Malformed("a test case has another number of inputs and outputs than one each")
-    return _tensor(case["inputs"][0]), _tensor(case["expected"][0])
+    return fields, [(_tensor(case["inputs"][0]), _tensor(case["expected"][0])) for case in cases]
 
 
 def _tensor(value: Fields) -> npt.NDArray[np.generic]:

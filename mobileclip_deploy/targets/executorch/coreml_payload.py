@@ -20,10 +20,10 @@ from mobileclip_deploy.errors import InvalidInput, Malformed, worded
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.foreign import exchanged
+from mobileclip_deploy.targets.foreign.coremltools import make_reproducible
 from mobileclip_deploy.targets.values import require_shape
 
 LARGEST_INDEX = 1 << 20
-DEPTH = 8
 PACKAGE = "model.mlpackage"
 
 
@@ -42,7 +42,7 @@ class CoreMLPayloadRunner:
         if len(program.delegates) != 1 or program.operators:
             raise InvalidInput(f"{path} is more than one Core ML delegate; only a whole tower in one can be evaluated")
         with temporary_folder() as folder:
-            self._package = load(extract_package(program.delegates[0].payload, folder, path))
+            self._package = load(_unpacked(program.delegates[0][1], folder, path))
         self._input = program.inputs[0]
         arithmetic = f"{self._package.arithmetic} arithmetic"
         self.engine = f"mobileclip_deploy.mil ({arithmetic}, on the package inside the .pte; not Core ML)"
@@ -55,44 +55,32 @@ class CoreMLPayloadRunner:
         return self._package.many(given, precision=self._package.arithmetic)[result.name][:, 0].astype(np.float32)
 
 
-def extract_package(payload: bytes, folder: Path, source: Path) -> Path:
-    """Write the package of a delegate's payload into `folder` and return its path.
-
-    Raises:
-        InvalidInput: the payload is not such a folder, or names a file outside of it.
-    """
+def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
+    """The package of a delegate's payload, written into `folder`."""
     try:
         for name, data in payload_files(payload).items():
-            path = folder / "package" / name
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     except (Malformed, OSError) as error:
         raise InvalidInput(f"{source}: its Core ML part cannot be unpacked: {worded(error)}") from error
-    package = folder / "package" / PACKAGE
+    package = folder / PACKAGE
     if not package.is_dir():
         raise InvalidInput(f"{source}: its Core ML part holds no {PACKAGE}")
     return package
 
 
 def payload_files(payload: bytes) -> dict[str, bytes]:
-    """The files of a delegate's payload, by their paths in its folder.
-
-    Raises:
-        Malformed: the payload is not such a folder, or names a file outside of it.
-    """
+    """The files of a delegate's payload, by their paths in its folder; Malformed where one would lie outside of it."""
     try:
         text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
         nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
-        return dict(_files(nodes, len(nodes) - 1, payload, "", DEPTH, set()))
+        return dict(_files(nodes, len(nodes) - 1, payload, "", set()))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise Malformed(worded(error)) from error
 
 
-def _files(
-    nodes: list[Any], index: int, payload: bytes, path: str, depth: int, seen: set[int]
-) -> Iterator[tuple[str, bytes]]:
-    if depth == 0:
-        raise Malformed("folders are nested too deeply")
+def _files(nodes: list[Any], index: int, payload: bytes, path: str, seen: set[int]) -> Iterator[tuple[str, bytes]]:
     if index in seen:
         raise Malformed("a file is in two folders")
     seen.add(index)
@@ -106,7 +94,7 @@ def _files(
     for name, child in node["children"].items():
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise Malformed(f"a file is called {name!r}")
-        yield from _files(nodes, child, payload, f"{path}/{name}" if path else name, depth - 1, seen)
+        yield from _files(nodes, child, payload, f"{path}/{name}" if path else name, seen)
 
 
 @contextlib.contextmanager
@@ -121,22 +109,17 @@ def reproducible_payloads() -> Iterator[None]:
     original = executorchcoreml.flatten_directory_contents
 
     def flatten(path: str) -> bytes | None:
-        _normalise(Path(path))
+        folder = Path(path)
+        make_reproducible(folder / PACKAGE)
+        (folder / "debug_info.json").unlink(missing_ok=True)
+        digest = hashlib.sha256()
+        for file in sorted(one for one in (folder / PACKAGE).rglob("*") if one.is_file()):
+            digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+        metadata = folder / "metadata.json"
+        described = json.loads(metadata.read_text(encoding="utf-8"))
+        described["identifier"] = f"executorch_{digest.hexdigest()[:32]}"
+        metadata.write_text(json.dumps(described, sort_keys=True), encoding="utf-8")
         return original(path)
 
     with exchanged(executorchcoreml, "flatten_directory_contents", flatten):
         yield
-
-
-def _normalise(folder: Path) -> None:
-    from mobileclip_deploy.targets.mlpackage import make_reproducible
-
-    make_reproducible(folder / PACKAGE)
-    (folder / "debug_info.json").unlink(missing_ok=True)
-    digest = hashlib.sha256()
-    for file in sorted(path for path in (folder / PACKAGE).rglob("*") if path.is_file()):
-        digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
-    metadata = folder / "metadata.json"
-    described = json.loads(metadata.read_text(encoding="utf-8"))
-    described["identifier"] = f"executorch_{digest.hexdigest()[:32]}"
-    metadata.write_text(json.dumps(described, sort_keys=True), encoding="utf-8")

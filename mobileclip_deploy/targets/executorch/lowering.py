@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput, worded
-from mobileclip_deploy.targets.attached import Attached, Origin
-from mobileclip_deploy.targets.executorch.backends import PORTS, Backend
+from mobileclip_deploy.targets.artifact import Attached, Origin
+from mobileclip_deploy.targets.executorch.backends import ETRECORD, Backend, FreeShape, LoweringJob
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
-from mobileclip_deploy.targets.executorch.options import FreeShape, LoweringJob
+from mobileclip_deploy.targets.executorch.target import PORTS
 from mobileclip_deploy.targets.values import Expected
 
 # Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
@@ -32,26 +32,22 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
     """
     from executorch.exir import to_edge_transform_and_lower
 
-    record = job.options.etrecord
     with torch.no_grad(), backend.lowering():
         program = traced(module, job.example, job.free)
         edge = to_edge_transform_and_lower(
             program,
             partitioner=[backend.partitioner(job)],
-            constant_methods=_constant_methods(job),
-            generate_etrecord=record,
+            constant_methods={METHOD: _schema(job)} if job.options.model_schema else None,
+            generate_etrecord=job.options.etrecord,
         )
         lowered = edge.to_executorch()
-    if record:
-        write_etrecord(lowered, etrecord_path(path))
+    if job.options.etrecord:
+        write_etrecord(lowered, path.with_suffix(ETRECORD))
     return bytes(lowered.buffer)
 
 
-def _constant_methods(job: LoweringJob) -> dict[str, str] | None:
-    if not job.options.model_schema:
-        return None
-    source, result = PORTS.of(job.variant, job.tower, len(job.labels))
-    return {METHOD: model_schema(source, result, job.free, LARGEST_BATCH)}
+def _schema(job: LoweringJob) -> str:
+    return model_schema(*PORTS.of(job.variant, job.tower, len(job.labels)), job.free, LARGEST_BATCH)
 
 
 def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.ExportedProgram:
@@ -59,23 +55,17 @@ def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.
 
     The upper bound is lost when the example is smaller than it: the example is repeated as often as the bound says.
     """
+    sizes: tuple[dict[int, Any], ...] | None = None
     if free.shortest is not None:
-        tokens = torch.export.Dim("tokens", min=free.shortest, max=example.shape[1])
-        return torch.export.export(module, (example,), dynamic_shapes=({1: tokens},), strict=False)
-    if not free.batch:
-        return torch.export.export(module, (example,), strict=False)
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    inputs = example.repeat(LARGEST_BATCH, *[1] * (example.dim() - 1))
-    return torch.export.export(module, (inputs,), dynamic_shapes=({0: batch},), strict=False)
+        sizes = ({1: torch.export.Dim("tokens", min=free.shortest, max=example.shape[1])},)
+    elif free.batch:
+        sizes = ({0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)},)
+        example = example.repeat(LARGEST_BATCH, *[1] * (example.dim() - 1))
+    return torch.export.export(module, (example,), dynamic_shapes=sizes, strict=False)
 
 
 # The earliest that a zip file can name.
 EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-def etrecord_path(artifact: Path) -> Path:
-    """Where the ETRecord of a .pte is."""
-    return artifact.with_suffix(".etrecord")
 
 
 def write_etrecord(lowered: Any, path: Path) -> None:
@@ -93,17 +83,12 @@ def write_etrecord(lowered: Any, path: Path) -> None:
 def _without_roots(data: bytes) -> bytes:
     if not data.startswith(b"{"):  # weights and inputs; programs and maps are JSON
         return data
-    for root in _roots():
+    paths = sysconfig.get_paths()
+    own = str(Path(__file__).parents[3])
+    roots = {own, *site.getsitepackages(), paths["purelib"], paths["platlib"], paths["stdlib"]}
+    for root in sorted(roots, key=len, reverse=True):  # one may lie inside another
         data = data.replace(f"{root}/".encode(), b"")
     return data
-
-
-def _roots() -> list[str]:
-    """Folders that packages are in, the longest first: one may lie inside another."""
-    own = str(Path(__file__).parents[3])
-    paths = sysconfig.get_paths()
-    found = {own, *site.getsitepackages(), paths["purelib"], paths["platlib"], paths["stdlib"]}
-    return sorted(found, key=len, reverse=True)
 
 
 # Where graphs lay in the memory of the process that wrote them: a part of its own, and in what nodes say of their
@@ -122,7 +107,7 @@ class EtRecord(Attached):
         """The conversion has written it."""
 
     def difference(self, origin: Origin) -> str | None:
-        fresh = etrecord_path(origin.converted())
+        fresh = origin.converted().with_suffix(ETRECORD)
         try:
             with zipfile.ZipFile(self.path) as own, zipfile.ZipFile(fresh) as wanted:
                 return _differing(own, wanted)

@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.targets.executorch.options import FreeShape
-from mobileclip_deploy.targets.executorch.program_file import Fields, ProgramFile
+from mobileclip_deploy.targets.executorch.backends import FreeShape
+from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.flatbuffer import at
 from mobileclip_deploy.targets.values import TensorInfo
 
 METHOD = "get_model_schema"
-# ScalarType of ExecuTorch's schema -> what react-native-executorch calls it.
-NAMES = {0: "uint8", 3: "int32", 4: "int64", 6: "float32"}
 
 Sizes = tuple[str, Sequence[int]]
 """A tensor's type and its largest sizes."""
@@ -28,21 +26,20 @@ Sizes = tuple[str, Sequence[int]]
 
 def model_schema(source: TensorInfo, result: TensorInfo, free: FreeShape, largest_batch: int) -> str:
     """What a program of these tensors answers; the same tensors give the same text."""
-    return _text(_method(_largest(source, free, largest_batch), _largest(result, free, largest_batch), free))
+    batch = largest_batch if free.batch else 1
+    given, gives = ((info.dtype, (batch, *info.shape[1:])) for info in (source, result))
+    return _said(given, gives, free)
 
 
-def _largest(info: TensorInfo, free: FreeShape, largest_batch: int) -> Sizes:
-    return info.dtype, (largest_batch if free.batch else 1, *info.shape[1:])
-
-
-def _method(source: Sizes, result: Sizes, free: FreeShape) -> dict[str, Any]:
+def _said(source: Sizes, result: Sizes, free: FreeShape) -> str:
     sides = ("input", "output")  # as many embeddings come out as prompts went in
     same = {"kind": "equality", "dims": [{"paramSide": side, "tensorIdx": 0, "dimIdx": 0} for side in sides]}
-    return {
+    method = {
         "inputs": [_tensor(source, free)],
         "outputs": [_tensor(result, FreeShape(free.batch))],
         "runtimeConstraints": [same] if free.batch else [],
     }
+    return json.dumps({"forward": method}, separators=(",", ":"))
 
 
 def _tensor(sizes: Sizes, free: FreeShape) -> dict[str, Any]:
@@ -59,50 +56,38 @@ def _range(least: int, most: int) -> dict[str, Any]:
     return {"kind": "range", "range": {"min": least, "max": most, "step": 1}}
 
 
-def _text(method: dict[str, Any]) -> str:
-    return json.dumps({"forward": method}, separators=(",", ":"))
-
-
 def check_schema(program: ProgramFile) -> None:
     """Hold what a program says of itself against its tensors.
 
     Raises:
         Malformed: it has other methods than `forward` and this one, this one computes something, or says otherwise.
     """
-    others = [plan for plan in program.fields["plans"] if plan["name"] != "forward"]
-    if not others and len(program.fields["plans"]) == 1:
-        return
-    if [plan["name"] for plan in others] != [METHOD] or len(program.fields["plans"]) != 2:
+    plans = {str(plan["name"]): plan for plan in program.fields["plans"]}
+    if len(program.fields["plans"]) != len(plans) or not {"forward"} <= plans.keys() <= {"forward", METHOD}:
         names = ", ".join(str(plan["name"]) for plan in program.fields["plans"])
         raise Malformed(f"its methods are {names}, not forward, and at most {METHOD} beside it")
-    said = _answer(others[0])
-    if said not in _possible(program):
-        raise Malformed(f"its {METHOD} says {said[:200]}, and its tensors are otherwise")
-
-
-def _answer(plan: Fields) -> str:
+    if (plan := plans.get(METHOD)) is None:
+        return
     if plan["inputs"] or len(plan["outputs"]) != 1 or any(chain["instructions"] for chain in plan["chains"]):
         raise Malformed(f"its method {METHOD} is no constant")
     found = at(plan["values"], plan["outputs"][0], "value")["value"]
     if found is None or found[0] != "String":
         raise Malformed(f"its method {METHOD} answers no text")
-    return str(found[1]["value"])
+    if (said := str(found[1]["value"])) not in _possible(program):
+        raise Malformed(f"its {METHOD} says {said[:200]}, and its tensors are otherwise")
 
 
 def _possible(program: ProgramFile) -> list[str]:
     """What may be said of its tensors: the file does not say which length of ids is the shortest."""
-    plan = program.plan
-    if (len(plan["inputs"]), len(plan["outputs"])) != (1, 1):
+    given, gives = program.inputs, program.outputs
+    if (len(given), len(gives)) != (1, 1):
         return []
-    source, result = (_sizes(plan, plan[side][0]) for side in ("inputs", "outputs"))
-    given, _ = program.inputs[0], program.outputs[0]
-    if given.shape[:1] == (0,):
-        return [_text(_method(source, result, FreeShape(batch=True)))]
-    if given.shape[-1:] == (0,):
-        return [_text(_method(source, result, FreeShape(shortest=one))) for one in range(1, source[1][-1])]
-    return [_text(_method(source, result, FreeShape()))]
-
-
-def _sizes(plan: Fields, value: int) -> Sizes:
-    _, tensor = at(plan["values"], value, "value")["value"]
-    return NAMES.get(tensor["scalar_type"], "another type"), tuple(tensor["sizes"])
+    source, result = (
+        (info.dtype, tuple(program.tensor(program.plan[side][0])["sizes"]))
+        for info, side in ((given[0], "inputs"), (gives[0], "outputs"))
+    )
+    if given[0].shape[:1] == (0,):
+        return [_said(source, result, FreeShape(batch=True))]
+    if given[0].shape[-1:] == (0,):
+        return [_said(source, result, FreeShape(shortest=one)) for one in range(1, source[1][-1])]
+    return [_said(source, result, FreeShape())]

@@ -7,8 +7,6 @@ what a value's number says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,11 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
 from mobileclip_deploy.targets.executorch.model_schema import check_schema
-from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile, TensorSpec, read_program
+from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile
 from mobileclip_deploy.targets.executorch.runner import ExecuTorchSession, RuntimeRunner
 from mobileclip_deploy.targets.executorch.weights import TABLE
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
-from mobileclip_deploy.targets.flatbuffer import array, at
+from mobileclip_deploy.targets.flatbuffer import array, at, read_file
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable
@@ -51,15 +49,15 @@ class ExecuTorchArtifact(Artifact):
     @cached_property
     def file(self) -> ProgramFile:
         """What stands in it."""
-        return read_program(self.path)
+        return read_file(self.path, ".pte", ProgramFile.parse)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(_info(f"input_{place}", spec) for place, spec in enumerate(self.file.inputs))
+        return self.file.inputs
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(_info(f"output_{place}", spec) for place, spec in enumerate(self.file.outputs))
+        return self.file.outputs
 
     @property
     def operators(self) -> dict[str, int]:
@@ -92,33 +90,6 @@ class ExecuTorchArtifact(Artifact):
         return ExecuTorchSession(self.path, setup)
 
 
-def _info(name: str, spec: TensorSpec) -> TensorInfo:
-    return TensorInfo(name, spec.dtype, spec.shape)
-
-
-@dataclass
-class _Memory:
-    """What stands in the planned memory, and in values that lie outside of it, while the method runs."""
-
-    held: dict[int, tuple[Place | None, Wire]] = field(default_factory=dict)
-
-    def write(self, value: int, place: Place | None, wire: Wire) -> None:
-        """A value is written; those that it is written over are gone."""
-        gone = [other for other, (taken, _) in self.held.items() if taken and place and _overlap(taken, place)]
-        for other in gone:
-            del self.held[other]
-        self.held[value] = place, wire
-
-    def find(self, value: int, place: Place | None) -> tuple[Wire, bool] | None:
-        """What stands where a value lies, and whether it was written as another value of the same size there."""
-        if value in self.held:
-            return self.held[value][1], False
-        for taken, wire in self.held.values():
-            if place is not None and taken == place:
-                return wire, True
-        return None
-
-
 def _overlap(a: Place, b: Place) -> bool:
     return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
 
@@ -133,7 +104,9 @@ class _Method:
             raise Malformed("it holds state")
         self._program, self._plan = program, program.plan
         self._constants, self._offsets = program.constants
-        self._memory, self._nodes = _Memory(), list[Node]()
+        self._nodes: list[Node] = []
+        # What stands in the planned memory, and in values that lie outside of it, while the method runs.
+        self._held: dict[int, tuple[Place | None, Wire]] = {}
         self._places: dict[int, Place] = {}  # of values that a view laid on others
         self._taken: list[Place | None] = []  # what the instruction at hand reads or has written
         self._called: set[int] = set()
@@ -142,7 +115,7 @@ class _Method:
         """The whole method."""
         inputs, outputs = self._plan["inputs"], self._plan["outputs"]
         for number, value in enumerate(inputs):
-            self._memory.write(value, self._place(value), Wire(None, number))
+            self._write(value, self._place(value), Wire(None, number))
         chain = self._plan["chains"]
         if len(chain) != 1:
             raise Malformed(f"it has {len(chain)} chains of instructions")
@@ -156,7 +129,12 @@ class _Method:
             outputs=tuple(f"output_{i}: {self._spec(value)}" for i, value in enumerate(outputs)),
             results=tuple(self._tensor(value) for value in outputs),
         )
-        _refuse_unused(graph, spans)
+        # Instructions that no output needs are nothing that a conversion writes, and might write over what is needed.
+        used = set(needed(graph))
+        for number, span in enumerate(spans):
+            if used.isdisjoint(span):
+                kinds = ", ".join(graph.nodes[index].type for index in span[:1])
+                raise Malformed(f"instruction {number} ({kinds}) computes what no output needs")
         return graph
 
     def _instruction(self, number: int, entry: tuple[str, Fields] | None) -> range:
@@ -204,7 +182,7 @@ class _Method:
             place = self._place(rest[0])
             if place is not None:
                 self._places[results[0]] = place
-            self._memory.held[results[0]] = place, Wire(node)
+            self._held[results[0]] = place, Wire(node)
             return
         self._written(results, node)
 
@@ -215,15 +193,22 @@ class _Method:
                 raise Malformed(f"{self._nodes[node].name} writes over what it reads or writes")
             if self._constant(value) is not None:
                 raise Malformed(f"{self._nodes[node].name} writes over a constant")
-            self._memory.write(value, place, Wire(node, output))
+            self._write(value, place, Wire(node, output))
             self._taken.append(place)
 
+    def _write(self, value: int, place: Place | None, wire: Wire) -> None:
+        """A value is written; those that it is written over are gone."""
+        gone = [other for other, (taken, _) in self._held.items() if taken and place and _overlap(taken, place)]
+        for other in gone:
+            del self._held[other]
+        self._held[value] = place, wire
+
     def _xnnpack(self, number: int, args: tuple[int, ...], delegate: Fields) -> None:
-        part = read_part(self._program.payload(delegate), self._program.named)
+        values, operations = read_part(self._program.payload(delegate), self._program.named)
         name = f"instruction {number}"
         specs = {"compiled with": _compiled_with(delegate)} if delegate["specs"] else {}
         found: dict[int, Input] = {}
-        for value, entry in part.values.items():
+        for value, entry in values.items():
             if entry.numbers is not None:
                 found[value] = Constant(entry.numbers, f"value {value}")
             elif entry.argument is not None and entry.flags != OUTPUT:
@@ -232,22 +217,24 @@ class _Method:
                 settings: dict[str, Any] = {"takes": self._spec(argument), **specs}
                 _describe("x", entry, given, settings)
                 found[value] = Wire(self._add(Node("XNNPACK input", tuple(given), settings, name)))
-        for position, operation in enumerate(part.operations):
-            given, settings = [], dict(operation.settings)
-            for parameter, source in operation.inputs.items():
+        for position, (kind, sources, results, settings) in enumerate(operations):
+            given = []
+            for parameter, source in sources.items():
                 if source is not None and source not in found:
                     raise Malformed(f"{name} reads value {source} before it is computed")
                 given.append((parameter, None if source is None else found[source]))
                 if source is not None and isinstance(found[source], Constant):
-                    _describe(parameter, part.values[source], given, settings)
-            for parameter, result in operation.outputs.items():
-                _describe(parameter, _at_key(part.values, result), given, settings)
-            node = self._add(Node(operation.type, tuple(given), settings, f"{name}, node {position}"))
-            for output, result in enumerate(operation.outputs.values()):
+                    _describe(parameter, values[source], given, settings)
+            for parameter, result in results.items():
+                if result not in values:
+                    raise Malformed(f"value {result} is named, which an XNNPACK part has not")
+                _describe(parameter, values[result], given, settings)
+            node = self._add(Node(kind, tuple(given), settings, f"{name}, node {position}"))
+            for output, result in enumerate(results.values()):
                 if result in found:
                     raise Malformed(f"{name} computes value {result} twice")
                 found[result] = Wire(node, output)
-        given_back = {entry.argument: value for value, entry in part.values.items() if entry.flags == OUTPUT}
+        given_back = {entry.argument: value for value, entry in values.items() if entry.flags == OUTPUT}
         for argument, value in sorted((at(args, key or 0, "argument"), value) for key, value in given_back.items()):
             if value not in found:
                 raise Malformed(f"{name} does not compute its result")
@@ -260,7 +247,7 @@ class _Method:
 
         Of the data with names it may use any.
         """
-        results = tuple(value for value in args if self._constant(value) is None and value not in self._memory.held)
+        results = tuple(value for value in args if self._constant(value) is None and value not in self._held)
         payload = self._program.payload(delegate)
         files = payload_files(payload) if delegate["id"] == CORE_ML else {"part": payload}
         inputs: list[tuple[str, Input]] = [
@@ -278,15 +265,15 @@ class _Method:
     def _argument(self, name: str, value: int, inputs: list[tuple[str, Input]], settings: dict[str, Any]) -> None:
         """One argument of a kernel: tensors are inputs, the rest is text with its type."""
         kind, fields = self._value(value)
-        if kind == "Tensor" or value in self._memory.held:
+        if kind == "Tensor" or value in self._held:
             inputs.append((name, self._tensor(value)))
         elif kind in ("TensorList", "OptionalTensorList", "IntList"):
             settings[name] = f"{kind} of {len(fields['items'])}"
             for position, item in enumerate(fields["items"]):
                 if item == -1 and kind == "OptionalTensorList":
                     inputs.append((f"{name}[{position}]", None))
-                elif self._kind(item) not in ("Tensor", "Int", "Null"):
-                    raise Malformed(f"value {value} is a list of a {self._kind(item)}")
+                elif (held := self._value(item)[0]) not in ("Tensor", "Int", "Null"):
+                    raise Malformed(f"value {value} is a list of a {held}")
                 else:
                     self._argument(f"{name}[{position}]", item, inputs, settings)
         elif "items" in fields:
@@ -301,13 +288,12 @@ class _Method:
             return constant
         place = self._place(value)
         self._taken.append(place)
-        found = self._memory.find(value, place)
-        if found is None:
-            raise Malformed(f"value {value} is read before it is computed, or after it was written over")
-        wire, aside = found
-        if not aside:
-            return wire
-        return Wire(self._add(Node("view", (("x", wire),), {"result 0": self._spec(value)}, f"value {value}")))
+        if value in self._held:
+            return self._held[value][1]
+        for taken, wire in self._held.values():
+            if place is not None and taken == place:  # written as another value of the same size
+                return Wire(self._add(Node("view", (("x", wire),), {"result 0": self._spec(value)}, f"value {value}")))
+        raise Malformed(f"value {value} is read before it is computed, or after it was written over")
 
     def _constant(self, value: int) -> Constant | None:
         kind, fields = self._value(value)
@@ -334,9 +320,6 @@ class _Method:
             if fields["storage_offset"] or (extra and (extra["location"] or extra["device"] or extra["device_index"])):
                 raise Malformed(f"value {value} does not lie in the file and memory of the program")
         return kind, fields
-
-    def _kind(self, value: int) -> str:
-        return self._value(value)[0]
 
     def _items(self, value: int, kind: str) -> tuple[int, ...]:
         found, fields = self._value(value)
@@ -372,12 +355,6 @@ def _count(sizes: tuple[int, ...]) -> int:
     return int(np.prod(sizes, dtype=object))
 
 
-def _at_key(values: Mapping[int, Value], key: int) -> Value:
-    if key not in values:
-        raise Malformed(f"value {key} is named, which an XNNPACK part has not")
-    return values[key]
-
-
 def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], settings: Fields) -> None:
     """Add what a value of a part is: what can be rounded as a constant, the rest as settings."""
     settings[parameter] = value.description
@@ -389,12 +366,3 @@ def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], set
 
 def _compiled_with(delegate: Fields) -> list[str]:
     return [f"{spec['key']}={spec['value'].hex()}" for spec in delegate["specs"]]
-
-
-def _refuse_unused(graph: Graph, spans: list[range]) -> None:
-    """Instructions that no output needs are nothing that a conversion writes, and might write over what is needed."""
-    used = set(needed(graph))
-    for number, span in enumerate(spans):
-        if used.isdisjoint(span):
-            kinds = ", ".join(graph.nodes[index].type for index in span[:1])
-            raise Malformed(f"instruction {number} ({kinds}) computes what no output needs")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import Bound, Check, Deviation, compare
-from mobileclip_deploy.targets.executorch.backends import Backend, get_backend
+from mobileclip_deploy.targets.executorch.backends import RULES, Backend, LoweringJob
 from mobileclip_deploy.targets.executorch.lowering import lower
-from mobileclip_deploy.targets.executorch.options import LoweringJob
+from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.foreign.executorch import import_exir, released_weights
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.rules import stored
@@ -28,89 +28,64 @@ from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.targets.values import Runner
 from mobileclip_deploy.towers.calibration import calibration_inputs
 
-FLOAT = ("fp32", "fp16")
 # So many inputs are compared after each stage.
 COMPARED = 4
 # Bytes of weights from which on it is worth a quarter of a second to look for graphs that nobody needs any more.
 LARGE = 100_000_000
 
 
-def write_program(job: LoweringJob, path: Path) -> tuple[Check, ...]:
-    """Write a tower's .pte, and its ETRecord beside it where wanted; gives what each stage computed.
-
-    Raises:
-        ExportError: a stage failed, or no longer computes what the stage before it computed.
-    """
+def write_program(job: LoweringJob, backend: Backend, path: Path) -> tuple[Check, ...]:
+    """Write a tower's .pte, and its ETRecord beside it where wanted; gives what each stage computed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = sum(weights.nbytes for weights in job.module.parameters()) > LARGE
+    with _conversion(job), released_weights() if large else contextlib.nullcontext():
+        if not backend.runs_in_wheel:
+            path.write_bytes(lower(backend.authored(job), job, backend, path))
+            return ()
+        inputs, stages = _begun(job)
+        path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend, path))
+        stages.lowered(ExecuTorchArtifact(path, readable=False).runner)
+        return stages.checks
+
+
+def measure_stages(job: LoweringJob, backend: Backend, path: Path) -> tuple[Check, ...]:
+    """The stages again, up to the one that breaks, with the .pte at `path` as the last; nothing is written."""
+    if not backend.runs_in_wheel:
+        return ()
+    inputs, stages = _begun(job)
+    with contextlib.suppress(StageBroke):  # its check says it
+        with _conversion(job):
+            _written(job, backend, inputs, stages)
+        stages.lowered(ExecuTorchArtifact(path, readable=False).runner)
+    return stages.checks
+
+
+@contextlib.contextmanager
+def _conversion(job: LoweringJob) -> Iterator[None]:
     with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
         import_exir()
-        with released_weights() if large else contextlib.nullcontext():
-            return _write(job, path)
+        yield
 
 
-def _write(job: LoweringJob, path: Path) -> tuple[Check, ...]:
-    backend = get_backend(job.options.backend or "xnnpack")
-    if not backend.runs_in_wheel:
-        path.write_bytes(lower(backend.authored(job), job, backend, path))
-        return ()
-    inputs = _inputs(job)
-    stages = _stages(job, inputs)
-    path.write_bytes(lower(_written(job, backend, inputs, stages), job, backend, path))
-    stages.lowered(lambda: _runner(path))
-    return stages.checks
+def _begun(job: LoweringJob) -> tuple[Tensor, Stages]:
+    """Inputs of the tower, and what it gives for the first of them."""
+    given, precision = job.calibration, precision_of(job.precision)
+    inputs = torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if given is None else given)
+    cosine = None if precision.kind == "float" else precision.gate
+    return inputs, Stages(job.tower, job.module, inputs[:COMPARED], cosine, fixed=precision.calibrated)
 
 
-def measure_stages(job: LoweringJob, path: Path) -> tuple[Check, ...]:
-    """The stages again, up to the one that breaks, with the .pte at `path` as the last; nothing is written.
-
-    Raises:
-        ExportError: a stage failed.
-        RuntimeFailed: the runtime refused the file.
-    """
-    backend = get_backend(job.options.backend or "xnnpack")
-    if not backend.runs_in_wheel:
-        return ()
-    inputs = _inputs(job)
-    stages = _stages(job, inputs)
-    with contextlib.suppress(StageBroke):  # its check says it
-        with conversion(f"ExecuTorch export of the {job.tower} tower"), hold_back():
-            import_exir()
-            _written(job, backend, inputs, stages)
-        stages.lowered(lambda: _runner(path))
-    return stages.checks
-
-
-def _inputs(job: LoweringJob) -> torch.Tensor:
-    given = job.calibration
-    return torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if given is None else given)
-
-
-def _stages(job: LoweringJob, inputs: torch.Tensor) -> Stages:
-    cosine = None if job.precision in FLOAT else precision_of(job.precision).gate
-    fixed = precision_of(job.precision).calibrated
-    return Stages(job.tower, job.module, inputs[:COMPARED], cosine, fixed=fixed)
-
-
-def _written(job: LoweringJob, backend: Backend, inputs: torch.Tensor, stages: Stages) -> nn.Module:
+def _written(job: LoweringJob, backend: Backend, inputs: Tensor, stages: Stages) -> nn.Module:
     """The tower as the backend wants it, quantized where wanted."""
     from mobileclip_deploy.targets.executorch.quantization import quantize
-    from mobileclip_deploy.targets.executorch.storage import RULES
 
-    module = backend.authored(job)
+    module, precision = backend.authored(job), precision_of(job.precision)
     stages.same("authored", module)
-    if job.precision in FLOAT:
+    if precision.kind == "float":
         return module
     grids = stored(RULES, job.tower, job.module, job.precision)
     by_sha256 = {key: grids[name] for key, name in by_numbers(job.module, grids).items()}
-    rest = precision_of(job.precision).rest
-    return quantize(module, rest, inputs, stages, by_sha256, job.free)
-
-
-def _runner(path: Path) -> Runner:
-    from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
-
-    return ExecuTorchArtifact(path, readable=False).runner()
+    return quantize(module, precision.rest, inputs, stages, by_sha256, job.free)
 
 
 # A stage that quantizes nothing may move embeddings by rounding alone; random weights amplify it (S2: 3e-4).
@@ -127,6 +102,8 @@ class StageBroke(ExportError):
 
 class Stages:
     """Compares each stage of one tower with what the tower computed at first, and keeps the outcomes as `checks`.
+
+    StageBroke is raised where a stage is further from that than its bound, or gives embeddings of another shape.
 
     Args:
         tower: what checks and error texts call it.
@@ -148,29 +125,18 @@ class Stages:
 
         Args:
             observes: the module measures what passes through it; a copy is asked, so that the check leaves no trace.
-
-        Raises:
-            StageBroke: it does not.
         """
         outputs = self._outputs(copy.deepcopy(module) if observes else module)
         self._check(stage, compare(self._last, outputs), "relative", SAME)
 
     def near(self, stage: str, module: nn.Module) -> None:
-        """A stage that quantizes: what comes out is compared with the folded tower.
-
-        Raises:
-            StageBroke: the cosine is below the precision's gate.
-        """
+        """A stage that quantizes: what comes out is compared with the folded tower."""
         assert self._cosine is not None
         self._last = self._outputs(module)
         self._check(stage, compare(self._reference, self._last), "cosine", self._cosine)
 
     def lowered(self, load: Callable[[], Runner]) -> None:
-        """The .pte against the last stage.
-
-        Raises:
-            StageBroke: it computes something else, or embeddings of another shape.
-        """
+        """The .pte against the last stage."""
         try:
             runner = load()
             deviation = compare(self._last, runner(self._inputs.numpy()))
@@ -180,10 +146,8 @@ class Stages:
         except (InvalidInput, ValueError) as error:
             self.checks += (Check(step="lowered", tower=self._tower, status="failed", detail=str(error)),)
             raise StageBroke(f"the {self._tower} tower broke at stage lowered: {error}") from error
-        metric, bound = "cosine", LOWERED_FIXED if self._fixed else LOWERED
-        if self._cosine is None:
-            metric, bound = "relative", SAME
-        self._check("lowered", deviation, metric, bound, runner.engine)
+        quantized = "cosine", LOWERED_FIXED if self._fixed else LOWERED
+        self._check("lowered", deviation, *(("relative", SAME) if self._cosine is None else quantized), runner.engine)
 
     def _outputs(self, module: nn.Module) -> npt.NDArray[np.float32]:
         with torch.no_grad():
@@ -194,7 +158,5 @@ class Stages:
         check = Check.measured(stage, self._tower, deviation, Bound(metric, bound), engine)
         self.checks += (check,)
         if check.status == "failed":
-            value = deviation.value(metric)
-            raise StageBroke(
-                f"the {self._tower} tower broke at stage {stage}: {metric} {value:.4g}, wanted {check.gate}"
-            )
+            found = f"{metric} {deviation.value(metric):.4g}"
+            raise StageBroke(f"the {self._tower} tower broke at stage {stage}: {found}, wanted {check.gate}")

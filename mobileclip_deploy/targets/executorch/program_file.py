@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.targets.flatbuffer import at, read, read_file, schema
+from mobileclip_deploy.targets.flatbuffer import at, read, schema
+from mobileclip_deploy.targets.values import TensorInfo
 
 HEADER_MAGIC = b"eh00"
 SCHEMA = schema("program")
@@ -24,24 +24,6 @@ SCHEMA = schema("program")
 DTYPES = {0: "u1", 1: "i1", 2: "<i2", 3: "<i4", 4: "<i8", 5: "<f2", 6: "<f4", 7: "<f8", 11: "?"}
 
 Fields = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Type and shape of an input or output; the first dimension is 0 where the batch is free, up to `largest_batch`,
-    and the last where ids may be shorter."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    largest_batch: int = 1
-
-
-@dataclass(frozen=True)
-class Delegate:
-    """One part of the graph that a backend runs: the backend's id and what it was compiled to."""
-
-    backend: str
-    payload: bytes
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,7 @@ class ProgramFile:
         """The bytes of a file.
 
         Raises:
-            Malformed, IndexError: see `read_program`.
+            Malformed, IndexError: it is of another format, cut off or damaged.
         """
         fields = SCHEMA.decoded(data)
         base, size = 0, len(data)
@@ -85,22 +67,30 @@ class ProgramFile:
         return methods["forward"]
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return tuple(self._tensor(value) for value in self.plan["inputs"])
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """Called by position, since a .pte has no names; the first size is 0 where the batch is free, the last where
+        ids may be shorter."""
+        return tuple(_info(f"input_{place}", self.tensor(value)) for place, value in enumerate(self.plan["inputs"]))
 
     @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return tuple(self._tensor(value) for value in self.plan["outputs"])
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return tuple(_info(f"output_{place}", self.tensor(value)) for place, value in enumerate(self.plan["outputs"]))
+
+    @property
+    def largest_batch(self) -> int:
+        """Inputs that one call takes at most."""
+        return next(iter(self.tensor(self.plan["inputs"][0])["sizes"]), 1)
 
     @cached_property
-    def delegates(self) -> tuple[Delegate, ...]:
-        """The parts that backends run, in the order in which the method lists them."""
-        return tuple(Delegate(entry["id"], self.payload(entry)) for entry in self.plan["delegates"])
+    def delegates(self) -> tuple[tuple[str, bytes], ...]:
+        """The parts that backends run, in the order in which the method lists them: the backend's id, and what the part
+        was compiled to."""
+        return tuple((entry["id"], self.payload(entry)) for entry in self.plan["delegates"])
 
     @property
     def backends(self) -> tuple[str, ...]:
         """Ids of the backends that are needed to run it, each once."""
-        return tuple(sorted({delegate.backend for delegate in self.delegates}))
+        return tuple(sorted({backend for backend, _ in self.delegates}))
 
     @property
     def operators(self) -> dict[str, int]:
@@ -122,15 +112,15 @@ class ProgramFile:
             constants=len(self.constants[0]),
             shared_weights=sum(len(self.segments[index]) for index in named if index < len(self.segments)),
         )
-        for delegate in self.delegates:
-            kinds[delegate.backend] += len(delegate.payload)
+        for backend, payload in self.delegates:
+            kinds[backend] += len(payload)
         return {kind: count for kind, count in kinds.items() if count}
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
         """For the manifest: delegates by backend, operators outside of them, bytes by kind."""
         return {
-            "delegates": dict(sorted(Counter(delegate.backend for delegate in self.delegates).items())),
+            "delegates": dict(sorted(Counter(backend for backend, _ in self.delegates).items())),
             "operators_outside": dict(sorted(self.operators.items())),
             "bytes": self.bytes_by_kind,
         }
@@ -159,22 +149,17 @@ class ProgramFile:
         held = self.segments if reference["location"] else inline
         return at(held, reference["index"], f"part compiled for {delegate['id']}")
 
-    def _tensor(self, value: int) -> TensorSpec:
+    def tensor(self, value: int) -> Fields:
+        """A tensor among the values of `plan`; its `sizes` are the largest that it may have."""
         found = at(self.plan["values"], value, "value")["value"]
         if found is None or found[0] != "Tensor":
             raise Malformed("an input or output is not a tensor")
         tensor: Fields = found[1]
-        sizes, code = tuple(tensor["sizes"]), tensor["scalar_type"]
-        largest, shape = sizes[0] if sizes else 1, sizes
-        if tensor["dynamism"] and sizes:  # the file has the largest sizes; a batch that is free is one of several
-            shape = (0, *sizes[1:]) if largest > 1 else (*sizes[:-1], 0)
-        return TensorSpec(np.dtype(DTYPES[code]).name if code in DTYPES else f"type {code}", shape, largest)
+        return tensor
 
 
-def read_program(path: Path) -> ProgramFile:
-    """Read a .pte file.
-
-    Raises:
-        InvalidInput: it is missing, of another format, cut off or damaged.
-    """
-    return read_file(path, ".pte", ProgramFile.parse)
+def _info(name: str, tensor: Fields) -> TensorInfo:
+    sizes, code = tuple(tensor["sizes"]), tensor["scalar_type"]
+    if tensor["dynamism"] and sizes:  # the file has the largest sizes; a batch that is free is one of several
+        sizes = (0, *sizes[1:]) if sizes[0] > 1 else (*sizes[:-1], 0)
+    return TensorInfo(name, np.dtype(DTYPES[code]).name if code in DTYPES else f"type {code}", sizes)

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.targets.executorch.backends import FreeShape, stays_float
 from mobileclip_deploy.targets.executorch.embedding import PaletteEmbedding, quantize_embeddings
 from mobileclip_deploy.targets.executorch.lowering import traced
-from mobileclip_deploy.targets.executorch.options import FIXED, FreeShape
-from mobileclip_deploy.targets.executorch.storage import stays_float
+from mobileclip_deploy.targets.executorch.pipeline import Stages
 from mobileclip_deploy.targets.grids.grid import Grid
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.executorch.pipeline import Stages
 
 # Smallest step of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale
 # is multiplied into it: its weights would be rounded more coarsely than to 127 steps.
@@ -35,7 +31,7 @@ def quantize(
     inputs: Tensor,
     stages: Stages,
     grids: Mapping[str, Grid],
-    free: FreeShape = FIXED,
+    free: FreeShape,
 ) -> nn.Module:
     """A tower that is written for XNNPACK, with quantized weights and activations.
 
@@ -47,16 +43,12 @@ def quantize(
         stages: told of every step.
         grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
         free: of the inputs that what comes out takes.
-
-    Raises:
-        StageBroke: a stage no longer computes what the stage before it computed.
     """
     quantize_embeddings(module, grids)
     stages.near("embedding", module)
     if precision == "w4":
         return _linear(module, stages, grids)
-    graph = traced(module, inputs[:1], free).module()
-    return _pt2e(graph, inputs, stages, dynamic=precision == "w8")
+    return _pt2e(traced(module, inputs[:1], free).module(), inputs, stages, dynamic=precision == "w8")
 
 
 def _in_int8(node: torch.fx.Node) -> bool:

@@ -1,7 +1,9 @@
-"""Running a .pte in the wheel's own runtime, to be asked and to be timed."""
+"""Running a .pte in the wheel's own runtime: to be asked, and to be timed, as a whole and by kind of operator."""
 
 from __future__ import annotations
 
+import statistics
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,32 +12,26 @@ import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, first_sentence
-from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
-from mobileclip_deploy.targets.executorch.program_file import TensorSpec
-from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS
+from mobileclip_deploy.files.leftovers import temporary_folder
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, by_work
+from mobileclip_deploy.targets.executorch.program_file import DTYPES
+from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS, import_exir
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-TYPES = {"float32": np.float32, "int64": np.int64}
-
 
 class RuntimeRunner:
     """ExecuTorch's runtime with a thread pool of a given size, one input (or batch, where it is free) at a time.
 
     The pool belongs to the process: the runner that is made last sets it for all.
-
-    Raises:
-        InvalidInput: the file is damaged.
-        NotRun: the runtime was built without one of the file's backends.
-        RuntimeFailed: it does not load, or fails on valid inputs.
     """
 
     def __init__(self, artifact: ExecuTorchArtifact, threads: int) -> None:
         path, program = artifact.path, artifact.file
-        self._input: TensorSpec = program.inputs[0]
+        self._input, self._batch = program.inputs[0], program.largest_batch
         with quiet(), hold_back():
             from executorch.version import __version__
 
@@ -57,13 +53,11 @@ class RuntimeRunner:
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         require_shape(inputs, self._input.shape)
-        size = self._input.largest_batch
-        return np.concatenate([self._batch(inputs[at : at + size]) for at in range(0, len(inputs), size)])
+        return np.concatenate([self._call(inputs[at : at + self._batch]) for at in range(0, len(inputs), self._batch)])
 
-    def _batch(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """One call of the runtime: one input, or as many as the file allows at a time."""
+    def _call(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         assert self._method is not None
-        rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=TYPES[self._input.dtype]))
+        rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=self._input.dtype))
         try:
             with hold_back():
                 (output,) = self._method.execute([rows])
@@ -71,10 +65,6 @@ class RuntimeRunner:
             raise RuntimeFailed(f"ExecuTorch failed: {first_sentence(error)}") from error
         # The runtime writes every call's output into the same memory.
         return output.numpy().astype(np.float32, copy=True)
-
-
-# ScalarType of ExecuTorch's and torch's schema.
-SCALAR_TYPES = {0: "uint8", 3: "int32", 4: "int64", 5: "float16", 6: "float32"}
 
 
 class ExecuTorchSession(Session):
@@ -85,23 +75,17 @@ class ExecuTorchSession(Session):
         self._path = path
         self._module = LOAD()(str(path))
         self._inputs: tuple[Any, ...] = ()
-        self._outputs: Any = ()
 
     def feed(self, values: npt.NDArray[Any]) -> None:
-        import torch
-
         self._inputs = (torch.from_numpy(np.ascontiguousarray(values)),)
 
     def run(self) -> None:
-        self._outputs = self._module.forward(self._inputs, False)  # False: the output is not copied
+        (self.output,) = self._module.forward(self._inputs, False)  # False: the output is not copied
 
     def answer(self) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._outputs[0].float().numpy().reshape(-1).copy()
-        return found
+        return super().answer().copy()
 
     def profile(self) -> tuple[KernelTime, ...]:
-        from mobileclip_deploy.targets.executorch.etdump import operator_times
-
         return operator_times(self._path, self._inputs[0])
 
 
@@ -115,4 +99,59 @@ def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]
 
 def _info(meta: Any, name: str) -> TensorInfo:
     number = int(meta.dtype())
-    return TensorInfo(name, SCALAR_TYPES.get(number, f"type {number}"), tuple(meta.sizes()))
+    dtype = np.dtype(DTYPES[number]).name if number in DTYPES else f"type {number}"
+    return TensorInfo(name, dtype, tuple(meta.sizes()))
+
+
+WARM_UP, COUNTED = 2, 20
+WHOLE = "Method::execute"
+REST = "between operators"
+# Each spans operators that are events of their own: they would be counted twice.
+SPANS = (WHOLE, "DELEGATE_CALL", "OPERATOR_CALL")
+
+
+def operator_times(path: Path, row: torch.Tensor) -> tuple[KernelTime, ...]:
+    """Run a .pte on one input and say where the time goes, the most expensive first.
+
+    Operators are named by their kernels, as XNNPACK names them ("Convolution (NHWC, F32) DWConv"), outside of delegates
+    by their ATen names; `REST` is what an inference takes beside them. Times are sums of each event's median: where the
+    machine does other work, an operator is now and then interrupted for many times its own time. Delegates trace whole
+    microseconds, so that the small ones read as nothing.
+    """
+    from mobileclip_deploy.targets.executorch.bindings import runtime
+
+    with temporary_folder() as folder:
+        dump = folder / "trace.etdp"
+        program = runtime.Runtime.get().load_program(path, enable_etdump=True)
+        method = program.load_method("forward")
+        assert method is not None
+        for _ in range(WARM_UP + COUNTED):
+            method.execute([row])
+        program.write_etdump_result_to_file(str(dump), str(dump.with_suffix(".bin")))
+        if not dump.is_file() or not dump.stat().st_size:
+            raise NotRun("this build of ExecuTorch traces no events")
+        return _added_up(dump)
+
+
+def _added_up(dump: Path) -> tuple[KernelTime, ...]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that tensors were not recorded
+        import_exir()
+        from executorch.devtools import Inspector
+
+        blocks = Inspector(etdump_path=str(dump)).event_blocks
+    events = [event for block in blocks if block.name == "Execute" for event in block.events if event.perf_data]
+    whole = sum(_nanoseconds(event.perf_data.raw) for event in events if event.name == WHOLE)
+    if whole <= 0:
+        raise NotRun("the trace of this build of ExecuTorch holds no inference")
+    # A delegate numbers its operators: "GELU (NC) #3".
+    calls = [
+        (event.name.partition(" #")[0].removeprefix("native_call_"), _nanoseconds(event.perf_data.raw), None)
+        for event in events
+        if event.name not in SPANS
+    ]
+    return by_work([*calls, (REST, max(0, whole - sum(spent for _, spent, _ in calls)), None)])
+
+
+def _nanoseconds(milliseconds: list[float]) -> int:
+    return round(statistics.median(milliseconds[WARM_UP:]) * 1e6)

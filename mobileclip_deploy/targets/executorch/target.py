@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.executorch.backends import DEFAULT_BACKEND, get_backend
-from mobileclip_deploy.targets.executorch.options import ExecuTorchOptions, LoweringJob
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
+from mobileclip_deploy.targets.abilities import Abilities
+from mobileclip_deploy.targets.artifact import Artifact, Attached, refuse_function
+from mobileclip_deploy.targets.executorch.backends import (
+    DEFAULT_BACKEND,
+    RULES,
+    UNAVAILABLE,
+    ExecuTorchOptions,
+    LoweringJob,
+    get_backend,
+)
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Form, Precisions, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Form, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
-    from mobileclip_deploy.targets.attached import Attached
+
+# A .pte does not name its tensors: clients set and get them by position.
+PORTS = Ports("input_0", "input_0", "output_0", "output_0", ids="int64")
 
 
 class ExecuTorchTarget(Target):
@@ -30,18 +40,45 @@ class ExecuTorchTarget(Target):
     def __init__(self, options: TargetOptions | None = None) -> None:
         super().__init__(options)
         self.backend = get_backend(self.options.backends[0])
-        self.abilities = self.backend.abilities
+        self.abilities = Abilities(
+            packages=("executorch",),
+            extra="executorch",
+            proven={"executorch": "1.5.1", "torchao": "0.18.0"},
+            unavailable=UNAVAILABLE,
+            suffixes=(".pte",),
+            foreign_suffix=".pte",
+            order=3,
+            precisions=self.backend.precisions,
+            default_precision=self.backend.precisions[0],
+            tables=self.backend.tables,
+            recoverable=True,
+            absorbs_layer_scales=True,
+            stages=True,
+            named_tensors=False,
+            no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in the app",
+            no_contexts=None,
+            ports=PORTS,
+            rules=RULES,
+            places=dict.fromkeys(("host", "android"), (RuntimePlace("executorch", DEFAULT_BACKEND),)),
+            runtime_modules=("mobileclip_deploy.targets.executorch.bindings",),
+        )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, for its backend.
-
-        Raises:
-            UsageError: a precision that the backend lacks or refuses, with the reason.
-            DependencyMissing: see `Target.require`.
-        """
-        self.backend.require(precisions, self.options.dynamic_batch)
+        """As any target, and refuses what the backend does, and to write without the backend's own packages."""
+        own, dynamic = self.backend, self.options.dynamic_batch
+        for tower, precision in precisions.items():
+            if (reason := own.refused.get((tower, precision))) is not None:
+                raise UsageError(f"{tower}={precision} is refused on {own.name}: {reason}")
+            if not self.abilities.has(tower, precision):
+                raise UsageError(self.abilities.lacking(f"executorch on {own.name}", precision))
+        if dynamic and "text" not in precisions:
+            raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
+        if dynamic and own.static_shapes is not None:
+            raise UsageError(f"`dynamic_batch` is refused on {own.name}: {own.static_shapes}")
         super().require(precisions, mixed)
-        self.backend.require_installed()
+        for package in own.packages:
+            if importlib.util.find_spec(package) is None:
+                raise DependencyMissing(f"backend {own.name} needs {package}; type: pip install {package}")
 
     def has(self, precisions: Precisions) -> bool:
         return super().has(precisions) and not any(item in self.backend.refused for item in precisions.items())
@@ -68,15 +105,12 @@ class ExecuTorchTarget(Target):
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import write_program
 
-        return write_program(self._lowering(job), path)
+        return write_program(LoweringJob(**vars(job), options=self.options), self.backend, path)
 
     def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.executorch.pipeline import measure_stages
 
-        return measure_stages(self._lowering(job), path)
-
-    def _lowering(self, job: TowerJob) -> LoweringJob:
-        return LoweringJob(**vars(job), options=self.options)
+        return measure_stages(LoweringJob(**vars(job), options=self.options), self.backend, path)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
         from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram

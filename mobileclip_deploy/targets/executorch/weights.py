@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -28,24 +28,19 @@ LOOK_UPS = ("aten::embedding", "aten::index")  # the second in files of version 
 TRANSPOSED = 1  # a flag of products: the weight is [I, O]
 
 
-def _stored(view: View, number: int, name: str) -> StoredWeight | None:
-    node = view.nodes[number]
-    return _filter(node) if name == "filter" else _rows(view.nodes, node, name)
-
-
 TABLE = WeightTable(
     places=dict.fromkeys((CONVOLUTION, DEPTHWISE, PRODUCT), ("filter",))
     | dict.fromkeys(LOOK_UPS, ("argument 0",))
     | {"XNNPACK input": ("x",)},
-    stored=_stored,
+    stored=lambda view, number, name: (_filter if name == "filter" else _rows)(view, view.nodes[number], name),
     depthwise=Depthwise(DEPTHWISE, "dilation_height", "XNNAdd", "XNNConcatenate"),
 )
 
 
-def _filter(node: Node) -> StoredWeight | None:
+def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
     """The weight of a convolution or product; None where it is computed."""
     inputs = dict(node.inputs)
-    numbers, scale = numbers_of(inputs.get("filter")), numbers_of(inputs.get("filter scale"))
+    numbers, scale = numbers_of(inputs.get(name)), numbers_of(inputs.get(f"{name} scale"))
     if numbers is None:
         return None
     kernel = [node.settings.get(f"kernel_{side}") for side in ("height", "width")]
@@ -68,7 +63,7 @@ def _filter(node: Node) -> StoredWeight | None:
     return _integers(node, numbers, scale)
 
 
-def _rows(nodes: Sequence[Node], node: Node, name: str) -> StoredWeight | None:
+def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
     """A table that a kernel looks rows up in, or a constant that a part takes from the program, such as positions."""
     inputs = dict(node.inputs)
     stored = numbers_of(inputs.get(name))
@@ -78,11 +73,11 @@ def _rows(nodes: Sequence[Node], node: Node, name: str) -> StoredWeight | None:
         scale = numbers_of(inputs.get("x scale"))
         return as_float(node.name, stored) if scale is None else _integers(node, stored, scale, "x zero point")
     if stored.dtype == np.int8:
-        rows = _looked_up(other for other in nodes if _ids(other) == _ids(node))
+        rows = _looked_up(other for other in view.nodes if _ids(other) == _ids(node))
         scales = [scale for scale in rows if scale.shape == (len(stored), 1)]
         return _integers(node, stored, scales[0]) if len(scales) == 1 else None
     if stored.dtype == np.uint8:
-        tables = [table for table in _looked_up(nodes) if table.shape in ((ENTRIES,), (ENTRIES, 1))]
+        tables = [table for table in _looked_up(view.nodes) if table.shape in ((ENTRIES,), (ENTRIES, 1))]
         if len(tables) != 1 or stored.shape[1] % 3:
             return None
         return on_grid(node.name, Tables(tables[0].reshape(1, 1, -1)), unpacked(torch.tensor(stored)).numpy())

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.flatbuffer import array, at, read, schema
-from mobileclip_deploy.targets.grids.decode import unpack_int4
+from mobileclip_deploy.targets.grids.decode import Array, unpack_int4
 
 HEADER_MAGIC = b"XH00"
 SCHEMA = schema("xnnpack")
@@ -35,8 +35,6 @@ STORED = {
 }
 FOUR_BITS = ("qcint4", "qbint4")
 ZERO_POINT = 8  # of 4-bit integers, which stand in the file as 0 ... 15
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -61,33 +59,16 @@ class Value:
     zero_point: int | None
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One node: values by number, None where an optional input is left out, and what are no values."""
-
-    type: str
-    inputs: dict[str, int | None]
-    outputs: dict[str, int]
-    settings: dict[str, Any]
+Operation = tuple[str, dict[str, int | None], dict[str, int], dict[str, Any]]
+"""One node: its type, inputs and outputs by number of the value, None where an input is left out, and settings."""
 
 
-@dataclass(frozen=True)
-class XnnpackPart:
-    """A part: values by number, operations in the order in which they run."""
-
-    values: dict[int, Value]
-    operations: tuple[Operation, ...]
-
-
-def read_part(payload: bytes, named: Mapping[str, bytes]) -> XnnpackPart:
-    """Read a part.
+def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Value], list[Operation]]:
+    """Read a part: its values by number, and its operations in the order in which they run.
 
     Args:
         payload: what the delegate was compiled to.
         named: the program's data by name.
-
-    Raises:
-        Malformed: it is of another format, damaged, or says what is not known here.
     """
     if payload[4:8] != HEADER_MAGIC:
         raise Malformed("an XNNPACK part has no header")
@@ -107,7 +88,7 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> XnnpackPart:
             raise Malformed(f"value {number} of an XNNPACK part is there twice")
         values[number] = value
     _check_externs(graph, values)
-    return XnnpackPart(values, tuple(_operation(node) for node in graph["xnodes"]))
+    return values, [_operation(node) for node in graph["xnodes"]]
 
 
 def _check_externs(graph: Mapping[str, Any], values: Mapping[int, Value]) -> None:
@@ -143,7 +124,6 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     if tensor is None or not 0 < tensor["datatype"] < len(DATATYPES):
         raise Malformed("a value of an XNNPACK part has no type")
     datatype, dims, index = DATATYPES[tensor["datatype"]], tensor["dims"], tensor["constant_buffer_idx"]
-    text, scales, zero_point = _quantization(quantized, dims, constants)
     numbers = _stored(datatype, dims, index, constants) if index else None
     argument = None if tensor["external_id"] == ABSENT else tensor["external_id"]
     if tensor["num_dims"] != len(dims):
@@ -151,6 +131,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     # One number outside of the part, one use: XNNPACK would take a constant for both.
     if tensor["flags"] not in ((0,) if argument is None else (INPUT, OUTPUT)) or (argument is not None and index):
         raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
+    text, scales, zero_point = _quantization(quantized, dims, constants)
     description = f"{datatype} {list(dims)}{text}"
     return tensor["id_out"], Value(description, tensor["flags"], argument, numbers, scales, zero_point)
 
@@ -218,4 +199,4 @@ def _operation(node: dict[str, Any]) -> Operation:
             inputs[name.removesuffix("_id")] = None if given == ABSENT else given
     ends = node["range"]
     settings["range"] = "-inf to inf" if ends is None else f"{ends['low']:.9g} to {ends['high']:.9g}"
-    return Operation(kind, inputs, outputs, settings)
+    return kind, inputs, outputs, settings

@@ -1,4 +1,5 @@
-"""Reading flatbuffers of untrusted files: every offset is checked before it is followed. The schemas are JSON files."""
+"""Reading flatbuffers of untrusted files: every offset is checked before it is followed, and whatever leads nowhere, is
+of another format or says what is not in the schema raises Malformed. The schemas are JSON files."""
 
 from __future__ import annotations
 
@@ -21,11 +22,7 @@ T = TypeVar("T")
 
 
 def read(data: bytes, form: str, position: int) -> int:
-    """One little-endian integer.
-
-    Raises:
-        Malformed: it would lie outside the data.
-    """
+    """One little-endian integer."""
     return int(_numbers(data, form.lstrip("<"), position, 1)[0])
 
 
@@ -90,11 +87,7 @@ class Table:
 
 
 def root(data: bytes, identifier: bytes) -> Table:
-    """The root table of a flatbuffer.
-
-    Raises:
-        Malformed: another identifier stands at its head.
-    """
+    """The root table of a flatbuffer."""
     if data[4:8] != identifier:
         raise Malformed(f"it begins with {bytes(data[4:8])!r} where {identifier!r} belongs")
     return Table(data, read(data, "<I", 0))
@@ -111,11 +104,7 @@ class Schema:
     enums: Mapping[str, tuple[str, ...]]
 
     def decoded(self, data: bytes) -> dict[str, Any]:
-        """A flatbuffer's root table, whole: see `Decoder.table`.
-
-        Raises:
-            Malformed: it is of another format, or says what is not in the schema.
-        """
+        """A flatbuffer's root table, whole: see `Decoder.table`."""
         return Decoder(self.tables, data).table(root(data, self.identifier), self.root)
 
 
@@ -228,22 +217,14 @@ def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
 
 
 def at(held: Any, index: int, what: str) -> Any:
-    """One of several that the file numbers.
-
-    Raises:
-        Malformed: there are fewer.
-    """
+    """One of several that the file numbers."""
     if not 0 <= index < len(held):
         raise Malformed(f"{what} {index} of {len(held)} is named")
     return held[index]
 
 
 def array(data: bytes, dtype: npt.DTypeLike, count: int, start: int = 0) -> npt.NDArray[Any]:
-    """`count` numbers from byte `start` on, read-only.
-
-    Raises:
-        Malformed: they would lie outside of the data.
-    """
+    """`count` numbers from byte `start` on, read-only."""
     if start + count * np.dtype(dtype).itemsize > len(data):
         raise Malformed(f"{count} numbers from byte {start} on lie behind the {len(data)} that are there")
     return np.frombuffer(data, dtype, count, start) if count else np.zeros(0, dtype)

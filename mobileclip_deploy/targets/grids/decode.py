@@ -75,13 +75,12 @@ class Affine:
     def nearest(self, numbers: Floats) -> Floats:
         """The numbers nearest to these that integers can stand for."""
         low = -(2 ** (self.bits - 1)) if self.signed else 0
-        steps = self._steps(numbers) if self.steps is None else self.steps(numbers)
+        if self.steps is None:
+            scale, away = self.scale.astype(np.float32), numbers - np.asarray(self.base, np.float32)
+            steps = np.divide(away, scale, out=np.zeros_like(away), where=scale != 0)
+        else:
+            steps = self.steps(numbers)
         return self.restored(np.clip(np.rint(steps + np.asarray(self.zero, np.float32)), low, low + 2**self.bits - 1))
-
-    def _steps(self, numbers: Floats) -> Floats:
-        scale = self.scale.astype(np.float32)
-        away = numbers - np.asarray(self.base, np.float32)
-        return np.divide(away, scale, out=np.zeros_like(away), where=scale != 0)
 
 
 @dataclass(frozen=True)

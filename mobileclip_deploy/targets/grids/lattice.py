@@ -15,9 +15,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from mobileclip_deploy.targets.grids.encode import LEARNED, cheapest, nonzero
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import weighted_table
-from mobileclip_deploy.targets.grids.search import LEARNED, cheapest, nonzero
 
 
 class Lattice(ABC):
@@ -94,17 +94,9 @@ def lattice_of(grid: Grid, weight: Tensor, moments: Tensor) -> Lattice:
     rows = weight.detach().reshape(groups, -1, columns)
     if grid.kind == "table":
         return _tables(grid, rows, moments)
-    return _integers(grid, rows, moments, _blocks(grid, weight))
-
-
-def _blocks(grid: Grid, weight: Tensor) -> Tensor:
-    """The number of the block that each of the n numbers of an output is in."""
     inputs, taps = weight.shape[1], weight[0, 0].numel()
-    block = grid.block or inputs
-    return (torch.arange(inputs) // block).repeat_interleave(taps)
-
-
-def _integers(grid: Grid, rows: Tensor, moments: Tensor, blocks: Tensor) -> IntegerLattice:
+    # The number of the block that each of the n numbers of an output is in.
+    blocks = (torch.arange(inputs) // (grid.block or inputs)).repeat_interleave(taps)
     scales, pinned = torch.ones_like(rows), torch.zeros_like(rows)
     for number in range(int(blocks.max()) + 1):
         places = (blocks == number).nonzero()[:, 0]

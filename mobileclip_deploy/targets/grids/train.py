@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.targets.grids.decode import Tables
-from mobileclip_deploy.targets.grids.encode import int4_blocks, tables_of
+from mobileclip_deploy.targets.grids.encode import TRAINED, cheapest, int4_blocks, tables_of
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
-from mobileclip_deploy.targets.grids.search import TRAINED, cheapest
 
 SMALLEST = 0.25
 
@@ -34,9 +33,10 @@ class TrainableGrid(nn.Module, ABC):
     def codes(self, weight: Tensor) -> Tensor:
         """The integers of a weight: int8 symmetric, or uint8 indices into a table; of the weight's shape."""
 
-    @abstractmethod
     def plain(self, weight: Tensor) -> Tensor:
         """What an export makes of the weight that the grid was made for, without training."""
+        values: Tensor = self(weight)  # until it is trained
+        return values.detach()
 
 
 class _Blocks(TrainableGrid):
@@ -98,7 +98,16 @@ class BlockGrid(_Blocks):
         self.high = self.steps = 2 ** (bits - 1) - 1
         self.low = -self.high
         if bits < 8:
-            self.share = nn.Parameter(self._best_share(weight.detach()))
+            rows = self._rows(weight.detach())
+
+            def missed(share: Tensor) -> Tensor:
+                scale = self._scale(rows, share)
+                rounded = (rows / scale).round().clamp(self.low, self.high) * scale
+                return ((rounded - rows) ** 2).sum(dim=2, keepdim=True)
+
+            # For each block the one with the smallest squared error: [O, blocks, 1].
+            (best,) = cheapest(((torch.full_like(rows[..., :1], share),) for share in TRAINED), missed)
+            self.share = nn.Parameter(best)
         else:
             self.register_buffer("share", torch.ones(weight.shape[0], self.blocks, 1))
 
@@ -106,18 +115,6 @@ class BlockGrid(_Blocks):
         rows = self._rows(weight)
         scale = self._scale(rows, torch.ones(()))
         return self._back((rows / scale).round() * scale, weight)
-
-    def _best_share(self, weight: Tensor) -> Tensor:
-        """For each block the one of TRAINED with the smallest squared error: [O, blocks, 1]."""
-        rows = self._rows(weight)
-
-        def missed(share: Tensor) -> Tensor:
-            scale = self._scale(rows, share)
-            rounded = (rows / scale).round().clamp(self.low, self.high) * scale
-            return ((rounded - rows) ** 2).sum(dim=2, keepdim=True)
-
-        (best,) = cheapest(((torch.full_like(rows[..., :1], share),) for share in TRAINED), missed)
-        return best
 
 
 class SearchedGrid(_Blocks):
@@ -144,10 +141,6 @@ class SearchedGrid(_Blocks):
     def codes(self, weight: Tensor) -> Tensor:
         """Integers for a positive scale, so -8 ... 8. An artifact's are the same times the sign of their scale."""
         return self._back(self._rows(super().codes(weight)) * self.sign.to(torch.int8), weight)
-
-    def plain(self, weight: Tensor) -> Tensor:
-        values: Tensor = self(weight)  # until it is trained
-        return values.detach()
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
         scale = self.sign * super()._scale(rows, share)

@@ -16,29 +16,27 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL, all_within
+from mobileclip_deploy.targets.grids.decode import Floats
 from mobileclip_deploy.targets.litert.editing import Editor
 
 SAME, VALID = 0, 1  # Padding, in the schema
 HALF = KERNEL // 2
 DILATED = 2  # the version of a DEPTHWISE_CONV_2D that may have a dilation
-Floats = npt.NDArray[np.float32]
 
 
-def deal_out(editor: Editor) -> int:
-    """Deal out every such convolution of a float32 file, in place; says how many there were.
+def deal_out(editor: Editor) -> None:
+    """Deal out every such convolution of a float32 file, in place.
 
     A convolution of which a band would lie wholly outside of its map stays whole: such a band gives zeros, whose range
     integers cannot have.
     """
-    dealer, operators, count = _Dealer(editor), list[Any](), 0
+    dealer, operators = _Dealer(editor), list[Any]()
     for operator in editor.graph.operators:
         found = dealer.found(operator)
         operators += [operator] if found is None else dealer.written(found)
-        count += found is not None
     taken = {*editor.graph.outputs, *(place for one in operators for place in one.inputs)}
     editor.graph.operators = [one for one in operators if taken & set(one.outputs)]  # nothing takes their padding now
     editor.drop_tensors()
-    return count
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class _Dealer:
             window, bias = (np.ascontiguousarray(one[..., number::count]) for one in (whole.window, whole.bias))
             yield from self._bands(replace(whole, window=window, bias=bias, multiplier=1, result=parts[-1]))
         joined = self._made(whole.result, "_parts", [1, height, width, channels])
-        yield self._operator("CONCATENATION", parts, joined, self._schema.ConcatenationOptionsT(axis=3))
+        yield self._editor.operator("CONCATENATION", parts, joined, self._schema.ConcatenationOptionsT(axis=3))
         yield from self._in_turn(joined, whole.result, count)
 
     def _bands(self, whole: _Convolution) -> Iterator[Any]:
@@ -107,19 +105,22 @@ class _Dealer:
             if whole.stride > 1:
                 source, padding = self._made(whole.result, f"{mark}_padded", self._padded(whole, HALF - first)), VALID
                 sides = self._constant(b"padding_%d" % (HALF - first), _padding(HALF - first))
-                yield self._operator("PAD", [whole.source, sides], source, self._schema.PadOptionsT())
+                yield self._editor.operator("PAD", [whole.source, sides], source, self._schema.PadOptionsT())
             options = self._schema.DepthwiseConv2DOptionsT(padding=padding, depthMultiplier=1, dilationHFactor=step)
             options.strideH = options.strideW = whole.stride
             window = np.ascontiguousarray(whole.window[:, first : first + step * (rows - 1) + 1 : step])
             name = self._tensors[whole.result].name + mark.encode()
-            bias = self._editor.constant(name + b"_bias", whole.bias) if total is None else self._zeros(shape[3])
+            if total is None:
+                bias = self._editor.constant(name + b"_bias", whole.bias)
+            else:
+                bias = self._constant(b"no_bias_%d" % shape[3], np.zeros(shape[3], np.float32))
             summand = self._made(whole.result, mark, shape)
             taken = [source, self._editor.constant(name + b"_window", window), bias]
-            yield self._editor.operator("DEPTHWISE_CONV_2D", DILATED, taken, summand, options)
+            yield self._editor.operator("DEPTHWISE_CONV_2D", taken, summand, options, DILATED)
             if total is not None:
                 last = number == len(BANDS) - 1
                 both = whole.result if last else self._made(whole.result, f"{mark}_sum", shape)
-                yield self._operator("ADD", [total, summand], both, self._schema.AddOptionsT())
+                yield self._editor.operator("ADD", [total, summand], both, self._schema.AddOptionsT())
                 summand = both
             total = summand
 
@@ -131,27 +132,21 @@ class _Dealer:
         turned = self._made(result, "_turned", [1, pixels, each, count])
         order = self._constant(b"last_two_swapped", np.array([0, 1, 3, 2], np.int32))
         yield self._reshaped(joined, apart)
-        yield self._operator("TRANSPOSE", [apart, order], turned, self._schema.TransposeOptionsT())
+        yield self._editor.operator("TRANSPOSE", [apart, order], turned, self._schema.TransposeOptionsT())
         yield self._reshaped(turned, result)
 
     def _reshaped(self, source: int, result: int) -> Any:
         shape = np.asarray(self._tensors[result].shape, np.int32)
         wanted = self._constant(b"shape_" + b"_".join(b"%d" % size for size in shape), shape)
-        return self._operator("RESHAPE", [source, wanted], result, self._schema.ReshapeOptionsT(newShape=shape))
+        return self._editor.operator("RESHAPE", [source, wanted], result, self._schema.ReshapeOptionsT(newShape=shape))
 
     def _padded(self, whole: _Convolution, rows: int) -> list[int]:
         _, height, width, channels = (int(size) for size in self._tensors[whole.source].shape)
         return [1, height + 2 * rows, width + 2 * HALF, channels]
 
-    def _operator(self, name: str, inputs: list[int], output: int, options: Any) -> Any:
-        return self._editor.operator(name, 1, inputs, output, options)
-
     def _made(self, result: int, mark: str, shape: list[int]) -> int:
         """The place of a new tensor on the way to a result; the names of both begin alike."""
         return self._editor.computed(self._tensors[result].name + mark.encode(), shape)
-
-    def _zeros(self, channels: int) -> int:
-        return self._constant(b"no_bias_%d" % channels, np.zeros(channels, np.float32))
 
     def _constant(self, name: bytes, values: npt.NDArray[Any]) -> int:
         """The place of a constant that several take."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,29 +66,22 @@ class Editor:
         Of a table of words only the rows that are looked up are raised: LiteRT's GPU takes no other form of it, and on
         a CPU the table needs no second copy.
         """
-        tensor = self.graph.tensors[place]
+        schema, tensor, types = self.schema, self.graph.tensors[place], self.schema.TensorType
         half = self.constant(tensor.name + b"_half", values)
         tensor.buffer = 0
         lookups = [one for one in self.graph.operators if place in one.inputs and self.is_type(one, "EMBEDDING_LOOKUP")]
         for lookup in lookups:
-            self._look_up_half(lookup, half)
-        if lookups:
-            return
-        raised = self.operator("DEQUANTIZE", 3, [half], place, self.schema.DequantizeOptionsT())
-        self.graph.operators.insert(0, raised)
-
-    def _look_up_half(self, lookup: Any, table: int) -> None:
-        """Have rows of float16 looked up, and these cast to float32."""
-        schema, (rows,) = self.schema, lookup.outputs
-        shape = list(self.graph.tensors[rows].shape)
-        found = schema.TensorT(name=b"rows_half", shape=shape, type=schema.TensorType.FLOAT16, hasRank=True)
-        self.graph.tensors.append(found)
-        halves, where = len(self.graph.tensors) - 1, self.graph.operators.index(lookup)
-        whole = schema.CastOptionsT(inDataType=schema.TensorType.FLOAT16, outDataType=schema.TensorType.FLOAT32)
-        self.graph.operators[where : where + 1] = [
-            self.operator("GATHER", 1, [table, lookup.inputs[0]], halves, schema.GatherOptionsT(axis=0, batchDims=0)),
-            self.operator("CAST", 1, [halves], rows, whole),
-        ]
+            (rows,), where = lookup.outputs, self.graph.operators.index(lookup)
+            found = self.computed(b"rows_half", self.graph.tensors[rows].shape)
+            self.graph.tensors[found].type = types.FLOAT16
+            whole = schema.CastOptionsT(inDataType=types.FLOAT16, outDataType=types.FLOAT32)
+            self.graph.operators[where : where + 1] = [
+                self.operator("GATHER", [half, lookup.inputs[0]], found, schema.GatherOptionsT(axis=0, batchDims=0)),
+                self.operator("CAST", [found], rows, whole),
+            ]
+        if not lookups:
+            raised = self.operator("DEQUANTIZE", [half], place, schema.DequantizeOptionsT(), version=3)
+            self.graph.operators.insert(0, raised)
 
     def keep_ranks(self) -> None:
         """Give products the rank [1, N, K] of what is around them: LiteRT's GPU compiles integer weights of no other.
@@ -126,11 +120,10 @@ class Editor:
 
     def store_float(self, place: int, values: Array | None) -> None:
         """Have a tensor hold float32: these numbers, or what is computed."""
+        tensor = self.graph.tensors[place]
+        tensor.type, tensor.quantization = self.schema.TensorType.FLOAT32, None
         if values is not None:
-            self._store(place, self.schema.TensorType.FLOAT32, values, None)
-        else:
-            tensor = self.graph.tensors[place]
-            tensor.type, tensor.quantization = self.schema.TensorType.FLOAT32, None
+            tensor.buffer = self._buffer(values)
 
     def cap_by_minimum(self) -> None:
         """Write RELU_0_TO_1 of what is never negative as a minimum with 1: LiteRT's GPU has no kernel for the other."""
@@ -139,7 +132,7 @@ class Editor:
             if self.is_type(operator, "RELU_0_TO_1"):
                 taken = [operator.inputs[0], self.constant(b"one", np.ones(1, np.float32))]
                 options = self.schema.MaximumMinimumOptionsT()
-                operators[place] = self.operator("MINIMUM", 1, taken, operator.outputs[0], options)
+                operators[place] = self.operator("MINIMUM", taken, operator.outputs[0], options)
         used = sorted({operator.opcodeIndex for operator in self.graph.operators})
         self.model.operatorCodes = [codes[place] for place in used]
         for operator in self.graph.operators:
@@ -158,7 +151,7 @@ class Editor:
             for entry in signature.outputs:
                 entry.tensorIndex = same.get(entry.tensorIndex, entry.tensorIndex)
 
-    def computed(self, name: bytes, shape: list[int]) -> int:
+    def computed(self, name: bytes, shape: Sequence[int]) -> int:
         """The place of a new tensor of float32 that an operator gives."""
         kind, sizes = self.schema.TensorType.FLOAT32, [int(size) for size in shape]
         self.graph.tensors.append(self.schema.TensorT(name=name, shape=sizes, type=kind, hasRank=True))
@@ -168,10 +161,9 @@ class Editor:
         """The place of a new constant of float32, float16 or int32."""
         kinds = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32"}
         kind = getattr(self.schema.TensorType, kinds[values.dtype.name])
-        tensor = self.schema.TensorT(name=name, shape=list(values.shape), type=kind, hasRank=True)
-        tensor.buffer = self._buffer(values)
-        self.graph.tensors.append(tensor)
-        return len(self.graph.tensors) - 1
+        place = self.computed(name, values.shape)
+        self._store(place, kind, values, None)
+        return place
 
     def drop_tensors(self) -> None:
         """Leave out the tensors that nothing takes or gives any more, of a file in which none is quantized."""
@@ -205,7 +197,7 @@ class Editor:
         self.model.buffers.append(self.schema.BufferT(data))
         return len(self.model.buffers) - 1
 
-    def operator(self, name: str, version: int, inputs: list[int], output: int, options: Any) -> Any:
+    def operator(self, name: str, inputs: list[int], output: int, options: Any, version: int = 1) -> Any:
         """A new operator of one output, not yet in the graph."""
         made = self.schema.OperatorT(opcodeIndex=self._code(getattr(self.schema.BuiltinOperator, name), version))
         made.inputs, made.outputs, made.builtinOptions = inputs, [output], options
@@ -229,14 +221,13 @@ class Editor:
     def _code(self, number: int, version: int) -> int:
         """Which entry of the file's operator codes is a builtin operator; a new one where there is none."""
         codes = self.model.operatorCodes
-        found = next((place for place, code in enumerate(codes) if code.builtinCode == number), None)
-        if found is not None:
-            codes[found].version = max(version, codes[found].version)
-        else:
-            older = min(number, 127)  # a field of one byte, for runtimes of before 2020
-            codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=older, version=version, builtinCode=number))
-            found = len(codes) - 1
-        return found
+        for place, code in enumerate(codes):
+            if code.builtinCode == number:
+                code.version = max(version, code.version)
+                return place
+        older = min(number, 127)  # a field of one byte, for runtimes of before 2020
+        codes.append(self.schema.OperatorCodeT(deprecatedBuiltinCode=older, version=version, builtinCode=number))
+        return len(codes) - 1
 
 
 def _aligned(schema: Any) -> Any:

@@ -25,11 +25,11 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
-from mobileclip_deploy.targets.compiled import Compiled, Extreme, Left
+from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
+from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
 from mobileclip_deploy.targets.litert.model_file import ModelFile
-from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
-from mobileclip_deploy.targets.litert.static import computed_values
+from mobileclip_deploy.targets.litert.opening import LiteRTArtifact, computed_values
 
 FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 SECONDS = 600
@@ -62,15 +62,7 @@ def software_vulkan() -> Path:
 
 
 def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
-    """Compile a file for the GPU, and ask it for answers.
-
-    Args:
-        inputs: of the tower, [N, ...]; the first of them are asked for.
-
-    Raises:
-        InvalidInput: the file is damaged.
-        NotRun: there is no software Vulkan here, or the compiler did not return in time.
-    """
+    """See `Artifact.compiled`."""
     path, model = artifact.path, artifact.model
     _ = artifact.graph  # the runtime trusts what a file says of its tensors
     driver = software_vulkan()
@@ -79,7 +71,7 @@ def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | 
         for _ in range(RETRIES):
             if run.waited:
                 run = _run(path, driver, folder, inputs)
-        answers = np.load(run.answers) if run.answered else None
+        answers = None if run.answers is None else np.load(run.answers)
     adapter = re.search(r"Selected adapter: ([^,]+(?:,[^,)]*\))?)", run.log)
     if adapter is None:
         raise NotRun(f"{MISSING} (it found no device)")
@@ -90,19 +82,19 @@ def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | 
         left=_left(model, run.log),
         refusal=None if run.compiled else _refusal(run),
         answers=answers,
-        silence=_silence(run) if answers is None and inputs is not None else None,
+        silence=run.silence if answers is None and inputs is not None else None,
     )
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What a process said: its exit status, None where it was stopped; the log; how far it came."""
+    """What a process said: its exit status, None where it was stopped; the log; whether it compiled the file, and where
+    its answers are, None where there are none."""
 
     returned: int | None
     log: str
     compiled: bool
-    answered: bool
-    answers: Path
+    answers: Path | None
 
     @property
     def waited(self) -> bool:
@@ -118,6 +110,12 @@ class _Run:
             return f"died ({signal.Signals(-self.returned).name})"
         return "failed"
 
+    @property
+    def silence(self) -> str:
+        """Why there are no answers."""
+        waited = ": an answer took longer than the runtime waits" if self.waited else ""
+        return f"the GPU {self.end} before its first answer{waited}" if self.compiled else "it was not compiled"
+
 
 def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic] | None) -> _Run:
     answers = folder / "answers.npy"
@@ -130,16 +128,14 @@ def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic]
     command, environment = python("-m", PROCESS, str(path.absolute()), *asked, variables=own)
     said, log = folder / "said", folder / "log"
     with said.open("wb") as out, log.open("wb") as err:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment)
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
         try:
-            returned: int | None = process.wait(SECONDS)
+            returned = subprocess.run(command, **pipes, env=environment, timeout=SECONDS, check=False).returncode
         except subprocess.TimeoutExpired:
             returned = None
-        finally:
-            process.kill()
-            process.wait()
     words = said.read_text(errors="replace").split()
-    return _Run(returned, log.read_text(errors="replace"), COMPILED in words, ANSWERED in words, answers)
+    answered = answers if ANSWERED in words else None
+    return _Run(returned, log.read_text(errors="replace"), COMPILED in words, answered)
 
 
 def _left(model: ModelFile, log: str) -> tuple[Left, ...]:
@@ -175,21 +171,11 @@ def _refusal(run: _Run) -> str:
     return f"the compiler {run.end}{why}"
 
 
-def _silence(run: _Run) -> str:
-    if not run.compiled:
-        return "it was not compiled"
-    waited = ": an answer took longer than the runtime waits" if run.waited else ""
-    return f"the GPU {run.end} before its first answer{waited}"
-
-
 def extremes(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
     """The largest value that a file computes in float32 over all inputs, and the largest sum behind a mean of it.
 
     A sum is that of the values without their signs, so that it bounds every order of adding up; None where there is no
     mean.
-
-    Raises:
-        InvalidInput: the file is damaged.
     """
     model = artifact.model
     means = [one for one in model.operators if one.type == "MEAN"]
@@ -206,3 +192,32 @@ def extremes(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic]) -> tuple
 
 def _sum(values: npt.NDArray[np.float32], axes: npt.NDArray[Any]) -> float:
     return float(np.abs(values).sum(axis=tuple(int(axis) for axis in axes.reshape(-1)), dtype=np.float64).max())
+
+
+SOURCE = {"LiteRT's GPU accelerator": "https://ai.google.dev/edge/litert/next/gpu"}
+UNSUPPORTED = RuleText(
+    name="unsupported", level="leaves", text="LiteRT's compiler has no GPU kernel for it", sources=SOURCE
+)
+REFUSED = RuleText(
+    name="refused", level="leaves", text="LiteRT's compiler failed, and the whole file stays on the CPU", sources=SOURCE
+)
+
+
+def lint_model(artifact: LiteRTArtifact, device: str) -> LintReport:
+    """Compile a file for the GPU as `Artifact.compiled`, and say of each operation whether it runs there."""
+    model, found = artifact.model, compile_for_gpu(artifact)
+    reasons = {(one.type, one.name): one.reason for one in found.left}
+    refused = () if found.refusal is None else (Finding(rule="refused", level="leaves", detail=found.refusal),)
+    counted: set[int] = set()
+    operations = []
+    for operator in model.operators:
+        name = layer_name(model.tensors[operator.outputs[0]].name)
+        reason = reasons.get((operator.type, name))
+        # Constants are counted where they are taken first.
+        own = {place for place in operator.inputs if place >= 0 and model.tensors[place].values is not None} - counted
+        counted |= own
+        size, findings = sum(model.tensors[place].bytes for place in own), refused
+        if reason is not None:
+            findings = (Finding(rule="unsupported", level="leaves", detail=reason or "it gives no reason"),)
+        operations.append(LintedOperation.of(name, operator.type, size, findings))
+    return LintReport.of(artifact.path.name, ("main", device), operations, (UNSUPPORTED, REFUSED), refused)

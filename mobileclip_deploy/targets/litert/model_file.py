@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.targets.flatbuffer import array, at, read_file, schema
+from mobileclip_deploy.targets.flatbuffer import array, at, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 SIGNATURE = "serving_default"
@@ -27,7 +26,6 @@ INT4 = "int4"
 VERSION = 3
 FOUR_BITS = 17  # TensorType
 NO_ZERO_POINTS = -1  # of blocks, which are symmetric: the tensor of their zero points is none
-NAMES = {"<f4": "float32", "<f2": "float16", "<i4": "int32", "u1": "uint8", "<i8": "int64", "?": "bool", "i1": "int8"}
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,18 @@ class StoredTensor:
         """Its shape, with 0 where it is free."""
         return tuple(0 if size == -1 else size for size in self.signature) if self.signature else self.shape
 
+    @property
+    def taken_shape(self) -> tuple[int, ...]:
+        """The shape of the inputs that are given for it: of an image of bytes that of the floats."""
+        shape = self.free_shape
+        return (shape[0], shape[3], *shape[1:3]) if self.dtype == "uint8" else shape
+
+    def as_taken(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A tower's inputs [N, ...] as it takes them: pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3]."""
+        if self.dtype == "uint8":
+            inputs = np.rint(inputs * 255).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(inputs, dtype=self.dtype)
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -83,21 +93,12 @@ class ModelFile:
     metadata: Mapping[str, bytes]
 
 
-def read_model(path: Path) -> ModelFile:
-    """Read a .tflite of one graph and one signature.
-
-    Raises:
-        InvalidInput: it is missing, of another format, cut off or damaged, or says something that nothing written here
-            says.
-    """
-    return read_file(path, ".tflite", parse_model)
-
-
 def parse_model(data: bytes) -> ModelFile:
-    """The bytes of a .tflite.
+    """The bytes of a .tflite of one graph and one signature.
 
     Raises:
-        Malformed, IndexError: see `read_model`.
+        Malformed, IndexError: it is of another format, cut off or damaged, or says something that nothing written here
+            says.
     """
     model = SCHEMA.decoded(data)
     if model["version"] != VERSION:
@@ -155,9 +156,11 @@ def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
     if number == FOUR_BITS:
         dtype = INT4
         if content:
-            values = _unpacked(array(content, "u1", len(content)), count).reshape(shape)
+            if len(content) != (count + 1) // 2:
+                raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of 4 bits")
+            values = unpack_int4(array(content, "u1", len(content)), 0)[:count].reshape(shape)
     elif number in DTYPES:
-        dtype = NAMES.get(DTYPES[number], DTYPES[number].strip("<"))
+        dtype = np.dtype(DTYPES[number]).name
         if content:
             if len(content) != count * np.dtype(DTYPES[number]).itemsize:
                 raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of {dtype}")
@@ -165,13 +168,6 @@ def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
     else:
         raise Malformed(f"{name} is of type {number}, which is not known here")
     return StoredTensor(name, dtype, shape, tuple(entry["signature"]), values, len(content), None)
-
-
-def _unpacked(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.int8]:
-    """Two numbers per byte, the first in the lower half."""
-    if len(packed) != (count + 1) // 2:
-        raise Malformed(f"{len(packed)} bytes for {count} numbers of 4 bits")
-    return unpack_int4(packed, 0)[:count]
 
 
 def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[StoredTensor]) -> StoredTensor:
@@ -193,8 +189,7 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
         raise Malformed(f"{tensor.name} has {len(scale)} scales for its shape {list(tensor.shape)}")
     if block is None and len(zero) not in (1, len(scale)):
         raise Malformed(f"{tensor.name} has {len(zero)} zero points for {len(scale)} scales")
-    kept = vars(tensor) | {"quantized": Quantized(scale, zero, axis, block)}
-    return StoredTensor(**kept)
+    return replace(tensor, quantized=Quantized(scale, zero, axis, block))
 
 
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:

@@ -1,31 +1,38 @@
-"""A .tflite opened, and what it computes as a graph, whatever its tensors are called and in which order they stand."""
+"""A .tflite opened: what it computes as a graph, whatever its tensors are called and in which order they stand; and
+what it quantizes to int8 by scales that stand in it, followed in LiteRT's plain kernels: XNNPACK keeps no values in
+between. What is quantized as it runs is left as it is: those steps stand nowhere.
+
+The same file with the numbers that stand in it, computed in float32, is what it is compared with.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.targets.artifact import Artifact, counted
+from mobileclip_deploy.errors import InvalidInput, Malformed, RuntimeFailed, worded
+from mobileclip_deploy.targets.artifact import Artifact, Compiled, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, read_model
+from mobileclip_deploy.targets.flatbuffer import read_file
+from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
+from mobileclip_deploy.targets.litert.editing import Editor
+from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, parse_model
 from mobileclip_deploy.targets.litert.runner import LiteRTRunner, LiteRTSession
-from mobileclip_deploy.targets.litert.weights import TABLE
+from mobileclip_deploy.targets.litert.weights import PLACES, TABLE, dequantized
+from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue
+from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from mobileclip_deploy.mil.lint.report import LintReport
-    from mobileclip_deploy.targets.compiled import Compiled
-    from mobileclip_deploy.targets.quantized import QuantizedFile
 
 
 class LiteRTArtifact(Artifact):
@@ -36,7 +43,7 @@ class LiteRTArtifact(Artifact):
     @cached_property
     def model(self) -> ModelFile:
         """Tensors and operators as they stand there."""
-        return read_model(self.path)
+        return read_file(self.path, ".tflite", parse_model)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -53,19 +60,19 @@ class LiteRTArtifact(Artifact):
     @property
     def contents(self) -> dict[str, dict[str, int]]:
         """`operators` by type, and `weight_bytes` by type of number."""
-        stored: dict[str, int] = {}
+        stored = Counter[str]()
         for tensor in self.model.tensors:
             if tensor.values is not None:
-                stored[tensor.dtype] = stored.get(tensor.dtype, 0) + tensor.bytes
+                stored[tensor.dtype] += tensor.bytes
         return counted(self.operators, stored)
 
     @cached_property
     def graph(self) -> Graph:
         """An operator that takes what no earlier one gives is refused: the runtime trusts what a file says."""
-        return graph_of(self.model, self.path)
+        return _graph(self.model, self.path)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
-        from mobileclip_deploy.targets.litert.linting import lint_model
+        from mobileclip_deploy.targets.litert.gpu import lint_model
 
         return (lint_model(self, device.lower()),)
 
@@ -73,23 +80,18 @@ class LiteRTArtifact(Artifact):
         return LiteRTRunner(self)
 
     def plain_runner(self) -> Runner:
-        from mobileclip_deploy.targets.litert.quantized import plain_model
-
         return LiteRTRunner(self, plain_model(self), ", float32 with the stored weights")
 
     def quantized(self) -> QuantizedFile:
-        from mobileclip_deploy.targets.litert.quantized import QuantizedLiteRT
-
         return QuantizedLiteRT(self)
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         from mobileclip_deploy.targets.litert.gpu import compile_for_gpu, extremes
-        from mobileclip_deploy.targets.litert.pixels import as_taken
 
-        (taken,) = self.model.inputs.values()
-        found = compile_for_gpu(self, None if inputs is None else as_taken(inputs, self.model.tensors[taken]))
         if inputs is None:
-            return found
+            return compile_for_gpu(self)
+        (taken,) = self.model.inputs.values()
+        found = compile_for_gpu(self, self.model.tensors[taken].as_taken(inputs))
         largest, largest_sum = extremes(self, inputs)
         return replace(found, largest=largest, largest_sum=largest_sum)
 
@@ -97,16 +99,46 @@ class LiteRTArtifact(Artifact):
         return LiteRTSession(self.path, setup)
 
 
+def computed_values(
+    content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic], places: Collection[int] | None = None
+) -> Iterator[dict[int, npt.NDArray[Any]]]:
+    """What a file computes, by the tensor's place, input by input; of no `places` what it takes and computes in
+    float32.
+
+    One thread and LiteRT's plain kernels: XNNPACK keeps no values in between.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with hold_back():
+        interpreter = Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
+    (place,) = model.inputs.values()
+    wanted = float_places(model) if places is None else places
+    for row in model.tensors[place].as_taken(inputs):
+        interpreter.set_tensor(place, row[None])
+        interpreter.invoke()
+        yield {number: interpreter.get_tensor(number) for number in wanted}
+
+
+def float_places(model: ModelFile) -> list[int]:
+    """What a file takes and computes in float32 of what it takes: a weight that was float16 is none of it."""
+    computing = [
+        one for one in model.operators if one.type != "DEQUANTIZE" or model.tensors[one.inputs[0]].values is None
+    ]
+    computed = {*model.inputs.values(), *(place for operator in computing for place in operator.outputs)}
+    return [place for place in sorted(computed) if model.tensors[place].dtype == "float32"]
+
+
 def _info(name: str, tensor: StoredTensor) -> TensorInfo:
     return TensorInfo(name, tensor.dtype, tensor.free_shape)
 
 
-def graph_of(model: ModelFile, path: Path) -> Graph:
-    """The graph of a model that was read from `path`.
-
-    Raises:
-        InvalidInput: an operator takes what no earlier one gives.
-    """
+def _graph(model: ModelFile, path: Path) -> Graph:
     tensors = model.tensors
     values: dict[int, Input] = {
         place: Constant(tensor.values, tensor.name) for place, tensor in enumerate(tensors) if tensor.values is not None
@@ -169,3 +201,117 @@ def _grid(what: str, tensor: StoredTensor) -> Iterator[tuple[str, Input]]:
 
 def _kind(tensor: StoredTensor) -> str:
     return f"{tensor.dtype} [{', '.join(str(size) if size else 'N' for size in tensor.free_shape)}]"
+
+
+QUANTIZE, DEQUANTIZE = ROUNDINGS = "QUANTIZE", "DEQUANTIZE"
+
+
+def plain_model(artifact: LiteRTArtifact) -> bytes:
+    """The file with every weight, bias and activation in float32, and no operator that rounds."""
+    model = artifact.model
+    editor = Editor(artifact.path.read_bytes())
+    for place, tensor in enumerate(model.tensors):
+        if tensor.quantized is not None or tensor.dtype == "float16":
+            editor.store_float(place, None if tensor.values is None else dequantized(tensor))
+    same: dict[int, int] = {}
+    for operator in model.operators:
+        if operator.type in ROUNDINGS:
+            (source,), (result,) = operator.inputs, operator.outputs
+            same[result] = same.get(source, source)
+    editor.leave_out(ROUNDINGS, same)
+    return editor.packed()
+
+
+def quantizing_as_stored(artifact: LiteRTArtifact) -> bytes:
+    """The file without what it quantizes as it runs: products of activations in float32 have weights in float32."""
+    model = artifact.model
+    editor = Editor(artifact.path.read_bytes())
+    for one in model.operators:
+        if one.type in PLACES and not any(model.tensors[result].quantized for result in one.outputs):
+            tensor = model.tensors[one.inputs[PLACES[one.type]]]
+            if tensor.quantized is not None and tensor.values is not None:
+                editor.store_float(one.inputs[PLACES[one.type]], dequantized(tensor))
+    return editor.packed()
+
+
+# They change no number.
+SHAPES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
+
+
+class QuantizedLiteRT(QuantizedFile):
+    """A file with int8 activations. Values are called by the places of their tensors."""
+
+    def __init__(self, artifact: LiteRTArtifact) -> None:
+        self._path, self._model = artifact.path, artifact.model
+        try:
+            self.values = tuple(_quantized_values(artifact.graph))
+            self._plain = plain_model(artifact)
+            self._floats = parse_model(self._plain)
+            self._content = quantizing_as_stored(artifact)
+        except (Malformed, ValueError, IndexError, KeyError) as error:
+            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {worded(error)}") from error
+        self.bias_steps = dict(_bias_steps(artifact.graph))
+        self.engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (its plain kernels)"
+
+    def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
+        places = {int(name) for name in self.followed}
+        return {str(place): found for place, found in self._run(self._plain, self._floats, row, places).items()}
+
+    def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
+        (result,) = self._model.outputs.values()
+        places = {result, *(int(value.name) for value in self.values)}
+        found = self._run(self._content, self._model, row, places)
+        return found[result], {value.name: found[int(value.name)] for value in self.values}
+
+    def _run(
+        self, content: bytes, model: ModelFile, row: npt.NDArray[np.generic], places: Collection[int]
+    ) -> dict[int, npt.NDArray[Any]]:
+        try:
+            (found,) = computed_values(content, model, row, places)
+        except (RuntimeError, ValueError) as error:
+            raise RuntimeFailed(f"{self.engine} failed on {self._path}: {error}") from error
+        return found
+
+
+def _quantized_values(graph: Graph) -> Iterator[QuantizedValue]:
+    """Raises ValueError for a tensor of several scales."""
+    steps = {
+        Wire(number, output): node
+        for number, node in enumerate(graph.nodes)
+        for output in range(len(node.inputs))
+        if f"output {output} scale" in dict(node.inputs)
+    }
+
+    def quantizes(node: Node) -> bool:
+        """Whether it quantizes what is not quantized yet."""
+        return node.type == QUANTIZE and not steps.keys() & wires(node)
+
+    flow = Flow(graph, lambda node: node.type in (*ROUNDINGS, *SHAPES) and not quantizes(node), quantizes)
+    for integers, node in steps.items():
+        if quantizes(node):
+            (source,) = wires(node)
+            takers = flow.taking(source, integers)
+        elif node.type in (*ROUNDINGS, *SHAPES):
+            continue
+        else:
+            source, takers = integers, ()
+        ends = np.iinfo(node.settings[f"output {integers.output}"].partition(" ")[0])
+        scale, zero = (float(_number(node, f"output {integers.output} {what}")) for what in ("scale", "zero point"))
+        named = graph.names[integers], graph.names[source], tuple(graph.names[taker] for taker in takers)
+        yield QuantizedValue(*named, scale, int(zero), int(ends.min), int(ends.max), scale)
+
+
+def _number(node: Node, called: str) -> float:
+    value = dict(node.inputs)[called]
+    assert isinstance(value, Constant)
+    return float(value.values.item())
+
+
+def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
+    """The scales of biases that are integers, by the name of their layer's weight."""
+    for node in graph.nodes:
+        given = dict(node.inputs)
+        weight, scale = given.get("input 1"), given.get("input 2 scale")
+        whole = node.type in PLACES and node.settings.get("input 2 type") == "int32"
+        if whole and isinstance(weight, Constant) and isinstance(scale, Constant):
+            yield weight.name, scale.values.astype(np.float32)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE
-from mobileclip_deploy.targets.litert.pixels import as_taken, taken_shape
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
@@ -25,10 +24,6 @@ class LiteRTRunner:
 
     Args:
         content: what to run instead of what stands in the file; `how` it was changed, in words.
-
-    Raises:
-        InvalidInput: the file is damaged.
-        RuntimeFailed: the runtime does not take it, or fails on valid inputs.
     """
 
     def __init__(self, artifact: LiteRTArtifact, content: bytes | None = None, how: str = "") -> None:
@@ -54,9 +49,9 @@ class LiteRTRunner:
             raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        require_shape(inputs, taken_shape(self._tensor))
-        rows = as_taken(inputs, self._tensor)
+        require_shape(inputs, self._tensor.taken_shape)
         try:
+            rows = self._tensor.as_taken(inputs)
             answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]
         except Exception as error:
             raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.litert.storage import RULES
+from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob
 
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
 
 CPU = RuntimePlace("litert", "cpu")
+
+RULES = StorageRules(
+    # A scale of four bytes, and beside it a zero point of eight, which every runtime wants though it is 0.
+    eight=integers(8, scale_bytes=12),
+    # Blocks as XNNPACK's kernels want them. The scale of one is searched for; what it cuts off at the lower end reaches
+    # one step further.
+    four=Shared(Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True, bfloat16=True), (32,)),
+    # Convolutions have kernels for 8 bits alone. Layers on the main path keep 8 bits everywhere.
+    coarse=lambda layer, tower, precision: layer.is_linear and not layer.is_on_main_path,
+    # XNNPACK has no kernel for depthwise integers with float activations, and LiteRT's own takes five times as long as
+    # XNNPACK's in float32. With measured ranges there is one, but each of their channels has a range of its own, and
+    # all would share a scale.
+    floats=lambda layer, tower, precision: layer.is_grouped,
+    float_bits=16,
+    all_halves=False,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,6 @@ class LiteRTTarget(Target):
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.litert.authoring import write_model
-        from mobileclip_deploy.targets.rules import storage_of
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
         source, result = self.ports(job.variant, job.tower, job.form)

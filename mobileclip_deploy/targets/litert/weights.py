@@ -83,11 +83,6 @@ def _grid(own: tuple[int, ...], bits: int, found: Quantized) -> Affine:
     return Affine(found.scale.reshape(shape), bits, zero.reshape(shape) if len(zero) > 1 else zero)
 
 
-def output_axis(operator: Operator) -> int:
-    """The dimension of an operator's weight, as it stands, with the outputs."""
-    return 3 if operator.type == "DEPTHWISE_CONV_2D" else 0
-
-
 def in_torch_layout(operator: Operator, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """An operator's weight as torch has it: [O, I] or [O, I, KH, KW]."""
     there = _ORDERS.get(operator.type)

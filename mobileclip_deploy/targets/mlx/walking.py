@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.onnx.editing import array
-from mobileclip_deploy.targets.onnx.products import is_pointwise
+from mobileclip_deploy.targets.onnx.weights import is_pointwise
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 UNARY: Mapping[str, Callable[[mx.array], mx.array]] = {

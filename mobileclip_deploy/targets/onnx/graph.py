@@ -1,19 +1,21 @@
-"""A tower as an ONNX graph: torch's exporter, opset 20, free batch, nothing in it that names this machine."""
+"""A tower as an ONNX graph: torch's exporter, opset 20, free batch, nothing in it that names this machine; whatever its
+weights become, doubling convolutions are taken apart; and float16 throughout.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
 
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
+from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
 from mobileclip_deploy.targets.onnx.pictures import take_pictures
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
-from mobileclip_deploy.targets.onnx.rewriting import halve, split_doubling
-from mobileclip_deploy.targets.onnx.writing import write_model
 from mobileclip_deploy.targets.quiet import conversion
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
@@ -30,9 +32,6 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
 
     Args:
         how: of a precision whose weights are integers.
-
-    Raises:
-        ExportError: the exporter or the checker refused the tower.
     """
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
         model = job.once("onnx", lambda: captured(job, source, result)).clone()  # of the nodes; weights are shared
@@ -44,7 +43,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
         elif precision_of(job.precision).kind != "float":
             model = quantize(model, job, how)
         split_doubling(model)
-        if job.pictures:
+        if job.form.pictures:
             take_pictures(model, job.variant.preprocess)
         write_model(model, path)
         del model
@@ -53,9 +52,9 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
 
 def captured(job: TowerJob, source: TensorInfo, result: TensorInfo, batch: int = 0) -> ir.Model:
     """The tower in float32, as every precision begins. `batch`: 0 where it is free."""
-    dtype = job.example.dtype if job.pictures else getattr(torch, source.dtype)
+    dtype = job.example.dtype if job.form.pictures else getattr(torch, source.dtype)
     example = job.example.to(dtype).expand(batch or TRACE_BATCH, *job.example.shape[1:])
-    free = ({0: "batch", 1: "tokens"} if job.contexts else {0: "batch"},)
+    free = ({0: "batch", 1: "tokens"} if job.form.contexts else {0: "batch"},)
     with torchlib_read_once():
         program = torch.onnx.export(
             job.module,
@@ -91,3 +90,126 @@ def _strip(model: ir.Model, job: TowerJob) -> None:
     for item in (model, graph, *graph, *graph.initializers.values(), *graph.inputs, *graph.outputs):
         item.metadata_props.clear()
         item.doc_string = ""
+
+
+LAST = np.iinfo(np.int64).max
+
+
+def split_doubling(model: ir.Model) -> int:
+    """Rewrite grouped convolutions that make several channels of each one, as so many depthwise convolutions: the same
+    numbers, in place; says how many there were.
+
+    MobileCLIP's image towers double their channels so: three windows of 7 x 7 with stride 2, and one of 3 x 3 at the
+    end. ONNX Runtime has a blocked kernel for depthwise convolutions, one output per group, and takes those with two by
+    a general one, three times as long for the same arithmetic. The weight stays in the file as it was; every other
+    output of it is cut out in front of each convolution, which a session does once, when it starts."""
+    editor = Editor(model)
+    found = [(node, count) for node in editor.graph if (count := splits(node)) > 1]
+    for node, count in found:
+        editor.replace(node, _apart(editor, node, count))
+    return len(found)
+
+
+def splits(node: ir.Node) -> int:
+    """How many depthwise convolutions a node is as good as; 0 where it is none of several outputs a group."""
+    weight = node.inputs[1] if node.op_type == "Conv" else None
+    if weight is None:
+        return 0
+    shape = weight.shape if weight.const_value is None else weight.const_value.shape
+    if shape is None:
+        return 0
+    outputs, inputs = (int(size) for size in shape.numpy()[:2])
+    groups = node.attributes.get_int("group", 1)
+    return outputs // groups if inputs == 1 and groups > 1 else 0
+
+
+def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
+    """The nodes in a convolution's place: [N, C, H, W] -> [N, count * C, H', W'], in the order of its outputs."""
+    source, *constants = node.inputs
+    (result,) = node.outputs
+    name = result.name
+    assert result.shape is not None
+    channels, *sides = (size for size in result.shape[1:] if isinstance(size, int))
+    nodes: list[ir.Node] = []
+    ends = {"axis": 0, "third": 2, "step": count, "end": LAST}
+    axis, third, step, end = (editor.whole(f"{name}_{part}", number) for part, number in ends.items())
+    apart = []
+    for number in range(count):
+        start = editor.whole(f"{name}_start_{number}", number)
+        cut = []
+        for constant in constants:
+            assert constant is not None  # a bias that is left out is no input
+            cut.append(editor.value(f"{constant.name}_{number}"))
+            nodes.append(op("Slice", [constant, start, end, axis, step], [cut[-1]]))
+        made, spread = editor.value(f"{name}_{number}"), editor.value(f"{name}_{number}_spread")
+        convolution = op("Conv", [source, *cut], [made])
+        convolution.attributes.update(node.attributes)
+        nodes += [convolution, op("Unsqueeze", [made, third], [spread])]  # [N, C, 1, H', W']
+        apart.append(spread)
+    together = editor.value(f"{name}_together")  # [N, C, count, H', W']
+    nodes.append(op("Concat", apart, [together], axis=2))
+    shape = editor.whole(f"{name}_shape", 0, channels, *sides)
+    nodes.append(op("Reshape", [together, shape], [ir.Value()]))
+    return nodes
+
+
+# What a norm is made of. torch computes norms of float16 in float32: squares and their sums leave float16's range.
+WIDE = ("Abs", "ReduceMax", "ReduceSum")
+
+
+def halve(model: ir.Model) -> None:
+    """Every float32 becomes float16, as in a graph that was traced in float16, but for inputs and outputs, which are
+    cast: clients give and take float32.
+
+    Args:
+        model: in float32, which is changed. Attributes that are plain numbers, such as a norm's epsilon, stay as they
+            are: they are float32 whatever the type of a node's inputs.
+    """
+    editor = Editor(model)
+    graph = model.graph
+    for value in graph.initializers.values():
+        numbers = array(value)
+        if numbers is not None and numbers.dtype == np.float32:
+            value.const_value = ir.tensor(numbers.astype(np.float16), name=value.name)
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+    for node in graph:
+        for name, attribute in node.attributes.items():
+            if node.op_type == "Cast" and name == "to" and attribute.as_int() == ir.DataType.FLOAT:
+                node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT16)
+            elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == ir.DataType.FLOAT:
+                node.attributes[name] = ir.AttrTensor(name, ir.tensor(attribute.as_tensor().numpy().astype(np.float16)))
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                value.type = ir.TensorType(ir.DataType.FLOAT16)
+    for source in graph.inputs:
+        users = [use.node for use in source.uses() if use.node.op_type != "Shape"]
+        if source.dtype == ir.DataType.FLOAT and users:
+            half = editor.value(f"{source.name}_half")
+            for user in users:
+                _take_instead(user, source, half)
+            first = next(node for node in graph if node in users)
+            graph.insert_before(first, op("Cast", [source], [half], to=ir.DataType.FLOAT16))
+    for node in [node for node in graph if node.op_type in WIDE]:
+        _widen(editor, node)
+    for result in list(graph.outputs):
+        if result.dtype == ir.DataType.FLOAT16:
+            whole = editor.take_users(result, f"{result.name}_half")
+            whole.type = ir.TensorType(ir.DataType.FLOAT)
+            graph.append(op("Cast", [result], [whole], to=ir.DataType.FLOAT))
+
+
+def _widen(editor: Editor, node: ir.Node) -> None:
+    """Have a node compute in float32."""
+    source, result = taken(node, 0), node.outputs[0]
+    wide = editor.value(f"{source.name}_wide")
+    _take_instead(node, source, wide)
+    editor.graph.insert_before(node, op("Cast", [source], [wide], to=ir.DataType.FLOAT))
+    narrow = editor.take_users(result, f"{result.name}_wide")
+    result.type = ir.TensorType(ir.DataType.FLOAT)
+    editor.graph.insert_after(node, op("Cast", [result], [narrow], to=ir.DataType.FLOAT16))
+
+
+def _take_instead(node: ir.Node, old: ir.Value, new: ir.Value) -> None:
+    for place, value in enumerate(node.inputs):
+        if value is old:
+            node.replace_input_with(place, new)

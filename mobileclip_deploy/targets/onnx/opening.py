@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +22,13 @@ from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner, OnnxSession
 from mobileclip_deploy.targets.onnx.stored import TABLE
+from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.quantized import QuantizedFile
 
 DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 
 # What ONNX Runtime calls the inputs of its own operators; onnx has no schema of them.
-MICROSOFT_INPUTS = {
-    "MatMulNBits": ("A", "B", "scales", "zero_points", "g_idx", "bias"),
-}
+MICROSOFT_INPUTS = {"MatMulNBits": ("A", "B", "scales", "zero_points", "g_idx", "bias")}
 
 
 class OnnxArtifact(Artifact):
@@ -64,10 +62,9 @@ class OnnxArtifact(Artifact):
     @property
     def contents(self) -> dict[str, dict[str, int]]:
         """`operators` by type, and `weight_bytes` by type of number."""
-        stored: dict[str, int] = {}
+        stored = Counter[str]()
         for tensor in self.model.graph.initializer:
-            dtype = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
-            stored[dtype] = stored.get(dtype, 0) + len(tensor.raw_data)
+            stored[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += len(tensor.raw_data)
         return counted(self.operators, stored)
 
     @cached_property
@@ -103,9 +100,7 @@ class OnnxArtifact(Artifact):
 
     def copied(self) -> onnx.ModelProto:
         """A copy of the file's message, to be changed."""
-        copy = onnx.ModelProto()
-        copy.CopyFrom(self.model)
-        return copy
+        return copy.deepcopy(self.model)
 
 
 def ports_of(graph: onnx.GraphProto) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
@@ -132,7 +127,7 @@ def _graph(model: onnx.ModelProto) -> Graph:
     values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     functions = [function.SerializeToString(deterministic=True) for function in model.functions]
-    nodes = _nodes(graph, values, _Said(versions, functions))
+    nodes = _nodes(graph, values, (versions, functions))
     absent = [value.name for value in graph.output if value.name not in values]
     if absent:
         raise Malformed(f"nothing computes its output {absent[0]}")
@@ -145,15 +140,11 @@ def _graph(model: onnx.ModelProto) -> Graph:
     )
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What a file says of operators: the version of each domain, and functions of its own."""
-
-    versions: Mapping[str, int]
-    functions: list[bytes]
+Said = tuple[Mapping[str, int], list[bytes]]
+"""What a file says of operators: the version of each domain, and functions of its own."""
 
 
-def _nodes(graph: onnx.GraphProto, values: dict[str, Input], said: _Said) -> list[Node]:
+def _nodes(graph: onnx.GraphProto, values: dict[str, Input], said: Said) -> list[Node]:
     """The operations in their order; what they compute is added to `values`."""
     nodes: list[Node] = []
     for proto in graph.node:
@@ -167,7 +158,7 @@ def _nodes(graph: onnx.GraphProto, values: dict[str, Input], said: _Said) -> lis
     return nodes
 
 
-def _branch(graph: onnx.GraphProto, outside: Mapping[str, Input], said: _Said) -> tuple[Graph, list[Wire]]:
+def _branch(graph: onnx.GraphProto, outside: Mapping[str, Input], said: Said) -> tuple[Graph, list[Wire]]:
     """A graph in an operation, such as a branch of an `If`, and the values around it that it takes.
 
     These are its inputs, behind its own, in the order in which its outputs need them. Types and shapes of its outputs
@@ -204,10 +195,11 @@ def _moved(value: Input, moved: Mapping[Wire, Wire]) -> Input:
     return moved.get(value, value) if isinstance(value, Wire) else value
 
 
-def _node(proto: onnx.NodeProto, values: Mapping[str, Input], said: _Said) -> Node:
-    domain, functions = _domain(proto.domain), said.functions
-    version = said.versions[domain]
-    schema = onnx.defs.get_schema(proto.op_type, version, domain) if _has_schema(proto, version) else None
+def _node(proto: onnx.NodeProto, values: Mapping[str, Input], said: Said) -> Node:
+    domain, (versions, functions) = _domain(proto.domain), said
+    version = versions[domain]
+    known = onnx.defs.has(proto.op_type, max_inclusive_version=version, domain=domain)
+    schema = onnx.defs.get_schema(proto.op_type, version, domain) if known else None
     settings: dict[str, Any] = {"opset": version if schema is None else schema.since_version}
     if schema is not None:
         defaults = {name: attribute.default_value for name, attribute in schema.attributes.items()}
@@ -220,26 +212,18 @@ def _node(proto: onnx.NodeProto, values: Mapping[str, Input], said: _Said) -> No
             captured += [(f"{attribute.name} {place}", wire) for place, wire in enumerate(taken)]
     if functions:  # any of them may say anew what the operator means
         settings["functions"] = functions
-    names = list(proto.input)
-    while names and not names[-1]:
-        names.pop()
-    inputs = tuple((called, values[name]) for called, name in zip(_called(proto, schema), names, strict=False))
+    inputs = [(called, values[name]) for called, name in zip(_called(proto, schema), proto.input, strict=False)]
+    while inputs and inputs[-1][1] is None:
+        inputs.pop()
     kind = ".".join(part for part in (domain, proto.op_type, proto.overload) if part)
     return Node(kind, (*inputs, *sorted(captured)), settings, proto.name or proto.output[0])
-
-
-def _has_schema(proto: onnx.NodeProto, version: int) -> bool:
-    return onnx.defs.has(proto.op_type, max_inclusive_version=version, domain=_domain(proto.domain))
 
 
 def _called(proto: onnx.NodeProto, schema: onnx.defs.OpSchema | None) -> Iterator[str]:
     """What an operator calls its inputs, without end: the last may stand for many."""
     names = MICROSOFT_INPUTS.get(proto.op_type, ()) if schema is None else [given.name for given in schema.inputs]
     yield from names
-    number = len(names)
-    while True:
-        yield f"input {number}"
-        number += 1
+    yield from (f"input {number}" for number in count(len(names)))
 
 
 def _domain(name: str) -> str:

@@ -9,7 +9,7 @@ import onnx
 
 from mobileclip_deploy.errors import ExportError, InvalidInput, first_sentence
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.targets.attached import Attached, Origin
+from mobileclip_deploy.targets.artifact import Attached, Origin
 from mobileclip_deploy.targets.flatbuffer import root
 from mobileclip_deploy.targets.graph import Graph, first_difference
 from mobileclip_deploy.targets.int8_sums import session_options
@@ -51,11 +51,7 @@ def _as_ort(source: Path, path: Path) -> None:
 
 
 def _graph(path: Path) -> Graph:
-    """What a .ort file computes: ONNX Runtime writes what it has read as ONNX.
-
-    Raises:
-        InvalidInput: it is damaged.
-    """
+    """What a .ort file computes: ONNX Runtime writes what it has read as ONNX."""
     with temporary_folder() as folder:
         told = folder / f"{path.stem}.onnx"
         try:

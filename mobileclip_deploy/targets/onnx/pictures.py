@@ -23,17 +23,9 @@ BLOCK = 8
 8 is the fastest of 2 to 64 (benchmarks/pictures.py)."""
 
 
-@dataclass(frozen=True)
-class _Filter:
-    """A resizing filter. `reach`: where it ends, in pixels; its weights become bytes: `zero` is the byte that stands
-    for 0, `top` what the largest weight gets, so that rounding leads neither below 0 nor above 255."""
-
-    reach: int
-    zero: int
-    top: int
-
-
-FILTERS = {"bilinear": _Filter(1, 0, 254), "bicubic": _Filter(2, 32, 220)}
+FILTERS = {"bilinear": (1, 0, 254), "bicubic": (2, 32, 220)}
+"""Where a resizing filter ends, in pixels. Its weights become bytes: the one that stands for 0, and what the largest
+weight gets, so that rounding leads neither below 0 nor above 255."""
 
 
 def take_pictures(model: ir.Model, spec: Preprocess) -> None:
@@ -182,10 +174,10 @@ class _Front:
         """
         size = self.spec.size
         block = next(number for number in range(min(BLOCK, size), 0, -1) if size % number == 0)
-        kind = FILTERS[self.spec.interpolation]
+        reach, nothing, top = FILTERS[self.spec.interpolation]
         ratio = self.op("Div", self.floats(axis.length), self.floats(axis.scaled))  # [1]
         stretch = self.op("Max", ratio, self.number(1))
-        support = self.op("Mul", stretch, self.number(kind.reach))
+        support = self.op("Mul", stretch, self.number(reach))
         numbers = self._constant(np.arange(size, dtype=np.float32).reshape(-1, block, 1) + np.float32(0.5))
         centers = self.op("Mul", self.op("Add", numbers, self.floats(axis.start)), ratio)  # [S / block, block, 1]
         lowest = self.op("ReduceMin", centers, self.whole(1, 2), keepdims=0)  # [S / block]
@@ -200,16 +192,16 @@ class _Front:
         inside = self.op("Min", self.op("Max", places, self.number(0)), end)
         weights = self._weights(places, inside, centers, stretch)  # [S / block, block, K]
         largest = self.op("ReduceMax", weights, keepdims=0)
-        total = self.op("Floor", self.op("Div", self.number(kind.top), largest))  # what a row's bytes add up to
-        bytes_ = self._as_bytes(weights, total, kind.zero)
-        one, nothing = self.number(1), self.constant(0, np.uint8)
-        zero = self.constant(kind.zero, np.uint8)
+        total = self.op("Floor", self.op("Div", self.number(top), largest))  # what a row's bytes add up to
+        bytes_ = self._as_bytes(weights, total, nothing)
+        one, black = self.number(1), self.constant(0, np.uint8)
+        zero = self.constant(nothing, np.uint8)
         shape = self.op("Shape", rows)
         flat = self.op("Reshape", rows, self.whole(0, -1))  # [N, A * B]
         indices = self.op("Cast", inside, to=ir.DataType.INT64.value)
         stretches = self.op("Gather", flat, indices, axis=0)  # [S / block, K, A * B]
         scale = self.op("Div", one, total)
-        product = self.op("QLinearMatMul", bytes_, scale, zero, stretches, one, nothing, one, nothing)
+        product = self.op("QLinearMatMul", bytes_, scale, zero, stretches, one, black, one, black)
         rest = self.op("Slice", shape, self.whole(1), self.whole(3), self.whole(0))
         return self.op("Reshape", product, self.op("Concat", self.whole(size), rest, axis=0))
 
@@ -240,10 +232,9 @@ class _Front:
     def _as_bytes(self, weights: ir.Value, total: ir.Value, zero: int) -> ir.Value:
         """Weights as uint8 whose sum is `total` in every row: their running sums are rounded, so that no row becomes
         brighter."""
-        axis = self.constant(2)
         behind, before = (
-            self.op("Round", self.op("Mul", self.op("CumSum", weights, axis, exclusive=exclusive), total))
-            for exclusive in (0, 1)
+            self.op("Round", self.op("Mul", self.op("CumSum", weights, self.constant(2), exclusive=which), total))
+            for which in (0, 1)
         )
         found = self.op("Add", self.op("Sub", behind, before), self.number(zero))
         return self.op("Cast", found, to=ir.DataType.UINT8.value)

@@ -2,7 +2,7 @@
 
 Where activations are rounded too, the image tower runs convolutions and products in int8, with ranges measured when it
 is exported; the text tower runs products with inputs measured at run time, or, where they are not to be, as the image
-tower does.
+tower does. As few of their nodes stay in float as the measured embeddings need.
 
 Never dynamically quantized convolutions: they become ConvInteger, which took another project's image tower from 112 to
 1,393 ms.
@@ -10,22 +10,33 @@ Never dynamically quantized convolutions: they become ConvInteger, which took an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.grids.encode import int8_channels
-from mobileclip_deploy.targets.onnx.calibrating import answers, choose, measure_ranges, wanted_of
-from mobileclip_deploy.targets.onnx.editing import Editor, array, op
-from mobileclip_deploy.targets.onnx.products import DynamicProducts, as_products
-from mobileclip_deploy.targets.onnx.storage import RULES
-from mobileclip_deploy.targets.onnx.weights import Weight, four_bits, quantized_table, restore_int8, weights
-from mobileclip_deploy.targets.ranges import Range
+from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
+from mobileclip_deploy.targets.onnx.runner import open_session
+from mobileclip_deploy.targets.onnx.target import RULES
+from mobileclip_deploy.targets.onnx.weights import (
+    Quantized,
+    Weight,
+    as_products,
+    dynamic_product,
+    four_bits,
+    quantized_table,
+    restore_int8,
+    weights,
+)
+from mobileclip_deploy.targets.ranges import Range, ranges_of
 from mobileclip_deploy.targets.rules import StorageRules, stored
 from mobileclip_deploy.targets.storage import Storage, by_numbers, require_all
 from mobileclip_deploy.targets.values import TowerJob
@@ -80,7 +91,7 @@ def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Mode
     assert precision.activations is not None
     around = {result: surroundings(weight) for result, weight in _products(model, names).items()}
     rounded = [name for pair in around.values() for name in pair]
-    ranges = measure_ranges(model, rounded, inputs, 2**precision.activations - 1)
+    ranges = ranges_of(lambda: computed_values(model, sorted({*rounded}), inputs), 2**precision.activations - 1)
     wanted = answers(model, inputs)
 
     def built(left: frozenset[str]) -> ir.Model:
@@ -93,7 +104,69 @@ def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Mode
         return compare(wanted, answers(built(left), inputs)).cosine
 
     sensitivity = [[ranges[name] for name in pair] for pair in around.values()]
-    return built(choose(list(around), sensitivity, measure, wanted_of(precision)))
+    # The worst cosine: half of what the gate allows, for inputs that are not among these.
+    return built(choose(list(around), sensitivity, measure, 1 - (1 - precision.gate) / 2))
+
+
+def answers(model: ir.Model, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """A model's embeddings [N, D], one input at a time."""
+    result = str(model.graph.outputs[0].name)
+    return np.concatenate([values[result] for values in computed_values(model, [result], inputs)])
+
+
+def computed_values(
+    model: ir.Model, names: Sequence[str], inputs: npt.NDArray[np.generic]
+) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+    """Some inputs and intermediate values of a float32 model for each input of a tower, pixels [N, 3, S, S] in [0, 1]
+    or ids [N, L]. One thread: sums in another order would give other bytes."""
+    graph, values = model.graph, ir.convenience.create_value_mapping(model.graph)
+    computed = [name for name in names if not values[name].is_graph_input()]
+    own = len(graph.outputs)
+    graph.outputs.extend([values[name] for name in computed if not values[name].is_graph_output()])
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
+        write_model(model, path)
+        graph.outputs[own:] = []  # `del` would leave the values marked as outputs
+        session = open_session(path, threads=1)
+    (source,) = session.get_inputs()
+    kind = graph.inputs[0].dtype
+    assert kind is not None
+    for row in inputs.astype(kind.numpy()):  # ids are int32 where a target takes no others
+        found = session.run(computed, {source.name: row[None]}) if computed else []
+        yield dict(zip(computed, found, strict=True)) | ({source.name: row[None]} if source.name in names else {})
+
+
+# Shares of the nodes that are tried in float, in this order; more than half would not be an int8 artifact.
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
+
+
+def choose(
+    nodes: Sequence[str],
+    around: Sequence[Sequence[Range]],
+    measure: Callable[[frozenset[str]], float],
+    wanted: float,
+) -> frozenset[str]:
+    """The nodes to be left in float: none where that holds `wanted`, else the most sensitive ones, share by share.
+
+    Args:
+        nodes: all that could run in int8.
+        around: for each the ranges of the values before and behind it; the one that rounding hurts most tells how
+            sensitive the node is.
+        measure: nodes left in float -> worst cosine of the embeddings on the calibration inputs.
+        wanted: of these.
+
+    Returns:
+        The first share that holds; where none does, the one with the best cosine, on which the gate decides.
+    """
+    worst = {node: min(found.snr_db for found in ranges) for node, ranges in zip(nodes, around, strict=True)}
+    order = sorted(nodes, key=lambda node: (worst[node], node))
+    tried: list[tuple[float, frozenset[str]]] = []
+    for share in SHARES:
+        left = frozenset(order[: math.ceil(share * len(order))])
+        tried.append((measure(left), left))
+        if tried[-1][0] >= wanted:
+            return left
+    return max(tried, key=lambda item: -1.0 if math.isnan(item[0]) else item[0])[1]
 
 
 def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
@@ -102,12 +175,9 @@ def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
     Grouped convolutions run in float: ONNX Runtime's int8 kernel takes each group by itself, four times as long as the
     float one. S0's image tower takes 0.87 of its float32 time with them in int8, and 0.54 without.
     """
-    found = weights(model.graph, names)
-    return {str(weight.node.outputs[0].name): weight for weight in found if _runs_in_int8(weight.node)}
-
-
-def _runs_in_int8(node: ir.Node) -> bool:
-    return node.op_type != "Gather" and node.attributes.get_int("group", 1) == 1
+    found = [(weight, weight.node) for weight in weights(model.graph, names)]
+    products = [(weight, node) for weight, node in found if node.op_type != "Gather"]
+    return {str(node.outputs[0].name): weight for weight, node in products if node.attributes.get_int("group", 1) == 1}
 
 
 def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage, static: bool) -> None:
@@ -116,11 +186,11 @@ def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Stora
     measured = precision.activations is not None and not static
     if measured or (precision.bits == 4 and job.tower == "text"):
         as_products(editor)
-    dynamic = DynamicProducts(editor)
+    quantized: Quantized = {}
     for weight in list(weights(editor.graph, names)):
         grid = grids[weight.layer]
         if measured and weight.node.op_type in ("MatMul", "Gemm"):
-            dynamic.rewrite(weight)
+            dynamic_product(editor, weight, quantized)
         elif static and weight.node.op_type == "Gather":
             quantized_table(editor, weight)
         elif grid.block is not None:
@@ -136,8 +206,7 @@ SIXTEEN_BITS = 21  # the first version of the operators in which QuantizeLinear 
 def surroundings(weight: Weight) -> tuple[str, str]:
     """The values before and behind a node that are rounded when it runs in int8: its input, and its output, or that of
     the addition of a bias that is all that takes it."""
-    source, result = weight.node.inputs[0], weight.node.outputs[0]
-    assert source is not None
+    source, result = taken(weight.node, 0), weight.node.outputs[0]
     if (added := _bias(weight)) is not None:
         result = added.outputs[0]
     return str(source.name), str(result.name)
@@ -160,8 +229,7 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
     rounded: dict[str, ir.Value] = {}
     for node in list(editor.graph):
         if (weight := by_node.get(node)) is not None:
-            (source, *_), name = node.inputs, surroundings(weight)[0]
-            assert source is not None
+            source, name = taken(node, 0), surroundings(weight)[0]
             if name not in results and name not in rounded:
                 rounded[name] = editor.value(f"{name}_rounded")
                 editor.graph.insert_before(node, _rounding(editor, source, rounded[name], name, ranges[name]))
@@ -169,8 +237,8 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
             editor.graph.insert_before(node, _int8(editor, weight, ranges[name]))
         for exact in node.outputs:
             if (name := str(exact.name)) in results:
-                taken = editor.take_users(exact, f"{name}_exact")
-                editor.graph.insert_after(node, _rounding(editor, exact, taken, name, ranges[name]))
+                inexact = editor.take_users(exact, f"{name}_exact")
+                editor.graph.insert_after(node, _rounding(editor, exact, inexact, name, ranges[name]))
     editor.drop_unused()
 
 
@@ -206,9 +274,8 @@ def _int8(editor: Editor, weight: Weight, source: Range) -> list[ir.Node]:
     node.replace_input_with(1, restored)
     nodes = [op("DequantizeLinear", [stored, scale, zero], [restored], axis=weight.channels)]
     if len(node.inputs) > 2 and node.op_type in ("Conv", "Gemm"):
-        bias = node.inputs[2]
+        bias = taken(node, 2)
         values = array(bias)
-        assert bias is not None
         assert values is not None
         steps = scales.reshape(-1) * source.scale  # [outputs]: the sums of int8 products count in these
         sums = editor.constant(f"{bias.name}_int32", np.rint(values / steps).astype(np.int32))

@@ -29,9 +29,6 @@ def plain_model(artifact: OnnxArtifact) -> onnx.ModelProto:
     """The model with every float16 raised to float32, and inputs of products and convolutions left as they are.
 
     Weights stay as they are stored, and so do biases: where they are integers they are restored.
-
-    Raises:
-        InvalidInput: the file is damaged.
     """
     model, path = artifact.copied(), artifact.path
     graph = model.graph
@@ -103,12 +100,7 @@ PAIR = Pair(
 
 
 class QuantizedOnnx(QuantizedFile):
-    """A file with QuantizeLinear nodes.
-
-    Raises:
-        InvalidInput: it is damaged, or quantizes by what does not stand in it.
-        RuntimeFailed: ONNX Runtime does not take it.
-    """
+    """A file with QuantizeLinear nodes."""
 
     def __init__(self, artifact: OnnxArtifact) -> None:
         path, graph = artifact.path, artifact.graph
@@ -157,8 +149,8 @@ def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
 
 def _stored(graph: Graph, value: Input) -> tuple[Constant, Constant] | None:
     """The integers and the scales of a constant that is dequantized; None of all else."""
-    if not isinstance(value, Wire) or value.node is None or graph.nodes[value.node].type != PAIR.dequantize[0]:
+    if (back := graph.producer(value)) is None or back.type != PAIR.dequantize[0]:
         return None
-    inputs = dict(graph.nodes[value.node].inputs)
+    inputs = dict(back.inputs)
     integers, scale = inputs[PAIR.dequantize[1]], inputs[PAIR.dequantize[2]]
     return (integers, scale) if isinstance(integers, Constant) and isinstance(scale, Constant) else None

@@ -1,16 +1,22 @@
-"""ONNX Runtime on the host's CPU: sessions, a tower that runs in one, and one that is timed."""
+"""ONNX Runtime on the host's CPU: sessions, a tower that runs in one, and one that is timed, also by operator."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
 from mobileclip_deploy.errors import RuntimeFailed, first_sentence
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup
+from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, Work, by_work
 from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
@@ -26,8 +32,6 @@ def open_session(source: Path | bytes, threads: int | None = None, *, as_written
     Raises:
         Exception: whatever the runtime raises; its exceptions have no common base.
     """
-    import onnxruntime
-
     options = session_options(threads, as_run())
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -41,23 +45,11 @@ DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)
 
 
 class OnnxRunner:
-    """An ONNX Runtime session; see `open_session`.
-
-    Args:
-        path: the file.
-        content: what to run in its place.
-        threads: as many as the runtime chooses when None.
-        as_written: node by node, none fused with others.
-
-    Raises:
-        RuntimeFailed: the session does not start, or fails on valid inputs.
-    """
+    """An ONNX Runtime session of a file, or of what `content` has in its place; see `open_session`."""
 
     def __init__(
         self, path: Path, content: bytes | None = None, threads: int | None = None, *, as_written: bool = False
     ) -> None:
-        import onnxruntime
-
         self._alone: OnnxRunner | None = None
         self._path = path if content is None else None  # contents are not held: they may be large
         try:
@@ -114,8 +106,6 @@ class OnnxSession(Session):
     """ONNX Runtime on the CPU: a pool of `threads`, operators one after the other."""
 
     def __init__(self, path: Path, setup: SessionSetup, profiled: Path | None = None) -> None:
-        import onnxruntime
-
         options = session_options(setup.threads, (*setup.place.options, *exact_int8()))
         options.inter_op_num_threads = 1
         self._path, self._setup = path, setup
@@ -127,21 +117,15 @@ class OnnxSession(Session):
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._names = [setup.output.name]
         self._feeds: dict[str, npt.NDArray[Any]] = {}
-        self._outputs: list[npt.NDArray[Any]] = []
 
     def feed(self, values: npt.NDArray[Any]) -> None:
         # A picture of any size has no batch.
         self._feeds = {self._setup.input.name: values[0] if len(self._setup.input.shape) == 3 else values}
 
     def run(self) -> None:
-        self._outputs = self._session.run(self._names, self._feeds)
-
-    def answer(self) -> npt.NDArray[np.float32]:
-        return np.asarray(self._outputs[0], dtype=np.float32).reshape(-1)
+        (self.output,) = self._session.run(self._names, self._feeds)
 
     def profile(self) -> tuple[KernelTime, ...]:
-        from mobileclip_deploy.targets.onnx.profiling import operator_times
-
         with temporary_folder() as folder:
             twin = OnnxSession(self._path, self._setup, folder)
             twin._feeds = self._feeds
@@ -150,8 +134,6 @@ class OnnxSession(Session):
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """Inputs and outputs of any .onnx, as ONNX Runtime understands it without optimizing."""
-    import onnxruntime
-
     options = session_options()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -163,3 +145,102 @@ def _info(port: Any) -> TensorInfo:
     element = port.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(size if isinstance(size, int) else 0 for size in port.shape)  # free dimensions have a name or None
     return TensorInfo(port.name, "float32" if element == "float" else element, shape)
+
+
+# An event of the profiler names its node and the shapes of what flows through it. Weights that a kernel has packed for
+# itself are missing there, so their shapes come from the graph as the runtime optimized it, which it writes beside its
+# profile.
+WARM_UP, COUNTED = 2, 10
+EVENT = "_kernel_time"
+CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Which input is the weight, [outputs, inputs of a group, ...]."""
+PRODUCTS = frozenset(
+    ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits", "MatMulInteger", "MatMulIntegerToFloat")
+) | frozenset(("QLinearMatMul", "QGemm", "DynamicQuantizeMatMul"))
+UNCOUNTED = frozenset(
+    ("Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "Einsum", "ConvTranspose", "QMoE", "MoE")
+) | frozenset(("LSTM", "GRU", "RNN", "If", "Loop", "Scan"))
+"""What they multiply does not follow from one weight's shape; they have a time and nothing else."""
+INTEGERS = frozenset(("uint8", "int8"))
+TYPES: Mapping[str, Literal["float32", "float16"]] = {"float": "float32", "float16": "float16"}
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node of the optimized graph: the shapes of its constants by position, and its numbers and texts."""
+
+    shapes: tuple[tuple[int, ...] | None, ...]
+    weight_bytes: int
+    attributes: Mapping[str, int]
+
+
+def operator_times(session: Any, run: Callable[[], None], graph: Path) -> tuple[KernelTime, ...]:
+    """The least that each call took in ten inferences, by operator and kind of convolution, the most expensive first.
+
+    The least, as of a machine's limit: what interrupts a call is none of its work.
+
+    Args:
+        session: with profiling enabled; it is ended.
+        run: one inference of it.
+        graph: where it has written its optimized graph; what operators compute is known where onnx is installed.
+    """
+    for _ in range(WARM_UP + COUNTED):
+        run()
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [event for event in events if str(event.get("name", "")).endswith(EVENT)]
+    calls = len(kernels) // (WARM_UP + COUNTED)
+    nodes = _nodes(graph) if importlib.util.find_spec("onnx") else {}
+    rows = []
+    for number in range(calls):
+        same = kernels[WARM_UP * calls + number :: calls]
+        microseconds = min(event["dur"] for event in same)
+        node = nodes.get(same[0]["name"].removesuffix(EVENT))
+        rows.append((same[0]["args"]["op_name"], microseconds * 1000, _work(same[0]["args"], node)))
+    return by_work(rows)
+
+
+def _nodes(graph: Path) -> dict[str, _Node | None]:
+    """The graph's nodes by name; None where two have the same."""
+    import onnx
+
+    model = onnx.load(graph, load_external_data=False)
+    constants = {one.name: one for one in model.graph.initializer}
+    found: dict[str, _Node | None] = {}
+    for node in model.graph.node:
+        weights = [constants.get(name) for name in node.input]
+        sizes = [
+            math.prod(one.dims) * onnx.helper.tensor_dtype_to_np_dtype(one.data_type).itemsize for one in weights if one
+        ]
+        integers = {one.name: one.i for one in node.attribute if one.type == onnx.AttributeProto.INT}
+        described = _Node(tuple(tuple(one.dims) if one else None for one in weights), sum(sizes), integers)
+        found[node.name] = None if node.name in found else described
+    return found
+
+
+def _work(event: Mapping[str, Any], node: _Node | None) -> Work | None:
+    """What the call of an event computes and moves; None where that is not known."""
+    operator = event["op_name"]
+    if operator in UNCOUNTED:
+        return None
+    moved = int(event["activation_size"]) + int(event["output_size"])
+    if operator not in CONVOLUTIONS and operator not in PRODUCTS:
+        return Work(0, moved + int(event["parameter_size"]))
+    if node is None:
+        return None
+    moved += node.weight_bytes
+    # A type and a shape each: [{"float": [1, 3]}, ...].
+    ports = (event[f"{name}_type_shape"] for name in ("input", "output"))
+    given, results = ([item for one in port for item in one.items()] for port in ports)
+    (kind, source), outputs = given[0] if given else ("", []), math.prod(results[0][1]) if results else 0
+    arithmetic = "int8" if kind in INTEGERS or operator == "DynamicQuantizeMatMul" else TYPES.get(kind)
+    if operator in CONVOLUTIONS:
+        weight = node.shapes[CONVOLUTIONS[operator]]
+        if weight is None:
+            return None
+        grouped = "" if node.attributes.get("group", 1) == 1 else " depthwise" if weight[1] == 1 else " grouped"
+        kernel = "x".join(map(str, weight[2:]))  # `7x7 depthwise`
+        return Work(2 * outputs * math.prod(weight[1:]), moved, kernel + grouped, arithmetic)
+    depth = source[-2] if node.attributes.get("transA", 0) else source[-1]
+    if operator == "MatMulNBits" and node.attributes.get("accuracy_level", 0) == 4:
+        arithmetic = "int8"
+    return Work(2 * outputs * depth, moved, None, arithmetic)

@@ -35,10 +35,7 @@ def _stored(view: View, number: int, name: str) -> StoredWeight | None:
         value, start = dict(cut.inputs)["data"], dict(cut.inputs)["starts"]
         if not isinstance(start, Constant) or start.values.any():
             return None  # the others of one weight: see `rewriting.split_doubling`
-    scales = None
-    if isinstance(value, Constant) and value.values.dtype.kind in "iu" and value.values.ndim == 2:
-        scales = _scales_behind(view, number, value)
-    stored = _restored(view, value, scales)
+    stored = _restored(view, number, value)
     inputs_first = node.type in ("MatMul", "MatMulInteger") or (node.type == "Gemm" and not node.settings["transB"])
     return turned(stored, 1, 0) if stored is not None and stored.values.ndim == 2 and inputs_first else stored
 
@@ -70,9 +67,7 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
     halves = [one for one in beside if isinstance(one, Constant) and one.values.dtype == np.float16]
     if not isinstance(value, Constant) or value.values.dtype != np.uint8:
         packed = any(isinstance(one, Constant) and one.values.dtype == np.uint8 for one in beside)
-        integers = isinstance(value, Constant) and value.values.dtype.kind in "iu" and value.values.ndim == 2
-        scales = _scales_behind(view, number, value) if integers and isinstance(value, Constant) else None
-        stored = _restored(view, value, scales)
+        stored = _restored(view, number, value)
         scale = packed and isinstance(value, Constant) and value.values.dtype == np.float16
         return None if stored is None or scale or stored.values.ndim < 2 or stored.values.shape[1] == 1 else stored
     if len(halves) != 1:
@@ -95,12 +90,14 @@ def _quantized_table(view: View, number: int, held: Node) -> StoredWeight:
     return _integers(integers, scales * step.values, zero.values)
 
 
-def _restored(view: View, value: Input, scales: Array | None) -> StoredWeight | None:
-    """A weight as it stands there: floats, or integers that are restored in front of what takes them, or `scales`
-    behind; None for what is computed."""
+def _restored(view: View, number: int, value: Input) -> StoredWeight | None:
+    """A weight as it stands there: floats, or integers that are restored in front of what takes them, or behind; None
+    for what is computed."""
     if isinstance(value, Constant):
         if value.values.dtype.kind == "f":
             return as_float(value.name, value.values)
+        matrix = value.values.dtype.kind in "iu" and value.values.ndim == 2
+        scales = _scales_behind(view, number, value) if matrix else None
         return None if scales is None else _integers(value, scales)
     node = view.producer(value)
     inputs = [] if node is None else [given for _, given in node.inputs]

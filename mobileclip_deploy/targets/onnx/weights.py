@@ -1,4 +1,10 @@
-"""The weights of a graph: where they are, and how each kind of node takes them as integers."""
+"""The weights of a graph: where they are, and how each kind of node takes them as integers; and matrix products of text
+towers: 1 x 1 convolutions written as such, and products in int8 whose inputs are quantized at run time, which need no
+calibration.
+
+Products have int8 and int4 kernels for inputs measured at run time. Convolutions have none that are fast: dynamically
+quantized they become ConvInteger, ten times slower than float32.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ import onnx_ir as ir
 
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
-from mobileclip_deploy.targets.onnx.editing import Array, Editor, array, op
+from mobileclip_deploy.targets.onnx.editing import Array, Editor, array, op, taken
 
 MICROSOFT = "com.microsoft"
 
@@ -42,24 +48,18 @@ def weights(graph: ir.Graph, names: Mapping[str, str]) -> Iterator[Weight]:
     """
     seen = set()
     for node in graph:
-        weight = _weight(node)
-        if weight is None or weight.value in seen or weight.values.ndim < 2:
+        if node.op_type not in ("Conv", "MatMul", "Gemm", "Gather"):
             continue
+        value = taken(node, 0 if node.op_type == "Gather" else 1)
+        values = array(value)
+        if values is None or value in seen or values.ndim < 2:
+            continue
+        inputs_first = node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get_int("transB", 0))
+        weight = Weight(node, value, values, 1 if inputs_first else 0)
         layer = names.get(weight_sha256(rows_of(weight)))
         if layer is not None:
-            seen.add(weight.value)
+            seen.add(value)
             yield replace(weight, layer=layer)
-
-
-def _weight(node: ir.Node) -> Weight | None:
-    if node.op_type not in ("Conv", "MatMul", "Gemm", "Gather"):
-        return None
-    value = node.inputs[0 if node.op_type == "Gather" else 1]
-    values = array(value)
-    if value is None or values is None:
-        return None
-    inputs_first = node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get_int("transB", 0))
-    return Weight(node, value, values, 1 if inputs_first else 0)
 
 
 def rows_of(weight: Weight) -> npt.NDArray[np.float32]:
@@ -106,10 +106,8 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
     integers, scales = int8_channels(weight.values, weight.channels)
     stored = editor.instead(weight.value, f"{name}_int8", integers)
     scale = editor.constant(f"{name}_scale", scales)
-    grid = (
-        editor.constant(f"{name}_one", np.array(1, np.float32)),
-        editor.constant(f"{name}_zero", np.array(0, np.int8)),
-    )
+    one, zero = np.array(1, np.float32), np.array(0, np.int8)
+    grid = editor.constant(f"{name}_one", one), editor.constant(f"{name}_zero", zero)
     called = weight.node.outputs[0].name
     parts = ("float", "looked", "rows", "rows_float", "scales")
     table, looked, rows, restored, factors = (editor.value(f"{called}_{part}") for part in parts)
@@ -122,13 +120,6 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
         op("Mul", [restored, factors], [ir.Value()]),
     ]
     editor.replace(weight.node, nodes)
-
-
-def int8_operands(editor: Editor, weight: Weight) -> tuple[ir.Value, ir.Value]:
-    """Store a matrix product's weight as int8 [K, N]: the integers and their scales float32 [N]."""
-    integers, scales = int8_channels(rows_of(weight).T, 1)
-    stored = editor.instead(weight.value, f"{weight.name}_int8", integers)
-    return stored, editor.constant(f"{weight.name}_scale", scales.reshape(-1))
 
 
 def four_bits(editor: Editor, weight: Weight, block: int) -> None:
@@ -174,24 +165,109 @@ def _table_of_halves(
         nodes.append(op(kind, inputs, [result], **settings))
         return result
 
-    def whole(part: str, *numbers: int) -> ir.Value:
-        return editor.constant(f"{name}_{part}", np.array(numbers, dtype=np.int64))
-
     def real(part: str, number: float) -> ir.Value:
         return editor.constant(f"{name}_{part}", np.array(number, dtype=np.float32))
 
     packed = pack_int4(integers.reshape(rows, -1), 8)
     stored = editor.instead(weight.value, f"{name}_int4", packed)
     steps = editor.constant(f"{name}_scale", scales.astype(np.float16))
-    last, float32 = whole("last", -1), ir.DataType.FLOAT.value
+    last, float32 = editor.whole(f"{name}_last", -1), ir.DataType.FLOAT.value
     both = computed("Cast", "bytes", computed("Gather", "rows", stored, ids, axis=0), to=float32)  # [N, L, width / 2]
     upper = computed("Floor", "upper", computed("Mul", "shifted", both, real("sixteenth", 1 / 16)))
     lower = computed("Sub", "lower", both, computed("Mul", "raised", upper, real("sixteen", 16)))
     halves = [computed("Unsqueeze", f"{part}_half", half, last) for part, half in (("lower", lower), ("upper", upper))]
     pairs = computed("Concat", "halves", *halves, axis=-1)  # [N, L, width / 2, 2]
-    grouped = computed("Reshape", "blocks", pairs, whole("blocks", 0, 0, blocks, block))
+    grouped = computed("Reshape", "blocks", pairs, editor.whole(f"{name}_blocks", 0, 0, blocks, block))
     numbers = computed("Sub", "numbers", grouped, real("eight", 8))
     looked = computed("Cast", "scales_float", computed("Gather", "scales", steps, ids, axis=0), to=float32)
     product = computed("Mul", "product", numbers, computed("Unsqueeze", "steps", looked, last))
-    nodes.append(op("Reshape", [product, whole("flat", 0, 0, blocks * block)], [ir.Value()]))
+    nodes.append(op("Reshape", [product, editor.whole(f"{name}_flat", 0, 0, blocks * block)], [ir.Value()]))
     editor.replace(weight.node, nodes)
+
+
+CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+def as_products(editor: Editor) -> None:
+    """Rewrite every 1 x 1 convolution of one group as transpose, product, sum and transpose.
+
+    What lies between two of them (GELU) is computed with channels last as well, so that nothing is transposed twice.
+    """
+    last: dict[ir.Value | None, ir.Value] = {}  # a value [N, C, H, W] -> the same as [N, H, W, C]
+    for node in list(editor.graph):
+        if node.op_type == "Gelu" and node.inputs[0] in last:
+            result = node.outputs[0]
+            node.replace_input_with(0, last[node.inputs[0]])
+            first = editor.take_users(result, f"{result.name}_last")
+            editor.graph.insert_after(node, op("Transpose", [result], [first], perm=CHANNELS_FIRST))
+            last[first] = result
+        elif is_pointwise(node):
+            nodes, value = _product(editor, node, last)
+            editor.replace(node, nodes)
+            last[nodes[-1].outputs[0]] = value
+    editor.drop_unused()
+
+
+def _product(editor: Editor, node: ir.Node, last: dict[ir.Value | None, ir.Value]) -> tuple[list[ir.Node], ir.Value]:
+    """The nodes that take a convolution's place, and its result with channels last."""
+    source, weight, biases, (result,) = taken(node, 0), taken(node, 1), node.inputs[2:], node.outputs
+    values = array(weight)  # [outputs, inputs, 1, 1]
+    assert values is not None
+    nodes: list[ir.Node] = []
+    if source not in last:
+        last[source] = editor.value(f"{source.name}_last")
+        nodes.append(op("Transpose", [source], [last[source]], perm=CHANNELS_LAST))
+    matrix = editor.instead(weight, f"{weight.name}_matrix", values[:, :, 0, 0].T)  # [inputs, outputs]
+    value = editor.value(f"{result.name}_last")
+    product = editor.value(f"{result.name}_product") if biases else value
+    nodes.append(op("MatMul", [last[source], matrix], [product]))
+    if biases:
+        nodes.append(op("Add", [product, biases[0]], [value]))
+    nodes.append(op("Transpose", [value], [ir.Value()], perm=CHANNELS_FIRST))
+    return nodes, value
+
+
+def is_pointwise(node: ir.Node) -> bool:
+    """Whether a node is a 1 x 1 convolution of one group, stride 1."""
+    if node.op_type != "Conv":
+        return False
+    weight, attributes = array(node.inputs[1]), node.attributes
+    plain = attributes.get_int("group", 1) == 1
+    unmoved = all(set(attributes.get_ints(name, ())) <= {value} for name, value in (("strides", 1), ("pads", 0)))
+    return weight is not None and weight.shape[2:] == (1, 1) and plain and unmoved
+
+
+Quantized = dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]]
+"""Inputs of products as they were quantized: integers, scale and zero point."""
+
+
+def dynamic_product(editor: Editor, weight: Weight, quantized: Quantized) -> None:
+    """Replace a MatMul or Gemm by integers times integers, one scale per output channel.
+
+    ONNX Runtime fuses DynamicQuantizeLinear, MatMulInteger, Cast, Mul and Add into one operator.
+
+    Args:
+        quantized: of other products; an input that several of them take is quantized once.
+    """
+    node = weight.node
+    source, biases, (result,) = taken(node, 0), node.inputs[2:], node.outputs
+    nodes: list[ir.Node] = []
+    if source not in quantized:
+        integers, scale, zero = (editor.value(f"{source.name}_{part}") for part in ("uint8", "scale", "zero"))
+        nodes.append(op("DynamicQuantizeLinear", [source], [integers, scale, zero]))
+        quantized[source] = integers, scale, zero
+    integers, scale, zero = quantized[source]
+    whole, scales = int8_channels(rows_of(weight).T, 1)  # [K, N] and [1, N]
+    stored = editor.instead(weight.value, f"{weight.name}_int8", whole)
+    weight_scale = editor.constant(f"{weight.name}_scale", scales.reshape(-1))
+    summed, floats, factors = (editor.value(f"{result.name}_{part}") for part in ("int32", "float", "factors"))
+    product = editor.value(f"{result.name}_product") if biases else ir.Value()
+    nodes += [
+        op("MatMulInteger", [integers, stored, zero], [summed]),
+        op("Cast", [summed], [floats], to=ir.DataType.FLOAT.value),
+        op("Mul", [scale, weight_scale], [factors]),
+        op("Mul", [floats, factors], [product]),
+    ]
+    if biases:
+        nodes.append(op("Add", [product, biases[0]], [ir.Value()]))
+    editor.replace(node, nodes)

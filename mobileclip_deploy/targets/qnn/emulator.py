@@ -22,7 +22,7 @@ from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeF
 from mobileclip_deploy.escaping import uncoloured
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
-from mobileclip_deploy.targets.compiled import Left
+from mobileclip_deploy.targets.artifact import Left
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
 from mobileclip_deploy.targets.values import TensorInfo, require_shape

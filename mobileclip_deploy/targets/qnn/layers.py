@@ -12,7 +12,7 @@ import onnx
 import onnx.shape_inference
 
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.targets.compiled import LayerNoise
+from mobileclip_deploy.targets.artifact import LayerNoise
 from mobileclip_deploy.targets.onnx.quantized import plain_model
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.qnn.emulator import emulated

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.compiled import Compiled, LayerNoise
+from mobileclip_deploy.targets.artifact import Artifact, Compiled, LayerNoise
 from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of

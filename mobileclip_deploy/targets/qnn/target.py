@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, refuse_function
-from mobileclip_deploy.targets.onnx.storage import RULES
-from mobileclip_deploy.targets.onnx.target import OnnxTarget
+from mobileclip_deploy.targets.onnx.target import RULES, OnnxTarget
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Form, Pace, Precisions, RuntimePlace, TensorInfo, TowerJob

@@ -41,14 +41,14 @@ def write_artifact(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInf
     options.require_known(job.tower, [layer.parameter for layer in layers(job.module)])
     path.mkdir(parents=True, exist_ok=True)
     source = path / f"{path.stem}.onnx"
-    finish = partial(lift_norms, contexts=job.contexts)
+    finish = partial(lift_norms, contexts=job.form.contexts)
     how = Quantizing(target.rules(job.precision), beforehand=True, finish=finish)
     write_graph(job, source, *ports, how)
     if job.precision == "fp32":
         return
     for chip in options.chips:
-        for tokens in job.contexts or (0,):
-            label = chip.label if tokens in (0, *job.contexts[-1:]) else f"{chip.label}-{tokens}"
+        for tokens in job.form.contexts or (0,):
+            label = chip.label if tokens in (0, *job.form.contexts[-1:]) else f"{chip.label}-{tokens}"
             _write_context(source, label, (chip,), options.allow_cpu, tokens)
     if options.union:
         _write_context(source, UNION, options.chips, options.allow_cpu)

@@ -146,8 +146,8 @@ def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
 
 def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.Module:
     """A tower as it is quantized before it is lowered."""
-    from mobileclip_deploy.targets.executorch.authoring import authored
-    from mobileclip_deploy.targets.executorch.depthwise import split_large_depthwise
+    from mobileclip_deploy.targets.executorch.authoring import authored, split_large_depthwise
+    from mobileclip_deploy.targets.executorch.backends import FreeShape
     from mobileclip_deploy.targets.executorch.pipeline import Stages
     from mobileclip_deploy.targets.executorch.quantization import quantize
 
@@ -158,7 +158,7 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     module = authored(exported)
     split_large_depthwise(module)
     inputs = example_input(model, tower)
-    return quantize(module, precision, inputs, Stages(tower, module, inputs, 0.5), grids)
+    return quantize(module, precision, inputs, Stages(tower, module, inputs, 0.5), grids, FreeShape())
 
 
 @pytest.mark.once
