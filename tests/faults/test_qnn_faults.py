@@ -136,7 +136,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: shutil.copy(path / OTHER, path / BINARY),
         "chip with number 69, not of sm8650",
     ),
-    "no binary": (lambda path: (path / BINARY).unlink(), "cannot be used"),
+    "no binary": (lambda path: (path / BINARY).unlink(), "2 models for chips and 1 binaries"),
     "a binary alone": (lambda path: (path / MODEL).unlink(), "1 models for chips and 2 binaries"),
     "a link": (linked, "no file of its own"),
     "a folder": (lambda path: (path / "more").mkdir(), "no file of its own"),
