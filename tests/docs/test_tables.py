@@ -25,7 +25,7 @@ from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.coreml.target import NEEDED
+from mobileclip_deploy.targets.coreml.options import NEEDED
 from mobileclip_deploy.targets.values import Form
 
 DOCS = ROOT / "docs"

@@ -30,8 +30,8 @@ from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml import compression
+from mobileclip_deploy.targets.coreml.options import DEPLOYMENT_TARGETS, NEEDED
 from mobileclip_deploy.targets.coreml.runner import feeds
-from mobileclip_deploy.targets.coreml.target import DEPLOYMENT_TARGETS, NEEDED
 from mobileclip_deploy.targets.ranges import BINS
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes

@@ -21,8 +21,8 @@ from mobileclip_deploy.mil.graph import Operand, Reference
 from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+from mobileclip_deploy.targets.coreml.options import allowed_units
 from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession, EvaluatorRunner, feeds
-from mobileclip_deploy.targets.coreml.target import allowed_units
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor

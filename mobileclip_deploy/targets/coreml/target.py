@@ -1,129 +1,35 @@
-"""The Core ML target: names, input and output, the oldest system that a package needs, and where in Core ML it runs;
-conversion is in `package`, running in `runner`."""
+"""The Core ML target: names, input and output; conversion is in `package`, running in `runner`."""
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import NotRun, UsageError, suggestion
-from mobileclip_deploy.model.precision import PRECISIONS, precision_of
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.coreml.options import (
+    DEFAULT_TARGET,
+    MULTIFUNCTION_TARGET,
+    UNITS,
+    CoreMLOptions,
+    allowed_units,
+    needed_target,
+    reported,
+)
 from mobileclip_deploy.targets.grids.grid import Grid, integers
-from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import (
-    ComputeUnits,
-    Form,
-    Place,
-    Ports,
-    Precisions,
-    RuntimePlace,
-    TensorInfo,
-    TowerJob,
-)
+from mobileclip_deploy.targets.values import Form, Place, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
-DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")  # of two texts the older one is the smaller
-DEFAULT_TARGET = "iOS16"
-UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)
-UNITS_VARIABLE = "MOBILECLIP_COREML_UNITS"
-# The first system that reads packages of several functions.
-MULTIFUNCTION_TARGET = "iOS18"
-# The oldest system that can run a precision, and what of it that one is needed for.
-NEEDED = {
-    "fp32": ("iOS15", "ML programs"),
-    "fp16": ("iOS15", "ML programs"),
-    "w8": ("iOS16", "8-bit weights"),
-    "w8a8": ("iOS17", "8-bit activations"),
-    "w6p": ("iOS16", "palettized weights"),
-    "w4p": ("iOS16", "palettized weights"),
-    "w4p-p50": ("iOS18", "weights both pruned and palettized"),
-    "w4": ("iOS18", "4-bit weights in blocks"),
-    "mixed": ("iOS18", "4-bit weights in blocks"),
-}
-
-
-def allowed_units() -> tuple[ComputeUnits, ...]:
-    """The compute units that Core ML is asked for: all, or those that MOBILECLIP_COREML_UNITS names, with commas.
-
-    The GPU of a virtual Mac ends the process that computes on it.
-
-    Raises:
-        UsageError: one that is named there is none.
-    """
-    named = [name.strip() for name in os.environ.get(UNITS_VARIABLE, "").split(",") if name.strip()]
-    for name in named:
-        if name not in UNITS:
-            raise UsageError(f"{UNITS_VARIABLE}={name} is no compute unit; known: {', '.join(UNITS)}")
-    return tuple(unit for unit in UNITS if unit in named or not named)
-
-
-@dataclass(frozen=True)
-class CoreMLOptions(TargetOptions):
-    """`deployment_target`: iOS15 to iOS18; None leaves it to the precisions. `multifunction` puts both towers into one
-    package, one function per tower, which iOS 18 can read."""
-
-    deployment_target: str | None = option(
-        "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"
-    )
-    multifunction: bool = option(
-        "--multifunction", "Both towers in one package, a function each (iOS18).", default=False
-    )
-
-
-def _parts(precisions: Iterable[str]) -> list[str]:
-    """The precisions themselves, a table's own apart, each once."""
-    found = [precision_of(name) for name in precisions]
-    return list(dict.fromkeys(name for one in found for name in (one.rest, one.table) if name is not None))
-
-
-def reported(precisions: Iterable[str]) -> str | None:
-    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
-    narrow = [name for name in _parts(precisions) if PRECISIONS[name].bits == 4]
-    if not narrow:
-        return None
-    return (
-        f"{' and '.join(narrow)}: 4-bit weights are reported to answer wrongly or to crash on the Neural Engine of "
-        "macOS 26 (coremltools 2688, 2716); run the bundle's golden answers on a device before you ship it."
-    )
-
-
-def needed_target(precisions: Iterable[str], wanted: str | None = None) -> str:
-    """The deployment target: as wanted, or the default raised to what precisions need.
-
-    Args:
-        precisions: of the towers.
-        wanted: what the user gave; None where nothing was given.
-
-    Raises:
-        UsageError: unknown, or older than a precision needs.
-    """
-    if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
-        close = suggestion(wanted, DEPLOYMENT_TARGETS)
-        raise UsageError(f"unknown deployment target {wanted!r}{close}; known: {', '.join(DEPLOYMENT_TARGETS)}")
-    needed = max(_parts(precisions), key=lambda name: NEEDED[name][0])
-    oldest, why = NEEDED[needed]
-    if wanted is None:
-        return max(DEFAULT_TARGET, oldest)
-    if wanted < oldest:
-        raise UsageError(
-            f"precision {needed} needs {oldest} ({why}), and the deployment target given is {wanted}; "
-            f"give {oldest} or leave it out"
-        )
-    return wanted
-
-
 GROUPS = (32, 16, 8)
 RULES = StorageRules(
     eight=integers(8, scale_bytes=2),

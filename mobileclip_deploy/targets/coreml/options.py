@@ -1,0 +1,102 @@
+"""What a user may choose of the Core ML target: the oldest system that a package is for, which precisions raise, and on
+which compute units it is run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mobileclip_deploy.errors import UsageError, suggestion
+from mobileclip_deploy.model.precision import PRECISIONS, precision_of
+from mobileclip_deploy.targets.options import TargetOptions, option
+from mobileclip_deploy.targets.values import ComputeUnits
+
+DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")  # of two texts the older one is the smaller
+DEFAULT_TARGET = "iOS16"
+UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
+UNITS_VARIABLE = "MOBILECLIP_COREML_UNITS"
+# The first system that reads packages of several functions.
+MULTIFUNCTION_TARGET = "iOS18"
+# The oldest system that can run a precision, and what of it that one is needed for.
+NEEDED = {
+    "fp32": ("iOS15", "ML programs"),
+    "fp16": ("iOS15", "ML programs"),
+    "w8": ("iOS16", "8-bit weights"),
+    "w8a8": ("iOS17", "8-bit activations"),
+    "w6p": ("iOS16", "palettized weights"),
+    "w4p": ("iOS16", "palettized weights"),
+    "w4p-p50": ("iOS18", "weights both pruned and palettized"),
+    "w4": ("iOS18", "4-bit weights in blocks"),
+    "mixed": ("iOS18", "4-bit weights in blocks"),
+}
+
+
+def allowed_units() -> tuple[ComputeUnits, ...]:
+    """The compute units that Core ML is asked for: all, or those that MOBILECLIP_COREML_UNITS names, with commas.
+
+    The GPU of a virtual Mac ends the process that computes on it.
+
+    Raises:
+        UsageError: one that is named there is none.
+    """
+    named = [name.strip() for name in os.environ.get(UNITS_VARIABLE, "").split(",") if name.strip()]
+    for name in named:
+        if name not in UNITS:
+            raise UsageError(f"{UNITS_VARIABLE}={name} is no compute unit; known: {', '.join(UNITS)}")
+    return tuple(unit for unit in UNITS if unit in named or not named)
+
+
+@dataclass(frozen=True)
+class CoreMLOptions(TargetOptions):
+    """`deployment_target`: iOS15 to iOS18; None leaves it to the precisions. `multifunction` puts both towers into one
+    package, one function per tower, which iOS 18 can read."""
+
+    deployment_target: str | None = option(
+        "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"
+    )
+    multifunction: bool = option(
+        "--multifunction", "Both towers in one package, a function each (iOS18).", default=False
+    )
+
+
+def _parts(precisions: Iterable[str]) -> list[str]:
+    """The precisions themselves, a table's own apart, each once."""
+    found = [precision_of(name) for name in precisions]
+    return list(dict.fromkeys(name for one in found for name in (one.rest, one.table) if name is not None))
+
+
+def reported(precisions: Iterable[str]) -> str | None:
+    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
+    narrow = [name for name in _parts(precisions) if PRECISIONS[name].bits == 4]
+    if not narrow:
+        return None
+    return (
+        f"{' and '.join(narrow)}: 4-bit weights are reported to answer wrongly or to crash on the Neural Engine of "
+        "macOS 26 (coremltools 2688, 2716); run the bundle's golden answers on a device before you ship it."
+    )
+
+
+def needed_target(precisions: Iterable[str], wanted: str | None = None) -> str:
+    """The deployment target: as wanted, or the default raised to what precisions need.
+
+    Args:
+        precisions: of the towers.
+        wanted: what the user gave; None where nothing was given.
+
+    Raises:
+        UsageError: unknown, or older than a precision needs.
+    """
+    if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
+        close = suggestion(wanted, DEPLOYMENT_TARGETS)
+        raise UsageError(f"unknown deployment target {wanted!r}{close}; known: {', '.join(DEPLOYMENT_TARGETS)}")
+    needed = max(_parts(precisions), key=lambda name: NEEDED[name][0])
+    oldest, why = NEEDED[needed]
+    if wanted is None:
+        return max(DEFAULT_TARGET, oldest)
+    if wanted < oldest:
+        raise UsageError(
+            f"precision {needed} needs {oldest} ({why}), and the deployment target given is {wanted}; "
+            f"give {oldest} or leave it out"
+        )
+    return wanted
