@@ -40,6 +40,7 @@ class EmbeddingFile:
 
     `description`: the file beside an array that says what it holds. `computed`: embeddings that this call computed, in
     `seconds`, reading included; the others were kept of one that was interrupted. `per_second`: the one by the other.
+    Neither is told, 0 and None, of texts and of what an evaluator or an emulator computed.
     """
 
     path: Path

@@ -63,7 +63,8 @@ class IndexFile:
         missing: pictures in the index whose files are gone, and which were kept.
         clipped: share of the int8 components of what was added that were beyond the scale, 0 to 1.
         skipped: the images that were left out, and why.
-        computed: embeddings that this call computed in `seconds`, reading included; `per_second`: one by the other.
+        computed: embeddings that this call computed in `seconds`, reading included; `per_second`: one by the other;
+            both as in `EmbeddingFile`.
     """
 
     path: Path

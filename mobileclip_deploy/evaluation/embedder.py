@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation.image_sources import AS_IT_STANDS, View
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -32,7 +32,8 @@ class Embedder:
     `artifact` gives what tells a tower from all others: a hash of its file or weights. `tokenizer`: None where the
     variant takes images alone. `labels`: of a classifier, whose `images` gives a number for each instead of an
     embedding. `view`: what it is shown of every picture. `alone`: gives `images` for many threads at once, each call on
-    one core; None where that cannot be.
+    one core; None where that cannot be. `timed`: what computes it here is a runtime that apps have; the speed of an
+    evaluator or an emulator is nobody's, and is not told.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Embedder:
     labels: tuple[str, ...] = ()
     view: View = AS_IT_STANDS
     alone: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
+    timed: bool = True
 
     def seeing(self, view: View) -> Embedder:
         """The same, shown a view of every picture."""
@@ -157,7 +159,16 @@ def bundle_embedder(
         scores=manifest.scores,
         alone=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
         labels=() if manifest.classifier is None else manifest.classifier.labels,
+        timed=_timed(bundle),
     )
+
+
+def _timed(bundle: Bundle) -> bool:
+    """Whether `benchmark` would time the bundle on this machine."""
+    try:
+        return bool(installed_target(bundle.manifest.target).places("host", bundle.manifest.options))
+    except NotRun:
+        return False
 
 
 def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:

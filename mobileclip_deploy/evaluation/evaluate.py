@@ -36,8 +36,8 @@ class EvaluationResult(BaseModel, frozen=True):
 
     `confusion[a][b]`: images of class a whose nearest class is b, where there are any. `skipped`: the rows that were
     left out, and why. `images_per_second`: of those that were embedded, reading included; None where it was not asked
-    for, or all were in the cache. `language`: of texts in another language than English; `english` are the figures of
-    the same images with the English ones then.
+    for, all were in the cache, or an evaluator or an emulator computed them. `language`: of texts in another language
+    than English; `english` are the figures of the same images with the English ones then.
     """
 
     schema_version: Literal[1] = 1

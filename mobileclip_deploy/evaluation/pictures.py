@@ -63,7 +63,7 @@ PLAINLY = Reading()
 @dataclass
 class Tally:
     """What became of pictures: what is wrong with those that cannot be used, by position; how many were computed (the
-    others were kept), and the seconds that it took."""
+    others were kept), and the seconds that it took; 0 where the embedder's time is nobody's."""
 
     bad: dict[int, str] = field(default_factory=dict)
     computed: int = 0
@@ -128,7 +128,8 @@ def image_embeddings(
     reader = _Reader(embedder, how, store, alone)
     given = ((number, *image) for number, image in enumerate(images))
     parts = iter(lambda: tuple(islice(given, TOGETHER)), ())
-    told, began = _told(count, tally), time.monotonic()
+    began = time.monotonic()
+    told = _told(count, tally, began)
     progress(f"image 0 of {count}")
     done = 0
     threads = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
@@ -144,7 +145,7 @@ def image_embeddings(
                 tally.bad |= {number: text for part in batch for number, text in part.bad.items()}
                 found, computed = _gathered(batch, store, embedder)
                 tally.computed += computed
-                tally.seconds = time.monotonic() - began
+                tally.seconds = time.monotonic() - began if embedder.timed else 0.0
                 if (done + len(found)) // BATCH > done // BATCH:
                     progress(told(batch[-1].last + 1))
                 done += len(found)
@@ -258,15 +259,16 @@ def _in_order(
         yield found
 
 
-def _told(total: int, tally: Tally) -> Callable[[int], str]:
-    """What to say when so many of `total` are done."""
+def _told(total: int, tally: Tally, began: float) -> Callable[[int], str]:
+    """What to say when so many of `total` are done, which began at that time."""
 
     def said(done: int) -> str:
         text = f"image {done} of {total}"
-        if tally.per_second is None:
+        if not tally.computed:
             return text
-        minutes, rest = divmod(round((total - done) * tally.seconds / done), 60)
+        minutes, rest = divmod(round((total - done) * (time.monotonic() - began) / done), 60)
         left = f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"
-        return f"{text}, {tally.per_second:.3g} a second" + (f", {left}" if minutes or rest else "")
+        speed = "" if tally.per_second is None else f", {tally.per_second:.3g} a second"
+        return f"{text}{speed}" + (f", {left}" if minutes or rest else "")
 
     return said

@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,12 +21,13 @@ from safetensors import safe_open
 import mobileclip_deploy as mcd
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
 from mobileclip_deploy.embeddings import embedding_files
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation import cache
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.image_sources import IMAGE_BYTES
 from mobileclip_deploy.files import file_sha256, read_regular
 from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.targets.onnx import OnnxTarget
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
 
@@ -112,6 +114,15 @@ def test_how_many_images_a_second_is_said(exports: Exports, photos: Path, tmp_pa
     assert found.json["computed"] == 50
     assert found.json["per_second"] == pytest.approx(50 / found.json["seconds"])
     assert f"50 images in {found.json['seconds']:.1f} s: {found.json['per_second']:.3g} a second." in found.stderr
+
+
+def test_the_speed_of_an_emulator_is_not_said(
+    exports: Exports, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxTarget, "places", Mock(side_effect=NotRun("its time is no latency")))
+    found = run("embed", exports.bundle("onnx", "fp16").path, photos / "b", "-o", tmp_path / "e.npy", "--json")
+    assert (found.json["computed"], found.json["seconds"], found.json["per_second"]) == (50, 0, None)
+    assert "a second" not in found.stderr
 
 
 def test_large_jpegs_are_decoded_at_a_part_of_their_size_where_that_is_asked_for(
