@@ -56,9 +56,20 @@ class Matched:
         Args:
             half: the numbers were float16 before they were rounded to the grid.
         """
+        if (text := self.elsewhere(grid)) is not None:
+            return text
+        return self.off_its_own(half)
+
+    def elsewhere(self, grid: Grid) -> str | None:
+        """That it is stored on a grid of another kind, in words; None where it is not."""
         stored = self.stored
-        if stored.kind != grid.kind or stored.bits != grid.bits:
-            return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
+        if stored.kind == grid.kind and stored.bits == grid.bits:
+            return None
+        return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
+
+    def off_its_own(self, half: bool) -> str | None:
+        """How the stored weight is not the layer's on the grid that stands in the file, in words; see `wrong`."""
+        stored = self.stored
         # In place: the table of words of a large network has 150 MB.
         room = _apart(stored.nearest(self.wanted), self.wanted)
         room *= 1 + TIE

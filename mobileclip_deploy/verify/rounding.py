@@ -158,11 +158,9 @@ def unlike_choice(match: Matched, choice: Choice, answers: LayerAnswers | None) 
     Args:
         answers: what the layer answers with it; None of a table of words.
     """
-    grid = choice.grid
-    stored = match.stored
-    if stored.kind != grid.kind or stored.bits != grid.bits:
-        return f"is stored as {stored.kind} of {stored.bits} bits, its storage says {grid.describe()}"
-    if stored_sha256(stored) != choice.sha256:
+    if (text := match.elsewhere(choice.grid)) is not None:
+        return text
+    if stored_sha256(match.stored) != choice.sha256:
         return "is not the rounding that was learned: its numbers have another SHA-256 than the manifest records"
     for words, outputs in unlike_outputs(match, choice, answers):
         if len(outputs):

@@ -6,6 +6,7 @@ It needs no converter, so that artifacts of other versions are checked as well.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 
 import torch
@@ -21,6 +22,7 @@ from mobileclip_deploy.verify.rounding import Choice, tower_to_round, unlike_cho
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 STEP = "weights"
+OURS = "mobileclip-deploy"
 
 
 def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
@@ -48,17 +50,25 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     rounding = subject.bundle.manifest.rounding
     method = rounding.towers[tower].method if rounding is not None and chosen else ""
     answers = _answers(subject, tower, [match for match in found if match.layer in chosen])
+    # Which weight is stored how, the version that wrote the bundle decided; this one may decide otherwise.
+    writer = subject.bundle.manifest.environment.get(OURS)
+    another, otherwise = writer != importlib.metadata.version(OURS), 0
     for match in found:
+        grid = grids[match.layer].describe()
         if match.layer in chosen:
             choice = Choice(grids[match.layer], chosen[match.layer], method, half)
             text = unlike_choice(match, choice, answers.get(match.layer))
+        elif another and match.elsewhere(grids[match.layer]) is not None:
+            text = match.off_its_own(half or match.stored.bits == 16)
+            grid = f"{match.stored.bits}-bit {match.stored.kind}"
+            otherwise += 1
         else:
             text = match.wrong(grids[match.layer], half)
         rows.append(
             StoredLayer(
                 tower=tower,
                 layer=match.layer,
-                grid=grids[match.layer].describe(),
+                grid=grid,
                 relative=match.relative,
                 wrong=text,
             )
@@ -71,6 +81,8 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
         detail = f"{len(found)} layers are the checkpoint's on their grids"
         if chosen:
             detail += f", {len(chosen)} of them as rounding was learned"
+        if otherwise:
+            detail += f"; {otherwise} on others than this version stores them on, as mobileclip-deploy {writer} did"
         if worst is not None and worst.relative:
             detail += f"; {worst.layer} is rounded most, relative {worst.relative:.1e}"
     subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)

@@ -139,6 +139,22 @@ def test_a_layer_on_a_coarser_grid_or_not_in_the_file_fails(whole: Subject) -> N
     assert (check.status, check.detail) == ("failed", f"{LAYER} is not in the file")
 
 
+def test_a_layer_on_a_grid_that_another_version_chose_is_judged_on_that_grid(
+    whole: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = whole.grids("text") | {LAYER: Grid(2, "integers")}
+    monkeypatch.setattr(type(whole), "grids", lambda *_: here)
+    assert checked(whole, lambda weight: weight).status == "failed"
+    manifest = whole.bundle.manifest
+    written = manifest.model_copy(update={"environment": manifest.environment | {"mobileclip-deploy": "0.3.0"}})
+    older = replace(whole, bundle=Bundle(whole.bundle.path, written))
+    check = checked(older, lambda weight: weight)
+    assert check.status == "passed", check.detail
+    assert "1 on others than this version stores them on, as mobileclip-deploy 0.3.0 did" in str(check.detail)
+    check = checked(older, edited(one_number))
+    assert (check.status, LAYER in str(check.detail)) == ("failed", True)
+
+
 def test_names_and_order_say_nothing(whole: Subject) -> None:
     stored = get_target("onnx").open(whole.bundle.artifact("text")).weights
     assert stored is not None
