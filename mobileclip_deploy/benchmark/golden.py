@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.job import Dtype, RawTensor, Tensor
 from mobileclip_deploy.model.variants import TowerName
-from mobileclip_deploy.parity.reference import Reference
+
+if TYPE_CHECKING:  # `devices` lists what there is without torch
+    from mobileclip_deploy.parity.reference import Reference
 
 COLOURS = 3
 

@@ -59,17 +59,13 @@ def exact_int8() -> tuple[tuple[str, str], ...]:
 
 def product(weight: npt.NDArray[np.float32] | npt.NDArray[np.int8]) -> bytes:
     """An ONNX model that multiplies `x` [N, K] by a constant weight [K, M]: float32 by float32, or uint8 by int8."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import numpy_helper, parser
 
-    integers = weight.dtype == np.int8
-    kind = "MatMulInteger" if integers else "MatMul"
-    taken, given = (TensorProto.UINT8, TensorProto.INT32) if integers else (TensorProto.FLOAT, TensorProto.FLOAT)
-    graph = helper.make_graph(
-        [helper.make_node(kind, ["x", "weight"], ["y"])],
-        "product",
-        [helper.make_tensor_value_info("x", taken, ("N", weight.shape[0]))],
-        [helper.make_tensor_value_info("y", given, ("N", weight.shape[1]))],
-        [numpy_helper.from_array(weight, "weight")],
-    )
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    integers, (rows, columns) = weight.dtype == np.int8, weight.shape
+    kind, taken, given = ("MatMulInteger", "uint8", "int32") if integers else ("MatMul", "float", "float")
+    model = parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        product ({taken}[N,{rows}] x) => ({given}[N,{columns}] y) {{ y = {kind}(x, weight) }}
+    """)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
     return bytes(model.SerializeToString())

@@ -141,7 +141,7 @@ def checked(outcome: Compiled | NotRun) -> list[tuple[str, str, str | None]]:
     subject.head.names = ()
     subject.evidence.reference.inputs.of.return_value = np.repeat(ids(), 6, axis=0)
     subject.wanted.return_value = np.ones((6, 4), np.float32)
-    subject.bundle.manifest.towers = {"text": mock.Mock(precision="fp32")}
+    subject.precision.return_value = "fp32"
     compiled = subject.artifact.return_value.compiled
     compiled.side_effect = [outcome]
     found = list(check_place(subject, "text"))

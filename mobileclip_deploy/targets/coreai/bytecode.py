@@ -27,19 +27,19 @@ def read_resources(path: Path) -> Mapping[str, Bytes]:
     try:
         content = np.memmap(path, np.uint8, mode="r")
         return _resources(content)
-    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, LookupError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} is not readable MLIR bytecode: {worded(error)}") from error
 
 
 def _resources(content: Bytes) -> dict[str, Bytes]:
-    """Raises ValueError and IndexError for what cannot be read."""
+    """Raises ValueError and LookupError for what cannot be read."""
     if content[:4].tobytes() != MAGIC:
         raise Malformed("it does not begin as bytecode does")
     reader = _Reader(content, 4)
     reader.number()  # version
     while reader.byte():  # producer, text that ends in 0
         pass
-    sections: dict[int, Bytes] = {}
+    sections: dict[int, _Reader] = {}
     while reader.at < len(content):
         kind, length = reader.byte(), reader.number()
         if kind & ALIGNED:
@@ -47,28 +47,21 @@ def _resources(content: Bytes) -> dict[str, Bytes]:
         if not 0 <= length <= len(content) - reader.at:
             raise Malformed("a section ends behind the file")
         # Alignment is told from the beginning of the file: a section keeps its place.
-        sections[kind & ~ALIGNED] = content[: reader.at + length]
-        if kind & ~ALIGNED == RESOURCES:
-            first = reader.at
-        if kind & ~ALIGNED == STRINGS:
-            names = _strings(content[reader.at : reader.at + length])
-        if kind & ~ALIGNED == RESOURCE_OFFSETS:
-            offsets = _Reader(content[: reader.at + length], reader.at)
+        sections[kind & ~ALIGNED] = _Reader(content[: reader.at + length], reader.at)
         reader.at += length
     if RESOURCES not in sections:
         return {}
-    return _blobs(_Reader(sections[RESOURCES], first), offsets, names)
+    return _blobs(sections[RESOURCES], sections[RESOURCE_OFFSETS], _strings(sections[STRINGS]))
 
 
-def _strings(section: Bytes) -> list[str]:
+def _strings(section: _Reader) -> list[str]:
     """Their count, their lengths from the last to the first, then their characters, each with a 0 behind it."""
-    reader = _Reader(section, 0)
-    lengths = [reader.number() for _ in range(reader.number())][::-1]
-    texts, at = [], len(section) - sum(lengths)
-    if at < reader.at:
+    lengths = [section.number() for _ in range(section.number())][::-1]
+    texts, at = [], len(section.content) - sum(lengths)
+    if at < section.at:
         raise Malformed("its texts are longer than their section")
     for length in lengths:
-        texts.append(section[at : at + length - 1].tobytes().decode())
+        texts.append(section.content[at : at + length - 1].tobytes().decode())
         at += length
     return texts
 

@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
 from mobileclip_deploy.targets.executorch.model_schema import check_schema
-from mobileclip_deploy.targets.executorch.program_file import DTYPES, Fields, ProgramFile
+from mobileclip_deploy.targets.executorch.program_file import Fields, ProgramFile, count_of, dtype_of, numbers_of
 from mobileclip_deploy.targets.executorch.runner import ExecuTorchSession, RuntimeRunner
 from mobileclip_deploy.targets.executorch.weights import TABLE
 from mobileclip_deploy.targets.executorch.xnnpack_payload import OUTPUT, Value, read_part
@@ -301,14 +301,8 @@ class _Method:
             return None
         if fields["allocation"] is not None:
             raise Malformed(f"value {value} is state")
-        sizes = fields["sizes"]
-        order = tuple(fields["dim_order"]) or tuple(range(len(sizes)))
-        if sorted(order) != list(range(len(sizes))):
-            raise Malformed(f"value {value} has dimensions in the order {list(order)}")
         start = at(self._offsets, fields["data_buffer_idx"], "constant")
-        stored = array(self._constants, self._dtype(fields), _count(sizes), start)
-        shaped = stored.reshape([sizes[dimension] for dimension in order]).transpose(np.argsort(order))
-        return Constant(shaped, f"constant {fields['data_buffer_idx']}")
+        return Constant(numbers_of(fields, self._constants, start), f"constant {fields['data_buffer_idx']}")
 
     def _value(self, value: int) -> tuple[str, Fields]:
         entry = at(self._plan["values"], value, "value")["value"]
@@ -325,16 +319,11 @@ class _Method:
         found, fields = self._value(value)
         return fields["items"] if found == kind else ()
 
-    def _dtype(self, fields: Fields) -> np.dtype[Any]:
-        if fields["scalar_type"] not in DTYPES or any(size < 0 for size in fields["sizes"]):
-            raise Malformed(f"a tensor has type {fields['scalar_type']} and shape {list(fields['sizes'])}")
-        return np.dtype(DTYPES[fields["scalar_type"]])
-
     def _spec(self, value: int) -> str:
         kind, fields = self._value(value)
         if kind != "Tensor":
             return kind
-        text = f"{self._dtype(fields).name} {list(fields['sizes'])}"
+        text = f"{dtype_of(fields).name} {list(fields['sizes'])}"
         if tuple(fields["dim_order"]) != tuple(range(len(fields["sizes"]))):
             text += f" in the order {list(fields['dim_order'])}"
         return text + (" or less" if fields["dynamism"] else "")
@@ -348,11 +337,7 @@ class _Method:
         if allocation is None:
             return None
         start = allocation["low"] | allocation["high"] << 32
-        return allocation["memory"], start, start + _count(fields["sizes"]) * self._dtype(fields).itemsize
-
-
-def _count(sizes: tuple[int, ...]) -> int:
-    return int(np.prod(sizes, dtype=object))
+        return allocation["memory"], start, start + count_of(fields) * dtype_of(fields).itemsize
 
 
 def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], settings: Fields) -> None:

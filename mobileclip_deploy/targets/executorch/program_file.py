@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.targets.flatbuffer import at, read, schema
+from mobileclip_deploy.targets.flatbuffer import array, at, read, schema
 from mobileclip_deploy.targets.values import TensorInfo
 
 HEADER_MAGIC = b"eh00"
@@ -156,6 +157,28 @@ class ProgramFile:
             raise Malformed("an input or output is not a tensor")
         tensor: Fields = found[1]
         return tensor
+
+
+def dtype_of(tensor: Fields) -> np.dtype[Any]:
+    """The type of a tensor's numbers; Malformed where it has none, or a negative size."""
+    if tensor["scalar_type"] not in DTYPES or any(size < 0 for size in tensor["sizes"]):
+        raise Malformed(f"a tensor has type {tensor['scalar_type']} and shape {list(tensor['sizes'])}")
+    return np.dtype(DTYPES[tensor["scalar_type"]])
+
+
+def numbers_of(tensor: Fields, data: bytes, start: int = 0) -> npt.NDArray[Any]:
+    """The numbers of a tensor, which stand in the order of its dimensions that it names."""
+    sizes, dtype = tensor["sizes"], dtype_of(tensor)
+    order = tuple(tensor["dim_order"]) or tuple(range(len(sizes)))
+    if sorted(order) != list(range(len(sizes))):
+        raise Malformed(f"a tensor has dimensions in the order {list(order)}")
+    stored = array(data, dtype, count_of(tensor), start)
+    return stored.reshape([sizes[dimension] for dimension in order]).transpose(np.argsort(order))
+
+
+def count_of(tensor: Fields) -> int:
+    """How many numbers a tensor has."""
+    return int(np.prod(tensor["sizes"], dtype=object))
 
 
 def _info(name: str, tensor: Fields) -> TensorInfo:

@@ -198,9 +198,9 @@ class Phones:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{khz}\n")
 
-    def program(self, name: str, script: str, number: int = 0) -> None:
+    def program(self, name: str, text: str, number: int = 0) -> None:
         """Put a shell script in the place of a program on the phone."""
-        script(self.folder / f"bin/{number}" / name, script)
+        script(self.folder / f"bin/{number}" / name, text)
 
     def stays_on(self, number: int = 0) -> str | None:
         """The setting that keeps the screen on while the cable is in; None where it was never set."""

@@ -58,8 +58,8 @@ def noisy(
     model: mcd.MobileCLIP, monkeypatch: pytest.MonkeyPatch, precisions: tuple[str, ...] = PRECISIONS, **noise: float
 ) -> NoisyTarget:
     target = NoisyTarget(model, precisions, {name.replace("_", " "): value for name, value in noise.items()})
-    installed = registry._named
-    monkeypatch.setattr(registry, "_named", lambda name: target if name == "noisy" else installed(name))
+    installed = registry.get_target
+    monkeypatch.setattr(registry, "get_target", lambda name: target if name == "noisy" else installed(name))
     return target
 
 
