@@ -65,10 +65,9 @@ class SwiftPackage:
         return self._build("programs")
 
     def _build(self, what: Literal["programs", "tests"]) -> Path:
-        more = ["--build-tests"] if what == "tests" else []
-        # An index for editors and words for a debugger are a sixth of the work.
-        less = ["--disable-index-store", "-debug-info-format", "none"]
-        command = [swift_tool("swift"), "build", *more, *less, "-j", "2", *self.options]
+        # An index and words for a debugger are a sixth of the work; on Linux tests are found by the index.
+        how = {"programs": "--disable-index-store", "tests": "--build-tests"}[what]
+        command = [swift_tool("swift"), "build", how, "-debug-info-format", "none", "-j", "2", *self.options]
         with locked(self._scratch / ".lock"):
             digest, seen = files_digest(*self.sources), self._scratch / f".{what}"
             if not seen.exists() or seen.read_text() != digest:

@@ -7,6 +7,7 @@ checks.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,6 @@ from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.sweep import door
 from mobileclip_deploy.towers.samples import image_paths
 
 NAME, SIZE = "tiny_causal", 8
@@ -108,7 +108,7 @@ def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
 
 @pytest.mark.whole
 def test_a_sweep_makes_full_and_small_ones(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "usual_scheduler", lambda: None)  # in this process, where the card is known
+    monkeypatch.setitem(sys.modules, "distributed", None)  # in this process, where the card is known
     choice = f'file = "{small.checkpoint}"\nvariant = "{NAME}"\n'
     (tmp_path / "sweep.toml").write_text(
         'version = 1\ntargets = ["onnx"]\nprecisions = ["fp32"]\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ device = "android:none"
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where Dask is not installed: in this process."""
-    monkeypatch.setattr(door, "usual_scheduler", lambda: None)
+    monkeypatch.setitem(sys.modules, "distributed", None)
 
 
 def write(folder: Path, text: str = SWEEP) -> Path:
