@@ -31,21 +31,21 @@ if TYPE_CHECKING:  # the process that starts the others and sums up needs neithe
 
 gc.disable()  # until all is imported: a quarter of what that takes goes into looking for garbage that is not there
 
-# The files that take longest in either level, the longest first, so that all processes end together.
+# The files that take longest in either level, the longest first, so that all processes end together. Swift's and those
+# of the ready runners stand behind others, which go on while what they need is built.
 LONGEST = (
     "targets/test_conformance.py",
     "embeddings/test_forms.py",
-    "clients/test_swift.py",
     "faults/test_kinds.py",
     "clients/test_kotlin.py",
     "golden/test_goldens.py",
     "checkpoints/test_siglip2.py",
     "benchmark/android/test_harness.py",
     "verify/test_axis_edits.py",
-    "benchmark/android/test_ready.py",
     "clients/test_js.py",
     "hostile/test_rows.py",
     "end_to_end/test_nano.py",
+    "clients/test_swift.py",
     "benchmark/ios/test_failures.py",
     "targets/test_qnn.py",
     "targets/test_coreml_golden.py",
@@ -56,6 +56,7 @@ LONGEST = (
     "faults/test_attachment_faults.py",
     "targets/test_executorch.py",
     "docs/test_release.py",
+    "benchmark/android/test_ready.py",
     "towers/test_classifier.py",
     "checkpoints/test_pe_core.py",
     "faults/test_field_fuzz.py",
