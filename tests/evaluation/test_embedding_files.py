@@ -180,7 +180,7 @@ def test_embedding_takes_the_same_memory_whatever_the_number_of_files(
         header.save(path)
     # Pictures have 8 x 8 pixels, because how many are read ahead depends on which thread is faster.
     small = load_variant("nano").preprocess.model_copy(update={"size": 8})
-    monkeypatch.setattr(embedding_files, "model_embedder", lambda _: by_colour(preprocess=small))
+    monkeypatch.setattr(embedding_files, "embedder_of", lambda *_: by_colour(preprocess=small))
     model: Any = None
 
     def begun_again(name: str, after: int) -> int:
