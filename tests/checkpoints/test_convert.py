@@ -6,19 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints.test_loading import write
 from safetensors.torch import load_file
 from tiny import checkpoint
-from torch import Tensor
 
 from mobileclip_deploy.checkpoints.convert import convert
 from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, UsageError
 from mobileclip_deploy.folding import is_folded
-
-
-def write(path: Path, weights: dict[str, Tensor]) -> Path:
-    torch.save(weights, path)
-    return path
 
 
 def test_open_clip_with_a_trained_bias_does_not_go_to_apple(tmp_path: Path) -> None:

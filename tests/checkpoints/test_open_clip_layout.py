@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints.test_loading import refusal, write
 from command_line import run
 from tiny import TINY, checkpoint
 
@@ -14,23 +15,10 @@ from mobileclip_deploy.checkpoints import folded
 from mobileclip_deploy.checkpoints.identity import identify
 from mobileclip_deploy.checkpoints.loading import Origin, load
 from mobileclip_deploy.checkpoints.tensor_files import open_tensors
-from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.folding import fold
 
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
 NAMES = [name for name, card in TINY.items() if "open_clip" in card["layouts"]]
-
-
-def write(path: Path, data: object) -> Path:
-    torch.save(data, path)
-    return path
-
-
-def refusal(path: Path, variant: str | None = None) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        load(path, variant)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,12 +66,6 @@ def test_openais_extra_numbers_and_a_logit_scale_with_a_dimension_are_taken(tmp_
     assert model.logit_scale.shape == ()
 
 
-def test_training_checkpoint(tmp_path: Path) -> None:
-    weights = {f"module.{key}": value for key, value in checkpoint("tiny_five", "open_clip").items()}
-    training = {"epoch": 3, "name": "run-7", "state_dict": weights, "optimizer": {"state": {0: torch.ones(5)}}}
-    assert load(write(tmp_path / "epoch_3.pt", training), preprocess="openai").variant.name == "tiny_five"
-
-
 class TestTwins:
     """Variants that a file cannot tell apart."""
 
@@ -121,6 +103,12 @@ class TestTwins:
         assert load(path, "tiny_quick").variant.name == "tiny_quick"
 
 
+def backbone(name: str) -> dict[str, torch.Tensor]:
+    """The image tower of a variant as timm names it."""
+    weights = checkpoint(name, "open_clip").items()
+    return {key.removeprefix("visual.trunk."): value for key, value in weights if key.startswith("visual.")}
+
+
 class TestSingleTowers:
     """Checkpoints of one tower."""
 
@@ -145,20 +133,10 @@ class TestSingleTowers:
 
     @pytest.mark.parametrize("name", ["tiny_five", "tiny_stem", "tiny_patch"])
     def test_timm_backbone_with_the_projection_as_head(self, tmp_path: Path, name: str) -> None:
-        weights = {
-            key.removeprefix("visual.trunk."): value
-            for key, value in checkpoint(name, "open_clip").items()
-            if key.startswith("visual.")
-        }
-        model = load(write(tmp_path / "timm.pt", weights), name)
-        assert model.towers == ("image",)
+        assert load(write(tmp_path / "timm.pt", backbone(name)), name).towers == ("image",)
 
     def test_timm_backbone_with_a_classifier(self, tmp_path: Path) -> None:
-        weights = {
-            key.removeprefix("visual.trunk."): value
-            for key, value in checkpoint("tiny_five", "open_clip").items()
-            if key.startswith("visual.")
-        }
+        weights = backbone("tiny_five")
         weights["head.fc.weight"], weights["head.fc.bias"] = torch.ones(1000, 128), torch.ones(1000)
         text = refusal(write(tmp_path / "timm.pt", weights))
         assert "visual.trunk.head.fc.weight [1000, 128], wanted [24, 128]" in text
@@ -167,20 +145,16 @@ class TestSingleTowers:
 class TestConverted:
     """v1 checkpoints that were converted from Apple's layout have a projection bias of zero."""
 
-    def test_a_note_where_the_networks_differ(self, tmp_path: Path) -> None:
-        weights = checkpoint("tiny_stem", "open_clip")
-        weights["visual.trunk.head.bias"] = torch.zeros(24)
-        path = write(tmp_path / "a.pt", weights)
-        (note,) = identify(open_tensors(path)).notes
-        assert "looks converted from Apple's layout (its projection bias is all zero)" in note
-        assert "prefer Apple's own tiny_stem.pt" in note
-
-    def test_it_tells_twins_apart(self, tmp_path: Path) -> None:
+    def test_a_note_where_the_networks_differ_and_twins_are_told_apart(self, tmp_path: Path) -> None:
         weights = checkpoint("tiny_stem", "open_clip")
         path = write(tmp_path / "a.pt", weights)
         assert identify(open_tensors(path)).variant.name == "tiny_later"
         weights["visual.trunk.head.bias"] = torch.zeros(24)
-        assert identify(open_tensors(write(path, weights))).variant.name == "tiny_stem"
+        converted = identify(open_tensors(write(path, weights)))
+        assert converted.variant.name == "tiny_stem"
+        (note,) = converted.notes
+        assert "looks converted from Apple's layout (its projection bias is all zero)" in note
+        assert "prefer Apple's own tiny_stem.pt" in note
 
     def test_none_for_a_trained_bias_and_where_the_networks_agree(self, tmp_path: Path) -> None:
         path = write(tmp_path / "tiny_stem.pt", checkpoint("tiny_stem", "open_clip"))
@@ -212,20 +186,17 @@ class TestImageSize:
         weights["visual.trunk.pos_embed"] = torch.randn(1, 18, 32)
         assert "visual.trunk.pos_embed [1, 18, 32], wanted [1, 17, 32]" in refusal(write(tmp_path / "a.pt", weights))
 
-    def test_folded_copy_keeps_the_size(self, tmp_path: Path) -> None:
+    def test_a_folded_copy_keeps_the_size_that_an_mci_takes_as_it_is_and_a_vit_resampled(self, tmp_path: Path) -> None:
         for name in ("tiny_patch", "tiny_five"):
             model = load(write(tmp_path / f"{name}.pt", checkpoint(name, "open_clip")), image_size=128)
+            assert model.encode_image(torch.rand(1, 3, 128, 128)).shape == (1, 24)
+            assert model.provenance.image_size == 128
             fold(model)
             folded.save(model, tmp_path / "folded.safetensors")
             again = load(tmp_path / "folded.safetensors")
             assert again.variant.preprocess.size == 128
             assert again.provenance == model.provenance
             assert load(tmp_path / "folded.safetensors", image_size=64).variant.preprocess.size == 64
-
-    def test_mci_takes_it_as_it_is(self, tmp_path: Path) -> None:
-        model = load(write(tmp_path / "a.pt", checkpoint("tiny_five", "open_clip")), image_size=128)
-        assert model.encode_image(torch.rand(1, 3, 128, 128)).shape == (1, 24)
-        assert model.provenance.image_size == 128
 
 
 def test_tinyclip_s_own_checkpoint(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_what_open_clip_trained_on_is_asked_for_by_name(tmp_path: Path) -> None:
     line = refusal(run("reparameterize", "--checkpoint", path, "-o", tmp_path / "x.safetensors"))
     assert "say which with --preprocess openai or --preprocess card, or give the open_clip_config.json" in line
     openai, card = load(path, preprocess="OpenAI"), load(path, preprocess="card")
+    assert openai.variant.name == "tiny_five"
     assert (pictures(openai), taken(openai).taken_from) == (OPENAI, "openai")
     assert (pictures(card), taken(card).taken_from) == (OWN, "card")
     assert openai.provenance.embedding_space.startswith(f"{card.provenance.embedding_space}-")
