@@ -23,39 +23,31 @@ from mobileclip_deploy.model.variants import Variant, load_variant
 
 transformers = pytest.importorskip("transformers", reason="pip install 'mobileclip-deploy[litert]'")
 
+NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "quick_gelu": "quick_gelu"}
 
-def saved(folder: Path, name: str = "tiny_plain", activation: str = "gelu") -> Any:
+
+def tower(spec: Any) -> dict[str, Any]:
+    """A tower as a configuration of transformers describes it."""
+    return {
+        "hidden_size": spec.width,
+        "intermediate_size": int(spec.width * spec.mlp_ratio),
+        "num_hidden_layers": spec.depth,
+        "num_attention_heads": spec.heads,
+        "hidden_act": NAMES[spec.activation],
+    }
+
+
+def saved(folder: Path, name: str = "tiny_plain") -> Any:
     """transformers' own network of the variant's shape, with weights from a seed, saved as it saves."""
     card = tiny_variant(name)
-    assert card.text is not None
-    assert card.tokenizer is not None
-    text, tokens = card.text, card.tokenizer
-    image: Any = card.image
-    shared = {"hidden_act": activation, "attention_dropout": 0.0, "projection_dim": card.embed_dim}
-    config = transformers.CLIPConfig(
-        text_config={
-            "vocab_size": tokens.vocab_size,
-            "hidden_size": text.width,
-            "intermediate_size": int(text.width * text.mlp_ratio),
-            "num_hidden_layers": text.depth,
-            "num_attention_heads": text.heads,
-            "max_position_embeddings": tokens.context_length,
-            "eos_token_id": tokens.eot,
-            "bos_token_id": tokens.sot,
-            "pad_token_id": tokens.pad,
-            **shared,
-        },
-        vision_config={
-            "hidden_size": image.width,
-            "intermediate_size": int(image.width * image.mlp_ratio),
-            "num_hidden_layers": image.depth,
-            "num_attention_heads": image.heads,
-            "image_size": card.preprocess.size,
-            "patch_size": image.patch,
-            **shared,
-        },
-        projection_dim=card.embed_dim,
-    )
+    tokens, image = card.tokens, card.image
+    assert image.kind == "vit"
+    words = {"vocab_size": tokens.vocab_size, "max_position_embeddings": tokens.context_length}
+    words |= {"eos_token_id": tokens.eot, "bos_token_id": tokens.sot, "pad_token_id": tokens.pad}
+    pixels = {"image_size": card.preprocess.size, "patch_size": image.patch}
+    shared = {"attention_dropout": 0.0, "projection_dim": card.embed_dim}
+    towers = {"text_config": tower(card.text) | words | shared, "vision_config": tower(image) | pixels | shared}
+    config = transformers.CLIPConfig(projection_dim=card.embed_dim, **towers)
     torch.manual_seed(3)
     model = transformers.CLIPModel(config).eval()
     for parameter in model.parameters():
@@ -64,20 +56,27 @@ def saved(folder: Path, name: str = "tiny_plain", activation: str = "gelu") -> A
     return model
 
 
-@pytest.mark.parametrize(("name", "activation"), [("tiny_plain", "gelu"), ("tiny_quick", "quick_gelu")])
-def test_it_answers_as_transformers_does(tmp_path: Path, name: str, activation: str) -> None:
-    theirs = saved(tmp_path / "clip", name, activation)
+def compared(theirs: Any, ours: mcd.MobileCLIP, ids: torch.Tensor, images: torch.Tensor) -> Any:
+    """What transformers answers, which ours are found to answer too."""
+    with torch.no_grad():
+        found = theirs(input_ids=ids, pixel_values=images)
+        pairs = (ours.encode_image(images), found.image_embeds), (ours.encode_text(ids), found.text_embeds)
+    for own, wanted in pairs:
+        own = torch.nn.functional.normalize(own)
+        torch.testing.assert_close(own, wanted, rtol=1e-5, atol=1e-6)
+        assert relative_errors(own, wanted) <= 1e-5
+    return found
+
+
+@pytest.mark.parametrize("name", ["tiny_plain", "tiny_quick"])
+def test_it_answers_as_transformers_does(tmp_path: Path, name: str) -> None:
+    theirs = saved(tmp_path / "clip", name)
     ours = load(tmp_path / "clip")
     assert ours.variant.name == name  # which the activation in config.json decides
     size, tokens = ours.variant.preprocess.size, ours.variant.tokens
     images = torch.rand(2, 3, size, size)
     ids = torch.tensor([[tokens.sot, 5, 7, tokens.eot, 0, 0, 0, 0], [tokens.sot, 9, tokens.eot, 0, 0, 0, 0, 0]])
-    with torch.no_grad():
-        found = theirs(input_ids=ids, pixel_values=images)
-        image, text = ours.encode_image(images), ours.encode_text(ids)
-    unit = torch.nn.functional.normalize
-    torch.testing.assert_close(unit(image), found.image_embeds, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(unit(text), found.text_embeds, rtol=1e-5, atol=1e-6)
+    compared(theirs, ours, ids, images)
     assert ours.logit_factor == pytest.approx(float(theirs.logit_scale.detach().exp()))
 
 
@@ -117,21 +116,8 @@ def siglip(card: Variant, folder: Path) -> Any:
     definition = card.for_layout("transformers")
     image, text = definition.image, definition.text
     assert image.kind == "vit"
-    assert text is not None
-    names = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
-    vocabulary = json.loads(tokenizer_json())["model"]["vocab"]
-
-    def tower(spec: Any) -> dict[str, Any]:
-        return {
-            "hidden_size": spec.width,
-            "intermediate_size": int(spec.width * spec.mlp_ratio),
-            "num_hidden_layers": spec.depth,
-            "num_attention_heads": spec.heads,
-            "hidden_act": names[spec.activation],
-        }
-
-    length = definition.context_length
-    words = {"vocab_size": len(vocabulary), "max_position_embeddings": length, "projection_size": card.embed_dim}
+    size, length = len(json.loads(tokenizer_json())["model"]["vocab"]), definition.context_length
+    words = {"vocab_size": size, "max_position_embeddings": length, "projection_size": card.embed_dim}
     pixels = {"image_size": card.preprocess.size, "patch_size": image.patch}
     config = transformers.SiglipConfig(text_config=tower(text) | words, vision_config=tower(image) | pixels)
     with Unfilled():
@@ -160,13 +146,7 @@ def test_a_siglip_model_answers_as_transformers_does(tmp_path: Path) -> None:
         sentences = [text for language in PHRASES for text in texts(language, 20)]
         ids = torch.from_numpy(mcd.tokenize(sentences, ours))
         assert torch.equal(ids, tokens_of_transformers(tmp_path / "siglip", sentences, 16))
-        images = golden_images(3, 64)
-        with torch.no_grad():
-            found = theirs(input_ids=ids[:8], pixel_values=images)
-            image, text = ours.encode_image(images), ours.encode_text(ids[:8])
-        unit = torch.nn.functional.normalize
-        torch.testing.assert_close(unit(image), found.image_embeds, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(unit(text), found.text_embeds, rtol=1e-5, atol=1e-6)
+        found = compared(theirs, ours, ids[:8], golden_images(3, 64))
         cosines = (found.image_embeds.double() @ found.text_embeds.double().T).numpy()
         wanted = found.logits_per_image.sigmoid()
         torch.testing.assert_close(torch.from_numpy(ours.scores.of(cosines)).float(), wanted, rtol=1e-4, atol=1e-7)
@@ -217,9 +197,4 @@ def test_siglip2_b32_at_full_depth_answers_as_transformers_does(tmp_path: Path) 
     ours = load(tmp_path)
     assert ours.variant.name == "siglip2_b32_256"
     ids = torch.from_numpy(mcd.tokenize(texts("de", 4), ours))
-    images = golden_images(3, 256)
-    unit = torch.nn.functional.normalize
-    with torch.no_grad():
-        found = theirs(input_ids=ids, pixel_values=images)
-        assert relative_errors(unit(ours.encode_image(images)), found.image_embeds) <= 1e-5
-        assert relative_errors(unit(ours.encode_text(ids)), found.text_embeds) <= 1e-5
+    compared(theirs, ours, ids, golden_images(3, 256))
