@@ -12,7 +12,7 @@ from mobileclip_deploy.model.variants import models_dir
 
 
 def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path:
-    """`count` images, each with its name and, if wanted, two synthetic captions; every other one has one only."""
+    """A dataset of `count` images with their names and, if wanted, two synthetic captions, every other one with one."""
     source = models_dir() / "nano" / "evaluation"
     rows = [json.loads(line) for line in (source / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
     folder.mkdir(parents=True)
@@ -23,6 +23,7 @@ def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path
         made = [f"an emoji of {row['text']}", ", ".join(row["tags"][:2])][: 1 + number % 2]
         lines.append(json.dumps({"image": name} | ({"text": row["text"], "captions": made} if captions else {})))
     (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     return folder
 
 

@@ -295,7 +295,6 @@ datacompdr:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.encode", encode)
     write_pairs(tmp_path / "pairs", 4)
-    (tmp_path / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     published.write_pair(tmp_path / "dr", tmp_path / "images", SHARD, range(6))
     kept = {published.uid(number): published.source(number) for number in range(5)}
     write_tar(tmp_path / "images" / SHARD, published.named(kept))

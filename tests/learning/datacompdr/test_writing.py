@@ -30,7 +30,6 @@ RECIPE = "version: 1\nvariant: nano\ndata: made\nevaluation: pairs\nsteps: 1\nba
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("written")
     pairs = write_pairs(place / "pairs", COUNT)
-    (pairs / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     first = json.loads((pairs / "pairs.jsonl").read_text().splitlines()[0])
     with Image.open(pairs / first["image"]) as image:  # a format that the published readers do not know
         image.convert("RGB").save(pairs / "first.bmp")
@@ -135,7 +134,6 @@ def test_pairs_without_synthetic_captions_are_trained_from(teacher: mcd.MobileCL
     rows = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text().splitlines()]
     bare = [json.dumps({"image": row["image"], "text": row["text"]}) for row in rows[:-1]]  # the last one keeps its
     (pairs / "pairs.jsonl").write_text("\n".join([*bare, json.dumps(rows[-1])]))
-    (pairs / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     write(tmp_path, teacher, "made")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     assert mcd.train(tmp_path / "recipe.yaml", tmp_path / "trained").weights.is_file()

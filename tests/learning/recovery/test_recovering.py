@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from command_line import refusal, run
 from emoji_pairs import invert, write_pairs
 from json_files import edited_json
+from learning.reinforcement.test_building import narrow
 from safetensors.torch import load_file
 from writing import written
 
@@ -23,7 +24,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.learning.recovery.plan import Settings
 from mobileclip_deploy.learning.recovery.recovering import Recovery
-from mobileclip_deploy.learning.recovery.training import Closeness
+from mobileclip_deploy.learning.recovery.training import Closeness, closeness
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
@@ -128,9 +129,7 @@ def test_core_ml_stores_the_integers_that_were_trained(results: Results, verifie
 
 
 @pytest.mark.whole  # grids/test_train.py
-def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(
-    results: Results,
-) -> None:
+def test_xnnpack_stores_the_integers_that_were_trained_for_four_bits(results: Results) -> None:
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
     from mobileclip_deploy.targets.executorch.embedding import Int8Embedding
@@ -184,9 +183,7 @@ def test_a_tower_that_training_makes_worse_stays_as_it_was(pairs: Path, tmp_path
     assert "not recovered for w4 on coreml, training did not help" in again.provenance.notes[-1]
 
 
-def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(
-    results: Results,
-) -> None:
+def test_the_file_says_what_it_is_and_stays_in_the_space_of_its_source(results: Results) -> None:
     source, model = mcd.load_model().provenance, mcd.load_model(None, results["w4", "image"][0]).provenance
     assert model.recovered.source_sha256 == source.sha256
     assert model.recovered.precisions["image"] == "w4"
@@ -333,26 +330,9 @@ def test_embeddings_of_another_checkpoint_are_refused(pairs: Path, tmp_path: Pat
 
 
 def test_embeddings_of_another_size_are_refused(pairs: Path, tmp_path: Path) -> None:
-    other = mcd.load_model()
-    other.image.projection = torch.nn.Linear(512, 96)  # type: ignore[union-attr]
-    other.text.projection = torch.nn.Linear(96, 96)  # type: ignore[union-attr]
-    other.variant = other.variant.model_copy(update={"embed_dim": 96})
-    mcd.reinforce(pairs, [other], tmp_path / "other", augmentations=1)
+    mcd.reinforce(pairs, [narrow()], tmp_path / "other", augmentations=1)
     with pytest.raises(InvalidInput, match=r"holds embeddings of 96 numbers .* gives 128"):
         mcd.recover(mcd.load_model(), "w4", tmp_path / "other", tmp_path / "x.safetensors", settings=FEW)
-
-
-def test_embeddings_that_are_no_numbers_count_as_far_away() -> None:
-    from mobileclip_deploy.learning.recovery.training import closeness
-
-    class Given:
-        across = torch.eye(3)
-
-        def held_back(self) -> tuple[torch.Tensor, torch.Tensor]:
-            return torch.zeros(4, 3), torch.ones(4, 3)
-
-    found = closeness(lambda given: torch.full((len(given), 3), torch.nan), Given(), 2)  # type: ignore[arg-type]
-    assert found == Closeness(-1.0, -1.0, 0.0)
 
 
 def test_a_tower_is_kept_only_where_it_is_nearer_and_ranks_no_worse() -> None:
@@ -362,14 +342,13 @@ def test_a_tower_is_kept_only_where_it_is_nearer_and_ranks_no_worse() -> None:
     assert not Closeness(0.99, 0.95, 0.96).better_than(plain)
 
 
-def test_agreement_counts_what_is_named_first() -> None:
-    from mobileclip_deploy.learning.recovery.training import closeness
-
-    class Given:
+def test_agreement_counts_what_is_named_first_and_embeddings_that_are_no_numbers_count_as_far_away() -> None:
+    class Held:
         across = torch.eye(3)
 
         def held_back(self) -> tuple[torch.Tensor, torch.Tensor]:
             return torch.zeros(4, 3), torch.eye(3)[[0, 1, 2, 2]]
 
-    found = closeness(lambda given: torch.eye(3)[[0, 1, 0, 2]], Given(), 4)  # type: ignore[arg-type]
-    assert found == Closeness(0.75, 0.0, 0.75)
+    held: Any = Held()
+    assert closeness(lambda given: torch.eye(3)[[0, 1, 0, 2]], held, 4) == Closeness(0.75, 0.0, 0.75)
+    assert closeness(lambda given: torch.full((len(given), 3), torch.nan), held, 2) == Closeness(-1.0, -1.0, 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -64,12 +63,8 @@ def test_replaying_gives_the_same_pixels_and_at_two_sizes_the_same_view() -> Non
     assert (large - replay(picture(), drawn, 32)).abs().mean() < 0.03
 
 
-@pytest.mark.parametrize(("column", "value"), [("brightness", 0.1), ("contrast", 0.5), ("saturation", 0.0)])
-def test_colours_change_as_named(column: str, value: float) -> None:
-    before, after = pixels(), pixels(**{column: value})
-    if column == "brightness":
-        assert torch.allclose(after, (before + 0.1).clamp(0, 1), atol=1e-5)
-    elif column == "contrast":
-        assert torch.allclose(after, 0.5 + 0.5 * (before - 0.5), atol=1e-5)
-    else:
-        assert (after.amax(0) - after.amin(0)).max() < 1e-5
+def test_colours_change_as_named() -> None:
+    before, grey = pixels(), pixels(saturation=0.0)
+    assert torch.allclose(pixels(brightness=0.1), (before + 0.1).clamp(0, 1), atol=1e-5)
+    assert torch.allclose(pixels(contrast=0.5), 0.5 + 0.5 * (before - 0.5), atol=1e-5)
+    assert (grey.amax(0) - grey.amin(0)).max() < 1e-5

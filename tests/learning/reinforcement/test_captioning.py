@@ -18,10 +18,7 @@ from published_shards import Runs
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.learning.reinforcement import captioning
-from mobileclip_deploy.learning.reinforcement.captioning import (
-    Captioner,
-    load_captioner,
-)
+from mobileclip_deploy.learning.reinforcement.captioning import Captioner, load_captioner
 from mobileclip_deploy.model.preprocessing import load_image
 
 TINY = {

@@ -71,9 +71,7 @@ def test_distillation_is_the_mean_over_teachers_in_float32_too_and_none_for_a_st
     images, texts, scale, teachers = batch()
     found = distillation_loss(images, texts, scale, teachers).item()
     assert found == pytest.approx(distillation_by_definition(), rel=1e-12)
-    images, texts, scale, _ = batch()
     assert distillation_loss(images, texts, scale, [TeacherBatch(images, texts, SCALE)]).item() == pytest.approx(0)
-    images, texts, scale, teachers = batch()
     single = [TeacherBatch(one.images.float(), one.texts.float(), one.scale) for one in teachers]
     found = distillation_loss(images.float(), texts.float(), scale.float(), single).item()
     assert found == pytest.approx(distillation_by_definition(), rel=1e-5)

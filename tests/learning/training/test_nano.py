@@ -104,16 +104,19 @@ def test_figures_on_the_card_are_those_of_the_committed_weights(model: MobileCLI
         assert stated[name] == pytest.approx(value, abs=0.16), name
 
 
-def test_every_run_has_a_recipe_that_can_be_read_and_begins_with_another_run() -> None:
+def test_every_run_has_a_recipe_of_three_kinds_and_begins_with_another_run() -> None:
     files = sorted((NANO / "recipes").glob("*.yaml"))
     runs = {file.stem for file in files}
     assert runs == {"long", "wide", "second", *(f"run{number}" for number in range(1, 9))}
+    kinds = set()
     for file in files:
         recipe = read_recipe(file)
+        kinds.add((recipe.distillation > 0, recipe.anchors is not None))
         assert (recipe.start is None) == (file.stem in ("run1", "second")), file.name
         if recipe.start is not None:
             assert recipe.start.parent.name in runs, file.name
             assert (recipe.start.name == "doubled.safetensors") == (recipe.variant == "nano_wide"), file.name
+    assert kinds == {(True, False), (False, False), (False, True)}
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -53,14 +54,14 @@ def in_double(batch: Batch) -> Batch:
     return Batch(batch.rows, batch.pixels.double(), batch.captions, batch.ids, (), ())
 
 
-def surprise(logits: list[float], targets: list[float]) -> float:
+def surprise(logits: Sequence[float], targets: Sequence[float]) -> float:
     """Cross-entropy of one row, from the definition."""
     largest = max(logits)
     total = largest + math.log(sum(math.exp(value - largest) for value in logits))
     return sum(target * (total - value) for value, target in zip(logits, targets, strict=True))
 
 
-def shares(positives: list[bool], smoothing: float = 0.0) -> list[float]:
+def shares(positives: Sequence[bool], smoothing: float = 0.0) -> list[float]:
     return [(1 - smoothing) * one / sum(positives) + smoothing / len(positives) for one in positives]
 
 
@@ -79,29 +80,16 @@ def test_the_loss_is_its_definition(dataset: PlainDataset, model: MobileCLIP, an
     image_anchor, text_anchor = (scale * images @ anchors.T).tolist(), (scale * texts @ anchors.T).tolist()
     text_image = (scale * texts @ images.T).tolist()
 
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
+    def loss(lines: Iterable[Sequence[float]], told: Iterable[Sequence[bool]], smoothing: float = 0.0) -> float:
+        """The mean over the rows that have a positive: the captions of an image may all be left unread."""
+        rows = [surprise(line, shares(own, smoothing)) for line, own in zip(lines, told, strict=True) if any(own)]
+        return sum(rows) / len(rows)
 
-    wanted = mean(
-        [
-            surprise(line, shares([name == row[0] for name in names], SMOOTHING))
-            for line, row in zip(image_anchor, rows, strict=True)
-        ]
-    )
-    wanted += mean(
-        [
-            surprise(line, shares([name in true_of[text] for name in names], SMOOTHING))
-            for line, text in zip(text_anchor, read, strict=True)
-        ]
-    )
+    wanted = loss(image_anchor, [[name == row[0] for name in names] for row in rows], SMOOTHING)
+    wanted += loss(text_anchor, [[name in true_of[text] for name in names] for text in read], SMOOTHING)
     together = [[row[0] in true_of[text] for row in rows] for text in read]
-    wanted += 0.5 * mean([surprise(line, shares(told)) for line, told in zip(text_image, together, strict=True)])
-    columns = [
-        surprise([line[number] for line in text_image], shares([told[number] for told in together]))
-        for number in range(len(rows))
-        if any(told[number] for told in together)  # an image none of whose captions is read
-    ]
-    wanted += 0.5 * mean(columns)
+    wanted += 0.5 * loss(text_image, together)
+    wanted += 0.5 * loss(zip(*text_image, strict=True), zip(*together, strict=True))
     found = anchored.loss(Towers(model)(batch.pixels, anchored.read(batch)), batch)
     assert found.item() == pytest.approx(wanted, rel=1e-12)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from command_line import Outcome, killed, refusal, run
-from conversions import ROOT
 from emoji_pairs import write_pairs
 from programs import output
 from safetensors.torch import load_file
@@ -50,7 +48,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pairs, the same as an evaluation set, and a reinforced dataset of them."""
     place = tmp_path_factory.mktemp("training")
     write_pairs(place / "pairs", 24)
-    (place / "pairs" / "dataset.json").write_text(json.dumps({"name": "mine", "pairs": "pairs.jsonl"}))
     mcd.reinforce(place / "pairs", [mcd.load_model()], place / "reinforced", augmentations=2)
     return place
 
@@ -215,9 +212,3 @@ def test_two_processes_go_on_from_one_to_the_weights_of_one(
         assert {name: float(value) for name, value in two.items()} == pytest.approx(
             {name: float(value) for name, value in one.items()}, rel=1e-4
         )
-
-
-def test_recipes_of_nano_are_of_three_kinds() -> None:
-    recipes = [read_recipe(file) for file in sorted((ROOT / "models" / "nano" / "recipes").glob("*.yaml"))]
-    kinds = {(recipe.distillation > 0, recipe.anchors is not None) for recipe in recipes}
-    assert kinds == {(True, False), (False, False), (False, True)}
