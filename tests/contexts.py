@@ -6,31 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
-from golden_checkpoints import fill
 from safetensors.torch import save_file
-from tiny import card
+from tiny import CAUSAL, card, named
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import open_clip
-from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.model import variants
 
 CONTEXTS = (16, 32, 77)
-NAME = "tiny_causal"
 
 
 def causal_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> mcd.MobileCLIP:
     """Its checkpoint, loaded; the variant is known while the test runs."""
-    data = card("tiny_later") | {"name": NAME, "title": NAME, "tokenizer": {}}
-    path = folder / f"{NAME}.json"
+    data = card("tiny_later") | {"name": CAUSAL, "title": CAUSAL, "tokenizer": {}}
+    path = folder / f"{CAUSAL}.json"
     path.write_text(json.dumps(data), encoding="utf-8")
-    cards = variants._cards() | {NAME: path}
+    cards = variants._cards() | {CAUSAL: path}
     monkeypatch.setattr(variants, "_cards", lambda: cards)
-    definition = variants.read_card(path).for_layout("open_clip")
-    tensors = {
-        open_clip.file_name(entry.key, definition): fill(0, entry.key, entry.shape)
-        for key, entry in Candidate(variants.read_card(path), open_clip.NAME).expected.items()
-        if not key.startswith("image.")
-    }
-    save_file(tensors, folder / f"{NAME}.safetensors")
-    return mcd.load_model(NAME, folder / f"{NAME}.safetensors")
+    tensors = named(variants.read_card(path), "open_clip")
+    text = {key: value for key, value in tensors.items() if not key.startswith("visual.")}
+    save_file(text, folder / f"{CAUSAL}.safetensors")
+    return mcd.load_model(CAUSAL, folder / f"{CAUSAL}.safetensors")

@@ -30,6 +30,8 @@ PIECES = "tiny_pieces"
 """A third, as SigLIP2's, with a SentencePiece vocabulary of its own in a file beside it."""
 WORDPIECES = "tiny_wordpieces"
 """A fourth, as OpenVision's, with a vocabulary of BERT's kind in a file beside it."""
+CAUSAL = "tiny_causal"
+"""A fifth that knows these words, whose text tower is causal."""
 ROTARY_WORDS = "tiny_rotary_words"
 """Another one, whose image tower has rotary positions and a pooled query."""
 
@@ -205,10 +207,11 @@ def write_cards(folder: Path) -> dict[str, Path]:
 
 def checkpoint(name: str, layout: str, seed: int = 0) -> dict[str, Tensor]:
     """A checkpoint of a variant in a layout, named as the layout's own code names it, with golden-style weights."""
-    return _named(tiny_variant(name), layout, seed)
+    return named(tiny_variant(name), layout, seed)
 
 
-def _named(variant: Variant, layout: str, seed: int) -> dict[str, Tensor]:
+def named(variant: Variant, layout: str, seed: int = 0) -> dict[str, Tensor]:
+    """As `checkpoint`, of any variant."""
     table = Candidate(variant, layout).expected.values()
     tensors = {entry.key: fill(seed, entry.key, entry.shape).contiguous() for entry in table}
     if layout == open_clip.NAME:
@@ -250,9 +253,14 @@ def network(seed: int = 0) -> MobileCLIP:
 
 @contextmanager
 def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
-    """The checkpoint of WORDS, ROTARY_WORDS, PIECES or WORDPIECES, while its card is known."""
-    forms = {WORDS: "tiny_mci", ROTARY_WORDS: "tiny_rotary", PIECES: "tiny_sigmoid", WORDPIECES: "tiny_mean"}
-    like = forms[name]
+    """The checkpoint of WORDS, ROTARY_WORDS, PIECES, WORDPIECES or CAUSAL, while its card is known."""
+    like = {
+        WORDS: "tiny_mci",
+        CAUSAL: "tiny_later",
+        ROTARY_WORDS: "tiny_rotary",
+        PIECES: "tiny_sigmoid",
+        WORDPIECES: "tiny_mean",
+    }[name]
     words = {key: value for key, value in card(like).items() if key != "tokenizer"}
     if name == PIECES:
         (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
@@ -266,5 +274,5 @@ def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
     (folder / f"{name}.json").write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
     cards = variants._cards() | {name: folder / f"{name}.json"}
     with mock.patch.object(variants, "_cards", return_value=cards):
-        save_file(_named(variants.load_variant(name), next(iter(words["layouts"])), 0), folder / "tiny.safetensors")
+        save_file(named(variants.load_variant(name), next(iter(words["layouts"]))), folder / "tiny.safetensors")
         yield folder / "tiny.safetensors"

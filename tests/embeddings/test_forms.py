@@ -6,12 +6,10 @@ checks.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +17,16 @@ import pytest
 from command_line import run
 from export.test_compact import write_pictures
 from exports import Exports
-from golden_checkpoints import fill
 from safetensors.numpy import load_file
-from safetensors.torch import save_file
-from tiny import card
+from tiny import CAUSAL, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import open_clip
-from mobileclip_deploy.checkpoints.fitting import Candidate
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.model import variants
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.towers.samples import image_paths
 
-NAME, SIZE = "tiny_causal", 8
+SIZE = 8
 LABELS = ["a cat", "a dog", "a red car"]
 NANO = variants.models_dir() / "nano"
 
@@ -45,7 +39,7 @@ class Small(NamedTuple):
     plain: mcd.Bundle
 
     def export(self, folder: Path, **choices: Any) -> mcd.Bundle:
-        model = mcd.load_model(NAME, self.checkpoint)
+        model = mcd.load_model(CAUSAL, self.checkpoint)
         return mcd.export(model, output=folder, embedding_size=SIZE, fit=self.photos, **choices)
 
 
@@ -53,21 +47,15 @@ class Small(NamedTuple):
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
     """While the tiny network's card is known."""
     folder = tmp_path_factory.mktemp("forms")
-    path, checkpoint = folder / f"{NAME}.json", folder / f"{NAME}.safetensors"
-    path.write_text(json.dumps(card("tiny_later") | {"name": NAME, "title": NAME, "tokenizer": {}}), encoding="utf-8")
     photos = write_pictures(folder / "pictures", 4 * SIZE)
-    with mock.patch.object(variants, "_cards", return_value=variants._cards() | {NAME: path}):
-        definition = variants.load_variant(NAME).for_layout(open_clip.NAME)
-        expected = Candidate(variants.load_variant(NAME), open_clip.NAME).expected.values()
-        tensors = {open_clip.file_name(one.key, definition): fill(0, one.key, one.shape) for one in expected}
-        save_file(tensors, checkpoint)
+    with known(folder, CAUSAL) as checkpoint:
         new = Small(checkpoint, photos, None)  # type: ignore[arg-type]
         yield new._replace(plain=new.export(folder / "plain", target="onnx", precision="fp32", verify=False))
 
 
 def answers(small: Small) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """What the full checkpoint gives of pixels and ids, times the axes, at length 1."""
-    model, axes = mcd.load_model(NAME, small.checkpoint), load_file(small.plain.axes)["axes"].astype(np.float64)
+    model, axes = mcd.load_model(CAUSAL, small.checkpoint), load_file(small.plain.axes)["axes"].astype(np.float64)
     given = (("image", pixels()), ("text", ids()))
     image, text = (at_length_one(mcd.load_runner(model, tower)(value) @ axes) for tower, value in given)  # type: ignore[arg-type]
     return image, text
@@ -81,17 +69,16 @@ def ids() -> npt.NDArray[np.int64]:
     return np.asarray(encode([LABELS[0]]))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "choices",
     [
-        pytest.param({"target": "onnx", "precision": "fp32", "contexts": [16, 32]}, marks=pytest.mark.whole),
-        pytest.param({"target": None, "precision": "fp16", "layout": "transformers.js"}, marks=pytest.mark.whole),
-        pytest.param({"target": "onnx", "precision": "w8", "normalise": True}, marks=pytest.mark.whole),
-        pytest.param({"target": "coreml", "precision": "fp16", "contexts": [16]}, marks=pytest.mark.whole),
-        pytest.param(
-            {"target": "coreml", "precision": "fp16", "options": {"multifunction": True}}, marks=pytest.mark.whole
-        ),
-        pytest.param({"target": "litert", "precision": "fp32"}, marks=pytest.mark.whole),
+        {"target": "onnx", "precision": "fp32", "contexts": [16, 32]},
+        {"target": None, "precision": "fp16", "layout": "transformers.js"},
+        {"target": "onnx", "precision": "w8", "normalise": True},
+        {"target": "coreml", "precision": "fp16", "contexts": [16]},
+        {"target": "coreml", "precision": "fp16", "options": {"multifunction": True}},
+        {"target": "litert", "precision": "fp32"},
     ],
     ids=["contexts", "layout", "normalised", "coreml contexts", "multifunction", "litert"],
 )
@@ -109,7 +96,7 @@ def test_towers_of_every_form_answer_the_full_ones_on_the_axes(
 @pytest.mark.whole
 def test_a_sweep_makes_full_and_small_ones(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)  # in this process, where the card is known
-    choice = f'file = "{small.checkpoint}"\nvariant = "{NAME}"\n'
+    choice = f'file = "{small.checkpoint}"\nvariant = "{CAUSAL}"\n'
     (tmp_path / "sweep.toml").write_text(
         'version = 1\ntargets = ["onnx"]\nprecisions = ["fp32"]\n'
         f'[checkpoints.full]\n{choice}[checkpoints.small]\n{choice}embedding_size = {SIZE}\nfit = "{small.photos}"\n',
@@ -131,7 +118,7 @@ def test_the_smallest_that_passes_is_of_the_axes(small: Small, tmp_path: Path) -
     lines = ["image,label,text", *(f"{path},{path.stem},{path.stem}" for path in image_paths())]
     pairs.write_text("\n".join(lines), encoding="utf-8")
     bundle = small.export(tmp_path, target="onnx", precision="smallest", dataset=pairs, max_drop=100)
-    assert bundle.path.name == f"{NAME}-e{SIZE}-onnx-smallest"
+    assert bundle.path.name == f"{CAUSAL}-e{SIZE}-onnx-smallest"
     assert bundle.manifest.embedding_space == small.plain.manifest.embedding_space
 
 

@@ -227,9 +227,8 @@ def test_what_cannot_be_embedded_is_refused(exports: Exports, tmp_path: Path) ->
     (tmp_path / "empty").mkdir()
     (tmp_path / "n.jsonl").write_text('{"image": 1}\n', encoding="utf-8")
     output = tmp_path / "e.jsonl"
-    assert "ends with .safetensors, .jsonl, .npy or .mcdx" in refusal(
-        run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e")
-    )
+    unnamed = refusal(run("embed", bundle, tmp_path / "t.txt", "-o", tmp_path / "e"))
+    assert "ends with .safetensors, .jsonl, .npy or .mcdx" in unnamed
     assert "holds no texts" in refusal(run("embed", bundle, tmp_path / "t.txt", "-o", output))
     assert "holds no images" in refusal(run("embed", bundle, tmp_path / "empty", "-o", output))
     assert "n.jsonl:1" in refusal(run("embed", bundle, tmp_path / "n.jsonl", "-o", output))
