@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from mobileclip_deploy.embeddings.writing import IndexWriter, create
 from mobileclip_deploy.model.preprocessing import rgb_image, tower_bytes
 from mobileclip_deploy.model.variants import Preprocess, load_variant
 
-__all__ = ["FOLDER", "WRITERS", "noise"]
+__all__ = ["FOLDER", "WRITERS", "noise", "random_pictures"]
 
 FOLDER = Path(__file__).parents[1] / "clients" / "vectors"
 SIZES = (
@@ -40,6 +41,16 @@ TALL = (69, 292), (120, 249), (66, 300)
 LARGE = 4000, 3000
 ROWS, DIMENSION = 60, 40
 SPACE = "vectors-0000000000000000"
+
+
+def random_pictures(seed: int, count: int) -> Iterator[tuple[npt.NDArray[np.uint8], Preprocess]]:
+    """Noise [H, W, 3] of up to 300 pixels a side, and how each is prepared: by either filter, cropped or not."""
+    chance = random.Random(seed)
+    for number in range(count):
+        width, height = chance.randint(1, 300), chance.randint(1, 300)
+        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
+        pixels = noise(width * height * 3, seed + number).reshape(height, width, 3)
+        yield pixels, load_variant("nano").preprocess.model_copy(update=changes)
 
 
 def resize_vectors() -> dict[str, Any]:

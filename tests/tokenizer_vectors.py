@@ -13,7 +13,9 @@ from pathlib import Path
 
 import ftfy
 
+from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
 from mobileclip_deploy.towers.samples import prompts
 
 FILE = Path(__file__).parents[1] / "clients" / "vectors" / "tokenizer.json"
@@ -72,6 +74,13 @@ def odd_texts(seed: int) -> Iterator[str]:
 def is_mojibake(text: str) -> bool:
     """Whether ftfy takes it for text of another encoding: the one repair that other tokenizers need not have."""
     return ftfy.fix_text(text) != ftfy.fix_text(text, fix_encoding=False)
+
+
+def learned_from_german() -> tuple[TokenizerSpec, list[str]]:
+    """A vocabulary that a checkpoint may bring, and texts that it knows and that it does not."""
+    file = models_dir() / "nano" / "evaluation" / "languages" / "de.txt"
+    names = file.read_text(encoding="utf-8").splitlines()
+    return learned_vocabulary(names, 2000, 24), [*names[::20], "собака", "it's 犬"]
 
 
 def text_of_vectors() -> str:

@@ -6,40 +6,30 @@ import base64
 import hashlib
 import json
 import os
-import random
 import re
-import secrets
 import struct
 import subprocess
 import zipfile
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from client_vectors import FOLDER, noise
+from client_vectors import FOLDER, noise, random_pictures
 from conversions import ROOT
 from exports import Exports
-from java_client import JAVA, JavaClient, built
+from java_client import JAVA, JavaClient
 from PIL import Image
 from programs import output
-from tokenizer_vectors import is_mojibake, odd_texts
+from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
 from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import tower_bytes
 from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
-from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 
 JAVA_8 = 52
-
-
-@pytest.fixture(scope="module")
-def client(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> JavaClient:
-    return built(require_tool, tmp_path_factory.mktemp("java"))
 
 
 def test_the_packages_own_checks_pass_on_a_bundle_and_python_reads_the_index_that_they_write(
@@ -58,19 +48,14 @@ def test_the_packages_own_checks_pass_on_a_bundle_and_python_reads_the_index_tha
         assert [one.id for one in index.search(query, 1)[0]] == [name]
 
 
-def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, exports: Exports, tmp_path: Path) -> None:
-    seed = secrets.randbelow(2**31)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+def test_random_pictures_and_texts_give_pythons_numbers(
+    client: JavaClient, exports: Exports, tmp_path: Path, seed: int
+) -> None:
     pictures, digests = [], []
-    for number in range(8):
-        width, height = chance.randint(1, 300), chance.randint(1, 300)
-        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
-        spec = load_variant("nano").preprocess.model_copy(update=changes)
-        pixels = noise(width * height * 3, seed + number)
+    for pixels, spec in random_pictures(seed, 8):
         content = base64.b64encode(pixels.tobytes()).decode()
-        pictures.append({"width": width, "bytes": content, "preprocess": spec.model_dump(mode="json")})
-        answer = tower_bytes(Image.fromarray(pixels.reshape(height, width, 3)), spec)
+        pictures.append({"width": pixels.shape[1], "bytes": content, "preprocess": spec.model_dump(mode="json")})
+        answer = tower_bytes(Image.fromarray(pixels), spec)
         digests.append(hashlib.sha256(np.asarray(answer).tobytes()).hexdigest())
     odd = [text for text in islice(odd_texts(seed), 400) if not is_mojibake(text)]
     texts = [
@@ -81,8 +66,7 @@ def test_random_pictures_and_texts_give_pythons_numbers(client: JavaClient, expo
         "ΟΔΟΣ ΟΔΟΣ. 'Σ",
     ]
     given, wanted = tmp_path / "given.json", encode(texts).tolist()
-    names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
-    tokens, others = learned_vocabulary(names, 2000, 24), [*names[::20], "собака", "it's 犬"]
+    tokens, others = learned_from_german()
     write_tokenizer_files(tmp_path, tokens)
     own = {"folder": str(tmp_path), "settings": tokens.model_dump(mode="json"), "texts": others}
     given.write_text(json.dumps({"pictures": pictures, "texts": texts, "own": own}), encoding="utf-8")

@@ -6,9 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import re
-import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,20 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import open_page, served
-from client_vectors import noise
+from client_vectors import noise, random_pictures
 from conversions import ROOT
 from exports import Exports
 from PIL import Image
 from programs import output
-from tokenizer_vectors import is_mojibake, odd_texts
+from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import preprocess
 from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
-from mobileclip_deploy.model.variants import load_variant, models_dir
+from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.progress import silent
 from mobileclip_deploy.web.runtime import runtime_folder
@@ -54,14 +51,6 @@ def node(require_tool: Callable[[str, str], str], tmp_path: Path) -> Node:
         return json.loads(output(program, "main.mjs", cwd=tmp_path, timeout=120))
 
     return ran
-
-
-@pytest.fixture
-def seed() -> int:
-    """Another one in each run; a failure shows it."""
-    chosen = secrets.randbelow(2**31)
-    print(f"seed {chosen}")
-    return chosen
 
 
 def test_the_packages_own_tests_pass_on_a_real_bundle_and_python_reads_the_index_that_they_write(
@@ -97,15 +86,10 @@ console.log(JSON.stringify(found));
 
 
 def test_random_pictures_are_prepared_in_the_same_bytes(node: Node, seed: int) -> None:
-    chance = random.Random(seed)
     given, wanted = [], []
-    for number in range(8):
-        width, height = chance.randint(1, 300), chance.randint(1, 300)
-        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
-        spec = load_variant("nano").preprocess.model_copy(update=changes)
-        pixels = noise(width * height * 3, seed + number).reshape(height, width, 3)
+    for pixels, spec in random_pictures(seed, 8):
         given.append(
-            {"width": width, "height": height, "bytes": base64.b64encode(pixels.tobytes()).decode()}
+            {"width": pixels.shape[1], "height": pixels.shape[0], "bytes": base64.b64encode(pixels.tobytes()).decode()}
             | {"spec": spec.model_dump(mode="json")}
         )
         wanted.append(preprocess(Image.fromarray(pixels), spec).numpy().ravel())
@@ -133,10 +117,8 @@ def test_random_texts_become_open_clips_numbers(node: Node, tmp_path: Path, seed
 
 
 def test_a_vocabulary_that_a_checkpoint_brings_is_read(node: Node, tmp_path: Path) -> None:
-    names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
-    tokens = learned_vocabulary(names, 2000, 24)
+    tokens, texts = learned_from_german()
     write_tokenizer_files(tmp_path, tokens)
-    texts = [*names[::20], "собака", "it's 犬"]
     given = {"folder": str(tmp_path), "settings": tokens.model_dump(mode="json"), "texts": texts}
     assert node(ENCODE, given) == encode(texts, tokens).tolist()
 

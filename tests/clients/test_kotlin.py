@@ -20,7 +20,7 @@ import pytest
 from building import ROOT, locked
 from elf import PAGE, load_alignments
 from exports import Exports
-from java_client import JavaClient, built
+from java_client import JavaClient
 from PIL import Image
 from programs import output
 from relevant_bundle import relevant_bundle
@@ -60,13 +60,8 @@ def onnxruntime() -> Path:
 
 
 @pytest.fixture(scope="module")
-def core(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> JavaClient:
-    return built(require_tool, tmp_path_factory.mktemp("core"))
-
-
-@pytest.fixture(scope="module")
 def path(
-    core: JavaClient, require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
+    client: JavaClient, require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, ...]:
     """The class path of a program on the package: its jar, the page's lines, the sample's file for Android."""
     require_tool("npm", "apt-get install npm")
@@ -74,19 +69,19 @@ def path(
         subprocess.run([KOTLIN / "fetch.sh", FETCHED], check=True, timeout=500)
         kotlin, runtime = FETCHED / "lib", onnxruntime()
     folder = tmp_path_factory.mktemp("kotlin")
-    output(KOTLIN / "build.sh", folder, core.jar, FETCHED, timeout=300)
+    output(KOTLIN / "build.sh", folder, client.jar, FETCHED, timeout=300)
     page = (ROOT / "docs" / "start_android.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```kotlin\n(.*?)```", page, re.DOTALL)
     assert block.count("\n") < 17
     (folder / "Classifier.kt").write_text(block, encoding="utf-8")
     stand_ins = (ROOT / "tests" / "android_classes" / "android").rglob("*.java")
-    subprocess.run([core.javac, "--release", "11", "-d", folder / "android", *stand_ins], check=True, timeout=300)
-    classes = (core.jar, folder / "mobileclip-kotlin.jar", runtime, folder / "android")
+    subprocess.run([client.javac, "--release", "11", "-d", folder / "android", *stand_ins], check=True, timeout=300)
+    classes = (client.jar, folder / "mobileclip-kotlin.jar", runtime, folder / "android")
     sample = (KOTLIN / "sample/src/main/kotlin").rglob("*.kt")
     words = ["-no-reflect", "-Werror", "-cp", ":".join(map(str, classes)), "-d", folder / "app.jar"]
     words += [folder / "Classifier.kt", *sample, HERE / "Main.kt"]
     main = ["-cp", kotlin / "kotlin-compiler.jar", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"]
-    output(core.java, *main, *words, timeout=300)
+    output(client.java, *main, *words, timeout=300)
     return (*classes[1:], folder / "app.jar", kotlin / "kotlin-stdlib.jar")
 
 
@@ -102,7 +97,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def asked(
-    core: JavaClient, path: tuple[Path, ...], exports: Exports, tmp_path_factory: pytest.TempPathFactory
+    client: JavaClient, path: tuple[Path, ...], exports: Exports, tmp_path_factory: pytest.TempPathFactory
 ) -> Asked:
     folder = tmp_path_factory.mktemp("asked")
     bundle = relevant_bundle(exports.bundle("onnx", "fp32"), folder / "whole")
@@ -115,7 +110,7 @@ def asked(
         model.ir_version = 9  # the newest that these classes' runtime reads; of what is newer float32 has nothing
         onnx.save(model, file)
     words = (folder, folder / "pixels", str(pixels.shape[1]))
-    done = core.run("MainKt", *words, more=path)
+    done = client.run("MainKt", *words, more=path)
     assert done.returncode == 0, done.stderr
     return Asked(folder, bundle, words, done.stdout)
 
@@ -169,21 +164,21 @@ RULES = """
 
 @pytest.mark.whole  # as the one above
 def test_a_shrunk_app_answers_the_same_by_the_rules_that_the_jar_brings(
-    core: JavaClient, path: tuple[Path, ...], asked: Asked, require_tool: Callable[[str, str], str], tmp_path: Path
+    client: JavaClient, path: tuple[Path, ...], asked: Asked, require_tool: Callable[[str, str], str], tmp_path: Path
 ) -> None:
     program = require_tool("proguard", "apt-get install proguard-cli")
-    with zipfile.ZipFile(core.jar) as jar:
+    with zipfile.ZipFile(client.jar) as jar:
         (tmp_path / "own.pro").write_bytes(jar.read("META-INF/proguard/mobileclip.pro"))
     (tmp_path / "app.pro").write_text(RULES, encoding="utf-8")
-    java_8(Path(core.javac), tmp_path / "java.jar")
-    inputs = [word for one in (core.jar, *path) for word in ("-injars", f"{one}(!META-INF/**)")]
+    java_8(Path(client.javac), tmp_path / "java.jar")
+    inputs = [word for one in (client.jar, *path) for word in ("-injars", f"{one}(!META-INF/**)")]
     common = [program, *inputs, "-libraryjars", str(tmp_path / "java.jar"), f"@{tmp_path / 'app.pro'}"]
     for rules, works in ((f"@{tmp_path / 'own.pro'}", True), ("-dontwarn ai.onnxruntime.**", False)):
         shrunk = tmp_path / f"{works}.jar"
         output(*common, rules, "-outjars", shrunk, timeout=300)
         with zipfile.ZipFile(shrunk) as jar:
             assert [name for name in jar.namelist() if name.startswith("mobileclip/")] == []  # they have other names
-        command = [core.java, "-cp", str(shrunk), "MainKt", *map(str, asked.words)]
+        command = [client.java, "-cp", str(shrunk), "MainKt", *map(str, asked.words)]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert (ran.stdout == asked.printed) == works
         assert ("UnsatisfiedLinkError" in ran.stderr) != works

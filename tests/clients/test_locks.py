@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from java_client import JavaClient, built
+from java_client import JavaClient
 
 from mobileclip_deploy.embeddings.index_file import Description, Header
 from mobileclip_deploy.embeddings.storage import Store
 from mobileclip_deploy.embeddings.writing import IndexWriter, create
 from mobileclip_deploy.errors import UsageError
-
-
-@pytest.fixture(scope="module")
-def client(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> JavaClient:
-    return built(require_tool, tmp_path_factory.mktemp("java"))
 
 
 @pytest.mark.whole  # it builds the Java package once more

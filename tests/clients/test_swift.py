@@ -8,9 +8,7 @@ import itertools
 import json
 import os
 import plistlib
-import random
 import re
-import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,22 +17,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client_vectors import noise
+from client_vectors import random_pictures
 from conversions import ROOT
 from exports import Exports
 from PIL import Image
 from programs import output
 from swift_package import CLIENT, CLIENT_FOLDER, CLIENT_SOURCES, apple_client, compile_interfaces, swift_tool
-from tokenizer_vectors import is_mojibake, odd_texts
+from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
 from mobileclip_deploy.model.precision import PRECISIONS
 from mobileclip_deploy.model.preprocessing import load_image, tower_bytes
 from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
-from mobileclip_deploy.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
 
@@ -66,14 +62,6 @@ def bundle(exports: Exports) -> Bundle:
     return exports.bundle("onnx", "fp32")
 
 
-@pytest.fixture
-def seed() -> int:
-    """Another one in each run; a failure shows it."""
-    chosen = secrets.randbelow(2**31)
-    print(f"seed {chosen}")
-    return chosen
-
-
 @pytest.mark.whole  # it builds them and the package optimized: 50 seconds
 def test_the_packages_own_tests_pass_on_a_real_bundle(bundle: Bundle) -> None:
     told = CLIENT.test({"MOBILECLIP_BUNDLE": str(bundle.path)})
@@ -82,13 +70,9 @@ def test_the_packages_own_tests_pass_on_a_real_bundle(bundle: Bundle) -> None:
 
 
 def test_random_pictures_are_prepared_in_the_same_bytes(client: Run, seed: int) -> None:
-    chance = random.Random(seed)
     given, wanted = [], []
-    for number in range(12):
-        width, height = chance.randint(1, 300), chance.randint(1, 300)
-        changes = {"interpolation": chance.choice(["bilinear", "bicubic"]), "crop_fraction": chance.choice([None, 0.9])}
-        spec = load_variant("nano").preprocess.model_copy(update=changes)
-        pixels = noise(width * height * 3, seed + number).reshape(height, width, 3)
+    for pixels, spec in random_pictures(seed, 12):
+        height, width, _ = pixels.shape
         told = {"layout": "rgb", "width": width, "height": height, "preprocess": spec.model_dump(mode="json")}
         given.append(told | {"bytes": base64.b64encode(pixels.tobytes()).decode()})
         wanted.append(tower_bytes(Image.fromarray(pixels), spec).transpose(1, 2, 0).tobytes())
@@ -109,8 +93,7 @@ def test_random_texts_become_open_clips_ids(client: Run, bundle: Bundle, seed: i
 def test_a_vocabulary_that_a_checkpoint_brings_is_read_as_in_python(
     client: Run, bundle: Bundle, tmp_path: Path
 ) -> None:
-    names = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()
-    tokens, texts = learned_vocabulary(names, 2000, 24), [*names[::20], "собака", "it's 犬"]
+    tokens, texts = learned_from_german()
     write_tokenizer_files(tmp_path / "tokenizer", tokens)
     manifest = bundle.manifest.as_dict() | {"tokenizer": tokens.model_dump(mode="json")}
     manifest["towers"]["text"]["input"]["shape"] = [0, tokens.context_length]
