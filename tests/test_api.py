@@ -31,11 +31,7 @@ def test_a_model_is_loaded_in_training_form_eval_mode_and_float32(exports: Expor
     assert not model.training
     assert {value.dtype for value in model.parameters()} == {torch.float32}
     assert model.encode_image(torch.zeros(2, 3, 64, 64)).shape == (2, 128)
-
-
-def test_without_arguments_the_built_in_model_is_loaded() -> None:
-    model = mcd.load_model()
-    assert model.provenance.builtin
+    assert mcd.load_model().provenance.builtin
 
 
 def test_reparameterizing_happens_in_place_and_twice_changes_nothing(exports: Exports) -> None:
@@ -46,12 +42,6 @@ def test_reparameterizing_happens_in_place_and_twice_changes_nothing(exports: Ex
     before = {name: value.clone() for name, value in model.state_dict().items()}
     mcd.reparameterize(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_export_gives_a_bundle_that_opens(exports: Exports) -> None:
-    bundle = exports.bundle("onnx", "fp16")
-    assert bundle.path.name == "nano-onnx-fp16"
-    assert Bundle.open(bundle.path).manifest == bundle.manifest
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])
@@ -150,14 +140,11 @@ def test_the_checkpoint_is_found_beside_the_bundle_by_name_and_hash(
     monkeypatch.chdir(tmp_path)
     bundle = Bundle.open(exports.copy("onnx", "fp16", tmp_path))
     assert find_checkpoint(bundle) is None
+    assert find_checkpoint(Bundle(Path("/nano-onnx-fp16"), bundle.manifest)) is None  # in the root folder
     (tmp_path / "mine.safetensors").write_bytes(b"another file of that name")
     assert find_checkpoint(bundle) is None
     (tmp_path / "mine.safetensors").write_bytes(exports.checkpoint.read_bytes())
     assert find_checkpoint(bundle) == tmp_path / "mine.safetensors"
-
-
-def test_a_bundle_may_lie_in_the_root_folder(exports: Exports) -> None:
-    assert find_checkpoint(Bundle(Path("/nano-onnx-fp16"), exports.bundle("onnx", "fp16").manifest)) is None
 
 
 def test_another_checkpoint_is_refused(exports: Exports, tmp_path: Path) -> None:

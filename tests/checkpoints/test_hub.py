@@ -22,6 +22,7 @@ REPOSITORY = "apple/MobileCLIP2-S0"
 FILE = "mobileclip2_s0.pt"
 CONTENT = bytes(range(256)) * 4096
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+SOURCE = HubFile(REPOSITORY, None, FILE)
 
 
 @pytest.fixture
@@ -128,9 +129,9 @@ class TestDownloads:
     def test_once_cached_it_is_not_asked_for_again_offline_or_of_a_hub_that_is_gone(
         self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        fetch(SOURCE, cache=tmp_path)
         before = len([request for request in server.requests if request[0] == "GET"])
-        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        fetch(SOURCE, cache=tmp_path)
         assert len([request for request in server.requests if request[0] == "GET"]) == before
         asked = len(server.requests)
         with monkeypatch.context() as patched:
@@ -138,7 +139,7 @@ class TestDownloads:
             assert fetch(HubFile(REPOSITORY), cache=tmp_path).sha256 == DIGEST
         assert len(server.requests) == asked
         server.close()
-        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+        assert fetch(SOURCE, cache=tmp_path).sha256 == DIGEST
 
     def test_revision(self, server: HubServer, tmp_path: Path) -> None:
         assert fetch(HubFile(REPOSITORY, COMMIT, FILE), cache=tmp_path).revision == COMMIT
@@ -148,14 +149,14 @@ class TestDownloads:
     ) -> None:
         monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
         server.drops = 1
-        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+        assert fetch(SOURCE, cache=tmp_path).sha256 == DIGEST
         ranges = [headers.get("Range") or headers.get("range") for method, _, headers in server.requests]
         assert any(value and value.startswith("bytes=") for value in ranges)
 
     def test_token_of_the_environment(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         server.gated = True
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+        assert fetch(SOURCE, cache=tmp_path).sha256 == DIGEST
         # Only those for the file: in each process huggingface_hub asks first, once, who else calls it.
         asked = [headers for _, path, headers in server.requests if "/resolve/" in path]
         names = [{name.lower(): value for name, value in headers.items()} for headers in asked]
@@ -178,7 +179,7 @@ class TestDownloads:
 
     def test_nothing_is_printed(self, server: HubServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         server.drops = 1
-        fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path)
+        fetch(SOURCE, cache=tmp_path)
         assert capfd.readouterr() == ("", "")
 
 
@@ -249,11 +250,9 @@ class TestRefusals:
 
     def test_damaged_on_the_way(self, server: HubServer, tmp_path: Path) -> None:
         server.wrong_bytes = True
-        assert "was damaged on the way or in the cache, and is removed" in refusal(
-            HubFile(REPOSITORY, None, FILE), tmp_path
-        )
+        assert "was damaged on the way or in the cache, and is removed" in refusal(SOURCE, tmp_path)
         server.wrong_bytes = False
-        assert fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path).sha256 == DIGEST
+        assert fetch(SOURCE, cache=tmp_path).sha256 == DIGEST
 
     def test_disk_full(self, server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(url: str, temp_file: Any, **options: Any) -> None:
@@ -261,14 +260,12 @@ class TestRefusals:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(huggingface_hub.file_download, "http_get", full)
-        assert "the disk is full: hf:apple/MobileCLIP2-S0:mobileclip2_s0.pt was not kept" in refusal(
-            HubFile(REPOSITORY, None, FILE), tmp_path
-        )
+        assert "the disk is full: hf:apple/MobileCLIP2-S0:mobileclip2_s0.pt was not kept" in refusal(SOURCE, tmp_path)
 
     def test_cache_that_cannot_be_written(self, server: HubServer, tmp_path: Path) -> None:
         (tmp_path / "cache").write_text("a file where the folder should be")
         with pytest.raises(CheckpointError, match="could not be written to the cache"):
-            fetch(HubFile(REPOSITORY, None, FILE), cache=tmp_path / "cache")
+            fetch(SOURCE, cache=tmp_path / "cache")
 
     def test_library_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -294,9 +291,8 @@ class TestAHubThatIsHostile:
     ) -> None:
         (tmp_path / "key").write_text("a secret")
         server.headers = headers
-        source, cache = HubFile(REPOSITORY, None, FILE), tmp_path / "cache"
         with pytest.raises(CheckpointError, match="HF_ENDPOINT") as told:
-            fetch(source, cache=cache)
+            fetch(SOURCE, cache=tmp_path / "cache")
         assert "\n" not in str(told.value)
         assert (tmp_path / "key").read_text() == "a secret"
         assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
@@ -304,5 +300,5 @@ class TestAHubThatIsHostile:
     @pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<p>Log in", b"\xef\xbb\xbf \n<!-- a -->\n<HTML lang=en>"])
     def test_a_page_in_place_of_weights_is_not_kept(self, server: HubServer, tmp_path: Path, page: bytes) -> None:
         server.files[FILE] = page
-        assert "came as a page for browsers, and is removed" in refusal(HubFile(REPOSITORY, None, FILE), tmp_path)
+        assert "came as a page for browsers, and is removed" in refusal(SOURCE, tmp_path)
         assert page not in [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

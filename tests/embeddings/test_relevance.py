@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from mobileclip_deploy.verify.relevance import check_relevance
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 PICTURES = models_dir() / "nano" / "evaluation" / "images"
+Change = Callable[[dict[str, np.ndarray]], None]
 
 
 def made(count: int = 600, dimension: int = 24) -> Samples:
@@ -130,7 +132,7 @@ def changed_manifest(path: Path, **fields: object) -> None:
         told["relevance"] |= fields
 
 
-def changed_file(path: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+def changed_file(path: Path, change: Change) -> None:
     """Change the numbers, and repair size and hash in the manifest."""
     file = path / "relevance.safetensors"
     tensors = {name: values.copy() for name, values in load_file(file).items()}
@@ -139,34 +141,27 @@ def changed_file(path: Path, change: Callable[[dict[str, np.ndarray]], None]) ->
     changed_manifest(path, file={"file": file.name, "sha256": file_sha256(file), "bytes": file.stat().st_size})
 
 
-def one_number(tensors: dict[str, np.ndarray]) -> None:
-    tensors["background"][17, 3] += 5
+def edited(name: str, place: Any, factor: int = 1, added: float = 0) -> Change:
+    """Some numbers of a tensor are multiplied, or something is added to them."""
 
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        tensors[name][place] = factor * tensors[name][place] + added
 
-def a_sign(tensors: dict[str, np.ndarray]) -> None:
-    tensors["background"][200] *= -1
-
-
-def a_row(tensors: dict[str, np.ndarray]) -> None:
-    tensors["background"][9] = 0
+    return change
 
 
 def columns(tensors: dict[str, np.ndarray]) -> None:
     tensors["background"] = np.ascontiguousarray(np.roll(tensors["background"], 1, axis=1))
 
 
-def a_weight(tensors: dict[str, np.ndarray]) -> None:
-    tensors["weights"][5] += 0.01
-
-
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (one_number, "golden prompt"),
-        (a_sign, "golden prompt"),
-        (a_row, "background picture 9 has length 0.000"),
+        (edited("background", (17, 3), added=5), "golden prompt"),
+        (edited("background", 200, -1), "golden prompt"),
+        (edited("background", 9, 0), "background picture 9 has length 0.000"),
         (columns, "golden prompt"),
-        (a_weight, "needed of golden prompt"),
+        (edited("weights", 5, added=0.01), "needed of golden prompt"),
         ({"intercept": 0.21}, "needed of golden prompt"),
         ({"slope": 0.0201}, "needed of golden prompt"),
         ({"spread": 0.2}, "needed of golden prompt"),
@@ -176,7 +171,7 @@ def a_weight(tensors: dict[str, np.ndarray]) -> None:
     ],
 )
 def test_a_changed_background_or_threshold_is_seen_though_its_hash_is_repaired(
-    relevant: Bundle, fault: Callable[[dict[str, np.ndarray]], None] | dict[str, object], said: str
+    relevant: Bundle, fault: Change | dict[str, object], said: str
 ) -> None:
     if callable(fault):
         changed_file(relevant.path, fault)
