@@ -112,6 +112,11 @@ def refusal(outcome: Outcome) -> str:
     return line
 
 
+def refused(*arguments: str | Path) -> str:
+    """As `refusal`, of a command that is run in this process."""
+    return refusal(run(*arguments))
+
+
 def strict_json(text: str) -> Any:
     """Parse JSON as other languages do: NaN and Infinity are not in it."""
 

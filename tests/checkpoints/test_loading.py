@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -290,11 +291,7 @@ class TestFolded:
         model = load(source)
         fold(model)
         (tmp_path / "out").mkdir()
-
-        def full(*arguments: object, **options: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(writing, "save_file", full)
+        monkeypatch.setattr(writing, "save_file", Mock(side_effect=OSError(28, "No space left on device")))
         with pytest.raises(InvalidInput, match="no room is left"):
             folded.save(model, tmp_path / "out" / "x.safetensors")
         assert not list((tmp_path / "out").iterdir())

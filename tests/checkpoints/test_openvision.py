@@ -77,7 +77,6 @@ def test_a_client_s_file_says_all_but_the_last_token(tokens: TokenizerSpec) -> N
 
 
 def test_its_vocabulary_stands_beside_it_and_in_a_copy(tmp_path: Path) -> None:
-    """A small network of the same kind."""
     with known(tmp_path, WORDPIECES) as path:
         model = mcd.load_model(WORDPIECES, path)
         ids = mcd.tokenize(["a cat", "Eine KATZE"], model)

@@ -27,7 +27,6 @@ PROMPTS = [*texts("de", 3), *texts("ja", 3), "", "a very long prompt " * 40]
 
 
 def test_without_its_tokenizer_pictures_are_embedded_and_texts_refused(tmp_path: Path) -> None:
-    """A small network of the same kind."""
     with known(tmp_path, PIECES) as path:
         model = mcd.load_model(PIECES, path)
         assert model.variant.tokens.vocab_size == SIZE

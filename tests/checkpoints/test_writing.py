@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -34,10 +35,7 @@ def test_same_bytes_for_the_same_content_and_readable_by_all(tmp_path: Path, suf
 
 @pytest.mark.parametrize("error", FULL.values(), ids=FULL)
 def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def full(*arguments: object, **options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(writing, "save_file", full)
+    monkeypatch.setattr(writing, "save_file", Mock(side_effect=error))
     (tmp_path / "x.safetensors").write_text("before")
     with pytest.raises(DiskFull, match=r"no room is left on the disk of .*; make room there") as caught:
         write_tensors(tmp_path / "x.safetensors", TENSORS, {})

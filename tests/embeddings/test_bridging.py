@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import refusal, run
+from command_line import refused, run
 from embeddings.indices import units
 from safetensors.torch import load_file, save_file
 
@@ -98,9 +98,6 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     old, new = worlds(0.1)
     before, after = index(tmp_path / "old.mcdx", old, "a"), index(tmp_path / "new.mcdx", new, "b")
     path, learnt = tmp_path / "map.safetensors", ("bridge", "--from", before, "--to", after)
-
-    def refused(*arguments: str | Path) -> str:
-        return refusal(run(*arguments))
 
     assert "no bridge is needed" in refused("bridge", "--from", before, "--to", before, "-o", path)
     few = index(tmp_path / "few.mcdx", new[:63], "b")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import refusal, run
+from command_line import refused, run
 from exports import Exports
 from PIL import Image
 
@@ -16,11 +16,6 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.embeddings import Index, spaces
 from mobileclip_deploy.embeddings.library import int8_scale
 from mobileclip_deploy.model.variants import models_dir
-
-
-def refused(*arguments: str | Path) -> str:
-    return refusal(run(*arguments))
-
 
 PICTURES = models_dir() / "nano" / "evaluation" / "images"
 NAMED = {"1f697": "automobile", "1f355": "pizza", "1f431": "cat face", "1f680": "rocket"}

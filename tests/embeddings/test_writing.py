@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -156,13 +157,10 @@ def test_compacting_drops_what_is_gone_and_changes_no_answer(store: str, tmp_pat
 
 def test_a_full_disk_is_told_and_nothing_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(DiskFull, match="no room is left"), IndexWriter.open(path) as (writer, _):
         writer.add(["new"], [0], units(1, seed=9))
-        monkeypatch.setattr("os.fsync", full)
+        monkeypatch.setattr("os.fsync", Mock(side_effect=full))
         writer.commit()
     assert path.read_bytes() == before
 

@@ -41,16 +41,12 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    with safe_open(path, framework="np") as file:
-        return file.get_tensor("embeddings"), file.metadata()
-
-
 def test_a_safetensors_file_says_what_it_holds(exports: Exports, photos: Path, tmp_path: Path) -> None:
     bundle = exports.bundle("onnx", "fp16")
     found = run("embed", bundle.path, photos, "-o", tmp_path / "e.safetensors", "--normalise", "--json")
     assert (found.code, found.json["count"], found.json["tower"]) == (0, 150, "image")
-    values, metadata = read(tmp_path / "e.safetensors")
+    with safe_open(tmp_path / "e.safetensors", framework="np") as file:
+        values, metadata = file.get_tensor("embeddings"), file.metadata()
     assert values.shape == (150, bundle.manifest.embed_dim)
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, rtol=1e-6)
     assert (metadata["embedding_space"], metadata["normalised"]) == (bundle.manifest.embedding_space, "true")
