@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation.embedders import by_colour
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -44,12 +45,8 @@ def embedder(noise: float, calls: list[str]) -> Embedder:
         calls.append("text")
         return wheel(np.arange(len(ids)) / GREYS * 2 * np.pi)
 
-    variant = load_variant("nano")
-    small = variant.preprocess.model_copy(update={"size": 8})
-    asked, scores = (lambda tower: tower), Scores(10.0)
-    return Embedder(
-        "e", "nano", "numpy", "space", images, texts, asked, small, variant.tokens, variant.template, scores
-    )
+    small = load_variant("nano").preprocess.model_copy(update={"size": 8})
+    return by_colour(images=images, texts=texts, preprocess=small, scores=Scores(10.0))
 
 
 @pytest.fixture
