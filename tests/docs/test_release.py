@@ -38,35 +38,26 @@ def test_the_workflow_runs_these_scripts_and_no_others() -> None:
     ]
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """What the script reads before it builds."""
-    folder = tmp_path / "checkout"
-    shutil.copytree(SCRIPTS, folder / ".github" / "scripts")
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "changelog.d").mkdir()
-    return folder
+def test_a_release_of_another_tag_without_a_changelog_or_into_a_folder_that_holds_something_is_refused(
+    tmp_path: Path,
+) -> None:
+    """The script, in a folder of what it reads before it builds."""
+    shutil.copytree(SCRIPTS, tmp_path / ".github" / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "changelog.d").mkdir()
 
+    def refused(*arguments: str) -> str:
+        done = step("build_release.sh", "dist", *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        return done.stderr
 
-def test_a_tag_of_another_version_is_refused(checkout: Path) -> None:
-    done = step("build_release.sh", "dist", "v9.9.9", cwd=checkout)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"the tag is v9.9.9, and pyproject.toml says {VERSION[1]}: tag v{VERSION[1]}, or set the version\n"
-    )
-
-
-def test_a_release_whose_changelog_is_not_written_is_refused(checkout: Path) -> None:
-    (checkout / "changelog.d" / "1.added.1.md").write_text("It sings.\n", encoding="utf-8")
-    done = step("build_release.sh", "dist", f"v{VERSION[1]}", cwd=checkout)
-    assert (done.returncode, "towncrier build" in done.stderr) == (1, True)
-
-
-def test_a_folder_that_holds_something_is_refused(checkout: Path) -> None:
-    (checkout / "dist").mkdir()
-    (checkout / "dist" / "other-1.0-py3-none-any.whl").touch()
-    done = step("build_release.sh", "dist", cwd=checkout)
-    assert (done.returncode, done.stderr) == (1, "dist is not empty: what lies there would be published too\n")
+    told = f"the tag is v9.9.9, and pyproject.toml says {VERSION[1]}: tag v{VERSION[1]}, or set the version\n"
+    assert refused("v9.9.9") == told
+    (tmp_path / "changelog.d" / "1.added.1.md").write_text("It sings.\n", encoding="utf-8")
+    assert "towncrier build" in refused(f"v{VERSION[1]}")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "other-1.0-py3-none-any.whl").touch()
+    assert refused() == "dist is not empty: what lies there would be published too\n"
 
 
 def test_the_image_is_built_from_all_that_the_wheel_holds() -> None:
