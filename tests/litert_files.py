@@ -7,15 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from conversions import content
 from packages import require_package
-from tiny import tiny_variant
-from torch import nn
+from tiny import network
 from writing import job_of
 
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import Shared
@@ -31,11 +27,7 @@ class Files:
     """A network with every kind of block, folded, its weights drawn anew; each tower written once a precision."""
 
     def __init__(self, folder: Path, variant: str = "tiny_mci") -> None:
-        torch.manual_seed(0)
-        self.model: MobileCLIP = build_model(tiny_variant(variant)).eval()
-        for parameter in self.model.parameters():
-            nn.init.normal_(parameter, std=0.1)
-        fold(self.model)
+        self.model = network(variant=variant)
         self.folder = folder / content(self.model)
         self.shared: dict[TowerName, Shared] = {"image": Shared(), "text": Shared()}
 

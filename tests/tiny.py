@@ -241,10 +241,10 @@ def card(name: str) -> dict[str, Any]:
     }
 
 
-def network(seed: int = 0) -> MobileCLIP:
-    """A network with every kind of block, folded, its weights drawn from a seed."""
+def network(seed: int = 0, variant: str = "tiny_mci") -> MobileCLIP:
+    """A network, by default with every kind of block, folded, its weights drawn from a seed."""
     torch.manual_seed(seed)
-    model = build_model(tiny_variant("tiny_mci")).eval()
+    model = build_model(tiny_variant(variant)).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)
     fold(model)
