@@ -28,10 +28,12 @@ def arm() -> Path:
 
 
 @pytest.fixture
-def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
-    """One stand-in phone, which the adb on PATH lists."""
-    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    with Phones(tmp_path / "phones") as found:
+def phones(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
+    """One stand-in phone, or those that a parameter of the test describes, which the adb on PATH lists."""
+    options = getattr(request, "param", {})
+    own_shell = ("mksh", "toybox") if options.get("own_shell") else ()
+    harness.needs("adb", "adbd", "unshare", "ip", *own_shell, headers=False)
+    with Phones(tmp_path / "phones", **options) as found:
         monkeypatch.setenv("PATH", found.path)
         yield found
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -23,7 +22,7 @@ from benchmark.android import harness
 from building import ROOT, locked
 from clients.test_kotlin import FETCHED, onnxruntime
 from command_line import run
-from exports import Exports
+from exports import Exports, rehash
 from json_files import edited_json
 from programs import output, script, serving
 
@@ -104,35 +103,23 @@ def served(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def readable(bundle: Path, folder: Path) -> Path:
-    """A copy whose models the Java classes' older runtime reads."""
-    copy = folder / bundle.name
-    shutil.copytree(bundle, copy)
-    with edited_json(copy / "manifest.json") as manifest:
-        for entry in manifest["towers"].values():
-            file = copy / entry["file"]
-            model = onnx.load(file)
-            model.ir_version = 9
-            onnx.save(model, file)
-            entry |= {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size}
-    return copy
-
-
-def change(job: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    with edited_json(job / "job.json") as document:
-        edit(document)
-    with edited_json(job / "files.json") as listing:
-        (entry,) = [one for one in listing["files"] if one["path"] == "job.json"]
-        raw = (job / "job.json").read_bytes()
-        entry |= {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+@pytest.fixture
+def job(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The job of a bundle whose models the Java classes' older runtime reads."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bundle = exports.copy("onnx", "fp32", tmp_path)
+    for file in bundle.rglob("*.onnx"):
+        model = onnx.load(file)
+        model.ir_version = 9
+        onnx.save(model, file)
+    rehash(bundle)
+    return written(bundle, tmp_path)
 
 
 @pytest.mark.whole  # it fetches ONNX Runtime's Java classes
 def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_reads_it(
-    use: Use, served: str, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    use: Use, served: str, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    job = written(readable(exports.bundle("onnx", "fp32").path, tmp_path), tmp_path)
     phone, measure = tmp_path / "phone", f"Run {job.name}"
     link = f"type= {served}/{job.name}"
     told = use(phone, link, "Fetch a job", measure, "Share the result", hardware="ranchu")
@@ -180,12 +167,14 @@ def test_a_phone_measures_by_itself_says_whether_answers_are_right_and_report_re
 
 
 @pytest.mark.whole  # as the one before
-def test_what_the_app_refuses_stands_on_its_screen(
-    use: Use, served: str, exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    job = written(readable(exports.bundle("onnx", "fp32").path, tmp_path), tmp_path)
-    change(job, lambda document: [cell["gate"].update(bound=-1.0) for cell in document["cells"]])
+def test_what_the_app_refuses_stands_on_its_screen(use: Use, served: str, job: Path, tmp_path: Path) -> None:
+    with edited_json(job / "job.json") as document:
+        for cell in document["cells"]:
+            cell["gate"]["bound"] = -1.0
+    with edited_json(job / "files.json") as listing:
+        (entry,) = [one for one in listing["files"] if one["path"] == "job.json"]
+        raw = (job / "job.json").read_bytes()
+        entry |= {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
     # A job within the APK is there at the first screen.
     phone = tmp_path / "packed"
     shutil.copytree(job, phone / "assets" / "jobs" / job.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmark.android import harness
 from benchmark.android.standin import Phones
 from command_line import run
 from exports import Exports
@@ -32,9 +31,13 @@ def test_devices_lists_the_phone(phones: Phones) -> None:
     }
 
 
-def test_nano_is_measured_on_the_phone(phones: Phones, exports: Exports, tmp_path: Path) -> None:
-    bundle = exports.bundle("onnx", "fp32").path
-    output = tmp_path / "phone.json"
+@pytest.mark.parametrize(
+    "phones", [{}, pytest.param({"own_shell": True}, marks=pytest.mark.whole)], indirect=True, ids=["Debian", "Android"]
+)
+def test_nano_is_measured_on_the_phone_by_either_shell(phones: Phones, exports: Exports, tmp_path: Path) -> None:
+    bundle, output = exports.bundle("onnx", "fp32").path, tmp_path / "phone.json"
+    assert ("MIRBSD KSH" in phones.adb("shell", "echo $KSH_VERSION")) == phones.own_shell
+    assert ("toybox" in phones.adb("shell", "readlink $(command -v sha256sum)")) == phones.own_shell
     found = run("benchmark", bundle, "--quick", "--device", f"android:{phones.serial()}", "--json", output)
     assert found.code == 0, found.stderr
     assert f"wrote {output}" in found.stdout
@@ -43,24 +46,6 @@ def test_nano_is_measured_on_the_phone(phones: Phones, exports: Exports, tmp_pat
     assert [cell.status for cell in result.cells] == ["done", "done"]
     assert all(cell.golden and cell.golden.passed for cell in result.cells)
     assert not output.with_name("phone.json.partial").exists()
-
-
-@pytest.mark.whole  # the same way by Debian's shell is above
-def test_nano_is_measured_by_androids_own_shell_and_programs(
-    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    harness.needs("mksh", "toybox", headers=False)
-    bundle, output = exports.bundle("onnx", "fp32").path, tmp_path / "phone.json"
-    with Phones(tmp_path / "own", own_shell=True) as phones:
-        monkeypatch.setenv("PATH", phones.path)
-        monkeypatch.setenv("MOBILECLIP_ANDROID_FOLDER", f"{phones.storage}/x")
-        assert "MIRBSD KSH" in phones.adb("shell", "echo $KSH_VERSION")
-        assert "toybox" in phones.adb("shell", "readlink $(command -v sha256sum)")
-        found = run("benchmark", bundle, "--quick", "--device", "android", "--json", output)
-    assert found.code == 0, found.stderr
-    result = read_result(output)
-    assert [cell.status for cell in result.cells] == ["done", "done"]
-    assert all(cell.golden and cell.golden.passed for cell in result.cells)
 
 
 @pytest.mark.whole  # benchmark/test_host.py

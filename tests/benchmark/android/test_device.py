@@ -18,26 +18,20 @@ from mobileclip_deploy.errors import RuntimeFailed
 PHONE = PROPERTIES | {"ro.hardware": "tensor"}
 
 
-def test_a_phone_is_never_called_simulated_and_linux_always() -> None:
+def test_a_phone_is_never_called_simulated_and_linux_and_an_emulator_always() -> None:
     assert not is_simulated(PHONE, has_bionic=True)
     assert not is_simulated(PHONE | {"ro.kernel.qemu": "0"}, has_bionic=True)
     assert not is_simulated({}, has_bionic=True)
     assert is_simulated(PHONE, has_bionic=False)
     assert is_simulated(PHONE | {"ro.mobileclip.simulated": "0"}, has_bionic=False)
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"ro.kernel.qemu": "1"},
-        {"ro.boot.qemu": "1"},
-        {"ro.hardware": "ranchu"},
-        {"ro.hardware": "goldfish_arm64"},
-        {"ro.mobileclip.simulated": "1"},
-    ],
-)
-def test_an_emulator_is_simulated(changed: dict[str, str]) -> None:
-    assert is_simulated(PHONE | changed, has_bionic=True)
+    for name, value in (
+        ("ro.kernel.qemu", "1"),
+        ("ro.boot.qemu", "1"),
+        ("ro.hardware", "ranchu"),
+        ("ro.hardware", "goldfish_arm64"),
+        ("ro.mobileclip.simulated", "1"),
+    ):
+        assert is_simulated(PHONE | {name: value}, has_bionic=True), name
 
 
 @pytest.mark.parametrize(
@@ -86,15 +80,12 @@ class Clock:
         self.seconds += seconds
 
 
-def test_a_hot_phone_is_waited_for() -> None:
+def test_a_hot_phone_is_waited_for_and_one_that_stays_hot_is_not_measured() -> None:
     clock, told = Clock(), list[str]()
     states = iter([Thermal("serious", 44.0), Thermal("fair", 39.0), Thermal("nominal", 35.0)])
     wait_until_cool(lambda: next(states), 600, told.append, now=clock.now, sleep=clock.sleep)
     assert len(told) == 2
     assert told[0] == "waiting for the phone to cool: thermal state serious, 44 °C, at most 600 s more"
-
-
-def test_a_phone_that_stays_hot_is_not_measured() -> None:
     clock = Clock()
     with pytest.raises(
         RuntimeFailed, match=r"still hot after 600 s \(thermal state critical\): take it off the charger"

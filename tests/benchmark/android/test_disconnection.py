@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmark.android import harness, tiny
+from benchmark.android import tiny
 from benchmark.android.scripted import GOOD, scripted_runners
 from benchmark.android.standin import Phones, when
 
@@ -29,15 +28,6 @@ WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1
 def run(phones: Phones, runners: Path, plan: Plan) -> Result:
     settings = AndroidSettings(folder=f"{phones.storage}/x", runners=runners)
     return assemble(AndroidDriver(settings=settings).run(plan, silent))
-
-
-@pytest.fixture
-def small_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
-    """A phone with 16 MB of storage."""
-    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
-    with Phones(tmp_path / "phones", storage_megabytes=16) as found:
-        monkeypatch.setenv("PATH", found.path)
-        yield found
 
 
 @pytest.mark.whole  # during a push and during a run, below
@@ -132,26 +122,31 @@ def test_an_interrupted_driver_leaves_nothing_running(phones: Phones, built: Pat
     assert run(phones, runners, plan).cells[0].status == "done"
 
 
+small = pytest.mark.parametrize("phones", [{"storage_megabytes": 16}], indirect=True, ids=["16 MB"])
+
+
 @pytest.mark.whole
-def test_storage_that_is_full_during_a_push_is_told(small_phones: Phones, built: Path, tmp_path: Path) -> None:
+@small
+def test_storage_that_is_full_during_a_push_is_told(phones: Phones, built: Path, tmp_path: Path) -> None:
     runners = scripted_runners(built, tmp_path / "bin")
     (runners / "libonnxruntime.so").write_bytes(os.urandom(20_000_000))
     with pytest.raises(RuntimeFailed, match=r"the phone .* is full: make room on it, then run again"):
-        run(small_phones, runners, tiny.plan(tmp_path / "plan"))
-    storage = small_phones.inside(f"ls -A '{small_phones.folder}'/it*/x/bin")
+        run(phones, runners, tiny.plan(tmp_path / "plan"))
+    storage = phones.inside(f"ls -A '{phones.folder}'/it*/x/bin")
     assert "libonnxruntime" not in storage
 
 
 @pytest.mark.whole
+@small
 def test_storage_that_fills_up_during_a_run_keeps_what_was_finished(
-    small_phones: Phones, built: Path, tmp_path: Path
+    phones: Phones, built: Path, tmp_path: Path
 ) -> None:
     fill = '[ "$3" = 1 ] && head -c 20000000 /dev/zero >"$1/../bin/fill" 2>/dev/null\n'
     long = GOOD.replace("[1000,2000,3000]", "[%s]").replace('"$3"', '"$3" "$(seq -s, 1 5000)"')
     runners = scripted_runners(built, tmp_path / "bin", fill + long)
     plan = tiny.plan(tmp_path / "plan", rounds=3)
     with pytest.raises(RuntimeFailed, match="make room on the device; then go on with `resume=True`"):
-        run(small_phones, runners, plan)
+        run(phones, runners, plan)
     assert [item.round for item in read_stream(plan.stream, plan.job)] == [0]
     runners = scripted_runners(built, tmp_path / "better")
-    assert run(small_phones, runners, plan).cells[0].status == "done"
+    assert run(phones, runners, plan).cells[0].status == "done"

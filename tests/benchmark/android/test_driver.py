@@ -83,15 +83,6 @@ def test_the_fixed_performance_mode_is_asked_for_recorded_and_its_clocks_are_not
     assert phones.stays_on() == "2"
 
 
-def test_a_phone_without_the_mode_that_was_asked_for_is_not_measured(
-    phones: Phones, built: Path, tmp_path: Path
-) -> None:
-    phones.program("cmd", 'echo "cmd: Can\'t find service: power" >&2; exit 20')
-    with pytest.raises(RuntimeFailed, match="has no fixed performance mode: unset MOBILECLIP_ANDROID_FIXED_PERF"):
-        run(phones, built / "bin", tiny.plan(tmp_path / "plan"), fixed_performance=True)
-    assert phones.running() == []
-
-
 @pytest.mark.whole
 def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: Path, tmp_path: Path) -> None:
     script = 'grep Cpus_allowed_list /proc/self/status >"$1/../cores.$2"\n' + GOOD
@@ -180,30 +171,32 @@ def test_a_runner_that_goes_wrong_fails_its_cell(
     assert phones.running() == []
 
 
-def test_a_hot_phone_is_not_measured(phones: Phones, built: Path, tmp_path: Path) -> None:
-    phones.set_thermal_status(3)
-    runners = scripted_runners(built, tmp_path / "bin")
-    with pytest.raises(RuntimeFailed, match=r"still hot after 0 s \(thermal state serious, 36 °C\)"):
-        run(phones, runners, tiny.plan(tmp_path / "plan"), cooling_seconds=0)
-
-
-def test_a_harness_for_another_machine_is_refused_before_anything_is_pushed(
+def test_a_phone_without_the_mode_that_was_asked_for_and_a_hot_one_are_not_measured(
     phones: Phones, built: Path, tmp_path: Path
 ) -> None:
-    runners = scripted_runners(built, tmp_path / "bin")
-    program = bytearray((runners / "mobileclip-bench").read_bytes())
-    program[18:20] = b"\xb7\x00"
-    (runners / "mobileclip-bench").write_bytes(program)
+    plan = tiny.plan(tmp_path / "plan")
+    phones.program("cmd", 'echo "cmd: Can\'t find service: power" >&2; exit 20')
+    with pytest.raises(RuntimeFailed, match="has no fixed performance mode: unset MOBILECLIP_ANDROID_FIXED_PERF"):
+        run(phones, built / "bin", plan, fixed_performance=True)
+    phones.set_thermal_status(3)
+    with pytest.raises(RuntimeFailed, match=r"still hot after 0 s \(thermal state serious, 36 °C\)"):
+        run(phones, built / "bin", plan, cooling_seconds=0)
+    assert phones.running() == []
+
+
+def test_a_harness_for_another_machine_is_refused_before_anything_is_pushed_and_one_that_does_not_start_is_told(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    runners, plan = scripted_runners(built, tmp_path / "bin"), tiny.plan(tmp_path / "plan")
+    ours = (runners / "mobileclip-bench").read_bytes()
+    (runners / "mobileclip-bench").write_bytes(ours[:18] + b"\xb7\x00" + ours[20:])
     with pytest.raises(RuntimeFailed, match=r"built for aarch64 and the phone .* is x86_64"):
-        run(phones, runners, tiny.plan(tmp_path / "plan"))
+        run(phones, runners, plan)
     assert list(phones.storage.iterdir()) == []
-
-
-def test_a_harness_that_does_not_start_is_told(phones: Phones, built: Path, tmp_path: Path) -> None:
-    runners = scripted_runners(built, tmp_path / "bin")
+    (runners / "mobileclip-bench").write_bytes(ours)
     (runners / "mobileclip-bench-onnxruntime").write_text("#!/no/such/linker\n")
     with pytest.raises(RuntimeFailed, match=r"does not start on the phone .*build it with the NDK for arm64-v8a"):
-        run(phones, runners, tiny.plan(tmp_path / "plan"))
+        run(phones, runners, plan)
 
 
 def test_what_a_phone_does_not_run_is_refused_with_the_reason() -> None:
@@ -258,28 +251,26 @@ def test_a_phone_without_flock_is_measured_all_the_same(phones: Phones, built: P
 
 
 @pytest.mark.whole
-def test_two_phones_are_measured_at_once(tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
+@pytest.mark.parametrize("phones", [{"count": 2}], indirect=True, ids=["two"])
+def test_two_phones_are_measured_at_once(phones: Phones, built: Path, tmp_path: Path) -> None:
     both = " && ".join(f'[ -e "$1/../../{number}/begun" ]' for number in (1, 2))  # the folders of `driver`
     script = f'touch "$1/../begun"; until {both}; do sleep 0.05; done\n'
     runners = scripted_runners(built, tmp_path / "bin", script + GOOD)
-    with Phones(tmp_path / "phones", count=2) as phones:
-        monkeypatch.setenv("PATH", phones.path)
-        names = [listing.name for listing in AndroidDriver().discover()]
-        assert names == [f"Stand-in Phone {number}, Android 16, x86_64 (simulated)" for number in (1, 2)]
-        with pytest.raises(RuntimeFailed, match="2 Android phones are connected"):
-            driver(phones, runners).run(tiny.plan(tmp_path / "unclear"), silent)
-        results: dict[int, Result] = {}
+    names = [listing.name for listing in AndroidDriver().discover()]
+    assert names == [f"Stand-in Phone {number}, Android 16, x86_64 (simulated)" for number in (1, 2)]
+    with pytest.raises(RuntimeFailed, match="2 Android phones are connected"):
+        driver(phones, runners).run(tiny.plan(tmp_path / "unclear"), silent)
+    results: dict[int, Result] = {}
 
-        def measure(number: int) -> None:
-            one = driver(phones, runners, phones.serial(number))
-            results[number] = assemble(one.run(tiny.plan(tmp_path / f"plan {number}"), silent))
+    def measure(number: int) -> None:
+        one = driver(phones, runners, phones.serial(number))
+        results[number] = assemble(one.run(tiny.plan(tmp_path / f"plan {number}"), silent))
 
-        threads = [threading.Thread(target=measure, args=(number,)) for number in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [threading.Thread(target=measure, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert [results[number].device.model for number in (0, 1)] == ["Phone 1", "Phone 2"]
     assert all(cell.status == "done" for result in results.values() for cell in result.cells)
 

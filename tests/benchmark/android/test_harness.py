@@ -25,21 +25,10 @@ RUNTIMES = ("onnxruntime", "executorch", "litert")
 PATIENCE_SECONDS = 300
 
 
-def bench(program: Path, *arguments: str, **environment: str) -> str:
-    """Run mobileclip-bench to its good end; returns what it told people."""
-    done = subprocess.run(
-        [str(program / "mobileclip-bench"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        env=os.environ | environment,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def told(plan: Plan) -> Result:
-    """What the record of a run says, with its answers judged."""
+def run(plan: Plan, programs: Path, *words: str, **environment: str) -> Result:
+    """What the record of a run to its good end says, with its answers judged."""
+    command = (programs / "mobileclip-bench", plan.folder, *words)
+    output(*command, timeout=PATIENCE_SECONDS, env=os.environ | environment)
     name = f"{plan.job.run_id}.run.json"
     record = parse_document((plan.folder / name).read_text(), Run, name)
     assert record.job == plan.job
@@ -47,13 +36,6 @@ def told(plan: Plan) -> Result:
     assert sorted(record.rounds, key=str) == rounds
     judged = tuple(judge(item, plan.job, plan.expected) for item in rounds)
     return assemble(record.model_copy(update={"rounds": judged}))
-
-
-def run(folder: Path, programs: Path, *arguments: str, **environment: str) -> Result:
-    """The tiny job by every runtime."""
-    plan = tiny.plan(folder, RUNTIMES)
-    bench(programs, str(folder), *arguments, **environment)
-    return told(plan)
 
 
 def assert_measured(result: Result) -> None:
@@ -70,7 +52,7 @@ def test_the_unit_tests_pass(built: Path) -> None:
 
 
 def test_its_record_is_what_the_schema_says(built: Path, tmp_path: Path) -> None:
-    result = run(tmp_path / "job", built / "bin", "--simulated")
+    result = run(tiny.plan(tmp_path / "job", RUNTIMES), built / "bin", "--simulated")
     assert_measured(result)
     assert result.device.simulated
     assert result.runtimes == {name: harness.version(name) for name in RUNTIMES}
@@ -85,18 +67,17 @@ def test_its_record_is_what_the_schema_says(built: Path, tmp_path: Path) -> None
 def test_one_binary_runs_another_version_of_onnx_runtime(built: Path, tmp_path: Path) -> None:
     harness.needs("cmake")
     (other,) = Path("/usr/lib").glob("*-linux-gnu/libonnxruntime.so.1.*.*")  # Debian's, which its headers bring along
-    result = run(tmp_path / "job", built / "bin", MOBILECLIP_ONNXRUNTIME=str(other))
+    result = run(tiny.plan(tmp_path / "job", RUNTIMES), built / "bin", MOBILECLIP_ONNXRUNTIME=str(other))
     assert_measured(result)
     assert result.runtimes["onnxruntime"] == other.name.removeprefix("libonnxruntime.so.")
     assert result.runtimes["onnxruntime"] != harness.version("onnxruntime")
 
 
 def test_a_runtime_that_is_missing_fails_its_cells_and_no_others(built: Path, tmp_path: Path) -> None:
-    plan = tiny.plan(tmp_path / "job", RUNTIMES)
-    bench(built / "bin", str(tmp_path / "job"), MOBILECLIP_ONNXRUNTIME="/no/such/library.so")
-    result = told(plan)
+    absent = "/no/such/library.so"
+    result = run(tiny.plan(tmp_path / "job", RUNTIMES), built / "bin", MOBILECLIP_ONNXRUNTIME=absent)
     assert [cell.status for cell in result.cells] == ["failed", "done", "done"]
-    assert "/no/such/library.so" in result.cells[0].error
+    assert absent in result.cells[0].error
     assert result.cells[0].error.endswith("put libonnxruntime.so beside this program")
 
 
@@ -112,10 +93,8 @@ def with_gpu(built: Path, tmp_path: Path) -> dict[str, str]:
 def test_litert_runs_on_a_gpu_and_computes_in_float16_there(
     built: Path, tmp_path: Path, with_gpu: dict[str, str]
 ) -> None:
-    folder = tmp_path / "job"
-    plan = tiny.plan(folder, ("litert",), bound=3e-3, rounds=1, backends=("cpu", "gpu"))
-    bench(built / "bin", str(folder), **with_gpu)
-    cpu, gpu = told(plan).cells
+    plan = tiny.plan(tmp_path / "job", ("litert",), bound=3e-3, rounds=1, backends=("cpu", "gpu"))
+    cpu, gpu = run(plan, built / "bin", **with_gpu).cells
     assert [cpu.status, gpu.status, gpu.error] == ["done", "done", None]
     assert cpu.golden.relative < 1e-5
     assert 1e-4 < (gpu.golden.relative or 0) < 3e-3
@@ -126,8 +105,7 @@ def test_a_model_with_an_operation_that_the_gpu_lacks_is_not_run_on_the_cpu_in_i
 ) -> None:
     monkeypatch.setitem(tiny.FILES, "litert", ("tiny.tflite", lambda: tiny.flatbuffer(capped=True)))
     plan = tiny.plan(tmp_path / "job", ("litert",), rounds=1, backends=("gpu",))
-    bench(built / "bin", str(tmp_path / "job"), **with_gpu)
-    (cell,) = told(plan).cells
+    (cell,) = run(plan, built / "bin", **with_gpu).cells
     assert (cell.status, cell.summary) == ("failed", None)
     assert "LiteRT cannot compile all of the model for the GPU: compilation failed (status 504); " in str(cell.error)
     assert str(cell.error).endswith("verify --place gpu names what it lacks")
@@ -135,8 +113,7 @@ def test_a_model_with_an_operation_that_the_gpu_lacks_is_not_run_on_the_cpu_in_i
 
 def test_litert_without_a_gpu_fails_that_cell_and_says_what_is_missing(built: Path, tmp_path: Path) -> None:
     plan = tiny.plan(tmp_path / "job", ("litert",), rounds=1, backends=("cpu", "gpu", "npu"))
-    bench(built / "bin", str(tmp_path / "job"))
-    cells = told(plan).cells
+    cells = run(plan, built / "bin").cells
     assert [cell.status for cell in cells] == ["done", "failed", "failed"]
     assert "LiteRT has no library for the GPU that loads here" in str(cells[1].error)
     assert cells[2].error == "LiteRT place npu is unknown here; known: cpu, gpu"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from benchmark.android import harness
@@ -27,16 +28,15 @@ from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.driver import Driver, Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.job import get_protocol, quick
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
-from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed
 from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.progress import silent
 
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
@@ -93,9 +93,11 @@ def files(installed: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.whole  # an environment of its own; below, this one
 @pytest.mark.parametrize("machine", [ARM])
-def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(installed: Package, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phones", [{"arm": True}], indirect=True, ids=["arm"])
+def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(
+    installed: Package, phones: Phones, tmp_path: Path
+) -> None:
     """Nothing of the checkout, no compiler and no other program: our wheel's files, the archive, what pip installed."""
-    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     python = fresh_environment(tmp_path / "fresh")
     measured = {"onnxruntime": "onnx", "executorch": "executorch"}
     # A small network: what emulation takes a minute for is arithmetic.
@@ -103,17 +105,10 @@ def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(installed: Packa
         model = mcd.load_model(WORDS, checkpoint)
         written = [mcd.export(model, target, "fp32", tmp_path, tower="text") for target in measured.values()]
     bundles = [str(bundle.path) for bundle in written]
-    with Phones(tmp_path / "phones", arm=True) as phones:
-        environment = {
-            "PATH": str(phones.folder / "host"),
-            "HOME": str(tmp_path / "home"),
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(installed.wheels),
-            "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
-        }
-        command = [str(python), "-m", "mobileclip_deploy", "benchmark", *bundles, "--device", "android"]
-        command += ["--quick", "--json", "result.json", "--runners", str(installed.archive)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    environment = {"PATH": str(phones.folder / "host")} | outside(phones, installed, tmp_path)
+    command = [str(python), "-m", "mobileclip_deploy", "benchmark", *bundles, "--device", "android"]
+    command += ["--quick", "--json", "result.json", "--runners", str(installed.archive)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = read_result(tmp_path / "result.json")
     assert [(cell.status, cell.error) for cell in result.cells] == [("done", None)] * len(measured)
@@ -129,6 +124,16 @@ def test_a_fresh_environment_with_adb_alone_measures_on_a_phone(installed: Packa
         fetching = rf"^fetching {name} {re.escape(number)} for the phone: 0\.0 of .* MB$"
         assert len(re.findall(fetching, done.stderr, re.MULTILINE)) == 1
         assert f"\nunpacking {name} {number}\n" in done.stderr
+
+
+def outside(phones: Phones, installed: Package, folder: Path) -> dict[str, str]:
+    """Variables of a process that pip takes a folder of wheels for PyPI in, and the phones' storage for a phone's."""
+    return {
+        "HOME": str(folder / "home"),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(installed.wheels),
+        "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
+    }
 
 
 def fresh_environment(folder: Path) -> Path:
@@ -180,15 +185,14 @@ def test_what_was_fetched_is_kept_and_what_is_damaged_fetched_again(files: Path)
     assert library.stat().st_size > 1_000_000
 
 
-def test_a_damaged_folder_of_runners_is_told(files: Path, tmp_path: Path) -> None:
+def test_a_damaged_folder_of_runners_is_told_and_a_hash_that_is_not_the_named_one_refused(
+    files: Path, tmp_path: Path
+) -> None:
     copied = Path(shutil.copytree(files, tmp_path / "damaged"))
     (copied / "libc.so.6").write_bytes(b"damaged")
     with pytest.raises(RuntimeFailed, match=r"libc\.so\.6 is missing or damaged: unpack the runners' archive again"):
         ready_runners(copied, NEWEST, silent)
-
-
-def test_a_hash_that_is_not_the_named_one_is_refused(files: Path, tmp_path: Path) -> None:
-    copied = Path(shutil.copytree(files, tmp_path / "other"))
+    shutil.copy(files / "libc.so.6", copied)
     with edited_json(copied / "runners.json") as named:
         for one in named["wheels"]:
             one["sha256"] = "0" * 64
@@ -257,40 +261,31 @@ def test_what_pip_fetches_is_counted(files: Path, tmp_path: Path, monkeypatch: p
     assert (told[0], told[-1]) == (0, 1_500_000)
 
 
+def planned(bundle: Path, driver: Driver, output: Path) -> Plan:
+    """What a driver is asked to run of a bundle's text tower."""
+    request, options = make_request((bundle,), "text"), RunOptions(quick(get_protocol("standard")), output)
+    seen = mock.patch.object(type(driver), "run", side_effect=RuntimeFailed("seen"))
+    with seen as run, pytest.raises(RuntimeFailed, match="seen"):
+        run_benchmark(request, driver, options, silent)
+    plan: Plan = run.call_args.args[0]
+    return plan
+
+
 def test_the_versions_of_a_plan_are_those_that_its_bundles_record(exports: Exports, tmp_path: Path) -> None:
-    seen: list[Plan] = []
-
-    class Looking(HostDriver):
-        def run(self, plan: Plan, progress: Progress) -> Run:
-            seen.append(plan)
-            raise RuntimeFailed("seen")
-
     bundle = exports.bundle("onnx", "fp32")
-    request = make_request((bundle.path,), "text")
-    with pytest.raises(RuntimeFailed, match="seen"):
-        run_benchmark(request, Looking(), RunOptions(quick(get_protocol("standard")), tmp_path / "r.json"), silent)
     version = bundle.manifest.environment["onnxruntime"].partition("+")[0]
-    assert seen[0].proven == {"onnxruntime": frozenset({version})}
+    plan = planned(bundle.path, HostDriver(), tmp_path / "r.json")
+    assert plan.proven == {"onnxruntime": frozenset({version})}
 
 
 def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_asked(
-    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exports: Exports, tmp_path: Path
 ) -> None:
     """Takes a bundle's manifest alone: nothing is converted."""
     bundle = exports.copy("onnx", "fp32", tmp_path)
     with edited_json(bundle / "manifest.json") as manifest:
         manifest |= {"target": "litert", "environment": manifest["environment"] | {"ai_edge_litert": "2.2.9"}}
-    seen: list[Plan] = []
-
-    class Looking(AndroidDriver):
-        def run(self, plan: Plan, progress: Progress) -> Run:
-            seen.append(plan)
-            raise RuntimeFailed("seen")
-
-    request, driver = make_request((bundle,), "text"), Looking(settings=AndroidSettings(places=("litert-gpu",)))
-    with pytest.raises(RuntimeFailed, match="seen"):
-        run_benchmark(request, driver, RunOptions(quick(get_protocol("standard")), tmp_path / "r.json"), silent)
-    (plan,) = seen
+    plan = planned(bundle, AndroidDriver(settings=AndroidSettings(places=("litert-gpu",))), tmp_path / "r.json")
     assert plan.proven == {"litert": frozenset({"2.2.9"})}
     gates = {cell.id: (cell.gate.metric, cell.gate.bound) for cell in plan.job.cells if cell.gate}
     assert gates == {
@@ -301,10 +296,9 @@ def test_a_bundle_of_litert_runs_on_the_cpu_and_the_gpu_of_which_float16_is_aske
 
 @pytest.mark.whole
 def test_the_lines_of_the_emulators_job_measure_on_a_phone(
-    installed: Package, built: Path, exports: Exports, tmp_path: Path
+    installed: Package, phones: Phones, built: Path, exports: Exports, tmp_path: Path
 ) -> None:
     """.github/scripts/android_emulator.sh, with the harness built for this machine in the NDK's place."""
-    harness.needs("adb", "adbd", "unshare", "ip", headers=False)
     checkout = tmp_path / "checkout"
     shutil.copytree(ROOT / ".github/scripts", checkout / ".github/scripts")
     (checkout / "android_harness/build/x86_64").mkdir(parents=True)
@@ -314,17 +308,10 @@ def test_the_lines_of_the_emulators_job_measure_on_a_phone(
     (checkout / "out").mkdir()
     for target in ("onnx", "executorch", "litert"):
         (checkout / f"out/nano-{target}-fp32").symlink_to(exports.unverified(target, "fp32", "both").path)
-    with Phones(tmp_path / "phones") as phones:
-        environment = {
-            "PATH": f"{phones.path}:{Path(sys.executable).parent}",
-            "PYTHONPATH": str(ROOT),
-            "HOME": str(tmp_path / "home"),
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(installed.wheels),
-            "MOBILECLIP_ANDROID_FOLDER": f"{phones.storage}/x",
-        }
-        command = [str(checkout / ".github/scripts/android_emulator.sh"), "benchmarks"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    own = {"PATH": f"{phones.path}:{Path(sys.executable).parent}", "PYTHONPATH": str(ROOT)}
+    command = [str(checkout / ".github/scripts/android_emulator.sh"), "benchmarks"]
+    environment = own | outside(phones, installed, tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     measured = [read_result(checkout / name) for name in ("emulator.json", "ready.json")]
     assert [len(result.cells) for result in measured] == [2, 6]
