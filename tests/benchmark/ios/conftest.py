@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +23,7 @@ def phone(tmp_path: Path, swift: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """A phone that is ready; the Swift harness runs in it for real, on a stand-in for Core ML."""
     if sys.platform == "darwin":
         pytest.skip("the stand-in for Core ML needs Linux; on a Mac, use --device mac and a phone")
-    found = FolderPhone(tmp_path / "phone", swift / "mobileclip-harness")
-    found.prepare(tmp_path / "tools")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:{os.environ['PATH']}")
-    monkeypatch.setenv("STAND_IN_PHONE", str(found.folder))
+    found = FolderPhone(tmp_path / "phone", swift / "mobileclip-harness").prepare(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(building.TEAM_VARIABLE, "A1B2C3D4E5")
     monkeypatch.setattr(device_calls, "PAUSES", (0.01,) * 3)

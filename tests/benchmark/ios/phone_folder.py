@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command_line import Outcome, run
 from programs import script
 
@@ -36,15 +37,19 @@ class FolderPhone:
     folder: Path
     harness: Path
 
-    def prepare(self, tools: Path) -> None:
-        """Write the phone's state, and `xcrun`, `xcodebuild` and `defaults` into the folder `tools`."""
+    def prepare(self, monkeypatch: pytest.MonkeyPatch) -> FolderPhone:
+        """Write the phone's state, and put `xcrun`, `xcodebuild` and `defaults` that reach it on PATH."""
         self.folder.mkdir(parents=True)
         self.settings()
         self.listing(LISTED)
         self.core_ml()
+        tools = self.folder.with_name("tools")
         code = Path(__file__).with_name("stand_in_xcrun.py").read_text(encoding="utf-8")
         for name in ("xcrun", "xcodebuild", "defaults"):
             script(tools / name, code, f"{sys.executable} -IS")
+        monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+        monkeypatch.setenv("STAND_IN_PHONE", str(self.folder))
+        return self
 
     def settings(self, **changes: Any) -> None:
         self._write("settings.json", {"harness": str(self.harness)} | changes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import platform
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from benchmark import documents
 from benchmark.ios.phone_folder import IphoneBenchmark
 from command_line import run
 from exports import Exports
+from programs import script
 
 from mobileclip_deploy.benchmark.documents import read_result, read_stream
 from mobileclip_deploy.benchmark.driver import Plan, get_driver
@@ -24,41 +24,26 @@ from mobileclip_deploy.benchmark.result import RoundResult, Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 
 
-@pytest.fixture
-def on_a_mac(
-    swift: Path, answers: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
-    """Only the build is left out: it needs a Mac. The stand-in's script, to be changed before a run."""
-    script = {"output": "final_emb_1", "answers": answers, "wrong": [], "failing": {}, "microseconds": {}, "plans": {}}
+def test_the_harness_runs_as_a_program_and_one_that_dies_keeps_its_rounds(
+    swift: Path, answers: list[dict[str, Any]], exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the build is left out: it needs a Mac."""
+    model = {"output": "final_emb_1", "answers": answers, "wrong": [], "failing": {}, "microseconds": {}, "plans": {}}
     monkeypatch.setenv("COREML_STAND_IN", str(tmp_path / "core_ml.json"))
-
-    def build_harness() -> Path:
-        (tmp_path / "core_ml.json").write_text(json.dumps(script), encoding="utf-8")
-        return swift / "mobileclip-harness"
-
-    monkeypatch.setattr(mac, "build_harness", build_harness)
+    monkeypatch.setattr(mac, "build_harness", lambda: swift / "mobileclip-harness")
     monkeypatch.setattr(mac, "SECONDS", 0.05)
-    return script
-
-
-def test_the_harness_runs_as_a_program(on_a_mac: dict[str, Any], exports: Exports, tmp_path: Path) -> None:
     benchmark = IphoneBenchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json", [])
+    (tmp_path / "core_ml.json").write_text(json.dumps(model | {"killAtInference": 33}), encoding="utf-8")
     done = benchmark("--tower", "text", device="mac")
+    assert done.code == 3
+    assert "the harness ended (exit -9" in done.stderr
+    (tmp_path / "core_ml.json").write_text(json.dumps(model), encoding="utf-8")
+    done = benchmark("--tower", "text", "--resume", device="mac")
     assert done.code == 0, done.stderr
     result = read_result(benchmark.output)
     assert result.device.kind == "mac"
     assert result.device.simulated == (platform.system() != "Darwin")
     assert {cell.status for cell in result.cells} == {"done"}
-
-
-def test_a_harness_that_dies_keeps_its_rounds(on_a_mac: dict[str, Any], exports: Exports, tmp_path: Path) -> None:
-    benchmark = IphoneBenchmark(exports.bundle("coreml", "fp16").path, tmp_path / "result.json", [])
-    on_a_mac["killAtInference"] = 33
-    done = benchmark("--tower", "text", device="mac")
-    assert done.code == 3
-    assert "the harness ended (exit -9" in done.stderr
-    del on_a_mac["killAtInference"]
-    assert benchmark("--tower", "text", "--resume", device="mac").code == 0
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="this is a Mac")
@@ -85,9 +70,7 @@ def test_without_xcode_a_phone_is_refused_in_one_line(
 
 
 def test_an_xcode_that_cannot_list_devices_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tool = tmp_path / "xcrun"
-    tool.write_text("#!/bin/sh\necho 'xcrun: error: unable to find utility \"devicectl\"' >&2; exit 72\n")
-    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    script(tmp_path / "xcrun", "echo 'xcrun: error: unable to find utility \"devicectl\"' >&2; exit 72")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (listing,) = get_driver("ios").discover()
     assert listing.state == "out of reach"

@@ -40,8 +40,14 @@ def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenc
 
 
 @pytest.mark.whole
-def test_nothing_of_a_stand_in_can_be_taken_for_a_phones(benchmark: IphoneBenchmark) -> None:
+def test_nothing_of_a_stand_in_can_be_taken_for_a_phones_which_is_left_as_it_was_but_for_the_app(
+    benchmark: IphoneBenchmark, phone: FolderPhone
+) -> None:
     table = benchmark("--tower", "text").stdout
+    assert [file for file in phone.files() if not file.startswith("compiled/")] == []
+    commands = [call[1:5] for call in phone.calls() if call[0] == "xcrun"]
+    assert ["devicectl", "device", "install", "app"] in commands
+    assert all("--json-output" in call for call in phone.calls() if call[0] == "xcrun")
     result = read_result(benchmark.output)
     assert result.device.simulated
     assert (result.device.name, result.device.os) == ("stand-in", "Linux")
@@ -63,15 +69,6 @@ def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     assert done.code == 0, done.stderr
     sent = [call for call in phone.calls() if call[1:4] == ["devicectl", "device", "copy"] and call[4] == "to"]
     assert any("weight.bin.part001of" in word for call in sent for word in call)
-
-
-@pytest.mark.whole
-def test_the_phone_is_left_as_it_was_but_for_the_app(benchmark: IphoneBenchmark, phone: FolderPhone) -> None:
-    assert benchmark("--tower", "text").code == 0
-    assert [file for file in phone.files() if not file.startswith("compiled/")] == []
-    commands = [call[1:5] for call in phone.calls() if call[0] == "xcrun"]
-    assert ["devicectl", "device", "install", "app"] in commands
-    assert all("--json-output" in call for call in phone.calls() if call[0] == "xcrun")
 
 
 def test_a_job_for_a_phone_out_of_reach_runs_there_and_report_reads_what_it_sends(

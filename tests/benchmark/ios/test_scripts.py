@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import zipfile
@@ -36,11 +35,7 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.fixture
 def xcode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderPhone:
     """`xcodebuild` and `xcrun`; no harness is started."""
-    found = FolderPhone(tmp_path / "phone", tmp_path / "none")
-    found.prepare(tmp_path / "tools")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'tools'}:{os.environ['PATH']}")
-    monkeypatch.setenv("STAND_IN_PHONE", str(found.folder))
-    return found
+    return FolderPhone(tmp_path / "phone", tmp_path / "none").prepare(monkeypatch)
 
 
 def script(path: Path) -> subprocess.CompletedProcess[str]:
