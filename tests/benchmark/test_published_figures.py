@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = sorted((ROOT / "benchmarks" / "results").glob("*-[0-9]*.json"))
 RESULTS = [
     path for path in KEPT if not path.name.startswith("guard-")
-]  # which is read by tests/benchmark/test_guard.py
+]  # which is read by tests/benchmark/test_suites.py
 
 
 @pytest.mark.whole
