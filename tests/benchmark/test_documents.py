@@ -64,6 +64,8 @@ def changed(*path: str | int, to: Any) -> str:
         (changed("schema_version", to=2), "schema_version"),
         (changed("surprise", to=1), "surprise"),
         (changed("seed", to=2**53), "seed"),
+        (changed("seed", to="11"), "seed"),
+        (changed("seed", to=True), "seed"),
         (changed("cells", 0, "file", to="../secret"), "cells.0.file"),
         (changed("cells", 0, "file", to="/etc/passwd"), "cells.0.file"),
         (changed("cells", 0, "id", to="a; rm -rf"), "cells.0.id"),
@@ -78,14 +80,6 @@ def test_what_is_no_job_is_refused_in_one_line(tmp_path: Path, text: str, compla
     with pytest.raises(InvalidInput, match=complaint) as caught:
         read_job(file)
     assert str(caught.value).startswith(f"{file} is no benchmark job of schema version 1: ")
-
-
-def test_text_and_booleans_are_no_numbers(tmp_path: Path) -> None:
-    file = tmp_path / "job.json"
-    for value in ("11", True):
-        file.write_text(json.dumps(json.loads(documents.job().model_dump_json()) | {"seed": value}), encoding="utf-8")
-        with pytest.raises(InvalidInput, match="seed"):
-            read_job(file)
 
 
 def test_no_result_has_power() -> None:

@@ -29,17 +29,7 @@ def finished(exports: Exports, tmp_path_factory: pytest.TempPathFactory) -> tupl
     folder = tmp_path_factory.mktemp("benchmark")
     bundle = exports.bundle("onnx", "fp32")
     foreign = shutil.copy(bundle.artifact("image"), folder / "theirs.onnx")
-    options = (
-        "--against",
-        foreign,
-        "--torch",
-        "unfolded",
-        "--checkpoint",
-        exports.checkpoint,
-        "--seed",
-        "3",
-        "--profile",
-    )
+    options = ("--against", foreign, "--torch", "unfolded", "--checkpoint", exports.checkpoint, "--profile")
     with inside(plant(folder / "planted")):
         found = run("benchmark", bundle.path, *QUICK, *options, "--seed", "3", "--json", folder / "result.json")
     assert (found.code, ran(folder / "planted")) == (0, ""), found.stderr

@@ -14,6 +14,7 @@ from mobileclip_deploy.benchmark.result import CoreUse, Result, RoundResult, Sum
 from mobileclip_deploy.benchmark.statistics import summarize
 
 LITTLE, BIG = 1_800_000, 2_900_000
+CAPPED = "capped: core 7 was allowed 2.0 GHz of 2.9 GHz in the fixed performance mode that was asked for"
 
 
 def core(number: int, maximum: int = BIG, *, allowed: int | None = None, running: int | None = None) -> CoreUse:
@@ -27,30 +28,24 @@ def core(number: int, maximum: int = BIG, *, allowed: int | None = None, running
 
 
 @pytest.mark.parametrize(
-    ("cores", "pinned", "said"),
+    ("cores", "pinned", "fixed", "said"),
     [
-        ((core(6), core(7)), (6, 7), ()),
-        ((CoreUse(core=7, inferences=30),), (), ()),  # an emulator tells no clocks
-        ((core(0, LITTLE), core(7)), (), ("mixed cores: ran on 2 kinds, of 1.8 GHz and 2.9 GHz",)),
-        ((core(3, LITTLE),), (7,), ("not pinned: ran on core 3, and should have on 7",)),
-        ((core(7, allowed=2_000_000),), (7,), ("throttled: core 7 was allowed 2.0 GHz of 2.9 GHz",)),
-        ((core(7, running=1_400_000),), (7,), ("slow clock: core 7 ran at 1.4 GHz of 2.9 GHz",)),
+        ((core(6), core(7)), (6, 7), False, ()),
+        ((CoreUse(core=7, inferences=30),), (), False, ()),  # an emulator tells no clocks
+        ((core(0, LITTLE), core(7)), (), False, ("mixed cores: ran on 2 kinds, of 1.8 GHz and 2.9 GHz",)),
+        ((core(3, LITTLE),), (7,), False, ("not pinned: ran on core 3, and should have on 7",)),
+        ((core(7, allowed=2_000_000),), (7,), False, ("throttled: core 7 was allowed 2.0 GHz of 2.9 GHz",)),
+        ((core(7, allowed=2_000_000),), (7,), True, (CAPPED,)),
+        ((core(7, running=1_400_000),), (7,), False, ("slow clock: core 7 ran at 1.4 GHz of 2.9 GHz",)),
     ],
 )
 def test_a_round_on_other_cores_or_clocks_than_the_best_is_marked(
-    cores: tuple[CoreUse, ...], pinned: tuple[int, ...], said: tuple[str, ...]
+    cores: tuple[CoreUse, ...], pinned: tuple[int, ...], fixed: bool, said: tuple[str, ...]
 ) -> None:
     finished = RoundResult(run_id="r", cell="c", round=0, status="done", samples_ns=(1,), cores=cores)
-    found = marked(finished, pinned)
+    found = marked(finished, pinned, fixed)
     assert found.warnings == said
-    assert marked(found, pinned) == found
-
-
-def test_clocks_that_our_own_setting_caps_are_not_called_throttled() -> None:
-    cores = (core(7, allowed=2_000_000),)
-    finished = RoundResult(run_id="r", cell="c", round=0, status="done", samples_ns=(1,), cores=cores)
-    said = "capped: core 7 was allowed 2.0 GHz of 2.9 GHz in the fixed performance mode that was asked for"
-    assert marked(finished, (7,), fixed=True).warnings == (said,)
+    assert marked(found, pinned, fixed) == found
 
 
 def warned(job: Job | None = None, rounds: tuple[RoundResult, ...] = (), **changes: Any) -> list[str]:

@@ -70,11 +70,14 @@ def test_the_verdict_needs_the_plan_and_the_ratio(
     assert verdict in evidence(sweep(cpu_ns, engine_ns, placement)).verdict
 
 
-def test_the_figures_stand_before_the_verdict() -> None:
-    found = evidence(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98)))
+def test_the_figures_stand_before_the_verdict_and_the_plan_is_told_for_each_set_of_compute_units() -> None:
+    result = sweep(9_000_000, 1_500_000, plan(120, 11, 0.98))
+    found = evidence(result)
     assert "98% of the cost (120 of 131 operations)" in found.text
     assert "6.00 times as fast as cpuOnly" in found.text
-    assert found.text in [text for _, text in remarks(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98)))]
+    assert found.text in [text for _, text in remarks(result)]
+    ((_, text),) = planned_placement(result)
+    assert text == "planned placement: cpuAndNeuralEngine: neuralEngine 120 (98%), cpu 11 (2%)"
 
 
 def test_operations_that_leave_are_named_with_what_lint_finds_of_them() -> None:
@@ -121,17 +124,11 @@ def test_operations_that_leave_are_named_with_what_lint_finds_of_them() -> None:
         assert because in page
 
 
-def test_the_plan_is_told_for_each_set_of_compute_units() -> None:
-    result = sweep(9_000_000, 1_500_000, plan(120, 11, 0.98))
-    ((_, text),) = planned_placement(result)
-    assert text == "planned placement: cpuAndNeuralEngine: neuralEngine 120 (98%), cpu 11 (2%)"
-    ((_, text),) = planned_placement(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98), simulated=True))
-    assert text.startswith("planned placement (SIMULATED): ")
-
-
 def test_a_stand_in_is_no_evidence_and_other_runtimes_have_none() -> None:
-    found = evidence(sweep(9_000_000, 1_500_000, plan(120, 11, 0.98), simulated=True))
-    assert found.verdict == "SIMULATED, so no evidence of anything"
+    result = sweep(9_000_000, 1_500_000, plan(120, 11, 0.98), simulated=True)
+    ((_, text),) = planned_placement(result)
+    assert text.startswith("planned placement (SIMULATED): ")
+    assert evidence(result).verdict == "SIMULATED, so no evidence of anything"
     assert neural_engine_use(documents.result()) == ()
 
 

@@ -67,12 +67,21 @@ def test_two_bundles_of_one_name_are_two_subjects(exports: Exports, tmp_path: Pa
     assert names == ["models/nano-onnx-fp32/vision_model.onnx", "models/nano-onnx-fp32+2/vision_model.onnx"]
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="needs a machine without Core ML")
-def test_core_ml_has_no_latency_where_it_does_not_exist(exports: Exports, tmp_path: Path) -> None:
+ON_A_MAC = pytest.mark.skipif(sys.platform == "darwin", reason="needs a machine without Core ML")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        pytest.param("coreml", "Core ML exists on macOS only", marks=ON_A_MAC),
+        ("nobodys", "unknown target 'nobodys'"),
+    ],
+)
+def test_what_this_machine_cannot_run_is_not_run(exports: Exports, tmp_path: Path, target: str, said: str) -> None:
     bundle = exports.bundle("onnx", "fp32")
-    apple = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "coreml"}))
-    with pytest.raises(NotRun, match="nano-onnx-fp32: Core ML exists on macOS only"):
-        plan(tmp_path, Request((apple,)))
+    other = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": target}))
+    with pytest.raises(NotRun, match=f"nano-onnx-fp32: {said}"):
+        plan(tmp_path, Request((other,)))
 
 
 def test_the_checkpoint_is_timed_once_however_many_bundles_it_has(exports: Exports, tmp_path: Path) -> None:
@@ -134,13 +143,6 @@ def test_forms_and_devices_are_known_in_any_capitals_and_a_slip_meets_its_sugges
 def test_a_checkpoint_that_nothing_is_done_with_is_refused(exports: Exports) -> None:
     with pytest.raises(UsageError, match="add `torch="):
         make_request((exports.bundle("onnx", "fp32").path,), checkpoint=Path("x.pt"))
-
-
-def test_a_target_that_nobody_knows_is_not_run(exports: Exports, tmp_path: Path) -> None:
-    bundle = exports.bundle("onnx", "fp32")
-    foreign = replace(bundle, manifest=bundle.manifest.model_copy(update={"target": "nobodys"}))
-    with pytest.raises(NotRun, match="nano-onnx-fp32: unknown target 'nobodys'"):
-        plan(tmp_path, Request((foreign,)))
 
 
 def test_a_quick_protocol_is_small_and_named_so() -> None:

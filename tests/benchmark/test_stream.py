@@ -43,32 +43,25 @@ MANY = '{"x":[' + "0," * 4_000_001 + "0]}"
 
 
 @pytest.mark.parametrize("line", ["{}", "nonsense", finished("onnx-image", 7).model_dump_json(), MANY])
-def test_a_whole_line_that_is_no_round_of_the_run_is_refused(tmp_path: Path, line: str) -> None:
-    (tmp_path / "s").write_text(line + "\n", encoding="utf-8")
-    with pytest.raises(InvalidInput, match="line 1"):
-        read_stream(tmp_path / "s", JOB)
+def test_a_whole_line_that_is_no_round_of_the_run_is_refused_and_so_is_a_round_that_stands_twice(
+    tmp_path: Path, line: str
+) -> None:
+    stream, once = tmp_path / "s", finished("onnx-image", 0).model_dump_json()
+    for text, place in ((line, 1), (f"{once}\n{once}", 2)):
+        stream.write_text(text + "\n", encoding="utf-8")
+        with pytest.raises(InvalidInput, match=f"line {place}"):
+            read_stream(stream, JOB)
 
 
-def test_a_round_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    for _ in range(2):
-        append(tmp_path / "s", finished("onnx-image", 0))
-    with pytest.raises(InvalidInput, match="line 2"):
-        read_stream(tmp_path / "s", JOB)
-
-
-def test_what_is_left_keeps_the_jobs_order() -> None:
-    left = outstanding(JOB, (finished("executorch-image", 0),))
-    assert [(turn.cell, turn.round) for turn in left] == [
-        ("onnx-image", 0),
-        ("onnx-image", 1),
-        ("executorch-image", 1),
-    ]
-
-
-@pytest.mark.parametrize("status", ["failed", "invalid"])
-def test_a_cell_that_failed_is_not_tried_again(status: str) -> None:
-    left = outstanding(JOB, (finished("executorch-image", 0, status, ()),))
-    assert {turn.cell for turn in left} == {"onnx-image"}
+@pytest.mark.parametrize(
+    ("status", "samples", "again"),
+    [("done", (5, 6, 7), [("executorch-image", 1)]), ("failed", (), []), ("invalid", (), [])],
+)
+def test_what_is_left_keeps_the_jobs_order_and_a_cell_that_failed_is_not_tried_again(
+    status: str, samples: tuple[int, ...], again: list[tuple[str, int]]
+) -> None:
+    left = outstanding(JOB, (finished("executorch-image", 0, status, samples),))
+    assert [(turn.cell, turn.round) for turn in left] == [("onnx-image", 0), ("onnx-image", 1), *again]
 
 
 def cells(*rounds: RoundResult) -> dict[str, CellResult]:
@@ -76,7 +69,7 @@ def cells(*rounds: RoundResult) -> dict[str, CellResult]:
     return {cell.id: cell for cell in found.cells}
 
 
-def test_a_cell_is_done_when_all_its_rounds_are() -> None:
+def test_a_cell_is_done_when_all_its_rounds_are_and_a_part_that_was_never_checked_has_no_figure() -> None:
     found = cells(
         finished("onnx-image", 1, samples=(50, 60, 70)), finished("onnx-image", 0), finished("executorch-image", 0)
     )
@@ -84,6 +77,8 @@ def test_a_cell_is_done_when_all_its_rounds_are() -> None:
     assert (done.status, [item.round for item in done.rounds]) == ("done", [0, 1])
     assert (done.summary.samples, done.summary.median_ns, done.summary.cpu_ns) == (6, 28.5, 6)
     assert (part.status, part.error) == ("skipped", "1 of 2 rounds were run")
+    unchecked = cells(finished("onnx-image", 1))["onnx-image"]
+    assert (unchecked.status, unchecked.summary) == ("skipped", None)
 
 
 def test_a_devices_own_summary_is_computed_again() -> None:
@@ -93,8 +88,3 @@ def test_a_devices_own_summary_is_computed_again() -> None:
     again = complete(honest.model_copy(update={"cells": (boast, honest.cells[1])}))
     assert again.cells[0].summary == summary
     assert again.cells[1] == honest.cells[1]
-
-
-def test_a_part_of_a_cell_that_was_never_checked_has_no_figure() -> None:
-    found = cells(finished("onnx-image", 1))["onnx-image"]
-    assert (found.status, found.summary) == ("skipped", None)

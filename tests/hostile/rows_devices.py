@@ -145,40 +145,18 @@ def text(field: str, content: str | bytes, line: str) -> Row:
     return Row("run", field, write("phone.run.json", content), REPORT, line)
 
 
-ALTERED = "the device ran another job than was written here"
+def altered(field: str, change: Change) -> Row:
+    made = sent(lambda document: change(document["job"]))
+    return Row("altered job", field, made, REPORT, "the device ran another job than was written here")
+
+
 RUNS = (
-    Row(
-        "altered job",
-        "a gate that all pass",
-        sent(lambda d: d["job"]["cells"][0]["gate"].update(bound=1e9)),
-        REPORT,
-        ALTERED,
-    ),
-    Row(
-        "altered job",
-        "no golden inputs",
-        sent(lambda d: d["job"]["cells"][0].update(golden=None, gate=None)),
-        REPORT,
-        ALTERED,
-    ),
-    Row("altered job", "a competitor", sent(lambda d: d["job"]["cells"][0].update(competitor=True)), REPORT, ALTERED),
-    Row(
-        "altered job", "one golden input", sent(lambda d: d["job"]["protocol"].update(golden_inputs=1)), REPORT, ALTERED
-    ),
-    Row(
-        "altered job",
-        "other golden inputs",
-        sent(lambda d: d["job"]["cells"][0]["golden"]["inputs"].update(file="a")),
-        REPORT,
-        ALTERED,
-    ),
-    Row(
-        "altered job",
-        "another output",
-        sent(lambda d: d["job"]["cells"][0]["output"].update(shape=[1, 1])),
-        REPORT,
-        ALTERED,
-    ),
+    altered("a gate that all pass", lambda job: job["cells"][0]["gate"].update(bound=1e9)),
+    altered("no golden inputs", lambda job: job["cells"][0].update(golden=None, gate=None)),
+    altered("a competitor", lambda job: job["cells"][0].update(competitor=True)),
+    altered("one golden input", lambda job: job["protocol"].update(golden_inputs=1)),
+    altered("other golden inputs", lambda job: job["cells"][0]["golden"]["inputs"].update(file="a")),
+    altered("another output", lambda job: job["cells"][0]["output"].update(shape=[1, 1])),
     refused("a round twice", lambda d: d["rounds"].append(d["rounds"][0]), "rounds are not the job's"),
     refused(
         "a round too many",
