@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-from command_line import Outcome, refusal, run, spawn
+from command_line import refusal, run, spawn
 from exports import Exports
 
 from mobileclip_deploy.evaluation import looks
@@ -83,13 +83,10 @@ def test_a_bundle_of_a_target_whose_extra_is_not_installed(exports: Exports, com
     assert "pip install 'mobileclip-deploy[onnx]'" in refusal(spawn(command, *arguments, program=program))
 
 
-def export_to(path: Path, exports: Exports, *more: str) -> Outcome:
-    return run("export", "--target", "onnx", "--checkpoint", exports.checkpoint, "-o", path, *more)
-
-
 def test_one_bundle_that_exists_keeps_all_others_from_being_written(tmp_path: Path, exports: Exports) -> None:
     exports.copy("onnx", "fp16", tmp_path)
-    assert "--force" in refusal(export_to(tmp_path, exports, "--precision", "fp32", "--precision", "fp16"))
+    command = ("export", "--target", "onnx", "--checkpoint", exports.checkpoint, "-o", tmp_path)
+    assert "--force" in refusal(run(*command, "--precision", "fp32", "--precision", "fp16"))
     assert [path.name for path in tmp_path.iterdir()] == ["nano-onnx-fp16"]
 
 

@@ -162,7 +162,10 @@ def test_inspect_tells_a_person_of_an_artifact(exports: Exports, target: str) ->
     assert not re.search(r"[{}]", told)
 
 
-def test_inspect_lists_the_bundles_of_a_folder(exports: Exports, tmp_path: Path) -> None:
+def test_inspect_lists_the_bundles_of_a_folder_and_refuses_one_without(exports: Exports, tmp_path: Path) -> None:
+    found = run("inspect", tmp_path)
+    assert (found.code, found.stdout) == (2, "")
+    assert "not a bundle" in found.stderr
     for precision in ("fp16", "fp32"):
         exports.copy("onnx", precision, tmp_path)
     (tmp_path / "notes").mkdir()
@@ -179,12 +182,6 @@ def test_inspect_lists_the_bundles_of_a_folder(exports: Exports, tmp_path: Path)
     assert "1 of 2 bundles cannot be read" in found.stderr
 
 
-def test_inspect_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    found = run("inspect", tmp_path)
-    assert (found.code, found.stdout) == (2, "")
-    assert "not a bundle" in found.stderr
-
-
 def test_export_prints_its_bundles_as_json(exports: Exports, tmp_path: Path) -> None:
     arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path, "--no-verify", "--tower", "image", "--json"]
     found = run("export", "--target", "onnx", "--precision", "fp32", "--precision", "fp32", *arguments)
@@ -196,27 +193,24 @@ def test_export_prints_its_bundles_as_json(exports: Exports, tmp_path: Path) -> 
     )
 
 
-def test_export_that_fails_its_gate_says_which_and_exits_with_1(exports: Exports, tmp_path: Path) -> None:
-    arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path / "out", "--tower", "text", "--precision", "fp32"]
-    found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12")
+def test_export_that_fails_its_gate_says_which_exits_with_1_and_is_written_and_marked_when_asked_for(
+    exports: Exports, tmp_path: Path
+) -> None:
+    command = ["export", "--target", "onnx", "--checkpoint", exports.checkpoint, "-o", tmp_path / "out"]
+    command += ["--tower", "text", "--precision", "fp32", "--gate", "relative=1e-12"]
+    found = run(*command)
     assert found.code == 1
     assert f"not written: {tmp_path / 'out' / 'nano-onnx-fp32'}" in found.stdout
     assert re.search(r"text +shipped +failed +relative <= 1e-12 ", found.stdout)
     assert "nano-onnx-fp32 (20.60 MB) was not written" in found.stderr.splitlines()[-1]
     assert "relative <= 1e-12" in found.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
-    found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12", "--json")
+    found = run(*command, "--json")
     (result,) = found.json
     assert (found.code, result["written"], result["passed"]) == (1, False, False)
     assert [check["step"] for check in result["parity"] if check["status"] == "failed"] == ["shipped"]
     assert strict_json(found.stderr.splitlines()[-1])["error"]["kind"] == "gate_failed"
-
-
-def test_what_fails_its_gate_is_written_only_when_asked_for_and_then_says_so_everywhere(
-    exports: Exports, tmp_path: Path
-) -> None:
-    arguments = ["--checkpoint", exports.checkpoint, "-o", tmp_path / "out", "--tower", "text", "--precision", "fp32"]
-    found = run("export", "--target", "onnx", *arguments, "--gate", "relative=1e-12", "--allow-failing")
+    found = run(*command, "--allow-failing")
     assert found.code == 0
     assert "FAILED" in found.stdout
     assert "nano-onnx-fp32" in found.stderr.splitlines()[-1]

@@ -46,7 +46,7 @@ def test_every_command_has_an_example(command: str) -> None:
     assert f"  mobileclip-deploy {command}" in found.stdout
 
 
-def test_the_help_lists_every_command_and_exit_code_and_options_stand_under_their_target() -> None:
+def test_the_help_lists_every_command_and_exit_code_and_the_version_is_the_packages() -> None:
     text = run("--help").stdout
     assert [name for name in COMMANDS if f"\n  {name} " not in text] == []
     assert "Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3" in text
@@ -56,7 +56,10 @@ def test_the_help_lists_every_command_and_exit_code_and_options_stand_under_thei
     assert next(iter(headings)) == ""
     assert "--deployment-target" in headings[" of Core ML and ExecuTorch"]
     assert "--backend" in headings[" of ExecuTorch"]
+    found = run()
+    assert (found.code, "Commands:" in found.stdout + found.stderr) == (2, True)
     assert run("-V").stdout == run("--version").stdout
+    assert run("-V").stdout.strip().endswith(version("mobileclip-deploy"))
 
 
 def test_an_example_names_only_options_that_there_are() -> None:
@@ -100,10 +103,3 @@ for name in cli.commands:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_version_is_the_packages_and_without_a_command_the_help_is_shown() -> None:
-    assert run("--version").stdout.strip().endswith(version("mobileclip-deploy"))
-    found = run()
-    assert found.code == 2
-    assert "Commands:" in found.stdout + found.stderr

@@ -15,6 +15,7 @@ from swift_package import HARNESS, HARNESS_CORE, compile_interfaces, swift_tool
 APP = HARNESS / "App"
 PROJECT = APP / "MobileCLIPBench.xcodeproj"
 FARM = HARNESS / "Farm"
+FARM_PROJECT = FARM / "MobileCLIPFarm.xcodeproj"
 STAND_INS = {"Sources/CoreAIStandIn", "Sources/CoreMLStandIn", "Sources/PlainSHA256", "Sources/StandInScript"}
 """Targets that are built on Linux alone, for the tests here: in one mode."""
 CORE_TARGETS = (
@@ -69,22 +70,26 @@ def project() -> XcodeProject:
     return XcodeProject.load(str(PROJECT / "project.pbxproj"))
 
 
+def scheme_references(project: Path) -> set[str | None]:
+    """The targets that a project's scheme builds."""
+    scheme = ElementTree.parse(project / "xcshareddata" / "xcschemes" / f"{project.stem}.xcscheme")
+    return {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
+
+
 def test_the_project_takes_every_file_of_its_folder_and_its_scheme_builds_the_target(project: XcodeProject) -> None:
     (group,) = project.objects.get_objects_in_section("PBXFileSystemSynchronizedRootGroup")
     assert (APP / group.path).is_dir()
     assert sorted(path.suffix for path in (APP / group.path).iterdir()) == [".swift"] * 3
     (target,) = project.objects.get_objects_in_section("PBXNativeTarget")
     assert list(target.fileSystemSynchronizedGroups) == [group.get_id()]
-    scheme = ElementTree.parse(PROJECT / "xcshareddata" / "xcschemes" / "MobileCLIPBench.xcscheme")
-    references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
-    assert references == {target.get_id()}
+    assert scheme_references(PROJECT) == {target.get_id()}
 
 
-def test_every_reference_in_the_project_is_to_something(project: XcodeProject) -> None:
-    known = set(project.objects.get_keys())
-    text = (PROJECT / "project.pbxproj").read_text(encoding="utf-8")
-    used = {word.strip("(),;{}=") for word in text.split() if word.startswith("4D4342")}
-    assert {word for word in used if len(word) == 24} == known
+@pytest.mark.parametrize("folder", [PROJECT, FARM_PROJECT], ids=["app", "farm"])
+def test_every_reference_in_a_project_is_to_something(folder: Path) -> None:
+    file = folder / "project.pbxproj"
+    known = set(XcodeProject.load(str(file)).objects.get_keys())
+    assert set(re.findall(r"4D4342[0-9A-F]{18}", file.read_text(encoding="utf-8"))) == known
 
 
 def test_the_project_uses_the_package_beside_it_and_leaves_signing_to_whoever_builds(project: XcodeProject) -> None:
@@ -99,11 +104,7 @@ def test_the_project_uses_the_package_beside_it_and_leaves_signing_to_whoever_bu
 
 
 def test_the_farms_project_tests_the_app_with_the_jobs_in_its_folder() -> None:
-    file = FARM / "MobileCLIPFarm.xcodeproj" / "project.pbxproj"
-    project = XcodeProject.load(str(file))
-    known = set(project.objects.get_keys())
-    text = file.read_text(encoding="utf-8")
-    assert set(re.findall(r"4D4342[0-9A-F]{18}", text)) == known
+    project = XcodeProject.load(str(FARM_PROJECT / "project.pbxproj"))
     app, tests = project.objects.get_objects_in_section("PBXNativeTarget")
     assert (app.name, tests.productType) == ("MobileCLIPBench", "com.apple.product-type.bundle.unit-test")
     (dependency,) = project.objects.get_objects_in_section("PBXTargetDependency")
@@ -113,9 +114,7 @@ def test_the_farms_project_tests_the_app_with_the_jobs_in_its_folder() -> None:
     assert [(FARM / group.path).resolve() for group in groups] == [APP / "MobileCLIPBench", FARM / "FarmTests"]
     (folder,) = [one for one in project.objects.get_objects_in_section("PBXFileReference") if one.path == "job"]
     assert folder.lastKnownFileType == "folder"
-    scheme = ElementTree.parse(FARM / "MobileCLIPFarm.xcodeproj/xcshareddata/xcschemes/MobileCLIPFarm.xcscheme")
-    references = {entry.get("BlueprintIdentifier") for entry in scheme.iter("BuildableReference")}
-    assert references == {app.get_id(), tests.get_id()}
+    assert scheme_references(FARM_PROJECT) == {app.get_id(), tests.get_id()}
 
 
 def test_the_files_app_shows_the_documents_and_a_link_may_lead_to_a_computer_in_the_same_network() -> None:

@@ -38,20 +38,14 @@ def whatever_this_process_holds() -> Iterator[None]:
 
 def _cluster(workers: int, **options: Any) -> Any:
     """A scheduler whose workers are threads of this process."""
-    place = {"protocol": "tcp", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    place = {"protocol": "tcp", "host": "127.0.0.1", "dashboard_address": None}
     return distributed.LocalCluster(n_workers=workers, processes=False, **place, **options)
 
 
 @pytest.fixture
 def address() -> Iterator[str]:
     """A scheduler with two workers, as threads of this process."""
-    options: dict[str, Any] = {
-        "protocol": "tcp",
-        "host": "127.0.0.1",
-        "dashboard_address": None,
-        "memory_limit": 4 * GB,
-    }
-    with scheduling._quiet(), distributed.LocalCluster(2, processes=False, threads_per_worker=1, **options) as made:
+    with scheduling._quiet(), _cluster(2, memory_limit=4 * GB, threads_per_worker=1) as made:
         yield made.scheduler_address
 
 

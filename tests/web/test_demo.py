@@ -45,6 +45,12 @@ def cached() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def npm(cached: None, require_tool: Callable[[str, str], str]) -> None:
+    """What fetches the runtime, should the cache not hold it."""
+    require_tool("npm", "apt-get install npm")
+
+
+@pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three pictures, one of them in a folder with a name to beware of, and one that is none."""
     folder = tmp_path_factory.mktemp("library")
@@ -58,8 +64,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shown(exports: Exports, library: Path, cached: None, require_tool: Callable[[str, str], str]) -> Iterator[Shown]:
-    require_tool("npm", "apt-get install npm")
+def shown(exports: Exports, library: Path, npm: None) -> Iterator[Shown]:
     bundle = exports.bundle("onnx", "fp32")
     with _served(DemoPage.of(bundle, library, False, silent)) as server, open_page() as page:
         page.visit(server.address)
@@ -113,7 +118,9 @@ def test_probabilities_are_those_of_classify(shown: Shown, exports: Exports, piz
     assert found == pytest.approx(dict(wanted), abs=1e-4)
 
 
-def test_one_label_is_none_and_what_is_no_picture_is_said(shown: Shown, tmp_path: Path) -> None:
+def test_one_label_is_none_and_what_is_no_picture_or_larger_than_100_megabytes_is_said(
+    shown: Shown, tmp_path: Path
+) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     shown.page.choose("#picture", tmp_path / "broken.png")
     shown.page.wait("document.getElementById('label-problem').textContent.startsWith('broken.png: not a picture')")
@@ -122,9 +129,6 @@ def test_one_label_is_none_and_what_is_no_picture_is_said(shown: Shown, tmp_path
         shown.page.wait("document.getElementById('label-problem').textContent.includes('two labels or more')")
         assert shown.page.evaluate("document.querySelectorAll('#answers li').length") == 0
         shown.page.evaluate("document.getElementById('label-problem').textContent = ''")
-
-
-def test_a_picture_of_more_than_100_megabytes_is_refused_unread(shown: Shown, tmp_path: Path) -> None:
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(100_000_001)  # takes no room on the disk
     shown.page.choose("#picture", tmp_path / "large.png")
@@ -160,10 +164,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_is_complained_about(shown:
 
 
 @pytest.mark.whole  # tests/benchmark/browser measures in Firefox
-def test_firefox_answers_alike(
-    exports: Exports, library: Path, cached: None, pizza: Path, require_tool: Callable[[str, str], str]
-) -> None:
-    require_tool("npm", "apt-get install npm")
+def test_firefox_answers_alike(exports: Exports, library: Path, npm: None, pizza: Path) -> None:
     bundle = exports.bundle("onnx", "fp32")
     wanted = mcd.classify(bundle, [pizza], labels=LABELS)[0].probabilities
     with _served(DemoPage.of(bundle, library, False, silent)) as server, open_firefox() as page:
@@ -191,9 +192,8 @@ def test_firefox_answers_alike(
 
 
 def test_a_written_page_holds_all_that_it_loads_and_the_licences(
-    exports: Exports, library: Path, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
+    exports: Exports, library: Path, npm: None, tmp_path: Path
 ) -> None:
-    require_tool("npm", "apt-get install npm")
     bundle = exports.bundle("onnx", "fp32").path
     found = run("demo", bundle, "--static", tmp_path / "site", "--images", library, "--json")
     assert found.code == 0, found.stderr
@@ -217,9 +217,8 @@ def test_a_written_page_holds_all_that_it_loads_and_the_licences(
 
 @pytest.mark.whole
 def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(
-    cached: None, tmp_path: Path, require_tool: Callable[[str, str], str], stored_conversions: None
+    npm: None, tmp_path: Path, stored_conversions: None
 ) -> None:
-    require_tool("npm", "apt-get install npm")
     found = run("demo", "--static", tmp_path / "site")
     assert (found.code, found.stdout) == (0, f"wrote {tmp_path / 'site'}\n")
     assert "Using the built-in checkpoint nano; name a bundle to show your own." in found.stderr
@@ -236,10 +235,7 @@ def keep_at_most(page: Page, size: int, server: PageServer) -> None:
 
 
 @pytest.mark.whole
-def test_a_written_page_opens_again_without_a_network(
-    exports: Exports, cached: None, tmp_path: Path, require_tool: Callable[[str, str], str]
-) -> None:
-    require_tool("npm", "apt-get install npm")
+def test_a_written_page_opens_again_without_a_network(exports: Exports, npm: None, tmp_path: Path) -> None:
     site = write_demo(exports.bundle("onnx", "fp32"), tmp_path / "site")
     files = {path.relative_to(site).as_posix(): path for path in site.rglob("*") if path.is_file()}
     state = "document.getElementById('state').textContent"

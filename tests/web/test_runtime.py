@@ -61,14 +61,11 @@ def test_what_a_registry_has_under_the_release_s_name_is_held_to_its_hashes(regi
         runtime.runtime_folder(silent)
 
 
-def test_without_npm_and_a_registry_nothing_is_fetched_and_the_ways_are_told(
+def test_without_npm_a_registry_that_does_not_answer_and_none_at_all_are_told_with_what_to_do(
     registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(RuntimeFailed, match=r"http://127\.0\.0\.1:\d+ gives no onnxruntime-web .*404.*install npm"):
+        runtime.runtime_folder(silent)
     monkeypatch.delenv("NPM_CONFIG_REGISTRY")
     with pytest.raises(RuntimeFailed, match=r"is not here: install npm .*NPM_CONFIG_REGISTRY.*MOBILECLIP_ONNXRUNTIME"):
-        runtime.runtime_folder(silent)
-
-
-def test_a_registry_that_does_not_answer_is_told_with_what_to_do(registry: Path) -> None:
-    with pytest.raises(RuntimeFailed, match=r"http://127\.0\.0\.1:\d+ gives no onnxruntime-web .*404.*install npm"):
         runtime.runtime_folder(silent)
