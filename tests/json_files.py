@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,3 +15,11 @@ def edited_json(path: Path) -> Iterator[Any]:
     document = json.loads(path.read_text(encoding="utf-8"))
     yield document
     path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def put(document: Any, place: Sequence[str | int], value: Any) -> None:
+    """Give a document another value at a place of it; an object that lacks on the way is made."""
+    *steps, last = place
+    for step in steps:
+        document = document[step] if isinstance(document, list) else document.setdefault(step, {})
+    document[last] = value

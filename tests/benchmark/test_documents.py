@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from benchmark import documents
+from json_files import put
 
 from mobileclip_deploy.benchmark.documents import read_job, read_result, write_document
 from mobileclip_deploy.benchmark.job import Job
@@ -50,10 +51,7 @@ def test_a_nullable_field_may_be_left_out_and_the_order_may_be_any_order(tmp_pat
 def changed(*path: str | int, to: Any) -> str:
     """The small job as text, with one value replaced or added."""
     whole = documents.job().model_dump(mode="json")
-    place: Any = whole
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = to
+    put(whole, path, to)
     return json.dumps(whole)
 
 

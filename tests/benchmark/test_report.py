@@ -114,17 +114,13 @@ def test_a_png_shows_the_figure_and_every_point_of_it(sources: list[Path], tmp_p
         assert ImageColor.getrgb(GREY) in [picture.getpixel((across + 5 * SCALE + step, down)) for step in (-1, 0)]
 
 
-def test_a_png_of_nothing_is_refused(tmp_path: Path) -> None:
-    write_document(tmp_path / "unknown.json", answer("somebody_elses"))
-    assert "nothing to draw" in refusal(run("report", tmp_path / "unknown.json", "-o", tmp_path / "f.png"))
-
-
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
         ("r.pdf", None, "choose one of these endings"),
         ("r.html", "{}", "is no benchmark result of schema version 1"),
-        ("r.html", json.dumps(documents.job().model_dump(mode="json")), "is no benchmark result"),
+        ("r.html", documents.job().model_dump_json(), "is no benchmark result"),
+        ("r.png", answer("somebody_elses").model_dump_json(), "nothing to draw"),
     ],
 )
 def test_wrong_use_is_one_line(

@@ -194,15 +194,13 @@ with replacing(Path(sys.argv[1])) as partial:
     assert kept(tmp_path) == {"f": "old", "g": "new"}
 
 
-def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_on_the_disk_before_it_takes_its_place_as_utf_8_with_its_own_line_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there_when_synced = []
     monkeypatch.setattr(os, "fsync", lambda _: there_when_synced.append((tmp_path / "f").exists()))
-    write_whole(tmp_path / "f", "new")
-    assert there_when_synced == [False]
-
-
-def test_texts_are_written_as_utf_8_with_their_own_line_ends(tmp_path: Path) -> None:
     write_whole(tmp_path / "f", "ä\r\nb\n")
+    assert there_when_synced == [False]
     assert (tmp_path / "f").read_bytes() == b"\xc3\xa4\r\nb\n"
 
 

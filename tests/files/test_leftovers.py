@@ -51,7 +51,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_another_process_is_writing_stays_until_it_is_killed(
+def test_what_another_process_is_writing_stays_until_it_is_killed_and_one_that_ends_well_leaves_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = holder(tmp_path / "b")
@@ -67,6 +67,9 @@ def test_what_another_process_is_writing_stays_until_it_is_killed(
     assert names(tmp_path) == []
     (record,) = caplog.records
     assert re.search(r"of a run that was killed, in .*: \.b\.partial-[0-9a-f]{8} removed$", record.getMessage())
+    process = holder(tmp_path / "b")
+    process.communicate("")
+    assert (process.returncode, names(tmp_path)) == (0, [])
 
 
 def test_what_the_same_process_is_writing_stays(tmp_path: Path) -> None:
@@ -75,13 +78,6 @@ def test_what_the_same_process_is_writing_stays(tmp_path: Path) -> None:
         clear_leftovers(tmp_path)
         assert claim.partial.exists()
         assert claim.lock.exists()
-    assert names(tmp_path) == []
-
-
-def test_a_process_that_ends_well_leaves_nothing(tmp_path: Path) -> None:
-    process = holder(tmp_path / "b")
-    process.communicate("")
-    assert process.returncode == 0
     assert names(tmp_path) == []
 
 

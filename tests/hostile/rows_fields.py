@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from hostile.table import Row, edit, write
+from json_files import put
 
 import mobileclip_deploy as mcd
 
@@ -40,26 +42,20 @@ LAYOUT = ("schema_version", "name", "title", "target", "precision", "normalised"
 LEAST = {"version": 1, "variant": "nano", "data": "data", "steps": 1, "batch": 2, "learning_rate": 0.1}
 
 
-def holding(path: str, value: Any) -> Callable[[Any], None]:
-    def change(document: Any) -> None:
-        *parents, last = path.split(".")
-        for name in parents:
-            document = document[name]
-        document[last] = value
-
-    return change
+def holding(path: str, value: Any) -> Callable[[Path], object]:
+    return edit(lambda document: put(document, path.split("."), value))
 
 
 def changed(document: dict[str, Any], path: str, value: Any) -> str:
-    holding(path, value)(document)
+    put(document, path.split("."), value)
     return json.dumps(document)
 
 
 def rows() -> Iterator[Row]:
     for what, value in NONE_OF_THEM.items():
         for path in MANIFEST:
-            make = edit(holding(path, value))
-            yield Row("field of a manifest", f"{path}, {what}", make, ("inspect", "bundle"), path, bundle="onnx-fp16")
+            words = ("inspect", "bundle")
+            yield Row("field of a manifest", f"{path}, {what}", holding(path, value), words, path, bundle="onnx-fp16")
         for path in RECIPE:
             text = changed(dict(LEAST), path, value)
             words = ("train", "recipe.yaml", "-o", "out")

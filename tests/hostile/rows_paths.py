@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmark import documents
 from hostile.table import Row, both, edit, nothing, write
+from json_files import put
 
 BUNDLE = "onnx-fp16"
 NO_PATH, UNSHOWN, LONG = "is no plain path inside a bundle", "cannot be shown", "more than 1,000 characters"
@@ -36,13 +37,8 @@ TEXTS = {field: PATHS[field] for field in ("very long", "NUL", "a new line", "ES
 PATTERN = "a text of another form"
 
 
-def put(*place: str) -> Callable[[Any, str], None]:
-    def change(document: Any, value: str) -> None:
-        for key in place[:-1]:
-            document = document.setdefault(key, {})
-        document[place[-1]] = value
-
-    return change
+def at(*place: str) -> Callable[[Any, str], None]:
+    return lambda document, value: put(document, place, value)
 
 
 ATTACHED = {"file": "a", "sha256": "0", "bytes": 0}
@@ -79,7 +75,7 @@ MANIFESTS = tuple(
         bundle=BUNDLE,
     )
     for place, change in (
-        ("artifact", put("towers", "image", "file")),
+        ("artifact", at("towers", "image", "file")),
         ("attachment", attached),
         ("rounding", rounding),
         ("axes", axes),
@@ -128,10 +124,10 @@ def fields(change: Callable[[Any, str], object], place: str, values: Mapping[str
 
 
 LAYOUTS = (
-    *fields(put("image", "file"), "artifact", PATHS),
+    *fields(at("image", "file"), "artifact", PATHS),
     *fields(beside, "file", PATHS),
     *fields(
-        put("suffixes", "fp32"),
+        at("suffixes", "fp32"),
         "suffix",
         {
             field: (PATHS[field][0], PATTERN)
@@ -140,9 +136,9 @@ LAYOUTS = (
         },
     ),
     *fields(precision, "precision", {field: (value, PATTERN) for field, (value, _) in TEXTS.items()}),
-    *fields(put("title"), "title", TEXTS),
-    *fields(put("target"), "target", TEXTS),
-    *fields(put("image", "input", "name"), "tensor", {**TEXTS, "very long": ("a" * 300, "longer than 200 characters")}),
+    *fields(at("title"), "title", TEXTS),
+    *fields(at("target"), "target", TEXTS),
+    *fields(at("image", "input", "name"), "tensor", {**TEXTS, "very long": ("a" * 300, "longer than 200 characters")}),
     layout("nested", nested(60), "is nested deeper than 50 times"),
     layout("nested without end", "[" * 100_000, "nested too deeply"),
     layout("a list", [], "not an object"),
@@ -207,10 +203,8 @@ PIPES = tuple(
 
 def document(made: str, place: tuple[str | int, ...], value: str) -> str:
     """A JSON document with another value at a place of it."""
-    whole = inside = json.loads(made)
-    for key in place[:-1]:
-        inside = inside[key]
-    inside[place[-1]] = value
+    whole = json.loads(made)
+    put(whole, place, value)
     return json.dumps(whole)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark import documents
 from hostile.table import Row, write
+from json_files import put
 
 REPORT = ("report", "result.json", "-o", "out.html", "-o", "out.md", "-o", "out.png")
 Place = tuple[str | int, ...]
@@ -71,10 +72,7 @@ def holding(place: Place, *texts: str) -> Callable[[Path], object]:
 
     def make(folder: Path) -> None:
         whole = copy.deepcopy(result())
-        inside: Any = whole
-        for step in place[:-1]:
-            inside = inside[step]
-        inside[place[-1]] = "HERE"
+        put(whole, place, "HERE")
         (folder / "result.json").write_text(json.dumps(whole).replace('"HERE"', *texts), encoding="utf-8")
 
     return make

@@ -11,6 +11,7 @@ from typing import Any
 
 from hostile.rows_results import HARM
 from hostile.table import Row, both, edit, write
+from json_files import put
 
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -40,14 +41,9 @@ REFUSED = {
 }
 
 
-def put(field: str, value: Any) -> Callable[[Path], object]:
-    def change(manifest: Any) -> None:
-        *path, last = field.split(".") if field != HARM else [HARM]
-        for step in path:
-            manifest = manifest.setdefault(step, {})
-        manifest[last] = value
-
-    return edit(change)
+def holding(field: str, value: Any) -> Callable[[Path], object]:
+    place = field.split(".") if field != HARM else [HARM]
+    return edit(lambda manifest: put(manifest, place, value))
 
 
 def inspected(kind: str, field: str, make: Callable[[Path], object], line: str, code: int) -> Row:
@@ -56,21 +52,21 @@ def inspected(kind: str, field: str, make: Callable[[Path], object], line: str, 
 
 
 MANIFESTS = (
-    *(inspected("manifest's text", field, put(field, HARM), "onnx", 0) for field in FREE),
-    *(inspected("manifest's text", field, put(field, HARM), line, 2) for field, line in REFUSED.items()),
+    *(inspected("manifest's text", field, holding(field, HARM), "onnx", 0) for field in FREE),
+    *(inspected("manifest's text", field, holding(field, HARM), line, 2) for field, line in REFUSED.items()),
     *(
-        inspected("manifest's text", f"licence, {what}", put("checkpoint.licence", text), "licence", 0)
+        inspected("manifest's text", f"licence, {what}", holding("checkpoint.licence", text), "licence", 0)
         for what, text in OTHERS
     ),
     *(
-        inspected("half a character", field, put(field, "\ud800"), "holds half a character", 2)
+        inspected("half a character", field, holding(field, "\ud800"), "holds half a character", 2)
         for field in FREE
         if HARM not in field
     ),
-    inspected("bound of a text", "template", put("template", "{}" + "a" * 999), "template has at most 1,000", 2),
-    inspected("bound of a text", "places", put("template", "{}" * 11), "holds {} at most 10 times", 2),
+    inspected("bound of a text", "template", holding("template", "{}" + "a" * 999), "template has at most 1,000", 2),
+    inspected("bound of a text", "places", holding("template", "{}" * 11), "holds {} at most 10 times", 2),
     *(
-        inspected("bound of a text", what, put("classifier", {"labels": labels, "template": template}), line, 2)
+        inspected("bound of a text", what, holding("classifier", {"labels": labels, "template": template}), line, 2)
         for what, labels, template, line in (
             ("template of labels", ["a", "b"], "{}" + "a" * 999, "template has at most 1,000"),
             ("a label", ["a", "b" * 1_001], "{}", "a label has at most 1,000"),

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "onnxruntime_web"
 PICTURES = ROOT / "models/nano/evaluation/images"
 READY = "/^Ready|differently|Stopped/.test(document.getElementById('state')?.textContent)"
+INDEXED = "document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read: broken.jpg.'"
 LABELS = ("cat face", "pizza", "automobile", "rocket", "tree $&")  # which JavaScript's replace would put "{}" into
 
 
@@ -146,9 +147,7 @@ def test_labels_stay_text_whatever_they_say(shown: Shown, pizza: Path) -> None:
 
 
 def test_pictures_are_found_by_words_and_stay_text_whatever_they_are_called(shown: Shown) -> None:
-    shown.page.wait(
-        "document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read: broken.jpg.'"
-    )
+    shown.page.wait(INDEXED)
     shown.page.evaluate(
         "document.getElementById('words').value = 'pizza'; document.querySelector('#search button').click()"
     )
@@ -181,9 +180,7 @@ def test_firefox_answers_alike(exports: Exports, library: Path, npm: None, pizza
         assert rows == sorted(wanted, key=lambda label: -wanted[label])
         shares = page.evaluate("[...document.querySelectorAll('#answers meter')].map((one) => one.value)")
         assert shares == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-4)
-        page.wait(
-            "document.getElementById('indexed').textContent === '3 pictures ready, 1 could not be read: broken.jpg.'"
-        )
+        page.wait(INDEXED)
         page.evaluate("(document.getElementById('words').value = 'pizza')")
         page.evaluate("document.querySelector('#search button').click()")
         page.wait("document.querySelectorAll('#found img').length === 3")

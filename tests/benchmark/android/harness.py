@@ -143,11 +143,13 @@ def arm_libraries() -> dict[str, str | Path]:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(WHEELS)
     (onnxruntime,) = (WHEELS / "onnxruntime/capi").glob("libonnxruntime.so.*")
-    headers = list(Path("/usr/include/onnxruntime").glob("*.h"))
-    onnx_aar = {f"headers/{path.name}": path for path in headers} | {"jni/arm64-v8a/libonnxruntime.so": onnxruntime}
-    archive = _archive_of(WHEELS / "onnxruntime-android.aar", onnx_aar)
+    aar = WHEELS / "onnxruntime-android.aar"
+    with zipfile.ZipFile(aar, "w") as archive:
+        archive.write(onnxruntime, "jni/arm64-v8a/libonnxruntime.so")
+        for header in Path("/usr/include/onnxruntime").glob("*.h"):
+            archive.write(header, f"headers/{header.name}")
     roots = {"EXECUTORCH_ROOT": WHEELS / "executorch", "LITERT_ROOT": WHEELS / "ai_edge_litert"}
-    return {"ONNXRUNTIME_AAR": archive} | roots
+    return {"ONNXRUNTIME_AAR": aar} | roots
 
 
 def wheels_of_this_machine(into: Path) -> Path:
@@ -174,10 +176,3 @@ def wheel(name: str, version: str, into: Path, content: dict[str, bytes], machin
         tags = f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_17_{machine}\n".encode()
         for member, data in (content | {f"{described}/METADATA": metadata, f"{described}/WHEEL": tags}).items():
             archive.writestr(member, data)
-
-
-def _archive_of(path: Path, files: dict[str, Path]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, file in files.items():
-            archive.write(file, name)
-    return path

@@ -56,15 +56,13 @@ def test_the_npu_is_measured_by_the_tools_own_profile_after_its_answers(driver: 
     assert sorted(path.name for path in kept.glob("*/out/qnn-profiling-data_0.log")) == ["qnn-profiling-data_0.log"] * 3
 
 
-def test_wrong_answers_have_no_latency(driver: NetRunDriver, tmp_path: Path) -> None:
-    run = driver.run(npu_plan(tmp_path, error=1.0), silent)
-    result = assemble(run)
-    assert [(cell.status, cell.summary) for cell in result.cells] == [("invalid", None)]
+def test_wrong_answers_have_no_latency_and_what_the_tool_refuses_fails_its_cell_with_its_words(
+    driver: NetRunDriver, tmp_path: Path
+) -> None:
+    run = driver.run(npu_plan(tmp_path / "wrong", error=1.0), silent)
+    assert [(cell.status, cell.summary) for cell in assemble(run).cells] == [("invalid", None)]
     assert [done.samples_ns for done in run.rounds] == [()]
-
-
-def test_what_the_tool_refuses_fails_its_cell_with_its_words(driver: NetRunDriver, tmp_path: Path) -> None:
-    plan = npu_plan(tmp_path)
+    plan = npu_plan(tmp_path / "refused")
     (plan.folder / "models/tiny/tiny_image.qnn/tiny_image.v75.bin").write_bytes(qairt.context("v73"))
     result = assemble(driver.run(plan, silent))
     assert "Could not create context from binary" in str(result.cells[0].error)

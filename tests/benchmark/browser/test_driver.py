@@ -72,10 +72,12 @@ def plan(folder: Path, **options: Any) -> Plan:
     return tiny.plan(folder, ("onnxruntime-web",), backends=("wasm",), **options)
 
 
-def session(found: Plan) -> BrowserSession:
+def session(folder: Path, **options: Any) -> tuple[Plan, BrowserSession]:
+    """A plan, and its page that has said hello."""
+    found = plan(folder / "job", **options)
     opened = BrowserSession(found, lambda done, cell: None)
     opened.hello(json.dumps(PAGE))
-    return opened
+    return found, opened
 
 
 def sent(task: dict[str, Any], **changes: Any) -> str:
@@ -90,8 +92,7 @@ RIGHT = tiny.right().decode()
 
 
 def test_a_round_counts_when_its_answers_were_right(tmp_path: Path) -> None:
-    found = plan(tmp_path / "job")
-    page = session(found)
+    found, page = session(tmp_path)
     page.round(sent(page.next(), answers=RIGHT))
     page.round(sent(page.next()))
     assert page.next() == {"done": True}
@@ -102,8 +103,7 @@ def test_a_round_counts_when_its_answers_were_right(tmp_path: Path) -> None:
 
 
 def test_a_page_brings_no_verdict_of_its_own_and_no_round_that_it_was_not_given(tmp_path: Path) -> None:
-    found = plan(tmp_path / "job")
-    page = session(found)
+    found, page = session(tmp_path)
     task = page.next()
     for odd in ({"round": 1}, {"cell": "another"}, {"run_id": "another"}):
         with pytest.raises(InvalidInput, match="is not the one that is being run"):
@@ -118,19 +118,14 @@ def test_a_page_brings_no_verdict_of_its_own_and_no_round_that_it_was_not_given(
 
 
 def test_a_page_may_load_inputs_and_models_and_not_the_answers(tmp_path: Path) -> None:
-    found = plan(tmp_path / "job")
+    found, page = session(tmp_path)
     (tmp_path / "job/models/tiny/tiny.onnx.data").write_bytes(b"weights")
-    assert set(found.files) == {
-        "models/tiny/tiny.onnx",
-        "models/tiny/tiny.onnx.data",
-        "golden/inputs.bin",
-    }
-    assert session(found).next()["beside"] == ["models/tiny/tiny.onnx.data"]
+    assert set(found.files) == {"models/tiny/tiny.onnx", "models/tiny/tiny.onnx.data", "golden/inputs.bin"}
+    assert page.next()["beside"] == ["models/tiny/tiny.onnx.data"]
 
 
 def test_a_page_that_reloads_goes_on_and_one_that_ends_twice_in_a_round_ends_the_cell(tmp_path: Path) -> None:
-    found = plan(tmp_path / "job", threads=(1, 2))
-    page = session(found)
+    found, page = session(tmp_path, threads=(1, 2))
     first = page.next()
     assert page.next() == first  # loaded again: the same round from its beginning
     page.round(sent(first, answers=RIGHT))

@@ -45,15 +45,11 @@ def main(program: str, arguments: list[str]) -> None:
     if failure is not None:
         answer(arguments, {"error": failure, "info": {"outcome": "failed", "jsonVersion": 2}})
         sys.exit(1)
-    check_patience(command, arguments)
-    result = COMMANDS[command](arguments)
-    answer(arguments, {"info": {"outcome": "success", "jsonVersion": 2}, "result": result})
-
-
-def check_patience(command: str, arguments: list[str]) -> None:
-    """What takes longer than the limit that was given is abandoned as a failure."""
+    # What takes longer than the limit that was given is abandoned as a failure.
     if settings().get("slow", {}).get(command, 0) > int(value(arguments, "--timeout")):
         fail(arguments, "com.apple.dt.CoreDeviceError", 1, "The operation timed out.")
+    result = COMMANDS[command](arguments)
+    answer(arguments, {"info": {"outcome": "success", "jsonVersion": 2}, "result": result})
 
 
 def takewhile_words(words: list[str]) -> list[str]:

@@ -57,7 +57,7 @@ def test_elsewhere_a_mac_is_asked_for() -> None:
         get_driver("mac:mine")
 
 
-def test_without_xcode_a_phone_is_refused_in_one_line(
+def test_without_xcode_a_phone_is_refused_in_one_line_and_one_that_cannot_list_devices_says_so(
     exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -67,11 +67,7 @@ def test_without_xcode_a_phone_is_refused_in_one_line(
     (listing,) = get_driver("ios").discover()
     assert (listing.device, listing.state) == ("ios", "unavailable here")
     assert "needs a Mac with Xcode 16" in str(listing.remedy)
-
-
-def test_an_xcode_that_cannot_list_devices_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path / "xcrun", "echo 'xcrun: error: unable to find utility \"devicectl\"' >&2; exit 72")
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (listing,) = get_driver("ios").discover()
     assert listing.state == "out of reach"
     assert "xcode-select" in str(listing.remedy)

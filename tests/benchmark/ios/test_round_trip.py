@@ -71,36 +71,24 @@ def test_a_package_that_no_connection_carries_whole_is_sent_in_parts(
     assert any("weight.bin.part001of" in word for call in sent for word in call)
 
 
-def test_a_job_for_a_phone_out_of_reach_runs_there_and_report_reads_what_it_sends(
+def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_and_report_reads_what_it_sends(
     benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = tmp_path / "documents/runs"
+    by_hand, documents = tmp_path / "by hand", tmp_path / "documents"
+    runs = by_hand / "runs"
     done = run("benchmark", benchmark.bundle, "--device", "ios", "--quick", "--tower", "text", "--job", runs)
     assert done.code == 0, done.stderr
     (job,) = runs.iterdir()
     assert done.stdout == f"wrote {job}\n"
     assert not (phone.folder / "calls.jsonl").exists()
-    monkeypatch.setenv("COREML_STAND_IN", str(phone.folder / "core_ml.json"))
-    arguments = ["--documents", str(tmp_path / "documents"), "--standing-in-for", "ios", "--run", job.name]
-    subprocess.run([str(phone.harness), *arguments], check=True, capture_output=True)
-    (sent,) = (tmp_path / "documents/results").glob("*/*.run.json")
-    assert {cell.status for cell in read_result(sent).cells} == {"done"}
     assert run("benchmark", benchmark.bundle, "--device", "mac", "--job", runs).code == 2
-
-
-def test_a_job_comes_by_a_link_and_what_is_another_file_is_refused(
-    benchmark: IphoneBenchmark, phone: FolderPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    web, documents = tmp_path / "web", tmp_path / "documents"
-    assert run("benchmark", benchmark.bundle, "--device", "ios", "--quick", "--tower", "text", "--job", web).code == 0
-    (job,) = web.iterdir()
     monkeypatch.setenv("COREML_STAND_IN", str(phone.folder / "core_ml.json"))
-    command = [str(phone.harness), "--documents", str(documents), "--standing-in-for", "ios"]
 
-    def started(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *words], capture_output=True, text=True)
+    def started(*words: str, place: Path = documents) -> subprocess.CompletedProcess[str]:
+        command = [phone.harness, "--documents", place, "--standing-in-for", "ios", *words]
+        return subprocess.run(command, capture_output=True, text=True)
 
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(web))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(runs))
     with serving(handler) as address:
         link = f"{address}/{job.name}"
         for form in (link, f"{link}/files.json", f"mobileclip-bench:?job={link}"):
@@ -111,9 +99,10 @@ def test_a_job_comes_by_a_link_and_what_is_another_file_is_refused(
         assert {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()} == ours
         for name in ours:
             assert (fetched / name).read_bytes() == (job / name).read_bytes()
-        assert started("--run", job.name).returncode == 0
-        (sent,) = documents.glob("results/*/*.run.json")
-        assert {cell.status for cell in read_result(sent).cells} == {"done"}
+        for place in (documents, by_hand):
+            assert started("--run", job.name, place=place).returncode == 0
+            (sent,) = place.glob("results/*/*.run.json")
+            assert {cell.status for cell in read_result(sent).cells} == {"done"}
         (job / "job.json").write_bytes((job / "job.json").read_bytes().replace(b'"seed":', b'"seed": '))
         assert "job.json is not the file that files.json names" in started("--fetch", link).stderr
         assert "files.json cannot be fetched" in started("--fetch", f"{link}/absent").stderr
