@@ -85,7 +85,7 @@ def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_an
     monkeypatch.setenv("COREML_STAND_IN", str(phone.folder / "core_ml.json"))
 
     def started(*words: str, place: Path = documents) -> subprocess.CompletedProcess[str]:
-        command = [phone.harness, "--documents", place, "--standing-in-for", "ios", *words]
+        command = [str(phone.harness), "--documents", str(place), "--standing-in-for", "ios", *words]
         return subprocess.run(command, capture_output=True, text=True)
 
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(runs))
