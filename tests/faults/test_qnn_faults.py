@@ -24,53 +24,58 @@ from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 require_qnn()
 
 MODEL, BINARY, SOURCE, OTHER = (f"tiny_image{end}" for end in (".v75.onnx", ".v75.bin", ".onnx", ".v79.bin"))
+ENDS = ("onnx", "bin")
+Edit = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two chips' binaries of an image tower; one of the text tower; and one of an image tower of other weights."""
-    folder, model = tmp_path_factory.mktemp("qnn"), network()
-    return {
-        "own": write(model, "image", "v75,v79", folder),
-        "text": write(model, "text", "v75", folder),
-        "others": write(network(1), "image", "v75", tmp_path_factory.mktemp("others")),
-    }
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two chips' binaries of an image tower."""
+    return write(network(), "image", "v75,v79", tmp_path_factory.mktemp("qnn"))
 
 
-def node(edit: Callable[[onnx.NodeProto], object]) -> Callable[[Path], None]:
-    return model(lambda proto: edit(proto.graph.node[0]))
+def copied(sound: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(sound, folder / sound.name))
 
 
-def model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
+def node(edit: Callable[[onnx.NodeProto], object], name: str = MODEL) -> Edit:
+    return model(lambda proto: edit(proto.graph.node[0]), name)
+
+
+def model(edit: Callable[[onnx.ModelProto], object], name: str = MODEL) -> Edit:
     def change(path: Path) -> None:
-        proto = onnx.load(path / MODEL, load_external_data=False)
+        proto = onnx.load(path / name, load_external_data=False)
         edit(proto)
-        (path / MODEL).write_bytes(proto.SerializeToString())
+        (path / name).write_bytes(proto.SerializeToString())
 
     return change
 
 
-def said(name: str, value: Any) -> Callable[[Path], None]:
+def said(setting: str, value: Any, name: str = MODEL) -> Edit:
     def change(proto: onnx.NodeProto) -> None:
-        kept = [one for one in proto.attribute if one.name != name]
+        kept = [one for one in proto.attribute if one.name != setting]
         del proto.attribute[:]
-        proto.attribute.extend([*kept, helper.make_attribute(name, value)])
+        proto.attribute.extend([*kept, helper.make_attribute(setting, value)])
 
-    return node(change)
-
-
-def binary(edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda path: (path / BINARY).write_bytes(edit((path / BINARY).read_bytes())) and None
+    return node(change, name)
 
 
-def compatible(value: str) -> Callable[[Path], None]:
-    """Another chip in what a model says that it is compatible with."""
+def binary(edit: Callable[[bytes], bytes], name: str = BINARY) -> Edit:
+    return lambda path: (path / name).write_bytes(edit((path / name).read_bytes()))
+
+
+def compatible(value: str, name: str = MODEL) -> Edit:
+    """Other chips in what a model says that it is compatible with."""
 
     def change(proto: onnx.ModelProto) -> None:
         kept = {entry.key: entry.value for entry in proto.metadata_props}
         helper.set_model_props(proto, {**kept, COMPATIBILITY: value})
 
-    return model(change)
+    return model(change, name)
+
+
+def copy_of(name: str, other: str) -> Edit:
+    return lambda path: shutil.copy(path / name, path / other)
 
 
 def linked(path: Path) -> None:
@@ -98,7 +103,7 @@ def negated(proto: onnx.ModelProto) -> None:
 
 
 NOT_OWN = "points to .*, not to 'tiny_image.v75.bin'"
-FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+FAULTS: dict[str, tuple[Edit, str]] = {
     "out of the bundle": (said("ep_cache_context", "../../other.bin"), NOT_OWN),
     "an absolute path": (said("ep_cache_context", "/etc/passwd"), NOT_OWN),
     "another chip's path": (said("ep_cache_context", OTHER), NOT_OWN),
@@ -132,176 +137,64 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a binary with something behind it": (binary(lambda data: data + b"\0"), "not as long as it says"),
     "an empty binary": (binary(lambda data: b""), "no context binary of a known form"),
     "a binary of other bytes": (binary(lambda data: b"\xff" * len(data)), "no context binary of a known form"),
-    "another chip's binary": (
-        lambda path: shutil.copy(path / OTHER, path / BINARY),
-        "chip with number 69, not of sm8650",
-    ),
+    "another chip's binary": (copy_of(OTHER, BINARY), "chip with number 69, not of sm8650"),
     "no binary": (lambda path: (path / BINARY).unlink(), "2 models for chips and 1 binaries"),
     "a binary alone": (lambda path: (path / MODEL).unlink(), "1 models for chips and 2 binaries"),
     "a link": (linked, "no file of its own"),
     "a folder": (lambda path: (path / "more").mkdir(), "no file of its own"),
     "something else": (lambda path: (path / "libQnnHtp.so").touch(), "no part of such an artifact"),
-    "another model": (lambda path: shutil.copy(path / SOURCE, path / "another.onnx"), "2 models that were compiled"),
+    "another model": (copy_of(SOURCE, "another.onnx"), "2 models that were compiled"),
     "no model": (lambda path: (path / SOURCE).unlink(), "0 models that were compiled"),
 }
-
-
-def copied(artifacts: dict[str, Path], folder: Path) -> Path:
-    return Path(shutil.copytree(artifacts["own"], folder / "tiny_image.qnn"))
-
-
-@pytest.mark.whole  # test_conformance.py damages one of every target
-@pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_not_an_artifacts_own_is_refused(artifacts: dict[str, Path], tmp_path: Path, fault: str) -> None:
-    path, (edit, reason) = copied(artifacts, tmp_path), FAULTS[fault]
-    _ = QnnArtifact(path).ports
-    edit(path)
-    with pytest.raises(InvalidInput, match=reason) as refused:
-        _ = QnnArtifact(path).ports
-    assert "\n" not in refused.value.line
-
-
-def test_another_towers_binary_is_refused(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    path = copied(artifacts, tmp_path)
-    shutil.copy(artifacts["text"] / "tiny_text.v75.bin", path / BINARY)
-    with pytest.raises(InvalidInput, match="does not hold the graph"):
-        _ = QnnArtifact(path).inputs
-
-
-def test_without_any_binary_nothing_is_answered(artifacts: dict[str, Path], tmp_path: Path) -> None:
-    path = copied(artifacts, tmp_path)
-    for file in [*path.glob("*.v7*")]:
-        file.unlink()
-    with pytest.raises(InvalidInput, match="holds no binary of any chip"):
-        QnnArtifact(path).runner()
-
-
-def spoiled(path: Path) -> None:
-    """Weights of a binary in which nothing else is another: every byte of its middle half is one more."""
-    data = bytearray((path / BINARY).read_bytes())
-    quarter = len(data) // 4
-    data[quarter : 3 * quarter] = bytes((byte + 1) % 256 for byte in data[quarter : 3 * quarter])
-    (path / BINARY).write_bytes(data)
-
-
-def test_a_binary_of_other_weights_is_seen_by_its_answers_and_by_its_bytes(
-    artifacts: dict[str, Path], tmp_path: Path
-) -> None:
-    path, rows = copied(artifacts, tmp_path), inputs("image")[:1]
-    exact = QnnArtifact(path).plain_runner()(rows)
-    for name in (MODEL, BINARY):  # whole, with its own model, in the place of ours
-        shutil.copy(artifacts["others"] / name, path / name)
-    assert compare(exact, QnnArtifact(path).runner()(rows)).cosine < 0.999
-    assert "bytes of tiny_image.v75.bin are not as a compilation gives them" in told(artifacts, path)
-
-
-def test_a_binary_whose_weights_were_changed_is_seen_by_its_bytes_though_its_answers_hide_it(
-    artifacts: dict[str, Path], tmp_path: Path
-) -> None:
-    path = copied(artifacts, tmp_path)
-    assert QnnArtifact(path).unlike(QnnArtifact(artifacts["own"])) is None
-    spoiled(path)
-    assert "bytes of tiny_image.v75.bin are not as a compilation gives them" in told(artifacts, path)
-
-
-def told(artifacts: dict[str, Path], path: Path) -> str:
-    """What `reproduced` says."""
-    return str(QnnArtifact(path).unlike(QnnArtifact(artifacts["own"])))
 
 
 UNION_MODEL, UNION = "tiny_image.union.onnx", "tiny_image.union.bin"
 
 
 @pytest.fixture(scope="module")
-def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An image tower for two chips with a union of both, and the same of other weights."""
-    own, others = (write(network(seed), "image", "v75,v79", tmp_path_factory.mktemp("union"), True) for seed in (0, 1))
-    return own, others
+def union(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image tower for two chips with a union of both."""
+    return write(network(), "image", "v75,v79", tmp_path_factory.mktemp("union"), True)
 
 
-def swapped(path: Path) -> None:
+def exchanged(data: bytes) -> bytes:
     """The parts of two chips, each called after the other."""
-    data = (path / UNION).read_bytes()
-    data = data.replace(b"sm8650", b"sm0000").replace(b"sm8750", b"sm8650").replace(b"sm0000", b"sm8750")
-    (path / UNION).write_bytes(data)
+    return data.replace(b"sm8650", b"sm0000").replace(b"sm8750", b"sm8650").replace(b"sm0000", b"sm8750")
 
 
-def moved(path: Path) -> None:
-    """Weights that the chips share: every byte of the half in the middle is one more."""
+def spoiled(data: bytes, start: int, size: int) -> bytes:
+    """Other weights in a part in which nothing else is another: every byte of its middle half is one more."""
+    begin, end = start + size // 4, start + 3 * (size // 4)
+    return data[:begin] + bytes((byte + 1) % 256 for byte in data[begin:end]) + data[end:]
+
+
+def shared_weights_spoiled(path: Path) -> None:
     with zipfile.ZipFile(path / UNION) as archive:
         (entry,) = (one for one in archive.infolist() if one.filename.startswith("htp.shared"))
-    data, quarter = bytearray((path / UNION).read_bytes()), entry.file_size // 4
-    middle = slice(entry.header_offset + quarter, entry.header_offset + 3 * quarter)
-    data[middle] = bytes((byte + 1) % 256 for byte in data[middle])
-    (path / UNION).write_bytes(data)
+    binary(lambda data: spoiled(data, entry.header_offset, entry.file_size), UNION)(path)
 
 
-def union(edit: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    return lambda path: (path / UNION).write_bytes(edit((path / UNION).read_bytes()))
-
-
-def union_model(edit: Callable[[onnx.ModelProto], object]) -> Callable[[Path], object]:
-    def change(path: Path) -> None:
-        proto = onnx.load(path / UNION_MODEL, load_external_data=False)
-        edit(proto)
-        (path / UNION_MODEL).write_bytes(proto.SerializeToString())
-
-    return change
-
-
-def told_chips(value: str) -> Callable[[Path], object]:
-    """Other chips in what the model of a union says that it is compatible with."""
-    return union_model(lambda proto: helper.set_model_props(proto, {COMPATIBILITY: value}))
-
-
-def pointing(proto: onnx.ModelProto) -> None:
-    (found,) = (one for one in proto.graph.node[0].attribute if one.name == "ep_cache_context")
-    found.s = BINARY.encode()
-
-
-UNION_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a chip's own path": (union_model(pointing), "points to 'tiny_image.v75.bin', not to 'tiny_image.union.bin'"),
-    "other chips": (told_chips("v2:6:2.51.0:5.51.0:73,75:43,57:0,0:0"), "of others than sm8650, sm8750"),
-    "one chip": (told_chips("v2:6:2.51.0:5.51.0:75:57:0:0"), "of others than sm8650, sm8750"),
+UNION_FAULTS: dict[str, tuple[Edit, str]] = {
+    "a chip's own path": (
+        said("ep_cache_context", BINARY, UNION_MODEL),
+        "points to 'tiny_image.v75.bin', not to 'tiny_image.union.bin'",
+    ),
+    "other chips": (compatible("v2:6:2.51.0:5.51.0:73,75:43,57:0,0:0", UNION_MODEL), "of others than sm8650, sm8750"),
+    "one chip": (compatible("v2:6:2.51.0:5.51.0:75:57:0:0", UNION_MODEL), "of others than sm8650, sm8750"),
     "another operation": (
-        union_model(lambda proto: setattr(proto.graph.node[0], "op_type", "Identity")),
+        node(lambda one: setattr(one, "op_type", "Identity"), UNION_MODEL),
         "not one of the type EPContext",
     ),
-    "another input": (union_model(renamed), "does not hold the graph 'pixels'"),
-    "parts of each other's chips": (swapped, "of the chip with number 69, not of sm8650"),
-    "a chip's own binary": (lambda path: shutil.copy(path / BINARY, path / UNION), "no archive of binaries"),
-    "cut short": (union(lambda data: data[:-1]), "no archive of binaries"),
-    "something behind": (union(lambda data: data + b"\0"), "something behind its parts"),
-    "a part of another chip": (union(lambda data: data.replace(b"sm8750", b"sm8550")), "parts of other chips"),
-    "other weights": (moved, r"holds \d+% of tiny_image.v75.bin"),
+    "another input": (model(renamed, UNION_MODEL), "does not hold the graph 'pixels'"),
+    "parts of each other's chips": (binary(exchanged, UNION), "of the chip with number 69, not of sm8650"),
+    "a chip's own binary": (copy_of(BINARY, UNION), "no archive of binaries"),
+    "cut short": (binary(lambda data: data[:-1], UNION), "no archive of binaries"),
+    "something behind": (binary(lambda data: data + b"\0", UNION), "something behind its parts"),
+    "a part of another chip": (binary(lambda data: data.replace(b"sm8750", b"sm8550"), UNION), "parts of other chips"),
+    "other weights": (shared_weights_spoiled, r"holds \d+% of tiny_image.v75.bin"),
     "no union": (lambda path: (path / UNION).unlink(), "cannot be used"),
     "no model": (lambda path: (path / UNION_MODEL).unlink(), "cannot be used"),
 }
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("fault", UNION_FAULTS)
-def test_a_union_that_is_not_its_chips_own_is_refused(joined: tuple[Path, Path], tmp_path: Path, fault: str) -> None:
-    path, (edit, reason) = Path(shutil.copytree(joined[0], tmp_path / "tiny_image.qnn")), UNION_FAULTS[fault]
-    edit(path)
-    with pytest.raises(InvalidInput, match=reason) as refused:
-        _ = QnnArtifact(path).ports
-    assert "\n" not in refused.value.line
-
-
-@pytest.mark.whole
-def test_a_union_of_another_network_is_refused_and_its_own_is_said_not_to_be_run(
-    joined: tuple[Path, Path], tmp_path: Path
-) -> None:
-    path = Path(shutil.copytree(joined[0], tmp_path / "tiny_image.qnn"))
-    found = QnnArtifact(path)
-    assert found.contents["chips"].keys() == {"v75", "v79", "union"}
-    assert "Qualcomm's emulator loads none" in (found.unasked or "")
-    assert len(list(found.runners())) == 2
-    for name in (UNION_MODEL, UNION):
-        shutil.copy(joined[1] / name, path / name)
-    with pytest.raises(InvalidInput, match=r"tiny_image.union.bin holds \d+% of tiny_image.v75.bin"):
-        _ = QnnArtifact(path).ports
 
 
 @pytest.fixture(scope="module")
@@ -312,55 +205,97 @@ def lengths(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(model, "text", "v75,v79", tmp_path_factory.mktemp("lengths"), contexts=(4, 8))
 
 
-def renamed_to(*pairs: tuple[str, str]) -> Callable[[Path], object]:
-    """Files of these labels called after others."""
-
-    def change(path: Path) -> None:
-        for old, new in pairs:
-            for end in ("onnx", "bin"):
-                (path / f"tiny_text.{old}.{end}").rename(path / f"tiny_text.{new}.{end}")
-
-    return change
+def renamed_to(old: str, new: str) -> Edit:
+    """Files of a label called after another."""
+    return lambda path: [(path / f"tiny_text.{old}.{end}").rename(path / f"tiny_text.{new}.{end}") for end in ENDS]
 
 
-def without(*labels: str) -> Callable[[Path], object]:
-    return lambda path: [(path / f"tiny_text.{label}.{end}").unlink() for label in labels for end in ("onnx", "bin")]
+def without(*labels: str) -> Edit:
+    return lambda path: [(path / f"tiny_text.{label}.{end}").unlink() for label in labels for end in ENDS]
 
 
-LENGTH_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "the whole length's binary": (
-        lambda path: shutil.copy(path / "tiny_text.v75.bin", path / "tiny_text.v75-4.bin"),
-        "does not hold the graph",
-    ),
+LENGTH_FAULTS: dict[str, tuple[Edit, str]] = {
+    "the whole length's binary": (copy_of("tiny_text.v75.bin", "tiny_text.v75-4.bin"), "does not hold the graph"),
     "another chip's binary of the length": (
-        lambda path: shutil.copy(path / "tiny_text.v79-4.bin", path / "tiny_text.v75-4.bin"),
+        copy_of("tiny_text.v79-4.bin", "tiny_text.v75-4.bin"),
         "chip with number 69, not of sm8650",
     ),
     "the whole length's model": (
-        lambda path: shutil.copy(path / "tiny_text.v75.onnx", path / "tiny_text.v75-4.onnx"),
+        copy_of("tiny_text.v75.onnx", "tiny_text.v75-4.onnx"),
         "points to 'tiny_text.v75.bin', not to 'tiny_text.v75-4.bin'",
     ),
-    "a length that it does not take": (renamed_to(("v75-4", "v75-5")), "points to 'tiny_text.v75-4.bin'"),
+    "a length that it does not take": (renamed_to("v75-4", "v75-5"), "points to 'tiny_text.v75-4.bin'"),
     "a length of one chip alone": (without("v79-4"), "not the same for all chips"),
     "the whole length of one chip alone": (without("v79"), "not the same for all chips"),
-    "a length that is no number": (renamed_to(("v75-4", "v75-four")), "2 models that were compiled"),
-    "no length": (renamed_to(("v75-4", "v75-")), "2 models that were compiled"),
+    "a length that is no number": (renamed_to("v75-4", "v75-four"), "2 models that were compiled"),
+    "no length": (renamed_to("v75-4", "v75-"), "2 models that were compiled"),
 }
+TABLES = {"own": FAULTS, "union": UNION_FAULTS, "lengths": LENGTH_FAULTS}
+
+
+@pytest.mark.whole  # test_conformance.py damages one of every target
+@pytest.mark.parametrize(("sound", "fault"), [(sound, fault) for sound, faults in TABLES.items() for fault in faults])
+def test_what_is_not_an_artifacts_own_is_refused(
+    sound: str, fault: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path, (edit, reason) = copied(request.getfixturevalue(sound), tmp_path), TABLES[sound][fault]
+    assert QnnArtifact(path).ports[0].shape == ((1, 0) if sound == "lengths" else (1, 3, 64, 64))
+    edit(path)
+    with pytest.raises(InvalidInput, match=reason) as refused:
+        _ = QnnArtifact(path).ports
+    assert "\n" not in refused.value.line
+
+
+def test_another_towers_binary_is_refused(own: Path, tmp_path: Path) -> None:
+    path, text = copied(own, tmp_path), write(network(), "text", "v75", tmp_path)
+    shutil.copy(text / "tiny_text.v75.bin", path / BINARY)
+    with pytest.raises(InvalidInput, match="does not hold the graph"):
+        _ = QnnArtifact(path).inputs
+
+
+def test_without_any_binary_nothing_is_answered(own: Path, tmp_path: Path) -> None:
+    path = copied(own, tmp_path)
+    for file in [*path.glob("*.v7*")]:
+        file.unlink()
+    with pytest.raises(InvalidInput, match="holds no binary of any chip"):
+        QnnArtifact(path).runner()
+
+
+def test_a_binary_of_other_weights_is_seen_by_its_answers_and_by_its_bytes(own: Path, tmp_path: Path) -> None:
+    path, rows = copied(own, tmp_path), inputs("image")[:1]
+    others = write(network(1), "image", "v75", tmp_path / "others")
+    exact = QnnArtifact(path).plain_runner()(rows)
+    for name in (MODEL, BINARY):  # whole, with its own model, in the place of ours
+        shutil.copy(others / name, path / name)
+    assert compare(exact, QnnArtifact(path).runner()(rows)).cosine < 0.999
+    assert "bytes of tiny_image.v75.bin are not as" in str(QnnArtifact(path).unlike(QnnArtifact(own)))
+
+
+def test_a_binary_whose_weights_were_changed_is_seen_by_its_bytes_though_its_answers_hide_it(
+    own: Path, tmp_path: Path
+) -> None:
+    path = copied(own, tmp_path)
+    assert QnnArtifact(path).unlike(QnnArtifact(own)) is None
+    binary(lambda data: spoiled(data, 0, len(data)))(path)
+    assert "bytes of tiny_image.v75.bin are not as" in str(QnnArtifact(path).unlike(QnnArtifact(own)))
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("fault", LENGTH_FAULTS)
-def test_what_is_not_of_its_length_is_refused(lengths: Path, tmp_path: Path, fault: str) -> None:
-    path, (edit, reason) = Path(shutil.copytree(lengths, tmp_path / "tiny_text.qnn")), LENGTH_FAULTS[fault]
-    assert QnnArtifact(path).ports[0].shape == (1, 0)
-    edit(path)
-    with pytest.raises(InvalidInput, match=reason):
+def test_a_union_of_another_network_is_refused_and_its_own_is_said_not_to_be_run(union: Path, tmp_path: Path) -> None:
+    path, others = copied(union, tmp_path), write(network(1), "image", "v75,v79", tmp_path / "others", True)
+    found = QnnArtifact(path)
+    assert found.contents["chips"].keys() == {"v75", "v79", "union"}
+    assert "Qualcomm's emulator loads none" in (found.unasked or "")
+    assert len(list(found.runners())) == 2
+    for name in (UNION_MODEL, UNION):
+        shutil.copy(others / name, path / name)
+    with pytest.raises(InvalidInput, match=r"tiny_image.union.bin holds \d+% of tiny_image.v75.bin"):
         _ = QnnArtifact(path).ports
 
 
 @pytest.mark.whole
 def test_a_length_that_is_missing_or_too_much_is_seen_by_compiling_again(lengths: Path, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(lengths, tmp_path / "tiny_text.qnn"))
+    path = copied(lengths, tmp_path)
     without("v75-4", "v79-4")(path)
     for found, again in ((path, lengths), (lengths, path)):
         assert "and a compilation gives v75" in str(QnnArtifact(found).unlike(QnnArtifact(again)))
