@@ -32,6 +32,7 @@ from mobileclip_deploy.verify.attachments import check_attachments
 
 Edit = Callable[[Path], object]
 PTE, BPTE, RECORD = (f"{WORDS}_text.xnnpack.{suffix}" for suffix in ("pte", "bpte", "etrecord"))
+ASKED: dict[str, Any] = {"options": {"bundled_program": True, "etrecord": True}, "verify": False}
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +46,20 @@ def ported(exports: Exports) -> Bundle:
 def phone(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Bundle]:
     """A small network's text tower as a .pte, with its test cases and its ETRecord."""
     torch.set_num_threads(1)
-    options, folder = {"bundled_program": True, "etrecord": True}, tmp_path_factory.mktemp("phone")
+    folder = tmp_path_factory.mktemp("phone")
     with known(folder) as checkpoint, store.conversions():
         model = mcd.load_model(WORDS, checkpoint)
-        yield mcd.export(model, "executorch", "fp32", folder, tower="text", options=options, verify=False)
+        yield mcd.export(model, "executorch", "fp32", folder, tower="text", **ASKED)
 
 
 @pytest.fixture(scope="module")
 def strangers(phone: Bundle, tmp_path_factory: pytest.TempPathFactory, store: Store) -> dict[str, Bundle]:
     """Bundles with the same kinds of files: of the same network's image tower, and of another network."""
-    options, folder = {"bundled_program": True, "etrecord": True}, tmp_path_factory.mktemp("strangers")
-    given: dict[str, Any] = {"options": options, "verify": False}
-    own = mcd.load_model(WORDS, phone.path.parent / "tiny.safetensors")
+    own, folder = mcd.load_model(WORDS, phone.path.parent / "tiny.safetensors"), tmp_path_factory.mktemp("strangers")
     with store.conversions():
         return {
-            "tower": mcd.export(own, "executorch", "fp32", folder, tower="image", **given),
-            "network": mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", **given),
+            "tower": mcd.export(own, "executorch", "fp32", folder, tower="image", **ASKED),
+            "network": mcd.export(mcd.load_model(), "executorch", "fp32", folder, tower="text", **ASKED),
         }
 
 
@@ -133,21 +132,18 @@ def file(name: str, change: Callable[[bytes], bytes]) -> Edit:
     return edit
 
 
-def of_the_other_tower(folder: Path) -> None:
-    shutil.copy(folder / "text_model.ort", folder / "vision_model.ort")
+def copy_of(name: str, other: str) -> Edit:
+    return lambda folder: shutil.copy(folder / name, folder / other)
 
 
 ORT_FAULTS: dict[str, tuple[TowerName, Edit]] = {
     "the largest weight times 1.5, image": ("image", weight("vision_model", larger)),
     "the largest weight times 1.5, text": ("text", weight("text_model", larger)),
     "a word that no prompt holds": ("text", weight("text_model", one_word)),
-    "of the other tower": ("image", of_the_other_tower),
+    "of the other tower": ("image", copy_of("text_model.ort", "vision_model.ort")),
     "truncated": ("image", file("vision_model.ort", lambda data: data[: len(data) // 2])),
     "empty": ("text", file("text_model.ort", lambda data: b"")),
-    "the .onnx in its place": (
-        "text",
-        lambda folder: shutil.copy(folder / "text_model.onnx", folder / "text_model.ort"),
-    ),
+    "the .onnx in its place": ("text", copy_of("text_model.onnx", "text_model.ort")),
     "tolerates 10": ("image", tolerating("image", "ort", 10.0)),
     "tolerates whatever": ("image", tolerating("image", "ort", None)),
     "not in the manifest": ("text", manifest("text", lambda entry: entry.pop("attachments"))),
@@ -205,19 +201,7 @@ def changed(data: bytes) -> bytes:
     return data[:middle] + bytes(byte ^ 0x11 for byte in data[middle : middle + 4]) + data[middle + 4 :]
 
 
-def larger_state(parts: dict[str, bytes]) -> None:
-    name = "edge_dialect_exported_program/forward_state_dict"
-    data = parts[name]
-    parts[name] = changed(data)
-
-
-def another_program(folder: Path) -> None:
-    """The test cases go with a program whose weights are others."""
-    path = folder / BPTE
-    data = path.read_bytes()
-    path.write_bytes(changed(data))
-
-
+STATE = "edge_dialect_exported_program/forward_state_dict"
 PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
     "expects embeddings that are another's": (
         "bundled_program",
@@ -228,11 +212,11 @@ PHONE_FAULTS: dict[str, tuple[str, Edit]] = {
         cases(lambda golden: (golden.inputs.ids, golden.of("text") * np.float32(1.001))),
     ),
     "one test case": ("bundled_program", cases(lambda golden: (golden.inputs.ids[:1], golden.of("text")[:1]))),
-    "a weight in its program": ("bundled_program", another_program),
+    "a weight in its program": ("bundled_program", file(BPTE, changed)),
     "test cases truncated": ("bundled_program", file(BPTE, lambda data: data[:-100_000])),
-    "the .pte in its place": ("bundled_program", lambda folder: shutil.copy(folder / PTE, folder / BPTE)),
+    "the .pte in its place": ("bundled_program", copy_of(PTE, BPTE)),
     "test cases that tolerate 10": ("bundled_program", tolerating("text", "bundled_program", 10.0)),
-    "a record with another weight": ("etrecord", a_record(larger_state)),
+    "a record with another weight": ("etrecord", a_record(lambda parts: parts.update({STATE: changed(parts[STATE])}))),
     "a record without a part": ("etrecord", a_record(lambda parts: parts.pop("delegate_map"))),
     "a record truncated": ("etrecord", file(RECORD, lambda data: data[: len(data) // 2])),
     "a record that tolerates something": ("etrecord", tolerating("text", "etrecord", 0.1)),
@@ -295,38 +279,21 @@ def test_an_attachment_that_this_version_knows_nothing_of_is_not_run(
     assert "can neither run nor write it" in str(found["notes"].detail)
 
 
-def missing(path: Path, away: Path) -> None:
-    path.unlink()
-
-
-def a_link_out(path: Path, away: Path) -> None:
-    """To a file as it was."""
-    path.rename(away)
-    path.symlink_to(away)
-
-
-def a_link_nowhere(path: Path, away: Path) -> None:
-    path.unlink()
-    path.symlink_to(away)
-
-
 def a_link_beside(path: Path, away: Path) -> None:
     """To another file of the bundle."""
     path.unlink()
     path.symlink_to(next(one for one in sorted(path.parent.iterdir()) if one.suffix in (".onnx", ".pte")).name)
 
 
-def a_folder(path: Path, away: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def truncated(path: Path, away: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def of_another(path: Path, away: Path) -> None:
-    path.write_bytes(path.read_bytes()[::-1])
+NOT_ITS_OWN: dict[str, Callable[[Path, Path], object]] = {
+    "missing": lambda path, away: path.unlink(),
+    "a link out, to the file as it was": lambda path, away: (path.rename(away), path.symlink_to(away)),
+    "a link nowhere": lambda path, away: (path.unlink(), path.symlink_to(away)),
+    "a link beside": a_link_beside,
+    "a folder": lambda path, away: (path.unlink(), path.mkdir()),
+    "truncated": lambda path, away: path.write_bytes(path.read_bytes()[:-100]),
+    "of another": lambda path, away: path.write_bytes(path.read_bytes()[::-1]),
+}
 
 
 @pytest.mark.whole  # bundle/test_bundle.py has such files of a tower
@@ -338,17 +305,13 @@ def of_another(path: Path, away: Path) -> None:
         pytest.param(RECORD, "phone", id="etrecord"),
     ],
 )
-@pytest.mark.parametrize(
-    "edit",
-    [missing, a_link_out, a_link_nowhere, a_link_beside, a_folder, truncated, of_another],
-    ids=lambda one: one.__name__,
-)
+@pytest.mark.parametrize("edit", NOT_ITS_OWN)
 def test_an_attachment_that_is_not_the_file_of_the_bundle_is_refused_in_one_line(
-    name: str, whose: str, edit: Callable[[Path, Path], None], tmp_path: Path, request: pytest.FixtureRequest
+    name: str, whose: str, edit: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     own: Bundle = request.getfixturevalue(whose)
     path = Path(shutil.copytree(own.path, tmp_path / own.path.name))
-    edit(path / name, tmp_path / "away")
+    NOT_ITS_OWN[edit](path / name, tmp_path / "away")
     assert name in refusal(run("verify", path))
 
 
