@@ -97,10 +97,10 @@ def placed(grid: Grid, weight: Tensor, lattice: Lattice, values: Tensor, inputs:
     return Learned(grid, inputs, weight.numpy(), numbers, scales[:, :: grid.block or INPUTS].copy())
 
 
-def scaled(share: float) -> Callable[[Learned], Learned]:
+def scaled(share: float, place: int | tuple[int, int] = OUTPUT) -> Callable[[Learned], Learned]:
     def change(own: Learned) -> Learned:
         scales = own.scales.copy()
-        scales[OUTPUT] *= np.float32(share)
+        scales[place] *= np.float32(share)
         return replace(own, scales=scales)
 
     return change
@@ -108,15 +108,6 @@ def scaled(share: float) -> Callable[[Learned], Learned]:
 
 def scaled_in_all(share: float) -> Callable[[Learned], Learned]:
     return lambda own: replace(own, scales=(own.scales * np.float32(share)).astype(np.float32))
-
-
-def scaled_in_a_block(share: float) -> Callable[[Learned], Learned]:
-    def change(own: Learned) -> Learned:
-        scales = own.scales.copy()
-        scales[OUTPUT, 1] *= np.float32(share)
-        return replace(own, scales=scales)
-
-    return change
 
 
 def moved(step: int) -> Callable[[Learned], Learned]:
@@ -230,7 +221,7 @@ def test_a_fault_that_the_hash_does_not_tell_fails(
 def test_a_block_whose_scale_is_another_fails(learned: Learned, share: float) -> None:
     if learned.grid.block is None:
         return
-    told = scaled_in_a_block(share)(learned).told()
+    told = scaled(share, (OUTPUT, 1))(learned).told()
     assert f"outputs {OUTPUT} are scaled" in told or f"of outputs {OUTPUT} are so" in told
 
 
