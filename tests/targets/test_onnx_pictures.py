@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -21,15 +22,18 @@ from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.forms import SIZES
 
 
-def front(spec: Preprocess) -> onnxruntime.InferenceSession:
+def front_model(spec: Preprocess) -> onnx.ModelProto:
     """The part in front of a tower that gives back the pixels that it is given."""
     shape, kind = ir.Shape(["batch", 3, spec.size, spec.size]), ir.TensorType(ir.DataType.FLOAT)
-    pixels = ir.Value(name="pixels", type=kind, shape=shape)
-    result = ir.Value(name="result", type=kind, shape=shape)
+    pixels, result = (ir.Value(name=name, type=kind, shape=shape) for name in ("pixels", "result"))
     node = ir.node("Identity", [pixels], outputs=[result])
-    model = ir.Model(ir.Graph([pixels], [result], nodes=[node], opset_imports={"": 20}), ir_version=10)
+    model = ir.Model(ir.Graph([pixels], [result], nodes=[node], opset_imports={"": 20}, name="pictures"), ir_version=10)
     take_pictures(model, spec)
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    return ir.to_proto(model)
+
+
+def front(spec: Preprocess) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(front_model(spec).SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def levels(session: onnxruntime.InferenceSession, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
