@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tiny import known
+
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
@@ -49,6 +51,12 @@ def written(
     whole = BundlePlan(output / name, target.settled(precisions), precisions, request)
     reference = reference or Reference.compute(model, sample_inputs(model))
     return write_bundle(whole, Source.of(model), Evidence(reference))
+
+
+def small_bundle(name: str, target: str, precision: str | None, folder: Path, **asked: Any) -> Bundle:
+    """A bundle of a small network: see `known`, whose files are beside it."""
+    with known(folder, name) as checkpoint:
+        return mcd.export(mcd.load_model(name, checkpoint), target, precision, folder / "out", **asked)
 
 
 def subject(

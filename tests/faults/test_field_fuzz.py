@@ -12,9 +12,9 @@ import pytest
 import torch
 from conversions import Store
 from faults.fields import is_another, spread
-from tiny import WORDS, known
+from tiny import WORDS
+from writing import small_bundle
 
-import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets import Artifact, get_target
 from mobileclip_deploy.targets.flatbuffer import Decoder, Schema, Table, read, root, schema
@@ -76,9 +76,8 @@ def changed(data: bytes, place: Place, start: int = 0) -> bytes:
 
 def export(target: str, precision: str, folder: Path, store: Store) -> Artifact:
     torch.set_num_threads(1)
-    with known(folder) as checkpoint, store.conversions():
-        model = mcd.load_model(WORDS, checkpoint)
-        bundle = mcd.export(model, target, precision, folder / "out", tower="text", verify=False)
+    with store.conversions():
+        bundle = small_bundle(WORDS, target, precision, folder, tower="text", verify=False)
     return get_target(target).open(bundle.artifact("text"))
 
 

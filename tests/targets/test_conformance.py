@@ -11,10 +11,9 @@ from litert_files import require_litert
 from mlx_files import require_mlx
 from qnn_files import require_qnn
 from third_party import installed
-from tiny import PIECES, ROTARY_WORDS, known
-from writing import chosen
+from tiny import PIECES, ROTARY_WORDS
+from writing import chosen, small_bundle
 
-import mobileclip_deploy as mcd
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.testing import check_target
@@ -84,31 +83,23 @@ def test_a_tower_with_rotary_positions_and_a_pooled_query_is_proven(
     """A tower as PE-Core's: what no input reaches, converters compute, each in its own way. In int8, the norm that is
     pooled behind shares its input with a sum."""
     NEEDS.get(target, lambda: None)()
-    with known(tmp_path, ROTARY_WORDS) as checkpoint:
-        model = mcd.load_model(ROTARY_WORDS, checkpoint)
-        bundle = mcd.export(model, target, precision, tmp_path / "out", tower="image", options=FEWER.get(target, {}))
+    options = FEWER.get(target, {})
+    bundle = small_bundle(ROTARY_WORDS, target, precision, tmp_path, tower="image", options=options)
     held = {check.step: check.status for check in bundle.parity if check.tower == "image"}
     assert held["weights"] == held["graph"] == held["shipped"] == "passed"
     assert "failed" not in held.values()
 
 
-PRECISIONS = {
-    "onnx": "fp16",
-    "coreml": "fp16",
-    "executorch": "fp32",
-    "coreai": "fp16",
-    "litert": "fp32",
-    "qnn": "fp16",
-} | {"mlx": "fp16"}
+PRECISIONS = {"executorch": "fp32", "litert": "fp32"}
+"""Where it is not fp16."""
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("target", PRECISIONS)
+@pytest.mark.parametrize("target", [name for name, _, _ in CASES])
 def test_towers_as_siglip2_s_are_proven(target: str, tmp_path: Path) -> None:
     """GELU by tanh, pooling at the last token, a projection with a bias: some converters know the exact GELU alone."""
     NEEDS.get(target, lambda: None)()
-    with known(tmp_path, PIECES) as checkpoint:
-        model = mcd.load_model(PIECES, checkpoint)
-        bundle = mcd.export(model, target, PRECISIONS[target], tmp_path / "out", options=FEWER.get(target, {}))
+    precision, options = PRECISIONS.get(target, "fp16"), FEWER.get(target, {})
+    bundle = small_bundle(PIECES, target, precision, tmp_path, options=options)
     assert {check.status for check in bundle.parity} == {"passed"}
     assert [path.name for path in (bundle.path / "tokenizer").iterdir()] == ["tokenizer.json"]

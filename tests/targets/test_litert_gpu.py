@@ -12,8 +12,9 @@ import torch
 from conversions import Store
 from litert_files import Files, require_litert
 from programs import missing
-from tiny import ROTARY_WORDS, known
+from tiny import ROTARY_WORDS
 from torch import nn
+from writing import small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
@@ -53,9 +54,7 @@ def ids() -> np.ndarray:
 @pytest.mark.usefixtures("vulkan")
 def test_a_tower_pooled_by_attention_runs_whole_on_the_gpu(tmp_path: Path) -> None:
     """Its query is a constant, and a product of matrices with one in front is none that the GPU has."""
-    with known(tmp_path, ROTARY_WORDS) as checkpoint:
-        model = mcd.load_model(ROTARY_WORDS, checkpoint)
-        bundle = mcd.export(model, "litert", "fp32", tmp_path / "out", tower="image")
+    bundle = small_bundle(ROTARY_WORDS, "litert", "fp32", tmp_path, tower="image")
     assert {check.status for check in bundle.parity} == {"passed"}
     (report,) = mcd.lint(bundle.path)
     assert {operation.status for operation in report.operations} == {"ready"}

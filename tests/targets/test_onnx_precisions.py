@@ -14,8 +14,8 @@ import onnxruntime
 import pytest
 from command_line import run
 from exports import Exports
-from tiny import PIECES, known
-from writing import job_of
+from tiny import PIECES
+from writing import job_of, small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import ExportError, UsageError
@@ -135,9 +135,7 @@ def test_w4_holds_products_and_table_in_four_bits_and_convolutions_and_projectio
 @pytest.mark.whole  # of nano's layers none is a Gemm with a bias that is stored in four bits
 def test_a_bias_of_a_layer_of_one_vector_stands_behind_its_product_of_four_bits(tmp_path: Path) -> None:
     """The layers behind a pooling take [N, C] and are Gemms, whose bias is an operand."""
-    with known(tmp_path, PIECES) as path:
-        model = mcd.load_model(PIECES, path)
-        bundle = mcd.export(model, "onnx", "w4", tmp_path, tower="image", allow_failing=True)
+    bundle = small_bundle(PIECES, "onnx", "w4", tmp_path, tower="image", allow_failing=True)
     assert {check.step: check.status for check in bundle.parity}["graph"] == "passed"
     assert operators(bundle.artifact("image"))["Gemm"] == 1  # the layer with as many outputs as inputs stays
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conversions import Store
+from faults.files import require
 from tiny import WORDS, known
+from writing import small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.targets import get_target
@@ -58,14 +60,7 @@ class Read:
     params=["onnx", *(pytest.param(name, marks=pytest.mark.whole) for name in FORMATS if name != "onnx")],
 )
 def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[Read]:
-    if request.param == "litert":
-        from litert_files import require_litert
-
-        require_litert()
-    if request.param == "coreai":
-        from coreai_assets import require_coreai
-
-        require_coreai()
+    require(request.param)
     torch.set_num_threads(1)
     folder, words = tmp_path_factory.mktemp("words"), FORMATS[request.param]
     with known(folder) as checkpoint, store.conversions():
@@ -122,10 +117,9 @@ def test_a_tower_as_it_was_written_sets_what_its_checkpoint_sets(read: Read) -> 
 
 
 def test_a_table_of_two_numbers_per_byte_is_taken_apart_and_not_scaled_and_back(tmp_path: Path, store: Store) -> None:
-    with known(tmp_path) as checkpoint, store.conversions():
-        model = mcd.load_model(WORDS, checkpoint)
-        bundle = mcd.export(model, "onnx", "w4", tmp_path / "out", tower="text", verify=False)
-        graph = get_target("onnx").open(bundle.artifact("text")).graph
+    with store.conversions():
+        bundle = small_bundle(WORDS, "onnx", "w4", tmp_path, tower="text", verify=False)
+    graph = get_target("onnx").open(bundle.artifact("text")).graph
     assert {0.0625, 16.0} <= {
         float(one.values.reshape(-1)[0]) for node in graph.nodes for _, one in node.inputs if single(one)
     }
