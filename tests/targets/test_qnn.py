@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -19,8 +20,8 @@ import torch
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from qnn_files import network, require_qnn, write
-from tiny import PIECES, inputs, known, wanted
-from writing import chosen, job_of
+from tiny import PIECES, inputs, wanted
+from writing import chosen, job_of, small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.model_card import _outcome
@@ -232,9 +233,7 @@ def test_the_product_behind_a_norm_of_16_tokens_is_computed_right_because_of_tha
 
 @pytest.mark.whole
 def test_towers_of_16_tokens_pass_their_usual_gates_at_16_bits(tmp_path: Path) -> None:
-    with known(tmp_path, PIECES) as checkpoint:
-        model = mcd.load_model(PIECES, checkpoint)
-        bundle = mcd.export(model, "qnn", "w8a16", tmp_path / "out", options={"chip": "v75"})
+    bundle = small_bundle(PIECES, "qnn", "w8a16", tmp_path, options={"chip": "v75"})
     assert {check.status for check in bundle.parity} == {"passed"}
 
 
@@ -329,13 +328,6 @@ def test_an_npu_of_this_machine_is_timed_and_runs_the_first_binary_that_it_takes
         NpuSession((damaged,), setup)
 
 
-def test_a_union_is_of_several_chips_and_wholly_on_their_npus() -> None:
-    for options in ({"chip": "v75"}, {"allow_cpu": True}):
-        with pytest.raises(UsageError, match="one binary for several chips"):
-            chosen("qnn", union=True, **options).require({"image": "fp16"})
-    chosen("qnn", union=True).require({"image": "fp16"})
-
-
 IN_FLOAT = "encoder.stages.3.blocks.0.token_mixer.proj"
 
 
@@ -366,17 +358,20 @@ def test_a_layer_whose_step_is_coarse_is_found_and_one_that_stays_in_float_is_fl
 
 
 @pytest.mark.parametrize(
-    ("layers", "precisions", "reason"),
+    ("options", "precision", "reason"),
     [
-        ("encoder.conv", {"image": "w8a16"}, "begins with no tower"),
-        ("image.encoder", {"image": "fp16"}, "in float16 as a whole"),
+        ({"union": True, "chip": "v75"}, "fp16", "one binary for several chips"),
+        ({"union": True, "allow_cpu": True}, "fp16", "one binary for several chips"),
+        ({"union": True}, "fp16", None),
+        ({"float_layers": "encoder.conv"}, "w8a16", "begins with no tower"),
+        ({"float_layers": "image.encoder"}, "fp16", "in float16 as a whole"),
     ],
 )
-def test_layers_that_stay_in_float_are_of_a_tower_of_integers(
-    layers: str, precisions: dict[TowerName, str], reason: str
+def test_a_union_is_of_several_chips_and_layers_stay_in_float_in_a_tower_of_integers(
+    options: dict[str, Any], precision: str, reason: str | None
 ) -> None:
-    with pytest.raises(UsageError, match=reason):
-        chosen("qnn", float_layers=layers).require(precisions)
+    with pytest.raises(UsageError, match=reason) if reason else nullcontext():
+        chosen("qnn", **options).require({"image": precision})
 
 
 def test_a_layer_that_is_not_there_is_refused_with_a_name_that_is_near() -> None:
