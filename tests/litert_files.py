@@ -24,10 +24,10 @@ def require_litert() -> None:
 
 
 class Files:
-    """A network with every kind of block, folded, its weights drawn anew; each tower written once a precision."""
+    """A small network; each tower written once a precision."""
 
-    def __init__(self, folder: Path, variant: str = "tiny_mci") -> None:
-        self.model = network(variant=variant)
+    def __init__(self, folder: Path) -> None:
+        self.model = network()
         self.folder = folder / content(self.model)
         self.shared: dict[TowerName, Shared] = {"image": Shared(), "text": Shared()}
 

@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 from command_line import refusal, run
-from tiny import WORDS, known, tiny_variant
-from writing import job_of
+from tiny import WORDS, known, network
+from writing import job_of, small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import Apart, RowBands
 from mobileclip_deploy.targets.executorch.backends import BACKENDS, ExecuTorchOptions, XnnpackBackend
@@ -104,9 +102,7 @@ def test_what_would_be_slow_or_wrong_is_refused_with_the_reason(precision: str, 
 
 @pytest.mark.whole  # test_conformance.py has Core ML
 def test_the_core_ml_delegate_is_checked_on_the_package_inside(tmp_path: Path) -> None:
-    with known(tmp_path) as checkpoint:
-        model = mcd.load_model(WORDS, checkpoint)
-        bundle = mcd.export(model, "executorch-coreml", "fp16", tmp_path, tower="text")
+    bundle = small_bundle(WORDS, "executorch-coreml", "fp16", tmp_path, tower="text")
     assert bundle.path.name == f"{WORDS}-executorch-coreml-fp16"
     path = bundle.artifact("text")
     assert path.name == f"{WORDS}_text.coreml.pte"
@@ -142,9 +138,7 @@ def test_each_backend_has_its_precisions() -> None:
 
 
 def test_no_fast_depthwise_leaves_kernels_whole() -> None:
-    module = build_model(tiny_variant("tiny_mci")).eval()
-    fold(module)
-    image = make_tower(module, "image")
+    image = make_tower(network(), "image")
     for fast in (True, False):
         job: Any = SimpleNamespace(module=image, options=ExecuTorchOptions(fast_depthwise=fast))
         written = XnnpackBackend().authored(job)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import TINY, tiny_variant
+from tiny import TINY, network
 from torch import nn
 
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets.executorch.authoring import (
     Apart,
@@ -86,12 +84,7 @@ def test_only_what_makes_several_channels_of_each_one_is_taken_apart(groups: int
 @pytest.mark.parametrize("tower", ["image", "text"])
 @pytest.mark.parametrize("name", sorted(TINY))
 def test_an_authored_tower_computes_the_same_and_leaves_the_original_alone(name: str, tower: TowerName) -> None:
-    torch.manual_seed(0)
-    model = build_model(tiny_variant(name))
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    fold(model)
-    original = make_tower(model, tower)
+    original = make_tower(network(0, name), tower)
     before = {key: value.clone() for key, value in original.state_dict().items()}
     written = authored(original)
     split_doubling(written)

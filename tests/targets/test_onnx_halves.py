@@ -7,13 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from tiny import tiny_variant
+from tiny import network
 from torch import Tensor, nn
 from writing import job_of
 
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
@@ -36,9 +33,7 @@ class HalfTower(nn.Module):
 
 @pytest.mark.parametrize(("variant", "tower"), [("tiny_mci", "image"), ("tiny_later", "text")])
 def test_it_is_the_graph_of_a_tower_in_float16(variant: str, tower: TowerName, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model, onnx = build_model(tiny_variant(variant)), get_target("onnx")
-    fold(model)
+    model, onnx = network(0, variant), get_target("onnx")
     half = job_of(model, tower, "fp16", head=Head(normalised=True))
     traced = replace(half, module=HalfTower(half.module).eval(), precision="fp32")
     for name, job in {"cast": half, "traced": traced}.items():
@@ -47,9 +42,7 @@ def test_it_is_the_graph_of_a_tower_in_float16(variant: str, tower: TowerName, t
 
 
 def test_what_jobs_share_is_not_changed_by_any(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model, onnx, shared = build_model(tiny_variant("tiny_mci")), get_target("onnx"), Shared()
-    fold(model)
+    model, onnx, shared = network(), get_target("onnx"), Shared()
     for precision in ("fp16", "w8", "fp32"):
         onnx.write(job_of(model, "text", precision, shared=shared), tmp_path / "shared.onnx")
     onnx.write(job_of(model, "text", "fp32"), tmp_path / "alone.onnx")

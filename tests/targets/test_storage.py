@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import tiny_variant
+from tiny import network
 from torch import nn
 from writing import chosen
 
@@ -128,16 +128,9 @@ def test_a_summary_counts_every_tensor_once(model: mcd.MobileCLIP) -> None:
     assert sum(row.weights for row in rows) == counted
 
 
-def tower(name: TowerName) -> nn.Module:
-    """A small tower, folded, with layers of every kind."""
-    model = build_model(tiny_variant("tiny_mci"))
-    fold(model)
-    return make_tower(model, name)
-
-
 def stored(target: str, name: TowerName, precision: str, **options: str) -> list[tuple[Layer, Any]]:
     """The layers of a small tower, and how each is stored."""
-    module = tower(name)
+    module = make_tower(network(), name)
     found = storage_of(chosen(target, **options) if options else get_target(target), name, module, precision)
     return [(layer, found[layer.parameter]) for layer in layers(module) if layer.module is not None]
 
