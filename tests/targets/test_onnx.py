@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 from exports import Exports
-from golden_checkpoints import GoldenCheckpoint
+from golden_checkpoints import GoldenCheckpoint, folded_golden
 from writing import job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.loading import assemble
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.targets import get_target
@@ -88,52 +82,31 @@ def test_inputs_of_another_shape_are_refused(exports: Exports, tower: TowerName)
         mcd.load_runner(exports.bundle("onnx", "fp32"), tower)(np.zeros((1, 5), np.float32))
 
 
-@dataclass(frozen=True)
-class Case:
-    """A golden checkpoint, folded, and where its towers are written."""
-
-    golden: GoldenCheckpoint
-    model: MobileCLIP
-    folder: Path
-
-    def written(self, tower: TowerName, *precisions: str) -> list[Path]:
-        """In these precisions, which share what they begin with, as a bundle and its twin do."""
-        shared, paths = Shared(), [self.folder / f"{tower}-{precision}.onnx" for precision in precisions]
-        for precision, path in zip(precisions, paths, strict=True):
-            get_target("onnx").write(job_of(self.model, tower, precision, shared=shared), path)
-        return paths
-
-    def size(self, tower: TowerName, precision: str) -> int:
-        """Bytes of all weights, by their storage: that files hold what theirs says, test_storage shows on nano."""
-        module = make_tower(self.model, tower)
-        return total_bytes(module, storage_of(get_target("onnx"), tower, module, precision))
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Apple's S0."""
-    golden = GoldenCheckpoint("mobileclip-s0.apple")
-    model = assemble(identify(golden.file(), load_variant(golden.variant)))
-    fold(model)
-    model.provenance = Provenance(
-        variant=golden.variant, layout="apple", sha256="0" * 64, file="golden", licence="none", research_only=False
-    )
-    return Case(golden, model, tmp_path_factory.mktemp("s0"))
+S0 = "mobileclip-s0.apple"
 
 
 @pytest.mark.whole  # golden/ has the answers of torch, test_conformance.py those of a file
-def test_a_golden_checkpoint_answers_as_apples_code_does(case: Case) -> None:
-    target, images = get_target("onnx"), case.golden.images.numpy()
-    whole, half = case.written("image", "fp32", "fp16")
+def test_a_golden_checkpoint_answers_as_apples_code_does(tmp_path: Path) -> None:
+    golden, target, shared = GoldenCheckpoint(S0), get_target("onnx"), Shared()
+    whole, half = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
+    for path in (whole, half):  # they share what they begin with, as a bundle and its twin do
+        target.write(job_of(folded_golden(S0), "image", path.stem, shared=shared), path)
+    images = golden.images.numpy()
     found = target.open(whole).runner()(images)
-    assert compare(case.golden.arrays["image_embeddings"], found).relative <= case.golden.image_bound
+    assert compare(golden.arrays["image_embeddings"], found).relative <= golden.image_bound
     assert passes(compare(found, target.open(half).runner()(images)), Gates().shipped("fp16"))
 
 
+def size(tower: TowerName, precision: str) -> int:
+    """Bytes of all weights, by their storage: that files hold what theirs says, test_storage shows on nano."""
+    module = make_tower(folded_golden(S0), tower)
+    return total_bytes(module, storage_of(get_target("onnx"), tower, module, precision))
+
+
 @pytest.mark.whole
-def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32(case: Case) -> None:
-    assert max(case.size("text", "w8a8"), case.size("text", "w8")) <= 0.26 * case.size("text", "fp32")
+def test_text_towers_in_int8_are_at_most_a_quarter_and_a_bit_of_float32() -> None:
+    assert max(size("text", "w8a8"), size("text", "w8")) <= 0.26 * size("text", "fp32")
 
 
-def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_megabytes(case: Case) -> None:
-    assert case.size("image", "w8a8") <= 12_000_000  # and the graph
+def test_the_image_tower_of_s0_in_static_int8_is_at_most_12_megabytes() -> None:
+    assert size("image", "w8a8") <= 12_000_000  # and the graph

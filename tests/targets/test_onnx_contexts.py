@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,27 +103,31 @@ def test_a_tower_that_is_right_at_its_full_length_alone_is_refused(
 def test_what_cannot_have_contexts_is_refused_before_anything_runs() -> None:
     with pytest.raises(UsageError, match="the text tower of nano is bidirectional"):
         mcd.export(mcd.load_model(), "onnx", contexts=(16,))
-    with pytest.raises(UsageError, match="`contexts` are of the text tower; leave them out"):
-        choose(ExportRequest(targets=("onnx",), contexts=(16,), tower="image"))
-    with pytest.raises(UsageError, match="searches towers of one length"):
-        choose(ExportRequest(targets=("onnx",), precisions=("smallest",), contexts=(16,)))
-    with pytest.raises(UsageError, match=r"`contexts` is refused for Core AI: ."):
-        choose(ExportRequest(targets=("coreai",), contexts=(16,)))
 
 
-@pytest.mark.parametrize(("target", "reason"), [("litert", "cannot convert a text tower"), ("coreai", "reads none of")])
-def test_formats_that_cannot_say_why(target: str, reason: str) -> None:
-    with pytest.raises(UsageError, match=f"`contexts` is refused for .*{reason}"):
-        choose(ExportRequest(targets=(target,), contexts=(16,), tower="text"))
-
-
-def test_two_towers_in_one_package_and_fixed_shapes_are_refused() -> None:
-    with pytest.raises(UsageError, match="`contexts` are of a text tower in a package of its own; leave `multifunct"):
-        choose(ExportRequest(targets=("coreml",), contexts=(16,), options={"multifunction": True}))
-    reasons = {"coreml": "the Neural Engine takes fixed shapes only", "vulkan": "nothing here can run Vulkan"}
-    for backend, reason in reasons.items():
-        with pytest.raises(UsageError, match=f"`contexts` is refused on {backend}: {reason}"):
-            choose(ExportRequest(targets=(f"executorch-{backend}",), contexts=(16,), tower="text"))
-    with pytest.raises(UsageError, match="`contexts` is for prompts one by one; leave `dynamic_batch` out"):
-        options = {"dynamic_batch": True}
-        choose(ExportRequest(targets=("executorch",), contexts=(16,), tower="text", options=options))
+@pytest.mark.parametrize(
+    ("target", "asked", "reason"),
+    [
+        ("onnx", {"tower": "image"}, "`contexts` are of the text tower; leave them out"),
+        ("onnx", {"precisions": ("smallest",)}, "searches towers of one length"),
+        ("coreai", {}, "`contexts` is refused for Core AI: .*reads none of"),
+        ("litert", {"tower": "text"}, "`contexts` is refused for .*cannot convert a text tower"),
+        ("coreml", {"options": {"multifunction": True}}, "in a package of its own; leave `multifunct"),
+        (
+            "executorch-coreml",
+            {"tower": "text"},
+            "is refused on coreml: the Neural Engine takes fixed shapes only",
+        ),
+        ("executorch-vulkan", {"tower": "text"}, "is refused on vulkan: nothing here can run Vulkan"),
+        (
+            "executorch",
+            {"tower": "text", "options": {"dynamic_batch": True}},
+            "one by one; leave `dynamic_batch` out",
+        ),
+    ],
+)
+def test_towers_formats_and_options_that_cannot_have_them_say_why(
+    target: str, asked: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        choose(ExportRequest(targets=(target,), contexts=(16,), **asked))
