@@ -19,7 +19,6 @@ from mobileclip_deploy.folding import FoldReport, count, fold, is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
 
-TEXT_BOUND = 3e-5
 FLOAT64_BOUND = 1e-9
 IN_FLOAT64 = ("mobileclip-s0.apple", "mobileclip-b.apple")  # one of each kind of image tower
 Embeddings = dict[TowerName, Tensor]
@@ -90,15 +89,14 @@ def run(request: pytest.FixtureRequest, filling: Filling) -> Iterator[Run]:
     golden = GoldenCheckpoint(request.param)
     file = filling.file(golden)
     model = assemble(identify(file, load_variant(golden.variant)))
-    inputs = {"image": golden.images, "text": golden.tokens}
-    before = {tower: embed(model, tower, inputs[tower]) for tower in TOWERS}
+    before = {tower: embed(model, tower, golden.inputs(tower)) for tower in TOWERS}
     batch_norms = count(model).batch_norms
     unfolded = twin(model)
     report = fold(model)
     # Where there was nothing to fold, a tower is the one just measured; in most text towers there is nothing.
     changed = [tower for tower in TOWERS if not same_network(getattr(model, tower), getattr(unfolded, tower))]
     assert bool(changed) == report.changed
-    after = before | {tower: embed(model, tower, inputs[tower]) for tower in changed}
+    after = before | {tower: embed(model, tower, golden.inputs(tower)) for tower in changed}
     deviation = float64_deviation(unfolded, golden, changed) if request.param in IN_FLOAT64 else None
     del unfolded
     yield Run(golden, file, model, before, after, report, batch_norms, deviation)
@@ -115,14 +113,10 @@ def test_every_parameter_is_there(run: Run) -> None:
     assert run.report.parameters_before == run.golden.card["params"]
 
 
-def test_unfolded_embeddings_are_the_references(run: Run) -> None:
-    assert run.error(run.before, "image") <= run.golden.image_bound
-    assert run.error(run.before, "text") <= TEXT_BOUND
-
-
-def test_folded_embeddings_are_the_references(run: Run) -> None:
-    assert run.error(run.after, "image") <= run.golden.image_bound
-    assert run.error(run.after, "text") <= TEXT_BOUND
+def test_embeddings_are_the_references_before_and_after_folding(run: Run) -> None:
+    for tower in TOWERS:
+        assert run.error(run.before, tower) <= run.golden.bound(tower)
+        assert run.error(run.after, tower) <= run.golden.bound(tower)
 
 
 def test_no_batch_norm_is_left(run: Run) -> None:
