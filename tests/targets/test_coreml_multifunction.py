@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from command_line import refusal, run
 from targets.test_coreml_runner import StandIn
 from tiny import WORDS, known
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.files import artifact_bytes, artifact_sha256
@@ -48,12 +45,6 @@ def export(checkpoint: Path, output: Path, verify: bool) -> mcd.Bundle:
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> mcd.Bundle:
     return export(checkpoint, tmp_path_factory.mktemp("functions"), verify=False)
-
-
-def run(*words: object) -> str:
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_the_bundle_holds_one_package_that_the_manifest_names_with_a_function_for_each_tower(
@@ -101,15 +92,15 @@ def test_verify_compares_each_function_with_a_fresh_conversion(bundle: mcd.Bundl
 
 
 def test_every_command_reads_it(bundle: mcd.Bundle) -> None:
-    told = json.loads(run("inspect", bundle.artifact("image"), "--json"))
+    told = run("inspect", bundle.artifact("image"), "--json").json
     assert set(told["functions"]) == {"image", "text"}
-    towers = json.loads(run("inspect", bundle.path, "--json"))["towers"]
+    towers = run("inspect", bundle.path, "--json").json["towers"]
     assert {tower: entry["function"] for tower, entry in towers.items()} == {"image": "image", "text": "text"}
     assert towers["image"]["operators"] != towers["text"]["operators"]
     for path in (bundle.path, bundle.artifact("image")):
-        linted = json.loads(run("lint", path, "--json"))["packages"]
+        linted = run("lint", path, "--json").json["packages"]
         assert [report["function"] for report in linted] == ["image", "text"]
-    assert "dogs" in run("classify", bundle.path, image_paths()[4], "--labels", "dogs,a lake")
+    assert "dogs" in run("classify", bundle.path, image_paths()[4], "--labels", "dogs,a lake").stdout
 
 
 def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,26 +109,22 @@ def test_core_ml_is_asked_for_the_function(bundle: mcd.Bundle, monkeypatch: pyte
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(ct.models, "MLModel", StandIn)
     monkeypatch.setattr(StandIn, "asked", [])
-    pixels = bundle_inputs(bundle).pixels[:1]
-    assert mcd.load_runner(bundle, "image")(pixels).shape == (1, 24)
-    assert mcd.load_runner(bundle, "text")(bundle_inputs(bundle).ids[:1]).shape == (1, 24)
+    inputs = Reference.read(bundle.golden).inputs
+    for tower in TOWERS:
+        assert mcd.load_runner(bundle, tower)(inputs.of(tower)[:1]).shape == (1, 24)
     assert StandIn.asked == [("ALL", "image"), ("ALL", "text")]
 
 
-def bundle_inputs(bundle: mcd.Bundle) -> Any:
-    return Reference.read(bundle.golden).inputs
-
-
 @pytest.mark.parametrize(
-    ("target", "precisions", "options", "text"),
+    ("precisions", "system", "text"),
     [
-        ("coreml", "fp16", {"deployment_target": "iOS17"}, "needs iOS18 .*given is iOS17; give iOS18 or leave"),
-        ("coreml", "w4", {"deployment_target": "iOS16"}, "w4 needs iOS18"),
+        ("fp16", "iOS17", "needs iOS18 .*given is iOS17; give iOS18 or leave"),
+        ("w4", "iOS16", "w4 needs iOS18"),
     ],
 )
-def test_what_cannot_have_functions_is_refused(target: str, precisions: str, options: Any, text: str) -> None:
+def test_what_cannot_have_functions_is_refused(precisions: str, system: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
-        chosen(target, multifunction=True, **options).require(parse_precisions(precisions))
+        chosen("coreml", multifunction=True, deployment_target=system).require(parse_precisions(precisions))
 
 
 def test_other_targets_formats_and_one_tower_alone_refuse_it(tmp_path: Path) -> None:
@@ -145,10 +132,8 @@ def test_other_targets_formats_and_one_tower_alone_refuse_it(tmp_path: Path) -> 
         choose(ExportRequest(("onnx",), options={"multifunction": True}))
     both = choose(ExportRequest(("onnx,coreml",), options={"multifunction": True}))
     assert [target.name for target, _ in both.pairs] == ["onnx", "coreml"]
-    words = ["export", "--target", "coreml", "--multifunction", "--tower", "text", "-o", str(tmp_path)]
-    result = CliRunner().invoke(cli, words)
-    assert isinstance(result.exception, UsageError)
-    assert "both towers into one package; leave it out for the text tower alone" in str(result.exception)
+    refused = refusal(run("export", "--target", "coreml", "--multifunction", "--tower", "text", "-o", tmp_path))
+    assert "both towers into one package; leave it out for the text tower alone" in refused
     with pytest.raises(InvalidInput, match="onnx artifacts have no functions"):
         get_target("onnx").open(Path("vision.onnx"), "image")
 
