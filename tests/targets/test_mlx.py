@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -159,9 +160,15 @@ def test_what_it_cannot_be_asked_for_is_refused_and_a_cpu_is_not_timed_for_a_gpu
         assert [place.runtime for place in get_target("mlx").places("host", {"unit": "cpu"})] == ["mlx"]
 
 
-def test_a_file_is_read_where_mlx_is_missing_and_its_shapes_are_believed_nowhere(tmp_path: Path) -> None:
+def test_a_file_written_by_hand_is_read_where_mlx_is_missing_and_its_shapes_are_believed_nowhere(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.mlxfn"
     path.write_bytes(smallest())
+    function = read_function(path)
+    (step,) = function.steps
+    assert (step.name, step.inputs, function.device, function.version) == ("Negative", (0,), "cpu", "0.32.4")
+    assert packed(function) == smallest()
     found = MlxArtifact(path)
     assert found.operators == {"Negative": 1}
     without = {"mlx.core": None, "mobileclip_deploy.targets.mlx.runner": None}
@@ -188,17 +195,23 @@ def smallest(said: int = 2) -> bytes:
     return begin + ports + first + negative
 
 
-def test_an_operation_that_is_not_written_for_mlx_is_named() -> None:
+def walk(kind: str, dtype: str, **settings: str) -> Any:
+    """What traces a graph of one operation on [1, 64]."""
     import mlx.core as mx
     import onnx_ir as ir
 
     from mobileclip_deploy.targets.mlx.walking import Walk
 
-    source = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 2]))
-    node = ir.node("Hardmax", [source])
-    graph = ir.Graph([source], [node.outputs[0]], nodes=[node], opset_imports={"": 20})
+    source = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 64]))
+    node = ir.node(kind, [source], settings)
+    return Walk(ir.Graph([source], [node.outputs[0]], nodes=[node], opset_imports={"": 20}), getattr(mx, dtype))
+
+
+def test_an_operation_that_is_not_written_for_mlx_is_named() -> None:
+    import mlx.core as mx
+
     with pytest.raises(Malformed, match="the operation Hardmax, which is not written for MLX"):
-        Walk(graph, mx.float32)(mx.zeros((1, 2)))
+        walk("Hardmax", "float32")(mx.zeros((1, 64)))
 
 
 @pytest.mark.parametrize("form", ["none", "tanh"])
@@ -206,24 +219,9 @@ def test_a_gelu_s_own_numbers_are_not_rounded_to_float16(tmp_path: Path, form: s
     """`graph` allows 1e-4 for all that float16 rounds beside weights, and 1 / sqrt(2) as one float16 took most of it:
     with every float16 computed as float32, what is left are the numbers that stand in the file."""
     import mlx.core as mx
-    import onnx_ir as ir
 
-    from mobileclip_deploy.targets.mlx.walking import Walk
-
-    source = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 64]))
-    node = ir.node("Gelu", [source], {"approximate": form})
-    graph = ir.Graph([source], [node.outputs[0]], nodes=[node], opset_imports={"": 20})
     path, row = tmp_path / "a.mlxfn", np.linspace(-3, 3, 64, dtype=np.float32)[None]
     with mx.stream(mx.cpu):
-        mx.export_function(str(path), Walk(graph, mx.float16), mx.zeros((1, 64)))
+        mx.export_function(str(path), walk("Gelu", "float16", approximate=form), mx.zeros((1, 64)))
     exact = torch.nn.functional.gelu(torch.from_numpy(row).double(), approximate=form).numpy()
     assert compare(exact, MlxArtifact(path).plain_runner()(row)).relative < 3e-6
-
-
-def test_what_was_written_by_hand_is_read_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "a.mlxfn"
-    path.write_bytes(smallest())
-    function = read_function(path)
-    assert packed(function) == smallest()
-    (step,) = function.steps
-    assert (step.name, step.inputs, function.device, function.version) == ("Negative", (0,), "cpu", "0.32.4")
