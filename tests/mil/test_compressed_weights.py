@@ -49,28 +49,17 @@ def models() -> dict[tuple[int, str], Any]:
         }
 
 
-def _optimizer(kind: str) -> Any:
+def _compressed(model: Any, kinds: str) -> Any:
+    """A model compressed in one way, or in two ways, one after the other."""
     import coremltools.optimize.coreml as cto
 
-    def config(options: Any) -> Any:
-        return cto.OptimizationConfig(global_config=options)
+    def linear(**options: Any) -> tuple[Any, Any]:
+        return cto.linear_quantize_weights, cto.OpLinearQuantizerConfig(weight_threshold=0, **options)
 
-    def linear(**options: Any) -> Any:
-        chosen = config(cto.OpLinearQuantizerConfig(weight_threshold=0, **options))
-        return lambda model, joint=False: cto.linear_quantize_weights(model, chosen, **_joint(joint))
+    def palette(**options: Any) -> tuple[Any, Any]:
+        return cto.palettize_weights, cto.OpPalettizerConfig(mode="uniform", weight_threshold=0, **options)
 
-    def palette(**options: Any) -> Any:
-        chosen = config(cto.OpPalettizerConfig(mode="uniform", weight_threshold=0, **options))
-        return lambda model, joint=False: cto.palettize_weights(model, chosen, **_joint(joint))
-
-    def pruned() -> Any:
-        chosen = config(cto.OpMagnitudePrunerConfig(target_sparsity=0.5, weight_threshold=0))
-        return lambda model, joint=False: cto.prune_weights(model, chosen)
-
-    def _joint(joint: bool) -> dict[str, bool]:
-        return {"joint_compression": True} if joint else {}
-
-    single = {
+    ways = {
         "int8 per channel": linear(mode="linear_symmetric", dtype="int8", granularity="per_channel"),
         "uint8 affine": linear(mode="linear", dtype="uint8", granularity="per_channel"),
         "int8 per tensor": linear(mode="linear_symmetric", dtype="int8", granularity="per_tensor"),
@@ -78,12 +67,13 @@ def _optimizer(kind: str) -> Any:
         "int4 per block": linear(mode="linear", dtype="int4", granularity="per_block", block_size=16),
         **{f"palettized {bits} bit": palette(nbits=bits) for bits in (1, 2, 3, 4, 6, 8)},
         "palettized 4 bit grouped": palette(nbits=4, granularity="per_grouped_channel", group_size=16),
-        "pruned": pruned(),
+        "pruned": (cto.prune_weights, cto.OpMagnitudePrunerConfig(target_sparsity=0.5, weight_threshold=0)),
     }
-    if kind in single:
-        return single[kind]
-    first, second = (single[part] for part in kind.split(" + "))
-    return lambda model: second(first(model), joint=True)
+    for place, kind in enumerate(kinds.split(" + ")):
+        compress, config = ways[kind]
+        joint = {"joint_compression": True} if place else {}
+        model = compress(model, cto.OptimizationConfig(global_config=config), **joint)
+    return model
 
 
 CASES = [
@@ -123,7 +113,7 @@ def test_weights_equal_those_that_coremltools_decompresses(
     opset: int, precision: str, kind: str, models: dict[tuple[int, str], Any], tmp_path: Path
 ) -> None:
     with quiet():
-        compressed = _optimizer(kind)(models[opset, precision])
+        compressed = _compressed(models[opset, precision], kind)
         compressed.save(str(tmp_path / "compressed.mlpackage"))
         ct.optimize.coreml.decompress_weights(compressed).save(str(tmp_path / "dense.mlpackage"))
     program, dense = load(tmp_path / "compressed.mlpackage"), load(tmp_path / "dense.mlpackage")
@@ -139,7 +129,7 @@ def test_weights_equal_those_that_coremltools_decompresses(
 
 def test_bytes_of_weights_are_what_the_bits_imply(models: dict[tuple[int, str], Any], tmp_path: Path) -> None:
     with quiet():
-        _optimizer("palettized 4 bit")(models[18, "float16"]).save(str(tmp_path / "p.mlpackage"))
+        _compressed(models[18, "float16"], "palettized 4 bit").save(str(tmp_path / "p.mlpackage"))
     program = load(tmp_path / "p.mlpackage")
     weight = next(w for w in program.weights if w.shape == (64, 32, 3, 3))
     assert weight.kind == "constexpr_lut_to_dense"
@@ -149,7 +139,7 @@ def test_bytes_of_weights_are_what_the_bits_imply(models: dict[tuple[int, str], 
 
 def test_joint_compression_counts_as_one_weight(models: dict[tuple[int, str], Any], tmp_path: Path) -> None:
     with quiet():
-        _optimizer("pruned + palettized 4 bit")(models[18, "float16"]).save(str(tmp_path / "p.mlpackage"))
+        _compressed(models[18, "float16"], "pruned + palettized 4 bit").save(str(tmp_path / "p.mlpackage"))
     program = load(tmp_path / "p.mlpackage")
     weight = next(w for w in program.weights if w.shape == (64, 32, 3, 3))
     assert weight.kind == "constexpr_lut_to_sparse+constexpr_sparse_to_dense"

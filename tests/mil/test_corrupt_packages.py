@@ -212,15 +212,17 @@ def _bind(kind: str, parameter: str, name: str) -> Callable[[Any], None]:
 
 def _move_last_first(model: Any) -> None:
     operations = _block(model).operations
-    kept = [type(op)() for op in operations]
-    for copy, op in zip(kept, operations, strict=True):
-        copy.CopyFrom(op)
-    del operations[:]
-    operations.extend(kept[-1:] + kept[:-1])
+    operations.insert(0, operations.pop())
 
 
-def _duplicate(model: Any) -> None:
-    _block(model).operations.add().CopyFrom(_operation(model, "relu"))
+def _added(field: str, like: str) -> Callable[[Any], None]:
+    """One more attribute or input of an operation, which is another one's."""
+
+    def change(model: Any) -> None:
+        held = getattr(_operation(model, "relu"), field)
+        held["alpha"].CopyFrom(held[like])
+
+    return change
 
 
 def _output(kind: str, field: str, value: Any) -> Callable[[Any], None]:
@@ -234,40 +236,22 @@ def _output(kind: str, field: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
-def _add_attribute(model: Any) -> None:
-    relu = _operation(model, "relu")
-    relu.attributes["alpha"].CopyFrom(relu.attributes["name"])
-
-
-def _add_input(model: Any) -> None:
-    relu = _operation(model, "relu")
-    relu.inputs["alpha"].CopyFrom(relu.inputs["x"])
-
-
-def _drop_input(model: Any) -> None:
-    del _operation(model, "linear").inputs["weight"]
-
-
-def _unbind(model: Any) -> None:
-    _operation(model, "relu").inputs["x"].arguments[0].ClearField("name")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_bind("relu", "x", "nowhere"), "'nowhere', which is not defined"),
         (_bind("relu", "x", "hidden"), "after it is used"),
         (_move_last_first, "after it is used"),
-        (_duplicate, "'hidden' is defined twice"),
-        (_unbind, "bound to nothing"),
+        (lambda m: _block(m).operations.append(_operation(m, "relu")), "'hidden' is defined twice"),
+        (lambda m: _operation(m, "relu").inputs["x"].arguments[0].ClearField("name"), "bound to nothing"),
         (lambda m: _block(m).outputs.__setitem__(0, "nowhere"), "'nowhere', which is not defined"),
         (_output("relu", "dataType", 10), "declared float16.*yields float32"),
         (_output("relu", "size", 17), "has shape .*16.*declared .*17"),
         (_output("relu", "size", 2**40), "more than the"),
         (_output("reduce_sum", "size", 2), "has shape .* outside"),
-        (_add_attribute, r"attributes \['alpha'\]"),
-        (_add_input, "'alpha', which the evaluator does not know"),
-        (_drop_input, "lacks the input 'weight'"),
+        (_added("attributes", "name"), r"attributes \['alpha'\]"),
+        (_added("inputs", "x"), "'alpha', which the evaluator does not know"),
+        (lambda m: _operation(m, "linear").inputs.__delitem__("weight"), "lacks the input 'weight'"),
         (_bind("relu", "x", "hidden_weight"), "not defined"),
         (lambda m: setattr(m.mlProgram.functions["main"], "opset", "CoreML99"), "opset 'CoreML99'"),
         (lambda m: setattr(m.description.input[0], "name", "z"), "described as"),
