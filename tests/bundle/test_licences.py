@@ -33,22 +33,19 @@ def test_a_bundle_carries_the_text_and_says_so(exports: Exports) -> None:
     assert [file.file for file in entry.files] == ["LICENSES/CC-BY-SA-4.0.txt", "LICENSES/NOTICE.txt"]
     assert b"Attribution-ShareAlike 4.0" in (bundle.path / entry.files[0].file).read_bytes()
     assert (bundle.path / "LICENSES/NOTICE.txt").read_text(encoding="utf-8") == notice(bundle.manifest)
-    found = inspect(bundle.path)
-    assert found.uses == entry.uses()
+    assert inspect(bundle.path).uses == entry.uses()
     card = (bundle.path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "| product | yes |" in card
     assert "stored at the precision fp16" in card
 
 
 def test_a_bundle_of_before_opens(exports: Exports, tmp_path: Path) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(exports.bundle("onnx", "fp16").path, copy)
+    copy = exports.copy("onnx", "fp16", tmp_path)
     shutil.rmtree(copy / "LICENSES")
     with edited_json(copy / "manifest.json") as told:
         del told["licence"]
     assert Bundle.open(copy).manifest.licence is None
-    found = inspect(copy)
-    assert found.uses is None
+    assert inspect(copy).uses is None
 
 
 def test_the_sentence_stands_in_the_notice_and_a_missing_text_is_called_missing(exports: Exports) -> None:
@@ -115,8 +112,7 @@ def test_what_is_no_licence_text_is_refused(tmp_path: Path, what: str) -> None:
 
 
 def test_a_changed_text_is_seen_when_the_bundle_is_opened(exports: Exports, tmp_path: Path) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(exports.bundle("onnx", "fp16").path, copy)
+    copy = exports.copy("onnx", "fp16", tmp_path)
     path = copy / "LICENSES/CC-BY-SA-4.0.txt"
     path.write_text(path.read_text(encoding="utf-8").replace("ShareAlike", "NonCommercial"), encoding="utf-8")
     with pytest.raises(InvalidInput, match=r"CC-BY-SA-4.0.txt is not the file that was exported"):
