@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +11,17 @@ import pytest
 import torch
 from exports import Exports
 from faults.onnx_edits import (
+    Plant,
     activation_range,
     activation_restored,
     activation_zero,
     activations_cut_off,
     attention_scale,
     constants_as_operations,
+    edited,
     gelus_by_tanh,
     outputs_scaled,
 )
-from faults.onnx_planting import PlantedOnnx
 from torch import Tensor, nn
 from writing import subject
 
@@ -52,12 +52,10 @@ def whole(exports: Exports) -> Subject:
     return found
 
 
-def outcomes(whole: Subject, plant: Callable[[PlantedOnnx], object], folder: Path) -> dict[str, tuple[str, str]]:
+def outcomes(whole: Subject, plant: Plant, folder: Path) -> dict[str, tuple[str, str]]:
     """What the checks that need no converter say of a copy with an edit: step -> status and detail."""
-    file = PlantedOnnx(whole.bundle.artifact("image").read_bytes())
-    plant(file)
     own = replace(whole, bundle=Bundle(folder, whole.bundle.manifest))
-    file.save(own.bundle.artifact("image"))
+    edited(whole.bundle.artifact("image"), plant, own.bundle.artifact("image"))
     checks = [*check_graph(own, "image"), *check_activations(own, "image")]
     return {check.step: (check.status, str(check.detail)) for check in checks}
 
@@ -89,7 +87,7 @@ def test_torch_rounds_what_the_file_rounds_to_the_same_integers(whole: Subject) 
     ],
 )
 def test_a_wrong_step_and_a_wrong_operation_are_found_without_a_converter(
-    whole: Subject, plant: Callable[[PlantedOnnx], object], failed: set[str], said: str, tmp_path: Path
+    whole: Subject, plant: Plant, failed: set[str], said: str, tmp_path: Path
 ) -> None:
     found = outcomes(whole, plant, tmp_path)
     assert {step for step, (status, _) in found.items() if status == "failed"} == failed

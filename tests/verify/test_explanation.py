@@ -10,7 +10,7 @@ import pytest
 from mil.programs import build
 
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.verify.explanation import Followed, compare_programs, drift
+from mobileclip_deploy.verify.explanation import Explanation, Followed, compare_programs, drift
 
 SQUARE = np.arange(9, dtype=np.float32).reshape(3, 3)
 FEED = {"x": np.ones((1, 3), np.float32)}
@@ -29,19 +29,18 @@ def two_layers(weight: np.ndarray[Any, Any] = SQUARE, relu: bool = True, first: 
     return body
 
 
-def test_equal_programs_do_not_differ(tmp_path: Path) -> None:
-    first, second = program(tmp_path, "a", two_layers()), program(tmp_path, "b", two_layers())
-    assert compare_programs("text", first, second, [FEED]).finding == "none"
+def compared(path: Path, body: Any, other: Any) -> Explanation:
+    """What tells a program from another one."""
+    return compare_programs("text", program(path, "a", body), program(path, "b", other), [FEED])
 
 
-def test_what_operations_are_called_is_no_difference(tmp_path: Path) -> None:
-    changed = program(tmp_path, "a", two_layers(first="other"))
-    assert compare_programs("text", changed, program(tmp_path, "b", two_layers()), [FEED]).finding == "none"
+@pytest.mark.parametrize("first", ["first", "other"])
+def test_equal_programs_do_not_differ_whatever_their_operations_are_called(first: str, tmp_path: Path) -> None:
+    assert compared(tmp_path, two_layers(first=first), two_layers()).finding == "none"
 
 
 def test_a_weight_is_named_with_what_it_does_to_the_result(tmp_path: Path) -> None:
-    changed = program(tmp_path, "a", two_layers(SQUARE * 1.5))
-    found = compare_programs("text", changed, program(tmp_path, "b", two_layers()), [FEED])
+    found = compared(tmp_path, two_layers(SQUARE * 1.5), two_layers())
     assert (found.operation, found.position, found.operations, found.before) == ("first", 1, 3, None)
     assert found.detail == "its weight is off by 5.0e-01 (relative), in 8 of 9 numbers"
     assert found.relative == pytest.approx(0.5)
@@ -52,8 +51,7 @@ def test_a_weight_is_named_with_what_it_does_to_the_result(tmp_path: Path) -> No
     [(False, "last", "is relu 'between' in a conversion"), (True, "between", "is linear 'last' in a conversion")],
 )
 def test_an_operation_that_only_one_has_is_named(tmp_path: Path, relu: bool, operation: str, detail: str) -> None:
-    written, fresh = program(tmp_path, "a", two_layers(relu=relu)), program(tmp_path, "b", two_layers(relu=not relu))
-    found = compare_programs("text", written, fresh, [FEED])
+    found = compared(tmp_path, two_layers(relu=relu), two_layers(relu=not relu))
     assert (found.operation, found.detail, found.before) == (operation, detail, "first")
 
 
@@ -61,8 +59,7 @@ def test_the_interface_is_compared_first(tmp_path: Path) -> None:
     def wide(mb: Any, x: Any) -> Any:
         return mb.concat(values=[x, x], axis=1)
 
-    written, fresh = program(tmp_path, "a", wide), program(tmp_path, "b", two_layers())
-    found = compare_programs("image", written, fresh, [FEED])
+    found = compared(tmp_path, wide, two_layers())
     assert found.finding == "interface"
     assert "output" in found.describe()
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from contexts import causal_model
 from conversions import Store
+from faults.onnx_edits import edited
 from faults.onnx_planting import PlantedOnnx
 from writing import subject
 
@@ -101,10 +102,8 @@ def test_the_graph_is_asked_with_a_text_that_fills_the_context(
     own = subject(bundle, model, reference, tmp_path / "again")
     assert [check.status for check in (*check_weights(own, "text"), *check_graph(own, "text"))] == ["passed", "passed"]
 
-    file = PlantedOnnx(bundle.artifact("text").read_bytes())
-    late_position(file)
     planted = replace(own, bundle=Bundle(tmp_path / "planted", bundle.manifest))
-    file.save(planted.bundle.artifact("text"))
+    edited(bundle.artifact("text"), late_position, planted.bundle.artifact("text"))
     check_weights(planted, "text")
     (check,) = check_graph(planted, "text")
     assert check.status == "failed"
