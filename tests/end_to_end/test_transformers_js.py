@@ -41,11 +41,6 @@ TEXTS = [
 ]
 
 
-def photographs() -> list[Path]:
-    """Those of the package, in the sizes that they have: none is the model's."""
-    return list(image_paths())
-
-
 @pytest.fixture(scope="module")
 def client(require_tool: Callable[[str, str], str]) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
     """Runs embed.mjs on a job."""
@@ -76,7 +71,7 @@ class Answers(dict[str, dict[str, Any]]):
             for p, path in bundles.items()
         ]
         job = {"folder": str(self.exports.folder), "image": str(self.image), "texts": TEXTS, "bundles": asked}
-        job["photographs"] = [str(path) for path in photographs()]
+        job["photographs"] = [str(path) for path in image_paths()]  # in the sizes that they have: none is the model's
         job["preprocess"] = mcd.load_model().variant.preprocess.model_dump(mode="json")
         self.update(zip(bundles, self.client(job), strict=True))
         return self[precision]
@@ -110,7 +105,7 @@ def test_the_page_s_blocks_run_as_they_stand_up_to_a_probability(
 ) -> None:
     page = (DOCS / "start_browser.md").read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"```js\n(.*?)```", page, re.DOTALL))
-    bundle, photograph = exports.bundle("onnx", "fp32"), photographs()[0]
+    bundle, photograph = exports.bundle("onnx", "fp32"), image_paths()[0]
     there = {"/models/": f"{exports.folder}/", "pizza.png": str(image), "photograph.jpg": str(photograph)}
     for said, file in (there | {'"mobileclip"': f'"{client_sources()}/mobileclip.js"'}).items():
         assert said in blocks
