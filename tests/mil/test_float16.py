@@ -29,10 +29,7 @@ def test_each_result_is_rounded(tmp_path: Path) -> None:
 
 
 def test_results_declared_float32_are_not_rounded(tmp_path: Path) -> None:
-    def body(mb: Any, x: Any) -> Any:
-        return mb.add(x=x, y=np.float32(1e-6), name="y")
-
-    program = _program(tmp_path, (1,), body, "float32")
+    program = _program(tmp_path, (1,), lambda mb, x: mb.add(x=x, y=np.float32(1e-6), name="y"), "float32")
     np.testing.assert_array_equal(program({"x": [1.0]}, "float16")["y"], np.array([1.0], np.float32) + np.float32(1e-6))
 
 
@@ -48,29 +45,20 @@ def test_casts_round_and_widen(tmp_path: Path) -> None:
 
 def test_sums_are_accumulated_in_float32(tmp_path: Path) -> None:
     """In float16 accumulation a sum of ones stops at 2048."""
-
-    def body(mb: Any, x: Any) -> Any:
-        return mb.matmul(x=x, y=np.full((4096, 1), 1, np.float16), name="y")
-
-    assert _program(tmp_path, (1, 4096), body)({"x": np.ones((1, 4096))}, "float16")["y"] == 4096
+    ones = np.full((4096, 1), 1, np.float16)
+    program = _program(tmp_path, (1, 4096), lambda mb, x: mb.matmul(x=x, y=ones, name="y"))
+    assert program({"x": np.ones((1, 4096))}, "float16")["y"] == 4096
 
 
 def test_overflow_is_infinite_only_where_it_is_rounded(tmp_path: Path) -> None:
-    def body(mb: Any, x: Any) -> Any:
-        return mb.mul(x=x, y=x, name="y")
-
-    program = _program(tmp_path, (1,), body)
+    program = _program(tmp_path, (1,), lambda mb, x: mb.mul(x=x, y=x, name="y"))
     assert np.isinf(program({"x": [300.0]}, "float16")["y"])
     assert program({"x": [300.0]})["y"] == 90000
 
 
 def test_masks_of_minus_infinity_pass_both_modes(tmp_path: Path) -> None:
     mask = np.triu(np.full((4, 4), -np.inf, np.float16), 1)
-
-    def body(mb: Any, x: Any) -> Any:
-        return mb.softmax(x=mb.add(x=x, y=mask), axis=-1, name="y")
-
-    program = _program(tmp_path, (4, 4), body)
+    program = _program(tmp_path, (4, 4), lambda mb, x: mb.softmax(x=mb.add(x=x, y=mask), axis=-1, name="y"))
     x = RNG.normal(size=(4, 4))
     for precision in ("float32", "float16"):
         y = program({"x": x}, precision)["y"]
