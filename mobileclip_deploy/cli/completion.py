@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,8 +34,17 @@ def target_lists(context: click.Context, parameter: click.Parameter, typed: str)
     """Several targets with commas between them, or all."""
     from mobileclip_deploy.targets import targets as installed
 
-    before, comma, last = typed.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _starting(last, (*installed(), *(() if comma else ("all",))))]
+    return lists((*installed(), *(() if "," in typed else ("all",))))(context, parameter, typed)
+
+
+def lists(names: Collection[str]) -> Offered:
+    """One of these names, or several with commas between them."""
+
+    def offered(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
+        before, comma, last = typed.rpartition(",")
+        return [f"{before}{comma}{name}" for name in _starting(last, names)]
+
+    return offered
 
 
 def precisions(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

@@ -268,4 +268,5 @@ def _option(field: Field[Any]) -> click.Option:
         return click.Option(
             [told["flag"], field.name], is_flag=True, flag_value=not field.default, default=None, help=text
         )
-    return click.Option([told["flag"], field.name], metavar=told["metavar"], help=text)
+    offered = completion.lists(told["names"])
+    return click.Option([told["flag"], field.name], metavar=told["metavar"], help=text, shell_complete=offered)

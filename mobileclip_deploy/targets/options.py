@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 
 def option(
-    flag: str, text: str, *, default: Any = None, metavar: str | None = None, attaches: str | None = None
+    flag: str,
+    text: str,
+    *,
+    default: Any = None,
+    metavar: str | None = None,
+    names: Collection[str] = (),
+    attaches: str | None = None,
 ) -> Any:
     """A field of a target's options.
 
@@ -18,9 +24,11 @@ def option(
         text: its help.
         default: what holds where nothing is given.
         metavar: what the help calls the value.
+        names: values that a shell offers; one may be given, or several with commas.
         attaches: suffix of a file beside each artifact that it asks for, an attachment of this name.
     """
-    return field(default=default, metadata={"flag": flag, "text": text, "metavar": metavar, "attaches": attaches})
+    told = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches}
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from mobileclip_deploy.cli import cli
         (["export", "--precision"], "image=fp16,text=w8", {"image=fp16,text=w8", "image=fp16,text=w8a8"}),
         (["export", "--precision"], "image=w8,text=w4p-table-w", {"image=w8,text=w4p-table-w6p"}),
         (["export", "--variant"], "mobileclip2_s", {"mobileclip2_s0", "mobileclip2_s4"}),
+        (["export", "--chip"], "sm8650,galaxy-s2", {"sm8650,galaxy-s23", "sm8650,galaxy-s25"}),
+        (["export", "--backend"], "xnn", {"xnnpack"}),
         (["recover", "--target"], "OnN", {"onnx"}),
         (["convert", "--layout"], "", {"apple", "open_clip", "folded"}),
         (["benchmark", "--device"], "", {"host", "android", "ios", "mac", "browser"}),

@@ -227,7 +227,9 @@ class ExecuTorchOptions(TargetOptions):
     deployment_target: str | None = option(
         "--deployment-target", "For backend coreml: the oldest system to run on [default: iOS16].", metavar="iOSNN"
     )
-    backend: str | None = option("--backend", "xnnpack, coreml, vulkan [default: xnnpack].", metavar="B[,B...]")
+    backend: str | None = option(
+        "--backend", "xnnpack, coreml, vulkan [default: xnnpack].", metavar="B[,B...]", names=BACKENDS
+    )
     fast_depthwise: bool = option(
         "--no-fast-depthwise", "Leave 7 x 7 convolutions whole (slow on XNNPACK).", default=True
     )

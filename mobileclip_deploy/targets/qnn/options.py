@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.options import TargetOptions, option
-from mobileclip_deploy.targets.qnn.chips import Chip, chips_of
+from mobileclip_deploy.targets.qnn.chips import BY_NAME, Chip, chips_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,7 +25,7 @@ class QnnOptions(TargetOptions):
     CPU, not refused."""
 
     chip: str | None = option(
-        "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]"
+        "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]", names=BY_NAME
     )
     union: bool = option("--union", "One more binary, for all of the chips, which nothing here runs.", default=False)
     float_layers: str | None = option(
