@@ -72,7 +72,7 @@ class Followed:
 
     @classmethod
     def read(cls, artifact: Artifact) -> Self:
-        """Of an artifact.
+        """Read an artifact.
 
         Raises:
             InvalidInput: the file is damaged.

@@ -52,7 +52,7 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     answers = _answers(subject, tower, [match for match in found if match.layer in chosen])
     # Which weight is stored how, the version that wrote the bundle decided; this one may decide otherwise.
     writer = subject.bundle.manifest.environment.get(OURS)
-    another, otherwise = writer != importlib.metadata.version(OURS), 0
+    another, otherwise = writer not in (None, importlib.metadata.version(OURS)), 0
     for match in found:
         grid = grids[match.layer].describe()
         if match.layer in chosen:

@@ -115,4 +115,6 @@ def _tensor(value: Fields) -> npt.NDArray[np.generic]:
     kind, fields = told
     if kind != "Tensor":
         raise Malformed(f"a test case holds a {kind}")
+    if tuple(fields["dim_order"]) != tuple(range(len(fields["sizes"]))):
+        raise Malformed(f"a test case holds a tensor in the order {list(fields['dim_order'])}")
     return numbers_of(fields, fields["data"])

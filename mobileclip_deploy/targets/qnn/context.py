@@ -90,7 +90,7 @@ class Context:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of its input; empty where there is none."""
+        """Shape of its input; empty where there is none."""
         return next((port.shape for port in self.ports[0]), ())
 
     @property
