@@ -32,6 +32,8 @@ SIGMAS = 5.0
 FEW = 4.0
 # What float32 rounds, as a share.
 LEAST = 1e-6
+# The share of a value's mean square that the mean of an input's values has to have. A LayerNorm leaves it 0.
+SHOWN = 1e-3
 # Inputs at a time, and the seed of the projections whose gradients say what an error costs.
 BATCH, SEED = 4, 0
 # Numbers of second moments that are gathered together.
@@ -80,6 +82,9 @@ class LayerAnswers:
         )
         second = (moments.centred() if biased else moments.second).double()
         second /= moments.mass.double().clamp(min=TINY)[:, None, None]
+        self.shows_constant = bool(
+            (second.mean(dim=(1, 2)) > SHOWN * second.diagonal(dim1=1, dim2=2).mean(dim=1)).all()
+        )
         chance = _Chance(errors, rounded, variances, second)
         self._answer = chance.mean_square(own).sqrt(), chance.mean_square(errors).sqrt(), chance.largest().sqrt()
         self._wider = 1 + FEW / moments.count.double().clamp(min=TINY).repeat_interleave(own.shape[1])

@@ -110,13 +110,13 @@ def scaled_in_all(share: float) -> Callable[[Learned], Learned]:
     return lambda own: replace(own, scales=(own.scales * np.float32(share)).astype(np.float32))
 
 
-def moved(step: int) -> Callable[[Learned], Learned]:
-    """All integers, or indices, of one output moved."""
+def moved(step: int, outputs: int | slice = OUTPUT) -> Callable[[Learned], Learned]:
+    """All integers, or indices, of outputs moved."""
 
     def change(own: Learned) -> Learned:
         numbers = own.numbers.copy()
         low, high = (0, 15) if own.grid.kind == "table" else (own.grid.low, own.grid.high)
-        numbers[OUTPUT] = np.clip(numbers[OUTPUT] + step, low, high)
+        numbers[outputs] = np.clip(numbers[outputs] + step, low, high)
         return replace(own, numbers=numbers)
 
     return change
@@ -225,22 +225,14 @@ def test_a_block_whose_scale_is_another_fails(learned: Learned, share: float) ->
     assert f"outputs {OUTPUT} are scaled" in told or f"of outputs {OUTPUT} are so" in told
 
 
-def test_an_output_that_drifts_where_no_input_shows_it_is_told_of_a_few_outputs_and_not_of_very_many(
-    learned: Learned,
-) -> None:
-    """What a LayerNorm gives sums to 0."""
+def test_outputs_that_drift_where_no_input_shows_it_are_told_where_many_do(learned: Learned) -> None:
+    """What a LayerNorm gives sums to 0: GPTQ holds no output back from drifting there, and an index that is read
+    wrongly drifts in all of them."""
     unseen = replace(learned, inputs=learned.inputs - learned.inputs.mean(dim=1, keepdim=True))
-    drifted = moved(1)(unseen)
-    assert "off to the same side" in str(drifted.told())
-    count = 64 // OUTPUTS + 1
-    many = replace(
-        unseen,
-        wanted=np.tile(unseen.wanted, (count, 1)),
-        numbers=np.concatenate([drifted.numbers, *[unseen.numbers] * (count - 1)]),
-        scales=unseen.scales if unseen.grid.kind == "table" else np.tile(unseen.scales, (count, 1)),
-    )
-    assert "off to the same side" not in str(many.told())  # integers of 4 bits are told by their scales
-    assert "off to the same side" in str(replace(many, numbers=np.tile(drifted.numbers, (count, 1))).told())
+    assert "off to the same side" not in str(moved(1)(unseen).told())
+    for step in (1, -1):
+        told = str(moved(step, slice(None))(unseen).told())
+        assert "off to the same side" in told or (learned.grid.block and "has scales that" in told)
 
 
 def test_a_table_of_words_is_rounded_to_the_nearest_and_its_scales_move_as_far_as_tuning_moves_them(
