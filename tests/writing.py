@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tiny import known
 
 import mobileclip_deploy as mcd
@@ -21,6 +22,7 @@ from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Target, TowerJob, get_target
 from mobileclip_deploy.targets.jobs import tower_job
+from mobileclip_deploy.targets.values import Pace
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
@@ -57,6 +59,13 @@ def small_bundle(name: str, target: str, precision: str | None, folder: Path, **
     """A bundle of a small network: see `known`, whose files are beside it."""
     with known(folder, name) as checkpoint:
         return mcd.export(mcd.load_model(name, checkpoint), target, precision, folder / "out", **asked)
+
+
+def slow_runtime(monkeypatch: pytest.MonkeyPatch, target: str, asked: int) -> None:
+    """A target whose runtime is asked so few inputs of a tower, as one that computes for proof alone."""
+    kind: Any = type(get_target(target))
+    pace = Pace(asked=((float("inf"), asked),), seconds={"float16": 1.0, "float32": 1.0})
+    monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=pace))
 
 
 def subject(

@@ -9,14 +9,14 @@ from typing import Any, TypedDict, Unpack, overload
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.source import is_source, open_source
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.door import chosen_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
+from mobileclip_deploy.evaluation.evaluate import Measuring
 from mobileclip_deploy.evaluation.text_files import parse_templates
 from mobileclip_deploy.files import StrPath, optional_path
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
@@ -156,11 +156,7 @@ def compare(
     if given is not None and not its_own:
         raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
 
-    def source(bundle: Bundle) -> Measurement | None:
-        assert data is not None
-        found = open_source(bundle, given if bundle.path in its_own else None)
-        if found is None:
-            return None
-        return measure(model_embedder(found.model), data, how=how, progress=about("checkpoint", progress))
+    def source(bundle: Bundle) -> Source | None:
+        return open_source(bundle, given if bundle.path in its_own else None)
 
     return compare_bundles(subjects, data, source, gates, how, progress)

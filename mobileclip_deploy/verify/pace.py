@@ -54,6 +54,21 @@ def spread_rows(inputs: npt.NDArray[np.generic], tower: TowerName, count: int) -
     return np.sort(order[places])
 
 
+def asked_rows(
+    target: Target, variant: str, size: int, tower: TowerName, inputs: npt.NDArray[np.generic], thorough: bool = True
+) -> npt.NDArray[np.intp]:
+    """Numbers of the inputs [N, ...] that the target's runtime is asked for a tower, ascending; all of a fast one's.
+
+    Args:
+        variant, size, thorough: see `asked_inputs`.
+
+    Raises:
+        UsageError: no such variant.
+    """
+    asked = asked_inputs(target, variant, size, tower, thorough)
+    return spread_rows(inputs, tower, len(inputs) if asked is None else asked)
+
+
 def told_time(
     target: Target, variant: str, size: int, precisions: Mapping[TowerName, str], thorough: bool = True
 ) -> str | None:

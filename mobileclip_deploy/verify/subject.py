@@ -39,7 +39,7 @@ from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.calibration import calibration_digest
 from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
 from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.pace import AskedAhead, asked_inputs, spread_rows, told_time
+from mobileclip_deploy.verify.pace import AskedAhead, asked_rows, told_time
 from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
 
@@ -146,8 +146,8 @@ class Subject(ABC):
     def asked(self, tower: TowerName) -> npt.NDArray[np.intp]:
         """The numbers of the reference's inputs that the runtime of a tower is asked, ascending."""
         inputs, manifest = self.evidence.reference.inputs.of(tower), self.bundle.manifest
-        asked = asked_inputs(self.target, manifest.variant, manifest.preprocess.size, tower, self.thorough)
-        return spread_rows(inputs, tower, len(inputs) if asked is None else asked)
+        size = manifest.preprocess.size
+        return asked_rows(self.target, manifest.variant, size, tower, inputs, self.thorough)
 
     def tell_time(self) -> None:
         """Progress: how long a slow runtime takes, before it is asked."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.evaluation.embedder import TorchRunner, bundle_embedder
@@ -20,7 +22,9 @@ from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.report import Lost
 from mobileclip_deploy.progress import about
 from mobileclip_deploy.targets import Runner
+from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.verify.graph import tower_as_stored
+from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 
 # What an artifact may lose of, in points (Gates.task).
@@ -59,16 +63,27 @@ def stand_in(subject: Subject, tower: TowerName) -> Runner | None:
 
     That the artifact computes this is what `graph` and `shipped` find on the inputs that its runtime is asked.
     """
-    found = subject.matched.get(tower)
-    if subject.target.abilities.pace is None or found is None:
+    if subject.target.abilities.pace is None:
         return None
     if (other := subject.artifact(tower).stand_in()) is not None:
         return other
-    module = tower_as_stored(subject.module(tower), found, subject.grids(tower))
+    found = subject.matched.get(tower)
+    return None if found is None else stored_runner(subject.module(tower), found, subject.grids(tower))
+
+
+def stored_runner(module: nn.Module, found: Sequence[Matched], grids: Storage) -> Runner:
+    """Torch with the weights that stand in a file.
+
+    Args:
+        module: the folded tower that was converted.
+        found: which weight of the file is which of its layers'.
+        grids: how its tensors are stored.
+    """
+    stored = tower_as_stored(module, found, grids)
 
     @torch.no_grad()
     def compute(inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        answers: npt.NDArray[np.float32] = module(torch.from_numpy(np.ascontiguousarray(inputs))).numpy()
+        answers: npt.NDArray[np.float32] = stored(torch.from_numpy(np.ascontiguousarray(inputs))).numpy()
         return answers
 
     return TorchRunner(f"torch {torch.__version__} with the weights that stand in the file", compute)

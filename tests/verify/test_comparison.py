@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,7 @@ from command_line import refusal, run
 from evaluation.datasets import image
 from exports import Exports
 from json_files import edited_json
+from writing import slow_runtime
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
@@ -77,6 +79,18 @@ def test_a_gate_that_fails_is_named_and_is_the_exit_code_and_markdown_has_a_row_
     rows = [line for line in found.stdout.splitlines() if line.startswith("| nano")]
     assert (found.code, len(rows)) == (0, 1)
     assert rows[0].endswith("| nano checkpoint | passed |")
+
+
+def test_a_slow_runtime_is_asked_the_golden_inputs_and_what_computes_the_same_all_pictures(
+    exports: Exports, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exports.bundle("onnx", "fp16").path
+    slow_runtime(monkeypatch, "onnx", 3)
+    found = mcd.compare(path, dataset=dataset)
+    (row,), (note,) = found.bundles, found.notes
+    assert re.search(rf"{path.name}: torch .* weights that stand in the file answered for all 16 pictures", note)
+    assert "was asked the golden inputs alone" in note
+    assert (row.status, row.differences["top1"].value) == ("passed", 0)
 
 
 def test_what_cannot_be_compared_is_refused(exports: Exports, tmp_path: Path) -> None:

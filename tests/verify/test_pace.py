@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 from exports import Exports
+from writing import slow_runtime, subject
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation.embedder import TorchRunner
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.targets.values import Pace
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.towers.samples import prompts
 from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
+from mobileclip_deploy.verify.task import stand_in
 
 
 @pytest.mark.parametrize(
@@ -62,9 +65,7 @@ def test_minutes_are_told_before_they_are_spent() -> None:
 def test_the_report_says_how_many_inputs_were_asked_and_what_stood_in(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind: Any = type(get_target("onnx"))
-    slow = Pace(asked=((float("inf"), 3),), seconds={"float16": 1.0, "float32": 1.0})
-    monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=slow))
+    slow_runtime(monkeypatch, "onnx", 3)
     report = mcd.verify(exports.bundle("onnx", "fp16").path, thorough=False, dataset="builtin")
     shipped = {check.tower: check for check in report.checks if check.step == "shipped"}
     assert {tower: check.detail for tower, check in shipped.items()} == {
@@ -75,3 +76,15 @@ def test_the_report_says_how_many_inputs_were_asked_and_what_stood_in(
     assert sampled.status == "passed"
     assert (sampled.engine or "").endswith("with the weights that stand in the file")
     assert report.passed, [c for c in report.checks if c.status != "passed"]
+
+
+def test_an_artifact_s_own_stand_in_is_asked_where_its_weights_were_not_matched(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = exports.bundle("onnx", "fp16")
+    opened = subject(bundle, None, Reference.read(bundle.golden), tmp_path)
+    slow_runtime(monkeypatch, "onnx", 3)
+    assert stand_in(opened, "image") is None
+    own = TorchRunner("its own", lambda inputs: np.zeros((len(inputs), 1), np.float32))
+    monkeypatch.setattr(OnnxArtifact, "stand_in", lambda self: own)
+    assert stand_in(opened, "image") is own

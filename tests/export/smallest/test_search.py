@@ -6,11 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from command_line import refusal, run
 from export.smallest.targets import NoisyTarget
+from golden_checkpoints import relative_errors
 from tiny import WORDS, known
+from writing import slow_runtime
 
 import mobileclip_deploy as mcd
 import mobileclip_deploy.targets as registry
@@ -19,11 +23,15 @@ from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.evaluation.embedder import Embedder, model_embedder
+from mobileclip_deploy.evaluation.evaluate import Measurement, measure
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import ExportRequest, Limits, choose
-from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest
+from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest, trials
+from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.towers.samples import image_paths
 
@@ -97,6 +105,29 @@ def test_the_smallest_is_written_when_it_passes(
     assert len(log["frontier"]) == 9
     assert (log["frontier"][0]["precisions"], log["frontier"][0]["outcome"]) == (trial["precisions"], "passed")
     assert mcd.Bundle.open(found.bundle.path).manifest == found.bundle.manifest
+
+
+def test_a_slow_runtime_is_asked_for_the_gate_and_what_computes_the_same_for_accuracy(
+    model: mcd.MobileCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    slow_runtime(monkeypatch, "onnx", 2)
+    plan = plan_export(choose(ExportRequest(("onnx",), ("smallest",), tmp_path)), Source.of(model))
+    own, reference = measure(model_embedder(model), dataset), Reference.compute(model, sample_inputs(model))
+    searched = Trials(plan.bundles[0], plan.source.folded(), reference, tmp_path / "kept", dataset, own)
+    asked: list[Embedder] = []
+
+    def measured(embedder: Embedder, *more: Any, **how: Any) -> Measurement:
+        asked.append(embedder)
+        return measure(embedder, *more, **how)
+
+    monkeypatch.setattr(trials, "measure", measured)
+    candidate = Candidate((TowerChoice("image", "w8", 0), TowerChoice("text", "w8", 0)))
+    assert searched.drops(candidate).keys() == {"top1", "image_to_text_recall@1"}
+    (embedder,) = asked
+    assert embedder.engine.endswith("with the weights that stand in the file")
+    pixels = reference.inputs.of("image")[:2]
+    written = get_target("onnx").open(searched.tower(candidate.choices[0]).artifact).runner()(pixels)
+    assert 0 < relative_errors(torch.from_numpy(embedder.images(pixels)), torch.from_numpy(written)) < 1e-3
 
 
 @pytest.mark.whole
