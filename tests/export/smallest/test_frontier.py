@@ -150,7 +150,8 @@ def test_the_smallest_is_found_from_near_ones_downward(
 def test_accuracy_is_asked_of_what_stands_in_for_a_slow_runtime(tmp_path: Path) -> None:
     fast, slow, plan = mock.Mock(engine="fast"), mock.Mock(engine="slow"), mock.Mock()
     plan.target.open.side_effect = [
-        mock.Mock(**{"stand_in.return_value": found, "runner.return_value": slow}) for found in (fast, None)
+        mock.Mock(weights=None, **{"stand_in.return_value": found, "runner.return_value": slow})
+        for found in (fast, None)
     ]
     choices = choice("fp16", 1, 0.0), choice("fp16", 1, 0.0, "text")
     tried = {one: TriedTower(tmp_path, 1, None) for one in choices}
