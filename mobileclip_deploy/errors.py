@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import importlib
@@ -187,6 +188,38 @@ def _place(error: BaseException) -> str:
     at = re.search(r"at line (\d+), column (\d+)\)$", str(error))
     line, column = (mark.line + 1, mark.column + 1) if mark else at.groups() if at else ("", "")
     return f" at line {line}, column {column}" if line else ""
+
+
+@contextlib.contextmanager
+def refusing(what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Read a file or a value in here.
+
+    Args:
+        what: what cannot be used where one of these kinds of errors is raised.
+
+    Raises:
+        InvalidInput: `what`, a colon, and why in words of ours.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise InvalidInput(f"{what}: {worded(error)}") from error
+
+
+@contextlib.contextmanager
+def running(what: str) -> Iterator[None]:
+    """Call a runtime in here, whose own exceptions have no common base.
+
+    Args:
+        what: what failed where it raises one.
+
+    Raises:
+        RuntimeFailed: `what`, a colon, and the first sentence of the runtime's.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeFailed(f"{what}: {first_sentence(error)}") from error
 
 
 DAMAGED = "truncated, damaged or of another kind"

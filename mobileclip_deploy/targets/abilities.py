@@ -23,7 +23,8 @@ class Abilities:
     """Abilities of a target, perhaps with options that were chosen of it.
 
     Attributes:
-        packages: what reads and runs artifacts; `extra` is the pip extra that brings them.
+        packages: what reads and runs artifacts; `extra` is the pip extra that brings them, and `wheels` says for which
+            systems, None: for all.
         converters: what writing needs besides, where that is more; `converter_extra` brings all.
         proven: package versions with which the whole test suite last passed; versions behind `or` passed this target's
             tests alone.
@@ -32,7 +33,8 @@ class Abilities:
             format and `Target.declared` reads, None where it reads none.
         order: where it stands in lists.
         precisions: those that it has, and `default_precision` of them; `tables`: those that a text tower's table of
-            words can have while the rest has another (`w4p-table-w6p`).
+            words can have while the rest has another (`w4p-table-w6p`); `refused`: what it could write, or seem to,
+            and should not, by tower and precision, and why.
         mixes: each layer can be stored at bits of its own (precision "mixed", see `TowerJob.four_bit`).
         recoverable: `recover` can train on its storage: the exporter finds the very integers of a trained weight again.
         learns_rounding: `export(rounding=)` works for it though `recover` does not.
@@ -60,6 +62,7 @@ class Abilities:
     packages: tuple[str, ...] = ()
     converters: tuple[str, ...] = ()
     extra: str | None = None
+    wheels: str | None = None
     converter_extra: str | None = None
     proven: Mapping[str, str] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class Abilities:
     precisions: tuple[str, ...] = ()
     default_precision: str = "fp16"
     tables: tuple[str, ...] = ()
+    refused: Mapping[tuple[TowerName, str], str] = field(default_factory=dict)
     mixes: bool = False
     recoverable: bool = False
     learns_rounding: bool = False
@@ -96,13 +100,15 @@ class Abilities:
         from mobileclip_deploy.model.precision import is_precision, precision_of
 
         if precision in self.precisions or not is_precision(precision):
-            return precision in self.precisions
+            return precision in self.precisions and (tower, precision) not in self.refused
         found = precision_of(precision)
         own = found.rest.removesuffix("a8")  # of a table, which nothing is multiplied by, w8a8 is w8
         return tower == "text" and found.rest in self.precisions and found.table in self.tables and found.table != own
 
-    def lacking(self, name: str, precision: str) -> str:
-        """What to say of a precision that it does not have: those that it has. `name`: of the target."""
+    def lacking(self, name: str, tower: TowerName, precision: str) -> str:
+        """What to say of a precision that it does not have: those that it has, or why. `name`: of the target."""
+        if (reason := self.refused.get((tower, precision))) is not None:
+            return f"{tower}={precision} is refused on {name}: {reason}"
         rest, between, _ = precision.partition("-table-")
         if not between or rest not in self.precisions:
             return f"{name} has no precision {precision}; it has {', '.join(self.precisions)}"

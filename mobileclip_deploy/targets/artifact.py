@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,10 +37,19 @@ class Artifact(ABC):
 
     Attributes:
         path: the file or folder.
+        function: the one of a file that holds several; None of one that holds the tower alone.
+        has_functions: the format has such files.
+
+    Raises:
+        InvalidInput: a function is named, and the format has none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    has_functions: ClassVar[bool] = False
+
+    def __init__(self, path: Path, function: str | None = None) -> None:
+        if function is not None and not self.has_functions:
+            raise InvalidInput(f"{path.suffix} artifacts have no functions; the manifest names {function!r}")
+        self.path, self.function = path, function
 
     def drop(self) -> None:
         """Forget what was read, which may be as large as the file; it is read again when it is asked for again."""
@@ -313,17 +322,14 @@ class Attached(ABC):
         """
 
 
-def refuse_function(target: str, function: str | None) -> None:
-    """Refuse to open one function of a file whose format has no functions.
+def counted(operators: Mapping[str, int], weights: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
+    """`Artifact.contents`: `operators` by type, and `weight_bytes` by type of number, the most first.
 
-    Raises:
-        InvalidInput: one is named.
+    Args:
+        weights: of each constant its type and its bytes.
     """
-    if function is not None:
-        raise InvalidInput(f"{target} artifacts have no functions; the manifest names {function!r}")
-
-
-def counted(operators: Mapping[str, int], stored: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """`Artifact.contents` of operators by type, and of the bytes of weights by type of number."""
+    stored = Counter[str]()
+    for dtype, size in weights:
+        stored[dtype] += size
     ranked = dict(sorted(stored.items(), key=lambda item: (-item[1], item[0])))
     return {"operators": dict(sorted(operators.items())), "weight_bytes": ranked}

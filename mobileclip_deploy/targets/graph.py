@@ -219,13 +219,9 @@ def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | No
         return f"is {have.dtype} {list(have.shape)}, not {want.dtype} {list(want.shape)}"
     if np.array_equal(have, want):
         return None
+    few = f"is {_short(have)}, not {_short(want)}" if want.size <= 4 else None
     if want.dtype.kind != "f":
-        wrong = int((have != want).sum())
-        return (
-            f"is {_short(have)}, not {_short(want)}"
-            if want.size <= 4
-            else f"differs in {wrong:,} of {want.size:,} numbers"
-        )
+        return few or f"differs in {int((have != want).sum()):,} of {want.size:,} numbers"
     a, b = have.astype(np.float64), want.astype(np.float64)
     share = ROUNDING.get(want.dtype.name, 1e-6)
     finite = np.isfinite(b)
@@ -236,8 +232,8 @@ def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | No
         off = ~((a == b) | (not mask) & (np.abs(a - b) <= share * (np.abs(b) + scale)))
     if not off.any():
         return None
-    if want.size <= 4:
-        return f"is {_short(have)}, not {_short(want)}"
+    if few is not None:
+        return few
     with np.errstate(invalid="ignore"):
         size = float(np.linalg.norm(b[finite])) or float(np.finfo(np.float64).tiny)
         relative = float(np.linalg.norm((a - b)[finite])) / size

@@ -169,7 +169,7 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
     units: dict[Wire, float] = {}  # by the sum, how much of it there is in the file
     for number, node in enumerate(graph.nodes):
         if node.type == pair.quantize[0]:
-            steps[Wire(number)] = _number(node, pair.quantize[2]) / units.get(_source(node, pair.quantize), 1.0)
+            steps[Wire(number)] = number_of(node, pair.quantize[2]) / units.get(_source(node, pair.quantize), 1.0)
         elif node.type in pair.sums:
             units[Wire(number)] = _units(graph, node, pair, steps)
     backs = [number for number, node in enumerate(graph.nodes) if _restores(node, pair, steps)]
@@ -180,9 +180,9 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
         node = graph.nodes[integers.node]
         source = _source(node, pair.quantize)
         taking = flow.reached(restored)
-        step = _number(back, pair.dequantize[2]) / units.get(taking[0] if taking else restored, 1.0)
-        zero = _number(node, pair.quantize[3])
-        if abs(step / steps[integers] - 1) > pair.tolerance or _number(back, pair.dequantize[3]) != zero:
+        step = number_of(back, pair.dequantize[2]) / units.get(taking[0] if taking else restored, 1.0)
+        zero = number_of(node, pair.quantize[3])
+        if abs(step / steps[integers] - 1) > pair.tolerance or number_of(back, pair.dequantize[3]) != zero:
             raise Malformed(f"{graph.names[source]} is not dequantized by what it was quantized by")
         alone = sum(_source(graph.nodes[other], pair.dequantize) == integers for other in backs) == 1
         takers = tuple(
@@ -200,7 +200,7 @@ def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
     if table is None or table.type != pair.dequantize[0] or not isinstance(table.inputs[0][1], Constant):
         return False
     ends = zip(pair.quantize[2:], pair.dequantize[2:], strict=True)
-    return all(_number(node, ours) == _number(table, theirs) for ours, theirs in ends)
+    return all(number_of(node, ours) == number_of(table, theirs) for ours, theirs in ends)
 
 
 def _restores(node: Node, pair: Pair, steps: Mapping[Wire, float]) -> bool:
@@ -216,7 +216,7 @@ def _source(node: Node, form: tuple[str, str, str, str]) -> Wire:
     return found
 
 
-def _number(node: Node, called: str) -> float:
+def number_of(node: Node, called: str) -> float:
     """A scale or zero point that stands in the file; no zero point is 0."""
     value: Input = dict(node.inputs).get(called)
     if value is None:
@@ -236,7 +236,7 @@ def _units(graph: Graph, node: Node, pair: Pair, steps: Mapping[Wire, float]) ->
     restoring = [maker for value in taken if (maker := graph.producer(value)) and _restores(maker, pair, steps)]
     if len(restoring) < len(taken):
         return 1.0
-    found = [_number(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]
+    found = [number_of(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]
     if max(found) > min(found) * (1 + pair.tolerance):
         names = " and ".join(graph.names[_source(maker, pair.dequantize)] for maker in restoring)
         raise Malformed(f"the summands {names} are of other units")

@@ -84,8 +84,9 @@ class Target(ABC):
         for tower, precision in precisions.items():
             named = self.abilities.mixes and precision == "mixed" and mixed
             if not self.abilities.has(tower, precision) and not named:
-                raise UsageError(self.abilities.lacking(self.name, precision))
+                raise UsageError(self.abilities.lacking(self.label, tower, precision))
         self.require_installed(converters=True)
+        self.settled(precisions)
 
     def require_installed(self, *, converters: bool = False) -> None:
         """Refuse to read, run or write this format without its packages.
@@ -100,7 +101,8 @@ class Target(ABC):
         if missing:
             extra = (own.converter_extra or own.extra) if {*missing} & {*own.converters} else own.extra
             what = f"'mobileclip-deploy[{extra}]'" if extra else " ".join(missing)
-            raise DependencyMissing(f"target {self.name} needs {', '.join(missing)}; type: pip install {what}")
+            where = f" (there are wheels for {own.wheels})" if own.wheels else ""
+            raise DependencyMissing(f"target {self.name} needs {', '.join(missing)}; type: pip install {what}{where}")
 
     def require_form(self, form: Form) -> None:
         """Refuse a form that the format, or this target, cannot have.

@@ -20,20 +20,13 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
 T = TypeVar("T")
 
 
-class Shared(dict[str, Any]):
-    """What conversions of one tower have in common, whatever their precision: made for the first, kept for the next.
+Shared = dict[str, Any]
+"""What conversions of one tower have in common, whatever their precision: made for the first, kept for the next.
 
-    Kept by whoever converts the same module with the same options more than once, such as an artifact and its
-    float32 twin; given to each of their jobs.
-
-    What is kept may hold another copy of the weights, so it is cleared as soon as nothing more is converted.
-    """
-
-    def of(self, what: str, make: Callable[[], T]) -> T:
-        """What `make` gave the first time; nobody may change it."""
-        if what not in self:
-            self[what] = make()
-        return self[what]
+Kept by whoever converts the same module with the same options more than once, such as an artifact and its float32 twin;
+given to each of their jobs. It may hold another copy of the weights, so it is cleared as soon as nothing more is
+converted.
+"""
 
 
 @dataclass(frozen=True)
@@ -183,8 +176,12 @@ class TowerJob:
     shared: Shared | None = field(default=None, compare=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
-        """What `make` gives, which no precision changes; nobody may change it."""
-        return make() if self.shared is None else self.shared.of(what, make)
+        """What `make` gives, or gave for a job before; no precision changes it, and nobody may."""
+        kept = {} if self.shared is None else self.shared
+        if what not in kept:
+            kept[what] = make()
+        found: T = kept[what]
+        return found
 
     @property
     def artifact(self) -> str:
@@ -209,19 +206,24 @@ def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
         raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
 
 
+def as_bytes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] that they were made from, or those nearest to them."""
+    return (pixels.astype("float32") * 255).round().astype("uint8").transpose(0, 2, 3, 1)
+
+
 @dataclass(frozen=True)
 class Pace:
     """How much is asked of a runtime that computes for proof, not for speed.
 
     Attributes:
-        asked: how many inputs of a tower, by its arithmetic operations: (most of them, inputs), ascending, the last for
-            all others. A fixed table: verdicts do not depend on the machine or on a clock.
         seconds: CPU seconds for 10^9 operations by the type of the numbers, roughly and on one machine. They are told
             before they are spent, and decide nothing.
+        asked: how many inputs of a tower, by its arithmetic operations: (most of them, inputs), ascending, the last for
+            all others. A fixed table: verdicts do not depend on the machine or on a clock.
     """
 
-    asked: tuple[tuple[float, int], ...]
     seconds: Mapping[str, float]
+    asked: tuple[tuple[float, int], ...] = ((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2))
 
     def inputs(self, operations: int) -> int:
         """Inputs that a tower of so many arithmetic operations is asked."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import refusing
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Wire, needed, wires
 from mobileclip_deploy.targets.grids.decode import Array, StoredWeight
@@ -71,15 +71,13 @@ def read_weights(graph: Graph, table: WeightTable, path: Path) -> tuple[StoredWe
         InvalidInput: a weight is in a form that no export writes.
     """
     view, found = View(graph), dict[tuple[int, str], StoredWeight]()
-    try:
+    with refusing(f"{path}: a weight in a form that no export writes", ValueError, KeyError):
         for number in view.order:
             kind = view.nodes[number].type
             for name in table.places.get(kind, table.places.get(kind.partition(".")[0], ())):
                 stored = table.stored(view, number, name)
                 if stored is not None and stored.values.ndim > 1:
                     found[number, name] = stored
-    except (ValueError, KeyError) as error:
-        raise InvalidInput(f"{path}: a weight in a form that no export writes: {worded(error)}") from error
     if table.depthwise is not None:
         _assemble(view, table.depthwise, found)
     return tuple(found.values())

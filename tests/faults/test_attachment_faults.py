@@ -25,7 +25,7 @@ from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.executorch.bundled_program import write_bundled_program
+from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
 from mobileclip_deploy.targets.onnx.ort_file import OrtFile
 from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.attachments import check_attachments
@@ -177,7 +177,8 @@ def test_an_ort_file_in_other_bytes_passes(
 def cases(change: Callable[[Reference], tuple[Any, Any]]) -> Edit:
     def edit(folder: Path) -> None:
         inputs, expected = change(Reference.read(folder / "golden.safetensors"))
-        write_bundled_program(folder / PTE, Expected(inputs, expected, 0.0))
+        bundled = BundledProgram((folder / PTE).with_suffix(".bpte"), runs=False)
+        bundled.write(folder / PTE, Expected(inputs, expected, 0.0))
 
     return edit
 

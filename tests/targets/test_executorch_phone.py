@@ -16,7 +16,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets.executorch.bundled_program import check_bundled_program, write_bundled_program
+from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
 from mobileclip_deploy.targets.values import Expected
@@ -63,13 +63,11 @@ def test_the_runtime_itself_passes_the_test_cases_within_the_tolerance_and_no_ot
     tolerance = attached["bundled_program"].tolerance
     reference = Reference.read(bundle.golden)
     expected = reference.of("text")
-    check_bundled_program(bundle.path / "tiny_words_text.xnnpack.bpte", len(expected), tolerance)
-    artifact = Path(shutil.copy(bundle.artifact("text"), tmp_path / "wrong.pte"))
-    wrong = write_bundled_program(
-        artifact, Expected(reference.inputs.ids[:2], expected[:2] + np.float32(2 * tolerance), tolerance)
-    )
+    own = BundledProgram(bundle.path / "tiny_words_text.xnnpack.bpte", runs=True)
+    assert own.failing(len(expected), tolerance) is None
+    wrong = Expected(reference.inputs.ids[:2], expected[:2] + np.float32(2 * tolerance), tolerance)
     with pytest.raises(ExportError, match="test case 0 of 2 is not within"):
-        check_bundled_program(wrong, 2, tolerance)
+        BundledProgram(tmp_path / "wrong.bpte", runs=True).write(bundle.artifact("text"), wrong)
 
 
 def test_an_etrecord_is_read_by_the_developer_tools_and_names_no_folder_of_this_machine(bundle: Bundle) -> None:

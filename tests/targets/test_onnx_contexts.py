@@ -116,9 +116,9 @@ def test_what_cannot_have_contexts_is_refused_before_anything_runs() -> None:
         (
             "executorch-coreml",
             {"tower": "text"},
-            "is refused on coreml: the Neural Engine takes fixed shapes only",
+            "is refused for ExecuTorch: the Neural Engine takes fixed shapes only",
         ),
-        ("executorch-vulkan", {"tower": "text"}, "is refused on vulkan: nothing here can run Vulkan"),
+        ("executorch-vulkan", {"tower": "text"}, "is refused for ExecuTorch: nothing here can run Vulkan"),
         (
             "executorch",
             {"tower": "text", "options": {"dynamic_batch": True}},

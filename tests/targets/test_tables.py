@@ -115,7 +115,7 @@ def test_an_executorch_file_of_before_whose_rows_index_reads_is_still_read(
         ("onnx", "w8a8-table-w8", "at w8a8 the table of words can have w4$"),
         ("coreai", "w8a8-table-w4", "coreai has no precision w8a8-table-w4; it has fp32, fp16, w8, w6p, w4p, w4$"),
         ("litert", "w4-table-w8", "litert stores the table of words in one way alone; give w4 in the place of"),
-        ("executorch", "w4-table-w8", "executorch on xnnpack has .* at w4 the table of words can have w6p$"),
+        ("executorch", "w4-table-w8", "executorch has .* at w4 the table of words can have w6p$"),
         ("executorch-vulkan", "w8-table-w6p", "has no precision w8-table-w6p"),
     ],
 )

@@ -90,7 +90,7 @@ def test_nothing_is_asked_or_computed_any_more_once_it_is_stopped() -> None:
 def slow_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime as if it were slow."""
     kind = type(get_target("onnx"))
-    pace = Pace(((float("inf"), 3),), {"float32": 0.0, "float16": 0.0})
+    pace = Pace(asked=((float("inf"), 3),), seconds={"float32": 0.0, "float16": 0.0})
     monkeypatch.setattr(kind, "abilities", replace(kind.abilities, pace=pace))
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets import Abilities, Artifact, Ports, Target, TowerJob
-from mobileclip_deploy.targets.artifact import refuse_function
 
 if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
@@ -35,5 +34,4 @@ class TorchScriptTarget(Target):
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_torchscript.opening import TorchScriptArtifact
 
-        refuse_function(self.name, function)
-        return TorchScriptArtifact(path)
+        return TorchScriptArtifact(path, function)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
@@ -99,11 +99,9 @@ class Asset:
         with quiet(), hold_back():
             from coreai.authoring import AIModelAsset
 
-            try:
-                with context or contextlib.nullcontext():
-                    self.program = AIModelAsset.load(path).program
-            except Exception as error:  # whatever MLIR's parser raises
-                raise InvalidInput(f"{path} holds no readable Core AI program: {worded(error)}") from error
+            # MLIR's parser raises errors of any kind.
+            with refusing(f"{path} holds no readable Core AI program", Exception), context or contextlib.nullcontext():
+                self.program = AIModelAsset.load(path).program
         self.module = MODULE(self.program)
         self.graphs: dict[str, Any] = {}
         self.functions: dict[str, Any] = {}
@@ -174,17 +172,14 @@ class Asset:
         """What a `coreai.constant` holds; integers of less than a byte as int8 or uint8."""
         kind, value = tensor_type(constant.results[0]), constant.attributes["value"]
         match = RESOURCE.match(str(value)) if not hasattr(value, "is_splat") else None
-        try:
+        told = f"{self.path}: the constant {str(value)[:60]} cannot be read"
+        with refusing(told, KeyError, ValueError, TypeError, BufferError):
             if match is not None:
                 return _decoded(self.resources[match.group(1)], kind)
             if kind.bits % 8 and kind.dtype != "bool":
                 return _spelled(str(value), kind)
             # One number for all is a buffer that repeats it by a stride of 0.
             return np.array(value).reshape(kind.shape)
-        except (KeyError, ValueError, TypeError, BufferError) as error:
-            raise InvalidInput(
-                f"{self.path}: the constant {str(value)[:60]} cannot be read: {worded(error)}"
-            ) from error
 
 
 def operations(graph: Any) -> Iterator[Any]:
@@ -193,10 +188,8 @@ def operations(graph: Any) -> Iterator[Any]:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    try:
+    with refusing(f"{path} is no .aimodel: its {METADATA}", OSError, ValueError):
         found = read_json(path / METADATA)
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{path} is no .aimodel: its {METADATA} cannot be read ({worded(error)})") from error
     if not isinstance(found, dict) or "assetVersion" not in found:
         raise InvalidInput(f"{path} is no .aimodel: its {METADATA} names no assetVersion")
     return found
@@ -209,10 +202,8 @@ def _check_program(path: Path) -> None:
     operations of a program whose hash was written anew): so another process tries it first.
     """
     digest = _digest(path)
-    try:
+    with refusing(f"{path} is no .aimodel: its {HASH}", OSError):
         wanted = (path / HASH).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path} is no .aimodel: {worded(error)} ({error.filename})") from error
     if digest != wanted:
         raise InvalidInput(f"{path} is damaged: {PROGRAM} is not what {HASH} says; export or copy it again")
     if digest in _READABLE:
@@ -231,11 +222,8 @@ def is_readable(path: Path) -> None:
 
 
 def _digest(path: Path) -> bytes:
-    try:
-        with (path / PROGRAM).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError as error:
-        raise InvalidInput(f"{path} is no .aimodel: {worded(error)} ({error.filename})") from error
+    with refusing(f"{path} is no .aimodel: its {PROGRAM}", OSError), (path / PROGRAM).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:

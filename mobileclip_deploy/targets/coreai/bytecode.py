@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing
 
 MAGIC = b"ML\xefR"
 STRINGS, RESOURCES, RESOURCE_OFFSETS = 0, 5, 6
@@ -24,11 +24,8 @@ Bytes = npt.NDArray[np.uint8]
 
 def read_resources(path: Path) -> Mapping[str, Bytes]:
     """Name -> bytes of every resource of a bytecode file, mapped from it."""
-    try:
-        content = np.memmap(path, np.uint8, mode="r")
-        return _resources(content)
-    except (OSError, ValueError, LookupError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} is not readable MLIR bytecode: {worded(error)}") from error
+    with refusing(f"{path} is not readable MLIR bytecode", OSError, ValueError, LookupError):
+        return _resources(np.memmap(path, np.uint8, mode="r"))
 
 
 def _resources(content: Bytes) -> dict[str, Bytes]:

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mobileclip_deploy.errors import InvalidInput
@@ -30,17 +29,10 @@ NO_SETTING = ("sym_name", "function_type", "arg_attrs", "res_attrs")
 
 
 class CoreAIArtifact(Artifact):
-    """An .aimodel, or one function of it.
+    """An .aimodel, or one function of it."""
 
-    Args:
-        function: of one of several; None for one that holds the tower alone.
-    """
-
+    has_functions = True
     weight_table = TABLE
-
-    def __init__(self, path: Path, function: str | None = None) -> None:
-        super().__init__(path)
-        self.function = function
 
     @cached_property
     def asset(self) -> Asset:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import running
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import (
@@ -67,11 +67,8 @@ class CoreAIRunner:
         thread = threading.Thread(target=self._loop.run_forever, name="coreai", daemon=True)
         thread.start()
         weakref.finalize(self, _close, self._loop, held, thread)
-        try:
-            with quiet(), hold_back():
-                self._function = self._wait(_load(asset, held, changed or bool(how), self._name))
-        except Exception as error:  # the runtime's own exceptions have no common base
-            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
+        with running(f"{self.engine} cannot load {path}"), quiet(), hold_back():
+            self._function = self._wait(_load(asset, held, changed or bool(how), self._name))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         from coreai.runtime import NDArray
@@ -84,10 +81,8 @@ class CoreAIRunner:
             rows = [bytes_of(row) for row in inputs]
         else:
             rows = [row[None] for row in np.ascontiguousarray(inputs, dtype=descriptor.dtype)]
-        try:
+        with running(f"{self.engine} failed"):
             answers = self._wait(self._answers([NDArray(row) for row in rows]))
-        except Exception as error:
-            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         return np.concatenate(answers).astype(np.float32)
 
     async def _answers(self, values: list[Any]) -> list[npt.NDArray[np.float32]]:

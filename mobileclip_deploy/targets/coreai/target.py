@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
+from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from mobileclip_deploy.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
-WHERE = "coreai-core has wheels for Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14"
-
 # By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are
 # reported to answer wrongly, so each is asked for the golden answers.
 UNITS: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
@@ -40,7 +38,7 @@ PLACES = tuple(RuntimePlace("coreai", compute_units=unit) for unit in UNITS)
 
 # Apple's runtime for Linux takes 10 times as long as torch in float32, and 100 to 400 times as long for products of
 # float16 that it sums itself (docs/coreai.md). `seconds` are those of S0 on a busy Xeon, both towers together.
-PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.35})
+PACE = Pace(seconds={"float16": 4.0, "float32": 0.35})
 # Weights are stored as in Core ML's packages for iOS 18, but for 4-bit integers and the table of words.
 GROUPS = (32, 16, 8)
 # The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
@@ -76,6 +74,7 @@ class CoreAITarget(Target):
     abilities = Abilities(
         packages=("coreai_torch",),  # which is for one version of coreai-core
         extra="coreai",
+        wheels="Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14",
         proven={"coreai-core": "1.0.0b3", "coreai-torch": "0.4.3"},
         suffixes=(".aimodel",),
         order=4,
@@ -96,12 +95,6 @@ class CoreAITarget(Target):
         runtime_modules=("coreai.runtime",),
         pace=PACE,
     )
-
-    def require_installed(self, *, converters: bool = False) -> None:
-        try:
-            super().require_installed(converters=converters)
-        except DependencyMissing as error:
-            raise DependencyMissing(f"{error} ({WHERE})") from None
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
         super().require(precisions, mixed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing
 from mobileclip_deploy.targets.coreai.asset import Asset, tensor_type
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import (
@@ -64,10 +64,8 @@ def restored(asset: Asset, operation: Any) -> StoredWeight:
     constants = [value.owner for value in operation.operands if getattr(value.owner, "name", None) == "coreai.constant"]
     parts = [asset.numbers(constant) for constant in constants]
     name, kind = str(operation.results[0].get_name()), operation.name.removeprefix("coreai.")
-    try:
+    with refusing(f"{asset.path}: a weight in a form that no export writes", ValueError):
         return _restored(name, kind, parts, len(operation.operands), tensor_type(operation.operands[0]).bits)
-    except ValueError as error:
-        raise InvalidInput(f"{asset.path}: a weight in a form that no export writes: {worded(error)}") from error
 
 
 def _restored(name: str, kind: str, parts: Sequence[Array], count: int, bits: int) -> StoredWeight:

@@ -7,13 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import InvalidInput, refusing
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.mil import Operation, Port, Program, load
 from mobileclip_deploy.mil.constexpr import Decompressed
@@ -33,15 +32,9 @@ from mobileclip_deploy.targets.weights import WeightTable
 
 
 class CoreMLArtifact(Artifact):
-    """A .mlpackage, or one function of it.
+    """A .mlpackage, or one function of it."""
 
-    Args:
-        function: of a package of several; None for one that holds the tower alone.
-    """
-
-    def __init__(self, path: Path, function: str | None = None) -> None:
-        super().__init__(path)
-        self.function = function
+    has_functions = True
 
     @cached_property
     def program(self) -> Program:
@@ -248,10 +241,8 @@ class QuantizedProgram(QuantizedFile):
 
     def __init__(self, artifact: CoreMLArtifact) -> None:
         self._quantized, self._plain = artifact.program.prepared(), artifact.unquantized
-        try:
+        with refusing(f"{artifact.path}: what it quantizes cannot be read", KeyError, ValueError):
             self.values = tuple(quantized_values(artifact.graph, PAIR))
-        except (KeyError, ValueError) as error:
-            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {worded(error)}") from error
         self.bias_steps: Mapping[str, Floats] = {}
         self.engine = "mobileclip_deploy.mil (float32 arithmetic; not Core ML)"
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, first_sentence, worded
+from mobileclip_deploy.errors import NotRun, RuntimeFailed, running, worded
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
+from mobileclip_deploy.targets.values import as_bytes
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil import Precision, Program
@@ -52,10 +53,15 @@ class EvaluatorRunner:
 def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
     """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L]."""
     (source,) = program.inputs
-    if source.kind == "image":
-        yield from ({source.name: row} for row in _pixels(inputs))
-    else:
-        yield from ({source.name: row[None]} for row in inputs.astype(np.int32))
+    rows = as_bytes(inputs) if source.kind == "image" else inputs.astype(np.int32)[:, None]
+    yield from ({source.name: row} for row in rows)
+
+
+def _loaded(path: Path, unit: str, function: str | None) -> Any:
+    """coremltools' MLModel, loaded for one of `COMPUTE_UNITS`, which Core ML may use."""
+    ct = import_coremltools()
+    units = ct.ComputeUnit[COMPUTE_UNITS[unit]]
+    return ct.models.MLModel(str(path), compute_units=units, function_name=function)
 
 
 class CoreMLRunner:
@@ -66,13 +72,8 @@ class CoreMLRunner:
 
     def __init__(self, path: Path, unit: str = "all", function: str | None = None) -> None:
         self.engine = f"Core ML (macOS {platform.mac_ver()[0]}, {unit})"
-        with quiet():
-            ct = import_coremltools()
-            units = ct.ComputeUnit[COMPUTE_UNITS[unit]]
-            try:
-                self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)
-            except Exception as error:
-                raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
+        with running(f"{self.engine} cannot load {path}"), quiet():
+            self._model = _loaded(path, unit, function)
         description = self._model.get_spec().description
         named = {item.name: item for item in description.functions}
         ports = named[function] if function is not None else description
@@ -91,31 +92,13 @@ class CoreMLRunner:
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         from PIL import Image
 
-        values = (
-            [Image.fromarray(row) for row in _pixels(inputs)]
-            if self._is_image
-            else list(inputs.astype(np.int32)[:, None])
-        )
-        try:
+        rows = list(as_bytes(inputs) if self._is_image else inputs.astype(np.int32)[:, None])
+        values = [Image.fromarray(row) for row in rows] if self._is_image else rows
+        with running(f"{self.engine} failed"):
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]
-        except Exception as error:
-            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         if self._labels is not None:
             return np.array([[one[label] for label in self._labels] for one in outputs], np.float32)
         return np.concatenate(outputs).astype(np.float32)
-
-
-def _pixels(inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Float pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] that they were made from, or those nearest to them:
-    Core ML's image input holds nothing between.
-
-    Raises:
-        InvalidInput: they are no pixels.
-    """
-    pixels = np.rint(np.asarray(inputs, dtype=np.float32) * 255)
-    if not (pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 255):  # NaN is neither
-        raise InvalidInput("Core ML's image input takes pixels in [0, 1]")
-    return pixels.astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 class CoreMLSession(Session):
@@ -124,10 +107,8 @@ class CoreMLSession(Session):
     def __init__(self, path: Path, setup: SessionSetup, function: str | None) -> None:
         if platform.system() != "Darwin":
             raise NotRun("Core ML exists on macOS only")
-        ct = import_coremltools()
-        units = ct.ComputeUnit[COMPUTE_UNITS[setup.place.compute_units or "all"]]
         self._setup = setup
-        self._model = ct.models.MLModel(str(path), compute_units=units, function_name=function)
+        self._model = _loaded(path, setup.place.compute_units or "all", function)
         self._feeds: dict[str, Any] = {}
 
     def feed(self, values: npt.NDArray[Any]) -> None:

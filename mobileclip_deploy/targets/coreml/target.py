@@ -69,13 +69,9 @@ class CoreMLTarget(Target):
         runtime_modules=("coremltools",),
     )
 
-    def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses a deployment target that does not exist or is too old for what is wanted."""
-        super().require(precisions, mixed)
-        self.settled(precisions)
-
     def settled(self, precisions: Precisions) -> CoreMLTarget:
-        """With the deployment target as it was given, or what precisions, and functions, need."""
+        """With the deployment target as it was given, or what precisions, and functions, need; one that does not exist
+        or is too old for them is refused."""
         wanted, functions = self.options.deployment_target, self.options.multifunction
         if functions and len(precisions) == 1:
             (tower,) = precisions

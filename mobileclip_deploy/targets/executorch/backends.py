@@ -46,8 +46,7 @@ class Backend(ABC):
     """One backend; its first precision is the default.
 
     `runs_in_wheel`: the runtime that comes with the executorch package has it, on every system. `static_shapes`: why a
-    batch cannot be left free; None where it can. `tables`: as `Abilities.tables`. `refused`: what it could write, or
-    seem to, and should not; by tower and precision, with the reason.
+    batch, or a length of ids, cannot be left free; None where it can. `tables`, `refused`: as `Abilities` has them.
     """
 
     name: ClassVar[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,45 +22,6 @@ VERSION = 2
 SCHEMA = schema("bundled")
 
 
-def write_bundled_program(artifact: Path, expected: Expected) -> Path:
-    """Write `<artifact>.bpte` beside a .pte: one test case per input."""
-    with quiet():
-        import_exir()
-        from executorch.devtools import BundledProgram
-        from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
-        from executorch.devtools.bundled_program.serialize import (
-            serialize_from_bundled_program_to_flatbuffer as serialize,
-        )
-
-        rows = (torch.from_numpy(np.ascontiguousarray(array)).split(1) for array in (expected.inputs, expected.outputs))
-        cases = [MethodTestCase([row.clone()], [output.clone()]) for row, output in zip(*rows, strict=True)]
-        bundled = BundledProgram(None, [MethodTestSuite(METHOD, cases)], pte_file_path=str(artifact))
-        path = artifact.with_suffix(".bpte")
-        path.write_bytes(serialize(bundled))
-    return path
-
-
-def check_bundled_program(path: Path, cases: int, tolerance: float) -> None:
-    """Run every test case with the runtime's own comparison.
-
-    Args:
-        tolerance: by how much one value of an output may differ. The runtime's defaults (relative 1e-5, absolute 1e-8)
-            are tighter than float32 rounding.
-
-    Raises:
-        ExportError: an output is further from the expected one, or the file is damaged.
-    """
-    with quiet(), hold_back():
-        bundled = LOAD_BUNDLE()(path.read_bytes())
-        for case in range(cases):
-            try:
-                bundled.verify_result_with_bundled_expected_output(METHOD, case, 0.0, tolerance)
-            except RuntimeError as error:
-                raise ExportError(
-                    f"{path.name}: test case {case} of {cases} is not within {tolerance:.2g}: {error}"
-                ) from error
-
-
 class BundledProgram(Attached):
     """A .bpte file: the artifact's own bytes, the inputs, and what the checkpoint answers to them.
 
@@ -74,9 +36,38 @@ class BundledProgram(Attached):
         self._runs = runs
 
     def write(self, artifact: Path, expected: Expected) -> None:
-        write_bundled_program(artifact, expected)
-        if self._runs:
-            check_bundled_program(self.path, len(expected.inputs), expected.tolerance)
+        """One test case per input."""
+        with quiet():
+            import_exir()
+            from executorch import devtools
+            from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
+            from executorch.devtools.bundled_program.serialize import (
+                serialize_from_bundled_program_to_flatbuffer as serialize,
+            )
+
+            pairs = expected.inputs, expected.outputs
+            rows = (torch.from_numpy(np.ascontiguousarray(array)).split(1) for array in pairs)
+            cases = [MethodTestCase([row.clone()], [output.clone()]) for row, output in zip(*rows, strict=True)]
+            bundled = devtools.BundledProgram(None, [MethodTestSuite(METHOD, cases)], pte_file_path=str(artifact))
+            self.path.write_bytes(serialize(bundled))
+        if self._runs and (told := self.failing(len(cases), expected.tolerance)) is not None:
+            raise ExportError(told)
+
+    def failing(self, cases: int, tolerance: float) -> str | None:
+        """The first test case that fails by the runtime's own comparison, in words; None where none does.
+
+        Args:
+            tolerance: by how much one value of an output may differ. The runtime's defaults (relative 1e-5, absolute
+                1e-8) are tighter than float32 rounding.
+        """
+        with quiet(), hold_back():
+            bundled: Any = LOAD_BUNDLE()(self.path.read_bytes())
+            for case in range(cases):
+                try:
+                    bundled.verify_result_with_bundled_expected_output(METHOD, case, 0.0, tolerance)
+                except RuntimeError as error:
+                    return f"{self.path.name}: test case {case} of {cases} is not within {tolerance:.2g}: {error}"
+        return None
 
     def difference(self, origin: Origin) -> str | None:
         fields, found = read_file(self.path, ".bpte", _read)
@@ -93,12 +84,7 @@ class BundledProgram(Attached):
             for what, have, want in zip(("takes", "expects"), case, wanted, strict=True):
                 if have.dtype != want.dtype or not np.array_equal(have, want):
                     return f"test case {number} of {len(found)} {what} other numbers than the bundle's golden answers"
-        if self._runs:
-            try:
-                check_bundled_program(self.path, len(found), origin.expected.tolerance)
-            except ExportError as error:
-                return str(error)
-        return None
+        return self.failing(len(found), origin.expected.tolerance) if self._runs else None
 
 
 def _read(data: bytes) -> tuple[Fields, list[tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, refusing, worded
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.foreign import exchanged
@@ -57,13 +57,11 @@ class CoreMLPayloadRunner:
 
 def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
     """The package of a delegate's payload, written into `folder`."""
-    try:
+    with refusing(f"{source}: its Core ML part cannot be unpacked", Malformed, OSError):
         for name, data in payload_files(payload).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-    except (Malformed, OSError) as error:
-        raise InvalidInput(f"{source}: its Core ML part cannot be unpacked: {worded(error)}") from error
     package = folder / PACKAGE
     if not package.is_dir():
         raise InvalidInput(f"{source}: its Core ML part holds no {PACKAGE}")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import refusing
 from mobileclip_deploy.targets.artifact import Attached, Origin
 from mobileclip_deploy.targets.executorch.backends import ETRECORD, Backend, FreeShape, LoweringJob
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
@@ -32,22 +32,19 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
     """
     from executorch.exir import to_edge_transform_and_lower
 
+    schema = model_schema(*PORTS.of(job.variant, job.tower, len(job.labels)), job.free, LARGEST_BATCH)
     with torch.no_grad(), backend.lowering():
         program = traced(module, job.example, job.free)
         edge = to_edge_transform_and_lower(
             program,
             partitioner=[backend.partitioner(job)],
-            constant_methods={METHOD: _schema(job)} if job.options.model_schema else None,
+            constant_methods={METHOD: schema} if job.options.model_schema else None,
             generate_etrecord=job.options.etrecord,
         )
         lowered = edge.to_executorch()
     if job.options.etrecord:
         write_etrecord(lowered, path.with_suffix(ETRECORD))
     return bytes(lowered.buffer)
-
-
-def _schema(job: LoweringJob) -> str:
-    return model_schema(*PORTS.of(job.variant, job.tower, len(job.labels)), job.free, LARGEST_BATCH)
 
 
 def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.ExportedProgram:
@@ -108,11 +105,10 @@ class EtRecord(Attached):
 
     def difference(self, origin: Origin) -> str | None:
         fresh = origin.converted().with_suffix(ETRECORD)
-        try:
-            with zipfile.ZipFile(self.path) as own, zipfile.ZipFile(fresh) as wanted:
-                return _differing(own, wanted)
-        except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise InvalidInput(f"{self.path} is not a readable ETRecord: {worded(error)}") from error
+        kinds = OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
+        told = f"{self.path} is not a readable ETRecord"
+        with refusing(told, *kinds), zipfile.ZipFile(self.path) as own, zipfile.ZipFile(fresh) as wanted:
+            return _differing(own, wanted)
 
 
 def _differing(own: zipfile.ZipFile, wanted: zipfile.ZipFile) -> str | None:

@@ -7,6 +7,7 @@ what a value's number says.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.executorch.coreml_payload import CoreMLPayloadRunner, payload_files
@@ -42,8 +43,8 @@ class ExecuTorchArtifact(Artifact):
         readable: whether weights are looked for; they are in XNNPACK's parts and in kernels, not in other backends'.
     """
 
-    def __init__(self, path: Path, readable: bool) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, function: str | None = None, *, readable: bool) -> None:
+        super().__init__(path, function)
         self._readable = readable
 
     @cached_property
@@ -66,15 +67,18 @@ class ExecuTorchArtifact(Artifact):
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        return self.file.contents
+        """Delegates by backend, operators outside of them, bytes by kind."""
+        return {
+            "delegates": dict(sorted(Counter(backend for backend, _ in self.file.delegates).items())),
+            "operators_outside": dict(sorted(self.file.operators.items())),
+            "bytes": self.file.bytes_by_kind,
+        }
 
     @cached_property
     def graph(self) -> Graph:
         """What nothing written here holds is refused: other methods, control flow, state, unused results."""
-        try:
+        with refusing(f"{self.path} is not a usable .pte file", Malformed, IndexError):
             return _Method(self.file).graph()
-        except (Malformed, IndexError) as error:
-            raise InvalidInput(f"{self.path} is not a usable .pte file: {worded(error)}") from error
 
     @property
     def weight_table(self) -> WeightTable | None:

@@ -118,15 +118,6 @@ class ProgramFile:
         return {kind: count for kind, count in kinds.items() if count}
 
     @property
-    def contents(self) -> dict[str, dict[str, int]]:
-        """For the manifest: delegates by backend, operators outside of them, bytes by kind."""
-        return {
-            "delegates": dict(sorted(Counter(backend for backend, _ in self.delegates).items())),
-            "operators_outside": dict(sorted(self.operators.items())),
-            "bytes": self.bytes_by_kind,
-        }
-
-    @property
     def constants(self) -> tuple[bytes, tuple[int, ...]]:
         """The data of all constants, and where each begins."""
         found = self.fields["constants"]

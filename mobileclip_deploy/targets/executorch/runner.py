@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mobileclip_deploy.errors import NotRun, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import NotRun, running
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, by_work
 from mobileclip_deploy.targets.executorch.program_file import DTYPES
@@ -43,11 +43,9 @@ class RuntimeRunner:
             if missing:
                 raise NotRun(f"needs {', '.join(missing)}; this build of ExecuTorch has {', '.join(sorted(available))}")
             SET_THREADS()(threads)
-            try:
+            with running(f"ExecuTorch cannot load {path}"):
                 self._program = loaded.load_program(path)
                 self._method = self._program.load_method("forward")
-            except Exception as error:  # the bindings raise RuntimeError and subclasses of their own
-                raise RuntimeFailed(f"ExecuTorch cannot load {path}: {first_sentence(error)}") from error
         names = ", ".join(program.backends) or "portable kernels"
         self.engine = f"ExecuTorch {__version__} ({names}, {threads} thread{'s' if threads > 1 else ''})"
 
@@ -58,11 +56,8 @@ class RuntimeRunner:
     def _call(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         assert self._method is not None
         rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=self._input.dtype))
-        try:
-            with hold_back():
-                (output,) = self._method.execute([rows])
-        except Exception as error:
-            raise RuntimeFailed(f"ExecuTorch failed: {first_sentence(error)}") from error
+        with running("ExecuTorch failed"), hold_back():
+            (output,) = self._method.execute([rows])
         # The runtime writes every call's output into the same memory.
         return output.numpy().astype(np.float32, copy=True)
 

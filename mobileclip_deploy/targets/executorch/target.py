@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
-from mobileclip_deploy.targets.artifact import Artifact, Attached, refuse_function
+from mobileclip_deploy.targets.artifact import Artifact, Attached
 from mobileclip_deploy.targets.executorch.backends import (
     DEFAULT_BACKEND,
     RULES,
@@ -51,12 +51,13 @@ class ExecuTorchTarget(Target):
             precisions=self.backend.precisions,
             default_precision=self.backend.precisions[0],
             tables=self.backend.tables,
+            refused=self.backend.refused,
             recoverable=True,
             absorbs_layer_scales=True,
             stages=True,
             named_tensors=False,
             no_pictures="its backends are given fixed shapes, and none has antialiased resizing; resize in the app",
-            no_contexts=None,
+            no_contexts=self.backend.static_shapes,
             ports=PORTS,
             rules=RULES,
             places=dict.fromkeys(("host", "android"), (RuntimePlace("executorch", DEFAULT_BACKEND),)),
@@ -64,13 +65,9 @@ class ExecuTorchTarget(Target):
         )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses what the backend does, and to write without the backend's own packages."""
+        """As any target, and refuses a free batch where there can be none, and to write without the backend's own
+        packages."""
         own, dynamic = self.backend, self.options.dynamic_batch
-        for tower, precision in precisions.items():
-            if (reason := own.refused.get((tower, precision))) is not None:
-                raise UsageError(f"{tower}={precision} is refused on {own.name}: {reason}")
-            if not self.abilities.has(tower, precision):
-                raise UsageError(self.abilities.lacking(f"executorch on {own.name}", precision))
         if dynamic and "text" not in precisions:
             raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
         if dynamic and own.static_shapes is not None:
@@ -79,9 +76,6 @@ class ExecuTorchTarget(Target):
         for package in own.packages:
             if importlib.util.find_spec(package) is None:
                 raise DependencyMissing(f"backend {own.name} needs {package}; type: pip install {package}")
-
-    def has(self, precisions: Precisions) -> bool:
-        return super().has(precisions) and not any(item in self.backend.refused for item in precisions.items())
 
     def settled(self, precisions: Precisions) -> ExecuTorchTarget:
         # A deployment target is for the package inside a Core ML .pte; elsewhere it would only be written down.
@@ -97,8 +91,6 @@ class ExecuTorchTarget(Target):
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)
-        if form.contexts and self.backend.static_shapes is not None:
-            raise UsageError(f"`contexts` is refused on {self.backend.name}: {self.backend.static_shapes}")
         if form.contexts and self.options.dynamic_batch:
             raise UsageError("`contexts` is for prompts one by one; leave `dynamic_batch` out, or `contexts`")
 
@@ -123,8 +115,7 @@ class ExecuTorchTarget(Target):
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 
-        refuse_function(self.name, function)
-        return ExecuTorchArtifact(path, readable=self.backend.name == DEFAULT_BACKEND)
+        return ExecuTorchArtifact(path, function, readable=self.backend.name == DEFAULT_BACKEND)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         backend = options.get("backend", DEFAULT_BACKEND)

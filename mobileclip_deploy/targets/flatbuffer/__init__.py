@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing
 
 __all__ = ["Decoder", "Schema", "Table", "array", "at", "read", "read_file", "root", "schema"]
 
@@ -208,12 +208,10 @@ def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
     Raises:
         InvalidInput: it is missing, or `parse` raises Malformed or IndexError.
     """
-    try:
-        return parse(path.read_bytes())
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
-    except (Malformed, IndexError) as error:
-        raise InvalidInput(f"{path} is not a usable {kind} file: {worded(error)}") from error
+    with refusing(f"{path} cannot be read", OSError):
+        data = path.read_bytes()
+    with refusing(f"{path} is not a usable {kind} file", Malformed, IndexError):
+        return parse(data)
 
 
 def at(held: Any, index: int, what: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.model.architecture.attention import AttentionPool
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
+from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.grids.decode import Floats
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.grids.grid import Grid
@@ -104,14 +105,10 @@ def _pooled_by_sums(tower: nn.Module) -> Iterator[None]:
         scores = (q * q.shape[-1] ** -0.5 * k).sum(dim=-1)  # [N, heads, L]
         return scores.softmax(dim=-1).unsqueeze(2) @ v
 
-    pools = [one for one in tower.modules() if isinstance(one, AttentionPool)]
-    for pool in pools:
-        pool.attended = attended  # type: ignore[method-assign]
-    try:
+    with ExitStack() as pools:
+        for pool in (one for one in tower.modules() if isinstance(one, AttentionPool)):
+            pools.enter_context(exchanged(pool, "attended", attended))
         yield
-    finally:
-        for pool in pools:
-            del pool.attended
 
 
 def _metadata(job: TowerJob) -> bytes:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.flatbuffer import array, at, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
+from mobileclip_deploy.targets.values import as_bytes
 
 SIGNATURE = "serving_default"
 """What the one signature of a file is called; apps need not name it then."""
@@ -66,9 +67,7 @@ class StoredTensor:
 
     def as_taken(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A tower's inputs [N, ...] as it takes them: pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3]."""
-        if self.dtype == "uint8":
-            inputs = np.rint(inputs * 255).transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(inputs, dtype=self.dtype)
+        return np.ascontiguousarray(as_bytes(inputs) if self.dtype == "uint8" else inputs, dtype=self.dtype)
 
 
 @dataclass(frozen=True)

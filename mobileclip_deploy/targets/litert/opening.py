@@ -8,7 +8,6 @@ The same file with the numbers that stand in it, computed in float32, is what it
 from __future__ import annotations
 
 import importlib.metadata
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, RuntimeFailed, worded
+from mobileclip_deploy.errors import InvalidInput, refusing, running
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.flatbuffer import read_file
@@ -27,7 +26,7 @@ from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, parse_model
 from mobileclip_deploy.targets.litert.runner import LiteRTRunner, LiteRTSession
 from mobileclip_deploy.targets.litert.weights import PLACES, TABLE, dequantized
-from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue
+from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue, number_of
 from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
@@ -54,17 +53,9 @@ class LiteRTArtifact(Artifact):
         return tuple(_info(name, self.model.tensors[place]) for name, place in self.model.outputs.items())
 
     @property
-    def operators(self) -> dict[str, int]:
-        return dict(Counter(operator.type for operator in self.model.operators))
-
-    @property
     def contents(self) -> dict[str, dict[str, int]]:
-        """`operators` by type, and `weight_bytes` by type of number."""
-        stored = Counter[str]()
-        for tensor in self.model.tensors:
-            if tensor.values is not None:
-                stored[tensor.dtype] += tensor.bytes
-        return counted(self.operators, stored)
+        weights = (tensor for tensor in self.model.tensors if tensor.values is not None)
+        return counted(self.operators, ((tensor.dtype, tensor.bytes) for tensor in weights))
 
     @cached_property
     def graph(self) -> Graph:
@@ -243,13 +234,12 @@ class QuantizedLiteRT(QuantizedFile):
 
     def __init__(self, artifact: LiteRTArtifact) -> None:
         self._path, self._model = artifact.path, artifact.model
-        try:
+        told = f"{artifact.path}: what it quantizes cannot be read"
+        with refusing(told, ValueError, IndexError, KeyError):
             self.values = tuple(_quantized_values(artifact.graph))
             self._plain = plain_model(artifact)
             self._floats = parse_model(self._plain)
             self._content = quantizing_as_stored(artifact)
-        except (Malformed, ValueError, IndexError, KeyError) as error:
-            raise InvalidInput(f"{artifact.path}: what it quantizes cannot be read: {worded(error)}") from error
         self.bias_steps = dict(_bias_steps(artifact.graph))
         self.engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (its plain kernels)"
 
@@ -266,10 +256,8 @@ class QuantizedLiteRT(QuantizedFile):
     def _run(
         self, content: bytes, model: ModelFile, row: npt.NDArray[np.generic], places: Collection[int]
     ) -> dict[int, npt.NDArray[Any]]:
-        try:
+        with running(f"{self.engine} failed on {self._path}"):
             (found,) = computed_values(content, model, row, places)
-        except (RuntimeError, ValueError) as error:
-            raise RuntimeFailed(f"{self.engine} failed on {self._path}: {error}") from error
         return found
 
 
@@ -296,15 +284,9 @@ def _quantized_values(graph: Graph) -> Iterator[QuantizedValue]:
         else:
             source, takers = integers, ()
         ends = np.iinfo(node.settings[f"output {integers.output}"].partition(" ")[0])
-        scale, zero = (float(_number(node, f"output {integers.output} {what}")) for what in ("scale", "zero point"))
+        scale, zero = (number_of(node, f"output {integers.output} {what}") for what in ("scale", "zero point"))
         named = graph.names[integers], graph.names[source], tuple(graph.names[taker] for taker in takers)
         yield QuantizedValue(*named, scale, int(zero), int(ends.min), int(ends.max), scale)
-
-
-def _number(node: Node, called: str) -> float:
-    value = dict(node.inputs)[called]
-    assert isinstance(value, Constant)
-    return float(value.values.item())
 
 
 def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:

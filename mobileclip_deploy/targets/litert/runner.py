@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import running
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.litert.model_file import SIGNATURE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
@@ -38,23 +38,18 @@ class LiteRTRunner:
         version = importlib.metadata.version("ai-edge-litert")
         self.engine = f"LiteRT {version} (CPU{how}, {threads} thread{'s' if threads > 1 else ''})"
         data = path.read_bytes() if content is None else content
-        try:
-            with quiet(), hold_back():
-                from ai_edge_litert.interpreter import Interpreter
+        with running(f"{self.engine} cannot load {path}"), quiet(), hold_back():
+            from ai_edge_litert.interpreter import Interpreter
 
-                self._interpreter = Interpreter(model_content=data, num_threads=threads)
-                self._interpreter.allocate_tensors()
-                self._run = self._interpreter.get_signature_runner(SIGNATURE)
-        except Exception as error:  # the bindings raise ValueError and RuntimeError
-            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
+            self._interpreter = Interpreter(model_content=data, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            self._run = self._interpreter.get_signature_runner(SIGNATURE)
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         require_shape(inputs, self._tensor.taken_shape)
-        try:
+        with running(f"{self.engine} failed"):
             rows = self._tensor.as_taken(inputs)
             answers = [self._run(**{self._input: row[None]})[self._output] for row in rows]
-        except Exception as error:
-            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
         return np.concatenate(answers).astype(np.float32)
 
 

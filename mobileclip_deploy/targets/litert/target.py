@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
-from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
@@ -99,8 +99,7 @@ class LiteRTTarget(Target):
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 
-        refuse_function(self.name, function)
-        return LiteRTArtifact(path)
+        return LiteRTArtifact(path, function)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         from mobileclip_deploy.targets.litert.runner import declared

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing
 
 Device = Literal["cpu", "gpu"]
 DEVICES: tuple[Device, ...] = ("cpu", "gpu")
@@ -95,7 +95,7 @@ def read_function(path: Path) -> MlxFunction:
         InvalidInput: it is damaged, or is nothing that an export here writes: several functions, named inputs, an
             operation that no tower has.
     """
-    try:
+    with refusing(f"{path} is not a readable MLX function", OSError, ValueError, struct.error):
         data = path.read_bytes()
         try:
             return _Reader(data).function(metadata=True)
@@ -104,8 +104,6 @@ def read_function(path: Path) -> MlxFunction:
             if not _is_earlier(data):
                 raise
             return _Reader(data).function(metadata=False)
-    except (OSError, ValueError, struct.error) as error:
-        raise InvalidInput(f"{path} is not a readable MLX function: {worded(error)}") from error
 
 
 def rewritten(data: bytes, function: MlxFunction, device: Device, metadata: str | None) -> bytes:

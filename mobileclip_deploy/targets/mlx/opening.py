@@ -21,7 +21,7 @@ class MlxArtifact(Artifact):
     """A .mlxfn file of one function with one input and one result."""
 
     @cached_property
-    def function(self) -> MlxFunction:
+    def content(self) -> MlxFunction:
         """What stands there."""
         function = read_function(self.path)
         if len(function.inputs) != 1 or len(function.results) != 1 or not function.steps:
@@ -32,26 +32,22 @@ class MlxArtifact(Artifact):
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        (declared,) = self.function.inputs
+        (declared,) = self.content.inputs
         return (_info("image" if len(declared.shape) == 4 else "text", declared),)
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        last = self.function.steps[self.function.results[0] - 1]
+        last = self.content.steps[self.content.results[0] - 1]
         return (_info("embedding", Declared("", ()) if isinstance(last, Value) else last.result),)
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        """`operators` by type, and `weight_bytes` by type of number."""
-        stored: dict[str, int] = {}
-        for step in self.function.steps:
-            if isinstance(step, Value):
-                stored[step.numbers.dtype.name] = stored.get(step.numbers.dtype.name, 0) + step.numbers.nbytes
-        return counted(self.operators, stored)
+        numbers = (step.numbers for step in self.content.steps if isinstance(step, Value))
+        return counted(self.operators, ((one.dtype.name, one.nbytes) for one in numbers))
 
     @cached_property
     def graph(self) -> Graph:
-        return _graph(self.function)
+        return _graph(self.content)
 
     @property
     def weight_table(self) -> WeightTable:
@@ -64,7 +60,7 @@ class MlxArtifact(Artifact):
         return self._running(wide=True)
 
     def _running(self, wide: bool) -> Runner:
-        function = self.function  # damage is told before what is missing
+        function = self.content  # damage is told before what is missing
         try:
             from mobileclip_deploy.targets.mlx.runner import MlxRunner
         except ImportError as error:

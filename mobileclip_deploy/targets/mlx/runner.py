@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import Malformed, first_sentence, refusing, running
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, rewritten
 from mobileclip_deploy.targets.values import require_shape
@@ -45,35 +45,27 @@ class MlxRunner:
         self._device = mx.gpu if here and function.device == "gpu" and not wide else mx.cpu
         place = function.device.upper() if here else "CPU in the place of the GPU"
         self.engine = f"MLX {importlib.metadata.version('mlx')} ({place})"
-        try:
-            with mx.stream(STREAMS[mx.cpu]):  # nothing is computed yet
-                replayed(function, mx.zeros(self._input.shape, getattr(mx, self._input.dtype)))
-        except Malformed as error:
-            raise InvalidInput(f"{path}: {error}") from error
+        with refusing(f"{path}", Malformed), mx.stream(STREAMS[mx.cpu]):  # nothing is computed yet
+            replayed(function, mx.zeros(self._input.shape, getattr(mx, self._input.dtype)))
         self._imported: Any = None
         if not wide:
             self._import(path, here)
 
     def _import(self, path: Path, here: bool) -> None:
         """Have MLX load the file; of one that this MLX, or this machine, does not take, a copy that it takes."""
-        try:
-            with temporary_folder() as folder:
-                copy, device = folder / path.name, self._function.device if here else "cpu"
-                if not here or self._function.metadata is None:
-                    told = self._function.metadata or ""
-                    copy.write_bytes(rewritten(path.read_bytes(), self._function, device, told))
-                self._imported = mx.import_function(str(copy if copy.exists() else path))
-                # Numbers are read when they are first needed, and on this thread alone.
-                self._ask(np.zeros(self._input.shape, self._input.dtype))
-        except (RuntimeError, ValueError) as error:
-            raise RuntimeFailed(f"{self.engine} cannot load {path}: {first_sentence(error)}") from error
+        with running(f"{self.engine} cannot load {path}"), temporary_folder() as folder:
+            copy, device = folder / path.name, self._function.device if here else "cpu"
+            if not here or self._function.metadata is None:
+                told = self._function.metadata or ""
+                copy.write_bytes(rewritten(path.read_bytes(), self._function, device, told))
+            self._imported = mx.import_function(str(copy if copy.exists() else path))
+            # Numbers are read when they are first needed, and on this thread alone.
+            self._ask(np.zeros(self._input.shape, self._input.dtype))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         require_shape(inputs, self._input.shape)
-        try:
+        with running(f"{self.engine} failed"):
             return np.concatenate([self._ask(row[None].astype(self._input.dtype)) for row in inputs])
-        except (RuntimeError, ValueError) as error:
-            raise RuntimeFailed(f"{self.engine} failed: {first_sentence(error)}") from error
 
     def _ask(self, row: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         with ALONE, mx.stream(STREAMS[self._device]):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
-from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.mlx.storage import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.target import Target
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNITS = ("gpu", "cpu")
 READERS = ("0.32", "0.31")
 # The CPU here takes 8 to 60 times as long as torch: it is asked for proof, not for speed.
-PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 1.0, "float32": 1.0})
+PACE = Pace(seconds={"float16": 1.0, "float32": 1.0})
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class MlxTarget(Target):
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 
-        refuse_function(self.name, function)
-        return MlxArtifact(path)
+        return MlxArtifact(path, function)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         found = super().places(device, options)

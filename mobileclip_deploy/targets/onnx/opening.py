@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, helper, numpy_helper
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_sentence, refusing, worded
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, needed, wires
@@ -36,15 +37,18 @@ class OnnxArtifact(Artifact):
 
     weight_table = TABLE
 
+    @property
+    def file(self) -> Path:
+        """The .onnx itself."""
+        return self.path
+
     @cached_property
     def model(self) -> onnx.ModelProto:
         """The file's message; nobody may change it."""
-        try:
-            model = onnx.load(self.path, load_external_data=False)
-        except (OSError, DecodeError) as error:
-            raise InvalidInput(f"{self.path} is not a readable ONNX file: {worded(error)}") from error
+        with refusing(f"{self.file} is not a readable ONNX file", OSError, DecodeError):
+            model = onnx.load(self.file, load_external_data=False)
         if not model.graph.node:  # no bytes at all are a message, too
-            raise InvalidInput(f"{self.path} is not a readable ONNX file: it holds no operations")
+            raise InvalidInput(f"{self.file} is not a readable ONNX file: it holds no operations")
         return model
 
     @property
@@ -61,11 +65,9 @@ class OnnxArtifact(Artifact):
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        """`operators` by type, and `weight_bytes` by type of number."""
-        stored = Counter[str]()
-        for tensor in self.model.graph.initializer:
-            stored[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += len(tensor.raw_data)
-        return counted(self.operators, stored)
+        called = onnx.TensorProto.DataType.Name
+        weights = self.model.graph.initializer
+        return counted(self.operators, ((called(one.data_type).lower(), len(one.raw_data)) for one in weights))
 
     @cached_property
     def graph(self) -> Graph:
@@ -75,20 +77,20 @@ class OnnxArtifact(Artifact):
         """
         model = self.model
         try:
-            onnx.checker.check_model(str(self.path))  # names that mean two things, operations before what they take
+            onnx.checker.check_model(str(self.file))  # names that mean two things, operations before what they take
             return _graph(model)
         except onnx.checker.ValidationError as error:
-            raise InvalidInput(f"{self.path} is no ONNX model to onnx's checker: {first_sentence(error)}") from error
+            raise InvalidInput(f"{self.file} is no ONNX model to onnx's checker: {first_sentence(error)}") from error
         except (ValueError, TypeError) as error:  # a name that is no text is not a str
-            raise InvalidInput(f"{self.path} is not a valid ONNX model: {worded(error)}") from error
+            raise InvalidInput(f"{self.file} is not a valid ONNX model: {worded(error)}") from error
 
     def runner(self) -> Runner:
-        return OnnxRunner(self.path)
+        return OnnxRunner(self.file)
 
     def plain_runner(self) -> Runner:
         from mobileclip_deploy.targets.onnx.quantized import plain_model
 
-        return OnnxRunner(self.path, plain_model(self).SerializeToString(), as_written=True)
+        return OnnxRunner(self.file, plain_model(self).SerializeToString(), as_written=True)
 
     def quantized(self) -> QuantizedFile:
         from mobileclip_deploy.targets.onnx.quantized import QuantizedOnnx

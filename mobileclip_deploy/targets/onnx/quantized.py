@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
@@ -30,7 +30,7 @@ def plain_model(artifact: OnnxArtifact) -> onnx.ModelProto:
 
     Weights stay as they are stored, and so do biases: where they are integers they are restored.
     """
-    model, path = artifact.copied(), artifact.path
+    model, path = artifact.copied(), artifact.file
     graph = model.graph
     for tensor in graph.initializer:
         _raise(tensor, path)
@@ -65,10 +65,8 @@ def plain_model(artifact: OnnxArtifact) -> onnx.ModelProto:
 def _raise(tensor: onnx.TensorProto, path: Path) -> None:
     if tensor.data_type != TensorProto.FLOAT16:
         return
-    try:
+    with refusing(f"{path}: the numbers of {tensor.name} cannot be read", ValueError):
         values = numpy_helper.to_array(tensor).astype(np.float32)
-    except ValueError as error:
-        raise InvalidInput(f"{path}: the numbers of {tensor.name} cannot be read: {worded(error)}") from error
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
@@ -103,16 +101,14 @@ class QuantizedOnnx(QuantizedFile):
     """A file with QuantizeLinear nodes."""
 
     def __init__(self, artifact: OnnxArtifact) -> None:
-        path, graph = artifact.path, artifact.graph
-        try:
+        path, graph = artifact.file, artifact.graph
+        with refusing(f"{path}: what it quantizes cannot be read", KeyError, ValueError):
             self.values, self.bias_steps = tuple(quantized_values(graph, PAIR)), dict(_bias_steps(graph))
             kinds = {
                 graph.names[Wire(number)]: TYPES[_zero_point(node).dtype]
                 for number, node in enumerate(graph.nodes)
                 if node.type == PAIR.quantize[0]
             }
-        except (KeyError, ValueError) as error:
-            raise InvalidInput(f"{path}: what it quantizes cannot be read: {worded(error)}") from error
         model, plain = artifact.copied(), plain_model(artifact)
         given, results = ({port.name for port in ports} for ports in (plain.graph.input, plain.graph.output))
         self._given = given & {*self.followed}

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from mobileclip_deploy.errors import RuntimeFailed, first_sentence
+from mobileclip_deploy.errors import running
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, Work, by_work
 from mobileclip_deploy.targets.int8_sums import as_run, exact_int8, session_options
-from mobileclip_deploy.targets.values import TensorInfo, require_shape
+from mobileclip_deploy.targets.values import TensorInfo, as_bytes, require_shape
 
 
 def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
@@ -52,22 +52,20 @@ class OnnxRunner:
     ) -> None:
         self._alone: OnnxRunner | None = None
         self._path = path if content is None else None  # contents are not held: they may be large
-        try:
+        with running(f"ONNX Runtime cannot load {path}"):
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
-        except Exception as error:  # the runtime's own exceptions have no common base
-            raise RuntimeFailed(f"ONNX Runtime cannot load {path}: {first_sentence(error)}") from error
         self._input = self._session.get_inputs()[0]
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
     def values(self, row: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
         """All that the file gives for one input [1, ...], by name, in its order."""
-        given = as_pictures(row)[0] if self._input.type == PICTURE else row.astype(DTYPES[self._input.type])
+        given = as_bytes(row)[0] if self._input.type == PICTURE else row.astype(DTYPES[self._input.type])
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._all(np.ascontiguousarray(given)), strict=True))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         if self._input.type == PICTURE:
-            return np.stack([self.picture(picture) for picture in as_pictures(inputs)])
+            return np.stack([self.picture(picture) for picture in as_bytes(inputs)])
         dtype = DTYPES[self._input.type]
         require_shape(inputs, self._input.shape)
         parts = [self._all(inputs[start : start + BATCH].astype(dtype))[0] for start in range(0, len(inputs), BATCH)]
@@ -88,15 +86,8 @@ class OnnxRunner:
         return found
 
     def _all(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
-        try:
+        with running("ONNX Runtime failed"):
             return list(self._session.run(None, {self._input.name: values}))
-        except Exception as error:
-            raise RuntimeFailed(f"ONNX Runtime failed: {first_sentence(error)}") from error
-
-
-def as_pictures(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3], which such a tower leaves at their size."""
-    return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
 GRAPH = "graph.onnx"

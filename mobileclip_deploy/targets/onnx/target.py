@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
-from mobileclip_deploy.targets.artifact import Artifact, Attached, refuse_function
+from mobileclip_deploy.targets.artifact import Artifact, Attached
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules
@@ -104,8 +104,7 @@ class OnnxTarget(Target):
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 
-        refuse_function(self.name, function)
-        return OnnxArtifact(path)
+        return OnnxArtifact(path, function)
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
         from mobileclip_deploy.targets.onnx.runner import declared

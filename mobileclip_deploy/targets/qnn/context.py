@@ -18,7 +18,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 from mobileclip_deploy.targets.flatbuffer import Table, read
 from mobileclip_deploy.targets.onnx.opening import ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip
@@ -41,11 +41,9 @@ def source_of(folder: Path) -> Path:
     Raises:
         InvalidInput: the folder does not hold one, or holds what is no part of an artifact.
     """
-    try:
+    with refusing(f"{folder} is not a readable folder of context binaries", OSError):
         names = {path.name for path in folder.iterdir()}
         odd = sorted(name for name in names if (folder / name).is_symlink() or not (folder / name).is_file())
-    except OSError as error:
-        raise InvalidInput(f"{folder} is not a readable folder of context binaries: {worded(error)}") from error
     if odd:
         raise InvalidInput(f"{folder} holds {odd[0]!r}, which is no file of its own")
     sources = [name for name in names if name.endswith(".onnx") and _label(name) is None]
@@ -131,7 +129,7 @@ def beside(source: Path, label: str) -> Path:
 def _context(path: Path, label: str, cpu: bool) -> Context:
     name, _, tokens = label.partition("-")
     chip = LABELS[name]
-    try:
+    with refusing(f"{path} cannot be used", OSError, DecodeError, ValueError):
         model = onnx.load(path, load_external_data=False)
         context = Context(label, chip, path, model)
         require_own(model, context.binary.name, cpu)
@@ -140,8 +138,6 @@ def _context(path: Path, label: str, cpu: bool) -> Context:
         if tokens and context.shape != (1, int(tokens)):
             raise Malformed(f"it takes no {tokens} tokens")
         require_part(context.binary.read_bytes(), context.binary.name, chip, model)
-    except (OSError, DecodeError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be used: {worded(error)}") from error
     return context
 
 

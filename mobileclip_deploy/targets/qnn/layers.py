@@ -36,8 +36,8 @@ def layer_noise(artifact: QnnArtifact, inputs: npt.NDArray[np.generic]) -> Itera
         NotRun: there is no compiler here.
         RuntimeFailed: it refused the model.
     """
-    found = dict(_behind(artifact.source.model))
-    written, plain = artifact.source.copied(), plain_model(artifact.source)
+    found = dict(_behind(artifact.model))
+    written, plain = artifact.copied(), plain_model(artifact)
     for model in (written, plain):
         own = {port.name for port in model.graph.output}
         known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
@@ -85,7 +85,7 @@ def _behind(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 def _computed(
     artifact: QnnArtifact, model: onnx.ModelProto, inputs: npt.NDArray[np.generic]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    runner = OnnxRunner(artifact.source.path, model.SerializeToString(), as_written=True)
+    runner = OnnxRunner(artifact.file, model.SerializeToString(), as_written=True)
     rows = [runner.values(row) for row in np.split(inputs, len(inputs))]
     return {name: np.concatenate([np.asarray(row[name], np.float32) for row in rows]) for name in rows[0]}
 

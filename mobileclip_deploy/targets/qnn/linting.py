@@ -9,8 +9,8 @@ from mobileclip_deploy.targets.graph import Constant, Node
 from mobileclip_deploy.targets.qnn.emulator import placement
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
     from mobileclip_deploy.targets.qnn.chips import Chip
+    from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 
 UNSUPPORTED = RuleText(
     name="unsupported",
@@ -23,25 +23,24 @@ UNSUPPORTED = RuleText(
 )
 
 
-def lint_model(source: OnnxArtifact, package: str, chip: Chip, tokens: int) -> LintReport:
+def lint_model(artifact: QnnArtifact, chip: Chip, tokens: int) -> LintReport:
     """Compile a model for a chip, and say of each of its operations whether it runs on the NPU.
 
     Args:
-        package: what the report calls it.
         tokens: what a free length is fixed to.
 
     Raises:
         InvalidInput: the artifact is damaged.
         NotRun: there is no compiler here.
     """
-    graph, made = source.graph, placement(chip, source.path, tokens)
+    graph, made = artifact.graph, placement(chip, artifact.file, tokens)
     reasons = {(one.type, one.name): one.reason for one in made.left}
     operations = []
     for node in graph.nodes:
         reason = reasons.get((node.type, node.name))
         found = () if reason is None else (Finding(rule="unsupported", level="leaves", detail=reason),)
         operations.append(LintedOperation.of(node.name, node.type, _bytes(node), found))
-    return LintReport.of(package, (chip.label, chip.code), operations, (UNSUPPORTED,))
+    return LintReport.of(artifact.path.name, (chip.label, chip.code), operations, (UNSUPPORTED,))
 
 
 def _bytes(node: Node) -> int:

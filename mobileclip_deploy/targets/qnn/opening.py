@@ -15,26 +15,23 @@ from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.files import artifact_bytes
 from mobileclip_deploy.model.variants import load_variant
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, LayerNoise
-from mobileclip_deploy.targets.graph import Graph
-from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
 from mobileclip_deploy.targets.qnn.context import UNION, Context, contexts_of, source_of
 from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
 from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
 from mobileclip_deploy.targets.values import Runner, TensorInfo
-from mobileclip_deploy.targets.weights import WeightTable
 
 if TYPE_CHECKING:
     from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-    from mobileclip_deploy.targets.quantized import QuantizedFile
 
 PADDING = 1e-3
 """Share of a binary's bytes that may be others when it is compiled again: padding that the compiler leaves as it found
 it (7e-5 of nano's image tower, compiled with no care at all)."""
 
 
-class QnnArtifact(Artifact):
+class QnnArtifact(OnnxArtifact):
     """A folder of context binaries, and the model that was compiled. What the binaries compute nobody can read: weights
     and graph are the model's, and answers are each binary's own.
 
@@ -42,14 +39,14 @@ class QnnArtifact(Artifact):
         cpu: operations that stay on the CPU may stand around a binary.
     """
 
-    def __init__(self, path: Path, cpu: bool = False) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, function: str | None = None, *, cpu: bool = False) -> None:
+        super().__init__(path, function)
         self._cpu = cpu
 
     @cached_property
-    def source(self) -> OnnxArtifact:
+    def file(self) -> Path:
         """What was compiled, or, of a model that no folder of binaries stands around, can be."""
-        return OnnxArtifact(self.path if self.path.suffix == ".onnx" else source_of(self.path))
+        return self.path if self.path.suffix == ".onnx" else source_of(self.path)
 
     @cached_property
     def _read(self) -> tuple[tuple[Context, ...], Path | None]:
@@ -58,7 +55,7 @@ class QnnArtifact(Artifact):
         ports = {(tuple(replace(port, shape=()) for port in one.ports[0]), one.ports[1]) for one in found}
         if len(ports) != 1 or len({*chips.values()}) != 1 or any(len({*own}) < len(own) for own in chips.values()):
             raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
-        return found, union_of(source_of(self.path), found)
+        return found, union_of(self.file, found)
 
     @property
     def contexts(self) -> tuple[Context, ...]:
@@ -103,23 +100,11 @@ class QnnArtifact(Artifact):
         return self.contexts[0].ports[1]
 
     @property
-    def operators(self) -> dict[str, int]:
-        return self.source.operators
-
-    @property
     def contents(self) -> dict[str, dict[str, int]]:
         """As the model's; `chips`: the bytes of each binary; `spill_fill`: those that each chip's NPU spills."""
         chips = {name: artifact_bytes(path) for name, path in self._binaries.items()}
         spilled = {one.label: one.spilled for one in self.contexts}
-        return {**self.source.contents, "chips": chips, "spill_fill": spilled}
-
-    @property
-    def graph(self) -> Graph:
-        return self.source.graph
-
-    @property
-    def weight_table(self) -> WeightTable:
-        return self.source.weight_table
+        return {**super().contents, "chips": chips, "spill_fill": spilled}
 
     def unlike(self, other: Artifact) -> str | None:
         assert isinstance(other, QnnArtifact)
@@ -137,26 +122,20 @@ class QnnArtifact(Artifact):
 
     def runner(self) -> Runner:
         """The first chip's binary on the emulator; a float32 twin, which no NPU computes, by ONNX Runtime."""
-        return self.source.runner() if self._is_twin else self._on(self.contexts[0].chip)
+        return super().runner() if self._is_twin else self._on(self.contexts[0].chip)
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """Every chip's binaries on the emulator."""
         yield from (partial(self._on, chip) for chip in dict.fromkeys(one.chip for one in self.contexts))
 
-    def plain_runner(self) -> Runner:
-        return self.source.plain_runner()
-
     def stand_in(self) -> Runner:
         """The model that was compiled, by ONNX Runtime's CPU."""
-        return self.source.runner()
-
-    def quantized(self) -> QuantizedFile:
-        return self.source.quantized()
+        return super().runner()
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         """Compile the model again for the first of its chips, and ask the binary that is here."""
         chip = self.contexts[0].chip
-        made = placement(chip, self.source.path, self._tokens)
+        made = placement(chip, self.file, self._tokens)
         answers = None if inputs is None else self._on(chip)(inputs)
         return Compiled(engine(chip), made.operations, made.left, answers=answers)
 
@@ -172,11 +151,11 @@ class QnnArtifact(Artifact):
 
         own = self.path.suffix != ".onnx"
         chips = dict.fromkeys(one.chip for one in self.contexts) if own else chips_of(None)
-        return tuple(lint_model(self.source, self.path.name, chip, self._tokens) for chip in chips)
+        return tuple(lint_model(self, chip, self._tokens) for chip in chips)
 
     @property
     def _told(self) -> dict[str, str]:
-        return {entry.key: entry.value for entry in self.source.model.metadata_props}
+        return {entry.key: entry.value for entry in self.model.metadata_props}
 
     @property
     def _is_twin(self) -> bool:
@@ -185,7 +164,7 @@ class QnnArtifact(Artifact):
     @property
     def _tokens(self) -> int:
         """What the compiler fixes a free length of texts to: the longest; 0 where none is free."""
-        if self.source.inputs[0].shape[1:] != (0,):
+        if ports_of(self.model.graph)[0][0].shape[1:] != (0,):
             return 0
         if self.path.suffix == ".onnx":
             return load_variant(self._told["variant"]).tokens.context_length

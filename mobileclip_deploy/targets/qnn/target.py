@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
-from mobileclip_deploy.targets.artifact import Artifact, refuse_function
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.onnx.target import RULES, OnnxTarget
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.rules import StorageRules
 
 # The emulator takes 0.1 to 0.2 s of CPU for nano's towers and 2 to 5 s for S0's image tower, for each of three chips.
-PACE = Pace(asked=((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2)), seconds={"float16": 4.0, "float32": 0.05})
+PACE = Pace(seconds={"float16": 4.0, "float32": 0.05})
 NOT_TIMED = {
     "host": "the emulator's time is no latency of an NPU",
     "android": "the ready runners are built against glibc, and what reaches the NPU, libcdsprpc.so, against Android's "
@@ -87,8 +87,7 @@ class QnnTarget(Target):
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 
-        refuse_function(self.name, function)
-        return QnnArtifact(path, self.options.allow_cpu)
+        return QnnArtifact(path, function, cpu=self.options.allow_cpu)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         from mobileclip_deploy.targets.qnn.npu import has_npu

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import Malformed, refusing, worded
 from mobileclip_deploy.targets.flatbuffer import read
 from mobileclip_deploy.targets.qnn.chips import numbers
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, chips_told, require_own, require_part
@@ -46,7 +46,7 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
     binary = path.with_suffix(".bin")
     if not path.exists() and not binary.exists():
         return None
-    try:
+    with refusing(f"{path} cannot be used", OSError, DecodeError, ValueError):
         model = onnx.load(path, load_external_data=False)
         require_own(model, binary.name)
         if chips_told(model) != numbers([one.chip for one in contexts]):
@@ -62,8 +62,6 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
             require_part(parts[name], f"{binary.name} ({name})", one.chip, model)
             if (share := float(np.isin(_blocks(one.binary.read_bytes()), blocks).mean())) < SAME:
                 raise Malformed(f"{binary.name} holds {share:.0%} of {one.binary.name}")
-    except (OSError, DecodeError, ValueError) as error:
-        raise InvalidInput(f"{path} cannot be used: {worded(error)}") from error
     return binary
 
 
