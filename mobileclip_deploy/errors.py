@@ -304,7 +304,9 @@ PROBLEMS = {
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`, did you mean ...` when one of `known` is close to `word`, capitals aside, else the empty string."""
-    folded = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), list(folded), n=1)
+    """`, did you mean ...` when one of `known` begins with `word` or is close to it, capitals aside, else the empty
+    string."""
+    folded, asked = {name.casefold(): name for name in known}, word.casefold()
+    begun = [name for name in folded if asked and name.startswith(asked)]
+    close = begun or difflib.get_close_matches(asked, list(folded), n=1)
     return f", did you mean {folded[close[0]]}?" if close else ""

@@ -289,8 +289,8 @@ def test_a_chip_is_known_by_code_architecture_name_and_phone() -> None:
         assert [chip.code for chip in chips_of(word)] == ["sm8650"]
     assert [chip.label for chip in chips_of("sm8850,sc8380xp,galaxy-s23")] == ["v73", "sc8380xp", "sm8850"]
     assert [chip.label for chip in chips_of(None)] == ["v73", "v75", "v79"]
-    with pytest.raises(UsageError, match=r"unknown chip 'galaxy-s26', did you mean galaxy-s2\d\?; known: sm8450"):
-        chips_of("galaxy-s26")
+    with pytest.raises(UsageError, match=r"unknown chip 'galaxy-s24', did you mean galaxy-s24-ultra\?; known: sm8450"):
+        chips_of("galaxy-s24")
     with pytest.raises(UsageError, match="unknown chip"):
         chosen("qnn", chip="sm1").require({"image": "fp16"})
 
@@ -376,7 +376,7 @@ def test_a_union_is_of_several_chips_and_layers_stay_in_float_in_a_tower_of_inte
 
 def test_a_layer_that_is_not_there_is_refused_with_a_name_that_is_near() -> None:
     options = QnnOptions(float_layers="image.encoder.stem.conf,text.encoder")
-    with pytest.raises(UsageError, match=r"no layer 'image.encoder.stem.conf', did you mean image.encoder.stem.conv"):
+    with pytest.raises(UsageError, match=r"no layer 'image.encoder.stem.conf', did you mean image.encoder.stem.conv\?"):
         options.require_known("image", ["encoder.stem.conv.weight"])
     assert options.keeps("text", "encoder.blocks.0.fc1.weight")
     assert not options.keeps("image", "encoder.stem.conv.weight")

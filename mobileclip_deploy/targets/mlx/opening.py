@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, first_sentence
 from mobileclip_deploy.targets.artifact import Artifact, counted
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
@@ -65,7 +65,8 @@ class MlxArtifact(Artifact):
             from mobileclip_deploy.targets.mlx.runner import MlxRunner
         except ImportError as error:
             raise NotRun(
-                f"MLX runs these files: {worded(error)}; type: pip install 'mobileclip-deploy[mlx]'"
+                f"MLX runs these files and cannot be imported ({first_sentence(error)}); type: pip install "
+                "'mobileclip-deploy[mlx]'"
             ) from error
         return MlxRunner(self.path, function, wide)
 

@@ -86,7 +86,10 @@ class MlxTarget(Target):
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         found = super().places(device, options)
         if device == "host" and options.get("unit", "gpu") == "gpu" and not _has_gpu():
-            raise NotRun("the file is for Apple's GPUs, and MLX finds none here: the time of a CPU says nothing of it")
+            raise NotRun(
+                "the file is for Apple's GPUs, and MLX finds none here: benchmark it on a Mac; the time of a CPU says "
+                "nothing of it"
+            )
         return found
 
 

@@ -58,7 +58,10 @@ def chips_of(text: str | None) -> tuple[Chip, ...]:
     for word in words:
         if word not in BY_NAME:
             known = ", ".join(f"{chip.code} ({chip.title})" for chip in CHIPS)
-            raise UsageError(f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {known}")
+            raise UsageError(
+                f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {known}; a phone says its own: adb shell "
+                "getprop ro.soc.model"
+            )
     wanted = {BY_NAME[word].code for word in words}
     return tuple(chip for chip in CHIPS if chip.code in wanted)
 

@@ -80,4 +80,5 @@ class QnnOptions(TargetOptions):
         for name in self.kept:
             own = [f"{tower}.{parameter}" for parameter in parameters]
             if name.startswith(f"{tower}.") and not any(f"{one}.".startswith(f"{name}.") for one in own):
-                raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, own)}")
+                begun = {".".join(one.split(".")[: name.count(".") + 1]) for one in own}
+                raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, sorted(begun))}")

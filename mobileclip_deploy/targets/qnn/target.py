@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # The emulator takes 0.1 to 0.2 s of CPU for nano's towers and 2 to 5 s for S0's image tower, for each of three chips.
 PACE = Pace(seconds={"float16": 4.0, "float32": 0.05})
 NOT_TIMED = {
-    "host": "the emulator's time is no latency of an NPU",
+    "host": "the emulator's time is no latency of an NPU: benchmark on a laptop with a Snapdragon, or a phone "
+    "(docs/qualcomm.md)",
     "android": "the ready runners are built against glibc, and what reaches the NPU, libcdsprpc.so, against Android's "
     "own library; measure with `engine='qnn-net-run'` and Qualcomm's SDK, or in an app (docs/qualcomm.md)",
 }
