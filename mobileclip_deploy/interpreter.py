@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 SAFE = "PYTHONSAFEPATH"
 
@@ -26,6 +26,26 @@ def python(*words: str, variables: Mapping[str, str] | None = None) -> tuple[lis
     others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
     environment = os.environ | (variables or {})
     return [sys.executable, "-P", *words], environment | {SAFE: "1", "PYTHONPATH": os.pathsep.join([own, *others])}
+
+
+def bounded(command: Sequence[str], seconds: float, **how: Any) -> tuple[int | None, str]:
+    """Run a process that may die or never return.
+
+    Args:
+        seconds: after so many it is stopped.
+        how: what else `subprocess.run` is given.
+
+    Returns:
+        Its exit status, negative of a signal, None where it was stopped; and in words how it ended where that is not 0.
+    """
+    import signal
+    import subprocess
+
+    try:
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=seconds, check=False, **how).returncode
+    except subprocess.TimeoutExpired:
+        return None, f"was stopped after {seconds:g} s"
+    return code, f"died ({signal.Signals(-code).name})" if code < 0 else "failed"
 
 
 def begin_anew() -> NoReturn:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import NotRun, RuntimeFailed, running, worded
+from mobileclip_deploy.errors import RuntimeFailed, running, worded
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
@@ -105,8 +105,6 @@ class CoreMLSession(Session):
     """Core ML on this Mac, called through coremltools, whose call takes part in the time."""
 
     def __init__(self, path: Path, setup: SessionSetup, function: str | None) -> None:
-        if platform.system() != "Darwin":
-            raise NotRun("Core ML exists on macOS only")
         self._setup = setup
         self._model = _loaded(path, setup.place.compute_units or "all", function)
         self._feeds: dict[str, Any] = {}

@@ -77,11 +77,6 @@ class ProgramFile:
     def outputs(self) -> tuple[TensorInfo, ...]:
         return tuple(_info(f"output_{place}", self.tensor(value)) for place, value in enumerate(self.plan["outputs"]))
 
-    @property
-    def largest_batch(self) -> int:
-        """Inputs that one call takes at most."""
-        return next(iter(self.tensor(self.plan["inputs"][0])["sizes"]), 1)
-
     @cached_property
     def delegates(self) -> tuple[tuple[str, bytes], ...]:
         """The parts that backends run, in the order in which the method lists them: the backend's id, and what the part

@@ -31,7 +31,8 @@ class RuntimeRunner:
 
     def __init__(self, artifact: ExecuTorchArtifact, threads: int) -> None:
         path, program = artifact.path, artifact.file
-        self._input, self._batch = program.inputs[0], program.largest_batch
+        self._input = program.inputs[0]
+        self._batch = next(iter(program.tensor(program.plan["inputs"][0])["sizes"]), 1)  # so many at most in one call
         with quiet(), hold_back():
             from executorch.version import __version__
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import python
+from mobileclip_deploy.interpreter import bounded, python
 from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
@@ -88,10 +86,11 @@ def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | 
 
 @dataclass(frozen=True)
 class _Run:
-    """What a process said: its exit status, None where it was stopped; the log; whether it compiled the file, and where
-    its answers are, None where there are none."""
+    """What a process said: its exit status, None where it was stopped, and how it ended; the log; whether it compiled
+    the file, and where its answers are, None where there are none."""
 
     returned: int | None
+    end: str
     log: str
     compiled: bool
     answers: Path | None
@@ -100,15 +99,6 @@ class _Run:
     def waited(self) -> bool:
         """Whether the runtime gave up waiting for an answer."""
         return self.compiled and self.returned not in (0, None) and any(words in self.log for words in WAITED)
-
-    @property
-    def end(self) -> str:
-        """How it ended, in words."""
-        if self.returned is None:
-            return f"was stopped after {SECONDS} s"
-        if self.returned < 0:
-            return f"died ({signal.Signals(-self.returned).name})"
-        return "failed"
 
     @property
     def silence(self) -> str:
@@ -128,14 +118,10 @@ def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic]
     command, environment = python("-m", PROCESS, str(path.absolute()), *asked, variables=own)
     said, log = folder / "said", folder / "log"
     with said.open("wb") as out, log.open("wb") as err:
-        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
-        try:
-            returned = subprocess.run(command, **pipes, env=environment, timeout=SECONDS, check=False).returncode
-        except subprocess.TimeoutExpired:
-            returned = None
+        returned, end = bounded(command, SECONDS, env=environment, stdout=out, stderr=err)
     words = said.read_text(errors="replace").split()
     answered = answers if ANSWERED in words else None
-    return _Run(returned, log.read_text(errors="replace"), COMPILED in words, answered)
+    return _Run(returned, end, log.read_text(errors="replace"), COMPILED in words, answered)
 
 
 def _left(model: ModelFile, log: str) -> tuple[Left, ...]:

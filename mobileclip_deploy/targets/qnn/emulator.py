@@ -6,8 +6,6 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ import onnx
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence
 from mobileclip_deploy.escaping import uncoloured
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import python
+from mobileclip_deploy.interpreter import bounded, python
 from mobileclip_deploy.targets.artifact import Left
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
@@ -137,19 +135,10 @@ def _ask(folder: Path, *words: object) -> str | None:
     kept = {name: value for name, value in environment.items() if name in KEPT}
     log = folder / "log"
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=kept | CLEAN, cwd=folder
-        )
-        try:
-            returned = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"was stopped after {SECONDS} s"
-        finally:
-            process.kill()
-            process.wait()
-    if returned < 0:
-        return f"died ({signal.Signals(-returned).name})"
-    return None if returned == 0 else f"failed: {_reason(log.read_text(errors='replace'))}"
+        returned, end = bounded(command, SECONDS, env=kept | CLEAN, cwd=folder, stdout=out, stderr=out)
+    if returned == 0:
+        return None
+    return end if returned is None or returned < 0 else f"{end}: {_reason(log.read_text(errors='replace'))}"
 
 
 def _reason(log: str) -> str:
