@@ -75,7 +75,7 @@ CONTEXTS = "contexts"
 def check_contexts(subject: Subject, tower: TowerName) -> Iterator[Check]:
     """The reference's prompts that a context holds, cut to it, against what the checkpoint answers at full length.
 
-    The bound is that of `shipped`, whose inputs have the full length.
+    The bound is that of `shipped`, whose inputs have the full length; a slow runtime is asked as many of them.
     """
     bound = subject.bound(tower)
     for load in subject.artifact(tower).runners():
@@ -94,6 +94,7 @@ def _at_length(subject: Subject, length: int, runner: Runner, bound: Bound) -> C
     rows = np.flatnonzero(fitting(ids, (length,), tokenizer) == length)
     if not len(rows):
         return Check.not_run(CONTEXTS, "text", f"none of the {len(ids)} prompts fits into {length} tokens")
+    rows = rows[subject.asked("text", ids[rows, :length])]
     try:
         found = runner(np.ascontiguousarray(ids[rows, :length]))
     except (InvalidInput, RuntimeFailed) as error:  # it takes the full length alone

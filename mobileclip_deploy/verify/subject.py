@@ -143,11 +143,10 @@ class Subject(ABC):
         """Within which the artifact of a tower has to answer."""
         return self.gates.shipped(self.precision(tower), self.floor(tower), bool(self.head.names))
 
-    def asked(self, tower: TowerName) -> npt.NDArray[np.intp]:
-        """The numbers of the reference's inputs that the runtime of a tower is asked, ascending."""
-        inputs, manifest = self.evidence.reference.inputs.of(tower), self.bundle.manifest
-        size = manifest.preprocess.size
-        return asked_rows(self.target, manifest.variant, size, tower, inputs, self.thorough)
+    def asked(self, tower: TowerName, inputs: npt.NDArray[np.generic] | None = None) -> npt.NDArray[np.intp]:
+        """The numbers of inputs [N, ...] that the runtime of a tower is asked, ascending; the reference's when None."""
+        given, manifest = self.evidence.reference.inputs.of(tower) if inputs is None else inputs, self.bundle.manifest
+        return asked_rows(self.target, manifest.variant, manifest.preprocess.size, tower, given, self.thorough)
 
     def tell_time(self) -> None:
         """Progress: how long a slow runtime takes, before it is asked."""

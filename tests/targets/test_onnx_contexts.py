@@ -10,6 +10,7 @@ import pytest
 from contexts import CONTEXTS, causal_model
 from qnn_files import require_qnn
 from torch import Tensor
+from writing import slow_runtime
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.cells import Cells
@@ -46,6 +47,11 @@ def test_short_prompts_are_answered_at_a_short_context(tmp_path: Path, monkeypat
         assert np.abs(runner(given) - wanted).max() < 1e-5 * np.abs(wanted).max()
     with pytest.raises(InvalidInput, match=r"token ids of shape \[2, 20\]; the model takes \[N, 77\]"):
         runner(ids[:, :20])
+
+    with monkeypatch.context() as patched:
+        slow_runtime(patched, "onnx", 3)
+        found = [check.detail for check in mcd.verify(bundle).checks if check.step == "contexts"]
+        assert found == ["16 tokens, 3 of 24 prompts", "32 tokens, 3 of 24 prompts"]
 
     cells = list(Cells(Request((bundle,)), HostDriver(), tmp_path / "job").of_bundle(bundle))
     assert [cell.id.split(".")[2] for cell in cells] == ["77tokens", "32tokens", "16tokens"]
