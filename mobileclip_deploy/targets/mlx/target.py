@@ -59,16 +59,12 @@ class MlxTarget(Target):
         pace=PACE,
     )
 
-    def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses an unknown unit or reader.
-
-        Raises:
-            UsageError, DependencyMissing: see `Target.require`.
-        """
+    def settled(self, precisions: Precisions) -> MlxTarget:
+        """As it is; an unknown unit or reader is refused."""
         for name, known in (("unit", UNITS), ("reader", READERS)):
             if (given := getattr(self.options, name)) not in known:
                 raise UsageError(f"unknown {name} {given!r}; known: {', '.join(known)}")
-        super().require(precisions, mixed)
+        return self
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.mlx.writing import write_function

@@ -54,14 +54,10 @@ class QnnTarget(Target):
         pace=PACE,
     )
 
-    def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses options that cannot be; see `QnnOptions.require`.
-
-        Raises:
-            UsageError, DependencyMissing: see `Target.require`.
-        """
-        super().require(precisions, mixed)
+    def settled(self, precisions: Precisions) -> QnnTarget:
+        """As it is; options that cannot be are refused, see `QnnOptions.require`."""
         self.options.require(precisions)
+        return self
 
     def require_form(self, form: Form) -> None:
         super().require_form(form)
