@@ -126,7 +126,7 @@ class Store:
                     making = entry.with_suffix(".making")
                     shutil.rmtree(making, ignore_errors=True)
                     (making / "files").mkdir(parents=True)
-                    sharing = replace(job, shared=shared_with(target, job))
+                    sharing = replace(job, shared=self._shared_with(target, job))
                     checks = method(target, sharing, making / "files" / f"artifact{path.suffix}")
                     texts = [check.model_dump_json() for check in checks]
                     (making / "checks").write_text("\n".join(texts), encoding="utf-8")
@@ -140,22 +140,60 @@ class Store:
 
         return write
 
+    def _shared_with(self, target: Target, job: TowerJob) -> Shared:
+        """What conversions of the same tower to other precisions have made: a bundle shares it with its twin alone."""
+        alike = _alike(target, job)
+        found = _SHARED.pop(alike, None)
+        if found is None or _alike(target, found[0]) != alike:  # what was made holds weights, which were changed since
+            small = sum(value.numel() for value in job.module.parameters()) < SMALL
+            found = job, _Kept(self.folder / "conversions" / f"{alike}.onnx") if small else Shared()
+        _SHARED[alike] = found
+        for oldest in list(_SHARED)[:-KEPT]:
+            del _SHARED[oldest]
+        return found[1]
+
 
 _SHARED: dict[str, tuple[TowerJob, Shared]] = {}
 """What conversions of this process have in common, the last used at the end."""
 KEPT = 4
+SMALL = 10_000_000
+"""Parameters of a tower whose graph takes little room on disk."""
 
 
-def shared_with(target: Target, job: TowerJob) -> Shared:
-    """What conversions of the same tower to other precisions have made: a bundle shares it with its twin alone."""
-    alike = _alike(target, job)
-    found = _SHARED.pop(alike, None)
-    if found is None or _alike(target, found[0]) != alike:  # what was made holds weights, which were changed since
-        found = job, Shared()
-    _SHARED[alike] = found
-    for oldest in list(_SHARED)[:-KEPT]:
-        del _SHARED[oldest]
-    return found[1]
+class _Kept(Shared):
+    """Its graph of ONNX is kept in a file: torch takes two seconds to give one."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def of(self, what: str, make: Callable[[], Any]) -> Any:
+        if what == "onnx" and what not in self:
+            import onnx
+            import onnx_ir as ir
+
+            with locked(self.file.with_suffix(".lock")):
+                if not self.file.exists():
+                    model, part = make(), self.file.with_suffix(".making")
+                    proto = ir.to_proto(model)
+                    for item, stored in _told(model, proto):  # onnx_ir leaves out texts that are empty
+                        if item.doc_string is not None:
+                            stored.doc_string = item.doc_string
+                    onnx.save(proto, part)
+                    part.rename(self.file)
+            proto = onnx.load(self.file)
+            self[what] = model = ir.from_proto(proto)
+            for item, stored in _told(model, proto):
+                item.doc_string = stored.doc_string if stored.HasField("doc_string") else None
+        return super().of(what, make)
+
+
+def _told(model: Any, proto: Any) -> Iterator[tuple[Any, Any]]:
+    """What may have a text in a model of onnx_ir, each beside its message of ONNX."""
+    own, other = model.graph, proto.graph
+    yield from ((model, proto), (own, other))
+    for items, stored in ((own, other.node), (own.inputs, other.input), (own.outputs, other.output)):
+        yield from zip(items, stored, strict=True)
+    yield from zip(own.initializers.values(), other.initializer, strict=True)
 
 
 def _alike(target: Target, job: TowerJob) -> str:

@@ -159,7 +159,7 @@ def test_nothing_is_written_where_no_scheduler_answers(tmp_path: Path, monkeypat
 
 
 def test_a_scheduler_without_workers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "APPEARS", 1.0)
+    monkeypatch.setattr(scheduling, "APPEARS", 0.2)
     told = r"has no workers; start some with `dask worker tcp://127\.0\.0\.1"
     with scheduling._quiet(), _cluster(0) as made, pytest.raises(RuntimeFailed, match=told):
         run_tasks([Task("one", math.isqrt, (1,), 0)], lambda *_: None, made.scheduler_address)

@@ -147,7 +147,7 @@ def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) ->
 
 
 def test_constants_stand_where_kernels_may_load_sixteen_bytes_at_a_time(files: Files) -> None:
-    path = files.path("image", "w8")
+    path = files.path("image", "w8a8")
     data, model = path.read_bytes(), LiteRTArtifact(path).model
     large = [tensor.values for tensor in model.tensors if tensor.values is not None and tensor.values.nbytes > 4096]
     assert large
@@ -155,7 +155,7 @@ def test_constants_stand_where_kernels_may_load_sixteen_bytes_at_a_time(files: F
 
 
 def test_without_the_converter_files_are_read_and_run_and_an_export_says_which_extra(files: Files) -> None:
-    path, target, find = files.path("text", "fp32"), get_target("litert"), importlib.util.find_spec
+    path, target, find = files.path("text", "w4"), get_target("litert"), importlib.util.find_spec
     with mock.patch("importlib.util.find_spec", lambda name: None if name == "litert_torch" else find(name)):
         target.require_installed()
         assert target.open(path).runner()(inputs("text")).shape[0] == 2
@@ -179,7 +179,7 @@ def test_neither_writing_nor_running_says_anything(files: Files, tmp_path: Path)
 
 
 def test_it_is_timed_on_places_of_phones_too_and_foreign_files_say_what_they_take(files: Files) -> None:
-    target, path = get_target("litert"), files.path("text", "w8")
+    target, path = get_target("litert"), files.path("text", "w4")
     assert [one.label for one in target.places("host", {})] == ["litert-cpu"]
     assert [one.label for one in target.places("android", {})] == ["litert-cpu", "litert-gpu"]
     (taken,), (given,) = target.declared(path)

@@ -97,10 +97,10 @@ def test_what_the_gpu_has_no_kernel_for_is_named_with_its_layer(files: Files, tm
 def test_a_driver_that_dies_is_a_finding(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "PROCESS", "gpu_that_dies")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    found = get_target("litert").open(files.path("text", "w8")).compiled("gpu", ids())
+    found = get_target("litert").open(files.path("text", "w4")).compiled("gpu", ids())
     assert found.refusal == "the compiler died (SIGSEGV)"
     assert found.silence == "it was not compiled"
-    (report,) = mcd.lint(files.path("text", "w8"), "gpu")
+    (report,) = mcd.lint(files.path("text", "w4"), "gpu")
     assert report.shares["leaves"].of_operations == 1
     assert [finding.detail for finding in report.package_findings] == ["the compiler died (SIGSEGV)"]
 
@@ -108,7 +108,7 @@ def test_a_driver_that_dies_is_a_finding(files: Files, monkeypatch: pytest.Monke
 def test_without_a_software_vulkan_the_package_is_named(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "FOLDERS", ())
     with pytest.raises(NotRun, match="apt install mesa-vulkan-drivers") as raised:
-        get_target("litert").open(files.path("text", "w8")).compiled("gpu")
+        get_target("litert").open(files.path("text", "w4")).compiled("gpu")
     assert raised.value.exit_code == 3
 
 
@@ -123,10 +123,11 @@ def test_places_are_refused_that_a_format_is_not_compiled_for(files: Files) -> N
     with pytest.raises(UsageError, match="ONNX cannot be compiled for that on this machine; it has none"):
         require_place(get_target("onnx"), "gpu")
     with pytest.raises(UsageError, match="does not run on a Neural Engine; it is linted for `device='gpu'`"):
-        mcd.lint(files.path("text", "w8"), "a16")
+        mcd.lint(files.path("text", "w4"), "a16")
 
 
-@pytest.mark.parametrize("precision", ["w8", "w8a8"])
+@pytest.mark.once
+@pytest.mark.parametrize("precision", ["w4", "w8", "w8a8"])
 def test_products_keep_three_dimensions(files: Files, precision: str) -> None:
     model = LiteRTArtifact(files.path("text", precision)).model
     shapes = [model.tensors[one.outputs[0]].shape for one in model.operators if one.type == "FULLY_CONNECTED"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conversions import Store
-from faults.files import FILES, Files
+from faults.files import FILES, Files, levels
 from mil.programs import build
 from torch import nn
 
@@ -37,7 +37,7 @@ def off(module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.once("target")
-@pytest.mark.parametrize(("target", "tower", "precision"), FILES)
+@pytest.mark.parametrize(("target", "tower", "precision"), [pytest.param(*file, marks=levels(*file)) for file in FILES])
 def test_every_weight_is_read_back_on_its_grid(files: Files, target: str, tower: TowerName, precision: str) -> None:
     module, (own, name) = make_tower(files.network(target), tower), files.target(target, precision)
     storage = storage_of(own, tower, module, name)

@@ -148,7 +148,7 @@ def test_one_host_is_named_and_the_path_is_ours(client: Client) -> None:
 def test_silent_connections_hold_no_more_than_so_many_threads_and_not_for_long(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving_module._Handler, "timeout", 2)
+    monkeypatch.setattr(serving_module._Handler, "timeout", 0.5)
     before, place = threading.active_count(), ("127.0.0.1", client.server.server_port)
     client.server.socket.listen(CONNECTIONS + 20)  # or the kernel lets some of them wait for seconds
     silent = [socket.create_connection(place, timeout=30) for _ in range(CONNECTIONS + 20)]

@@ -172,6 +172,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Browse
         monkeypatch.setattr(driving, "find_browser", lambda selector: browser)
         monkeypatch.setattr(driving, "runtime_folder", lambda progress: tmp_path)
         monkeypatch.setattr(driving, "FILES", {})
+        monkeypatch.setattr(driving, "LOOK_SECONDS", 0.05)
         return BrowserDriver()
 
     return of

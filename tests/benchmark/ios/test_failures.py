@@ -212,8 +212,8 @@ def test_a_device_that_is_busy_is_asked_again(mac: FolderPhone) -> None:
 
 
 def test_a_silent_xcodebuild_is_told_of_once_a_minute(mac: FolderPhone, monkeypatch: pytest.MonkeyPatch) -> None:
-    mac.settings(xcodebuild_is_silent=1.5)
-    monkeypatch.setattr(building, "SILENCE_SECONDS", 0.4)
+    mac.settings(xcodebuild_is_silent=0.5)
+    monkeypatch.setattr(building, "SILENCE_SECONDS", 0.1)
     told: list[str] = []
     building.build_app("UDID", "A1B2C3D4E5", told.append)
     assert set(told) == {building.WAITS}
