@@ -149,7 +149,7 @@ def print_verified(found: Sequence[Verified | Refused], layers: bool = False) ->
 
 def print_report(report: ParityReport, layers: bool = False) -> None:
     """One row a check; with `layers` one more for each weight that was read back."""
-    columns = ["tower", "check", "outcome", "gate", ">relative", ">cosine", ">SNR dB", "engine or detail"]
+    columns = ["tower", "check", "outcome", "gate", ">relative", ">cosine", ">SNR dB", "detail; engine"]
     rows = [
         [
             check.tower,
@@ -159,7 +159,7 @@ def print_report(report: ParityReport, layers: bool = False) -> None:
             relative(check),
             f"{check.deviation.cosine:.6f}" if check.deviation else "",
             decibels(check),
-            (check.detail or check.engine or "") if check.figures is None else _figures(check),
+            _detail(check),
         ]
         for check in report.checks
     ]
@@ -308,12 +308,13 @@ def figure(check: Check | None, name: str) -> str:
     return f"{check.figures[name]:.1f} (drop {drop:+.2f}{sure})"
 
 
-def _figures(check: Check) -> str:
-    """All accuracies of a task check, what they were measured on where that is not everything, and by what."""
+def _detail(check: Check) -> str:
+    """What was found, with all accuracies of a task check, and what computed it: of several engines, such as one per
+    chip, each has a row."""
     names = [name for name in check.figures or {} if not name.endswith("_drop")]
     accuracies = ", ".join(f"{name} {figure(check, name)}" for name in names)
-    told = accuracies if check.detail is None else f"{check.detail}: {accuracies}"
-    return told if check.engine is None else f"{told}; {check.engine}"
+    told = ": ".join(part for part in (check.detail, accuracies) if part)
+    return "; ".join(part for part in (told, check.engine) if part)
 
 
 def print_sweep(result: SweepResult) -> None:

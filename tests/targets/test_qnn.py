@@ -25,6 +25,7 @@ from writing import chosen, job_of, small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.model_card import _outcome
+from mobileclip_deploy.cli.tables import print_report
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
@@ -394,6 +395,14 @@ def test_what_no_engine_can_be_asked_for_is_reported_as_not_run_and_the_rest_is_
     assert report.passed
     assert report.left_out == (found[1],)
     assert _outcome(found[1]) == "not run: the emulator loads none"
+
+
+def test_a_report_names_the_chip_of_every_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Check(step="shipped", tower="text", status="passed", detail="16 of 24 inputs")
+    rows = tuple(found.model_copy(update={"engine": f"emulator of v{number}"}) for number in (73, 75))
+    print_report(ParityReport(bundle="a", variant="a", target="qnn", checks=rows))
+    shown = capsys.readouterr().out
+    assert all(f"16 of 24 inputs; emulator of v{number}" in shown for number in (73, 75))
 
 
 def child(code: str) -> Callable[..., tuple[list[str], dict[str, str]]]:
