@@ -119,6 +119,8 @@ def open_page() -> Iterator[Page]:
     # Chromium's helper processes may still write to the profile when it has ended itself.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --window-size=1400,1000"
+        # Compiling onnxruntime's WebAssembly for speed takes longer than it runs.
+        options += " --js-flags=--liftoff-only"
         line = f'exec "$0" {options} --remote-debugging-pipe --user-data-dir="$1" 3<&{commands} 4>&{answers}'
         browser = subprocess.Popen(
             ["bash", "-c", line, program, profile],

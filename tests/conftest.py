@@ -20,6 +20,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # for those that tests start, too; the Makefile says why
     sys.dont_write_bytecode = False
 
+# Java's programs end before its second compiler, or a collector for several cores, is worth what they take.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 import pytest
 from building import ROOT
 from levels import ALL, QUICK, all_rooms, mark_whole

@@ -35,6 +35,8 @@ from mobileclip_deploy.progress import silent
 from mobileclip_deploy.web.runtime import runtime_folder
 
 PACKAGE = ROOT / "clients" / "js"
+OWN_TESTS = ["--liftoff-only", "--test", "--test-reporter=tap"]
+"""Options of Node; compiling onnxruntime's WebAssembly for speed takes longer than the tests do."""
 Node = Callable[[str, Any], Any]
 
 
@@ -63,7 +65,7 @@ def test_the_packages_own_tests_pass_on_a_real_bundle_and_python_reads_the_index
         "MOBILECLIP_ORT": str(runtime_folder(silent)),
         "MOBILECLIP_WRITTEN": str(tmp_path / "library.mcdx"),
     }
-    command = [program, "--test", "--test-reporter=tap", "test/"]
+    command = [program, *OWN_TESTS, "test/"]
     assert re.search(r"^# skipped 0$", output(*command, cwd=PACKAGE, env=os.environ | given, timeout=300), re.M)
     index = Index(tmp_path / "library.mcdx")
     index.check()
@@ -175,7 +177,7 @@ def test_a_planted_fault_is_told(
         source.write_text(text.replace(right, wrong), encoding="utf-8")
     told = [FAULTS[fault][3] for fault in faults]
     file = "model.test.js" if "a bundle" in told else "vectors.test.js"
-    command = [program, "--test", "--test-reporter=tap", f"--test-name-pattern={'|'.join(told)}", f"test/{file}"]
+    command = [program, *OWN_TESTS, f"--test-name-pattern={'|'.join(told)}", f"test/{file}"]
     given = {
         "MOBILECLIP_BUNDLE": str(exports.bundle("onnx", "fp32").path),
         "MOBILECLIP_ORT": str(runtime_folder(silent)),

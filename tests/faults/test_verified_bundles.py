@@ -31,6 +31,16 @@ BESIDE: tuple[Edit, ...] = (
 )
 SAID_BESIDE: Said = {("both", "settings"): "logit_scale", ("both", "companions"): "merges.txt", ("text", "golden"): ""}
 CASES: dict[str, tuple[str, tuple[str, ...], Said]] = {
+    "coreai": (
+        "w8",
+        ("a word's row", "an integer of an operation", "the output called otherwise"),
+        {
+            ("text", "structure"): "embedding",
+            ("text", "weights"): "token_embedding.weight has",
+            ("text", "graph"): "relative",
+            ("text", "reproduced"): "",
+        },
+    ),
     "litert": (
         "w8a8",
         ("a row of words", "a switch of an operator", "a step of activations", "another name of the output"),
@@ -39,16 +49,6 @@ CASES: dict[str, tuple[str, tuple[str, ...], Said]] = {
             ("text", "weights"): "token_embedding.weight has 1 of",
             ("text", "graph"): "a GELU is computed by tanh",
             ("text", "ranges"): "the checkpoint's values are within",
-            ("text", "reproduced"): "",
-        },
-    ),
-    "coreai": (
-        "w8",
-        ("a word's row", "an integer of an operation", "the output called otherwise"),
-        {
-            ("text", "structure"): "embedding",
-            ("text", "weights"): "token_embedding.weight has",
-            ("text", "graph"): "relative",
             ("text", "reproduced"): "",
         },
     ),
