@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exports import Exports
+from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
@@ -98,31 +99,35 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def bundle(exports: Exports) -> mcd.Bundle:
-    return exports.layout("react-native-executorch", verify=False)
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mcd.Bundle]:
+    """A small network's; its card is known."""
+    folder = tmp_path_factory.mktemp("small")
+    with known(folder) as checkpoint:
+        model = mcd.load_model(WORDS, checkpoint)
+        yield mcd.export(model, None, None, folder, layout="react-native-executorch", verify=False)
 
 
 def test_the_embedders_take_the_towers(bundle: mcd.Bundle) -> None:
-    image = Model(bundle.path / "nano_image.pte")
+    image = Model(bundle.path / f"{WORDS}_image.pte")
     assert image.mismatches() == []
     (taken,), (given,) = image.schema["forward"]["inputs"], image.schema["forward"]["outputs"]
     sizes = [one["value"] for one in taken["shape"]]
     assert (taken["dtype"], sizes[:2], sizes[2]) == ("float32", [1, 3], sizes[3])
-    assert (given["dtype"], [one["value"] for one in given["shape"]]) == ("float32", [1, 128])
-    text = Model(bundle.path / "nano_text.pte")
+    assert (given["dtype"], [one["value"] for one in given["shape"]]) == ("float32", [1, 24])
+    text = Model(bundle.path / f"{WORDS}_text.pte")
     assert text.mismatches() == []
     (taken,) = text.schema["forward"]["inputs"]
     assert (taken["dtype"], [one["value"] for one in taken["shape"]]) == ("int64", [1, 77])
 
 
 def test_pictures_and_texts_have_the_checkpoint_s_embeddings_at_length_1(bundle: mcd.Bundle) -> None:
-    model = mcd.load_model()
+    model = mcd.load_model(WORDS, bundle.path.parent / "tiny.safetensors")
     pixels, ids = mcd.preprocess(image_paths(), model), mcd.tokenize(prompts())
     for tower, inputs, wanted in (
         ("image", pixels, embed_images(model, pixels)),
         ("text", ids.astype(np.int64), embed_texts(model, ids)),
     ):
-        file = Model(bundle.path / f"nano_{tower}.pte")
+        file = Model(bundle.path / f"{WORDS}_{tower}.pte")
         found = np.concatenate([file.run(torch.from_numpy(one[None])).numpy() for one in inputs])
         unit = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)
         assert np.linalg.norm(found - unit, axis=1).max() < 1e-5
@@ -136,12 +141,12 @@ def test_it_is_verified_as_any_bundle(bundle: mcd.Bundle) -> None:
     assert bundle.manifest.options["model_schema"] == "on"
 
 
-@pytest.mark.parametrize(("old", "new"), [(b'"value":128', b'"value":129'), (b"get_model_schema", b"get_model_schemb")])
+@pytest.mark.parametrize(("old", "new"), [(b'"value":24', b'"value":25'), (b"get_model_schema", b"get_model_schemb")])
 def test_a_file_that_says_otherwise_than_its_tensors_is_refused(
     bundle: mcd.Bundle, tmp_path: Path, old: bytes, new: bytes
 ) -> None:
-    file = tmp_path / "nano_image.pte"
-    shutil.copy(bundle.path / "nano_image.pte", file)
+    file = tmp_path / f"{WORDS}_image.pte"
+    shutil.copy(bundle.path / f"{WORDS}_image.pte", file)
     data = file.read_bytes()
     assert data.count(old) == 1
     file.write_bytes(data.replace(old, new))
