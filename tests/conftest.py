@@ -17,6 +17,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Each process its share of the cores: with all of them for each they wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
+# Java's compiler of hot code and its parallel garbage collector take longer than most programs of the tests run.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # for those that tests start, too; the Makefile says why
     sys.dont_write_bytecode = False
 

@@ -102,6 +102,7 @@ TINY: dict[str, dict[str, Any]] = {
     "tiny_rotary": {
         "image": VIT
         | {
+            "depth": 1,
             "pre_norm": True,
             "projection_bias": True,
             "norm_eps": 1e-5,
@@ -117,6 +118,7 @@ TINY: dict[str, dict[str, Any]] = {
     "tiny_sigmoid": {
         "image": VIT
         | {
+            "depth": 1,
             "class_token_position": False,
             "norm_eps": 1e-6,
             "stem_bias": True,
@@ -127,7 +129,8 @@ TINY: dict[str, dict[str, Any]] = {
             "pooling_heads": 2,
         },
         "embed_dim": 32,
-        "text": TEXT | {"norm_eps": 1e-6, "activation": "gelu_tanh", "pooling": "last", "projection_bias": True},
+        "text": TEXT
+        | {"depth": 1, "norm_eps": 1e-6, "activation": "gelu_tanh", "pooling": "last", "projection_bias": True},
         "scores": "sigmoid",
         "layouts": {
             "open_clip": {},
