@@ -66,6 +66,7 @@ LONGEST = (
     "towers/test_classifier.py",
     "checkpoints/test_siglip2.py",
     "faults/test_field_fuzz.py",
+    "embeddings/test_library.py",
     "targets/test_onnx_contexts.py",
     "learning/training/test_training.py",
     "learning/language/test_distilling.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 import shutil
 import sys
 import time
@@ -160,31 +161,36 @@ SMALL = 10_000_000
 """Parameters of a tower whose graph takes little room on disk."""
 
 
-class _Kept(Shared):
-    """Its graph of ONNX is kept in a file: torch takes two seconds to give one."""
+class _Kept(dict[str, Any]):
+    """`Shared`, whose graph of ONNX is kept in a file, too: torch takes two seconds to give one."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def of(self, what: str, make: Callable[[], Any]) -> Any:
-        if what == "onnx" and what not in self:
+    def __contains__(self, what: object) -> bool:
+        if what == "onnx" and not super().__contains__(what) and self.file.exists():
             import onnx
             import onnx_ir as ir
 
-            with locked(self.file.with_suffix(".lock")):
-                if not self.file.exists():
-                    model, part = make(), self.file.with_suffix(".making")
-                    proto = ir.to_proto(model)
-                    for item, stored in _told(model, proto):  # onnx_ir leaves out texts that are empty
-                        if item.doc_string is not None:
-                            stored.doc_string = item.doc_string
-                    onnx.save(proto, part)
-                    part.rename(self.file)
             proto = onnx.load(self.file)
-            self[what] = model = ir.from_proto(proto)
+            model = ir.from_proto(proto)
             for item, stored in _told(model, proto):
                 item.doc_string = stored.doc_string if stored.HasField("doc_string") else None
-        return super().of(what, make)
+            super().__setitem__("onnx", model)
+        return super().__contains__(what)
+
+    def __setitem__(self, what: str, made: Any) -> None:
+        super().__setitem__(what, made)
+        if what == "onnx":
+            import onnx_ir as ir
+
+            proto = ir.to_proto(made)
+            for item, stored in _told(made, proto):  # onnx_ir leaves out texts that are empty
+                if item.doc_string is not None:
+                    stored.doc_string = item.doc_string
+            part = self.file.with_suffix(f".{os.getpid()}")  # two processes may both write it: the same graph
+            part.write_bytes(proto.SerializeToString())
+            part.replace(self.file)
 
 
 def _told(model: Any, proto: Any) -> Iterator[tuple[Any, Any]]:
