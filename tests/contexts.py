@@ -18,6 +18,7 @@ CONTEXTS = (16, 32, 77)
 def causal_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> mcd.MobileCLIP:
     """Its checkpoint, loaded; the variant is known while the test runs."""
     data = card("tiny_later") | {"name": CAUSAL, "title": CAUSAL, "tokenizer": {}}
+    data["text"] = data["text"] | {"depth": 1}
     path = folder / f"{CAUSAL}.json"
     path.write_text(json.dumps(data), encoding="utf-8")
     cards = variants._cards() | {CAUSAL: path}
