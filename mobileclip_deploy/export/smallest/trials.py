@@ -32,6 +32,7 @@ from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
+from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.pace import asked_rows
@@ -72,6 +73,7 @@ class Trials:
     own: Measurement | None = None
     progress: Progress = silent
     _towers: dict[TowerChoice, TriedTower] = field(default_factory=dict)
+    _shared: dict[TowerName, Shared] = field(default_factory=dict)
 
     def tower(self, choice: TowerChoice) -> TriedTower:
         """Export a tower, unless an earlier run has, and hold it against its gate."""
@@ -92,7 +94,8 @@ class Trials:
                 with replacing(place) as staging:
                     (staging / name).parent.mkdir(parents=True)
                     job = tower_job(self.source, tower, precision, calibration=self.plan.request.calibration)
-                    target.write(replace(job, four_bit=choice.four_bit), staging / name)
+                    shared = self._shared.setdefault(tower, Shared())
+                    target.write(replace(job, four_bit=choice.four_bit, shared=shared), staging / name)
             self.progress(f"{tower} tower at {precision}: measuring")
             runner = target.open(artifact).runner()
             variant, inputs = self.source.variant, self.reference.inputs.of(tower)
