@@ -17,9 +17,6 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Each process its share of the cores: with all of them for each they wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
-# Java's compiler of hot code and its parallel garbage collector take longer than most programs of the tests run.
-os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
-
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # for those that tests start, too; the Makefile says why
     sys.dont_write_bytecode = False
 
@@ -76,7 +73,6 @@ LONGEST = (
     "checkpoints/test_against_open_clip.py",
     "export/smallest/test_search.py",
     "targets/test_third_party.py",
-    "targets/test_litert_pixels.py",
     "learning/rounding/test_rounding.py",
     "targets/test_litert.py",
     "targets/test_mlx.py",
@@ -86,7 +82,6 @@ LONGEST = (
     "targets/test_coreml_compression.py",
     "export/test_compact.py",
     "targets/test_foreign_executorch.py",
-    "layouts/test_react_native_executorch.py",
     "examples/test_notebook.py",
     "targets/test_tables.py",
 )
