@@ -55,7 +55,7 @@ IMAGE = {
     "positional": [False, True],
     "squeeze_excite": [False, True],
 }
-TEXT = {"width": 32, "heads": 2, "depth": 1}
+TEXT = {"width": 32, "heads": 2}  # of one block, half of whose weights are pruned, less than NEAR is left (0.45)
 TOKENS = TokenizerSpec.own(["p h", "ph o", "pho t", "phot o</w>", "o f</w>"], context_length=32)
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda data: data[: len(data) // 2],
