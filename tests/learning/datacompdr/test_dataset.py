@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import tarfile
@@ -315,13 +316,15 @@ def test_train_takes_the_shards_on_the_command_line(folder: Path) -> None:
     assert found["log"][0]["loss"] > 0
 
 
-def test_a_refusal_of_a_process_that_loads_data_is_one_line(folder: Path) -> None:
+def test_a_refusal_of_a_process_that_loads_data_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # torch waits for its process as long
     parts = {published.uid(number): published.reinforcement(number) for number in range(5)}
     for number in range(1, 5):
         parts[published.uid(number)]["npz"] = published.npz({"image_emb": NAN, "text_emb": NAN})
     write_tar(folder / "dr" / SHARD, published.named(parts))
     (folder / "recipe.yaml").write_text(RECIPE + "  images: images\nworkers: 1\n")
     line = refusal(run("train", folder / "recipe.yaml", "-o", folder / "out"))
+    gc.collect()
     assert "holds NaN or infinite numbers" in line
     assert SHARD in line
 
