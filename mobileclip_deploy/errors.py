@@ -208,7 +208,7 @@ def refusing(what: str, *kinds: type[Exception]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(what: str) -> Iterator[None]:
-    """Call a runtime in here, whose own exceptions have no common base.
+    """Call a runtime in here, whose own exceptions have no common base. Errors of ours pass as they are.
 
     Args:
         what: what failed where it raises one.
@@ -218,6 +218,8 @@ def running(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except MobileClipDeployError:
+        raise
     except Exception as error:
         raise RuntimeFailed(f"{what}: {first_sentence(error)}") from error
 

@@ -24,7 +24,17 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core.core_schema import ErrorType
 
-from mobileclip_deploy.errors import DAMAGED, PROBLEMS, SYSTEM, InvalidInput, Malformed, first_problem, worded
+from mobileclip_deploy.errors import (
+    DAMAGED,
+    PROBLEMS,
+    SYSTEM,
+    InvalidInput,
+    Malformed,
+    RuntimeFailed,
+    first_problem,
+    running,
+    worded,
+)
 
 FOREIGN = ("Errno", "Expecting", "codec", "Input should", "Field required", "Extra inputs", "recursion", "should be")
 
@@ -137,3 +147,10 @@ def test_what_readers_of_other_packages_say(case: str) -> None:
     except Exception as error:
         told = worded(error)
     assert told == words
+
+
+def test_a_runtime_s_own_errors_are_told_in_one_way_and_ours_pass() -> None:
+    with pytest.raises(RuntimeFailed, match=r"^it failed: odd$"), running("it failed"):
+        raise ValueError("odd")
+    with pytest.raises(InvalidInput, match=r"^ours$"), running("it failed"):
+        raise InvalidInput("ours")
