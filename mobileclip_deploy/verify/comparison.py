@@ -127,11 +127,13 @@ def compare_bundles(
             replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
         found: Measurement | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
-            if space not in baselines and (source := checkpoint(bundle)) is not None:
-                own_progress = about("checkpoint", progress)
-                baselines[space] = measure(model_embedder(source.model), dataset, how=how, progress=own_progress)
-            if subject.target.abilities.pace is not None and (source := checkpoint(bundle)) is not None:
-                subject.source = source.folded()
+            slow = subject.target.abilities.pace is not None
+            if (slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
+                if space not in baselines:
+                    own_progress = about("checkpoint", progress)
+                    baselines[space] = measure(model_embedder(source.model), dataset, how=how, progress=own_progress)
+                if slow:
+                    subject.source = source.folded()
             try:
                 embedder = bundle_embedder(bundle, load=partial(_loaded, subject))
                 found = measure(embedder, dataset, how=how, progress=progress)
