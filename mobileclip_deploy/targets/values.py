@@ -207,8 +207,15 @@ def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
 
 
 def as_bytes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] that they were made from, or those nearest to them."""
-    return (pixels.astype("float32") * 255).round().astype("uint8").transpose(0, 2, 3, 1)
+    """Pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] that they were made from, or those nearest to them.
+
+    Raises:
+        InvalidInput: they are no pixels.
+    """
+    steps = (pixels.astype("float32") * 255).round()
+    if not (steps.min(initial=0) >= 0 and steps.max(initial=0) <= 255):  # NaN is neither
+        raise InvalidInput("an image input of bytes takes pixels in [0, 1]")
+    return steps.astype("uint8").transpose(0, 2, 3, 1)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import pytest
 from exports import Exports
 from writing import subject
 
-from mobileclip_deploy.errors import RuntimeFailed, UsageError
+from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.mil import load
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner
+from mobileclip_deploy.targets.values import as_bytes
 from mobileclip_deploy.verify.checks import check_shipped
 
 
@@ -129,3 +130,12 @@ def test_units_that_a_machine_cannot_run_are_left_out(
     monkeypatch.setenv("MOBILECLIP_COREML_UNITS", "cpu")
     with pytest.raises(UsageError, match="MOBILECLIP_COREML_UNITS=cpu is no compute unit; known: cpuOnly, cpuAndGPU"):
         target.places("mac", {})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 127.0, float("nan")])
+def test_what_is_no_pixel_is_no_byte(value: float) -> None:
+    pixels = np.full((1, 3, 2, 2), 0.5, np.float32)
+    assert as_bytes(pixels).shape == (1, 2, 2, 3)
+    pixels[0, 1, 0, 1] = value
+    with pytest.raises(InvalidInput, match="takes pixels in"):
+        as_bytes(pixels)
