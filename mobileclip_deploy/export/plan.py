@@ -29,11 +29,16 @@ from mobileclip_deploy.export.request import (
     wanted_towers,
 )
 from mobileclip_deploy.files import check_bundle_destination
+from mobileclip_deploy.folding import fold_structure
 from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
+from mobileclip_deploy.model.architecture import build_model
 from mobileclip_deploy.model.precision import precision_label
 from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
 from mobileclip_deploy.targets import Form, Target
+from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.towers.contexts import chosen_contexts
+from mobileclip_deploy.towers.head import EMBEDDING, Head
+from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.pace import told_time
 
 
@@ -103,10 +108,12 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     judged_by = cache(lambda: accuracy_dataset(source, request.dataset))  # read once, and only where it is needed
     fitted_to = _fitted_to(request, source, judged_by)
     learned_on = _learned_on(request, source, towers, judged_by)
+    known = cache(lambda: _layers(source, towers, request.head))
     bundles = {}
     for target, precisions in choices.pairs:
         plan = _bundle(request, source, target, dict.fromkeys(towers, "") if precisions is None else precisions, towers)
         plan = replace(plan, learned_on=learned_on)
+        plan.target.options.require_layers(known)
         bundles[plan.path] = plan  # each once: a checkpoint of one tower makes the same of image=a,text=b and image=a
     for path in bundles:
         check_bundle_destination(path, MANIFEST, request.writing.force)
@@ -148,6 +155,13 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
         request = replace(request, head=head)
         check_learning(request)
     return request
+
+
+def _layers(source: Source, towers: Sequence[TowerName], head: Head) -> dict[TowerName, tuple[str, ...]]:
+    """The weights of each tower, by the names that they will have in the module that is converted."""
+    model = fold_structure(build_model(source.variant, "meta", source.model.towers))
+    around = "" if head == EMBEDDING else "tower."
+    return {tower: tuple(around + layer.parameter for layer in layers(make_tower(model, tower))) for tower in towers}
 
 
 def _fitted_to(request: ExportRequest, source: Source, judged_by: Callable[[], Dataset | None]) -> FittingSet | None:

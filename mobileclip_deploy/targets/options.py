@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.model.variants import TowerName
 
 
 def option(
@@ -55,6 +58,16 @@ class TargetOptions:
     def uses(self, option: str) -> bool:
         """Whether the target makes anything of one of its options, as the others were chosen."""
         return True
+
+    def require_layers(self, known: Callable[[], Mapping[TowerName, Collection[str]]]) -> None:
+        """Refuse layers that an option names and the network does not have.
+
+        Args:
+            known: weights of each tower, by their names in the module that is converted.
+
+        Raises:
+            UsageError: the text has a name that is near.
+        """
 
     @property
     def attachments(self) -> dict[str, str]:

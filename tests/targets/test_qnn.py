@@ -25,8 +25,11 @@ from writing import chosen, job_of, small_bundle
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.bundle.model_card import _outcome
+from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.cli.tables import print_report
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
+from mobileclip_deploy.export.plan import ExportPlan, plan_export
+from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
@@ -46,6 +49,7 @@ from mobileclip_deploy.targets.qnn.writing import lift_norms
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import Form, TensorInfo
+from mobileclip_deploy.towers.head import Head
 from mobileclip_deploy.verify import checks
 
 require_qnn()
@@ -375,10 +379,22 @@ def test_a_union_is_of_several_chips_and_layers_stay_in_float_in_a_tower_of_inte
         chosen("qnn", **options).require({"image": precision})
 
 
-def test_a_layer_that_is_not_there_is_refused_with_a_name_that_is_near() -> None:
-    options = QnnOptions(float_layers="image.encoder.stem.conf,text.encoder")
-    with pytest.raises(UsageError, match=r"no layer 'image.encoder.stem.conf', did you mean image.encoder.stem.conv\?"):
-        options.require_known("image", ["encoder.stem.conv.weight"])
+@pytest.mark.parametrize(("head", "around"), [(Head(), "image."), (Head(normalised=True), "image.tower.")])
+def test_a_layer_that_is_not_there_is_refused_with_a_name_that_is_near_before_anything_runs(
+    tmp_path: Path, head: Head, around: str
+) -> None:
+    def plan(layers: str) -> ExportPlan:
+        asked = ExportRequest(("qnn",), ("w8a16",), tmp_path, "image", head, {"float_layers": layers})
+        return plan_export(choose(asked), Source.of(mcd.load_model()))
+
+    assert plan(f"{around}encoder.stages.3, {around}encoder.projection").bundles
+    near = rf"no layer '{around}encoder.projektion', did you mean {around}encoder.projection\?"
+    with pytest.raises(UsageError, match=near):
+        plan(f"{around}encoder.projektion")
+
+
+def test_layers_that_stay_in_float_are_known_by_the_name_of_their_weight() -> None:
+    options = QnnOptions(float_layers="text.encoder")
     assert options.keeps("text", "encoder.blocks.0.fc1.weight")
     assert not options.keeps("image", "encoder.stem.conv.weight")
 

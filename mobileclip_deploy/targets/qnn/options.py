@@ -11,7 +11,7 @@ from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.qnn.chips import BY_NAME, Chip, chips_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from mobileclip_deploy.model.variants import TowerName
     from mobileclip_deploy.targets.values import Precisions
@@ -68,17 +68,9 @@ class QnnOptions(TargetOptions):
             if precision_of(precisions[tower]).kind == "float":
                 raise UsageError(f"`float_layers` {name!r}: the {tower} tower is in float16 as a whole; leave it out")
 
-    def require_known(self, tower: TowerName, parameters: Collection[str]) -> None:
-        """Refuse layers that a tower does not have.
-
-        Args:
-            parameters: the names of its weights.
-
-        Raises:
-            UsageError: the text has a name that is near.
-        """
+    def require_layers(self, known: Callable[[], Mapping[TowerName, Collection[str]]]) -> None:
         for name in self.kept:
-            own = [f"{tower}.{parameter}" for parameter in parameters]
-            if name.startswith(f"{tower}.") and not any(f"{one}.".startswith(f"{name}.") for one in own):
+            own = [f"{tower}.{weight}" for tower, weights in known().items() for weight in weights]
+            if not any(f"{one}.".startswith(f"{name}.") for one in own):
                 begun = {".".join(one.split(".")[: name.count(".") + 1]) for one in own}
                 raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, sorted(begun))}")

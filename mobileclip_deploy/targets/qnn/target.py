@@ -50,6 +50,7 @@ class QnnTarget(Target):
         no_contexts=None,
         rules=RULES,
         compiled_places=("npu",),
+        not_searched={"float_layers": "smallest searches a precision for each tower; leave `float_layers` out"},
         runtime_package="onnxruntime-qnn",
         pace=PACE,
     )

@@ -17,7 +17,6 @@ from mobileclip_deploy.targets.onnx.quantization import Quantizing
 from mobileclip_deploy.targets.qnn.chips import Chip
 from mobileclip_deploy.targets.qnn.context import UNION, beside, pointed
 from mobileclip_deploy.targets.qnn.emulator import compile_for
-from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 if TYPE_CHECKING:
@@ -34,11 +33,9 @@ def write_artifact(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInf
     NPU computes in, the model alone.
 
     Raises:
-        UsageError: layers are to stay in float16 that it does not have.
         ExportError: the tower was refused; of operations that an NPU does not take the text names the first.
     """
     options = target.options
-    options.require_known(job.tower, [layer.parameter for layer in layers(job.module)])
     path.mkdir(parents=True, exist_ok=True)
     source = path / f"{path.stem}.onnx"
     finish = partial(lift_norms, contexts=job.form.contexts)
