@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
-from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, suggestion, worded
 from mobileclip_deploy.files import (
     StrPath,
     artifact_bytes,
@@ -181,7 +181,11 @@ class Bundle:
 def _read_manifest(path: Path) -> Manifest:
     if path.is_file():
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
-    what = "no such folder" if not path.exists() else f"no {MANIFEST} in it"
+    if path.exists():
+        inside = _bundles(path)
+        what = f"no {MANIFEST} in it" + (f"; give one of those in it, such as {path / inside[0]}" if inside else "")
+    else:
+        what = f"no such folder{suggestion(path.name, _bundles(path.parent))}"
     manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {what}")
     sizes = {
         "embed_dim": manifest.embed_dim,
@@ -193,6 +197,11 @@ def _read_manifest(path: Path) -> Manifest:
         if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are made before anything is compared
             raise InvalidInput(f"{path}/{MANIFEST}: {name} is not from 1 to {LARGEST_SIZE}")
     return manifest
+
+
+def _bundles(folder: Path) -> list[str]:
+    """Names of the bundles in a folder."""
+    return sorted(manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST}"))
 
 
 def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:

@@ -84,13 +84,13 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
 
 
 def _say_index(written: IndexFile) -> None:
-    from mobileclip_deploy.cli.output import megabytes, note
+    from mobileclip_deploy.cli.output import note, sized
 
     changes = {"added": written.added, "replaced": written.replaced, "removed": written.removed}
     told = ", ".join(f"{count:,} {word}" for word, count in changes.items() if count) or "nothing new"
     say(
         f"{written.path}: {told}; it holds {written.count:,} {written.tower} embeddings of dimension "
-        f"{written.dimension} as {written.store} ({written.embedding_space}), {megabytes(written.bytes)} MB"
+        f"{written.dimension} as {written.store} ({written.embedding_space}), {sized(written.bytes)}"
     )
     if written.missing:
         note(f"pictures without a file any more: {written.missing:,}; --prune removes them")

@@ -93,7 +93,8 @@ def _print_report(report: LintReport) -> None:
         ]
         for status, share in report.shares.items()
     ]
-    say(f"{report.title} on {report.device}: {len(report.operations)} operations, {report.switches} switches")
+    switches = f"{report.switches} switch{'' if report.switches == 1 else 'es'}"
+    say(f"{report.title} on {report.device}: {len(report.operations)} operations, {switches}")
     print_table(None, ["status", ">operations", ">share", ">MB of weights", ">share"], rows)
     found = []
     for rule in report.rules:

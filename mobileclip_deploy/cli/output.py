@@ -183,3 +183,8 @@ def conclude(error: MobileClipDeployError) -> NoReturn:
 def megabytes(count: int) -> str:
     """Bytes in MB (10^6), one decimal."""
     return f"{count / 1e6:.1f}"
+
+
+def sized(count: int) -> str:
+    """Bytes in MB or, fewer than 0.1 MB, in kB, with the unit."""
+    return f"{megabytes(count)} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

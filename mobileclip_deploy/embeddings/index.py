@@ -71,13 +71,16 @@ class Index:
     def __init__(self, path: StrPath) -> None:
         self.path = Path(path)
         where = str(self.path)
+        if self.path.is_dir():
+            raise InvalidInput(f"{where} is a folder, not an index; give a file that `embed` wrote, such as NAME.mcdx")
         try:
             with open_regular(self.path) as stream:
                 head = stream.read(DESCRIPTION + MOST_DESCRIPTION)
                 header = read_header(where, head)
                 data = np.memmap(stream, np.uint8, "r")
         except OSError as error:
-            raise InvalidInput(f"{where} cannot be read: {worded(error)}") from None
+            told = f"{where} cannot be read: {worded(error)}"
+            raise InvalidInput(f"{told}; give a file that `embed` wrote, such as NAME.mcdx") from None
         self.header = header
         self.store: Store = header.store
         self.description: Description = header.description

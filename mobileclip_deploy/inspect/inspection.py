@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, container_of
+from mobileclip_deploy.embeddings.requested import INDEX_SUFFIX
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.files import StrPath, artifact_bytes, check_there
 from mobileclip_deploy.model.licences import Answer, LicenceUse
@@ -139,6 +140,8 @@ def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = s
         raise InvalidInput(f"{path} is not a regular file")
     if (target := target_of(path)) is not None:
         return _artifact(path, target)
+    if path.suffix == INDEX_SUFFIX:
+        raise InvalidInput(f"{path} is an index of embeddings; ask it with `mobileclip-deploy search`")
     if path.is_dir() and (weights := checkpoint_file(path)) == path:
         return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
     return _checkpoint(weights if path.is_dir() else path, variant)
@@ -215,7 +218,8 @@ def _folder(path: Path) -> FolderInspection:
     bundles = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".") and _holds_manifest(entry)]
     if not bundles:
         raise InvalidInput(
-            f"{path} is a folder but not a bundle (no {MANIFEST}), nor an artifact, nor one with bundles"
+            f"{path} is a folder but not a bundle (no {MANIFEST}), nor an artifact, nor one with bundles; give one of "
+            "them, or a checkpoint"
         )
     return FolderInspection(bundles=tuple(map(_listed, bundles)))
 

@@ -19,11 +19,5 @@ def check_lintable(path: Path) -> None:
     """
     check_there(path)
     if target_of(path) is None and not (path / MANIFEST).is_file():
-        raise unlintable(path)
-
-
-def unlintable(path: Path) -> InvalidInput:
-    """What to say of a path that is neither."""
-    followed = [one.abilities for one in targets().values() if one.abilities.readable]
-    known = " or ".join(suffix for abilities in followed for suffix in abilities.suffixes)
-    return InvalidInput(f"{path} is neither a {known} nor a bundle (no {MANIFEST})")
+        suffixes = dict.fromkeys(suffix for one in targets().values() for suffix in one.abilities.suffixes)
+        raise InvalidInput(f"{path} is neither an artifact ({', '.join(suffixes)}) nor a bundle (no {MANIFEST})")

@@ -10,7 +10,7 @@ import numpy as np
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.inspect.lintable import check_lintable, unlintable
+from mobileclip_deploy.inspect.lintable import check_lintable
 from mobileclip_deploy.mil import Program
 from mobileclip_deploy.mil.lint.devices import DEFAULT_DEVICE, DEVICES, find_device
 from mobileclip_deploy.mil.lint.report import Comparison, Finding, LintReport, Share, compare
@@ -71,7 +71,7 @@ def lint(
             return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
         if linted := own.open(path).lint(place):
             return linted
-        raise unlintable(path)
+        raise _without_lint(path, own.name)
     bundle = Bundle.open(path)
     inputs = Reference.read(bundle.golden).inputs
     reports: list[LintReport] = []
@@ -85,16 +85,21 @@ def lint(
         place = _device(own, device)
         if not own.abilities.readable:
             if not (linted := artifact.lint(place)):
-                raise UsageError(
-                    f"{path} is a bundle of {bundle.manifest.target}; the Neural Engine runs Core ML packages and Core "
-                    "AI assets only"
-                )
+                raise _without_lint(path, bundle.manifest.target)
             reports += linted
             continue
         program = _program(artifact).prepared()
         report = lint_program(program, place, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
+
+
+def _without_lint(path: Path, target: str) -> UsageError:
+    """What to say of an artifact or a bundle whose target has no lint."""
+    return UsageError(
+        f"{path} is of {target}; give a Core ML package or a Core AI asset (Neural Engine), a LiteRT file (GPU), a "
+        "bundle for Qualcomm (NPU), or an ONNX model with `target='qnn'`"
+    )
 
 
 def _device(target: Target, device: str | None) -> str:

@@ -47,6 +47,6 @@ def image_bytes(path: Path) -> bytes:
     try:
         return read_regular(path, IMAGE_BYTES)
     except FileNotFoundError:
-        raise InvalidInput(f"{path}: no such file") from None
+        raise InvalidInput(f"{path}: no such file or folder") from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from error

@@ -110,6 +110,13 @@ def test_a_damaged_bundle_is_refused_with_what_is_wrong(damaged: Path, case: str
     assert reason in str(refused.value)
 
 
+def test_a_name_that_is_nearly_right_and_the_folder_of_bundles_lead_to_a_bundle(damaged: Path) -> None:
+    with pytest.raises(InvalidInput, match=f"no such folder, did you mean {damaged.name}\\?$"):
+        Bundle.open(damaged.with_name(damaged.name[:-1]))
+    with pytest.raises(InvalidInput, match=f"; give one of those in it, such as {damaged}$"):
+        Bundle.open(damaged.parent)
+
+
 def test_a_bundle_opens_wherever_it_is_moved_and_links_within_it_and_to_it_are_followed(
     damaged: Path, tmp_path: Path
 ) -> None:

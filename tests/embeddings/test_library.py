@@ -117,7 +117,9 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     assert "not of texts" in refused("embed", bundle.path, tmp_path / "t.txt", "-o", library, "--incremental")
     assert "nothing is asked" in refused("search", library)
     assert "is not an index" in refused("search", photos / "1f431.png", "a dog")
-    assert "cannot be read" in refused("search", tmp_path / "no.mcdx", "a dog")
+    assert "cannot be read: there is none; give a file that" in refused("search", tmp_path / "no.mcdx", "a dog")
+    assert "is a folder, not an index" in refused("search", bundle.path, "a dog")
+    assert "ask it with `mobileclip-deploy search`" in refused("inspect", library)
     assert library.read_bytes() == before
     spaces.cache_folder("spaces").joinpath(next(iter(spaces.cache_folder("spaces").iterdir())).name).unlink()
     assert "name one of the space nano-" in refused("search", library, "a dog")
