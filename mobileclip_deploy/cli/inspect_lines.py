@@ -52,8 +52,8 @@ def _towers(manifest: Manifest, found: BundleInspection) -> Terms:
         yield "", f"{entry.precision}: {precision_of(entry.precision).summary}"
         yield "", f"takes {_tensor(entry.input)}{_ids(manifest, tower)}{_contexts(entry)}"
         yield "", f"gives {_answer(manifest, entry.output)}"
-        if chips := (entry.contents or {}).get("chips"):
-            yield "", "binaries " + ", ".join(f"{name} {megabytes(size)} MB" for name, size in chips.items())
+        for subject, fact in (found.towers[tower].facts or {}).items():
+            yield "", f"{subject}: {fact}"
         for kind, attached in (entry.attachments or {}).items():
             yield "", f"beside it {attached.file}, {megabytes(attached.bytes)} MB ({kind.replace('_', ' ')})"
     yield "", ""
@@ -117,11 +117,10 @@ def _proof(bundle: Bundle, found: BundleInspection) -> str:
         return f"none was made when it was exported: {_command('verify', bundle.path)}"
     told = [f"{check.tower} {check.step} {check.status}" for check in checks if check.status in ("failed", "not run")]
     ran = [check for check in checks if check.status != "not run"]
-    near = ", ".join(
-        f"{check.tower} {relative(check)} ({decibels(check)} dB)"
-        for check in ran
-        if check.step == "shipped" and check.deviation is not None
-    )
+    # Of each tower the engine that is farthest off: it may have answered on several.
+    shipped = [(one.deviation.relative, one) for one in ran if one.step == "shipped" and one.deviation is not None]
+    worst = {check.tower: check for _, check in sorted(shipped, key=lambda each: each[0])}
+    near = ", ".join(f"{tower} {relative(worst[tower])} ({decibels(worst[tower])} dB)" for tower in sorted(worst))
     task = [f"{name} % {figure(check, key)}" for check in ran for key, name in TASK.items() if figure(check, key)]
     state = "FAILED" if found.parity == "failed" else found.parity
     told = [f"{state}, {len(ran)} of {len(checks)} checks ran", *told[:SHOWN]]
@@ -180,7 +179,7 @@ def print_artifact(path: Path, found: ArtifactInspection) -> None:
         for kind, counts in found.contents.items()
         if counts
     ]
-    print_terms(rows)
+    print_terms([*rows, *(found.facts or {}).items()])
 
 
 def print_checkpoint(path: Path, found: CheckpointInspection) -> None:

@@ -74,6 +74,7 @@ class ArtifactDocument(BaseModel, extra="allow"):
     bytes: int | dict[str, int]
     operators: int
     by_type: dict[str, int]
+    facts: dict[str, str] | None = None
 
 
 FoldedDocument = _widened(

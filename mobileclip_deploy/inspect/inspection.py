@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
-from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.bundle.manifest import TensorEntry, TowerEntry
 from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, container_of
 from mobileclip_deploy.embeddings.requested import INDEX_SUFFIX
 from mobileclip_deploy.errors import InvalidInput
@@ -20,6 +20,7 @@ from mobileclip_deploy.model.variants import TowerName, load_variant
 from mobileclip_deploy.parity.report import outcome
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.targets import Target, installed_target, target_of
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.inspection import PackageInspection
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
@@ -51,7 +52,7 @@ class CheckpointInspection(_Inspection):
 
 
 class ArtifactInspection(_Inspection):
-    """What a target wrote: operators by type, and `contents` by kind where the target tells them."""
+    """What a target wrote: operators by type; `contents` by kind and `facts` in words where the target tells them."""
 
     kind: str
     input: TensorEntry
@@ -60,6 +61,7 @@ class ArtifactInspection(_Inspection):
     operators: int
     by_type: dict[str, int]
     contents: dict[str, dict[str, int]]
+    facts: dict[str, str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         told = super().as_dict()
@@ -67,13 +69,15 @@ class ArtifactInspection(_Inspection):
 
 
 class TowerInspection(_Inspection):
-    """A tower of a bundle: its file, a function of it where it holds several, and how many operators it has."""
+    """A tower of a bundle: its file, a function of it where it holds several, how many operators it has, and what else
+    its target tells of it in words."""
 
     file: str
     function: str | None = None
     precision: str
     bytes: int
     operators: int
+    facts: dict[str, str] | None = None
 
 
 class BundleInspection(_Inspection):
@@ -186,6 +190,7 @@ def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspect
         operators=sum(operators.values()),
         by_type=dict(sorted(operators.items(), key=lambda item: -item[1])),
         contents={name: counts for name, counts in contents.items() if name != "operators"},
+        facts=artifact.facts or None,
     )
 
 
@@ -199,18 +204,23 @@ def _bundle(bundle: Bundle) -> BundleInspection:
         licence=manifest.checkpoint.licence,
         uses=None if manifest.licence is None else manifest.licence.uses(),
         towers={
-            tower: TowerInspection(
-                file=entry.file,
-                function=entry.function,
-                precision=entry.precision,
-                bytes=entry.bytes,
-                operators=sum(target.open(bundle.artifact(tower), entry.function).operators.values()),
-            )
+            tower: _tower(entry, target.open(bundle.artifact(tower), entry.function))
             for tower, entry in manifest.towers.items()
         },
         labels=None if manifest.classifier is None else len(manifest.classifier.labels),
         parity=outcome(bundle.parity),
         environment=manifest.environment,
+    )
+
+
+def _tower(entry: TowerEntry, artifact: Artifact) -> TowerInspection:
+    return TowerInspection(
+        file=entry.file,
+        function=entry.function,
+        precision=entry.precision,
+        bytes=entry.bytes,
+        operators=sum(artifact.operators.values()),
+        facts=artifact.facts or None,
     )
 
 

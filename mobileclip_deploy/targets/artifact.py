@@ -95,6 +95,11 @@ class Artifact(ABC):
         return None
 
     @property
+    def facts(self) -> dict[str, str]:
+        """What else `inspect` tells of it, in words: by subject, such as the device that stands in the file."""
+        return {}
+
+    @property
     def inspection(self) -> PackageInspection | None:
         """What `inspect` tells of the whole file, where that is more than input, output and operators."""
         return None

@@ -19,6 +19,7 @@ from tiny import inputs, wanted
 from writing import chosen
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, UsageError
+from mobileclip_deploy.inspect.inspection import inspect
 from mobileclip_deploy.learning.recovery.student import attach, detach, grids
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TOWERS, TowerName
@@ -123,6 +124,9 @@ def test_the_device_and_the_form_stand_in_the_file(model: MobileCLIP, tmp_path: 
     first, second = read_function(usual), read_function(other)
     assert (first.device, second.device, second.metadata) == ("gpu", "cpu", None)
     assert first.metadata == "tiny_mci text fp32; "
+    told = inspect(usual).as_dict()["facts"], inspect(other).as_dict()["facts"]
+    assert [one["device"][:4] for one in told] == ["GPU ", "CPU "]
+    assert [one["read by"] for one in told] == ["MLX 0.32.2 and newer", "MLX up to 0.32.1"]
     assert usual.read_bytes() != other.read_bytes()
     rows = inputs("text")
     assert np.array_equal(MlxArtifact(usual).runner()(rows), MlxArtifact(other).runner()(rows))

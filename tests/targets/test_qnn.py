@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -89,6 +90,7 @@ def test_files_are_named_by_architecture_and_inspected_by_chip(image: Path) -> N
     found = QnnArtifact(image)
     assert found.contents["chips"] == {"v75": (image / "tiny_image.v75.bin").stat().st_size}
     assert found.contents["spill_fill"] == {"v75": 0}
+    assert re.fullmatch(r"\d\.\d MB, for Hexagon v75 of sm8650, Snapdragon 8 Gen 3", found.facts["binary v75"])
     spilling = onnx.ModelProto.FromString(found.contexts[0].model.SerializeToString())
     next(one for one in spilling.graph.node[0].attribute if one.name == "max_size").i = 4096
     assert replace(found.contexts[0], model=spilling).spilled == 4096

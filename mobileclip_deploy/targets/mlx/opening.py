@@ -45,6 +45,13 @@ class MlxArtifact(Artifact):
         numbers = (step.numbers for step in self.content.steps if isinstance(step, Value))
         return counted(self.operators, ((one.dtype.name, one.nbytes) for one in numbers))
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """The device, and which MLX reads the form: neither is asked when the file is loaded."""
+        device = f"{self.content.device.upper()} of Apple's chips; MLX never uses the Neural Engine"
+        readers = "up to 0.32.1" if self.content.metadata is None else "0.32.2 and newer"
+        return {"device": device, "read by": f"MLX {readers}"}
+
     @cached_property
     def graph(self) -> Graph:
         return _graph(self.content)

@@ -63,6 +63,11 @@ class QnnArtifact(OnnxArtifact):
         return self._read[0]
 
     @property
+    def chips(self) -> tuple[Chip, ...]:
+        """Those that there are binaries for."""
+        return tuple(dict.fromkeys(one.chip for one in self.contexts))
+
+    @property
     def union(self) -> Path | None:
         """The binary for all of the chips, where there is one."""
         return self._read[1]
@@ -106,6 +111,18 @@ class QnnArtifact(OnnxArtifact):
         spilled = {one.label: one.spilled for one in self.contexts}
         return {**super().contents, "chips": chips, "spill_fill": spilled}
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What each binary is for."""
+        told = {}
+        for one in self.contexts:
+            tokens = "" if one.shape == self.inputs[0].shape else f", {one.shape[1]} tokens"
+            told[one.label] = f"Hexagon v{one.chip.architecture} of {one.chip.code}, {one.chip.title}{tokens}"
+        if self.union is not None:
+            told[UNION] = f"{', '.join(one.code for one in self.chips)}; its answers are not run"
+        size = {name: f"{artifact_bytes(path) / 1e6:.1f} MB" for name, path in self._binaries.items()}
+        return {f"binary {name}": f"{size[name]}, for {what}" for name, what in told.items()}
+
     def unlike(self, other: Artifact) -> str | None:
         assert isinstance(other, QnnArtifact)
         if self._binaries.keys() != other._binaries.keys():
@@ -126,7 +143,7 @@ class QnnArtifact(OnnxArtifact):
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
         """Every chip's binaries on the emulator."""
-        yield from (partial(self._on, chip) for chip in dict.fromkeys(one.chip for one in self.contexts))
+        yield from (partial(self._on, chip) for chip in self.chips)
 
     def stand_in(self) -> Runner:
         """The model that was compiled, by ONNX Runtime's CPU."""
@@ -150,7 +167,7 @@ class QnnArtifact(OnnxArtifact):
         from mobileclip_deploy.targets.qnn.linting import lint_model
 
         own = self.path.suffix != ".onnx"
-        chips = dict.fromkeys(one.chip for one in self.contexts) if own else chips_of(None)
+        chips = self.chips if own else chips_of(None)
         return tuple(lint_model(self, chip, self._tokens) for chip in chips)
 
     @property
