@@ -27,7 +27,7 @@ from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers, replaced_gates
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, Subject
-from mobileclip_deploy.verify.task import TASK_FIGURES, stand_in
+from mobileclip_deploy.verify.task import TASK_FIGURES, runner_for_all
 
 
 class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
@@ -158,10 +158,9 @@ def compare_bundles(
 
 
 def _loaded(subject: Subject, tower: TowerName) -> Runner:
-    """What answers for all pictures: see `stand_in`."""
     if subject.source is not None and (stored := subject.artifact(tower).weights) is not None:
         subject.matched[tower] = tuple(matched_weights(subject.module(tower), stored)[0])
-    return stand_in(subject, tower) or subject.runner(tower)
+    return runner_for_all(subject, tower)
 
 
 def _stood_in(subject: Subject, checks: Sequence[Check], found: Measurement) -> tuple[str, ...]:

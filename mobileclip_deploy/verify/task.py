@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,8 @@ from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.report import Lost
 from mobileclip_deploy.progress import about
-from mobileclip_deploy.targets import Runner
+from mobileclip_deploy.targets import Runner, Target
+from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import Matched
@@ -44,7 +45,7 @@ def check_task(subject: Subject) -> list[Check]:
     if task is None or not subject.complete:
         return []
     try:
-        embedder = bundle_embedder(subject.bundle, load=partial(_loaded, subject))
+        embedder = bundle_embedder(subject.bundle, load=partial(runner_for_all, subject))
     except NotRun as error:
         return [Check.not_run("task", "both", str(error))]
     found = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
@@ -53,22 +54,28 @@ def check_task(subject: Subject) -> list[Check]:
     return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact, times), gates, times)]
 
 
-def _loaded(subject: Subject, tower: TowerName) -> Runner:
-    return stand_in(subject, tower) or subject.runner(tower)
+def runner_for_all(subject: Subject, tower: TowerName) -> Runner:
+    """What answers for all pictures: see `stand_in`."""
+
+    def stored() -> Runner | None:
+        found = subject.matched.get(tower)
+        return None if found is None else stored_runner(subject.module(tower), found, subject.grids(tower))
+
+    return stand_in(subject.target, subject.artifact(tower), stored) or subject.runner(tower)
 
 
-def stand_in(subject: Subject, tower: TowerName) -> Runner | None:
+def stand_in(target: Target, artifact: Artifact, stored: Callable[[], Runner | None]) -> Runner | None:
     """What answers in the place of a runtime that would take hours for all pictures: the artifact's own stand-in, else
     torch with the weights that stand in the file; None where the target's own is fast, or the weights cannot be read.
 
     That the artifact computes this is what `graph` and `shipped` find on the inputs that its runtime is asked.
+
+    Args:
+        stored: makes the `stored_runner` of the artifact; None where its weights cannot be read.
     """
-    if subject.target.abilities.pace is None:
+    if target.abilities.pace is None:
         return None
-    if (other := subject.artifact(tower).stand_in()) is not None:
-        return other
-    found = subject.matched.get(tower)
-    return None if found is None else stored_runner(subject.module(tower), found, subject.grids(tower))
+    return artifact.stand_in() or stored()
 
 
 def stored_runner(module: nn.Module, found: Sequence[Matched], grids: Storage) -> Runner:
@@ -113,7 +120,7 @@ def check_sampled(subject: Subject) -> list[Check]:
     if sampled is None:
         return []
     try:
-        embedder = bundle_embedder(subject.bundle, load=partial(_loaded, subject))
+        embedder = bundle_embedder(subject.bundle, load=partial(runner_for_all, subject))
     except NotRun as error:
         return [Check.not_run("sampled", "both", str(error))]
     measured = measure(embedder, sampled.dataset, progress=about(subject.name, subject.progress))

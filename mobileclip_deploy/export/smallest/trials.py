@@ -36,7 +36,7 @@ from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.pace import asked_rows
-from mobileclip_deploy.verify.task import TASK_FIGURES, stored_runner
+from mobileclip_deploy.verify.task import TASK_FIGURES, stand_in, stored_runner
 
 # The sequence begins at the smallest candidate that is predicted to have so many dB: on nano such lose nothing that
 # 1,274 images show (docs/precisions.md: w8 has 26 and is passed, 20 is undecided).
@@ -148,15 +148,15 @@ class Trials:
         """What answers for all pictures: in the place of a slow runtime what `verify` asks."""
         target, tower = self.plan.target, choice.tower
         artifact = target.open(self.tower(choice).artifact)
-        if target.abilities.pace is None:
-            return artifact.runner()
-        if (other := artifact.stand_in()) is not None:
-            return other
-        if (stored := artifact.weights) is None:
-            return artifact.runner()
-        module = make_tower(self.source.model, tower)
-        grids = storage_of(target, tower, module, choice.precision, choice.four_bit)
-        return stored_runner(module, matched_weights(module, stored)[0], grids)
+
+        def stored() -> Runner | None:
+            if (weights := artifact.weights) is None:
+                return None
+            module = make_tower(self.source.model, tower)
+            grids = storage_of(target, tower, module, choice.precision, choice.four_bit)
+            return stored_runner(module, matched_weights(module, weights)[0], grids)
+
+        return stand_in(target, artifact, stored) or artifact.runner()
 
 
 def going_down() -> float:
