@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import getpass
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,9 +64,16 @@ def with_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "tower", "precisions"), [*CASES, *(pytest.param(*case, marks=pytest.mark.whole) for case in OTHERS)]
 )
-def test_a_target_keeps_its_promises(name: str, tower: TowerName, precisions: tuple[str, ...]) -> None:
+def test_a_target_keeps_its_promises(
+    name: str, tower: TowerName, precisions: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     NEEDS.get(name, lambda: None)()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # this process has asked for it before
     print(*check_target(chosen(name, **FEWER.get(name, {})), precisions, [tower]), sep="\n")
+    gc.collect()
+    # torch makes an empty folder for the code of kernels.
+    assert {path.name for path in tmp_path.iterdir()} <= {f"torchinductor_{getpass.getuser()}"}
 
 
 def test_every_precision_of_every_target_is_held_to_them_once() -> None:

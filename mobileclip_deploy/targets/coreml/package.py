@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.files.leftovers import remove
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreml.compression import compress_weights, quantize_activations
@@ -40,17 +41,25 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
         ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
     """
     precision = precision_of(job.precision)
-    with conversion(f"Core ML conversion of the {job.tower} tower"), torch.no_grad(), lean_passes():
-        model = convert(job, target, input_name, output_name)
+    what = f"Core ML conversion of the {job.tower} tower"
+    with conversion(what), torch.no_grad(), lean_passes(), ExitStack() as packages:
+        model = _kept(packages, convert(job, target, input_name, output_name))
         if precision.calibrated:
             if job.calibration is None:
                 raise ExportError(f"precision {job.precision} needs calibration inputs")
-            model = quantize_activations(model, job.calibration)
+            model = _kept(packages, quantize_activations(model, job.calibration))
         if precision.kind != "float":
-            model = compress_weights(model, job.module, storage)
+            model = _kept(packages, compress_weights(model, job.module, storage))
         _describe(model, job, input_name, output_name)
         model.save(str(path))
         make_reproducible(path)
+
+
+def _kept(packages: ExitStack, model: Any) -> Any:
+    """A model, whose package in the temporary folder is kept by `packages`: coremltools keeps it until the process
+    ends."""
+    packages.callback(remove, Path(model.package_path))
+    return model
 
 
 def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:
