@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
-from tiny import CAUSAL, card, named
+from tiny import CAUSAL, named, write_card
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.model import variants
@@ -17,10 +16,7 @@ CONTEXTS = (16, 32, 77)
 
 def causal_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> mcd.MobileCLIP:
     """Its checkpoint, loaded; the variant is known while the test runs."""
-    data = card("tiny_later") | {"name": CAUSAL, "title": CAUSAL, "tokenizer": {}}
-    data["text"] = data["text"] | {"depth": 1}
-    path = folder / f"{CAUSAL}.json"
-    path.write_text(json.dumps(data), encoding="utf-8")
+    path = write_card(CAUSAL, folder)
     cards = variants._cards() | {CAUSAL: path}
     monkeypatch.setattr(variants, "_cards", lambda: cards)
     tensors = named(variants.read_card(path), "open_clip")

@@ -254,9 +254,8 @@ def network(seed: int = 0, variant: str = "tiny_mci") -> MobileCLIP:
     return model
 
 
-@contextmanager
-def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
-    """The checkpoint of WORDS, ROTARY_WORDS, PIECES, WORDPIECES or CAUSAL, while its card is known."""
+def write_card(name: str, folder: Path) -> Path:
+    """The card of WORDS, ROTARY_WORDS, PIECES, WORDPIECES or CAUSAL, and the vocabulary that it reads beside it."""
     like = {
         WORDS: "tiny_mci",
         CAUSAL: "tiny_later",
@@ -265,6 +264,8 @@ def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
         WORDPIECES: "tiny_mean",
     }[name]
     words = {key: value for key, value in card(like).items() if key != "tokenizer"}
+    if name == CAUSAL:
+        words["text"] = words["text"] | {"depth": 1}
     if name == PIECES:
         (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
         size = len(json.loads(tokenizer_json())["model"]["vocab"])
@@ -274,8 +275,16 @@ def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
         (folder / "vocab.txt").write_text(vocab_txt(), encoding="utf-8")
         ids = {"context_length": 16, "sot": 1, "eot": 2, "pad": 0, "last": 101}
         words["tokenizer"] = {"kind": "wordpiece", "cleaning": "whitespace", "vocab_size": 1000} | ids
-    (folder / f"{name}.json").write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
-    cards = variants._cards() | {name: folder / f"{name}.json"}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(words | {"name": name, "title": name}), encoding="utf-8")
+    return path
+
+
+@contextmanager
+def known(folder: Path, name: str = WORDS) -> Iterator[Path]:
+    """The checkpoint of one of these, while its card is known. A process reads the card of a name once."""
+    cards = variants._cards() | {name: write_card(name, folder)}
     with mock.patch.object(variants, "_cards", return_value=cards):
-        save_file(named(variants.load_variant(name), next(iter(words["layouts"]))), folder / "tiny.safetensors")
+        variant = variants.load_variant(name)
+        save_file(named(variant, next(iter(variant.layouts))), folder / "tiny.safetensors")
         yield folder / "tiny.safetensors"
