@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from building import ROOT, files_digest, locked
@@ -71,7 +72,8 @@ class SwiftPackage:
         with locked(self._scratch / ".lock"):
             digest, seen = files_digest(*self.sources), self._scratch / f".{what}"
             if not seen.exists() or seen.read_text() != digest:
-                output(*command)
+                with TemporaryDirectory() as folder:  # Swift leaves folders there
+                    output(*command, env=os.environ | {"TMPDIR": folder})
                 seen.write_text(digest)
         return self._scratch / self.configuration
 

@@ -189,7 +189,7 @@ final class Checks {
         String space = (String) all.get("embedding_space");
         for (Map<?, ?> one : maps(all.get("cases"))) {
             byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
-            File file = File.createTempFile("library", ".mcdx");
+            File file = temporary();
             Files.write(file.toPath(), bytes);
             Index index = Index.open(file);
             check("pictures of " + one.get("store"), index.length() == whole(one, "length") && index.store.equals(one.get("store")));
@@ -230,10 +230,16 @@ final class Checks {
         for (int width : new int[] {1, 7, 8, 9, 40, 100, 512, 65536}) products(width);
     }
 
+    private static File temporary() throws IOException {
+        File file = File.createTempFile("library", ".mcdx");
+        file.deleteOnExit();
+        return file;
+    }
+
     private void writing() throws Exception {
         String told = (String) maps(json("manifests").get("cases")).get(0).get("manifest");
         Manifest manifest = Manifest.parse(told, "onnx");
-        File file = File.createTempFile("written", ".mcdx");
+        File file = temporary();
         List<String> ids = new ArrayList<>();
         List<Embedding> embeddings = new ArrayList<>();
         for (int row = 0; row < 50; row++) {
@@ -500,7 +506,7 @@ final class Checks {
     private void changedBundle() throws Exception {
         MobileCLIP old = MobileCLIP.load(bundle, replay(bundle));
         Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * 90 * 80, 5), 90, 80);
-        File file = File.createTempFile("library", ".mcdx");
+        File file = temporary();
         List<String> ids = Collections.singletonList("a");
         try (IndexWriter writer = IndexWriter.create(file, old.manifest)) {
             writer.add(ids, Collections.singletonList(old.embedImage(picture)));
