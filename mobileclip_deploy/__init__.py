@@ -18,12 +18,17 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import os
 import sys
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from mobileclip_deploy.arguments import checked
+
+# ONNX Runtime 1.29 and newer tells Microsoft which models a process loads, with a number of this machine, unless this
+# stands in the environment when it is imported. What you set yourself stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {

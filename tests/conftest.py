@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # also where a test imports ONNX Runtime before the package
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see mobileclip_deploy.cli.main
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Each process its share of the cores: with all of them for each they wait for one another.
@@ -118,7 +119,9 @@ def temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """Programs that tests start, such as compilers and browsers, leave folders here. They go with all of pytest's."""
     tempfile.gettempdir()  # this process asked before: its own stays
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary", numbered=False)))
+        folder = tmp_path_factory.mktemp("temporary", numbered=False)
+        patched.setenv("TMPDIR", str(folder))
+        patched.setenv("JAVA_TOOL_OPTIONS", f"{os.environ['JAVA_TOOL_OPTIONS']} -Djava.io.tmpdir={folder}")
         yield
 
 
@@ -133,6 +136,15 @@ def own_folders(
     if request.session.testsfailed == failed:
         for path in set(base.iterdir()) - before:
             path.unlink() if path.is_symlink() else shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_variants() -> Iterator[None]:
+    """A process reads the card of a name once: the next file of tests may know another one by that name."""
+    from mobileclip_deploy.model.variants import load_variant
+
+    yield
+    load_variant.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,10 @@ import java.nio.FloatBuffer
 import java.nio.IntBuffer
 import java.nio.LongBuffer
 
-/** Runs a bundle's towers on ONNX Runtime. [options]: threads, NNAPI or other providers; the app closes them. */
+/** Runs a bundle's towers on ONNX Runtime, whose telemetry is switched off. [options]: threads, NNAPI or other
+ * providers; the app closes them. */
 class OnnxEngine(private val options: OrtSession.SessionOptions = OrtSession.SessionOptions()) : Engine {
-    private val environment = OrtEnvironment.getEnvironment()
+    private val environment = OrtEnvironment.getEnvironment().apply { setTelemetry(false) }
 
     override fun target() = "onnx"
 
