@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mobileclip_deploy.escaping import uncoloured
@@ -162,8 +162,12 @@ def first_sentence(error: BaseException, most: int = 300) -> str:
 def worded(error: BaseException) -> str:
     """Why a file or a value cannot be used, in words of ours: Python's, the system's and other packages' own are not
     for users. What this package raised itself stays."""
+    from pydantic_core import ValidationError  # not where a command only says its options
+
     if isinstance(error, Malformed | MobileClipDeployError):
         return " ".join(str(error).split())
+    if isinstance(error, ValidationError):
+        return first_problem(error)
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON at line {error.lineno}, column {error.colno}"
     if isinstance(error, UnicodeDecodeError):
@@ -190,20 +194,27 @@ def _place(error: BaseException) -> str:
     return f" at line {line}, column {column}" if line else ""
 
 
+WHY = "{why}"
+"""Where in the text of a refusal the reason stands."""
+
+
 @contextlib.contextmanager
-def refusing(what: str, *kinds: type[Exception]) -> Iterator[None]:
+def refusing(what: str, *kinds: type[Exception], into: Callable[[str], Exception] = InvalidInput) -> Iterator[None]:
     """Read a file or a value in here.
 
     Args:
-        what: what cannot be used where one of these kinds of errors is raised.
+        what: what cannot be used where one of these kinds of errors is raised. The reason stands in the place of
+            `WHY`; where `what` has none, behind a colon.
+        into: makes the error that is raised instead.
 
     Raises:
-        InvalidInput: `what`, a colon, and why in words of ours.
+        InvalidInput: `what`, and the reason in words of ours.
     """
     try:
         yield
     except kinds as error:
-        raise InvalidInput(f"{what}: {worded(error)}") from error
+        told = what if WHY in what else f"{what}: {WHY}"
+        raise into(told.replace(WHY, worded(error))) from error
 
 
 @contextlib.contextmanager

@@ -28,10 +28,13 @@ from mobileclip_deploy.errors import (
     DAMAGED,
     PROBLEMS,
     SYSTEM,
+    WHY,
+    CheckpointError,
     InvalidInput,
     Malformed,
     RuntimeFailed,
     first_problem,
+    refusing,
     running,
     worded,
 )
@@ -116,6 +119,14 @@ def test_what_python_and_the_system_say() -> None:
     assert worded(OSError(errno.EIO, "Input/output error")) == "Input/output error"
     assert worded(Malformed("it holds half a character")) == "it holds half a character"
     assert worded(InvalidInput("a.json:\nhas no prompts")) == "a.json: has no prompts"
+
+
+def test_a_refusal_says_why_at_its_place_and_keeps_the_cause() -> None:
+    for what, told in {"a": "a: b is missing", f"a ({WHY}); do c": "a (b is missing); do c"}.items():
+        with pytest.raises(CheckpointError) as refused, refusing(what, LookupError, into=CheckpointError):
+            raise KeyError("b")
+        assert str(refused.value) == told
+        assert isinstance(refused.value.__cause__, KeyError)
 
 
 PARSERS: dict[str, tuple[Callable[[], object], str]] = {

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Run
-from mobileclip_deploy.errors import InvalidInput, first_problem, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing
 from mobileclip_deploy.files import check_items, read_regular, write_whole
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -104,10 +104,8 @@ def _refused(error: ValidationError, model: type[BaseModel], name: str) -> Inval
 
 
 def _text(path: Path) -> str:
-    try:
+    with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
         text = read_regular(path, DOCUMENT_BYTES).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
 
     # Samples come without names. A million names that are no fields would be a million complaints of pydantic.
     if text.count(":") > DOCUMENT_NAMES:
@@ -140,10 +138,8 @@ def parse_stream(content: bytes, job: Job, name: str) -> tuple[RoundResult, ...]
     *lines, _ = content.split(b"\n")
     found: dict[Turn, RoundResult] = {}
     for number, line in enumerate(lines, start=1):
-        try:
+        with refusing(f"{name}, line {number}: no round ({WHY}); delete the file, run again", InvalidInput):
             finished = parse_document(line.decode(errors="replace"), RoundResult, "it")
-        except InvalidInput as error:
-            raise InvalidInput(f"{name}, line {number}: no round ({error}); delete the file, run again") from error
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id != job.run_id or turn not in job.order or turn in found:
             raise InvalidInput(f"{name}, line {number}: not a round of run {job.run_id}; delete the file, run again")

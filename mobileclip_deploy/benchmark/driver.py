@@ -16,7 +16,7 @@ from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import append, outstanding, parse_document, read_stream, write_document
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Peak, RoundResult, Run, Snapshot
-from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, suggestion
+from mobileclip_deploy.errors import WHY, DependencyMissing, NotRun, UsageError, refusing, suggestion
 from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import Target, get_target, targets
 from mobileclip_deploy.targets.values import RuntimePlace
@@ -199,10 +199,8 @@ class Driver(ABC):
         Raises:
             NotRun: nowhere, or the target is not known here; the text says why.
         """
-        try:
+        with refusing(WHY, UsageError, DependencyMissing, into=NotRun):
             found = get_target(target).places(self.kind, options)
-        except (UsageError, DependencyMissing) as unknown:
-            raise NotRun(str(unknown)) from unknown
         if not found:
             others = [name for name, one in targets().items() if self.kind != "host" and _places(one, self.kind)]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")

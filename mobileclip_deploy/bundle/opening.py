@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mobileclip_deploy.arguments import checked
 from mobileclip_deploy.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
-from mobileclip_deploy.errors import InvalidInput, UsageError, suggestion, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.files import (
     StrPath,
     artifact_bytes,
@@ -132,11 +132,10 @@ class Bundle:
         log = self.path / SEARCH_LOG
         if not log.exists():
             return {}
-        try:
+        told = f"{log} cannot be read: {WHY}; export the bundle again"
+        with refusing(told, OSError, ValueError, LookupError, AttributeError, TypeError):
             chosen = read_json(log)["trials"][-1]["four_bit"]
             return {tower: frozenset(names) for tower, names in chosen.items()}
-        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            raise InvalidInput(f"{log} cannot be read: {worded(error)}; export the bundle again") from error
 
     @property
     def floats(self) -> Path:
@@ -211,15 +210,14 @@ def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
     if tokens is None or not tokens.brought:
         return manifest
     path = within(folder, MERGES if tokens.kind is None else VOCABULARY)
-    try:
+    told = f"{path} cannot be used: {WHY}; export the bundle again"
+    with refusing(told, OSError, UnicodeDecodeError, InvalidInput):
         text = read_regular(path, VOCABULARY_BYTES).decode("utf-8")
         if tokens.kind is None:
             _, *merges = text.removesuffix("\n").split("\n")
             whole = tokens.with_merges(merges)
         else:
             whole = tokens.with_file(text)
-    except (OSError, UnicodeDecodeError, InvalidInput) as error:
-        raise InvalidInput(f"{path} cannot be used: {worded(error)}; export the bundle again") from error
     return manifest.model_copy(update={"tokenizer": whole})
 
 
@@ -241,11 +239,9 @@ def _check_files(folder: Path) -> None:
             raise InvalidInput(f"{folder} holds more than {MOST_FILES:,} files, and is not a bundle that was exported")
         for name in (*folders, *files):
             path = Path(parent, name)
-            try:
+            with refusing(f"{path} cannot be read: {WHY}; export the bundle again", OSError, RuntimeError):
                 found = path.stat()
                 leads_out = path.is_symlink() and not is_below(path, folder)
-            except (OSError, RuntimeError) as error:
-                raise InvalidInput(f"{path} cannot be read: {worded(error)}; export the bundle again") from error
             if leads_out:
                 raise InvalidInput(
                     f"{path} is a link that leads out of the bundle; where you trust it, copy the bundle with cp -RL"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.checkpoints.vocabulary import described
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.provenance import Provenance
@@ -38,15 +38,11 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
     text = metadata.get(METADATA)
     if text is None:
         raise CheckpointError(f"{path} has this package's keys but not its metadata; write it with `reparameterize`")
-    try:
+    damaged = f"{path}: damaged metadata ({WHY}); write it again with `reparameterize`"
+    other = f"{path} was written by another version of this package"
+    with refusing(damaged, ValidationError, into=CheckpointError), refusing(other, UsageError, into=CheckpointError):
         source = Provenance.model_validate_json(text)
         load_variant(source.variant).for_layout(source.layout)
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{path}: damaged metadata ({first_problem(error)}); write it again with `reparameterize`"
-        ) from error
-    except UsageError as error:
-        raise CheckpointError(f"{path} was written by another version of this package: {error}") from error
     return source
 
 

@@ -17,7 +17,14 @@ from mobileclip_deploy.checkpoints import open_clip, siglip
 from mobileclip_deploy.checkpoints.identity import Identity
 from mobileclip_deploy.checkpoints.transformers import FORM
 from mobileclip_deploy.checkpoints.weights_files import CONFIG, PREPROCESSOR
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, suggestion, worded
+from mobileclip_deploy.errors import (
+    WHY,
+    CheckpointError,
+    InvalidInput,
+    UsageError,
+    refusing,
+    suggestion,
+)
 from mobileclip_deploy.files import json_value, read_json
 from mobileclip_deploy.model.provenance import TakenPreprocess
 from mobileclip_deploy.model.variants import Preprocess
@@ -88,10 +95,8 @@ def _asked(card: Preprocess, asked: str | Path) -> TakenPreprocess:
 
 def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
     """The object in a file, or in a text that stands where it says."""
-    try:
+    with refusing(f"{where} is no JSON ({WHY}); say {OPENAI} or {CARD} with `preprocess`", ValueError):
         told = json_value(where, text) if text is not None else read_json(Path(where))
-    except ValueError as error:
-        raise InvalidInput(f"{where} is no JSON ({worded(error)}); say {OPENAI} or {CARD} with `preprocess`") from error
     if not isinstance(told, dict):
         raise InvalidInput(f"{where} holds no JSON object; say {OPENAI} or {CARD} with `preprocess`")
     return told
@@ -114,11 +119,9 @@ def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> T
             f"{path}: resize_mode {said['resize_mode']!r} is not this network's, {own!r}: a picture is "
             f"{card.described}; train and export with {own!r}"
         )
-    try:
+    with refusing(f"{path}", ValidationError):
         values = {key: said[key] for key in ("mean", "std", "interpolation")}
         return _named(card, TakenPreprocess(taken_from=name, **values))
-    except ValidationError as error:
-        raise InvalidInput(f"{path}: {first_problem(error)}") from error
 
 
 def _named(card: Preprocess, taken: TakenPreprocess) -> TakenPreprocess:

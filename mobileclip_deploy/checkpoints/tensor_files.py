@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints.weights_files import container_of
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, refusing, worded
 from mobileclip_deploy.files import check_tensors
 
 Made = tuple[tuple[int, ...], Callable[[], Tensor]]
@@ -164,11 +164,10 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
 
 
 def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is not a whole zip file: {worded(error)}; download or save it again") from error
+    told = f"{path} is not a whole zip file: {WHY}; download or save it again"
+    kinds = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
+    with refusing(told, *kinds, into=CheckpointError), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(
             f"{path} is a TorchScript archive, that is code, which is never run; give the model's state_dict "

@@ -17,7 +17,7 @@ import torch
 from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, same, transposed
 from mobileclip_deploy.checkpoints.tensor_files import Made, TensorFile
 from mobileclip_deploy.checkpoints.weights_files import MODEL_CONFIG
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, worded
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, refusing
 from mobileclip_deploy.files import read_json
 
 FORM, ACTIVATION = "form", "activation"
@@ -89,9 +89,8 @@ def _activation(path: Path) -> Mapping[str, str]:
     config = path.parent / MODEL_CONFIG
     if not config.is_file():
         return {}
-    try:
+    damaged = f"{config} cannot be read ({WHY}); save the model again"
+    with refusing(damaged, InvalidInput, ValueError, OSError, into=CheckpointError):
         told: Any = read_json(config)
-    except (InvalidInput, ValueError, OSError) as error:
-        raise CheckpointError(f"{config} cannot be read ({worded(error)}); save the model again") from error
     said = told.get("text_config") or told.get("vision_config") or {} if isinstance(told, dict) else {}
     return {ACTIVATION: "QuickGELU" if said.get("hidden_act", "quick_gelu") == "quick_gelu" else "GELU"}

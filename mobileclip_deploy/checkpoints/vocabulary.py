@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mobileclip_deploy.checkpoints.weights_files import TOKENIZER_FILE, VOCABULARY_FILE
-from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError, first_problem, worded
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model import sentencepiece, wordpiece
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -48,22 +48,19 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
     """
     if MERGES not in metadata and TOKENIZER_FILE not in metadata:
         return card
-    try:
+    damaged = f"{path}: damaged vocabulary in its metadata ({WHY}); get the file again"
+    with refusing(damaged, ValidationError, InvalidInput, into=CheckpointError):
         told = TokenizerSpec.model_validate_json(metadata.get(TOKENIZER, ""))
         if MERGES in metadata:
             tokens = told.with_merges(metadata[MERGES].split("\n"))
         else:
             tokens = told.with_file(metadata[TOKENIZER_FILE])
-    except (ValidationError, InvalidInput) as error:
-        why = first_problem(error) if isinstance(error, ValidationError) else str(error)
-        raise CheckpointError(f"{path}: damaged vocabulary in its metadata ({why}); get the file again") from error
     if tokens.context_length > LARGEST_CONTEXT:
         raise CheckpointError(f"{path}: a context of {tokens.context_length} tokens; {LARGEST_CONTEXT} are the most")
     made = distilled(metadata, {}, path)
-    try:
+    unknown = f"{path}: the form of its text tower is not known here ({WHY})"
+    with refusing(unknown, UsageError, into=CheckpointError):
         return card.with_tokenizer(tokens).with_text_form(made.form if made else None)
-    except UsageError as error:
-        raise CheckpointError(f"{path}: the form of its text tower is not known here ({error})") from error
 
 
 def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
@@ -80,10 +77,9 @@ def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
     beside = next((found for name in names if (found := path.parent / name).is_file()), None)
     if beside is None:
         return card.with_tokenizer(card.tokens.model_copy(update={"vocab_size": rows}))
-    try:
+    told = f"{beside}: {WHY}; get it from where {path.name} is published"
+    with refusing(told, OSError, ValueError, InvalidInput, into=CheckpointError):
         tokens = tokens_of(read_regular(beside, FILE_BYTES).decode("utf-8"), card.tokens, rows)
-    except (OSError, ValueError, InvalidInput) as error:
-        raise CheckpointError(f"{beside}: {worded(error)}; get it from where {path.name} is published") from error
     return card.with_tokenizer(tokens)
 
 
@@ -95,10 +91,9 @@ def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: 
     """
     if DISTILLED not in metadata:
         return None
-    try:
+    told = f"{path}: damaged metadata ({WHY}); get the file again"
+    with refusing(told, ValidationError, into=CheckpointError):
         found = Distilled.model_validate_json(metadata[DISTILLED])
-    except ValidationError as error:
-        raise CheckpointError(f"{path}: damaged metadata ({first_problem(error)}); get the file again") from error
     own = image_sha256(weights)
     if own not in (None, found.image_sha256):
         raise CheckpointError(

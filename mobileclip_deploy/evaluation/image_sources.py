@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.files.tars import Extent, read_extent
 from mobileclip_deploy.model.image_files import IMAGE_BYTES, image_bytes
 
@@ -48,10 +48,8 @@ def read_image(source: ImageSource) -> bytes:
         return source.content
     if isinstance(source, Path):
         return image_bytes(source)
-    try:
+    with refusing(f"{source}: cannot be read ({WHY})", OSError):
         return read_extent(source.archive, source.extent, IMAGE_BYTES)
-    except OSError as error:
-        raise InvalidInput(f"{source}: cannot be read ({worded(error)})") from error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from mobileclip_deploy.errors import InvalidInput, needed, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
 from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
@@ -117,9 +117,7 @@ def read_parquet(file: Path, chosen: Callable[[Path, list[str]], list[str]]) -> 
         InvalidInput: no readable table.
     """
     damaged = needed("pyarrow", "mobileclip-deploy[parquet]").ArrowException
-    try:
+    with refusing(f"{file} is no readable parquet table ({WHY})", damaged, OSError):
         table = needed("pyarrow.parquet", "mobileclip-deploy[parquet]").ParquetFile(file)
         for batch in table.iter_batches(batch_size=64, columns=chosen(file, table.schema_arrow.names)):
             yield from batch.to_pylist()
-    except (damaged, OSError) as error:
-        raise InvalidInput(f"{file} is no readable parquet table ({worded(error)})") from error

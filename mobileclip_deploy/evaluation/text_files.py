@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, refusing
 from mobileclip_deploy.files import check_items, read_regular
 from mobileclip_deploy.model.prompts import template_fault
 
@@ -67,10 +67,8 @@ def read_text(path: Path, limit: int = LIST_BYTES) -> str:
     Raises:
         InvalidInput: it cannot be read, is larger than `limit` bytes, or is not UTF-8.
     """
-    try:
+    with refusing(f"{path} cannot be read as UTF-8 text", UnicodeDecodeError):
         return _read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} cannot be read as UTF-8 text: {worded(error)}") from error
 
 
 def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
@@ -80,10 +78,8 @@ def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
         InvalidInput: it is none, or holds more than `items` items.
     """
     check_items(where, text, items)
-    try:
+    with refusing(f"{where} is not JSON", ValueError, RecursionError):
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where} is not JSON: {worded(error)}") from error
 
 
 def validated(kind: type[M], where: Path | str, value: Any) -> M:
@@ -92,17 +88,13 @@ def validated(kind: type[M], where: Path | str, value: Any) -> M:
     Raises:
         InvalidInput: a field is missing or of another type.
     """
-    try:
+    with refusing(f"{where}", ValidationError):
         return kind.model_validate(value)
-    except ValidationError as error:
-        raise InvalidInput(f"{where}: {first_problem(error)}") from error
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
-    try:
+    with refusing(f"{path} cannot be read", OSError):
         return read_regular(path, limit)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
 
 
 def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import Malformed, worded
+from mobileclip_deploy.errors import WHY, Malformed, refusing
 
 NAMES = {"f": "floats", "iuf": "numbers"}
 
@@ -24,12 +24,11 @@ def plain_array(content: bytes, kinds: str) -> npt.NDArray[Any]:
         ValueError: damaged, pickled objects, another type, or another size than its header says.
     """
     stream = io.BytesIO(content)
-    try:
+    told = f"no plain array ({WHY})"
+    with refusing(told, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-    except (ValueError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
-        raise Malformed(f"no plain array ({worded(error)})") from error
     if dtype.hasobject:
         raise Malformed("pickled objects, which are never run")
     # Before numpy reserves what the header claims.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 
 LONGEST_PART, LONGEST_PATH, LONGEST_TEXT = 200, 1000, 1000
 
@@ -55,10 +55,9 @@ def within(folder: Path, name: str) -> Path:
         InvalidInput: it is not below the folder, or its place cannot be found.
     """
     path = folder / name
-    try:
+    # Links in a circle, a name that is none.
+    with refusing(f"{folder}: a file of it cannot be found", OSError, RuntimeError, ValueError):
         inside = is_below(path, folder)
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name that is none
-        raise InvalidInput(f"{folder}: a file of it cannot be found: {worded(error)}") from error
     if not inside:
         raise InvalidInput(f"{folder}: {name[:60]!r} points outside the folder; ask whoever wrote that name")
     return path

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
 
 BLOCK = 512
 NAME_BYTES = 100
@@ -29,12 +29,10 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
     """
     if not path.is_file():
         raise InvalidInput(f"{path} is not a regular file")
-    try:
-        with tarfile.open(path, "r:") as archive:
-            yield from (member for member in archive if not member.isdir())
     # What damaged headers make of the reader: sizes and offsets in them are too large for a number or for the memory.
-    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not a readable tar archive: {worded(error)}") from error
+    kinds = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
+    with refusing(f"{path} is not a readable tar archive", *kinds), tarfile.open(path, "r:") as archive:
+        yield from (member for member in archive if not member.isdir())
 
 
 def is_plain(member: tarfile.TarInfo) -> bool:
@@ -72,12 +70,10 @@ def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
     """
     if extent.size > limit:
         raise InvalidInput(f"{shard}: {member_name(shard, extent)} has {extent.size:,} bytes, more than {limit:,}")
-    try:
-        with shard.open("rb") as stream:
-            stream.seek(extent.offset)
-            content = stream.read(extent.size)
-    except OSError as error:
-        raise InvalidInput(f"{shard} cannot be read ({worded(error)}); is its disk still there?") from error
+    told = f"{shard} cannot be read ({WHY}); is its disk still there?"
+    with refusing(told, OSError), shard.open("rb") as stream:
+        stream.seek(extent.offset)
+        content = stream.read(extent.size)
     if len(content) < extent.size:
         raise InvalidInput(f"{shard} has become shorter while it was read; download it again")
     return content

@@ -14,7 +14,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
-from mobileclip_deploy.errors import InvalidInput, needed, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
 from mobileclip_deploy.model.variants import TokenizerSpec
 
 BLANK = "\u2581"
@@ -39,14 +39,12 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
     Raises:
         InvalidInput: no tokenizer.json, or one of another kind.
     """
-    try:
+    with refusing(f"it is no tokenizer.json ({WHY})", ValueError, KeyError, TypeError, AttributeError, RecursionError):
         told = json.loads(content)
         model, added = told["model"], told["added_tokens"]
         vocabulary: dict[str, int] = {str(piece): int(id) for piece, id in model["vocab"].items()}
         vocabulary |= {str(one["content"]): int(one["id"]) for one in added}
         merges = [tuple(one.split(" ", 1) if isinstance(one, str) else one) for one in model["merges"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidInput(f"it is no tokenizer.json ({worded(error)})") from error
     if other := [f"{name} {model.get(name)!r}" for name, value in KNOWN.items() if model.get(name, value) != value]:
         raise InvalidInput(f"it is of another kind ({', '.join(other)}), not SentencePiece's BPE with bytes")
     if unlike := _unlike(told.get("normalizer")):
@@ -188,10 +186,8 @@ def fast_tokenizer(file: str) -> Any:
         InvalidInput: it cannot read the text.
     """
     tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
-    try:
+    with refusing("tokenizers cannot read the tokenizer.json", Exception):  # its own errors are plain Exceptions
         tokenizer = tokenizers.Tokenizer.from_str(file)
-    except Exception as error:  # its own errors are plain Exceptions
-        raise InvalidInput(f"tokenizers cannot read the tokenizer.json: {worded(error)}") from error
     if not isinstance(tokenizer.model, tokenizers.models.WordPiece):
         tokenizer.normalizer = tokenizers.normalizers.Replace(" ", BLANK)
     return tokenizer

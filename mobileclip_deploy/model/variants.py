@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
+from mobileclip_deploy.errors import InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.model.licences import Licence
 from mobileclip_deploy.model.open_clip_files import ClassSet, class_names
 from mobileclip_deploy.model.prompts import Template
@@ -468,12 +468,10 @@ def read_card(path: Path) -> Variant:
     Raises:
         InvalidInput: not a readable file, not JSON, or a field is missing, unknown or out of range.
     """
-    try:
-        return Variant.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise InvalidInput(f"{path}: {first_problem(error)}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidInput(f"{path} is not a readable variant card: {worded(error)}") from error
+    with refusing(f"{path} is not a readable variant card", OSError, UnicodeDecodeError, json.JSONDecodeError):
+        told = json.loads(path.read_text(encoding="utf-8"))
+    with refusing(f"{path}", ValidationError):
+        return Variant.model_validate(told)
 
 
 @cache

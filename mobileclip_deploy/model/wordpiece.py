@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
 from mobileclip_deploy.model.sentencepiece import framed, with_content
 from mobileclip_deploy.model.variants import TokenizerSpec
 
@@ -48,14 +48,12 @@ def _pieces(content: str) -> list[str]:
         if len(set(names)) < len(names):
             raise InvalidInput("a piece stands there twice; give one piece per line, in the order of the ids")
         return names
-    try:
+    with refusing(f"it is no tokenizer.json ({WHY})", ValueError, KeyError, TypeError, AttributeError, RecursionError):
         told = json.loads(content)
         kind, vocabulary = told["model"].get("type"), told["model"]["vocab"]
         cased = (told.get("normalizer") or {}).get("lowercase") is False
         names = sorted(vocabulary, key=vocabulary.__getitem__)
         ids = [int(vocabulary[name]) for name in names]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidInput(f"it is no tokenizer.json ({worded(error)})") from error
     if kind not in (None, "WordPiece") or not isinstance(vocabulary, dict):
         raise InvalidInput(f"it is of another kind ({kind}), not BERT's WordPiece")
     if cased:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, NamedTuple
 
 from mobileclip_deploy.arguments import Bounds, checked_fields
-from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.errors import UsageError, refusing
 from mobileclip_deploy.model.own_gates import own_gates
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
@@ -166,10 +166,8 @@ def exported_gates(recorded: Mapping[str, str]) -> Gates:
     Raises:
         InvalidInput: they are none.
     """
-    try:
+    with refusing("the manifest's option gates cannot be used", UsageError):
         return parse_gates(recorded["gates"].split(",")) if "gates" in recorded else Gates()
-    except UsageError as error:
-        raise InvalidInput(f"the manifest's option gates cannot be used: {error}") from error
 
 
 def parse_gates(texts: Iterable[str]) -> Gates:

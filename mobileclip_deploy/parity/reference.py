@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.folding import is_folded
 from mobileclip_deploy.model.architecture import MobileCLIP
@@ -150,7 +150,8 @@ class Reference:
         Raises:
             InvalidInput: missing, damaged or of another format.
         """
-        try:
+        kinds = (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError)
+        with refusing(f"{path} is missing or damaged", *kinds):
             check_tensors(path)
             with safe_open(path, framework="np") as file:
                 metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
@@ -168,5 +169,3 @@ class Reference:
                 reference = cls(inputs, embeddings, bool(metadata["folded"]), probabilities=likely)
                 reference._check()
                 return reference
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-            raise InvalidInput(f"{path} is missing or damaged: {worded(error)}") from error

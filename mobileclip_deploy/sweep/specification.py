@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, suggestion, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing, suggestion
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN
 from mobileclip_deploy.files import read_regular
 
@@ -70,16 +70,14 @@ def read_specification(path: Path) -> Specification:
     Raises:
         InvalidInput: missing, not TOML, or a field that is unknown, missing or no such value.
     """
-    try:
-        text = read_regular(path, BYTES).decode("utf-8")
+    told = f"{path} is not TOML: {WHY}; see docs/sweep.md"
+    with refusing(told, tomllib.TOMLDecodeError, RecursionError, ValueError):
+        with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+            text = read_regular(path, BYTES).decode("utf-8")
         for number, line in enumerate(text.splitlines(), start=1):
             if line.count(".") > DOTS and not line.lstrip().startswith("#"):
                 raise InvalidInput(f"{path}, line {number}: more than {DOTS} dots; give each value a line of its own")
         content = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
-        raise InvalidInput(f"{path} is not TOML: {worded(error)}; see docs/sweep.md") from error
     try:
         found = Specification.model_validate(content)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.errors import UsageError, refusing
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.model.prompts import labels_fault, template_fault
 from mobileclip_deploy.model.variants import TowerName, Variant, no_text_tower
@@ -189,10 +189,8 @@ def given_labels(labels: str | Sequence[str], template: str | None = None) -> La
     """
     if not isinstance(labels, str):
         return LabelSet(tuple(labels), template)
-    try:
+    with refusing(f"`labels` {labels}: cannot be read as UTF-8 text", OSError, ValueError):
         lines = read_regular(Path(labels)).decode("utf-8-sig").splitlines() if os.path.exists(labels) else None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"`labels` {labels}: cannot be read as UTF-8 text: {worded(error)}") from error
     meant = labels.strip().lower()
     if lines is None and (meant.startswith(PATH_STARTS) or meant.endswith(PATH_ENDS)):
         raise UsageError(f"`labels` {labels}: no such file; give one with one label a line, or a list like cat,dog,car")

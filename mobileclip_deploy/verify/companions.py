@@ -16,7 +16,7 @@ from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.embeddings.storage import scale_of
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.files import files_of
 from mobileclip_deploy.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.model.tokenizer import write_tokenizer_files
@@ -197,10 +197,8 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
         return None
     if want.suffix != ".json":
         return f"{name} is not what the checkpoint gives"
-    try:
+    with refusing(f"{have} cannot be read: {WHY}; export the bundle again", OSError, ValueError, RecursionError):
         told, wanted = json.loads(have.read_text(encoding="utf-8")), json.loads(want.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{have} cannot be read: {worded(error)}; export the bundle again") from error
     if told == wanted:  # written otherwise
         return None
     if isinstance(told, dict) and isinstance(wanted, dict):

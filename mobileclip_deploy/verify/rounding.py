@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
 from mobileclip_deploy.files import check_tensors
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.targets import Target
@@ -126,11 +126,10 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
     Raises:
         InvalidInput: the file is damaged, or of another network.
     """
-    try:
+    told = f"{bundle.floats} cannot be read: {WHY}; export the bundle again"
+    with refusing(told, OSError, ValueError, SafetensorError):
         check_tensors(bundle.floats)
         found = load_file(bundle.floats)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InvalidInput(f"{bundle.floats} cannot be read: {worded(error)}; export the bundle again") from error
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     for key, values in found.items():
         of, _, name = key.partition(".")

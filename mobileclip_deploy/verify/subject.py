@@ -17,7 +17,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.checkpoints.compacting import Axes
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import DependencyMissing, InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.errors import WHY, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, refusing
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement
@@ -338,10 +338,8 @@ class Subject(ABC):
             ExportError: the converter failed.
         """
         assert self.source is not None
-        try:
+        with refusing(WHY, DependencyMissing, into=NotRun):  # a bundle can be read and run without
             self.target.require_installed(converters=True)
-        except DependencyMissing as error:  # a bundle can be read and run without
-            raise NotRun(str(error)) from error
         own = self.precision(tower)
         precision = precision or own
         if (tower, precision) not in self._converted:

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
-from mobileclip_deploy.errors import RuntimeFailed, first_problem, worded
+from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.interpreter import python
@@ -128,11 +128,9 @@ def ready_runners(folder: Path, runtimes: Mapping[str, Collection[str]], progres
 
 def _contents(folder: Path) -> Contents:
     file = folder / CONTENTS
-    try:
+    told = f"{file} cannot be used ({WHY}): unpack the runners' archive again"
+    with refusing(told, OSError, ValidationError, into=RuntimeFailed):
         return Contents.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = first_problem(error) if isinstance(error, ValidationError) else worded(error)
-        raise RuntimeFailed(f"{file} cannot be used ({reason}): unpack the runners' archive again") from error
 
 
 def _libraries(wheel: Wheel, known: str, progress: Progress) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from mobileclip_deploy.benchmark.android.ready import CONTENTS, Contents
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
-from mobileclip_deploy.errors import RuntimeFailed, first_problem, worded
+from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
 from mobileclip_deploy.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.progress import Progress
@@ -93,11 +93,9 @@ def unpacked_runners(archive: Path) -> Path:
     Raises:
         RuntimeFailed: the file is not there, is no archive of runners, or is damaged.
     """
-    try:
+    with refusing(f"{archive} cannot be read ({WHY}): {HOW_TO_GET}", OSError, into=RuntimeFailed):
         folder = _folder(file_sha256(archive))
         return folder if _is_whole(folder) else _unpack(archive, folder)
-    except OSError as error:
-        raise RuntimeFailed(f"{archive} cannot be read ({worded(error)}): {HOW_TO_GET}") from error
 
 
 def _folder(digest: str) -> Path:
@@ -133,18 +131,16 @@ def _download(release: Release, into: Path, progress: Progress) -> None:
 
 def _unpack(archive: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            if sum(one.file_size for one in opened.infolist()) > MOST_BYTES:
-                raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
-            contents = Contents.model_validate_json(opened.read(CONTENTS))
-            with replacing(folder) as partial:
-                partial.mkdir()
-                for name in (CONTENTS, *contents.files):
-                    (partial / name).write_bytes(opened.read(name))
-    except (zipfile.BadZipFile, KeyError, ValidationError, NotImplementedError) as error:
-        reason = first_problem(error) if isinstance(error, ValidationError) else worded(error)
-        raise RuntimeFailed(f"{archive} is no archive of runners ({reason}): {HOW_TO_GET}") from error
+    told = f"{archive} is no archive of runners ({WHY}): {HOW_TO_GET}"
+    kinds = (zipfile.BadZipFile, KeyError, ValidationError, NotImplementedError)
+    with refusing(told, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
+        if sum(one.file_size for one in opened.infolist()) > MOST_BYTES:
+            raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
+        contents = Contents.model_validate_json(opened.read(CONTENTS))
+        with replacing(folder) as partial:
+            partial.mkdir()
+            for name in (CONTENTS, *contents.files):
+                (partial / name).write_bytes(opened.read(name))
     if not _is_whole(folder):
         raise RuntimeFailed(
             f"{archive} is damaged: a file in it has not the hash that its {CONTENTS} says. {HOW_TO_GET}"

@@ -11,7 +11,7 @@ from mobileclip_deploy.benchmark.documents import parse_document, parse_stream, 
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
+from mobileclip_deploy.errors import WHY, InvalidInput, RuntimeFailed, UsageError, refusing
 
 PART_BYTES = 32 << 20
 LOOKED_AT = "looked at: the device was asked how far it is during this round"
@@ -60,10 +60,8 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
     if data is None:
         raise RuntimeFailed("the run is finished, but its file is gone; run the command again")
     name = f"{plan.job.run_id}.run.json"
-    try:
+    with refusing(f"{WHY}; run the command again, which fetches it anew", InvalidInput, into=RuntimeFailed):
         run = parse_document(data.decode("utf-8", errors="replace"), Run, name)
-    except InvalidInput as error:
-        raise RuntimeFailed(f"{error}; run the command again, which fetches it anew") from error
     if run.job != plan.job:
         raise RuntimeFailed(f"{name} is of another job; delete the app from the device, and run the command again")
     if run.device.kind != kind:

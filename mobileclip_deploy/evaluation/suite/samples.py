@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
 from mobileclip_deploy.evaluation.image_sources import ImageSource
 from mobileclip_deploy.evaluation.tables import read_parquet
 from mobileclip_deploy.evaluation.text_files import BadRows, read_lines, read_templates
@@ -68,12 +68,10 @@ def _label(content: bytes, classes: int, where: str) -> int:
 
 
 def _first(content: bytes, where: str) -> int:
-    try:
+    with refusing(f"{where}.npy: no array of numbers that begins with a group ({WHY})", ValueError, IndexError):
         value = float(plain_array(content, "iuf").reshape(-1)[0])
         if not 0 <= value < 1 << 20 or value != int(value):
             raise Malformed(f"{value}")
-    except (ValueError, IndexError) as error:
-        raise InvalidInput(f"{where}.npy: no array of numbers that begins with a group ({worded(error)})") from error
     return int(value)
 
 

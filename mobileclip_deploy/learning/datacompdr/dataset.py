@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
 from mobileclip_deploy.files.tars import member_name, read_extent
 from mobileclip_deploy.learning.datacompdr import members
 from mobileclip_deploy.learning.datacompdr.joining import Joined, join
@@ -193,12 +193,10 @@ class PublishedDataset(TrainingData):
     def _sample(self, row: int, choice: Drawn, skipped: int) -> Sample:
         said = self.said(row)
         view = int(choice.view * len(said.augmentations))
-        try:
+        with refusing(WHY, ValueError, into=_Unusable):
             crop = replay(
                 members.image(self._read(row, "image")), said.augmentations[view], self.variant.preprocess.size
             )
-        except ValueError as error:
-            raise _Unusable(worded(error)) from error
         texts, rows = [said.text], [said.true[0]]
         keys = [key for key, one in said.synthetic.items() if one and re.match(self.settings.captions, key)]
         if keys:

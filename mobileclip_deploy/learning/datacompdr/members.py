@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing, worded
 from mobileclip_deploy.files.arrays import plain_array
 from mobileclip_deploy.learning.datacompdr.randaugment import Augmentation, parse
 from mobileclip_deploy.model.preprocessing import MAX_PIXELS
@@ -92,22 +92,18 @@ def image(content: bytes) -> Image.Image:
     Raises:
         ValueError: it cannot be decoded.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
-            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                if opened.width * opened.height > MAX_PIXELS:
-                    raise Malformed(f"more than {MAX_PIXELS // 10**6} megapixels")
-                return opened.convert("RGBA").convert("RGB")
-    except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
-        raise Malformed(f"the image cannot be decoded ({worded(error)})") from error
+    # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+    with refusing(f"the image cannot be decoded ({WHY})", Exception, into=Malformed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise Malformed(f"more than {MAX_PIXELS // 10**6} megapixels")
+            return opened.convert("RGBA").convert("RGB")
 
 
 def _json(content: str | bytes) -> Any:
-    try:
+    with refusing(WHY, ValueError, RecursionError, into=Malformed):
         return json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(worded(error)) from error
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
@@ -118,17 +114,16 @@ def _object(content: bytes) -> Mapping[str, Any]:
 
 
 def _npz(content: bytes) -> dict[str, Tensor]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
-                raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
-            found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise Malformed(f"the npz is damaged ({worded(error)})") from error
-    try:
+    kinds = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+    with (
+        refusing(f"the npz is damaged ({WHY})", *kinds, into=Malformed),
+        zipfile.ZipFile(io.BytesIO(content)) as archive,
+    ):
+        if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
+            raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
+        found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
+    with refusing(f"the npz holds {WHY}", ValueError, into=Malformed):
         arrays = {name: plain_array(value, "f") for name, value in found.items()}
-    except ValueError as error:
-        raise Malformed(f"the npz holds {worded(error)}") from error
     return {name: torch.from_numpy(one.astype(one.dtype.newbyteorder("="))) for name, one in arrays.items()}
 
 
@@ -155,11 +150,8 @@ def _torch(content: bytes) -> dict[str, Tensor]:
 
 def _gunzipped(content: bytes) -> bytes:
     """What was packed by gzip; of a bomb no more than the limit is unpacked."""
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            unpacked = stream.read(LIMIT + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise Malformed(f"the pth.gz is damaged ({worded(error)})") from error
+    with refusing(f"the pth.gz is damaged ({WHY})", OSError, EOFError, zlib.error, into=Malformed):
+        unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LIMIT + 1)
     if len(unpacked) > LIMIT:
         raise Malformed(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
     return unpacked

@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from mobileclip_deploy.errors import Malformed, first_problem
+from mobileclip_deploy.errors import Malformed, refusing
 
 MAGNITUDE, BINS = 9, 31
 """torchvision's defaults, which the published datasets were made with: one strength for all, the tenth of 31."""
@@ -97,11 +97,9 @@ def parse(stored: Any) -> Augmentation:
     Raises:
         ValueError: it is of another form.
     """
-    try:
+    what = "top, left, height and width of a crop, and operations as number and magnitude, or none"
+    with refusing(f"an augmentation is {what}", ValidationError, into=Malformed):
         found = Augmentation(*_STORED.validate_python(stored))
-    except ValidationError as error:
-        what = "top, left, height and width of a crop, and operations as number and magnitude, or none"
-        raise Malformed(f"an augmentation is {what}: {first_problem(error)}") from error
     for number, magnitude in found.operations or ():
         if number == _POSTERIZE and not 0 <= magnitude <= 8:
             raise Malformed(f"{magnitude} bits cannot stay of 8")

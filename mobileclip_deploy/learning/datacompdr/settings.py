@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
-from mobileclip_deploy.errors import worded
+from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
 
 
@@ -48,8 +48,6 @@ class ShardSettings(BaseModel, frozen=True, extra="forbid"):
     @field_validator("captions")
     @classmethod
     def _expression(cls, value: str) -> str:
-        try:
+        with refusing(WHY, re.error, into=ValueError):
             re.compile(value)
-        except re.error as error:
-            raise ValueError(worded(error)) from error
         return value

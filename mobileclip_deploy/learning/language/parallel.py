@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing
 from mobileclip_deploy.evaluation.tables import read_parquet
 from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.tokenizer import cleaned
@@ -227,12 +227,9 @@ def _rows(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
     if not file.is_file():
         raise InvalidInput(f"no file at {file}")
     read = {".tsv": _tsv, ".jsonl": _json_lines, ".parquet": _parquet}[file.suffix.lower()]
-    try:
+    coded = f"{file} is not UTF-8 ({WHY}); save it again as UTF-8"
+    with refusing(f"{file} cannot be read", OSError, csv.Error), refusing(coded, UnicodeDecodeError):
         yield from read(file, known)
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{file} is not UTF-8 ({worded(error)}); save it again as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise InvalidInput(f"{file} cannot be read: {worded(error)}") from error
 
 
 def _columns(file: Path, names: Iterable[str], known: set[str]) -> None:

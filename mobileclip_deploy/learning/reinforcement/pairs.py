@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from mobileclip_deploy.errors import InvalidInput, first_problem, worded
+from mobileclip_deploy.errors import InvalidInput, refusing
 from mobileclip_deploy.evaluation.text_files import read_text
 from mobileclip_deploy.files import read_json
 from mobileclip_deploy.model.image_files import image_files, walk_images
@@ -77,10 +77,8 @@ def read_pairs(source: Path) -> Pairs:
         return parse_pairs(read_text(source, PAIRS_BYTES), source.parent, str(source))
     description, manifest = source / "dataset.json", source / "pairs.jsonl"
     if description.is_file():
-        try:
+        with refusing(f"{description} is not a JSON object", OSError, ValueError, AttributeError):
             manifest = source / str(read_json(description).get("pairs", manifest.name))
-        except (OSError, ValueError, AttributeError) as error:
-            raise InvalidInput(f"{description} is not a JSON object: {worded(error)}") from error
     if description.is_file() or manifest.is_file():
         return parse_pairs(read_text(manifest, PAIRS_BYTES), source, str(manifest))
     files = image_files(source)
@@ -99,10 +97,8 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        try:
+        with refusing(f"{where}:{number}", ValidationError):
             row = Pair.model_validate_json(line)
-        except ValidationError as error:
-            raise InvalidInput(f"{where}:{number}: {first_problem(error)}") from error
         if row.text is None and row.captions:
             raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")
         if not (folder / row.image).is_file():

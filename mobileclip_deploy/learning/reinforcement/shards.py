@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
 from mobileclip_deploy.files import read_regular, write_whole
 from mobileclip_deploy.learning.reinforcement.index import Index, ShardEntry
 
@@ -58,15 +58,12 @@ def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
         InvalidInput: missing, or other bytes than were written, or embeddings of another size than the teachers'.
     """
     file = folder / entry.file
-    try:
+    absent, damaged = f"{file} cannot be read ({WHY}); {_AGAIN}", f"{file} is damaged ({WHY}); {_AGAIN}"
+    with refusing(absent, OSError), refusing(damaged, SafetensorError):
         content = read_regular(file, SHARD_BYTES)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise InvalidInput(f"{file} is damaged (its checksum is not the index's); {_AGAIN}")
         tensors = load(content)
-    except OSError as error:
-        raise InvalidInput(f"{file} cannot be read ({worded(error)}); {_AGAIN}") from error
-    except SafetensorError as error:
-        raise InvalidInput(f"{file} is damaged ({worded(error)}); {_AGAIN}") from error
     return _checked(tensors, index, entry, file)
 
 

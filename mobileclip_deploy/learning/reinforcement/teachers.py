@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.checkpoints.writing import write_tensors
-from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing
 from mobileclip_deploy.folding import fold, is_folded
 from mobileclip_deploy.learning.reinforcement.augmentation import replay
 from mobileclip_deploy.learning.reinforcement.index import TeacherEntry
@@ -160,10 +160,8 @@ def borrowed(teacher: Teacher | Lent) -> Teacher:
     if file not in _BORROWED:
         for other in [one for one in _BORROWED if one.parent != file.parent]:
             del _BORROWED[other]  # of a run before, in a process that serves many
-        try:
+        with refusing(f"the teacher's weights {file} cannot be read here ({WHY})", OSError):
             tensors = load_file(file)
-        except OSError as error:
-            raise InvalidInput(f"the teacher's weights {file} cannot be read here ({worded(error)})") from error
         model = teacher.teacher.model.to_empty(device="cpu")
         for name, value in _tensors(model):
             value.data.copy_(tensors[name])

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, suggestion, worded
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, refusing, suggestion
 from mobileclip_deploy.files import read_regular
 from mobileclip_deploy.learning.datacompdr.settings import Beside, ShardSettings
 from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
@@ -203,18 +203,14 @@ def read_fields(path: Path) -> Any:
     Raises:
         InvalidInput: missing, or not YAML.
     """
-    try:
-        text = read_regular(path, RECIPE_BYTES).decode("utf-8")
+    with refusing(f"{path} is not YAML", yaml.YAMLError, ValueError, RecursionError):
+        with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+            text = read_regular(path, RECIPE_BYTES).decode("utf-8")
         if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner takes a time of their square
             raise InvalidInput(f"{path} is nested more deeply than a recipe")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them make billions of items
             raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
-        content = yaml.load(text, _Once)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not YAML: {worded(error)}") from error
-    return content
+        return yaml.load(text, _Once)
 
 
 def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
