@@ -79,7 +79,7 @@ def _compare_layers(bundles: tuple[Path, ...], as_json: bool) -> None:
     from mobileclip_deploy.inspect.layers import compare_layers
 
     with progress() as update:
-        found = [one for path in bundles for one in compare_layers(path, update)]
+        found = compare_layers(bundles, update)
     if as_json:
         print_json({"towers": found})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.targets import restored_target
+from mobileclip_deploy.targets import Target, restored_target
 from mobileclip_deploy.targets.artifact import LayerNoise
 
 INPUTS = 2
@@ -25,22 +26,27 @@ class LayerComparison:
     layers: tuple[LayerNoise, ...]
 
 
-def compare_layers(path: Path, progress: Progress = silent) -> tuple[LayerComparison, ...]:
-    """Compare what is behind each layer of a bundle's towers where they are compiled for with float32.
+def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[LayerComparison, ...]:
+    """Compare what is behind each layer of bundles' towers where they are compiled for with float32.
 
     Raises:
-        UsageError: its target is compiled for no place of which layers can be asked here.
-        InvalidInput, NotRun, RuntimeFailed: it is damaged, or cannot be compiled or run here.
+        UsageError: a target is compiled for no place of which layers can be asked here.
+        InvalidInput, NotRun, RuntimeFailed: one is damaged, or cannot be compiled or run here.
     """
+    found = []
+    for bundle, target in [_opened(path) for path in paths]:  # refused before any takes its minutes
+        inputs = Reference.read(bundle.golden).inputs
+        for tower, entry in bundle.manifest.towers.items():
+            progress(f"{bundle.path.name}: {tower} tower, layer by layer")
+            artifact = target.open(bundle.artifact(tower), entry.function)
+            layers = tuple(artifact.layer_noise(inputs.of(tower)[:INPUTS]))
+            found.append(LayerComparison(bundle.path.name, tower, layers))
+    return tuple(found)
+
+
+def _opened(path: Path) -> tuple[Bundle, Target]:
     bundle = Bundle.open(path)
     target = restored_target(bundle.manifest.target, bundle.manifest.options)
-    inputs = Reference.read(bundle.golden).inputs
-    found = []
-    for tower, entry in bundle.manifest.towers.items():
-        progress(f"{path.name}: {tower} tower, layer by layer")
-        artifact = target.open(bundle.artifact(tower), entry.function)
-        layers = tuple(artifact.layer_noise(inputs.of(tower)[:INPUTS]))
-        if not layers:
-            raise UsageError(f"{target.title} does not tell of layers; those of qnn's bundles are compared")
-        found.append(LayerComparison(bundle.path.name, tower, layers))
-    return tuple(found)
+    if "npu" not in target.abilities.compiled_places:
+        raise UsageError(f"{bundle.path.name}: {target.title} does not tell of layers; bundles of qnn do")
+    return bundle, target

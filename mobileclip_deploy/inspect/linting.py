@@ -61,8 +61,9 @@ def lint(
     check_lintable(path)
     progress(f"{path.name}: reading")
     if not (path / MANIFEST).is_file():
-        own = asked or target_of(path)
-        assert own is not None  # `check_lintable` says so
+        written = target_of(path)
+        assert written is not None  # `check_lintable` says so
+        own = _linted_by(asked, written, path, path)
         own.require_installed()
         place = _device(own, device)
         if own.abilities.readable:
@@ -77,11 +78,9 @@ def lint(
     reports: list[LintReport] = []
     for tower, entry in bundle.manifest.towers.items():
         progress(f"{path.name}: {tower} tower")
-        own = restored_target(bundle.manifest.target, bundle.manifest.options)
-        if asked is None or asked.name == own.name:
-            artifact = own.open(bundle.artifact(tower), entry.function)
-        else:
-            own, artifact = asked, asked.open(bundle.artifact(tower))
+        written = restored_target(bundle.manifest.target, bundle.manifest.options)
+        own = _linted_by(asked, written, bundle.artifact(tower), path)
+        artifact = own.open(bundle.artifact(tower), entry.function)
         place = _device(own, device)
         if not own.abilities.readable:
             if not (linted := artifact.lint(place)):
@@ -92,6 +91,15 @@ def lint(
         report = lint_program(program, place, program_input(program, inputs, 0))
         reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
     return tuple(reports)
+
+
+def _linted_by(asked: Target | None, written: Target, file: Path, path: Path) -> Target:
+    """The target whose lint is asked of a file: another one than that which wrote it takes ONNX models alone."""
+    if asked is None or asked.name == written.name:
+        return written
+    if file.suffix != ".onnx":
+        raise _without_lint(path, written.name)
+    return asked
 
 
 def _without_lint(path: Path, target: str) -> UsageError:
@@ -108,10 +116,11 @@ def _device(target: Target, device: str | None) -> str:
     if device is None:
         return here[0] if here else DEFAULT_DEVICE
     place = device.lower()
+    where = f"is not compiled for the {place} here" if place in PLACES else "does not run on a Neural Engine"
+    if here and place not in here:
+        raise UsageError(f"{target.title} {where}; it is linted for `device='{here[0]}'`")
     if place in PLACES and place not in here:
-        raise UsageError(f"{target.title} is not compiled for the {place} here; name a chip, such as a14")
-    if place not in PLACES and here:
-        raise UsageError(f"{target.title} does not run on a Neural Engine; it is linted for `device='{here[0]}'`")
+        raise UsageError(f"{target.title} {where}; name a chip, such as a14")
     return device
 
 

@@ -124,6 +124,10 @@ def test_places_are_refused_that_a_format_is_not_compiled_for(files: Files) -> N
         require_place(get_target("onnx"), "gpu")
     with pytest.raises(UsageError, match="does not run on a Neural Engine; it is linted for `device='gpu'`"):
         mcd.lint(files.path("text", "w4"), "a16")
+    with pytest.raises(UsageError, match="is not compiled for the npu here; it is linted for `device='gpu'`"):
+        mcd.lint(files.path("text", "w4"), "npu")
+    with pytest.raises(UsageError, match="or an ONNX model with `target='qnn'`"):
+        mcd.lint(files.path("text", "w4"), target="qnn")
 
 
 @pytest.mark.once

@@ -158,6 +158,9 @@ def test_what_it_cannot_be_asked_for_is_refused_and_a_cpu_is_not_timed_for_a_gpu
         chosen("mlx", unit="npu").require({"image": "fp16"})
     with pytest.raises(UsageError, match=r"unknown reader '1'; known: 0\.32, 0\.31"):
         chosen("mlx", reader="1").require({"image": "fp16"})
+    for device, told in (("ios", "measure in yours"), ("mac", "by `device='host'`")):
+        with pytest.raises(NotRun, match=told):
+            get_target("mlx").places(device, {})
     with mock.patch("mobileclip_deploy.targets.mlx.target._has_gpu", return_value=False):
         with pytest.raises(NotRun, match="benchmark it on a Mac; the time of a CPU says nothing of it"):
             get_target("mlx").places("host", {})

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 UNITS = ("gpu", "cpu")
 READERS = ("0.32", "0.31")
+NOT_TIMED = {
+    "ios": "MLX runs on iPhones in an app that brings it, and none here does: measure in yours (docs/start_ios.md)",
+    "mac": "MLX is timed on a Mac by `device='host'`",
+}
 # The CPU here takes 8 to 60 times as long as torch: it is asked for proof, not for speed.
 PACE = Pace(seconds={"float16": 1.0, "float32": 1.0})
 
@@ -80,6 +84,8 @@ class MlxTarget(Target):
         return MlxArtifact(path, function)
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+        if device in NOT_TIMED:
+            raise NotRun(NOT_TIMED[device])
         found = super().places(device, options)
         if device == "host" and options.get("unit", "gpu") == "gpu" and not _has_gpu():
             raise NotRun(
