@@ -26,6 +26,11 @@ def silent(_: str) -> None:
     """No progress."""
 
 
+def rate(per_second: float) -> str:
+    """A number per second in three digits, as in 0.123, 98.2 and 1,060."""
+    return f"{float(f'{per_second:.3g}'):,.12g}"
+
+
 class Lines:
     """Progress for a log: a line when a stage begins, and another every `every` seconds while it lasts.
 

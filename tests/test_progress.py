@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mobileclip_deploy.cli.output import with_bar
-from mobileclip_deploy.progress import Lines, about
+from mobileclip_deploy.progress import Lines, about, rate
 
 
 class Clock:
@@ -84,3 +84,8 @@ def test_on_a_terminal_a_count_is_a_bar(text: str, full: int) -> None:
     Console(file=shown, width=80, no_color=True, force_terminal=True, _environ={"TERM": "xterm"}).print(with_bar(text))
     assert text in shown.getvalue()
     assert shown.getvalue().count("━") == full
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0.1234, "0.123"), (98.24, "98.2"), (1058.3, "1,060")])
+def test_a_rate_has_three_digits_and_no_exponent(number: float, shown: str) -> None:
+    assert rate(number) == shown

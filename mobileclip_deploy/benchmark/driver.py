@@ -268,7 +268,7 @@ def get_driver(device: str, team: str | None = None, runners: Path | None = None
     if colon and not selector:
         raise UsageError(f"`device='{device}'`: name the device behind the colon, as `devices` lists it")
     if engine is not None and (engine, kind) not in ENGINES:
-        known = ", ".join(f"{name} for device='{one}'" for name, one in ENGINES)
+        known = ", ".join(f"{name} for `device='{one}'`" for name, one in ENGINES)
         raise UsageError(f"`engine='{engine}'` is none of {kind} devices; known: {known}")
     driver = _load(ENGINES[engine, kind] if engine is not None else DRIVERS[kind])(selector or None)
     if runners is not None and kind != "android":

@@ -62,13 +62,15 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
     from mobileclip_deploy.cli.output import note, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped
     from mobileclip_deploy.embeddings.library import IndexFile
+    from mobileclip_deploy.progress import rate
 
     with progress() as update:
         written = run(bundle, sources, output, progress=update, **asked)
     note_skipped(written.skipped, "image", len(written.skipped))
     if written.per_second is not None and not quiet():
         kept = "" if isinstance(written, IndexFile) or written.computed == written.count else f", of {written.count:,}"
-        note(f"{written.computed:,} images{kept} in {written.seconds:.1f} s: {written.per_second:.3g} a second.")
+        told = f"{written.computed:,} different images{kept}"
+        note(f"{told} in {written.seconds:.1f} s: {rate(written.per_second)} a second.")
     if as_json:
         print_json(written)
         return

@@ -79,6 +79,7 @@ def evaluate(
     from mobileclip_deploy.evaluation.door import evaluate_on
     from mobileclip_deploy.evaluation.evaluate import Measuring
     from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.progress import rate
 
     if subject is not None and bundle:
         model: Path | MobileCLIP = subject
@@ -112,7 +113,7 @@ def evaluate(
             result = evaluate_on(whole, dataset, task, how, update)
     note_skipped(result.skipped)
     if result.images_per_second is not None and not quiet():
-        note(f"{result.images_per_second:.3g} images a second.")
+        note(f"{rate(result.images_per_second)} images a second.")
     if as_json:
         print_json(result)
     else:

@@ -24,10 +24,12 @@ from mobileclip_deploy.cli.terminal import say
     help="That the nearest needs, or nothing is found; -1 shows all [default: what the bundle says, of texts].",
 )
 @click.option("--html", type=FILE, metavar="FILE", help="Write a page with small pictures, too.")
-@click.option("--export", type=FILE, metavar="FILE", help="Write it for another engine: .npy, .usearch or .sqlite.")
+@click.option(
+    "--export", "output", type=FILE, metavar="FILE", help="Write it for another engine: .npy, .usearch or .sqlite."
+)
 @click.option("--force", is_flag=True, help="Replace the FILE of --html or --export.")
 @json_option
-def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked: Any) -> None:
+def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked: Any) -> None:
     """Find the pictures of an index that are nearest to a text, or to a picture.
 
     INDEX is a file that `embed ... -o NAME.mcdx` wrote. Every embedding in it is compared. TEXTS are put to the text
@@ -53,10 +55,10 @@ def search(index: Path, export: Path | None, force: bool, as_json: bool, **asked
     from mobileclip_deploy.embeddings.searching import nothing_found
     from mobileclip_deploy.errors import UsageError
 
-    if export is not None:
+    if output is not None:
         if asked["texts"] or asked["images"] or asked["html"] or as_json:
             raise UsageError("--export is asked alone, without texts, images, --html and --json")
-        say("wrote " + " and ".join(map(str, export_index(opened, export, force=force))))
+        say("wrote " + " and ".join(map(str, export_index(opened, output, force=force))))
         return
     found = run(opened, asked.pop("texts"), force=force, **asked)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows
 from mobileclip_deploy.embeddings.requested import TEXTS, asked_tower, description_beside
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.cache import kept_beside
 from mobileclip_deploy.evaluation.embedder import embedder_of
 from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.image_listing import ImageListing
@@ -89,7 +89,7 @@ def embed_to_file(
         _check_names(output, given)
         embedder = embedder_of(subject, (tower,))
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.parent / f".{output.name}.partial"
+        partial = opened.enter_context(kept_beside(output))
         tally = Tally()
         if isinstance(given, ImageListing):
             how = replace(how, cache=partial)
@@ -117,7 +117,6 @@ def embed_to_file(
         )
         names = (str(name) for number, name in enumerate(given) if number not in tally.bad)
         _write(written, names, rows, embedder.artifact(tower))
-        shutil.rmtree(partial)
         return written
 
 

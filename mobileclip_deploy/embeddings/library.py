@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from mobileclip_deploy.embeddings.spaces import remember
 from mobileclip_deploy.embeddings.storage import Store, scale_of
 from mobileclip_deploy.embeddings.writing import IndexWriter, Rows, compact, create
 from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.evaluation.cache import kept_beside
 from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts, unit
 from mobileclip_deploy.evaluation.image_listing import ImageListing
@@ -129,8 +129,8 @@ def embed_to_index(
     """
     tower = asked_tower(sources)
     embedder = bundle_embedder(bundle, (tower,))
-    partial = output.parent / f".{output.name}.partial"
     with ExitStack() as stack:
+        partial = stack.enter_context(kept_beside(output))
         listing: ImageListing | tuple[str, ...]
         if tower == "text":
             listing = tuple(dict.fromkeys(asked_texts(sources[0])))
@@ -156,7 +156,6 @@ def embed_to_index(
             with closing(source.rows({})) as rows:
                 clipped = create(output, header, rows)
             changes = _Changes()
-    shutil.rmtree(partial, ignore_errors=True)
     index = Index(output)
     if index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS:
         compact(output)

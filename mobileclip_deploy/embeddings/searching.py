@@ -16,7 +16,7 @@ from mobileclip_deploy.embeddings.storage import BITS
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
-from mobileclip_deploy.evaluation.pictures import embed_dataset_images
+from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.model.tokenizer import unknown_share
 from mobileclip_deploy.model.variants import TowerName
 
@@ -66,7 +66,7 @@ def search_index(
     alone, whose scores are no cosines, nothing is told. `threshold`: that cosine, in place of what is told.
 
     Raises:
-        UsageError: nothing is asked, or the bundle lacks the tower.
+        UsageError: nothing is asked, a text is empty, or the bundle lacks the tower.
         InvalidInput: the bundle is of another embedding space, or an image cannot be used.
         NotRun, RuntimeFailed: nothing here can run the bundle.
     """
@@ -78,6 +78,8 @@ def search_index(
         )
     if not texts and not images:
         raise UsageError("nothing is asked; give a text or an image")
+    if not all(text.strip() for text in texts):
+        raise UsageError("a text that is asked is empty; give words")
     if threshold is not None and not -1 <= threshold <= 1:
         raise UsageError(f"`threshold` {threshold:g} is no cosine: give a number from -1 to 1")
     answers: list[Answer] = []
@@ -118,7 +120,7 @@ def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:
     embedder = bundle_embedder(bundle, (tower,))
     if tower == "text":
         return embed_texts(embedder, queries)
-    return embed_dataset_images(embedder, [Path(query) for query in queries], queries)[0]
+    return embed_dataset_images(embedder, [Path(query) for query in queries], queries, Reading(remedy=""))[0]
 
 
 def nothing_found(answer: Answer) -> str:

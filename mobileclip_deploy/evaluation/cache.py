@@ -7,10 +7,11 @@ had not added yet, and leaves nothing that is half written.
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,28 @@ class EmbeddingStore:
             if isinstance(error, sqlite3.OperationalError):
                 raise InvalidInput(f"the cache {self._file} cannot be read or written; give another folder") from error
             raise InvalidInput(f"{self._file} is damaged; delete it, and it will be computed again") from error
+
+
+@contextmanager
+def kept_beside(output: Path) -> Iterator[Path]:
+    """A cache for what an output is made of, `.NAME.partial` beside it. It is removed when the output is complete, and
+    where an error comes before anything was kept."""
+    folder = output.parent / f".{output.name}.partial"
+    try:
+        yield folder
+    except BaseException:
+        if not any(map(_keeps, folder.glob("*.sqlite"))):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keeps(file: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(file)) as kept:
+            return kept.execute("SELECT 1 FROM kept LIMIT 1").fetchone() is not None
+    except sqlite3.DatabaseError:  # damaged: the error that is raised names the file
+        return True
 
 
 def in_order(

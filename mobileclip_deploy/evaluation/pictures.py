@@ -26,7 +26,7 @@ from mobileclip_deploy.evaluation.embedding import BATCH, open_store
 from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
 from mobileclip_deploy.files import content_sha256
 from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.progress import Progress, rate, silent
 from mobileclip_deploy.scheduling import available_cores
 
 TOGETHER = 4
@@ -268,7 +268,7 @@ def _told(total: int, tally: Tally, began: float) -> Callable[[int], str]:
             return text
         minutes, rest = divmod(round((total - done) * (time.monotonic() - began) / done), 60)
         left = f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"
-        speed = "" if tally.per_second is None else f", {tally.per_second:.3g} a second"
+        speed = "" if tally.per_second is None else f", {rate(tally.per_second)} a second"
         return f"{text}{speed}" + (f", {left}" if minutes or rest else "")
 
     return said

@@ -35,7 +35,9 @@ def local_address() -> str:
         try:
             asked.connect(ELSEWHERE)
         except OSError as error:
-            raise NotRun(f"this machine is in no local network ({error.strerror}); device='browser:serve'") from error
+            raise NotRun(
+                f"this machine is in no local network ({error.strerror}); name `device='browser:serve'`"
+            ) from error
         return str(asked.getsockname()[0])
 
 

@@ -118,6 +118,13 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     assert "nothing is asked" in refused("search", library)
     assert "is not an index" in refused("search", photos / "1f431.png", "a dog")
     assert "cannot be read: there is none; give a file that" in refused("search", tmp_path / "no.mcdx", "a dog")
+    assert "a text that is asked is empty" in refused("search", library, " ")
+    assert "no.png: no such file or folder" in (told := refused("search", library, "--image", tmp_path / "no.png"))
+    assert "--skip-bad" not in told
+    (tmp_path / "b.npy").touch()
+    assert "choose another output with --export" in refused("search", library, "--export", tmp_path / "b.npy")
+    refused("embed", bundle.path, tmp_path / "no.png", "-o", tmp_path / "no.mcdx")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert "is a folder, not an index" in refused("search", bundle.path, "a dog")
     assert "ask it with `mobileclip-deploy search`" in refused("inspect", library)
     assert library.read_bytes() == before

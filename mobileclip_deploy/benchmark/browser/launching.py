@@ -125,4 +125,4 @@ def find_browser(selector: str | None) -> Browser:
     if selector is not None and (program := shutil.which(selector)):
         return Browser("firefox" if "firefox" in Path(program).name.lower() else "chromium", program)
     here = f"installed: {', '.join(installed)}" if installed else "none is installed (Debian: apt-get install chromium)"
-    raise NotRun(f"no browser {selector or ''} here; {here}; or open the page yourself with device='browser:serve'")
+    raise NotRun(f"no browser {selector or ''} here; {here}; or open the page yourself with `device='browser:serve'`")
