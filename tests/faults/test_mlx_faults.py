@@ -116,7 +116,7 @@ SEEN: dict[str, tuple[TowerName, Edit]] = {
     "a bound": ("text", called("Minimum", "Maximum")),
     "a step of the text tower left out": ("text", called("Erf", "Negative")),
     "the CPU": ("image", lambda function: replace(function, device="cpu")),
-    "an earlier form": ("image", lambda function: replace(function, metadata=None)),
+    "an earlier form": ("image", lambda function: replace(function, metadata=None, version="0.32.1")),
     "another result": ("image", lambda function: replace(function, results=(function.results[0] - 1,))),
 }
 REFUSED: dict[str, tuple[Edit, str]] = {
@@ -172,6 +172,7 @@ BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a function of any shape": (lambda data: data[:18] + b"\1" + data[19:], "of any shape"),
     "a truth value that is neither": (lambda data: data[:18] + b"\2" + data[19:], "neither"),
     "a version that is longer than the file": (lambda data: b"\xff" * 8 + data[8:], "ends too early"),
+    "a version that writes another form": (lambda data: data[:8] + b"0.31.9" + data[14:], "its inputs have names"),
 }
 
 

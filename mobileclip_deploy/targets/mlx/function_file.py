@@ -96,14 +96,7 @@ def read_function(path: Path) -> MlxFunction:
             operation that no tower has.
     """
     with refusing(f"{path} is not a readable MLX function", OSError, ValueError, struct.error):
-        data = path.read_bytes()
-        try:
-            return _Reader(data).function(metadata=True)
-        except Malformed:
-            # Nothing else tells the two forms apart: MLX before 0.32.2 wrote no metadata, and no version of the form.
-            if not _is_earlier(data):
-                raise
-            return _Reader(data).function(metadata=False)
+        return _Reader(path.read_bytes()).function()
 
 
 def rewritten(data: bytes, function: MlxFunction, device: Device, metadata: str | None) -> bytes:
@@ -121,13 +114,6 @@ def rewritten(data: bytes, function: MlxFunction, device: Device, metadata: str 
     return bytes(out)
 
 
-def _is_earlier(data: bytes) -> bool:
-    """Whether a version is told that writes no metadata."""
-    version = _Reader(data).text()
-    parts = version.split(".")
-    return all(part.isdigit() for part in parts) and [int(part) for part in parts] < METADATA_SINCE
-
-
 class _Reader:
     """Reads a file from its beginning. Each method raises Malformed where it is not as an export here writes it."""
 
@@ -138,18 +124,20 @@ class _Reader:
         self._names: list[tuple[int, int]] = []
         self._streams: list[int] = []
 
-    def function(self, metadata: bool) -> MlxFunction:
+    def function(self) -> MlxFunction:
         version = self.text()
         if self.number("i") != 1 or self.number("b"):
             raise Malformed("it holds another number of functions than one, or one of any shape")
         before = self._at
-        said = self.text() if metadata else None
+        # Nothing but the version tells the two forms apart.
+        since = [int(part) for part in version.split(".") if part.isdigit()]
+        said = self.text() if since >= METADATA_SINCE else None
         place = before, self._at
         if self.size():
             raise Malformed("its inputs have names")
         names = self.names()
         inputs = tuple(self.declared() for _ in range(self.size()))
-        if len(inputs) != len({*names}) or len(inputs) != len(names):
+        if not len(inputs) == len(names) == len({*names}):
             raise Malformed("its inputs are not told apart")
         self._numbers = {name: number for number, name in enumerate(names)}
         results = self.names()
@@ -203,7 +191,7 @@ class _Reader:
         return self.integers() if kind == "I" else self.dtype() if kind == "t" else self.number(kind)
 
     def take(self, count: int) -> memoryview:
-        if count < 0 or count > len(self._data) - self._at:
+        if count > len(self._data) - self._at:
             raise Malformed("it ends too early")
         self._at += count
         return memoryview(self._data)[self._at - count : self._at]
@@ -220,24 +208,17 @@ class _Reader:
 
     def names(self, count: int | None = None) -> tuple[int, ...]:
         """Names of values, as many as stand before them."""
-        count = self.count(8) if count is None else count
+        count = self.size() if count is None else count
         start = self._at
         found = struct.unpack(f"<{count}Q", self.take(8 * count))
         self._names += [(start + 8 * index, name) for index, name in enumerate(found)]
         return found
 
     def integers(self) -> tuple[int, ...]:
-        return struct.unpack(f"<{(count := self.count(4))}i", self.take(4 * count))
-
-    def count(self, each: int) -> int:
-        """A number of things that stand behind it."""
-        found = self.size()
-        if found * each > len(self._data) - self._at:
-            raise Malformed("it ends too early")
-        return found
+        return struct.unpack(f"<{(count := self.size())}i", self.take(4 * count))
 
     def text(self) -> str:
-        return str(self.take(self.count(1)), "utf-8")
+        return str(self.take(self.size()), "utf-8")
 
     def dtype(self) -> str:
         value, size = struct.unpack("<iB", self.take(5))

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.targets.onnx.editing import array
+from mobileclip_deploy.targets.onnx.editing import array, taken
 from mobileclip_deploy.targets.onnx.weights import is_pointwise
 
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -56,16 +56,11 @@ class Packed:
     bits: int
     group: int
 
-    def grid(self) -> tuple[mx.array, mx.array]:
-        """Scales, and what integer 0 stands for, in float32."""
-        scales = mx.array(self.scales).astype(mx.float32)
-        return scales, scales * -(2.0 ** (self.bits - 1))
-
     def times(self, value: mx.array) -> mx.array:
         """[..., I] -> [..., O]."""
-        scales, zeros = self.grid()
-        integers = mx.array(self.integers)
-        return mx.quantized_matmul(value, integers, scales, zeros, True, self.group, self.bits)
+        scales = mx.array(self.scales).astype(mx.float32)
+        zeros = scales * -(2.0 ** (self.bits - 1))  # what integer 0 stands for
+        return mx.quantized_matmul(value, mx.array(self.integers), scales, zeros, True, self.group, self.bits)
 
     def rows(self, ids: mx.array) -> mx.array:
         """The rows of a table, [..., width]. MLX's own operation can be traced on a GPU alone."""
@@ -114,7 +109,7 @@ class Walk:
     def _computed(self, node: ir.Node) -> list[_Held]:
         kind = node.op_type
         if kind in UNARY or kind == "Gelu":
-            held = self._of(node.inputs[0])
+            held = self._of(taken(node, 0))
             act = UNARY.get(kind, _tanh_gelu if node.attributes.get_string("approximate", "none") == "tanh" else _gelu)
             return [_Held(act(held.value), held.last)]
         if kind in BINARY or kind == "Clip":
@@ -122,7 +117,7 @@ class Walk:
         if kind in REDUCED:
             return [self._reduced(node)]
         if kind in SHAPED:
-            return [_Held(SHAPED[kind](self._first(node.inputs[0]), self._integers(node.inputs[1])))]
+            return [_Held(SHAPED[kind](self._first(taken(node, 0)), self._integers(taken(node, 1))))]
         if kind == "Split":
             return [_Held(part) for part in self._split(node)]
         own: Callable[[ir.Node], _Held | mx.array] | None = getattr(self, f"_{kind.lower()}", None)
@@ -133,15 +128,14 @@ class Walk:
 
     # Values
 
-    def _of(self, value: ir.Value | None) -> _Held:
-        assert value is not None
+    def _of(self, value: ir.Value) -> _Held:
         return self._held[value] if value in self._held else _Held(self._constant(value))
 
-    def _first(self, value: ir.Value | None) -> mx.array:
+    def _first(self, value: ir.Value) -> mx.array:
         held = self._of(value)
         return held.value.transpose(FIRST) if held.last else held.value
 
-    def _last(self, value: ir.Value | None) -> mx.array:
+    def _last(self, value: ir.Value) -> mx.array:
         """[N, H, W, C]; constants that are stretched over a picture have fewer axes, or one of each."""
         held = self._of(value)
         if held.last or held.value.size == 1:
@@ -151,24 +145,21 @@ class Walk:
 
     def _constant(self, value: ir.Value, order: tuple[int, ...] | None = None) -> mx.array:
         """A constant's numbers, in another order of axes; a float in the type that is computed in."""
-        numbers = array(value)
-        assert numbers is not None
+        numbers = _numbers(value)
         numbers = numbers if order is None else np.ascontiguousarray(numbers.transpose(order))
         if numbers.dtype == np.float32:
             stored = numbers.astype(np.float16) if value.name in self._halves else numbers
             return mx.array(stored).astype(self._dtype) if self._dtype == mx.float32 else mx.array(numbers, self._dtype)
         return mx.array(numbers.astype(np.int32) if numbers.dtype == np.int64 else numbers)
 
-    def _integers(self, value: ir.Value | None) -> list[int]:
-        numbers = array(value)
-        assert numbers is not None
-        return [int(number) for number in numbers.reshape(-1)]
+    def _integers(self, value: ir.Value) -> list[int]:
+        return [int(number) for number in _numbers(value).reshape(-1)]
 
     # Operations
 
     def _elementwise(self, node: ir.Node) -> _Held:
-        last = any(self._of(value).last for value in node.inputs)
-        first, *others = (self._last(value) if last else self._first(value) for value in node.inputs)
+        last = any(self._of(value).last for value in _inputs(node))
+        first, *others = (self._last(value) if last else self._first(value) for value in _inputs(node))
         if node.op_type == "Clip":
             low, high = others
             return _Held(mx.minimum(mx.maximum(first, low), high), last)
@@ -176,21 +167,20 @@ class Walk:
 
     def _reduced(self, node: ir.Node) -> _Held:
         """In float32: of many numbers float16 holds neither their sum nor their squares."""
-        held, axes = self._of(node.inputs[0]), self._integers(node.inputs[1])
+        held, axes = self._of(taken(node, 0)), self._integers(taken(node, 1))
         keep = bool(node.attributes.get_int("keepdims", 1))
         if held.last and {axis % 4 for axis in axes} != {2, 3}:
-            held = _Held(self._first(node.inputs[0]))
+            held = _Held(self._first(taken(node, 0)))
         found = REDUCED[node.op_type](held.value.astype(mx.float32), (1, 2) if held.last else axes, keepdims=keep)
         return _Held(found.astype(self._dtype), held.last and keep)
 
     def _conv(self, node: ir.Node) -> _Held:
-        source, weight, *bias = node.inputs
+        source, weight, *bias = _inputs(node)
         value = self._last(source)
         if is_pointwise(node):
             found = self._times(value, weight, lambda numbers: numbers[:, :, 0, 0].T)
         else:
             top, left, bottom, right = node.attributes.get_ints("pads", [0] * 4)
-            assert weight is not None
             found = mx.conv_general(
                 value,
                 self._constant(weight, (0, 2, 3, 1)),
@@ -202,35 +192,31 @@ class Walk:
         return _Held(found if not bias else found + self._of(bias[0]).value, True)
 
     def _times(
-        self, value: mx.array, weight: ir.Value | None, turn: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+        self, value: mx.array, weight: ir.Value, turn: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
     ) -> mx.array:
         """[..., I] -> [..., O] by a constant, which `turn` makes [I, O]."""
-        assert weight is not None
         if weight.name in self._packed:
             return self._packed[str(weight.name)].times(value)
-        numbers = array(weight)
-        assert numbers is not None
         half = weight.name in self._halves or self._dtype == mx.float16
-        stored = np.ascontiguousarray(turn(numbers), np.float16 if half else np.float32)
+        stored = np.ascontiguousarray(turn(_numbers(weight)), np.float16 if half else np.float32)
         return value @ mx.array(stored).astype(self._dtype)
 
     def _matmul(self, node: ir.Node) -> mx.array:
-        left, right = node.inputs
+        left, right = _inputs(node)
         numbers = array(right)
         if numbers is not None and numbers.ndim == 2:
             return self._times(self._first(left), right, lambda numbers: numbers)
         return self._first(left) @ self._first(right)
 
     def _gemm(self, node: ir.Node) -> mx.array:
-        left, right, *bias = node.inputs
+        left, right, *bias = _inputs(node)
         turned = bool(node.attributes.get_int("transB", 0))
         found = self._times(self._first(left), right, lambda numbers: numbers.T if turned else numbers)
         return found if not bias else found + self._first(bias[0])
 
     def _gather(self, node: ir.Node) -> mx.array:
         """Rows of a table, or one place along an axis."""
-        table, places = node.inputs
-        assert table is not None
+        table, places = _inputs(node)
         if table.name in self._packed:
             return self._packed[str(table.name)].rows(self._first(places))
         axis, numbers = node.attributes.get_int("axis", 0), array(places)
@@ -243,15 +229,15 @@ class Walk:
 
     def _split(self, node: ir.Node) -> list[mx.array]:
         """Parts as slices: MLX's own operation has several results."""
-        value, axis = self._first(node.inputs[0]), node.attributes.get_int("axis", 0)
+        value, axis = self._first(taken(node, 0)), node.attributes.get_int("axis", 0)
         count = len(node.outputs)
         size = -(-value.shape[axis] // count)
-        sizes = self._integers(node.inputs[1]) if len(node.inputs) > 1 else [size] * count
+        sizes = self._integers(taken(node, 1)) if len(node.inputs) > 1 else [size] * count
         return [_part(value, axis, sum(sizes[:place]), size) for place, size in enumerate(sizes)]
 
     def _layernormalization(self, node: ir.Node) -> mx.array:
         """In float32 but for weight and bias; MLX's own operation can be traced on a GPU alone."""
-        source, *scaled = node.inputs
+        source, *scaled = _inputs(node)
         value = self._first(source).astype(mx.float32)
         away = value - value.mean(-1, keepdims=True)
         spread = mx.square(away).mean(-1, keepdims=True)
@@ -260,20 +246,30 @@ class Walk:
         return found * weight if not bias else found * weight + bias[0]
 
     def _softmax(self, node: ir.Node) -> mx.array:
-        return mx.softmax(self._first(node.inputs[0]), axis=node.attributes.get_int("axis", -1), precise=True)
+        return mx.softmax(self._first(taken(node, 0)), axis=node.attributes.get_int("axis", -1), precise=True)
 
     def _cast(self, node: ir.Node) -> mx.array:
         to = ir.DataType(node.attributes.get_int("to", 0))
         known = {ir.DataType.FLOAT: self._dtype, ir.DataType.INT32: mx.int32, ir.DataType.INT64: mx.int32}
         if to not in known:
             raise Malformed(f"a cast to {to.name}, which is not written for MLX")
-        return self._first(node.inputs[0]).astype(known[to])
+        return self._first(taken(node, 0)).astype(known[to])
 
     def _concat(self, node: ir.Node) -> mx.array:
-        return mx.concatenate([self._first(value) for value in node.inputs], node.attributes.get_int("axis", 0))
+        return mx.concatenate([self._first(value) for value in _inputs(node)], node.attributes.get_int("axis", 0))
 
     def _transpose(self, node: ir.Node) -> mx.array:
-        return self._first(node.inputs[0]).transpose(list(node.attributes.get_ints("perm", [])))
+        return self._first(taken(node, 0)).transpose(list(node.attributes.get_ints("perm", [])))
+
+
+def _inputs(node: ir.Node) -> list[ir.Value]:
+    return [taken(node, place) for place in range(len(node.inputs))]
+
+
+def _numbers(value: ir.Value) -> npt.NDArray[Any]:
+    numbers = array(value)
+    assert numbers is not None
+    return numbers
 
 
 def _part(value: mx.array, axis: int, start: int, size: int) -> mx.array:
