@@ -28,7 +28,7 @@ def python(*words: str, variables: Mapping[str, str] | None = None) -> tuple[lis
     return [sys.executable, "-P", *words], environment | {SAFE: "1", "PYTHONPATH": os.pathsep.join([own, *others])}
 
 
-def bounded(command: Sequence[str], seconds: float, **how: Any) -> tuple[int | None, str]:
+def run_within(command: Sequence[str], seconds: float, **how: Any) -> tuple[int | None, str]:
     """Run a process that may die or never return.
 
     Args:

@@ -18,7 +18,7 @@ from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Peak, RoundResult, Run, Snapshot
 from mobileclip_deploy.errors import WHY, DependencyMissing, NotRun, UsageError, refusing, suggestion
 from mobileclip_deploy.progress import Progress
-from mobileclip_deploy.targets import Target, get_target, targets
+from mobileclip_deploy.targets import found_places, get_target, targets
 from mobileclip_deploy.targets.values import RuntimePlace
 
 DRIVERS: dict[str, str] = {
@@ -202,7 +202,9 @@ class Driver(ABC):
         with refusing(WHY, UsageError, DependencyMissing, into=NotRun):
             found = get_target(target).places(self.kind, options)
         if not found:
-            others = [name for name, one in targets().items() if self.kind != "host" and _places(one, self.kind)]
+            others = [
+                name for name, one in targets().items() if self.kind != "host" and found_places(one, self.kind, {})
+            ]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
         return found
 
@@ -215,7 +217,7 @@ class Driver(ABC):
             UsageError: one that it names is nobody's.
             NotRun: see `places`.
         """
-        known = {place.label for one in targets().values() for place in _places(one, self.kind)}
+        known = {place.label for one in targets().values() for place in found_places(one, self.kind, {})}
         for label in named:
             if label not in known:
                 raise UsageError(f"{variable}={label} is no place on {self.devices}; known: {', '.join(sorted(known))}")
@@ -242,14 +244,6 @@ class Driver(ABC):
         Raises:
             RuntimeFailed: the device was lost or cannot be used; what was finished is in the stream.
         """
-
-
-def _places(target: Target, kind: str) -> tuple[RuntimePlace, ...]:
-    """Where a target's artifacts run on a kind of device; nowhere too where it says why not."""
-    try:
-        return target.places(kind, {})
-    except NotRun:
-        return ()
 
 
 def get_driver(device: str, team: str | None = None, runners: Path | None = None, engine: str | None = None) -> Driver:

@@ -139,27 +139,19 @@ def _beside(bundle: Bundle) -> str:
 
 
 def _next(bundle: Bundle) -> Terms:
-    path, towers = bundle.path, bundle.manifest.towers
+    from mobileclip_deploy.targets import found_places, installed_target
+
+    path, manifest = bundle.path, bundle.manifest
     commands = [_command("verify", path)]
-    if "image" in towers:
-        labels = () if bundle.manifest.classifier else ("--labels", "cat,dog")
-        if bundle.manifest.classifier or "text" in towers:
+    if "image" in manifest.towers:
+        labels = () if manifest.classifier else ("--labels", "cat,dog")
+        if manifest.classifier or "text" in manifest.towers:
             commands.append(_command("classify", path, "PICTURE.jpg", *labels))
-    if _runs_here(bundle):
+    # Not Core ML's on Linux, nor what an emulator answers.
+    if found_places(installed_target(manifest.target), "host", manifest.options):
         commands.append(_command("benchmark", path, "--device", "host", "--quick"))
     for number, command in enumerate(commands):
         yield "next" if not number else "", command
-
-
-def _runs_here(bundle: Bundle) -> bool:
-    """Whether this machine can time it: not Core ML's on Linux, nor what an emulator answers."""
-    from mobileclip_deploy.errors import NotRun
-    from mobileclip_deploy.targets import installed_target
-
-    try:
-        return bool(installed_target(bundle.manifest.target).places("host", bundle.manifest.options))
-    except NotRun:
-        return False
 
 
 def _command(name: str, path: Path, *words: str) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.bundle import Bundle
@@ -34,7 +33,6 @@ from mobileclip_deploy.model.variants import TowerName
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64
 """An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

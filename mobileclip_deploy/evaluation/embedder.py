@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.errors import NotRun, UsageError
+from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.image_sources import AS_IT_STANDS, View
 from mobileclip_deploy.files import StrPath
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.scores import Scores
 from mobileclip_deploy.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
-from mobileclip_deploy.targets import Runner, installed_target
+from mobileclip_deploy.targets import Runner, found_places, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner
 from mobileclip_deploy.towers.contexts import ContextRunner
 from mobileclip_deploy.towers.inputs import embed_images, embed_texts
@@ -159,16 +159,8 @@ def bundle_embedder(
         scores=manifest.scores,
         alone=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
         labels=() if manifest.classifier is None else manifest.classifier.labels,
-        timed=_timed(bundle),
+        timed=bool(found_places(installed_target(manifest.target), "host", manifest.options)),
     )
-
-
-def _timed(bundle: Bundle) -> bool:
-    """Whether `benchmark` would time the bundle on this machine."""
-    try:
-        return bool(installed_target(bundle.manifest.target).places("host", bundle.manifest.options))
-    except NotRun:
-        return False
 
 
 def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:

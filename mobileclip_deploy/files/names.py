@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 
-LONGEST_PART, LONGEST_PATH, LONGEST_TEXT = 200, 1000, 1000
+LONGEST_PART, LONGEST_TEXT = 200, 1000
 
 
 def plain_text(text: str) -> str:

@@ -10,12 +10,22 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.errors import DependencyMissing, UsageError, first_sentence, suggestion
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError, first_sentence, suggestion
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Attachment, Form, Place, Ports, Precisions, Runner, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import (
+    Attachment,
+    Form,
+    Place,
+    Ports,
+    Precisions,
+    Runner,
+    RuntimePlace,
+    TensorInfo,
+    TowerJob,
+)
 
 __all__ = [
     "GROUP",
@@ -33,6 +43,7 @@ __all__ = [
     "TensorInfo",
     "TowerJob",
     "chosen_targets",
+    "found_places",
     "get_target",
     "installed_target",
     "named_targets",
@@ -131,6 +142,14 @@ def installed_target(name: str) -> Target:
     target = get_target(name)
     target.require_installed()
     return target
+
+
+def found_places(target: Target, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
+    """As `Target.places`; nowhere, too, where that says why not."""
+    try:
+        return target.places(device, options)
+    except NotRun:
+        return ()
 
 
 def restored_target(name: str, recorded: Mapping[str, str]) -> Target:

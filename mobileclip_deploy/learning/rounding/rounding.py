@@ -37,7 +37,6 @@ WITH_GRADIENTS: Mapping[TowerName, int] = {"image": 4, "text": 8}
 # another seed is (0.1 dB), 192 pictures or 512 captions lose 0.1 to 0.4.
 LOOKED_AT: Mapping[TowerName, int] = {"image": 256, "text": 768}
 SEED = 0
-Layers = Mapping[str, nn.Conv2d | nn.Linear]
 
 
 @dataclass(frozen=True)

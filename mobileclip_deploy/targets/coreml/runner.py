@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import RuntimeFailed, running, worded
+from mobileclip_deploy.errors import RuntimeFailed, refusing, running
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
 from mobileclip_deploy.targets.quiet import quiet
@@ -82,11 +82,10 @@ class CoreMLRunner:
         self._labels: list[str] | None = None
         if description.predictedProbabilitiesName:
             self._output = description.predictedProbabilitiesName
-            try:  # in their order: Core ML answers with a dictionary, which has none
+            told = f"{path} is a classifier, and labels.json beside it cannot be read"
+            with refusing(told, OSError, ValueError, into=RuntimeFailed):
+                # In their order: Core ML answers with a dictionary, which has none.
                 self._labels = list(json.loads((path.parent / "labels.json").read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
-                told = f"{path} is a classifier, and labels.json beside it cannot be read: {worded(error)}"
-                raise RuntimeFailed(told) from error
         self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

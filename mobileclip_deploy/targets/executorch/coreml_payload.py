@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.errors import InvalidInput, Malformed, refusing, worded
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
 from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.foreign import exchanged
@@ -70,12 +70,11 @@ def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
 
 def payload_files(payload: bytes) -> dict[str, bytes]:
     """The files of a delegate's payload, by their paths in its folder; Malformed where one would lie outside of it."""
-    try:
+    kinds = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+    with refusing(WHY, *kinds, into=Malformed):
         text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
         nodes = json.JSONDecoder().raw_decode(text)[0]["nodes"]
         return dict(_files(nodes, len(nodes) - 1, payload, "", set()))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise Malformed(worded(error)) from error
 
 
 def _files(nodes: list[Any], index: int, payload: bytes, path: str, seen: set[int]) -> Iterator[tuple[str, bytes]]:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import bounded, python
+from mobileclip_deploy.interpreter import python, run_within
 from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
@@ -118,7 +118,7 @@ def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic]
     command, environment = python("-m", PROCESS, str(path.absolute()), *asked, variables=own)
     said, log = folder / "said", folder / "log"
     with said.open("wb") as out, log.open("wb") as err:
-        returned, end = bounded(command, SECONDS, env=environment, stdout=out, stderr=err)
+        returned, end = run_within(command, SECONDS, env=environment, stdout=out, stderr=err)
     words = said.read_text(errors="replace").split()
     answered = answers if ANSWERED in words else None
     return _Run(returned, end, log.read_text(errors="replace"), COMPILED in words, answered)

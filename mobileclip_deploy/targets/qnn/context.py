@@ -188,15 +188,13 @@ def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> 
     Raises:
         Malformed: the text says how.
     """
-    try:
+    with refusing(f"{name} is no context binary of a known form", Malformed, into=Malformed):
         end = TABLE + read(data, "<Q", HEAD)
         if len(data) != read(data, "<Q", REST) + read(data, "<Q", REST + 8):
             raise Malformed("it is not as long as it says")
         head = data[TABLE:end]
         table = Table(head, read(head, "<I", 0))
         backend, soc = table.integer(BACKEND, "<I"), table.integer(SOC, "<I")
-    except Malformed as error:
-        raise Malformed(f"{name} is no context binary of a known form: {error}") from error
     if (backend, soc) != (HTP, chip.soc):
         raise Malformed(f"{name} is of the chip with number {soc}, not of {chip.code} ({chip.soc})")
     for graph in _graphs(model):

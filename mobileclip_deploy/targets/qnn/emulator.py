@@ -19,7 +19,7 @@ import onnx
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, first_sentence
 from mobileclip_deploy.escaping import uncoloured
 from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import bounded, python
+from mobileclip_deploy.interpreter import python, run_within
 from mobileclip_deploy.targets.artifact import Left
 from mobileclip_deploy.targets.qnn.chips import Chip, numbers
 from mobileclip_deploy.targets.qnn.process import BINARY, COMPILED, FAILED, SPILLED, TRACE
@@ -135,7 +135,7 @@ def _ask(folder: Path, *words: object) -> str | None:
     kept = {name: value for name, value in environment.items() if name in KEPT}
     log = folder / "log"
     with log.open("wb") as out:
-        returned, end = bounded(command, SECONDS, env=kept | CLEAN, cwd=folder, stdout=out, stderr=out)
+        returned, end = run_within(command, SECONDS, env=kept | CLEAN, cwd=folder, stdout=out, stderr=out)
     if returned == 0:
         return None
     return end if returned is None or returned < 0 else f"{end}: {_reason(log.read_text(errors='replace'))}"

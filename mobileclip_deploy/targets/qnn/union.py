@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError
 
-from mobileclip_deploy.errors import Malformed, refusing, worded
+from mobileclip_deploy.errors import Malformed, refusing
 from mobileclip_deploy.targets.flatbuffer import read
 from mobileclip_deploy.targets.qnn.chips import numbers
 from mobileclip_deploy.targets.qnn.context import UNION, Context, beside, chips_told, require_own, require_part
@@ -67,11 +67,9 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
 
 def _parts(data: bytes, name: str) -> dict[str, bytes]:
     """The parts of an archive in which nothing is compressed; its checksums are all zero, and `zipfile` reads none."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, struct.error) as error:
-        raise Malformed(f"{name} is no archive of binaries: {worded(error)}") from error
+    kinds = (zipfile.BadZipFile, NotImplementedError, struct.error)
+    with refusing(f"{name} is no archive of binaries", *kinds, into=Malformed):
+        entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     parts: dict[str, bytes] = {}
     for entry in entries:
         begin = entry.header_offset + LOCAL + sum(read(data, "<H", entry.header_offset + NAMES + two) for two in (0, 2))
