@@ -9,10 +9,10 @@ what both have. Then they are turned within themselves so that signs say most of
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.embedding import at_length_one
+from mobileclip_deploy.files.arrays import Doubles, Floats
 
 SHRINKAGE = 0.1
 """Part of the mean variance that is added to every direction, so that the logarithm of a moment exists."""
@@ -25,8 +25,6 @@ SPREAD = 1e-3
 LEAST_SCALE, LARGEST_SCALE = 0.01, 1000.0
 TURNS = 50
 """Nano's axes stop moving before it, at 64 numbers and at 128."""
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 
 def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> tuple[Floats, float]:

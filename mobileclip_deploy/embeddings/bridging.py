@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -25,6 +24,7 @@ from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, wo
 from mobileclip_deploy.evaluation.embedding import unit
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
 from mobileclip_deploy.files import check_tensors
+from mobileclip_deploy.files.arrays import Doubles, Floats
 
 LEAST_PAIRS = 64
 HELD_BACK = 5
@@ -35,8 +35,6 @@ LEAST_SHARED = 50.0
 of the interval): below it a user sees mostly other pictures, and the pictures should be embedded again."""
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 """Weights of the affine map's penalty, in parts of the mean variance of a component."""
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 
 class BridgeFigures(BaseModel, frozen=True):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.checkpoints.writing import Rows, write_rows
@@ -22,6 +21,7 @@ from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines
 from mobileclip_deploy.files import file_sha256, replacing
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.variants import TowerName
 
@@ -30,7 +30,6 @@ NAMES_BYTES = 90_000_000
 # Rows in memory at once while a file is written: of dimension 512 they take 2 MB.
 AT_ONCE = 1000
 LENIENTLY = Reading(skip_bad=True)
-Floats = npt.NDArray[np.float32]
 DESCRIBED = ("tower", "variant", "embedding_space", "dtype", "count", "dimension", "normalised")
 
 

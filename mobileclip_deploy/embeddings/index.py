@@ -25,10 +25,10 @@ from mobileclip_deploy.embeddings.scoring import Best, Query, rescored, scored
 from mobileclip_deploy.embeddings.storage import BITS, Store
 from mobileclip_deploy.errors import InvalidInput, UsageError, worded
 from mobileclip_deploy.files import StrPath, open_regular
+from mobileclip_deploy.files.arrays import Floats
 
 RESCORED = 50
 """Rows that sign bits propose at least, to be scored again by their integers; five times `top` where that is more."""
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

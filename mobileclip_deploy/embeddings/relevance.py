@@ -20,14 +20,13 @@ from mobileclip_deploy.embeddings.storage import integers_of, rounded_scale
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.files import check_tensors
+from mobileclip_deploy.files.arrays import Doubles, Floats
 from mobileclip_deploy.files.names import within
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.progress import Progress, silent
 
 GOLDEN_SIZE = 1000
 """Pictures of the library that the golden prompts' `needed` is told for."""
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

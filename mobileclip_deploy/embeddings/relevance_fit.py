@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.bundle.manifest import RelevancePoint
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.arrays import Doubles
 
 FALSE_ALARMS = 0.2
 """Share of the queries without a picture in the library that are answered all the same, which the threshold aims at."""
@@ -29,7 +30,6 @@ DRAWS = 6
 LEAST_SIZE = 16
 LEAST_NEARER = 0.7
 """Share of the other pictures that a caption is nearer to its own than to: 0.5 is chance; nano has 0.99."""
-Doubles = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 IN_SET, LEFT_OUT, NONSENSE = 0, 1, 2

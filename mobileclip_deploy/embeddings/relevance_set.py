@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.embeddings.axes import told_apart
 from mobileclip_deploy.embeddings.relevance_fit import Samples
@@ -18,6 +17,7 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dat
 from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
 from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.files.arrays import Doubles
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.image_files import image_files
 from mobileclip_deploy.model.preprocessing import decode_image, preprocess
@@ -31,7 +31,6 @@ LEAST_QUERIES, MOST_QUERIES = 256, 2048
 NONSENSE = 500
 AT_ONCE = 128
 """Pictures in memory at once: 100 MB at 256 pixels."""
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.embeddings.storage import INT8_MOST, Store, integers_of, signs
+from mobileclip_deploy.files.arrays import Floats
 
 CHUNK = 1 << 15
 """Rows at a time: their scores stay in the processor's cache until the best are taken."""
 CASTED = 256
 """Rows that numpy turns into floats at a time, as its products know no integers: they stay in the first cache."""
-Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.floating[Any]]
 
 

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.embeddings.index import Index, Match
 from mobileclip_deploy.embeddings.relevance import Relevance
@@ -17,10 +14,9 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.embedder import bundle_embedder
 from mobileclip_deploy.evaluation.embedding import embed_texts
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.model.tokenizer import unknown_share
 from mobileclip_deploy.model.variants import TowerName
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

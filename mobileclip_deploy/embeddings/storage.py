@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.arguments import StoreName
+from mobileclip_deploy.files.arrays import Floats
 
-Floats = npt.NDArray[np.float32]
 INT8_MOST = 127
 """The largest integer: -128 is not used, so that the negative of a vector can be stored too."""
 MARGIN = 1.5

@@ -18,6 +18,7 @@ from mobileclip_deploy.embeddings.index import Index, Segment
 from mobileclip_deploy.embeddings.index_file import Header, Slot, gone_block, rows_block
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
 from mobileclip_deploy.files import replacing
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.files.leftovers import lock_file
 
 if sys.platform != "win32":
@@ -26,7 +27,6 @@ if sys.platform != "win32":
 AT_ONCE = 1 << 14
 """Rows per block at most: of 512 int8 numbers they take 8 MB."""
 MOST_ID = 1 << 16
-Floats = npt.NDArray[np.float32]
 Rows = tuple[Sequence[str], Sequence[int], Floats]
 """Ids, stamps (what tells a changed file from the one that was embedded; 0 where that is not asked) and vectors [n, D]
 float32 of length 1."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
@@ -17,12 +16,12 @@ from mobileclip_deploy.evaluation.embedding import embed_prompts, unit
 from mobileclip_deploy.evaluation.image_listing import ImageListing
 from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
 from mobileclip_deploy.files import StrPath, paths
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.model.architecture import MobileCLIP
 from mobileclip_deploy.model.scores import softmax
 from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.towers.head import Head, LabelSet, given_labels
 
-Floats = npt.NDArray[np.float32]
 # Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
 ROWS = 1000
 

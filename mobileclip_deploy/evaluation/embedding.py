@@ -12,11 +12,11 @@ import numpy.typing as npt
 from mobileclip_deploy.evaluation.cache import EmbeddingStore, in_order
 from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.model.tokenizer import encode
 from mobileclip_deploy.model.variants import TowerName, no_text_tower
 
 BATCH = 64
-Floats = npt.NDArray[np.float32]
 
 
 def open_store(

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.files.arrays import Floats
+
 RESAMPLES, SEED = 1000, 0
 # Standard errors of a 95% interval that holds whichever of two looks it is taken at: Pocock's constant for two.
 LOOKED_TWICE = 2.178
@@ -17,7 +19,6 @@ LOOKED_TWICE = 2.178
 BLOCK = 256
 
 Ranks = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 class Interval(BaseModel, frozen=True):

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.cache import EmbeddingStore, in_order
@@ -25,6 +24,7 @@ from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.embedding import BATCH, open_store
 from mobileclip_deploy.evaluation.image_sources import Content, ImageSource, read_image
 from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.files.arrays import Bytes, Floats
 from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
 from mobileclip_deploy.progress import Progress, rate, silent
 from mobileclip_deploy.scheduling import available_cores
@@ -32,8 +32,6 @@ from mobileclip_deploy.scheduling import available_cores
 TOGETHER = 4
 """Pictures that a thread takes at once: int8 towers are fastest at few, float ones as fast as at many."""
 
-Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 

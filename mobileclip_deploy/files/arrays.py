@@ -1,4 +1,4 @@
-"""Arrays in numpy's file format that others made."""
+"""Arrays: what their types are called, and those in numpy's file format that others made."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import WHY, Malformed, refusing
 
+Array = npt.NDArray[Any]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 NAMES = {"f": "floats", "iuf": "numbers"}
 
 
-def plain_array(content: bytes, kinds: str) -> npt.NDArray[Any]:
+def plain_array(content: bytes, kinds: str) -> Array:
     """The array of an .npy file.
 
     Args:

@@ -11,17 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.mil.constants import Constant, unpack_bits
 from mobileclip_deploy.mil.types import ValueType, numel
 
-Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
 _PART = 2**20  # elements that are worked on at once
 

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import NotRun
+from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.values import Runner, RuntimePlace, TensorInfo
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from mobileclip_deploy.targets.grids.decode import Floats, StoredWeight
+from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.targets.grids.decode import StoredWeight
 
 T = TypeVar("T")
 

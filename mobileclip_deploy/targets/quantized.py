@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import InvalidInput, NotRun
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.targets.quantized import Floats
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
 from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 from mobileclip_deploy.towers.classifier import Classifier

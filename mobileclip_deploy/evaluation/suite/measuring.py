@@ -21,12 +21,12 @@ from mobileclip_deploy.evaluation.pictures import Reading, embed_contents, embed
 from mobileclip_deploy.evaluation.suite import figures
 from mobileclip_deploy.evaluation.suite.samples import read_captioned, read_puzzles, read_samples
 from mobileclip_deploy.evaluation.suite.tasks import Suite, SuiteTask, published, published_source
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.files.pages import filled_page
 from mobileclip_deploy.progress import Progress, silent
 
 MANY = 10  # WinoGAViL's figure is that of the puzzles with 10 and 12 candidates
 T = TypeVar("T")
-Floats = npt.NDArray[np.float32]
 
 
 class Row(BaseModel, frozen=True):

@@ -10,16 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.files.arrays import Bytes
 
 MAGIC = b"ML\xefR"
 STRINGS, RESOURCES, RESOURCE_OFFSETS = 0, 5, 6
 BLOB, TEXT = 0, 2
 ALIGNED = 0x80
-
-Bytes = npt.NDArray[np.uint8]
 
 
 def read_resources(path: Path) -> Mapping[str, Bytes]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, refusing
 from mobileclip_deploy.files import artifact_bytes
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.mil import Operation, Port, Program, load
 from mobileclip_deploy.mil.constexpr import Decompressed
 from mobileclip_deploy.mil.graph import Operand, Reference
@@ -25,7 +26,7 @@ from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession,
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
-from mobileclip_deploy.targets.quantized import Floats, Pair, QuantizedFile, quantized_values
+from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 from mobileclip_deploy.targets.weights import WeightTable

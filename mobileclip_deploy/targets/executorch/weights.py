@@ -8,18 +8,10 @@ import numpy as np
 import torch
 
 from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.files.arrays import Array, Floats
 from mobileclip_deploy.targets.executorch.embedding import ENTRIES, unpacked
 from mobileclip_deploy.targets.graph import Input, Node
-from mobileclip_deploy.targets.grids.decode import (
-    Affine,
-    Array,
-    Floats,
-    StoredWeight,
-    Tables,
-    as_float,
-    on_grid,
-    spread,
-)
+from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, as_float, on_grid, spread
 from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
 BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it

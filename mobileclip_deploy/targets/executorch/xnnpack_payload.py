@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
+from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.flatbuffer import array, at, read, schema
-from mobileclip_deploy.targets.grids.decode import Array, unpack_int4
+from mobileclip_deploy.targets.grids.decode import unpack_int4
 
 HEADER_MAGIC = b"XH00"
 SCHEMA = schema("xnnpack")

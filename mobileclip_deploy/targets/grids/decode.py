@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
+from mobileclip_deploy.files.arrays import Array, Floats
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.files.arrays import Doubles
+
 Values = npt.NDArray[Any]
-Doubles = npt.NDArray[np.float64]
 Edges = npt.NDArray[np.int64]
 
 MAX_STEPS = 60

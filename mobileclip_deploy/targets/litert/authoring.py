@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from mobileclip_deploy.errors import ExportError
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.model.architecture.attention import AttentionPool
 from mobileclip_deploy.model.provenance import weight_sha256
 from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
 from mobileclip_deploy.targets.foreign import exchanged
-from mobileclip_deploy.targets.grids.decode import Floats
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.litert.bands import deal_out

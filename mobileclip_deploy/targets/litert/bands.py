@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL, all_within
-from mobileclip_deploy.targets.grids.decode import Floats
 from mobileclip_deploy.targets.litert.editing import Editor
 
 SAME, VALID = 0, 1  # Padding, in the schema

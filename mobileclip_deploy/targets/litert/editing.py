@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from mobileclip_deploy.files.arrays import Array
 
 ALIGNMENT = 16  # of constants; the schema asks for it, and kernels may load so many bytes at a time
-Array = npt.NDArray[Any]
 
 
 class Editor:

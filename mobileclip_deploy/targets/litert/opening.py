@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import InvalidInput, refusing, running
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.flatbuffer import read_file
@@ -26,7 +27,7 @@ from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile, Operator, StoredTensor, parse_model
 from mobileclip_deploy.targets.litert.runner import LiteRTRunner, LiteRTSession
 from mobileclip_deploy.targets.litert.weights import PLACES, TABLE, dequantized
-from mobileclip_deploy.targets.quantized import Floats, Flow, QuantizedFile, QuantizedValue, number_of
+from mobileclip_deploy.targets.quantized import Flow, QuantizedFile, QuantizedValue, number_of
 from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 

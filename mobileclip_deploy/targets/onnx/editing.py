@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-Array = npt.NDArray[Any]
+from mobileclip_deploy.files.arrays import Array
 
 
 def op(

@@ -17,10 +17,11 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from mobileclip_deploy.errors import Malformed, refusing
+from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
-from mobileclip_deploy.targets.quantized import Floats, Pair, QuantizedFile, quantized_values
+from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
 
 ONE = "plain_one"
 
