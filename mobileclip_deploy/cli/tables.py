@@ -66,6 +66,8 @@ def print_exports(results: Sequence[Written]) -> None:
                 say(f"{result.bundle.path.name}: {check.detail}")
             if check.step == "cut":
                 say(f"{result.bundle.path.name}: {check.detail}")
+            if check.step == "shipped" and check.status != "not run" and check.deviation is None:  # a classifier's
+                say(f"{result.bundle.path.name}: {check.describe()}")
             if check.step == "pictures":
                 say(f"resizing inside {result.bundle.path.name}: {check.status}; {check.describe()}")
     for result in results:
@@ -81,6 +83,8 @@ def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
         whole = any({"image", "text"} <= {check.tower for check in report.checks} for report in reports)
         own = "only the built-in checkpoint has a dataset of its own; name one: --dataset PATH, or --dataset builtin"
         say(f"accuracy: not measured; {own if whole else 'it needs both towers'}")
+    if not any(check.deviation for report in reports for check in report.checks if check.step == "shipped"):
+        return  # of classifiers there are no such columns
     say("deviation: relative, of embeddings from the checkpoint's, worst over real images and prompts;")
     floor = next((report.floor for report in reports if report.floor), {})
     floors = ", ".join(f"{tower} {value:.1e}" for tower, value in floor.items())

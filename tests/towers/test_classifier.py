@@ -17,10 +17,13 @@ from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.benchmark.running import build_job
+from mobileclip_deploy.cli.tables import print_exports
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.mil import load
+from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.towers.classifier import label_embeddings
 from mobileclip_deploy.towers.head import LabelSet, given_labels
 
@@ -131,6 +134,16 @@ def test_a_benchmark_holds_it_to_the_checkpoints_probabilities(bundle: mcd.Bundl
     assert found.code == 0, found.stderr
     (cell,) = read_result(tmp_path / "r.json").cells
     assert (cell.status, cell.golden.passed) == ("done", True)
+
+
+def test_the_table_of_an_export_says_how_near_its_probabilities_are_and_explains_no_column_that_it_lacks(
+    bundle: mcd.Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ParityReport(bundle=bundle.path.name, variant="nano", target="onnx", checks=bundle.parity)
+    print_exports([Written(bundle, report)])
+    told = capsys.readouterr().out
+    assert f"{bundle.path.name}: probabilities within" in told
+    assert "deviation" not in told
 
 
 def test_an_ordinary_bundle_needs_labels(exports: Exports) -> None:
