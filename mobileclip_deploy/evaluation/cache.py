@@ -135,9 +135,11 @@ def kept_beside(output: Path) -> Iterator[Path]:
     folder = output.parent / f".{output.name}.partial"
     try:
         yield folder
-    except BaseException:
+    except BaseException as stopped:
         if not any(map(_keeps, folder.glob("*.sqlite"))):
             shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(stopped, KeyboardInterrupt):
+            stopped.add_note(f"what was embedded is kept in {folder}; the same command goes on with it")
         raise
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -132,7 +132,11 @@ def demo(
     """
     with _page(bundle, images, False, progress) as page, _served(page, port) as server:
         ready(server.address)
-        threading.Event().wait()
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt as stopped:
+            stopped.add_note("the page has ended")
+            raise
 
 
 def write_demo(

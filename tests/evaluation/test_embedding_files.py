@@ -87,8 +87,10 @@ def test_a_run_that_goes_on_ends_with_the_same_bytes_whatever_the_number_of_work
 
     with monkeypatch.context() as patch:
         patch.setattr(OnnxRunner, "__call__", dies)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             mcd.embed(bundle, [photos], tmp_path / "e.safetensors", workers=1)
+        kept = tmp_path / ".e.safetensors.partial"
+        assert stopped.value.__notes__ == [f"what was embedded is kept in {kept}; the same command goes on with it"]
         assert not (tmp_path / "e.safetensors").exists()
         rest = mcd.embed(bundle, [photos], tmp_path / "e.safetensors", workers=1)
     assert (first.computed, rest.computed) == (150, 150 - 29 * 4)

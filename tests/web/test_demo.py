@@ -267,6 +267,7 @@ def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, cac
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/\n", line)
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
+    assert running.stderr.read().endswith("error: interrupted: the page has ended\n")
 
 
 def test_what_has_no_page_is_refused(exports: Exports, tmp_path: Path, cached: None) -> None:
