@@ -131,8 +131,8 @@ def demo(
         DependencyMissing: there is no `bundle`, and ONNX is not installed.
     """
     with _page(bundle, images, False, progress) as page, _served(page, port) as server:
-        ready(server.address)
         try:
+            ready(server.address)
             threading.Event().wait()
         except KeyboardInterrupt as stopped:
             stopped.add_note("the page has ended")
