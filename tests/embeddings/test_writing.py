@@ -196,7 +196,7 @@ def test_links_folders_and_pipes_are_no_index(path: Path, tmp_path: Path) -> Non
     link.symlink_to(path)
     with pytest.raises(InvalidInput, match="cannot be written"), IndexWriter.open(link):
         pass
-    with pytest.raises(InvalidInput, match="is not a regular file"):
+    with pytest.raises(InvalidInput, match="is a folder, not an index"):
         Index(tmp_path)
     shutil.copy(__file__, tmp_path / "b.mcdx")
     with pytest.raises(InvalidInput, match="is not an index"):

@@ -49,10 +49,10 @@ class Table:
         offset = self._offsets[index] if index < len(self._offsets) else 0
         return self.position + offset if offset else None
 
-    def integer(self, index: int, form: str, default: int = 0) -> int:
-        """A scalar field; `form` is its struct format."""
+    def integer(self, index: int, form: str) -> int:
+        """A scalar field, 0 when it is left out; `form` is its struct format."""
         position = self.field(index)
-        return default if position is None else read(self.data, form, position)
+        return 0 if position is None else read(self.data, form, position)
 
     def table(self, index: int) -> Table | None:
         """A field that is a table; None when it is left out."""
