@@ -68,14 +68,23 @@ class MlxArtifact(Artifact):
 
     def _running(self, wide: bool) -> Runner:
         function = self.content  # damage is told before what is missing
-        try:
-            from mobileclip_deploy.targets.mlx.runner import MlxRunner
-        except ImportError as error:
-            raise NotRun(
-                f"MLX runs these files and cannot be imported ({first_sentence(error)}); type: pip install "
-                "'mobileclip-deploy[mlx]'"
-            ) from error
-        return MlxRunner(self.path, function, wide)
+        return runtime().MlxRunner(self.path, function, wide)
+
+
+def runtime() -> Any:
+    """The module `targets.mlx.runner`, which imports MLX.
+
+    Raises:
+        NotRun: MLX is missing, or cannot be imported.
+    """
+    try:
+        from mobileclip_deploy.targets.mlx import runner
+    except ImportError as error:
+        raise NotRun(
+            f"MLX runs these files and cannot be imported ({first_sentence(error)}); type: pip install "
+            "'mobileclip-deploy[mlx]'"
+        ) from error
+    return runner
 
 
 def _info(name: str, declared: Declared) -> TensorInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +97,9 @@ class MlxTarget(Target):
 
 
 def _has_gpu() -> bool:
-    if importlib.util.find_spec("mlx") is None:
-        return False
-    import mlx.core as mx
+    if importlib.util.find_spec("mlx") is None and sys.platform != "darwin":
+        return False  # what is missing on a Mac is MLX
+    from mobileclip_deploy.targets.mlx.opening import runtime
 
+    mx = runtime().mx
     return bool(mx.is_available(mx.gpu))
