@@ -169,9 +169,9 @@ def test_what_it_cannot_be_asked_for_is_refused_and_a_cpu_is_not_timed_for_a_gpu
     with mock.patch.dict(sys.modules, {"mlx": None}):  # what a Mac lacks then is no GPU
         with mock.patch.object(sys, "platform", "linux"), pytest.raises(NotRun, match="benchmark it on a Mac"):
             target.places("host", {})
-        with mock.patch("mobileclip_deploy.targets.mlx.opening.runtime", side_effect=missing):
-            with mock.patch.object(sys, "platform", "darwin"), pytest.raises(NotRun, match="cannot be imported"):
-                target.places("host", {})
+        imports = mock.patch("mobileclip_deploy.targets.mlx.opening.runtime", side_effect=missing)
+        with imports, mock.patch.object(sys, "platform", "darwin"), pytest.raises(NotRun, match="cannot be imported"):
+            target.places("host", {})
 
 
 def test_a_file_written_by_hand_is_read_where_mlx_is_missing_and_its_shapes_are_believed_nowhere(
