@@ -215,7 +215,7 @@ def _check_found(found: Parallel, files: Sequence[Path], languages: Sequence[str
             continue
         named = ", ".join(map(str, files))
         if language not in known:
-            columns = ", ".join(sorted(known))
+            columns = ", ".join(sorted(known | {ENGLISH}))
             raise InvalidInput(f"{named}: no column {language}; the columns are {columns}")
         raise InvalidInput(f"{named}: no pair of {language} is left" + (f" (left out: {reasons})" if reasons else ""))
 
