@@ -284,7 +284,8 @@ def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
     missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
     if missing or not kept:
         raise InvalidInput(
-            f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a recipe with a table as `held_out`"
+            f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a recipe with a table "
+            "as `held_out`"
         )
     return pairs.some(kept), pairs.some(out)
 

@@ -76,7 +76,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:
         pytest.param(lambda path: tsv(path, [("dog", "Hund", "chien")]), "3 columns instead of 2", id="too many"),
         pytest.param(lambda path: tsv(path, [("dog", "")]), "no pair of de is left", id="no line"),
         pytest.param(lambda path: tsv(path, [("dog", "собака")]), "1 de in another script", id="wrong script"),
-        pytest.param(lambda path: tsv(path, [("dog", "chien")], "en\tfr"), "no column de; the columns are en, fr$", id="no language"),
+        pytest.param(lambda path: tsv(path, [("dog", "chien")], "en\tfr"), "no column de; .*en, fr$", id="no language"),
         pytest.param(lambda path: tsv(path, [], "en\tde\tde"), "the same name", id="twice"),
     ],
 )
