@@ -78,7 +78,7 @@ def runtime() -> Any:
         NotRun: MLX is missing, or cannot be imported.
     """
     try:
-        from mobileclip_deploy.targets.mlx import runner
+        import mobileclip_deploy.targets.mlx.runner as runner
     except ImportError as error:
         raise NotRun(
             f"MLX runs these files and cannot be imported ({first_sentence(error)}); type: pip install "
