@@ -66,9 +66,10 @@ class QnnOptions(TargetOptions):
             if tower is None:
                 raise UsageError(f"`float_layers` {name!r} begins with no tower of these: {', '.join(precisions)}")
             if precision_of(precisions[tower]).kind == "float":
+                wanted = ",".join(f"{one}={'w8a16' if one == tower else kind}" for one, kind in precisions.items())
                 raise UsageError(
                     f"`float_layers` {name!r}: the {tower} tower is in float16 as a whole; leave it out, or give that "
-                    f"tower integers (`precision='{tower}=w8a16'`)"
+                    f"tower integers (`precision='{wanted}'`)"
                 )
 
     def require_layers(self, known: Callable[[], Mapping[TowerName, Collection[str]]]) -> None:
