@@ -4,21 +4,30 @@ and what was measured; preprocessor_config.json by clients of the Hugging Face l
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobileclip_deploy.bundle import Manifest
 from mobileclip_deploy.bundle.licences import changes_made
 from mobileclip_deploy.escaping import in_code, in_markdown
-from mobileclip_deploy.model.variants import Preprocess, load_variant
+from mobileclip_deploy.model.variants import Preprocess, TowerName, load_variant
 from mobileclip_deploy.parity import Check, StoredWeights
 
 MODEL_CARD = "MODEL_CARD.md"
 
 
-def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequence[StoredWeights] = ()) -> str:
+def model_card(
+    manifest: Manifest,
+    checks: Sequence[Check] = (),
+    storage: Sequence[StoredWeights] = (),
+    facts: Mapping[TowerName, Mapping[str, str]] = {},
+) -> str:
     """Markdown, the same for the same bundle on every machine: of the checks it says how they ended, and of the figures
-    it has those that no machine measures differently, of the weights as they are stored."""
+    it has those that no machine measures differently, of the weights as they are stored.
+
+    Args:
+        facts: what the target tells of each artifact (`Artifact.facts`).
+    """
     variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
     lines = [
         f"# {in_markdown(variant.title)} for {in_markdown(manifest.target)}",
@@ -44,6 +53,8 @@ def model_card(manifest: Manifest, checks: Sequence[Check] = (), storage: Sequen
         ]
         file = in_code(entry.file) + (f", function {in_code(entry.function)}" if entry.function else "")
         lines.append(f"| {tower} | {file} | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
+    told = [f"- {tower}, {in_markdown(f'{what}: {fact}')}." for tower in facts for what, fact in facts[tower].items()]
+    lines += ["", *told] if told else []
     lines += ["", "## Parity with the checkpoint", ""]
     if failed := [f"{check.tower} {check.step}" for check in checks if check.status == "failed"]:
         lines += [f"**FAILED: {', '.join(failed)}. Written because `allow_failing` asked for it; do not ship it.**", ""]

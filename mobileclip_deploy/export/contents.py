@@ -31,7 +31,7 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import Place
+from mobileclip_deploy.targets import Place, restored_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
@@ -138,7 +138,9 @@ def write_manifest(
 ) -> None:
     """manifest.json and the card that people read."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    (folder / MODEL_CARD).write_text(model_card(manifest, checks, storage), encoding="utf-8")
+    target = restored_target(manifest.target, manifest.options)
+    facts = {tower: target.open(folder / one.file, one.function).facts for tower, one in manifest.towers.items()}
+    (folder / MODEL_CARD).write_text(model_card(manifest, checks, storage, facts), encoding="utf-8")
 
 
 def record_rounding(plan: BundlePlan, source: Source, rounded: Rounded, bundle: Bundle) -> RoundingEntry | None:

@@ -96,7 +96,8 @@ class Artifact(ABC):
 
     @property
     def facts(self) -> dict[str, str]:
-        """What else `inspect` tells of it, in words: by subject, such as the device that stands in the file."""
+        """What else `inspect` and the model card tell of it, in words: by subject, such as the device that stands in
+        the file."""
         return {}
 
     @property

@@ -249,7 +249,9 @@ def test_a_card_may_differ_in_sizes_of_files_and_in_nothing_else(sound: Sound, t
         "size": model_card(manifest, (), [storage]).replace(f"{manifest.towers['text'].bytes:,}", "1,234"),
         "numbers": model_card(manifest, (), [storage.model_copy(update={"weights": 4001})]),
         "bytes": model_card(manifest, (), [storage.model_copy(update={"bytes": 4001})]),
+        "facts": model_card(manifest, (), [storage], {"text": {"device": "GPU"}}),
     }
+    assert "- text, device: GPU." in cards["facts"].splitlines()
     for name, text in cards.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     same = [name for name in cards if same_card(tmp_path / name, tmp_path / "same")]
