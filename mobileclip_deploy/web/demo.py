@@ -191,7 +191,8 @@ def _page(
     if bundle is not None:
         yield DemoPage.of(Bundle.of(bundle), pictures, offline, progress)
         return
-    runtime_folder(progress)  # what cannot be had is told before anything is exported
+    _pictures(pictures)  # what cannot be had is told before anything is exported
+    runtime_folder(progress)
     with temporary_folder() as place:
         built_in = export(load_model(), "onnx", "fp32", place, verify=False, progress=progress)
         yield DemoPage.of(built_in, pictures or _emoji(place / "emoji"), offline, progress)

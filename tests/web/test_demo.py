@@ -223,7 +223,9 @@ def test_without_a_bundle_the_built_in_network_is_shown_with_emoji_to_search(
     assert settings["title"].startswith("nano, fp32, 26.")
     assert "1f355.png" in settings["images"]
     assert len(settings["images"]) == len(list((tmp_path / "site/images").iterdir())) == 460
-    assert "is not a folder" in refusal(run("demo", "--static", tmp_path / "other", "--images", tmp_path / "gone"))
+    refused = run("demo", "--static", tmp_path / "other", "--images", tmp_path / "gone")
+    assert "is not a folder" in refusal(refused)
+    assert "converting" not in refused.stderr
 
 
 def keep_at_most(page: Page, size: int, server: PageServer) -> None:
