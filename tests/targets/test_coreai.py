@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -23,6 +28,7 @@ from mobileclip_deploy.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target, restored_target
 from mobileclip_deploy.targets.coreai.asset import TensorType, _spelled
+from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 from mobileclip_deploy.targets.graph import Constant, Graph, first_difference
 from mobileclip_deploy.towers.tower import make_tower
 
@@ -237,3 +243,30 @@ def test_a_table_of_900_rows_is_no_hexadecimal_number() -> None:
     """As the zero points of a vocabulary's table are told: the type of what is told has an x of its own."""
     assert not _spelled("dense<0> : tensor<900x2xsi4>", TensorType("int4", (900, 2))).any()
     assert _spelled("dense<[1, -2]> : tensor<2xsi4>", TensorType("int4", (2,))).tolist() == [1, -2]
+
+
+def test_an_interruption_waits_for_what_the_runtime_computes_and_begins_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    require_coreai()
+    begun, ended, handed = [], [], asyncio.run_coroutine_threadsafe
+
+    async def function(values: dict[str, int]) -> None:
+        begun.append(values["x"])
+        await asyncio.sleep(0.2)
+        ended.append(values["x"])
+
+    def interrupted(work: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        monkeypatch.undo()
+        asked = handed(work, loop)
+        time.sleep(0.1)
+        return SimpleNamespace(result=mock.Mock(side_effect=KeyboardInterrupt), cancel=asked.cancel)
+
+    asked = CoreAIRunner.__new__(CoreAIRunner)
+    asked._loop, asked._function, asked._input = asyncio.new_event_loop(), function, "x"
+    threading.Thread(target=asked._loop.run_forever, daemon=True).start()
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        asked._wait(asked._answers(list(range(100))))
+    assert sorted(begun) == sorted(ended) == list(range(torch.get_num_threads()))
+    asked._loop.call_soon_threadsafe(asked._loop.stop)

@@ -90,13 +90,26 @@ class CoreAIRunner:
 
         async def answer(value: Any) -> npt.NDArray[np.float32]:
             async with free:
-                found: npt.NDArray[np.float32] = (await self._function({self._input: value}))[self._output].numpy()
+                answered = await asyncio.shield(self._function({self._input: value}))
+                found: npt.NDArray[np.float32] = answered[self._output].numpy()
                 return found
 
         return await asyncio.gather(*map(answer, values))
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return asked.result()
+        except KeyboardInterrupt:
+            asked.cancel()
+            asyncio.run_coroutine_threadsafe(_idle(), self._loop).result()
+            raise
+
+
+async def _idle() -> None:
+    """Until the runtime computes nothing more: its threads call back, and abort a process whose Python has ended."""
+    while busy := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(busy)
 
 
 async def _load(asset: Asset, held: AsyncExitStack, changed: bool, function: str) -> Any:
@@ -108,7 +121,7 @@ async def _load(asset: Asset, held: AsyncExitStack, changed: bool, function: str
         source = asset.program.save_asset(folder / "changed.aimodel")
     else:
         source = AIModelAsset.load(asset.path)
-    model = await held.enter_async_context(source.executable())
+    model = await asyncio.shield(held.enter_async_context(source.executable()))
     return model.load_function(function)
 
 
