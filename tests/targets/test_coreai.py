@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -250,17 +249,25 @@ def test_an_interruption_waits_for_what_the_runtime_computes_and_begins_nothing_
 ) -> None:
     require_coreai()
     begun, ended, handed = [], [], asyncio.run_coroutine_threadsafe
+    all_began, finish = threading.Event(), asyncio.Event()
 
     async def function(values: dict[str, int]) -> None:
         begun.append(values["x"])
-        await asyncio.sleep(0.2)
+        if len(begun) == torch.get_num_threads():
+            all_began.set()
+        await finish.wait()
         ended.append(values["x"])
 
     def interrupted(work: Any, loop: asyncio.AbstractEventLoop) -> Any:
         monkeypatch.undo()
         asked = handed(work, loop)
-        time.sleep(0.1)
-        return SimpleNamespace(result=mock.Mock(side_effect=KeyboardInterrupt), cancel=asked.cancel)
+        assert all_began.wait(60)
+
+        def cancel() -> None:
+            asked.cancel()
+            loop.call_soon_threadsafe(loop.call_later, 0.1, finish.set)  # what is computed goes on for a while
+
+        return SimpleNamespace(result=mock.Mock(side_effect=KeyboardInterrupt), cancel=cancel)
 
     asked = CoreAIRunner.__new__(CoreAIRunner)
     asked._loop, asked._function, asked._input = asyncio.new_event_loop(), function, "x"
