@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mobileclip_deploy.files.leftovers import remove
 from mobileclip_deploy.targets.coreml import package
 
 
@@ -18,7 +19,7 @@ def shared_conversions() -> Iterator[None]:
     """Export a tower once, and convert it once for a deployment target, however many precisions it is compressed to."""
     converted: dict[tuple[int, str, str, bool], Any] = {}
     programs: dict[tuple[int, str], Any] = {}
-    original, export = package.convert, package.exported
+    original, export, keep = package.convert, package.exported, package._kept
 
     def exported(job):  # type: ignore[no-untyped-def]
         key = id(job.variant), job.tower
@@ -32,10 +33,16 @@ def shared_conversions() -> Iterator[None]:
             converted[key] = original(job, target, *names)
         return converted[key]
 
+    def kept(packages, model):  # type: ignore[no-untyped-def]
+        return model if any(model is one for one in converted.values()) else keep(packages, model)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(package, "exported", exported)
         patch.setattr(package, "convert", convert)
+        patch.setattr(package, "_kept", kept)
         yield
+    for model in converted.values():
+        remove(Path(model.package_path))
 
 
 def specification(path: Path) -> Any:

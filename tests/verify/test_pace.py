@@ -18,7 +18,7 @@ from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.towers.samples import prompts
 from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
-from mobileclip_deploy.verify.task import stand_in
+from mobileclip_deploy.verify.task import runner_for_all
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_an_artifact_s_own_stand_in_is_asked_where_its_weights_were_not_matched(
     bundle = exports.bundle("onnx", "fp16")
     opened = subject(bundle, None, Reference.read(bundle.golden), tmp_path)
     slow_runtime(monkeypatch, "onnx", 3)
-    assert stand_in(opened, "image") is None
+    assert runner_for_all(opened, "image") is opened.runner("image")
     own = TorchRunner("its own", lambda inputs: np.zeros((len(inputs), 1), np.float32))
     monkeypatch.setattr(OnnxArtifact, "stand_in", lambda self: own)
-    assert stand_in(opened, "image") is own
+    assert runner_for_all(opened, "image") is own
