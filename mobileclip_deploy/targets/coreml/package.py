@@ -56,8 +56,8 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
 
 
 def _kept(packages: ExitStack, model: Any) -> Any:
-    """A model, whose package in the temporary folder is kept by `packages`: coremltools keeps it until the process
-    ends."""
+    """The model. Its package in the temporary folder goes when `packages` is left: coremltools would keep it until the
+    process ends."""
     packages.callback(remove, Path(model.package_path))
     return model
 
