@@ -181,10 +181,10 @@ def _read_manifest(path: Path) -> Manifest:
     if path.is_file():
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
     if path.exists():
-        inside = _bundles(path)
+        inside = _names(path)
         what = f"no {MANIFEST} in it" + (f"; give one of those in it, such as {path / inside[0]}" if inside else "")
     else:
-        what = f"no such folder{suggestion(path.name, _bundles(path.parent))}"
+        what = f"no such folder{suggestion(path.name, _names(path.parent))}"
     manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {what}")
     sizes = {
         "embed_dim": manifest.embed_dim,
@@ -198,9 +198,28 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _bundles(folder: Path) -> list[str]:
-    """Names of the bundles in a folder."""
-    return sorted(manifest.parent.name for manifest in folder.glob(f"*/{MANIFEST}"))
+def bundles_in(folder: Path) -> list[Path]:
+    """The bundles in a folder, by name; none that is being written, which has a hidden name.
+
+    Raises:
+        OSError: the folder cannot be looked into.
+    """
+    return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and _holds_manifest(entry)]
+
+
+def _holds_manifest(path: Path) -> bool:
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:  # somebody's folder that may not be looked into
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    """What the bundles in a folder are called, for a hint; nothing of one that cannot be looked into."""
+    try:
+        return [one.name for one in bundles_in(folder)]
+    except OSError:
+        return []
 
 
 def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mobileclip_deploy.bundle import MANIFEST, Bundle
 from mobileclip_deploy.bundle.manifest import TensorEntry, TowerEntry
+from mobileclip_deploy.bundle.opening import bundles_in
 from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, container_of
 from mobileclip_deploy.embeddings.requested import INDEX_SUFFIX
 from mobileclip_deploy.errors import InvalidInput
@@ -225,20 +226,13 @@ def _tower(entry: TowerEntry, artifact: Artifact) -> TowerInspection:
 
 
 def _folder(path: Path) -> FolderInspection:
-    bundles = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".") and _holds_manifest(entry)]
+    bundles = bundles_in(path)
     if not bundles:
         raise InvalidInput(
             f"{path} is a folder but not a bundle (no {MANIFEST}), nor an artifact, nor one with bundles; give one of "
             "them, or a checkpoint"
         )
     return FolderInspection(bundles=tuple(map(_listed, bundles)))
-
-
-def _holds_manifest(path: Path) -> bool:
-    try:
-        return (path / MANIFEST).is_file()
-    except OSError:  # somebody's folder that may not be looked into
-        return False
 
 
 def _listed(path: Path) -> ListedBundle:

@@ -113,6 +113,7 @@ def test_a_damaged_bundle_is_refused_with_what_is_wrong(damaged: Path, case: str
 def test_a_name_that_is_nearly_right_and_the_folder_of_bundles_lead_to_a_bundle(damaged: Path) -> None:
     with pytest.raises(InvalidInput, match=f"no such folder, did you mean {damaged.name}\\?$"):
         Bundle.open(damaged.with_name(damaged.name[:-1]))
+    shutil.copytree(damaged, damaged.parent / ".half-written")
     with pytest.raises(InvalidInput, match=f"; give one of those in it, such as {damaged}$"):
         Bundle.open(damaged.parent)
 
