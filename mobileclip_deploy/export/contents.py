@@ -4,7 +4,7 @@ files that clients read."""
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from mobileclip_deploy.model.precision import precision_of
 from mobileclip_deploy.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.targets import Place, restored_target
+from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
@@ -134,12 +134,14 @@ def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Refe
 
 
 def write_manifest(
-    folder: Path, manifest: Manifest, checks: Sequence[Check] = (), storage: Sequence[StoredWeights] = ()
+    folder: Path,
+    manifest: Manifest,
+    facts: Mapping[TowerName, Mapping[str, str]],
+    checks: Sequence[Check] = (),
+    storage: Sequence[StoredWeights] = (),
 ) -> None:
-    """manifest.json and the card that people read."""
+    """manifest.json and the card that people read; `facts` of each artifact as `Artifact.facts`."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    target = restored_target(manifest.target, manifest.options)
-    facts = {tower: target.open(folder / one.file, one.function).facts for tower, one in manifest.towers.items()}
     (folder / MODEL_CARD).write_text(model_card(manifest, checks, storage, facts), encoding="utf-8")
 
 

@@ -227,7 +227,7 @@ def describe(work: Work) -> None:
     licence = write_licences(work.folder, work.manifest, plan.request.licence_text)
     work.manifest = work.manifest.model_copy(update={"licence": licence})
     write_beside(plan, work.source, work.folder, reference)
-    write_manifest(work.folder, work.manifest)
+    write_manifest(work.folder, work.manifest, work.subject.facts)
 
 
 def check(work: Work) -> None:
@@ -290,7 +290,7 @@ def publish(work: Work) -> None:
     work.manifest = work.manifest.model_copy(update={"measurements": MEASUREMENTS, "options": options})
     measured = Measurements.of(work.report, work.manifest.environment)
     (work.folder / MEASUREMENTS).write_text(measured.to_json(), encoding="utf-8")
-    write_manifest(work.folder, work.manifest, work.report.checks, work.report.storage)
+    write_manifest(work.folder, work.manifest, work.subject.facts, work.report.checks, work.report.storage)
 
 
 STEPS: tuple[Callable[[Work], None], ...] = (fold, learn, tower, write, describe, check, publish)

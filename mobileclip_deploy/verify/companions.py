@@ -185,8 +185,8 @@ def _made_again(subject: Subject, source: Source, folder: Path) -> list[str]:
     known = all(lacks_to_convert(subject, tower) is None for tower in bundle.manifest.towers)
     if written_by_this_version(subject) and known and bundle.manifest.schema_version > 1:
         storage = subject.stored_weights if bundle.parity else ()
-        facts = {tower: subject.artifact(tower).facts for tower in bundle.manifest.towers}
-        (folder / MODEL_CARD).write_text(model_card(bundle.manifest, bundle.parity, storage, facts), encoding="utf-8")
+        told = model_card(bundle.manifest, bundle.parity, storage, subject.facts)
+        (folder / MODEL_CARD).write_text(told, encoding="utf-8")
     return [path.relative_to(folder).as_posix() for path in files_of(folder)]
 
 

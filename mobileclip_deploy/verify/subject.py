@@ -168,6 +168,11 @@ class Subject(ABC):
         return self._artifacts[tower]
 
     @cached_property
+    def facts(self) -> dict[TowerName, dict[str, str]]:
+        """What the target tells of each artifact in words."""
+        return {tower: self.artifact(tower).facts for tower in self.bundle.manifest.towers}
+
+    @cached_property
     def target(self) -> Target:
         """The target that wrote the bundle, with the options that the manifest records; until 0.3 that a file was asked
         for beside an artifact stood there alone."""
