@@ -40,6 +40,8 @@ def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[
             progress(f"{bundle.path.name}: {tower} tower, layer by layer")
             artifact = target.open(bundle.artifact(tower), entry.function)
             layers = tuple(artifact.layer_noise(inputs.of(tower)[:INPUTS]))
+            if not layers:
+                raise _untold(bundle, target)
             found.append(LayerComparison(bundle.path.name, tower, layers))
     return tuple(found)
 
@@ -48,5 +50,9 @@ def _opened(path: Path) -> tuple[Bundle, Target]:
     bundle = Bundle.open(path)
     target = restored_target(bundle.manifest.target, bundle.manifest.options)
     if "npu" not in target.abilities.compiled_places:
-        raise UsageError(f"{bundle.path.name}: {target.title} does not tell of layers; bundles of qnn do")
+        raise _untold(bundle, target)
     return bundle, target
+
+
+def _untold(bundle: Bundle, target: Target) -> UsageError:
+    return UsageError(f"{bundle.path.name}: {target.title} does not tell of layers; bundles of qnn do")
