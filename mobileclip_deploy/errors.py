@@ -194,8 +194,8 @@ def _place(error: BaseException) -> str:
     return f" at line {line}, column {column}" if line else ""
 
 
-WHY = "{why}"
-"""Where in the text of a refusal the reason stands."""
+WHY = "\0"
+"""Where in the text of a refusal the reason stands: no name of a file that is told beside it can hold that."""
 
 
 @contextlib.contextmanager

@@ -17,14 +17,7 @@ from mobileclip_deploy.checkpoints import open_clip, siglip
 from mobileclip_deploy.checkpoints.identity import Identity
 from mobileclip_deploy.checkpoints.transformers import FORM
 from mobileclip_deploy.checkpoints.weights_files import CONFIG, PREPROCESSOR
-from mobileclip_deploy.errors import (
-    WHY,
-    CheckpointError,
-    InvalidInput,
-    UsageError,
-    refusing,
-    suggestion,
-)
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.files import json_value, read_json
 from mobileclip_deploy.model.provenance import TakenPreprocess
 from mobileclip_deploy.model.variants import Preprocess

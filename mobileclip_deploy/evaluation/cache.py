@@ -7,7 +7,6 @@ had not added yet, and leaves nothing that is half written.
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.files import content_sha256
+from mobileclip_deploy.files.leftovers import remove
 
 SHARD = 256
 FORMAT = "2"
@@ -137,11 +137,11 @@ def kept_beside(output: Path) -> Iterator[Path]:
         yield folder
     except BaseException as stopped:
         if not any(map(_keeps, folder.glob("*.sqlite"))):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
         elif isinstance(stopped, KeyboardInterrupt):
             stopped.add_note(f"what was embedded is kept in {folder}; the same command goes on with it")
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
 
 
 def _keeps(file: Path) -> bool:
