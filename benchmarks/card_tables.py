@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from measuring import ROOT, Figures
 
-from mobileclip_deploy.model.licences import USES, Answer, Licence, Terms, all_terms
-from mobileclip_deploy.model.variants import Variant, variant_cards
+from mobileclip_deploy.network.model.licences import USES, Answer, Licence, Terms, all_terms
+from mobileclip_deploy.network.model.variants import Variant, variant_cards
 
 __all__ = ["OPERATIONS", "counted", "licence_rows", "model_rows"]
 
@@ -165,8 +165,8 @@ def counted(card: Variant) -> dict[str, list[int]]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mobileclip_deploy.folding import fold_structure
-    from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.network.folding import fold_structure
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
     with torch.device("meta"):
         model = fold_structure(MobileCLIP(card).to("meta").eval()).requires_grad_(False)

@@ -126,7 +126,7 @@ def python_seconds(runs: int, work: str, *, numkong: bool) -> float:
             return picture.resize((341, 256), Image.Resampling.BILINEAR)
 
     else:
-        from mobileclip_deploy.embeddings.index import Index
+        from mobileclip_deploy.search.index import Index
 
         index = Index(work)
         query = np.random.default_rng(2).standard_normal(index.store.dimension).astype(np.float32)

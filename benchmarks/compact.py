@@ -26,22 +26,22 @@ from export_cost import write_golden
 from measuring import Figures, in_turns, markdown, processor, random_index
 from search import interval
 
-from mobileclip_deploy.checkpoints.door import load_model
-from mobileclip_deploy.embeddings import Store
-from mobileclip_deploy.embeddings.axes import SHRINKAGE, fit_axes, mean_axes, turned_for_signs
-from mobileclip_deploy.embeddings.index import RESCORED
-from mobileclip_deploy.embeddings.scoring import Query
-from mobileclip_deploy.embeddings.storage import rounded_scale, signs
+from mobileclip_deploy.artifacts.towers.calibration import spread_evenly
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.learnable import judged_texts
 from mobileclip_deploy.evaluation.metrics import paired_difference, percentage
-from mobileclip_deploy.model.image_files import image_files
-from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import models_dir
-from mobileclip_deploy.towers.calibration import spread_evenly
-from mobileclip_deploy.towers.inputs import embed_images, embed_texts
-from mobileclip_deploy.towers.samples import prompts, read_prompts
+from mobileclip_deploy.network.checkpoints.door import load_model
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.preprocessing import load_batch
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.parity.inputs import embed_images, embed_texts
+from mobileclip_deploy.parity.samples import prompts, read_prompts
+from mobileclip_deploy.search import Store
+from mobileclip_deploy.search.index import RESCORED
+from mobileclip_deploy.search.scoring import Query
+from mobileclip_deploy.search.storage import rounded_scale, signs
+from mobileclip_deploy.spaces.axes import SHRINKAGE, fit_axes, mean_axes, turned_for_signs
 
 KEPT = Figures("compact", "search.md")
 CALIBRATION = models_dir() / "nano" / "calibration"

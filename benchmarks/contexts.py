@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from measuring import Figures, golden_source, in_turns, markdown, processor, versions
 
-from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets import Form, get_target
 from mobileclip_deploy.targets.jobs import tower_job

@@ -24,19 +24,19 @@ import torch
 from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.evaluation.metrics import paired_difference
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.variants import TOWERS
+from mobileclip_deploy.parity.inputs import embed, sample_inputs
 from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.inputs import embed, sample_inputs
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import matched_weights
 

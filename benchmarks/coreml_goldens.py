@@ -54,9 +54,9 @@ def measure(golden: str, tower: Any, precision: str, needs: str) -> dict[str, An
     from golden_checkpoints import GoldenCheckpoint
 
     from mobileclip_deploy.parity import compare
+    from mobileclip_deploy.parity.inputs import embed_images
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.jobs import tower_job
-    from mobileclip_deploy.towers.inputs import embed_images
 
     torch.set_num_threads(1)
     answers, source = GoldenCheckpoint(golden), golden_source(golden)

@@ -22,8 +22,8 @@ from typing import Any
 from measuring import ROOT, Figures, markdown, processor, shown_in_browser, versions
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.progress import silent
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.web.demo import SETTINGS, DemoPage
 
 KEPT = Figures("demo_page", "start_browser.md")

@@ -121,8 +121,8 @@ def write_golden(variant: str, path: Path, _: str) -> None:
     """The checkpoint, both towers, as a file; nano's own, which is trained."""
     from golden_checkpoints import GoldenCheckpoint
 
-    from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-    from mobileclip_deploy.checkpoints.writing import write_tensors
+    from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+    from mobileclip_deploy.network.checkpoints.writing import write_tensors
 
     if variant not in GOLDENS:
         shutil.copy(builtin_checkpoint(), path)
@@ -136,7 +136,7 @@ def bare(variant: str, path: Path, target: str) -> None:
     import torch
 
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.towers.tower import example_input, make_tower
+    from mobileclip_deploy.artifacts.towers.tower import example_input, make_tower
 
     model = mcd.load_model(variant, path)
     mcd.reparameterize(model)

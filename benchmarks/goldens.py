@@ -59,8 +59,8 @@ def measure(golden: str, tower: Any, target: str) -> dict[str, Any]:
     import torch
     from golden_checkpoints import GoldenCheckpoint, folded_golden
 
-    from mobileclip_deploy.files import artifact_bytes
-    from mobileclip_deploy.model.precision import PRECISIONS
+    from mobileclip_deploy.base.files import artifact_bytes
+    from mobileclip_deploy.network.model.precision import PRECISIONS
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.quiet import hold_back
 
@@ -127,8 +127,8 @@ def torch_float16(golden: str, tower: Any) -> dict[str, float]:
     import torch
     from golden_checkpoints import GoldenCheckpoint, folded_golden
 
+    from mobileclip_deploy.artifacts.towers.tower import make_tower
     from mobileclip_deploy.parity import compare
-    from mobileclip_deploy.towers.tower import make_tower
 
     answers = GoldenCheckpoint(golden)
     half = copy.deepcopy(make_tower(folded_golden(golden), tower)).half()

@@ -27,10 +27,10 @@ import torch
 from pydantic import BaseModel
 from subjects import Subjects
 
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.benchmark.host.machine import describe
 from mobileclip_deploy.benchmark.result import Device
 from mobileclip_deploy.benchmark.statistics import median_interval, percentile
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets import Artifact, Target, get_target
 from mobileclip_deploy.targets.benchmarking import RunnerSession, Session, SessionSetup

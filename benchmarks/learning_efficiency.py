@@ -28,7 +28,7 @@ import yaml
 from measuring import ROOT, Figures, markdown, versions
 
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
-from mobileclip_deploy.learning.reinforcement.index import Index, read_index
+from mobileclip_deploy.training.reinforcement.index import Index, read_index
 
 KEPT = Figures("learning_efficiency", "reinforcement.md")
 PLOT = ROOT / "docs" / "learning_efficiency.svg"
@@ -45,9 +45,9 @@ TRAIN = """\
 import json, pathlib, sys, torch
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
+from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.learning.training.recipe import read_recipe
+from mobileclip_deploy.training.trainer.recipe import read_recipe
 torch.set_num_threads(1)
 recipe, folder = map(pathlib.Path, sys.argv[1:])
 weights = mcd.train(recipe, folder).weights

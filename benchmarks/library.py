@@ -160,9 +160,9 @@ def own_run(work: Path, pipeline: Pipeline) -> Callable[[list[Path]], Any]:
     """What `embed` does, with the bundle loaded."""
     from subjects import Subjects
 
-    from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.evaluation.embedder import bundle_embedder
-    from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
+    from mobileclip_deploy.artifacts.bundle import Bundle
+    from mobileclip_deploy.pictures.embedder import bundle_embedder
+    from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
 
     assert pipeline.precision is not None
     embedder = bundle_embedder(Bundle.of(Subjects(work).bundle(VARIANT, "onnx", pipeline.precision)), ("image",))
@@ -312,8 +312,8 @@ def parts(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
     tower."""
     from subjects import Subjects
 
-    from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.model.preprocessing import decode_image, tower_bytes
+    from mobileclip_deploy.artifacts.bundle import Bundle
+    from mobileclip_deploy.network.model.preprocessing import decode_image, tower_bytes
     from mobileclip_deploy.targets.onnx.runner import open_session
 
     bundle = Bundle.of(Subjects(work).bundle(VARIANT, "onnx", "fp32"))
@@ -339,7 +339,7 @@ def parts(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
 
 def shrunk(content: bytes, spec: Any) -> Any:
     """A photograph as `embed --fast-jpeg` reads it."""
-    from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
+    from mobileclip_deploy.network.model.preprocessing import decoded, tower_bytes
 
     with decoded(content, "", 2 * spec.size) as picture:
         return tower_bytes(picture, spec)
@@ -357,7 +357,7 @@ def moved(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
     from subjects import Subjects
 
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.towers.samples import image_paths
+    from mobileclip_deploy.parity.samples import image_paths
 
     s0 = Subjects(work).bundle(VARIANT, "onnx", "fp32")
     nano = mcd.load_model()

@@ -51,8 +51,8 @@ def parts(work: Path) -> dict[str, tuple[Callable[[], Any], int]]:
     import torch
     from subjects import OPEN_CLIP, Subjects, image_weights
 
-    from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.model.preprocessing import decoded, tower_bytes
+    from mobileclip_deploy.artifacts.bundle import Bundle
+    from mobileclip_deploy.network.model.preprocessing import decoded, tower_bytes
     from mobileclip_deploy.targets.onnx.runner import open_session
 
     torch.set_num_threads(1)

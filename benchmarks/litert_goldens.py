@@ -55,12 +55,12 @@ def measured(tower: Any, folder: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
     from golden_checkpoints import GoldenCheckpoint
 
+    from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
+    from mobileclip_deploy.artifacts.towers.tower import make_tower
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.jobs import tower_job
     from mobileclip_deploy.targets.values import Shared
-    from mobileclip_deploy.towers.calibration import calibration_inputs
-    from mobileclip_deploy.towers.tower import make_tower
 
     torch.set_num_threads(1)
     source, golden = golden_source(GOLDEN), GoldenCheckpoint(GOLDEN)

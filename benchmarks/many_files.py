@@ -58,11 +58,11 @@ COUNTED = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np
-from mobileclip_deploy.embeddings import embedding_files
-from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.model.scores import Scores
-from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.progress import Lines
+from mobileclip_deploy.search import embedding_files
+from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.base.progress import Lines
 
 variant = load_variant("nano")
 mean = lambda pixels: np.repeat(pixels.mean(axis=(2, 3)), 171, axis=1)[:, :512].astype(np.float32)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.web.server import Answer
+    from mobileclip_deploy.base.pages.server import Answer
 
 __all__ = [
     "ROOT",
@@ -141,9 +141,9 @@ def random_index(path: Path, count: int, dimension: int) -> Any:
     """An int8 index of random unit vectors, of which there are a multiple of 10,000."""
     import numpy as np
 
-    from mobileclip_deploy.embeddings import Index, Store
-    from mobileclip_deploy.embeddings.index_file import Description, Header
-    from mobileclip_deploy.embeddings.writing import Rows, create
+    from mobileclip_deploy.search import Index, Store
+    from mobileclip_deploy.search.index_file import Description, Header
+    from mobileclip_deploy.search.writing import Rows, create
 
     chance, at_once = np.random.default_rng(0), 10_000
 
@@ -176,15 +176,15 @@ def golden_source(name: str) -> Any:
     from golden_checkpoints import folded_golden
     from writing import NOWHERE
 
-    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.network.checkpoints.source import Source
 
     return Source(folded_golden(name), NOWHERE)
 
 
 def shown_in_browser(family: str, files: Mapping[str, Path], posts: Mapping[str, Answer], patience: float) -> None:
     """Serve a page to a browser without a window and with a profile of its own, until it posts to `ended`."""
+    from mobileclip_deploy.base.pages.server import PageServer, serving
     from mobileclip_deploy.benchmark.browser.launching import find_browser
-    from mobileclip_deploy.web.server import PageServer, serving
 
     heard = threading.Event()
     with (

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from measuring import Figures, golden_source, in_turns, markdown, processor, versions
 
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.runner import open_session
-from mobileclip_deploy.towers.inputs import sample_inputs
 
 KEPT = Figures("onnx_speed", "onnx.md")
 GOLDENS = {"mobileclip_s0": "mobileclip-s0.apple", "mobileclip_s2": "mobileclip-s2.apple"}

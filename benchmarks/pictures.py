@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 from measuring import Figures, golden_source, in_turns, markdown, processor, versions
 
-from mobileclip_deploy.model.variants import Preprocess
+from mobileclip_deploy.network.model.variants import Preprocess
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx import pictures

@@ -26,9 +26,9 @@ from ratios import Row, ratio_rows
 from subjects import LEARNED, NANO_PRECISIONS, Subjects
 from suites import RESULTS, SUITES, measure, protocol_named
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.manifest import TowerEntry
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.manifest import TowerEntry
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check
 
 TABLE = RESULTS / "precision_table.json"

@@ -69,11 +69,11 @@ def _wanted(goldens: str | None, targets: str | None) -> list[tuple[str, str]]:
 
 def measure(golden: str, target: str) -> dict[str, Any]:
     """Export one network at float32, verified."""
-    from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
     from mobileclip_deploy.export.request import ExportRequest, Writing, choose
-    from mobileclip_deploy.towers import inputs
+    from mobileclip_deploy.network.checkpoints.source import Source
+    from mobileclip_deploy.parity import inputs
 
     source = Source.of(_model(golden))
     exact, seconds = inputs.embed_exactly, {}
@@ -110,10 +110,10 @@ def _model(golden: str) -> Any:
     from golden_checkpoints import GoldenCheckpoint
 
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.checkpoints.identity import identify
-    from mobileclip_deploy.checkpoints.loading import assemble
-    from mobileclip_deploy.model.provenance import Provenance
-    from mobileclip_deploy.model.variants import load_variant
+    from mobileclip_deploy.network.checkpoints.identity import identify
+    from mobileclip_deploy.network.checkpoints.loading import assemble
+    from mobileclip_deploy.network.model.provenance import Provenance
+    from mobileclip_deploy.network.model.variants import load_variant
 
     if golden == "nano":
         return mcd.load_model()

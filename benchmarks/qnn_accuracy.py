@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.artifacts.bundle import Bundle
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets import Runner
 
 ROOT = Path(__file__).parents[1]
@@ -53,12 +53,12 @@ def subset(folder: Path, every: int) -> None:
 def rows(bundles: list[Path], dataset: Path, cache: Path | None) -> Iterator[tuple[str, ...]]:
     """Precision, pictures, engine, top-1 with its interval, what is lost of it, dB of the towers; twice a bundle."""
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.bundle import Bundle as Opened
+    from mobileclip_deploy.artifacts.bundle import Bundle as Opened
     from mobileclip_deploy.evaluation.dataset_files import read_dataset
-    from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
     from mobileclip_deploy.evaluation.evaluate import Measuring, measure
     from mobileclip_deploy.evaluation.metrics import paired_difference
     from mobileclip_deploy.parity import compare
+    from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
 
     data = read_dataset(dataset)
     own = measure(model_embedder(mcd.load_model()), data, TASK)

@@ -74,6 +74,7 @@ def measured(name: str, tower: Any, precision: str) -> dict[str, Any]:
     from golden_checkpoints import folded_golden
     from writing import job_of
 
+    from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
     from mobileclip_deploy.parity import compare
     from mobileclip_deploy.targets import get_target
     from mobileclip_deploy.targets.onnx.graph import write_graph
@@ -82,7 +83,6 @@ def measured(name: str, tower: Any, precision: str) -> dict[str, Any]:
     from mobileclip_deploy.targets.qnn.chips import chips_of
     from mobileclip_deploy.targets.qnn.context import pointed
     from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, placement
-    from mobileclip_deploy.towers.calibration import calibration_inputs
 
     torch.set_num_threads(1)
     model = folded_golden(GOLDENS[name])

@@ -24,9 +24,9 @@ from typing import Any
 from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
-from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher
+from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce
+from mobileclip_deploy.training.reinforcement.teachers import Teacher
 
 KEPT = Figures("reinforcement_throughput", "reinforcement.md")
 HELD_OUT = ROOT / "models" / "nano" / "evaluation"

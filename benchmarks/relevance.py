@@ -20,7 +20,13 @@ import numpy.typing as npt
 from measuring import Figures, markdown
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.embeddings.relevance_fit import (
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.embedding import at_length_one, embed_texts
+from mobileclip_deploy.pictures.pictures import embed_dataset_images
+from mobileclip_deploy.spaces.relevance_fit import (
     Observed,
     Samples,
     area,
@@ -30,13 +36,7 @@ from mobileclip_deploy.embeddings.relevance_fit import (
     observed,
     ridge,
 )
-from mobileclip_deploy.embeddings.relevance_set import words_at_random
-from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
-from mobileclip_deploy.evaluation.embedding import at_length_one, embed_texts
-from mobileclip_deploy.evaluation.pictures import embed_dataset_images
-from mobileclip_deploy.model.image_files import image_files
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.spaces.relevance_set import words_at_random
 
 KEPT = Figures("relevance", "search.md")
 SPLITS = {0.5: (100, 400, 900), 0.16: (100, 400, 1600)}

@@ -53,10 +53,10 @@ def measure(golden: str, tower: Any, precision: str, method: str) -> dict[str, A
     """One tower, in this process. The data are read, and the weights made, before the clock starts."""
     from golden_checkpoints import folded_golden
 
-    from mobileclip_deploy.checkpoints.source import Source
-    from mobileclip_deploy.learning.rounding.calibration_set import read_calibration_set
-    from mobileclip_deploy.learning.rounding.rounding import Learning, round_source
-    from mobileclip_deploy.model.provenance import Provenance
+    from mobileclip_deploy.network.checkpoints.source import Source
+    from mobileclip_deploy.network.model.provenance import Provenance
+    from mobileclip_deploy.rounding.calibration_set import read_calibration_set
+    from mobileclip_deploy.rounding.rounding import Learning, round_source
     from mobileclip_deploy.targets import get_target
 
     model = folded_golden(golden)

@@ -24,16 +24,16 @@ import torch
 from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.rounding.layer_answers import layer_answers, steps
+from mobileclip_deploy.rounding.verified import DRIFTED, Choice, tower_to_round, unlike_outputs
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.storage import stored_in_half
-from mobileclip_deploy.verify.layer_answers import layer_answers, steps
 from mobileclip_deploy.verify.matching import Matched, matched_weights
-from mobileclip_deploy.verify.rounding import DRIFTED, Choice, tower_to_round, unlike_outputs
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 KEPT = Figures("rounding_faults", "proof.md")

@@ -22,8 +22,8 @@ from measuring import cells, in_turns, random_index
 from usearch.index import MetricKind  # type: ignore[attr-defined]
 from usearch.index import search as usearch_exact
 
-from mobileclip_deploy.embeddings import Index
-from mobileclip_deploy.embeddings.scoring import Query
+from mobileclip_deploy.search import Index
+from mobileclip_deploy.search.scoring import Query
 
 SIZES = ((300_000, 512), (1_000_000, 64))
 TOP = 20

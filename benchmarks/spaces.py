@@ -18,20 +18,20 @@ import numpy.typing as npt
 from measuring import ROOT, Figures, markdown
 from safetensors.numpy import load_file, save_file
 
-from mobileclip_deploy.checkpoints.door import load_model
-from mobileclip_deploy.embeddings import STORES, Index, Store
-from mobileclip_deploy.embeddings.axes import fit_axes
-from mobileclip_deploy.embeddings.bridging import Bridge, BridgeDescription, cross, learn
-from mobileclip_deploy.embeddings.index_file import Description, Header
-from mobileclip_deploy.embeddings.storage import rounded_scale
-from mobileclip_deploy.embeddings.writing import create
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.embedding import at_length_one
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval, percentage
-from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.towers.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.checkpoints.door import load_model
+from mobileclip_deploy.network.model.preprocessing import load_batch
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.parity.inputs import embed_images, embed_texts
+from mobileclip_deploy.pictures.embedding import at_length_one
+from mobileclip_deploy.search import STORES, Index, Store
+from mobileclip_deploy.search.bridging import Bridge, BridgeDescription, cross, learn
+from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.storage import rounded_scale
+from mobileclip_deploy.search.writing import create
+from mobileclip_deploy.spaces.axes import fit_axes
 
 SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
 BYTES = {"int8": "D", "float16": "2 D", "float32": "4 D", "bits": "D + D / 8", "bits-only": "D / 8"}

@@ -66,13 +66,13 @@ class Subjects:
 
     def checkpoint(self, variant: str) -> Path:
         """The image tower of a variant, filled from the seed; nano's own trained checkpoint."""
-        from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
+        from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
 
         if variant == "nano":
             return builtin_checkpoint()
         path = self.folder / f"{variant}.safetensors"
         if not path.exists():
-            from mobileclip_deploy.checkpoints.writing import write_tensors
+            from mobileclip_deploy.network.checkpoints.writing import write_tensors
 
             write_tensors(path, image_weights(variant), {})
         return path
@@ -164,8 +164,8 @@ def image_weights(variant: str) -> dict[str, Any]:
     """The tensors of a variant's image tower in its first layout, from the seed."""
     from golden_checkpoints import fill
 
-    from mobileclip_deploy.checkpoints.fitting import Candidate
-    from mobileclip_deploy.model.variants import load_variant
+    from mobileclip_deploy.network.checkpoints.fitting import Candidate
+    from mobileclip_deploy.network.model.variants import load_variant
 
     layouts = list(load_variant(variant).layouts)
     layout = "open_clip" if "open_clip" in layouts else layouts[0]

@@ -29,6 +29,7 @@ from measuring import ROOT
 from ratios import unsteady
 from subjects import NANO_PRECISIONS, Subjects
 
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.host.machine import describe
@@ -36,7 +37,6 @@ from mobileclip_deploy.benchmark.job import Protocol, get_protocol
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Device, Result
 from mobileclip_deploy.benchmark.running import run_benchmark
-from mobileclip_deploy.bundle import Bundle
 
 RESULTS = ROOT / "benchmarks" / "results"
 S0, S2 = "mobileclip2_s0", "mobileclip2_s2"

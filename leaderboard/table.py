@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.base.escaping import markdown_row
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.escaping import markdown_row
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE, HEAD = ROOT / "leaderboard/results", ROOT / "docs/leaderboard.md", ROOT / "leaderboard/head.md"

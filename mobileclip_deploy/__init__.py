@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from mobileclip_deploy.arguments import checked
+from mobileclip_deploy.base.arguments import checked
 
 # ONNX Runtime 1.29 and newer tells Microsoft which models a process loads, with a number of this machine, unless this
 # stands in the environment when it is imported. What you set yourself stays.

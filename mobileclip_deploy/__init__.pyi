@@ -13,15 +13,15 @@ from mobileclip_deploy.benchmark.door import (
     write_job as write_job,
 )
 from mobileclip_deploy.benchmark.report import report as report
-from mobileclip_deploy.bundle import Bundle as Bundle
-from mobileclip_deploy.checkpoints.convert import (
+from mobileclip_deploy.artifacts.bundle import Bundle as Bundle
+from mobileclip_deploy.network.checkpoints.convert import (
     Conversion as Conversion,
     convert as convert,
 )
-from mobileclip_deploy.checkpoints.cutting import Languages as Languages
-from mobileclip_deploy.checkpoints.door import load_model as load_model
-from mobileclip_deploy.embeddings import Index as Index
-from mobileclip_deploy.embeddings.door import (
+from mobileclip_deploy.network.checkpoints.cutting import Languages as Languages
+from mobileclip_deploy.network.checkpoints.door import load_model as load_model
+from mobileclip_deploy.search import Index as Index
+from mobileclip_deploy.search.door import (
     BridgeResult as BridgeResult,
     EmbeddingFile as EmbeddingFile,
     IndexFile as IndexFile,
@@ -44,7 +44,7 @@ from mobileclip_deploy.evaluation.door import (
     evaluate_suite as evaluate_suite,
     load_runner as load_runner,
 )
-from mobileclip_deploy.evaluation.inputs import (
+from mobileclip_deploy.pictures.inputs import (
     preprocess as preprocess,
     tokenize as tokenize,
 )
@@ -52,8 +52,8 @@ from mobileclip_deploy.export.door import (
     export as export,
     export_all as export_all,
 )
-from mobileclip_deploy.folding import FoldReport as FoldReport
-from mobileclip_deploy.inspect.door import (
+from mobileclip_deploy.network.folding import FoldReport as FoldReport
+from mobileclip_deploy.verify.inspect.door import (
     Inspection as Inspection,
     LintComparison as LintComparison,
     LintReport as LintReport,
@@ -63,12 +63,12 @@ from mobileclip_deploy.inspect.door import (
     lint as lint,
     variants as variants,
 )
-from mobileclip_deploy.layouts import (
+from mobileclip_deploy.artifacts.layouts import (
     Layout as Layout,
     layouts as layouts,
     read_layout as read_layout,
 )
-from mobileclip_deploy.learning.door import (
+from mobileclip_deploy.training.door import (
     AugmentationPolicy as AugmentationPolicy,
     DistilledTower as DistilledTower,
     Recovery as Recovery,
@@ -80,17 +80,17 @@ from mobileclip_deploy.learning.door import (
     train as train,
     train_text_tower as train_text_tower,
 )
-from mobileclip_deploy.model.architecture import MobileCLIP as MobileCLIP
+from mobileclip_deploy.network.model.architecture import MobileCLIP as MobileCLIP
 from mobileclip_deploy.parity import (
     Gates as Gates,
     ParityReport as ParityReport,
 )
-from mobileclip_deploy.sweep.door import (
+from mobileclip_deploy.benchmark.sweep.door import (
     SweepResult as SweepResult,
     sweep as sweep,
 )
 from mobileclip_deploy.targets import Runner as Runner
-from mobileclip_deploy.towers.door import reparameterize as reparameterize
+from mobileclip_deploy.artifacts.towers.door import reparameterize as reparameterize
 from mobileclip_deploy.verify.door import (
     Comparison as Comparison,
     Explanation as Explanation,

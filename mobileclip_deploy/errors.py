@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mobileclip_deploy.escaping import uncoloured
+from mobileclip_deploy.base.escaping import uncoloured
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -20,14 +20,14 @@ from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
 from safetensors.numpy import save
 
-from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.embeddings.index_file import Description, Header
-from mobileclip_deploy.embeddings.relevance import Relevance
-from mobileclip_deploy.embeddings.relevance_fit import Fitted
-from mobileclip_deploy.embeddings.storage import STORES, Store, integers_of, rounded_scale
-from mobileclip_deploy.embeddings.writing import IndexWriter, create
-from mobileclip_deploy.model.preprocessing import rgb_image, tower_bytes
-from mobileclip_deploy.model.variants import Preprocess, load_variant
+from mobileclip_deploy.network.model.preprocessing import rgb_image, tower_bytes
+from mobileclip_deploy.network.model.variants import Preprocess, load_variant
+from mobileclip_deploy.search.index import Index
+from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.storage import STORES, Store, integers_of, rounded_scale
+from mobileclip_deploy.search.writing import IndexWriter, create
+from mobileclip_deploy.spaces.relevance import Relevance
+from mobileclip_deploy.spaces.relevance_fit import Fitted
 
 __all__ = ["FOLDER", "WRITERS", "noise", "random_pictures"]
 

@@ -141,7 +141,7 @@ def own_folders(
 @pytest.fixture(scope="module", autouse=True)
 def own_variants() -> Iterator[None]:
     """A process reads the card of a name once: the next file of tests may know another one by that name."""
-    from mobileclip_deploy.model.variants import load_variant
+    from mobileclip_deploy.network.model.variants import load_variant
 
     yield
     load_variant.cache_clear()

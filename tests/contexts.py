@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tiny import CAUSAL, named, write_card
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model import variants
+from mobileclip_deploy.network.model import variants
 
 CONTEXTS = (16, 32, 77)
 

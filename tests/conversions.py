@@ -26,12 +26,12 @@ from building import ROOT, files_digest, locked
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.evaluation import looks
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.targets import Target, TowerJob, targets
 from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify import opening, task

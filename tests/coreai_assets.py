@@ -13,9 +13,9 @@ from tiny import tiny_variant
 from torch import nn
 from writing import job_of
 
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 
 NEEDS = "needs coreai-core and coreai-torch (Linux x86-64, macOS 26 arm64): pip install 'mobileclip-deploy[coreai]'"

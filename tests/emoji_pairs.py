@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.model.variants import models_dir
 
 
 def write_pairs(folder: Path, count: int = 24, *, captions: bool = True) -> Path:

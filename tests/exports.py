@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 
 Towers = TowerName | Literal["both"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from golden_checkpoints import GoldenCheckpoint, fill
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
 
 Entry = tuple[int, str, tuple[int, ...]]
 """What decides a tensor: seed, key and shape."""

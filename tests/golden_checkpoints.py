@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.checkpoints.tensor_files import TensorFile
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.loading import assemble
+from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName, load_variant
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN_NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))

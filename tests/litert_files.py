@@ -12,7 +12,7 @@ from packages import require_package
 from tiny import network
 from writing import job_of
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import Shared
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from packed import saved, write_tar
 from PIL import Image
 
-from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.model.scores import Scores
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import Preprocess, TokenizerSpec
+from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec
+from mobileclip_deploy.pictures.embedder import Embedder
 
 COLOURS = {
     "red": (255, 0, 0),

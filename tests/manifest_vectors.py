@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mobileclip_deploy.bundle.manifest import Manifest
+from mobileclip_deploy.artifacts.bundle.manifest import Manifest
 
 NEWEST_SCHEMA = 2
 Content = dict[str, Any]

@@ -16,8 +16,8 @@ from packages import require_package
 from tiny import network
 from writing import chosen, job_of
 
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.mlx.function_file import (
     DEVICES,
     DTYPES,

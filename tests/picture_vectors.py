@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobileclip_deploy.model.preprocessing import decode_image
+from mobileclip_deploy.network.model.preprocessing import decode_image
 
 Bytes = npt.NDArray[np.uint8]
 

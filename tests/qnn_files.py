@@ -9,8 +9,8 @@ from packages import LINUX, require_package
 from tiny import network
 from writing import chosen, job_of
 
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.values import Form
 
 __all__ = ["network", "require_qnn", "write"]

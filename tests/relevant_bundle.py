@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from embeddings.indices import units
 
-from mobileclip_deploy.bundle import MANIFEST, Bundle
-from mobileclip_deploy.embeddings.relevance import LearnedRelevance, Relevance
-from mobileclip_deploy.embeddings.relevance_fit import Fitted
-from mobileclip_deploy.embeddings.relevance_set import RelevanceSet
-from mobileclip_deploy.embeddings.storage import integers_of
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.search.storage import integers_of
+from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
+from mobileclip_deploy.spaces.relevance_fit import Fitted
+from mobileclip_deploy.spaces.relevance_set import RelevanceSet
 
 NONE = RelevanceSet("photos", "0" * 64, (), (), (), (), None, ())
 

@@ -13,13 +13,13 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.source import find_checkpoint
-from mobileclip_deploy.checkpoints import folded
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.source import find_checkpoint
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, MobileClipDeployError, UsageError
-from mobileclip_deploy.folding import is_folded
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.checkpoints import folded
+from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.parity.reference import Reference
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")

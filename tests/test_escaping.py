@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mobileclip_deploy.escaping import in_code, in_markdown, in_spreadsheet, markdown_row
+from mobileclip_deploy.base.escaping import in_code, in_markdown, in_spreadsheet, markdown_row
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from exports import Exports
 from planted import plant, ran
 from programs import output
 
-from mobileclip_deploy.interpreter import python, safe_children
+from mobileclip_deploy.base.interpreter import python, safe_children
 
 PACKAGE = Path(__file__).parents[1] / "mobileclip_deploy"
 # What starts processes of Python by itself.

@@ -8,8 +8,8 @@ import threading
 import pytest
 from rich.console import Console
 
+from mobileclip_deploy.base.progress import Lines, about, rate
 from mobileclip_deploy.cli.output import with_bar
-from mobileclip_deploy.progress import Lines, about, rate
 
 
 class Clock:

@@ -16,13 +16,13 @@ from pieces import tokenizer_json, vocab_txt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints import open_clip
-from mobileclip_deploy.checkpoints.fitting import Candidate
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model import variants
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.variants import TowerName, Variant
-from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.network.checkpoints import open_clip
+from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model import variants
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.variants import TowerName, Variant
 
 WORDS = "tiny_words"
 """A small network that knows the words of the packaged prompts."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import ftfy
 
-from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
-from mobileclip_deploy.towers.samples import prompts
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TokenizerSpec, models_dir
+from mobileclip_deploy.parity.samples import prompts
+from mobileclip_deploy.training.language.vocabulary import learned_vocabulary
 
 FILE = Path(__file__).parents[1] / "clients" / "vectors" / "tokenizer.json"
 COUNT = 1000

@@ -10,20 +10,20 @@ import pytest
 from tiny import known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Writing
 from mobileclip_deploy.export.steps import Written, write_bundle
-from mobileclip_deploy.model.precision import precision_label
-from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import precision_label
+from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Target, TowerJob, get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.values import Pace
-from mobileclip_deploy.towers.inputs import sample_inputs
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
 NOWHERE = Provenance(variant="test", layout="test", sha256="0", file="test", licence="", research_only=False)

@@ -15,23 +15,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
+from mobileclip_deploy.artifacts.towers.contexts import fitting
+from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
 from mobileclip_deploy.benchmark.golden import COLOURS, golden_inputs, write_raw
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Accuracy, Cell, Gate, Golden, Tensor, weights_beside
 from mobileclip_deploy.benchmark.request import Request
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.scores import softmax
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.scores import softmax
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.gates import Gates, exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.values import RuntimePlace
-from mobileclip_deploy.towers.contexts import fitting
-from mobileclip_deploy.towers.head import EMBEDDING, Head
 from mobileclip_deploy.verify.subject import head_of
 
 DICTIONARY = "dictionary"

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mobileclip_deploy.base.files import check_items, read_regular, write_whole
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Run
 from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing
-from mobileclip_deploy.files import check_items, read_regular, write_whole
 
 Document = TypeVar("Document", bound=BaseModel)
 DOCUMENT_BYTES, DOCUMENT_NAMES = 256 << 20, 200_000

@@ -6,7 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mobileclip_deploy.arguments import Seed
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.arguments import Seed
+from mobileclip_deploy.base.files import StrPath, optional_path
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.driver import Listing as DeviceListing
 from mobileclip_deploy.benchmark.driver import devices, get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
@@ -14,10 +17,7 @@ from mobileclip_deploy.benchmark.job import quick as quick_protocol
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.result import Outcome as BenchmarkOutcome
 from mobileclip_deploy.benchmark.result import Result as BenchmarkResult
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.files import StrPath, optional_path
-from mobileclip_deploy.progress import Progress, silent
 
 __all__ = ["BenchmarkOutcome", "BenchmarkResult", "DeviceListing", "benchmark", "devices", "write_job"]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import append, outstanding, parse_document, read_stream, write_document
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Peak, RoundResult, Run, Snapshot
 from mobileclip_deploy.errors import WHY, DependencyMissing, NotRun, UsageError, refusing, suggestion
-from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import found_places, get_target, targets
 from mobileclip_deploy.targets.values import RuntimePlace
 

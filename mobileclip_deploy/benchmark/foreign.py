@@ -14,10 +14,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.benchmark.job import Tensor
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.interpreter import python
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target, TensorInfo, get_target, targets
 
 

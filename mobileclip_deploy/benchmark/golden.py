@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.job import Dtype, RawTensor, Tensor
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 
 if TYPE_CHECKING:  # `devices` lists what there is without torch
     from mobileclip_deploy.parity.reference import Reference

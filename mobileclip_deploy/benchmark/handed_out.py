@@ -15,13 +15,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from mobileclip_deploy.base.files import cache_folder, check_tensors, file_sha256
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.golden import write_raw
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import cache_folder, check_tensors, file_sha256
 
 
 def write_for_app(plan: Plan, into: Path) -> Path:

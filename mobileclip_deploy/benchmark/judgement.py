@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.limit import on_cores
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
-from mobileclip_deploy.model.precision import PRECISIONS, is_precision
+from mobileclip_deploy.network.model.precision import PRECISIONS, is_precision
 from mobileclip_deploy.parity import Bound, Gates
 
 TREND = 1.1

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mobileclip_deploy.artifacts.towers.arithmetic import tower_arithmetic
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, OperatorTime, Peak, Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.precision import is_precision, precision_of
-from mobileclip_deploy.towers.arithmetic import tower_arithmetic
+from mobileclip_deploy.network.model.precision import is_precision, precision_of
 
 NARROW = 8
 """Bits of weights up to which a runtime may multiply integers."""

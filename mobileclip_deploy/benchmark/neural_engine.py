@@ -12,7 +12,7 @@ from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import CellResult, PlannedOperation, Result
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.inspect.linting import LintReport
+    from mobileclip_deploy.verify.inspect.linting import LintReport
 
 UNIT = "neuralEngine"
 MOST, FEW = 0.9, 0.1

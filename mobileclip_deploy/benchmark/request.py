@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import StrPath, optional_path, paths
 from mobileclip_deploy.benchmark.foreign import foreign_target
 from mobileclip_deploy.benchmark.job import Protocol
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
-from mobileclip_deploy.files import StrPath, optional_path, paths
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 
 TORCH_FORMS = ("unfolded", "folded", "compiled")
 
@@ -116,7 +116,7 @@ def parse_forms(text: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _source(bundle: Bundle, checkpoint: Path | None) -> Path | None:
-    from mobileclip_deploy.bundle.source import find_checkpoint, is_source
+    from mobileclip_deploy.artifacts.bundle.source import find_checkpoint, is_source
 
     if checkpoint is None:
         return find_checkpoint(bundle)

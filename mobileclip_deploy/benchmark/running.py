@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from mobileclip_deploy.base.files import check_file_destination
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.answers import Expected
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.cells import Cells
@@ -21,9 +24,6 @@ from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Tur
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.files import check_file_destination
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from mobileclip_deploy.base.files.leftovers import own_temporary_folder
+from mobileclip_deploy.base.interpreter import safe_children
 from mobileclip_deploy.cli.benchmark import benchmark
 from mobileclip_deploy.cli.bridge import bridge
 from mobileclip_deploy.cli.classify import classify
@@ -37,8 +39,6 @@ from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.cli.words import in_flags, put_in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.files.leftovers import own_temporary_folder
-from mobileclip_deploy.interpreter import safe_children
 
 __all__ = ["cli", "main"]
 

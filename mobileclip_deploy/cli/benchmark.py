@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from mobileclip_deploy.base.escaping import shown_json
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, BundlePath
 from mobileclip_deploy.cli.terminal import say
-from mobileclip_deploy.escaping import shown_json
 
 
 @click.command()

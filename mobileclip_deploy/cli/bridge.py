@@ -30,7 +30,7 @@ def bridge(source: Path, to: Path | None, by: Path | None, output: Path, force: 
       mobileclip-deploy bridge --from old.mcdx --by map.safetensors -o library.mcdx
       mobileclip-deploy bridge --from full.mcdx --by out/nano-e64-onnx-w8 -o small.mcdx
     """
-    from mobileclip_deploy.embeddings.index import Index
+    from mobileclip_deploy.search.index import Index
 
     opened = Index(source)
 

@@ -41,9 +41,9 @@ def compare(
     if by_layer:
         _compare_layers(bundles, as_json)
         return
-    from mobileclip_deploy.checkpoints.weights_files import weights_file
     from mobileclip_deploy.errors import GateFailed, NotRun, Undecided, UsageError
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
+    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
     from mobileclip_deploy.parity import parse_gates
 
     if markdown and as_json:
@@ -76,7 +76,7 @@ def compare(
 
 def _compare_layers(bundles: tuple[Path, ...], as_json: bool) -> None:
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.inspect.layers import compare_layers
+    from mobileclip_deploy.verify.inspect.layers import compare_layers
 
     with progress() as update:
         found = compare_layers(bundles, update)

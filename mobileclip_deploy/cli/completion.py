@@ -23,11 +23,11 @@ def _names(room: str, name: str) -> Offered:
 
 
 targets = _names("targets", "targets")
-variants = _names("model.variants", "variant_names")
-layouts = _names("checkpoints.fitting", "LAYOUTS")
-bundle_layouts = _names("layouts", "layout_names")
+variants = _names("network.model.variants", "variant_names")
+layouts = _names("network.checkpoints.fitting", "LAYOUTS")
+bundle_layouts = _names("artifacts.layouts", "layout_names")
 devices = _names("benchmark.driver", "DRIVERS")
-chips = _names("inspect.linting", "LINTED")
+chips = _names("verify.inspect.linting", "LINTED")
 
 
 def target_lists(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
@@ -49,8 +49,8 @@ def lists(names: Collection[str]) -> Offered:
 
 def precisions(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
     """A precision, or one for each tower."""
-    from mobileclip_deploy.model.precision import PRECISIONS, TABLE, TABLES
-    from mobileclip_deploy.model.variants import TOWERS
+    from mobileclip_deploy.network.model.precision import PRECISIONS, TABLE, TABLES
+    from mobileclip_deploy.network.model.variants import TOWERS
 
     known = [name for name in PRECISIONS if name != "mixed"]  # which a search alone chooses
     before, comma, last = typed.rpartition(",")

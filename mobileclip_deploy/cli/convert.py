@@ -52,13 +52,13 @@ def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, 
       mobileclip-deploy convert siglip2.safetensors --layout open_clip --languages de,en --language-texts texts/
         -o siglip2_de_en.safetensors
     """
-    from mobileclip_deploy.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
 
     weights_file(asked["variant"], checkpoint)
 
-    from mobileclip_deploy.checkpoints.convert import convert as write
-    from mobileclip_deploy.checkpoints.cutting import asked_languages
     from mobileclip_deploy.cli.output import MOMENT, note, print_json, progress
+    from mobileclip_deploy.network.checkpoints.convert import convert as write
+    from mobileclip_deploy.network.checkpoints.cutting import asked_languages
 
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
     cut = asked_languages(codes, *(asked.pop(word) for word in ("language_texts", "keep", "captions")))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from mobileclip_deploy.arguments import StoreName
+from mobileclip_deploy.base.arguments import StoreName
 from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.embeddings.library import IndexFile
+    from mobileclip_deploy.search.library import IndexFile
 
 
 @click.command()
@@ -54,15 +54,15 @@ def embed(bundle: Path, sources: tuple[Path, ...], output: Path, as_json: bool, 
       mobileclip-deploy embed out/nano-onnx-fp16 labels.txt -o labels.jsonl
       mobileclip-deploy embed out/nano-onnx-fp16 'photos/**/*.jpg' -o photos.npy --fast-jpeg
     """
-    from mobileclip_deploy.embeddings.requested import check_embedding_output
+    from mobileclip_deploy.search.requested import check_embedding_output
 
     check_embedding_output(output, *(asked[name] for name in ("store", "incremental", "prune", "force")))
 
     from mobileclip_deploy import embed as run
+    from mobileclip_deploy.base.progress import rate
     from mobileclip_deploy.cli.output import note, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped
-    from mobileclip_deploy.embeddings.library import IndexFile
-    from mobileclip_deploy.progress import rate
+    from mobileclip_deploy.search.library import IndexFile
 
     with progress() as update:
         written = run(bundle, sources, output, progress=update, **asked)

@@ -49,11 +49,11 @@ def evaluate(
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --dataset dataset_flickr30k.json --images flickr30k-images
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
-    from mobileclip_deploy.bundle import Bundle
-    from mobileclip_deploy.checkpoints.weights_files import checkpoint_file, weights_file
+    from mobileclip_deploy.artifacts.bundle import Bundle
+    from mobileclip_deploy.benchmark.suite.tasks import asked_suite
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.evaluation.suite.tasks import asked_suite
-    from mobileclip_deploy.evaluation.text_files import parse_templates
+    from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, weights_file
+    from mobileclip_deploy.pictures.text_files import parse_templates
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
         raise UsageError("--suite and --data go together, and --html and --force with them")
@@ -72,14 +72,14 @@ def evaluate(
 
     from mobileclip_deploy import evaluate as run
     from mobileclip_deploy import evaluate_suite, load_model
-    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.base.progress import rate
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
     from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
     from mobileclip_deploy.cli.words import in_flags
     from mobileclip_deploy.evaluation.door import evaluate_on
     from mobileclip_deploy.evaluation.evaluate import Measuring
-    from mobileclip_deploy.model.architecture import MobileCLIP
-    from mobileclip_deploy.progress import rate
+    from mobileclip_deploy.network.checkpoints.source import Source
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
     if subject is not None and bundle:
         model: Path | MobileCLIP = subject

@@ -153,11 +153,11 @@ def export(
       mobileclip-deploy export --layout immich --checkpoint mobileclip_s0.pt -o out/
       mobileclip-deploy export --target coreml --labels cat,dog,car --template "a photo of a {}" -o out/
     """
-    from mobileclip_deploy.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.export.request import ExportChoices, choose, requested
+    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
     from mobileclip_deploy.parity import parse_gates
-    from mobileclip_deploy.towers.contexts import parse_contexts
 
     words: Any = {name: given.pop(name) for name in ExportChoices.__annotations__ if name in given}
     words["contexts"] = parse_contexts(given.pop("contexts_text"))

@@ -11,7 +11,7 @@ from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import BundlePath, json_option
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.inspect.inspection import FolderInspection
+    from mobileclip_deploy.verify.inspect.inspection import FolderInspection
 
 
 @click.command()
@@ -30,17 +30,17 @@ def inspect(path: Path, variant: str | None, as_json: bool) -> None:
       mobileclip-deploy inspect out/nano-coreml-fp16
       mobileclip-deploy inspect out/nano-coreml-fp16/nano_image.mlpackage
     """
-    from mobileclip_deploy.bundle import Bundle
+    from mobileclip_deploy.artifacts.bundle import Bundle
     from mobileclip_deploy.cli.inspect_lines import print_artifact, print_bundle, print_checkpoint, print_package
     from mobileclip_deploy.cli.output import MOMENT, conclude, print_json, progress
     from mobileclip_deploy.errors import InvalidInput
-    from mobileclip_deploy.inspect.inspection import (
+    from mobileclip_deploy.verify.inspect.inspection import (
         ArtifactInspection,
         BundleInspection,
         CheckpointInspection,
         FolderInspection,
     )
-    from mobileclip_deploy.inspect.inspection import inspect as look
+    from mobileclip_deploy.verify.inspect.inspection import inspect as look
 
     with progress(MOMENT) as update:
         result = look(path, variant, progress=update)

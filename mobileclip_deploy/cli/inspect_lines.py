@@ -13,13 +13,13 @@ from mobileclip_deploy.cli.output import megabytes, print_table, print_terms
 from mobileclip_deploy.cli.tables import decibels, figure, relative
 from mobileclip_deploy.cli.terminal import say
 from mobileclip_deploy.cli.words import in_flags
-from mobileclip_deploy.model.precision import precision_label, precision_of
+from mobileclip_deploy.network.model.precision import precision_label, precision_of
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.bundle import Bundle, Manifest
-    from mobileclip_deploy.bundle.manifest import TensorEntry, TowerEntry
-    from mobileclip_deploy.inspect.inspection import ArtifactInspection, BundleInspection, CheckpointInspection
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.artifacts.bundle import Bundle, Manifest
+    from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
+    from mobileclip_deploy.network.model.variants import TowerName
+    from mobileclip_deploy.verify.inspect.inspection import ArtifactInspection, BundleInspection, CheckpointInspection
 
 Terms = Iterator[tuple[str, str]]
 SHOWN = 12

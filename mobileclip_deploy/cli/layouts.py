@@ -23,9 +23,9 @@ def layouts(name: str | None, as_json: bool) -> None:
       mobileclip-deploy layouts immich > mine.json
       mobileclip-deploy layouts mine.json
     """
+    from mobileclip_deploy.artifacts.layouts import layouts as packaged
+    from mobileclip_deploy.artifacts.layouts import read_layout
     from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.layouts import layouts as packaged
-    from mobileclip_deploy.layouts import read_layout
 
     found = packaged() if name is None else (read_layout(name),)
     if as_json:

@@ -12,7 +12,7 @@ from mobileclip_deploy.cli.options import FILE, BundlePath, json_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.inspect.linting import Comparison, Finding, LintReport, Share
+    from mobileclip_deploy.verify.inspect.linting import Comparison, Finding, LintReport, Share
 
 SHOWN = 3
 HONEST = (
@@ -54,13 +54,13 @@ def lint(path: Path, device: str | None, target: str | None, other: Path | None,
       mobileclip-deploy lint out/nano-qnn-fp16
       mobileclip-deploy lint out/nano-onnx-fp16 --target qnn
     """
-    from mobileclip_deploy.inspect.lintable import check_lintable
+    from mobileclip_deploy.verify.inspect.lintable import check_lintable
 
     check_lintable(path)
 
     from mobileclip_deploy.cli.output import MOMENT, print_json, progress
-    from mobileclip_deploy.inspect.linting import LINTED, compare_all
-    from mobileclip_deploy.inspect.linting import lint as look
+    from mobileclip_deploy.verify.inspect.linting import LINTED, compare_all
+    from mobileclip_deploy.verify.inspect.linting import lint as look
 
     with progress(MOMENT) as update:
         reports = look(path, device, target=target, progress=update)

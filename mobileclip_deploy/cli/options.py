@@ -13,7 +13,7 @@ import click
 from mobileclip_deploy.cli import completion
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.network.checkpoints.source import Source
 
 FILE = click.Path(path_type=Path)
 """A file or folder, which need not be there."""
@@ -29,7 +29,7 @@ class BundlePath(click.Path):
         self.others = others
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from mobileclip_deploy.bundle import MANIFEST, Bundle
+        from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 
         path = Path(value)
         if not self.others or (path / MANIFEST).exists():
@@ -134,7 +134,7 @@ class _GateOption(click.Option):
     """--gate, whose help names the gates of checks that installed packages bring too."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from mobileclip_deploy.model.own_gates import own_gates
+        from mobileclip_deploy.network.model.own_gates import own_gates
 
         record, own = super().get_help_record(ctx), ", ".join(own_gates())
         return record if record is None or not own else (record[0], f"{record[1]} Of installed packages: {own}.")
@@ -201,13 +201,13 @@ def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
-    from mobileclip_deploy.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
 
     weights_file(choice.variant, choice.checkpoint, choice.download)  # refused before torch is imported
 
-    from mobileclip_deploy.checkpoints.door import load_model
-    from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, progress
+    from mobileclip_deploy.network.checkpoints.door import load_model
+    from mobileclip_deploy.network.checkpoints.source import Source
 
     with progress() as update:
         model = load_model(

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from mobileclip_deploy.base.escaping import in_spreadsheet, shown, shown_json
 from mobileclip_deploy.cli.terminal import in_width, say, stdout_width
 from mobileclip_deploy.cli.words import in_flags
-from mobileclip_deploy.escaping import in_spreadsheet, shown, shown_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mobileclip_deploy.base.progress import Progress
     from mobileclip_deploy.errors import MobileClipDeployError
-    from mobileclip_deploy.model.provenance import Provenance
-    from mobileclip_deploy.progress import Progress
+    from mobileclip_deploy.network.model.provenance import Provenance
 
 BAR_WIDTH = 16
 MOMENT = 2.0
@@ -121,7 +121,7 @@ def quiet() -> bool:
 def progress(patience: float = 0.0) -> Iterator[Progress]:
     """Shows on stderr what is being done: one changing line on a terminal, with a bar where it is known how far a stage
     is; else one line per stage that lasts for `patience` seconds; nothing if quiet."""
-    from mobileclip_deploy.progress import Lines, silent
+    from mobileclip_deploy.base.progress import Lines, silent
 
     if quiet():
         yield silent

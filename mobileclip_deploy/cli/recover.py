@@ -57,14 +57,14 @@ def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
       mobileclip-deploy recover --checkpoint mobileclip_s0.pt --precision w4 --data photos/ -o s0_w4.safetensors
     """
     from mobileclip_deploy.cli.output import print_json, print_table, progress
-    from mobileclip_deploy.learning.recovery.plan import RecoveryRequest, Settings, plan_recovery
+    from mobileclip_deploy.training.recovery.plan import RecoveryRequest, Settings, plan_recovery
 
     chosen = {one.name: asked.pop(one.name) for one in fields(Settings) if one.name in asked}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
     request = RecoveryRequest(**asked, settings=settings)
     plan = load(choice, lambda source: plan_recovery(request, source))
 
-    from mobileclip_deploy.learning.recovery.recovering import recover as run
+    from mobileclip_deploy.training.recovery.recovering import recover as run
 
     with progress() as update:
         result = run(plan, update)

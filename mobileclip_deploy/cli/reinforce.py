@@ -53,9 +53,9 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     Example:
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
-    from mobileclip_deploy.checkpoints.weights_files import weights_file
-    from mobileclip_deploy.learning.reinforcement.pairs import check_pairs
-    from mobileclip_deploy.scheduling import check_scheduler
+    from mobileclip_deploy.base.scheduling import check_scheduler
+    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.pictures.pairs import check_pairs
 
     check_scheduler(asked["scheduler"])
     check_pairs(asked["pairs"])
@@ -63,10 +63,10 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
         weights_file(None, file)
 
     from mobileclip_deploy import load_model
-    from mobileclip_deploy.checkpoints.source import Source
     from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress
-    from mobileclip_deploy.learning import door
-    from mobileclip_deploy.model.architecture import MobileCLIP
+    from mobileclip_deploy.network.checkpoints.source import Source
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
+    from mobileclip_deploy.training import door
 
     with progress() as update:
 

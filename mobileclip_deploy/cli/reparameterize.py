@@ -22,13 +22,13 @@ def reparameterize(choice: ModelChoice, output: Path, force: bool, as_json: bool
     Example:
       mobileclip-deploy reparameterize --checkpoint mobileclip_s0.pt -o mobileclip_s0.folded.safetensors
     """
-    from mobileclip_deploy.checkpoints.weights_files import check_folded_output
     from mobileclip_deploy.cli.output import print_json, print_table, progress
+    from mobileclip_deploy.network.checkpoints.weights_files import check_folded_output
 
     written = check_folded_output(output, force)
     model = load(choice, lambda source: source.model)
 
-    from mobileclip_deploy.towers.door import reparameterize as fold_model
+    from mobileclip_deploy.artifacts.towers.door import reparameterize as fold_model
 
     with progress() as update:
         update("folding")

@@ -18,36 +18,36 @@ from pydantic import BaseModel, TypeAdapter, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DataclassSchema, FloatSchema
 
+from mobileclip_deploy.artifacts.bundle import Manifest
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
+from mobileclip_deploy.artifacts.layouts import Layout
 from mobileclip_deploy.benchmark.doctor import Diagnosis
 from mobileclip_deploy.benchmark.documents import SCHEMAS as BENCHMARK
 from mobileclip_deploy.benchmark.documents import schema_text
 from mobileclip_deploy.benchmark.driver import Listing
-from mobileclip_deploy.bundle import Manifest
-from mobileclip_deploy.bundle.manifest import TensorEntry
-from mobileclip_deploy.checkpoints.convert import Conversion
-from mobileclip_deploy.embeddings.bridging import BridgeResult
-from mobileclip_deploy.embeddings.embedding_files import EmbeddingFile
-from mobileclip_deploy.embeddings.library import IndexFile
-from mobileclip_deploy.embeddings.searching import SearchResult
+from mobileclip_deploy.benchmark.suite.measuring import SuiteResult
+from mobileclip_deploy.benchmark.sweep.result import RowError, SweepResult
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult
-from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
 from mobileclip_deploy.export.smallest import SearchLog
-from mobileclip_deploy.folding import FoldReport
-from mobileclip_deploy.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
-from mobileclip_deploy.inspect.layers import LayerComparison
-from mobileclip_deploy.inspect.linting import Comparison as LintComparison
-from mobileclip_deploy.inspect.linting import LintReport, Share
-from mobileclip_deploy.layouts import Layout
-from mobileclip_deploy.learning.language.distilling import DistilledTower
-from mobileclip_deploy.learning.recovery.recovering import Recovery, TowerRecovery
-from mobileclip_deploy.learning.reinforcement.index import Index
-from mobileclip_deploy.learning.training.running import Trained
-from mobileclip_deploy.model.variants import Variant
+from mobileclip_deploy.network.checkpoints.convert import Conversion
+from mobileclip_deploy.network.folding import FoldReport
+from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.sweep.result import RowError, SweepResult
+from mobileclip_deploy.search.bridging import BridgeResult
+from mobileclip_deploy.search.embedding_files import EmbeddingFile
+from mobileclip_deploy.search.library import IndexFile
+from mobileclip_deploy.search.searching import SearchResult
 from mobileclip_deploy.targets.inspection import PackageInspection
+from mobileclip_deploy.training.language.distilling import DistilledTower
+from mobileclip_deploy.training.recovery.recovering import Recovery, TowerRecovery
+from mobileclip_deploy.training.reinforcement.index import Index
+from mobileclip_deploy.training.trainer.running import Trained
 from mobileclip_deploy.verify.comparison import Comparison
 from mobileclip_deploy.verify.explanation import Explanation
+from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
+from mobileclip_deploy.verify.inspect.layers import LayerComparison
+from mobileclip_deploy.verify.inspect.linting import Comparison as LintComparison
+from mobileclip_deploy.verify.inspect.linting import LintReport, Share
 
 
 def _widened(name: str, base: type, text: str, without: tuple[str, ...] = (), **added: Any) -> Any:

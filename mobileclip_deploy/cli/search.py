@@ -44,7 +44,7 @@ def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked
       mobileclip-deploy search library.mcdx --image cat.jpg --bundle out/nano-onnx-fp16
       mobileclip-deploy search library.mcdx --export library.usearch
     """
-    from mobileclip_deploy.embeddings.index import Index
+    from mobileclip_deploy.search.index import Index
 
     opened = Index(index)
 
@@ -52,8 +52,8 @@ def search(index: Path, output: Path | None, force: bool, as_json: bool, **asked
     from mobileclip_deploy import export_index
     from mobileclip_deploy import search as run
     from mobileclip_deploy.cli.output import note, print_json, print_table
-    from mobileclip_deploy.embeddings.searching import nothing_found
     from mobileclip_deploy.errors import UsageError
+    from mobileclip_deploy.search.searching import nothing_found
 
     if output is not None:
         if asked["texts"] or asked["images"] or asked["html"] or as_json:

@@ -36,8 +36,8 @@ def sweep(specification: Path, output: Path, scheduler: str | None, device: str 
       mobileclip-deploy sweep sweep.toml -o out/
       mobileclip-deploy sweep sweep.toml -o out/ --scheduler tcp://10.0.0.1:8786 --device android:SERIAL
     """
-    from mobileclip_deploy.scheduling import check_scheduler
-    from mobileclip_deploy.sweep.specification import read_specification
+    from mobileclip_deploy.base.scheduling import check_scheduler
+    from mobileclip_deploy.benchmark.sweep.specification import read_specification
 
     check_scheduler(scheduler)
     read_specification(specification)

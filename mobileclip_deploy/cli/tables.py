@@ -9,13 +9,13 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.benchmark.suite.measuring import SuiteResult
+    from mobileclip_deploy.benchmark.sweep.result import State, SweepResult
     from mobileclip_deploy.evaluation.evaluate import EvaluationResult
     from mobileclip_deploy.evaluation.metrics import Interval
-    from mobileclip_deploy.evaluation.suite.measuring import SuiteResult
     from mobileclip_deploy.export.smallest import SearchLog
     from mobileclip_deploy.export.steps import ExportGateFailed, Written
     from mobileclip_deploy.parity import Check, ParityReport
-    from mobileclip_deploy.sweep.result import State, SweepResult
     from mobileclip_deploy.verify.comparison import Comparison
     from mobileclip_deploy.verify.several import Refused, Verified
 
@@ -323,8 +323,8 @@ def _detail(check: Check) -> str:
 
 def print_sweep(result: SweepResult) -> None:
     """One row per cell, then how many ended how."""
-    from mobileclip_deploy.sweep.door import TABLE
-    from mobileclip_deploy.sweep.result import COLUMNS, cells_of
+    from mobileclip_deploy.benchmark.sweep.door import TABLE
+    from mobileclip_deploy.benchmark.sweep.result import COLUMNS, cells_of
 
     print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
     states: tuple[State, ...] = ("passed", "failed", "undecided", "not run", "error", "left")

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from mobileclip_deploy.escaping import shown
+from mobileclip_deploy.base.escaping import shown
 
 PLAIN_WARNING = warnings.formatwarning
 

@@ -12,9 +12,9 @@ from mobileclip_deploy.cli.options import FILE, json_option
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.learning.language.distilling import DistilledTower
-    from mobileclip_deploy.learning.training.running import Trained
-    from mobileclip_deploy.progress import Progress
+    from mobileclip_deploy.base.progress import Progress
+    from mobileclip_deploy.training.language.distilling import DistilledTower
+    from mobileclip_deploy.training.trainer.running import Trained
 
 
 @click.command()
@@ -61,7 +61,7 @@ def train(
       mobileclip-deploy train --text-tower --parallel pairs.tsv --languages de,fr --checkpoint mobileclip_s0.pt -o tower
     """
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.learning.training.leading import OtherFailed
+    from mobileclip_deploy.training.trainer.leading import OtherFailed
 
     if text_tower and (data is not None or images is not None):
         raise UsageError("--data and --images go with images; a text tower has --parallel")
@@ -80,8 +80,8 @@ def train(
 
 
 def _network(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
-    from mobileclip_deploy.learning.training.leading import leads
-    from mobileclip_deploy.learning.training.recipe import read_recipe
+    from mobileclip_deploy.training.trainer.leading import leads
+    from mobileclip_deploy.training.trainer.recipe import read_recipe
 
     if leads():
         read_recipe(recipe, data, images)
@@ -89,7 +89,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
     # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_table, quiet
-    from mobileclip_deploy.learning.training.running import LogRow
+    from mobileclip_deploy.training.trainer.running import LogRow
 
     def show(row: LogRow) -> None:
         if quiet():
@@ -128,15 +128,15 @@ def _text_tower(
     checkpoint: Path | None,
     as_json: bool,
 ) -> None:
-    from mobileclip_deploy.learning.language.recipe import read_tower_recipe
-    from mobileclip_deploy.learning.training.leading import leads
+    from mobileclip_deploy.training.language.recipe import read_tower_recipe
+    from mobileclip_deploy.training.trainer.leading import leads
 
     if leads():
         read_tower_recipe(recipe, parallel, languages, checkpoint)
 
     from mobileclip_deploy import train_text_tower
     from mobileclip_deploy.cli.output import note, print_table, quiet
-    from mobileclip_deploy.learning.language.distilling import TowerRow
+    from mobileclip_deploy.training.language.distilling import TowerRow
 
     def show(row: TowerRow) -> None:
         if not quiet():
@@ -178,9 +178,9 @@ def _text_tower(
 
 def _progress() -> AbstractContextManager[Progress]:
     """How far a training is, told by the process that tells a user anything."""
+    from mobileclip_deploy.base.progress import silent
     from mobileclip_deploy.cli.output import progress
-    from mobileclip_deploy.learning.training.leading import leads
-    from mobileclip_deploy.progress import silent
+    from mobileclip_deploy.training.trainer.leading import leads
 
     return progress() if leads() else nullcontext(silent)
 

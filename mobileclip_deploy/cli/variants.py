@@ -18,7 +18,7 @@ def variants(as_json: bool) -> None:
       mobileclip-deploy variants
     """
     from mobileclip_deploy.cli.output import print_json, print_table
-    from mobileclip_deploy.model.variants import variant_cards
+    from mobileclip_deploy.network.model.variants import variant_cards
 
     cards = variant_cards()
     if as_json:

@@ -7,8 +7,8 @@ from pathlib import Path
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.class_names import ClassNames, names_of_folders, refuse_numbers
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.text_files import BadRows
-from mobileclip_deploy.model.image_files import image_files
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.pictures.text_files import BadRows
 
 
 def class_folders(folder: Path) -> list[Path]:

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.evaluation.text_files import BadRows, parse_json, read_lines, read_text
-from mobileclip_deploy.model.prompts import labels_fault
+from mobileclip_deploy.network.model.prompts import labels_fault
+from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_lines, read_text
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from typing import Self
 
 import numpy as np
 
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.towers.head import Head, LabelSet, given_labels
+from mobileclip_deploy.base.files import StrPath, paths
+from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.evaluation.embedder import Embedder, embedder_of, opened
-from mobileclip_deploy.evaluation.embedding import embed_prompts, unit
-from mobileclip_deploy.evaluation.image_listing import ImageListing
-from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
-from mobileclip_deploy.files import StrPath, paths
-from mobileclip_deploy.files.arrays import Floats
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.scores import softmax
-from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.head import Head, LabelSet, given_labels
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.scores import softmax
+from mobileclip_deploy.pictures.embedder import Embedder, embedder_of, opened
+from mobileclip_deploy.pictures.embedding import embed_prompts, unit
+from mobileclip_deploy.pictures.image_listing import ImageListing
+from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
 
 # Images whose probabilities are in memory at once: those of 10,000 labels take 40 MB.
 ROWS = 1000

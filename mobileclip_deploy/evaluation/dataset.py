@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.class_names import ClassNames, refuse_numbers
-from mobileclip_deploy.evaluation.image_sources import ImageSource
-from mobileclip_deploy.evaluation.text_files import BadRows
+from mobileclip_deploy.pictures.image_sources import ImageSource
+from mobileclip_deploy.pictures.text_files import BadRows
 
 
 @dataclass(frozen=True)

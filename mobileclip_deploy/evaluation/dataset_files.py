@@ -13,7 +13,8 @@ from mobileclip_deploy.evaluation.class_folders import class_folders, read_class
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, assemble
 from mobileclip_deploy.evaluation.tables import TABLES, read_table
-from mobileclip_deploy.evaluation.text_files import (
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.pictures.text_files import (
     BadRows,
     parse_json,
     parse_templates,
@@ -21,10 +22,9 @@ from mobileclip_deploy.evaluation.text_files import (
     read_text,
     validated,
 )
-from mobileclip_deploy.model.variants import models_dir
 
 if TYPE_CHECKING:  # a dataset is refused before torch is imported
-    from mobileclip_deploy.checkpoints.source import Source
+    from mobileclip_deploy.network.checkpoints.source import Source
 
 BUILTIN = "builtin"
 """What stands in the place of a dataset's path for the built-in one."""

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, measure_suite
+from mobileclip_deploy.benchmark.suite.tasks import asked_suite
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, read_dataset, telling
-from mobileclip_deploy.evaluation.embedder import CheckedRunner, embedder_of, opened
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult, Measuring, measure
-from mobileclip_deploy.evaluation.suite.measuring import SuiteResult, html_page, measure_suite
-from mobileclip_deploy.evaluation.suite.tasks import asked_suite
-from mobileclip_deploy.evaluation.text_files import parse_templates
-from mobileclip_deploy.files import StrPath, optional_path, write_whole
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, no_text_tower
+from mobileclip_deploy.pictures.embedder import CheckedRunner, embedder_of, opened
+from mobileclip_deploy.pictures.text_files import parse_templates
 
 __all__ = [
     "NO_DATASET",

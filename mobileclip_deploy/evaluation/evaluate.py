@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
-from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
-from mobileclip_deploy.evaluation.pictures import Reading, embed_dataset_images
+from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.pictures.embedding import embed_classes, embed_prompts, unit
+from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images
 
 WORDNET = re.compile(r"n\d{8}")
 

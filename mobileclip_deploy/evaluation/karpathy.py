@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, DatasetRow, assemble
-from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, TABLE_ITEMS, BadRows, parse_json, read_text, validated
+from mobileclip_deploy.pictures.text_files import TABLE_BYTES, TABLE_ITEMS, BadRows, parse_json, read_text, validated
 
 
 class _Sentence(BaseModel, extra="ignore"):

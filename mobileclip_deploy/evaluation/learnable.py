@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.image_sources import ImageSource, read_image
 from mobileclip_deploy.evaluation.needed import Needed
-from mobileclip_deploy.files import content_sha256
-from mobileclip_deploy.model.preprocessing import decode_image, load_batch, preprocess
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import Variant
-from mobileclip_deploy.towers.samples import calibration_prompts, image_paths, prompts
+from mobileclip_deploy.network.model.preprocessing import decode_image, load_batch, preprocess
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import Variant
+from mobileclip_deploy.parity.samples import calibration_prompts, image_paths, prompts
+from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 
 
 def different_pictures(

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import Embedder
 from mobileclip_deploy.evaluation.evaluate import IN_FULL, Measurement, Measuring, measure
-from mobileclip_deploy.evaluation.image_sources import VIEWS
 from mobileclip_deploy.evaluation.metrics import Loss, divergence, paired_loss
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.pictures.image_sources import VIEWS
 
 
 @dataclass

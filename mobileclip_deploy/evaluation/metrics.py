@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.base.files.arrays import Floats
 
 RESAMPLES, SEED = 1000, 0
 # Standard errors of a 95% interval that holds whichever of two looks it is taken at: Pocock's constant for two.

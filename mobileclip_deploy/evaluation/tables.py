@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
 from mobileclip_deploy.evaluation.dataset import DatasetRow
-from mobileclip_deploy.evaluation.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
+from mobileclip_deploy.pictures.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
 TABLES = {".csv", ".tsv", ".jsonl"}
 # What others call a column: open_clip's training tables have `filepath` and `title`.

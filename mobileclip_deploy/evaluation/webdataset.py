@@ -13,12 +13,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.base.files.tars import Extent, is_plain, members, read_extent
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.class_names import read_class_names
 from mobileclip_deploy.evaluation.dataset import Dataset, DatasetRow, assemble
-from mobileclip_deploy.evaluation.image_sources import ArchiveImage
-from mobileclip_deploy.evaluation.text_files import BadRows, read_templates, read_text
-from mobileclip_deploy.files.tars import Extent, is_plain, members, read_extent
+from mobileclip_deploy.pictures.image_sources import ArchiveImage
+from mobileclip_deploy.pictures.text_files import BadRows, read_templates, read_text
 
 IMAGES = (".webp", ".png", ".jpg", ".jpeg")
 DIGITS = re.compile("[0-9]{1,9}")

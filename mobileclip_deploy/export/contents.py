@@ -11,35 +11,35 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mobileclip_deploy.bundle import MANIFEST, Bundle, ClassifierEntry, Manifest, TowerEntry
-from mobileclip_deploy.bundle.manifest import (
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle, ClassifierEntry, Manifest, TowerEntry
+from mobileclip_deploy.artifacts.bundle.manifest import (
     AttachmentEntry,
     PreprocessEntry,
     RoundedTowerEntry,
     RoundingEntry,
     TensorEntry,
 )
-from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card
-from mobileclip_deploy.bundle.opening import AXES, ROUNDING
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.storage import scale_of
+from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
+from mobileclip_deploy.artifacts.bundle.opening import AXES, ROUNDING
+from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.export.plan import BundlePlan
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.learning.rounding.rounding import Rounded, RoundedTower
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.rounding.rounding import Rounded, RoundedTower
+from mobileclip_deploy.rounding.verified import learned_floats, stored_sha256, tower_to_round
+from mobileclip_deploy.search.storage import scale_of
 from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
-from mobileclip_deploy.towers.calibration import calibration_digest
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.companions import write_companions
 from mobileclip_deploy.verify.matching import matched_weights
-from mobileclip_deploy.verify.rounding import learned_floats, stored_sha256, tower_to_round
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")

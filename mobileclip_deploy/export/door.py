@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.compacting import compact
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.compacting import fit_compact
-from mobileclip_deploy.embeddings.relevance import learn_relevance
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, requested
 from mobileclip_deploy.export.steps import ExportGateFailed, Work, Written, begun_bundle, write_bundle
-from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.network.checkpoints.compacting import compact
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, silent
-from mobileclip_deploy.towers.inputs import sample_inputs
+from mobileclip_deploy.spaces.compacting import fit_compact
+from mobileclip_deploy.spaces.relevance import learn_relevance
 from mobileclip_deploy.verify.axes import check_cut
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from mobileclip_deploy.bundle import MANIFEST
-from mobileclip_deploy.bundle.licences import require_product
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.compacting import FittingSet, check_size, read_fitting_set
-from mobileclip_deploy.embeddings.relevance import LearnedRelevance
-from mobileclip_deploy.embeddings.relevance_set import RelevanceSet, read_relevance_set
+from mobileclip_deploy.artifacts.bundle import MANIFEST
+from mobileclip_deploy.artifacts.bundle.licences import require_product
+from mobileclip_deploy.artifacts.towers.contexts import chosen_contexts
+from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import check_bundle_destination
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
@@ -28,17 +28,17 @@ from mobileclip_deploy.export.request import (
     check_learning,
     wanted_towers,
 )
-from mobileclip_deploy.files import check_bundle_destination
-from mobileclip_deploy.folding import fold_structure
-from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.precision import precision_label
-from mobileclip_deploy.model.variants import TOWERS, TowerName, no_text_tower
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.folding import fold_structure
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.precision import precision_label
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, no_text_tower
+from mobileclip_deploy.rounding.calibration_set import CalibrationSet, read_calibration_set
+from mobileclip_deploy.spaces.compacting import FittingSet, check_size, read_fitting_set
+from mobileclip_deploy.spaces.relevance import LearnedRelevance
+from mobileclip_deploy.spaces.relevance_set import RelevanceSet, read_relevance_set
 from mobileclip_deploy.targets import Form, Target
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.towers.contexts import chosen_contexts
-from mobileclip_deploy.towers.head import EMBEDDING, Head
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.pace import told_time
 
 

@@ -12,20 +12,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
+from mobileclip_deploy.artifacts.layouts import Layout, read_layout
+from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, check_calibration
+from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head, read_head
+from mobileclip_deploy.base.files import StrPath, check_output_folder
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.evaluation.dataset_files import check_dataset
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, ROUNDING, Needed, axes_pictures, check_background
-from mobileclip_deploy.files import StrPath, check_output_folder
-from mobileclip_deploy.layouts import Layout, read_layout
-from mobileclip_deploy.learning.rounding.methods import METHODS, check_folder, check_rounding
-from mobileclip_deploy.model.image_files import walk_images
-from mobileclip_deploy.model.precision import parse_precisions, precision_label
-from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant, variant_names
+from mobileclip_deploy.network.model.image_files import walk_images
+from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant, variant_names
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.rounding.methods import METHODS, check_folder, check_rounding
 from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, targets
-from mobileclip_deploy.towers.calibration import PROMPT_FILES, check_calibration
-from mobileclip_deploy.towers.head import EMBEDDING, Head, read_head
 
 
 class ExportChoices(TypedDict, total=False):

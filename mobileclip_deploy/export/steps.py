@@ -9,10 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mobileclip_deploy.bundle import Bundle, Manifest, staged_bundle
-from mobileclip_deploy.bundle.licences import write_licences
-from mobileclip_deploy.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
+from mobileclip_deploy.artifacts.bundle.licences import write_licences
+from mobileclip_deploy.artifacts.bundle.manifest import MEASUREMENTS, Measurements, TowerEntry
+from mobileclip_deploy.artifacts.towers.head import labels_json
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.names import within
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.export.contents import (
     attach,
@@ -24,18 +27,15 @@ from mobileclip_deploy.export.contents import (
     write_manifest,
 )
 from mobileclip_deploy.export.plan import BundlePlan
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.files.names import within
-from mobileclip_deploy.learning.rounding.kept import forget
-from mobileclip_deploy.learning.rounding.rounding import Learning, Rounded, round_source
-from mobileclip_deploy.model.precision import PRECISIONS, precision_label, precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import PRECISIONS, precision_label, precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.rounding.kept import forget
+from mobileclip_deploy.rounding.rounding import Learning, Rounded, round_source
 from mobileclip_deploy.targets import TowerJob
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.towers.head import labels_json
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.subject import Evidence, WrittenSubject
 
@@ -257,8 +257,8 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     """What to do where it is the precision that costs too much; nothing of a conversion that went wrong."""
     if plan.four_bit or {check.step for check in report.failed} - {"shipped", "task"}:
         return ""
-    from mobileclip_deploy.learning.recovery.plan import PRECISIONS as RECOVERED
-    from mobileclip_deploy.learning.rounding.methods import LEARNABLE
+    from mobileclip_deploy.rounding.methods import LEARNABLE
+    from mobileclip_deploy.training.recovery.plan import PRECISIONS as RECOVERED
 
     bits = min(precision_of(name).stored_bits for name in plan.precisions.values())
     if bits == 32:

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from mobileclip_deploy.base.files import read_model
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import read_model
-from mobileclip_deploy.model.provenance import Provenance
+from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
 
 LOCKED_STEPS = ("twin", "shipped", "task")

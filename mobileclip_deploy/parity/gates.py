@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, NamedTuple
 
-from mobileclip_deploy.arguments import Bounds, checked_fields
+from mobileclip_deploy.base.arguments import Bounds, checked_fields
 from mobileclip_deploy.errors import UsageError, refusing
-from mobileclip_deploy.model.own_gates import own_gates
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.network.model.own_gates import own_gates
+from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
 # How far a probability may be from the checkpoint's: in float32 arithmetic (a logit is a cosine times up to 100), and

@@ -12,15 +12,15 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 
-from mobileclip_deploy.checkpoints.writing import write_tensors
+from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
-from mobileclip_deploy.files import check_tensors
-from mobileclip_deploy.folding import is_folded
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
+from mobileclip_deploy.parity.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.parity.metrics import compare, flat, spread
-from mobileclip_deploy.towers.inputs import Inputs, embed, embed_exactly
 
 # Embeddings of different inputs that have cosines above 0.9999 to each other. Trained networks have spreads of 0.5 and
 # more, the random fillings of tests/golden 0.13 and more.

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.escaping import in_markdown, markdown_row, shown
 from mobileclip_deploy.errors import worded
-from mobileclip_deploy.escaping import in_markdown, markdown_row, shown
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
 

@@ -14,7 +14,7 @@ from mobileclip_deploy.targets.values import Pace, Ports, RuntimePlace
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
     from torch import nn
 
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.rules import StorageRules
 
 
@@ -97,7 +97,7 @@ class Abilities:
 
     def has(self, tower: TowerName, precision: str) -> bool:
         """Whether a tower can be stored at a precision."""
-        from mobileclip_deploy.model.precision import is_precision, precision_of
+        from mobileclip_deploy.network.model.precision import is_precision, precision_of
 
         if precision in self.precisions or not is_precision(precision):
             return precision in self.precisions and (tower, precision) not in self.refused
@@ -121,7 +121,7 @@ class Abilities:
     def absorb(self, tower: nn.Module) -> None:
         """Multiply into the weights of a folded tower, in place, what the exporter multiplies into them; the tower
         computes the same. A weight that was put on its grid then stays there."""
-        from mobileclip_deploy.towers.absorbing import absorb_layer_scales, absorb_norms
+        from mobileclip_deploy.artifacts.towers.absorbing import absorb_layer_scales, absorb_norms
 
         if self.absorbs_layer_scales:
             absorb_layer_scales(tower)
@@ -131,7 +131,7 @@ class Abilities:
     def fixed(self, tower: nn.Module) -> frozenset[str]:
         """The parameters of a tower, by name, that stay as `absorb` left them while others are trained: what exporters
         multiply into weights would move these off their grids."""
-        from mobileclip_deploy.towers.absorbing import normed_layers
+        from mobileclip_deploy.artifacts.towers.absorbing import normed_layers
 
         norms = {norm for _, _, norm in normed_layers(tower)} if self.absorbs_norms else set()
         found = {f"{name}.weight" for name, module in tower.named_modules() if module in norms}

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mobileclip_deploy.mil import Program
-    from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
     from mobileclip_deploy.targets.graph import Graph
     from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.inspection import PackageInspection
+    from mobileclip_deploy.targets.mil import Program
+    from mobileclip_deploy.targets.mil.lint.report import LintReport
     from mobileclip_deploy.targets.quantized import QuantizedFile
     from mobileclip_deploy.targets.values import Expected, Runner, TensorInfo
     from mobileclip_deploy.targets.weights import WeightTable

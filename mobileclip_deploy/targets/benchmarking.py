@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.values import Runner, RuntimePlace, TensorInfo
 
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 
 T = TypeVar("T")

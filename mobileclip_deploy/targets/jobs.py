@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
+from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
+from mobileclip_deploy.artifacts.towers.tower import example_input
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.values import PLAIN, Form, TowerJob
-from mobileclip_deploy.towers.calibration import calibration_inputs
-from mobileclip_deploy.towers.head import EMBEDDING, Head
-from mobileclip_deploy.towers.tower import example_input
 
 
 def tower_job(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.network.model.variants import TowerName
 
 
 def option(

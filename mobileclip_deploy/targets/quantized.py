@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, wires
 
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.model.precision import PRECISIONS, Precision, precision_of
+from mobileclip_deploy.network.model.precision import PRECISIONS, Precision, precision_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 
 if TYPE_CHECKING:  # the rules stand in every target's table, which must not wait for torch
     from torch import nn
 
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer, Storage
     from mobileclip_deploy.targets.target import Target
 

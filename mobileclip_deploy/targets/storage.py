@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mobileclip_deploy.artifacts.towers.absorbing import normed_layers, scaled_layers
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.provenance import weight_sha256
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid
-from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 # Smaller weights are not worth their scales or tables; coremltools' default too.
 THRESHOLD = 2048

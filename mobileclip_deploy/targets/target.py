@@ -29,8 +29,8 @@ from mobileclip_deploy.targets.values import (
 )
 
 if TYPE_CHECKING:  # `export --help` lists the options of every target, and must not wait for torch
-    from mobileclip_deploy.layouts import Layout
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.artifacts.layouts import Layout
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.artifact import Artifact, Attached
     from mobileclip_deploy.targets.rules import StorageRules

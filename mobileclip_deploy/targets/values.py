@@ -14,8 +14,8 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
     import numpy.typing as npt
     from torch import Tensor, nn
 
-    from mobileclip_deploy.layouts import Layout
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.artifacts.layouts import Layout
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
 
 T = TypeVar("T")
 

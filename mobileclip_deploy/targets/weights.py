@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import refusing
-from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.depthwise import KERNEL, in_bands, in_turn, joined
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Wire, needed, wires
 from mobileclip_deploy.targets.grids.decode import StoredWeight

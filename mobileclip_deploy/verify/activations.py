@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, NotRun
-from mobileclip_deploy.files.arrays import Floats
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.quantized import QuantizedFile, QuantizedValue
 from mobileclip_deploy.targets.ranges import STEPS, Range, ranges_of
-from mobileclip_deploy.towers.calibration import calibration_inputs
 from mobileclip_deploy.verify.graph import INPUTS, tower_as_stored, with_whole_steps
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.quantized import QuantizedTower, Site, found_sites

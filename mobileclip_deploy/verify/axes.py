@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.compacting import Axes
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.compacting import fit_compact, read_fitting_set
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.metrics import paired_difference
-from mobileclip_deploy.model.provenance import Compacted
+from mobileclip_deploy.network.checkpoints.compacting import Axes
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.progress import Progress
+from mobileclip_deploy.spaces.compacting import fit_compact, read_fitting_set
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 NEAR = 1e-4

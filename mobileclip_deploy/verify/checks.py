@@ -8,13 +8,13 @@ from typing import ParamSpec
 
 import torch
 
-from mobileclip_deploy.bundle.manifest import TensorEntry
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
+from mobileclip_deploy.parity.inputs import embed
 from mobileclip_deploy.targets import Runner
-from mobileclip_deploy.towers.inputs import embed
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.attachments import check_attachments
 from mobileclip_deploy.verify.axes import check_fit

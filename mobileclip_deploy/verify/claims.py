@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.baseline import NOISE, Tolerances, drifts, figures_of
 from mobileclip_deploy.parity.gates import MULTIPLE

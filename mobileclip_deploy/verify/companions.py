@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mobileclip_deploy.bundle.licences import licence_entry, own_text, write_texts
-from mobileclip_deploy.bundle.manifest import TensorEntry
-from mobileclip_deploy.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
-from mobileclip_deploy.checkpoints.source import Source
-from mobileclip_deploy.embeddings.storage import scale_of
+from mobileclip_deploy.artifacts.bundle.licences import licence_entry, own_text, write_texts
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
+from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
+from mobileclip_deploy.artifacts.layouts import Layout, default_layout, packaged_layout, write_side_files
+from mobileclip_deploy.artifacts.towers.head import Head, labels_json
+from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.errors import WHY, refusing
-from mobileclip_deploy.files import files_of
-from mobileclip_deploy.layouts import Layout, default_layout, packaged_layout, write_side_files
-from mobileclip_deploy.model.tokenizer import write_tokenizer_files
-from mobileclip_deploy.model.variants import Variant
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.tokenizer import write_tokenizer_files
+from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.inputs import sample_inputs
+from mobileclip_deploy.parity.samples import calibration_prompts
+from mobileclip_deploy.search.storage import scale_of
 from mobileclip_deploy.targets import Target
-from mobileclip_deploy.towers.head import Head, labels_json
-from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.towers.samples import calibration_prompts
 from mobileclip_deploy.verify.claims import written_by, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 

@@ -8,21 +8,21 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.escaping import in_markdown, markdown_row
+from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.escaping import in_markdown, markdown_row
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.door import NO_DATASET
-from mobileclip_deploy.evaluation.embedder import bundle_embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
-from mobileclip_deploy.model.precision import precision_label
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import precision_label
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.verify.checks import check_shipped, collapsed_towers, replaced_gates
 from mobileclip_deploy.verify.matching import matched_weights

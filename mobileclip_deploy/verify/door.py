@@ -7,16 +7,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.source import is_source, open_source
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
+from mobileclip_deploy.base.files import StrPath, optional_path
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.door import chosen_dataset
 from mobileclip_deploy.evaluation.evaluate import Measuring
-from mobileclip_deploy.evaluation.text_files import parse_templates
-from mobileclip_deploy.files import StrPath, optional_path
+from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.pictures.text_files import parse_templates
 from mobileclip_deploy.verify.comparison import Comparison, compare_bundles
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.inspect.linting import program_input
-from mobileclip_deploy.mil import Computed, Precision, Program
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Artifact
 from mobileclip_deploy.targets.graph import Graph, first_difference, needed
+from mobileclip_deploy.targets.mil import Computed, Precision, Program
+from mobileclip_deploy.verify.inspect.linting import program_input
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 VALUE_BOUND = 1e-4  # relative, of a result: two evaluations of the same graph here agree to the bit

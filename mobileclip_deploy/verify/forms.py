@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from mobileclip_deploy.artifacts.towers.contexts import fitting
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
-from mobileclip_deploy.model.preprocessing import load_image, preprocess
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.values import PictureRunner
-from mobileclip_deploy.towers.contexts import fitting
-from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.subject import Subject
 
 PICTURES = "pictures"

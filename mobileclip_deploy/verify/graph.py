@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.artifacts.towers.absorbing import normed_layers, scaled_layers
+from mobileclip_deploy.artifacts.towers.classifier import Classifier
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, NotRun
-from mobileclip_deploy.files.arrays import Floats
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
 from mobileclip_deploy.targets.storage import Storage, stored_in_half
-from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
-from mobileclip_deploy.towers.classifier import Classifier
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.tower_settings import graph_settings, tower_settings, unlike_tower

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.artifacts.towers.absorbing import normed_layers, scaled_layers
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.grids.decode import StoredWeight
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.towers.absorbing import normed_layers, scaled_layers
 
 Held = Literal["plain", "scaled", "normed"]
 """How a file has a layer's weight: as it is, or with the layer scale or the norm multiplied into it."""

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.source import open_source
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.source import open_source
+from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.files import StrPath
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
+from mobileclip_deploy.parity.inputs import Inputs, sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.parity.samples import read_prompts
+from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
-from mobileclip_deploy.towers.inputs import Inputs, sample_inputs
-from mobileclip_deploy.towers.samples import read_prompts
 from mobileclip_deploy.verify.axes import fitted_again
 from mobileclip_deploy.verify.places import require_place
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference, checkpoint_looks

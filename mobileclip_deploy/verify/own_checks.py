@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from mobileclip_deploy.errors import DependencyMissing, NotRun, first_sentence
-from mobileclip_deploy.model.own_gates import OWN_CHECKS
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.own_gates import OWN_CHECKS
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.verify.subject import Subject
 

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.artifacts.towers.arithmetic import tower_arithmetic
+from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.targets import Runner, Target
-from mobileclip_deploy.towers.arithmetic import tower_arithmetic
 
 Answers = npt.NDArray[np.float32]
 

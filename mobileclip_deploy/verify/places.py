@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.artifact import Compiled

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.quantized import QuantizedValue
 
 # Relative, of a file's value from the one of torch that it is: both are float32 arithmetic.

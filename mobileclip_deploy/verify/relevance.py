@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mobileclip_deploy.embeddings.relevance import Relevance
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 EVERY = "both"

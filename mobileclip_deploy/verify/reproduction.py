@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, NotRun
-from mobileclip_deploy.files import artifact_sha256
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.graph import first_difference

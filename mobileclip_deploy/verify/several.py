@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import StrPath, check_file_destination, write_whole
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError
-from mobileclip_deploy.files import StrPath, check_file_destination, write_whole
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
-from mobileclip_deploy.progress import Progress, silent
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject

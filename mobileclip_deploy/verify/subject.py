@@ -13,34 +13,34 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.opening import SEARCH_LOG
-from mobileclip_deploy.checkpoints.compacting import Axes
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
+from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
+from mobileclip_deploy.artifacts.towers.head import Head, LabelSet, labels_json
+from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import WHY, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, refusing
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.looks import Looks
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.provenance import Compacted
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.checkpoints.compacting import Axes
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.provenance import Compacted
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Bound, Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
-from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.rounding.verified import read_floats, tower_to_round, with_stored
 from mobileclip_deploy.targets import Artifact, Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.towers.calibration import calibration_digest
-from mobileclip_deploy.towers.head import Head, LabelSet, labels_json
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.pace import AskedAhead, asked_rows, told_time
-from mobileclip_deploy.verify.rounding import read_floats, tower_to_round, with_stored
 
 
 def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:

@@ -11,16 +11,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mobileclip_deploy.base.progress import about
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.evaluation.embedder import TorchRunner, bundle_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.evaluation.metrics import paired_difference
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.report import Lost
-from mobileclip_deploy.progress import about
+from mobileclip_deploy.pictures.embedder import TorchRunner, bundle_embedder
 from mobileclip_deploy.targets import Runner, Target
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.storage import Storage

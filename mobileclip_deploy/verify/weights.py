@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
+from mobileclip_deploy.rounding.layer_answers import LayerAnswers, layer_answers
+from mobileclip_deploy.rounding.verified import Choice, tower_to_round, unlike_choice
 from mobileclip_deploy.targets.storage import stored_in_half
-from mobileclip_deploy.verify.layer_answers import LayerAnswers, layer_answers
 from mobileclip_deploy.verify.matching import Matched, matched_weights
-from mobileclip_deploy.verify.rounding import Choice, tower_to_round, unlike_choice
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 STEP = "weights"

@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import apple
-from mobileclip_deploy.checkpoints.loading import load
-from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.architecture.mobileone import ConvBN
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.checkpoints import apple
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.architecture.mobileone import ConvBN
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures.embedder import model_embedder
 
 __all__ = ["condition", "figures", "publish"]
 

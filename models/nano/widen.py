@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints.loading import load
-from mobileclip_deploy.learning.training.network import write_weights
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.training.trainer.network import write_weights
 
 __all__ = ["widened"]
 

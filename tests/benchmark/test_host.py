@@ -12,13 +12,13 @@ from planted import inside, plant, ran
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import safe_open
 
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark as measure
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.host.machine import instructions, snapshot
 from mobileclip_deploy.benchmark.result import Run
-from mobileclip_deploy.progress import Progress
 
 QUICK = ("--quick", "--tower", "image")
 

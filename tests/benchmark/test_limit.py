@@ -12,17 +12,17 @@ import torch
 from benchmark import documents
 from torch import Tensor, nn
 
+from mobileclip_deploy.artifacts.towers.arithmetic import tower_arithmetic
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.host import driver
 from mobileclip_deploy.benchmark.host import peak as probe
 from mobileclip_deploy.benchmark.limit import arithmetic_of, describe_peak, reached
 from mobileclip_deploy.benchmark.report.table import columns, conditions, rows
 from mobileclip_deploy.benchmark.result import Peak, Result
-from mobileclip_deploy.folding import fold_structure
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.architecture.attention import FeatureMapAttention, SelfAttention
-from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.towers.arithmetic import tower_arithmetic
+from mobileclip_deploy.network.folding import fold_structure
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.architecture.attention import FeatureMapAttention, SelfAttention
+from mobileclip_deploy.network.model.variants import load_variant
 
 
 def by_layers(variant: str, tower: str) -> int:

@@ -17,7 +17,7 @@ from mobileclip_deploy.benchmark.report.table import remarks
 from mobileclip_deploy.benchmark.report.writing import html_page, markdown_page
 from mobileclip_deploy.benchmark.result import PlannedOperation, Result, RoundResult
 from mobileclip_deploy.benchmark.statistics import summarize
-from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
+from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 
 UNITS = ("cpuOnly", "cpuAndNeuralEngine")
 

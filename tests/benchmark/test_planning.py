@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from exports import Exports
 
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.benchmark.cells import _loosest
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.foreign import fit
 from mobileclip_deploy.benchmark.job import PROTOCOLS, Job, get_protocol, quick
 from mobileclip_deploy.benchmark.request import Request, make_request, parse_forms, parse_threads
 from mobileclip_deploy.benchmark.running import build_job
-from mobileclip_deploy.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.files import artifact_sha256
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.targets import TensorInfo
 

@@ -13,10 +13,10 @@ import pytest
 from exports import Exports
 from json_files import edited_json
 
-from mobileclip_deploy.bundle import Bundle, staged_bundle
+from mobileclip_deploy.artifacts.bundle import Bundle, staged_bundle
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.base.files.leftovers import Claim, claimed
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.files.leftovers import Claim, claimed
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

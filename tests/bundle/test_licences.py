@@ -11,11 +11,11 @@ from exports import Exports
 from json_files import edited_json
 
 from mobileclip_deploy import export, inspect, load_model
-from mobileclip_deploy.bundle import Bundle, Manifest
-from mobileclip_deploy.bundle.licences import changes_made, notice, require_product, write_licences
+from mobileclip_deploy.artifacts.bundle import Bundle, Manifest
+from mobileclip_deploy.artifacts.bundle.licences import changes_made, notice, require_product, write_licences
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.provenance import Compacted
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.provenance import Compacted
+from mobileclip_deploy.network.model.variants import load_variant
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 AMLR = load_variant("mobileclip2_s0").licence.text

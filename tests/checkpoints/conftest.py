@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import write_cards
 
-from mobileclip_deploy.model import variants
+from mobileclip_deploy.network.model import variants
 
 
 @pytest.fixture(scope="module")

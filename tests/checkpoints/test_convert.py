@@ -10,10 +10,10 @@ from checkpoints.test_loading import write
 from safetensors.torch import load_file
 from tiny import checkpoint
 
-from mobileclip_deploy.checkpoints.convert import convert
-from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, UsageError
-from mobileclip_deploy.folding import is_folded
+from mobileclip_deploy.network.checkpoints.convert import convert
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.folding import is_folded
 
 
 def test_open_clip_with_a_trained_bias_does_not_go_to_apple(tmp_path: Path) -> None:

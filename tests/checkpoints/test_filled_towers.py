@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from unfilled import Unfilled
 
-from mobileclip_deploy.checkpoints.loading import Origin, load
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.sentencepiece import reach, without
-from mobileclip_deploy.model.tokenizer import encode
+from mobileclip_deploy.network.checkpoints.loading import Origin, load
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.sentencepiece import reach, without
+from mobileclip_deploy.network.model.tokenizer import encode
 
 pytestmark = pytest.mark.whole  # test_against_open_clip.py
 

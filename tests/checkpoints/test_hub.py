@@ -14,9 +14,9 @@ import huggingface_hub
 import pytest
 from hub_server import COMMIT, HubServer
 
-from mobileclip_deploy.checkpoints.hub import HubFile, fetch, parse, usual_source
 from mobileclip_deploy.errors import CheckpointError, DependencyMissing, UsageError
-from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.network.checkpoints.hub import HubFile, fetch, parse, usual_source
+from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
 REPOSITORY = "apple/MobileCLIP2-S0"
 FILE = "mobileclip2_s0.pt"

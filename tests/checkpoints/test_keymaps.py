@@ -6,11 +6,11 @@ import pytest
 import torch
 from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint
 
-from mobileclip_deploy.checkpoints import apple, open_clip
-from mobileclip_deploy.checkpoints.fitting import LAYOUTS, Candidate
-from mobileclip_deploy.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.network.checkpoints import apple, open_clip
+from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS, Candidate
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, flatten_leading, transposed
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
 PAIRS = [(name, layout) for name in variant_names() for layout in load_variant(name).layouts]
 

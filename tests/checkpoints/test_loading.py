@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from tiny import checkpoint
 from torch import Tensor
 
-from mobileclip_deploy.checkpoints import folded, writing
-from mobileclip_deploy.checkpoints.loading import load
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
-from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.folding import fold, is_folded
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.network.checkpoints import folded, writing
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.folding import fold, is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 Weights = dict[str, Tensor]
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)

@@ -11,11 +11,11 @@ from command_line import run
 from tiny import TINY, checkpoint
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints import folded
-from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.loading import Origin, load
-from mobileclip_deploy.checkpoints.tensor_files import open_tensors
-from mobileclip_deploy.folding import fold
+from mobileclip_deploy.network.checkpoints import folded
+from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.loading import Origin, load
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.network.folding import fold
 
 IMAGES = torch.linspace(0, 1, 2 * 3 * 64 * 64).reshape(2, 3, 64, 64)
 NAMES = [name for name, card in TINY.items() if "open_clip" in card["layouts"]]

@@ -12,9 +12,9 @@ from tiny import WORDPIECES, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
-from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share
-from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
-from mobileclip_deploy.model.wordpiece import spec_of
+from mobileclip_deploy.network.model.tokenizer import encode, tokenizer_file, unknown_share
+from mobileclip_deploy.network.model.variants import TokenizerSpec, load_variant
+from mobileclip_deploy.network.model.wordpiece import spec_of
 
 LIKE = load_variant("openvision_t16").tokens
 ODD = [

@@ -8,10 +8,10 @@ import torch
 from checkpoints.test_filled_towers import NAMES, PE_CORE, PROMPTS, with_base
 from timm.layers import create_rope_embed
 
-from mobileclip_deploy.checkpoints.keymap import pairs_apart
-from mobileclip_deploy.model.architecture.attention import rotary_turns
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.checkpoints.keymap import pairs_apart
+from mobileclip_deploy.network.model.architecture.attention import rotary_turns
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import load_variant
 
 
 @pytest.mark.whole

@@ -9,8 +9,8 @@ import torch
 from open_clip.model import resize_pos_embed
 from timm.layers import resample_abs_pos_embed
 
-from mobileclip_deploy.checkpoints.fitting import grid_side
-from mobileclip_deploy.checkpoints.loading import resample
+from mobileclip_deploy.network.checkpoints.fitting import grid_side
+from mobileclip_deploy.network.checkpoints.loading import resample
 
 
 @pytest.mark.parametrize("side", [7, 20, 24])

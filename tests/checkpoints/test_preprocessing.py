@@ -13,12 +13,12 @@ from hub_server import HubServer
 from tiny import WORDS, checkpoint, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.convert import convert
-from mobileclip_deploy.checkpoints.hub import HubFile, fetch
-from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.provenance import TakenPreprocess
+from mobileclip_deploy.network.checkpoints.convert import convert
+from mobileclip_deploy.network.checkpoints.hub import HubFile, fetch
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.provenance import TakenPreprocess
 
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711), "bicubic")
 OWN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear")

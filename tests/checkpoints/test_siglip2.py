@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from tiny import PIECES, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.convert import convert
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.embeddings.compacting import check_size
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
-from mobileclip_deploy.towers import samples
+from mobileclip_deploy.network.checkpoints.convert import convert
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.parity import samples
+from mobileclip_deploy.spaces.compacting import check_size
 
 SIZE = 900
 PROMPTS = [*texts("de", 3), *texts("ja", 3), "", "a very long prompt " * 40]

@@ -17,8 +17,8 @@ import torch
 from programs import output
 from safetensors.torch import save_file
 
-from mobileclip_deploy.checkpoints.tensor_files import open_tensors
 from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
 
 WEIGHTS = {"a.weight": torch.ones(4, 3), "a.bias": torch.zeros(4)}
 
@@ -200,7 +200,7 @@ def test_optimizer_state_costs_no_memory(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.pt", {"epoch": 1, "state_dict": WEIGHTS, "optimizer": state})
     code = (
         "import resource, sys, pathlib, torch\n"
-        "from mobileclip_deploy.checkpoints.tensor_files import open_tensors\n"
+        "from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak()\n"
         "file = open_tensors(pathlib.Path(sys.argv[1]))\n"

@@ -16,10 +16,10 @@ from tiny import PIECES, known, tiny_variant
 from unfilled import Unfilled
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.convert import convert
-from mobileclip_deploy.checkpoints.loading import load
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.model.variants import Variant, load_variant
+from mobileclip_deploy.network.checkpoints.convert import convert
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.model.variants import Variant, load_variant
 
 transformers = pytest.importorskip("transformers", reason="pip install 'mobileclip-deploy[litert]'")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from mobileclip_deploy.checkpoints import writing
-from mobileclip_deploy.checkpoints.writing import write_tensors
 from mobileclip_deploy.errors import DiskFull
+from mobileclip_deploy.network.checkpoints import writing
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
 
 TENSORS = {"a": torch.ones(3), "b": torch.arange(6.0).reshape(2, 3).t()}
 FULL = {

@@ -12,10 +12,10 @@ from command_line import refusal, run, spawn
 from exports import Exports
 
 from mobileclip_deploy.evaluation import looks
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.variants import variant_names
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.variants import variant_names
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import targets
-from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

@@ -87,7 +87,7 @@ from pathlib import Path
 from mobileclip_deploy import cli
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.cli.output import progress
-from mobileclip_deploy.files import replacing
+from mobileclip_deploy.base.files import replacing
 
 @click.command()
 @click.option("--json", is_flag=True)

@@ -17,8 +17,8 @@ from exports import Exports
 from json_files import edited_json
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.base.escaping import shown
 from mobileclip_deploy.cli import output, terminal
-from mobileclip_deploy.escaping import shown
 
 # ESC, CSI of C1, DEL, NUL, ends of lines, an override, an isolate, marks, an invisible one, tags, a lone surrogate.
 HARM = "\x1b[2J\x9b1m\x7f\0\r\n\t\u2028\x85\u202e\u2066\u200e\u061c\u200b\ufeff\U000e0041\ud800"

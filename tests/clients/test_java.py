@@ -23,11 +23,11 @@ from PIL import Image
 from programs import output
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
-from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.preprocessing import tower_bytes
-from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.preprocessing import tower_bytes
+from mobileclip_deploy.network.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.parity.gates import Gates
+from mobileclip_deploy.search.index import Index
 
 JAVA_8 = 52
 

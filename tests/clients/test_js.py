@@ -25,14 +25,14 @@ from programs import output
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.preprocessing import preprocess
-from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.base.pages.runtime import runtime_folder
+from mobileclip_deploy.base.progress import silent
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.preprocessing import preprocess
+from mobileclip_deploy.network.model.tokenizer import encode, write_tokenizer_files
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.parity.gates import Gates
-from mobileclip_deploy.progress import silent
-from mobileclip_deploy.web.runtime import runtime_folder
+from mobileclip_deploy.search.index import Index
 
 PACKAGE = ROOT / "clients" / "js"
 OWN_TESTS = ["--liftoff-only", "--test", "--test-reporter=tap"]

@@ -26,9 +26,9 @@ from programs import output
 from relevant_bundle import relevant_bundle
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.model.preprocessing import load_batch
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import models_dir
 
 HERE = Path(__file__).parent / "kotlin"
 KOTLIN = ROOT / "clients" / "kotlin"

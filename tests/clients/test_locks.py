@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from java_client import JavaClient
 
-from mobileclip_deploy.embeddings.index_file import Description, Header
-from mobileclip_deploy.embeddings.storage import Store
-from mobileclip_deploy.embeddings.writing import IndexWriter, create
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.storage import Store
+from mobileclip_deploy.search.writing import IndexWriter, create
 
 
 @pytest.mark.whole  # it builds the Java package once more

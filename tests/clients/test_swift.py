@@ -26,13 +26,13 @@ from swift_package import CLIENT, CLIENT_FOLDER, CLIENT_SOURCES, apple_client, c
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.preprocessing import load_image, tower_bytes
-from mobileclip_deploy.model.tokenizer import encode, write_tokenizer_files
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.preprocessing import load_image, tower_bytes
+from mobileclip_deploy.network.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.search.index import Index
 
 Run = Callable[..., list[str]]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conversions import ROOT
 
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.variants import load_variant
 
 
 @pytest.fixture

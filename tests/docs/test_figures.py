@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conversions import ROOT
 
-from mobileclip_deploy.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
 
 BENCHMARKS = ROOT / "benchmarks"
 PICTURE = ROOT / "docs" / "accuracy_size.svg"

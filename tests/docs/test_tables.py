@@ -18,15 +18,15 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy import errors
 from mobileclip_deploy.benchmark.job import PROTOCOLS
 from mobileclip_deploy.cli import ending
-from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS
-from mobileclip_deploy.learning.reinforcement.shards import Shard, write_shard
-from mobileclip_deploy.mil.lint.rule import Rule
-from mobileclip_deploy.mil.lint.rules import PACKAGE_RULES, RULES
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.options import NEEDED
+from mobileclip_deploy.targets.mil.lint.rule import Rule
+from mobileclip_deploy.targets.mil.lint.rules import PACKAGE_RULES, RULES
 from mobileclip_deploy.targets.values import Form
+from mobileclip_deploy.training.reinforcement.policy import PARAMETERS
+from mobileclip_deploy.training.reinforcement.shards import Shard, write_shard
 
 DOCS = ROOT / "docs"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conversions import ROOT
 
-from mobileclip_deploy.model.variants import MCiTower, Variant, load_variant, variant_names
+from mobileclip_deploy.network.model.variants import MCiTower, Variant, load_variant, variant_names
 
 
 def row(card: Variant) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.embeddings.index_file import Description, Header
-from mobileclip_deploy.embeddings.storage import INT8_MOST, Store
-from mobileclip_deploy.embeddings.writing import create
+from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.storage import INT8_MOST, Store
+from mobileclip_deploy.search.writing import create
 
 DIMENSION = 24
 SCALE = 0.9 / INT8_MOST

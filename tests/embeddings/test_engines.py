@@ -13,9 +13,9 @@ from command_line import refusal, run
 from embeddings.indices import header, units, written
 from usearch.index import Index as Graph
 
-from mobileclip_deploy.embeddings import Index
-from mobileclip_deploy.embeddings.writing import IndexWriter, create
-from mobileclip_deploy.files import file_sha256
+from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.search import Index
+from mobileclip_deploy.search.writing import IndexWriter, create
 
 
 @pytest.fixture

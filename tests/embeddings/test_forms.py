@@ -19,10 +19,10 @@ from safetensors.numpy import load_file
 from tiny import CAUSAL, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation.embedding import at_length_one
-from mobileclip_deploy.model import variants
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.network.model import variants
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.pictures.embedding import at_length_one
 
 SIZE = 8
 LABELS = ["a cat", "a dog", "a red car"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from embeddings.indices import DIMENSION, SCALE, header, units, written
 
-from mobileclip_deploy.embeddings import STORES, Index, writing
-from mobileclip_deploy.embeddings.scoring import Query
-from mobileclip_deploy.embeddings.writing import IndexWriter, create
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.search import STORES, Index, writing
+from mobileclip_deploy.search.scoring import Query
+from mobileclip_deploy.search.writing import IndexWriter, create
 
 
 def ids(index: Index, query: np.ndarray, top: int) -> list[str]:

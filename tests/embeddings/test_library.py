@@ -13,9 +13,9 @@ from exports import Exports
 from PIL import Image
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.embeddings import Index, spaces
-from mobileclip_deploy.embeddings.library import int8_scale
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.search import Index, spaces
+from mobileclip_deploy.search.library import int8_scale
 
 PICTURES = models_dir() / "nano" / "evaluation" / "images"
 NAMED = {"1f697": "automobile", "1f355": "pizza", "1f431": "cat face", "1f680": "rocket"}

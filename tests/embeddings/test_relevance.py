@@ -17,15 +17,15 @@ from PIL import Image
 from relevant_bundle import relevant_bundle
 from safetensors.numpy import load_file, save_file
 
-from mobileclip_deploy.bundle import MANIFEST, Bundle
-from mobileclip_deploy.embeddings import spaces
-from mobileclip_deploy.embeddings.relevance_fit import Samples, area, fit, measured_curve, observed
-from mobileclip_deploy.embeddings.relevance_set import read_relevance_set
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.search import spaces
+from mobileclip_deploy.spaces.relevance_fit import Samples, area, fit, measured_curve, observed
+from mobileclip_deploy.spaces.relevance_set import read_relevance_set
 from mobileclip_deploy.verify.relevance import check_relevance
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 

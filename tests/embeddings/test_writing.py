@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from embeddings.indices import units, written
 
-from mobileclip_deploy.embeddings import STORES, Index, writing
-from mobileclip_deploy.embeddings.index_file import DESCRIPTION, SLOTS, Slot, read_slot
-from mobileclip_deploy.embeddings.writing import IndexWriter, compact
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError
+from mobileclip_deploy.search import STORES, Index, writing
+from mobileclip_deploy.search.index_file import DESCRIPTION, SLOTS, Slot, read_slot
+from mobileclip_deploy.search.writing import IndexWriter, compact
 
 APPEND = """
 import sys, os, signal
@@ -30,7 +30,7 @@ from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[2])
 from embeddings.indices import units
-from mobileclip_deploy.embeddings.writing import IndexWriter
+from mobileclip_deploy.search.writing import IndexWriter
 with IndexWriter.open(Path(sys.argv[1])) as (writer, _):
     writer.add(["new"], [0], units(1, seed=9))
     writer.remove([0])

@@ -16,9 +16,9 @@ from exports import Exports, Towers
 from programs import output
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.cli.tables import print_exports, relative
 from mobileclip_deploy.export.steps import Written
+from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.parity import Gates, ParityReport
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify import several

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.model.scores import Scores
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
+from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TokenizerSpec, load_variant
+from mobileclip_deploy.pictures.embedder import Embedder
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
 

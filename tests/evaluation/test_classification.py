@@ -12,8 +12,8 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.evaluation import embedding
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.pictures import embedding
 
 HELD_OUT = models_dir() / "nano" / "evaluation" / "images"
 PICTURES = {"pizza": "1f355", "rocket": "1f680", "cat face": "1f431"}

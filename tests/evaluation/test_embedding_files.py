@@ -19,15 +19,15 @@ from PIL import Image
 from safetensors import safe_open
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.writing import Rows, write_rows, write_tensors
-from mobileclip_deploy.embeddings import embedding_files
+from mobileclip_deploy.base.files import file_sha256, read_regular
+from mobileclip_deploy.base.progress import rate
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.evaluation import cache
-from mobileclip_deploy.evaluation.image_listing import ImageListing
-from mobileclip_deploy.evaluation.image_sources import IMAGE_BYTES
-from mobileclip_deploy.files import file_sha256, read_regular
-from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.progress import rate
+from mobileclip_deploy.network.checkpoints.writing import Rows, write_rows, write_tensors
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures import cache
+from mobileclip_deploy.pictures.image_listing import ImageListing
+from mobileclip_deploy.pictures.image_sources import IMAGE_BYTES
+from mobileclip_deploy.search import embedding_files
 from mobileclip_deploy.targets.onnx import OnnxTarget
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 
@@ -65,7 +65,7 @@ def test_json_lines_hold_what_the_artifact_gives(exports: Exports, tmp_path: Pat
         assert {(line["embedding_space"], line["normalised"]) for line in lines} == {
             (bundle.manifest.embedding_space, False)
         }
-        from mobileclip_deploy.model.tokenizer import encode
+        from mobileclip_deploy.network.model.tokenizer import encode
 
         wanted = mcd.load_runner(bundle, "text")(encode(["a dog", "the cat"]))
         assert np.array_equal(np.array([line["embedding"] for line in lines], dtype=np.float32), wanted)

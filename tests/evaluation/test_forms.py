@@ -13,8 +13,8 @@ from packed import write_tar
 
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
-from mobileclip_deploy.evaluation.image_sources import read_image
-from mobileclip_deploy.model.preprocessing import decode_image
+from mobileclip_deploy.network.model.preprocessing import decode_image
+from mobileclip_deploy.pictures.image_sources import read_image
 
 
 def synsets(folder: Path) -> Path:

@@ -12,10 +12,10 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import MobileClipDeployError
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.preprocessing import load_batch, normalize
-from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.parity.samples import image_paths
 
 NANO = load_variant("nano")
 MEAN = NANO.model_copy(

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import Embedder
-from mobileclip_deploy.evaluation.image_sources import VIEWS, ImageSource, View
 from mobileclip_deploy.evaluation.looks import Looks, paired_looks
-from mobileclip_deploy.model.scores import Scores
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.pictures.image_sources import VIEWS, ImageSource, View
 
 Floats = NDArray[np.float32]
 GREYS = 40

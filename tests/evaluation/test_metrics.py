@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from mobileclip_deploy.evaluation.embedding import unit
 from mobileclip_deploy.evaluation.metrics import (
     Interval,
     Loss,
@@ -17,6 +16,7 @@ from mobileclip_deploy.evaluation.metrics import (
     ranks_of,
     retrieval_ranks,
 )
+from mobileclip_deploy.pictures.embedding import unit
 
 SIMILARITY = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.9, 0.5, 0.1]], dtype=np.float32)
 

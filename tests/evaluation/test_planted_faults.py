@@ -16,9 +16,9 @@ from exports import Exports
 
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.embedder import Embedder, bundle_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.metrics import paired_difference
+from mobileclip_deploy.pictures.embedder import Embedder, bundle_embedder
 
 GATE = 0.5
 FIGURES = ("top1", "image_to_text_recall@1")
@@ -84,5 +84,5 @@ def test_a_fault_of_preprocessing_is_seen(sound: Sound, tower: str, changed: Any
 
 
 def test_prompts_that_are_not_normalised_are_seen(sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mobileclip_deploy.evaluation.embedding.unit", lambda values: values)
+    monkeypatch.setattr("mobileclip_deploy.pictures.embedding.unit", lambda values: values)
     assert sound.drop(sound.embedder) > GATE

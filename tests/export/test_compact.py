@@ -18,14 +18,14 @@ from safetensors.numpy import load_file, save_file
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.embeddings import Index, spaces
-from mobileclip_deploy.embeddings.axes import fit_axes, mean_axes
-from mobileclip_deploy.embeddings.compacting import read_fitting_set
-from mobileclip_deploy.embeddings.library import int8_scale
+from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import artifact_sha256
-from mobileclip_deploy.model.provenance import tensors_sha256
-from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.network.model.provenance import tensors_sha256
+from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.search import Index, spaces
+from mobileclip_deploy.search.library import int8_scale
+from mobileclip_deploy.spaces.axes import fit_axes, mean_axes
+from mobileclip_deploy.spaces.compacting import read_fitting_set
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 SIZE, CAPTIONS = 6, 30
@@ -158,7 +158,7 @@ def test_others_are_taken_where_those_chosen_repeat(
     """Every second of 24 pictures is chosen at first, the first and its copy among them."""
     folder = Path(shutil.copytree(words.parent / "pictures", tmp_path / "mine"))
     shutil.copy(folder / "000.png", folder / "002.png")
-    monkeypatch.setattr("mobileclip_deploy.embeddings.compacting.MOST_PICTURES", 12)
+    monkeypatch.setattr("mobileclip_deploy.spaces.compacting.MOST_PICTURES", 12)
     assert len(read_fitting_set(3, folder, None, mcd.load_model(WORDS, words).variant, None).pixels) == 23
 
 

@@ -12,7 +12,7 @@ from command_line import refusal, run
 from mobileclip_deploy import errors
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.request import Choices, ExportRequest, choose
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.targets import get_target
 
 DEPLOYMENT = {"deployment_target": "iOS17"}

@@ -10,7 +10,7 @@ from tiny import PIECES, ROTARY_WORDS, WORDPIECES, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import TowerName, models_dir
+from mobileclip_deploy.network.model.variants import TowerName, models_dir
 
 PICTURES = models_dir() / "nano" / "evaluation"
 FEW = mcd.RecoverySettings(steps=4, batch=8, images=24, augmentations=1)

@@ -17,17 +17,17 @@ from faults.planting import Planted
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.inspect.linting import program_input
-from mobileclip_deploy.mil import load
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.mil import load
 from mobileclip_deploy.verify.checks import check_semantic, check_shipped, check_structure
 from mobileclip_deploy.verify.explanation import Followed
+from mobileclip_deploy.verify.inspect.linting import program_input
 from mobileclip_deploy.verify.subject import OpenedSubject
 
 PHOTOS, PROMPTS = 2, 4

@@ -11,7 +11,7 @@ from typing import Any
 from faults.edits import Edit
 from faults.planting import Planted
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 
 Plant = Callable[[Planted], str | None]
 File = tuple[TowerName, str]

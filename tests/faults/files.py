@@ -17,8 +17,8 @@ from exports import Exports
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target, get_target
 from mobileclip_deploy.targets.graph import Graph
 

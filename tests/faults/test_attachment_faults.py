@@ -20,9 +20,9 @@ from tiny import WORDS, known
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.files import artifact_sha256
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import artifact_sha256
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.executorch.bundled_program import BundledProgram

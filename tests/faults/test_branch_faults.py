@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 from targets.test_onnx_pictures import front_model
 
-from mobileclip_deploy.model.variants import Preprocess
+from mobileclip_deploy.network.model.variants import Preprocess
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Graph, first_difference
 

@@ -16,11 +16,11 @@ from json_files import edited_json
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.bundle.model_card import model_card
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle.model_card import model_card
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.parity import StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings, same_card

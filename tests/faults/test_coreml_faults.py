@@ -10,8 +10,8 @@ from faults.conftest import Healthy, restamped
 from faults.coreml_edits import edited, range_halved, range_widened
 from faults.files import Files
 
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.weights import check_weights

@@ -16,7 +16,7 @@ from faults.coreml_edits import bytes_unscaled, epsilon, output_renamed
 from faults.planting import Planted
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.verify import opening, several

@@ -10,7 +10,7 @@ from faults.files import FILES, QUICK, Files, levels
 from faults.graphs import WORDS, PlantedGraph
 from faults.kinds import HARMLESS, KINDS, Kind
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Input, Wire, first_difference
 

@@ -16,7 +16,7 @@ from mlx_files import changed, network, numbers, packed, require_mlx, setting, s
 from tiny import inputs
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, Value, read_function
 from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 

@@ -16,7 +16,7 @@ from qnn_files import network, require_qnn, write
 from tiny import filled, inputs
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.folding import fold
+from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets.qnn.context import COMPATIBILITY
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact

@@ -15,9 +15,9 @@ from faults import coreai_edits, coreml_edits, executorch_edits, litert_edits, o
 from faults.edits import Edit, said_of
 from faults.files import Files, levels
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.towers.inputs import sample_inputs
 
 FORMATS: dict[str, ModuleType] = {
     "onnx": onnx_edits,

@@ -12,12 +12,12 @@ from faults.conftest import Healthy
 from faults.coreml_edits import epsilon
 from writing import written
 
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.files import artifact_sha256
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import explain_subject

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.learning.rounding.columns import round_columns
-from mobileclip_deploy.learning.rounding.tuning import TuningSettings
+from mobileclip_deploy.rounding.columns import round_columns
+from mobileclip_deploy.rounding.layer_answers import LayerAnswers, layer_answers
+from mobileclip_deploy.rounding.moments import Moments
+from mobileclip_deploy.rounding.tuning import TuningSettings
+from mobileclip_deploy.rounding.verified import TUNED, Choice, stored_sha256, unlike_choice
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, on_grid, spread
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import Lattice, TableLattice, lattice_of
-from mobileclip_deploy.towers.moments import Moments
-from mobileclip_deploy.verify.layer_answers import LayerAnswers, layer_answers
 from mobileclip_deploy.verify.matching import Matched
-from mobileclip_deploy.verify.rounding import TUNED, Choice, stored_sha256, unlike_choice
 
 OUTPUTS, INPUTS, BLOCK, OUTPUT, WORDS = 24, 96, 32, 5, 200
 GRIDS = {

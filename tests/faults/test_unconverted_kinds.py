@@ -18,7 +18,7 @@ from faults.unconverted import Unconverted
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 

@@ -16,10 +16,10 @@ from tiny import WORDS, known
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify.activations import check_activations

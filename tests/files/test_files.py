@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 from command_line import PROGRAM, run, strict_json
 
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.errors import DiskFull, ExportError, InvalidInput, UsageError
-from mobileclip_deploy.files import (
+from mobileclip_deploy.base.files import (
     check_bundle_destination,
     check_file_destination,
     read_json,
@@ -25,6 +23,8 @@ from mobileclip_deploy.files import (
     replacing,
     write_whole,
 )
+from mobileclip_deploy.errors import DiskFull, ExportError, InvalidInput, UsageError
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
 
 MARKER = "manifest.json"
 NOBODY = 65534
@@ -182,7 +182,7 @@ def test_a_process_killed_while_writing_leaves_what_was_there(tmp_path: Path) ->
     program = """
 import os, signal, sys
 from pathlib import Path
-from mobileclip_deploy.files import replacing
+from mobileclip_deploy.base.files import replacing
 with replacing(Path(sys.argv[1])) as partial:
     partial.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -16,8 +16,8 @@ import pytest
 from command_line import PROGRAM, run
 from exports import Exports
 
-from mobileclip_deploy.files import leftovers
-from mobileclip_deploy.files.leftovers import (
+from mobileclip_deploy.base.files import leftovers
+from mobileclip_deploy.base.files.leftovers import (
     Claim,
     claimed,
     clear_leftovers,
@@ -29,7 +29,7 @@ from mobileclip_deploy.files.leftovers import (
 HOLDER = """
 import sys
 from pathlib import Path
-from mobileclip_deploy.files.leftovers import claimed
+from mobileclip_deploy.base.files.leftovers import claimed
 with claimed(Path(sys.argv[1])) as claim:
     claim.partial.mkdir()
     (claim.partial / "half").write_text("x")
@@ -130,7 +130,9 @@ def test_every_temporary_folder_is_claimed_and_goes_with_a_killed_process_too(
     package = Path(leftovers.__file__).parents[1]
     makers = re.compile(r"TemporaryDirectory|mkdtemp|NamedTemporaryFile|mkstemp")
     assert [file for file in package.rglob("*.py") if makers.search(file.read_text(encoding="utf-8"))] == []
-    dies = "import os\nfrom mobileclip_deploy.files import leftovers\nwith leftovers.temporary_folder(): os._exit(9)"
+    dies = (
+        "import os\nfrom mobileclip_deploy.base.files import leftovers\nwith leftovers.temporary_folder(): os._exit(9)"
+    )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", dies], env=environment).returncode == 9
     assert len(names(tmp_path)) == 2

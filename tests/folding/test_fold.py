@@ -12,10 +12,10 @@ from folding_support import trained
 from tiny import tiny_variant
 
 from mobileclip_deploy.errors import FoldingError
-from mobileclip_deploy.folding import PASSES, fold, fold_structure, is_folded
-from mobileclip_deploy.folding.branches import FoldMobileOne
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.network.folding import PASSES, fold, fold_structure, is_folded
+from mobileclip_deploy.network.folding.branches import FoldMobileOne
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
 IMAGES = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])

@@ -10,13 +10,13 @@ import torch
 from folding_support import deviation, trained
 from torch import nn
 
-from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm, FoldConvBN
-from mobileclip_deploy.folding.branches import FoldLargeKernel, FoldMobileOne, FoldRepCPE, FoldRepMixer
-from mobileclip_deploy.folding.pooling import FoldPooledQuery
-from mobileclip_deploy.model.architecture.attention import AttentionBlock, AttentionPool, TransformerBlock
-from mobileclip_deploy.model.architecture.mobileone import ConvBN, LargeKernelConv, MobileOneBlock
-from mobileclip_deploy.model.architecture.repmixer import ConvFFN, RepCPE, RepMixer
-from mobileclip_deploy.model.architecture.vit import convolutional_stem
+from mobileclip_deploy.network.folding.batch_norms import FoldAttentionNorm, FoldConvBN
+from mobileclip_deploy.network.folding.branches import FoldLargeKernel, FoldMobileOne, FoldRepCPE, FoldRepMixer
+from mobileclip_deploy.network.folding.pooling import FoldPooledQuery
+from mobileclip_deploy.network.model.architecture.attention import AttentionBlock, AttentionPool, TransformerBlock
+from mobileclip_deploy.network.model.architecture.mobileone import ConvBN, LargeKernelConv, MobileOneBlock
+from mobileclip_deploy.network.model.architecture.repmixer import ConvFFN, RepCPE, RepMixer
+from mobileclip_deploy.network.model.architecture.vit import convolutional_stem
 
 
 class Case(NamedTuple):

@@ -12,12 +12,12 @@ from filling import Filling
 from golden_checkpoints import GOLDEN_NAMES, GoldenCheckpoint, relative_errors
 from torch import Tensor, nn
 
-from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.checkpoints.tensor_files import TensorFile
-from mobileclip_deploy.folding import FoldReport, count, fold, is_folded
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
+from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.loading import assemble
+from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.network.folding import FoldReport, count, fold, is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 
 FLOAT64_BOUND = 1e-9
 IN_FLOAT64 = ("mobileclip-s0.apple", "mobileclip-b.apple")  # one of each kind of image tower

@@ -11,8 +11,8 @@ from benchmark import documents
 from hostile.table import DEEP, MANY, Row, both, edit, sparse, write
 from safetensors.numpy import load_file, save_file
 
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.variants import models_dir
 
 BUNDLE = "onnx-fp16"
 

@@ -21,17 +21,17 @@ from litert_files import Files, require_litert
 from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.layouts.layout_files import read_layout
 from mobileclip_deploy.benchmark.documents import read_job, read_result
-from mobileclip_deploy.bundle import Bundle
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.benchmark.sweep.specification import read_specification
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
-from mobileclip_deploy.layouts.layout_files import read_layout
-from mobileclip_deploy.learning.training.recipe import read_recipe
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.parity.baseline import read_lock
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.sweep.specification import read_specification
+from mobileclip_deploy.training.trainer.recipe import read_recipe
 
 SEEDS = range(8)
 SECONDS = 60

@@ -10,10 +10,10 @@ from exports import Exports
 from hostile.table import alarm
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.towers.head import LabelSet
 from mobileclip_deploy.errors import FoldingError, InvalidInput
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.towers.head import LabelSet
+from mobileclip_deploy.network.folding import fold
 
 
 def test_a_pipe_in_place_of_any_file_is_not_waited_for(exports: Exports, tmp_path: Path) -> None:

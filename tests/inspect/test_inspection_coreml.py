@@ -13,7 +13,7 @@ from mil.programs import build, ct, quiet
 
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.inspect.inspection import inspect as look
+from mobileclip_deploy.verify.inspect.inspection import inspect as look
 
 
 def told_of(path: Path) -> dict[str, Any]:

@@ -11,16 +11,16 @@ import torch
 from command_line import refusal, run
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.layouts import default_layout, layout_names, read_layout, write_side_files
+from mobileclip_deploy.artifacts.layouts.layout import VALUES, values_of
+from mobileclip_deploy.artifacts.towers.classifier import unit_length
+from mobileclip_deploy.artifacts.towers.head import Head, read_head
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.layouts import default_layout, layout_names, read_layout, write_side_files
-from mobileclip_deploy.layouts.layout import VALUES, values_of
-from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.variants import load_variant, variant_names
 from mobileclip_deploy.targets import RETIRED, Form, get_target, targets
-from mobileclip_deploy.towers.classifier import unit_length
-from mobileclip_deploy.towers.head import Head, read_head
 
 
 def own(folder: Path, **changes: Any) -> Path:

@@ -20,9 +20,9 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.parity import compare
+from mobileclip_deploy.parity.inputs import embed_images, embed_texts
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
-from mobileclip_deploy.towers.inputs import embed_images, embed_texts
-from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the packages of Core ML
 TEXTS = ["a photo of a cat", "two dogs on a beach", "red bicycle"]

@@ -11,8 +11,8 @@ import torch
 from mil.programs import TARGETS, build, ct, quiet, types
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import Program, load
-from mobileclip_deploy.mil.constants import unpack_bits
+from mobileclip_deploy.targets.mil import Program, load
+from mobileclip_deploy.targets.mil.constants import unpack_bits
 
 X = np.random.default_rng(2).normal(size=(1, 32, 6, 6)).astype(np.float32)
 

@@ -14,7 +14,7 @@ from json_files import edited_json
 from mil.programs import build, ct
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import UnsupportedOperation, load
+from mobileclip_deploy.targets.mil import UnsupportedOperation, load
 
 MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
 WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")

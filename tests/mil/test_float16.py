@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mil.programs import build
 
-from mobileclip_deploy.mil import Program, load
+from mobileclip_deploy.targets.mil import Program, load
 
 RNG = np.random.default_rng(8)
 

@@ -11,7 +11,7 @@ import torch
 from mil.programs import TARGETS, build, ct, mb, quiet, save
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.mil import load
+from mobileclip_deploy.targets.mil import load
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 5, 3), dtype=np.uint8)
 

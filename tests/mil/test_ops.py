@@ -12,7 +12,7 @@ from mil import cases_convolution_and_attention, cases_elementwise, cases_normal
 from mil.programs import Case, assert_close, evaluate, inferred
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil.ops import OPS, axes, pointwise, products
+from mobileclip_deploy.targets.mil.ops import OPS, axes, pointwise, products
 
 Results = list[tuple[np.ndarray, ...]]
 CASES = [

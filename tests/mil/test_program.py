@@ -12,11 +12,11 @@ import pytest
 import torch
 from mil.programs import build
 
-import mobileclip_deploy.mil as mil
+import mobileclip_deploy.targets.mil as mil
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.mil import Program, UnsupportedOperation, load
-from mobileclip_deploy.mil.ops import OPS
-from mobileclip_deploy.mil.program import ConstantStore
+from mobileclip_deploy.targets.mil import Program, UnsupportedOperation, load
+from mobileclip_deploy.targets.mil.ops import OPS
+from mobileclip_deploy.targets.mil.program import ConstantStore
 
 WEIGHT = np.random.default_rng(9).normal(size=(16, 8, 3, 3)).astype(np.float32)
 X = np.random.default_rng(10).normal(size=(1, 8, 6, 6)).astype(np.float32)
@@ -144,7 +144,7 @@ def test_constants_are_kept_within_the_budget(tmp_path: Path) -> None:
 def test_loading_imports_neither_coremltools_nor_a_compiler(package: Path, after: str) -> None:
     """And coremltools still works when it is imported after its protobuf classes were used (before: in all tests)."""
     code = (
-        "import sys, numpy as np, mobileclip_deploy.mil as mil\n"
+        "import sys, numpy as np, mobileclip_deploy.targets.mil as mil\n"
         f"p = mil.load({str(package)!r})\n"
         "p({'x': np.zeros((1, 8, 6, 6))})\n"
         "print([m for m in ('coremltools', 'torch._dynamo', 'sympy', 'open_clip') if m in sys.modules], flush=True)\n"

@@ -15,7 +15,7 @@ import torch
 from mil import towers
 from mil.programs import ct, save
 
-from mobileclip_deploy.mil import load
+from mobileclip_deploy.targets.mil import load
 
 MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
 PIXELS = np.random.default_rng(4).integers(0, 256, (256, 256, 3), dtype=np.uint8)

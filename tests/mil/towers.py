@@ -30,9 +30,9 @@ def filled(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 def fastvit() -> torch.nn.Module:
     """MobileCLIP S0's image tower, folded: float32 [1, 3, 256, 256] -> [1, 512]."""
-    from mobileclip_deploy.folding import fold_structure
-    from mobileclip_deploy.model.architecture import build_model
-    from mobileclip_deploy.model.variants import load_variant
+    from mobileclip_deploy.network.folding import fold_structure
+    from mobileclip_deploy.network.model.architecture import build_model
+    from mobileclip_deploy.network.model.variants import load_variant
 
     torch.manual_seed(0)
     model = filled(build_model(load_variant("mobileclip_s0"), towers=("image",)))

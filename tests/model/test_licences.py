@@ -7,8 +7,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from mobileclip_deploy.model.licences import USES, Licence, all_terms, licence_text
-from mobileclip_deploy.model.variants import variant_cards
+from mobileclip_deploy.network.model.licences import USES, Licence, all_terms, licence_text
+from mobileclip_deploy.network.model.variants import variant_cards
 
 PACKAGED = {name: one for name, one in all_terms().items() if one.text is not None}
 RELATIVES = ("clip_vit_b16_laion", "clip_vit_l14_datacomp", "nano", "tinyclip_8m_16", "tinyclip_61m_32")

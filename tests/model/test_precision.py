@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.precision import PRECISIONS, is_precision, parse_precisions, precision_label, precision_of
+from mobileclip_deploy.network.model.precision import (
+    PRECISIONS,
+    is_precision,
+    parse_precisions,
+    precision_label,
+    precision_of,
+)
 
 
 def test_one_name_is_for_both_towers_when_it_is_asked_for_and_in_a_folders_name() -> None:

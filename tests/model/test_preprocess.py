@@ -23,9 +23,9 @@ from torchvision import transforms
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model import preprocessing as module
-from mobileclip_deploy.model.preprocessing import decode_image, load_batch, load_image, normalize, preprocess
-from mobileclip_deploy.model.variants import Preprocess
+from mobileclip_deploy.network.model import preprocessing as module
+from mobileclip_deploy.network.model.preprocessing import decode_image, load_batch, load_image, normalize, preprocess
+from mobileclip_deploy.network.model.variants import Preprocess
 
 
 def spec_of(size: int = 64, resize: str = "shorter_side", interpolation: str = "bilinear") -> Preprocess:

@@ -13,9 +13,9 @@ from open_clip.tokenizer import HFTokenizer
 from pieces import PHRASES, texts, tokenizer_json
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.sentencepiece import pieces, reach, spec_of, without
-from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
-from mobileclip_deploy.model.variants import TokenizerSpec, load_variant
+from mobileclip_deploy.network.model.sentencepiece import pieces, reach, spec_of, without
+from mobileclip_deploy.network.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
+from mobileclip_deploy.network.model.variants import TokenizerSpec, load_variant
 
 LIKE = load_variant("siglip2_b32_256").tokens
 

@@ -21,10 +21,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput
-from mobileclip_deploy.model import tokenizer as module
-from mobileclip_deploy.model.tokenizer import CLIP, TokenizerFile, encode, tokenizer_file, write_tokenizer_files
-from mobileclip_deploy.model.variants import TokenizerSpec
-from mobileclip_deploy.towers.samples import prompts
+from mobileclip_deploy.network.model import tokenizer as module
+from mobileclip_deploy.network.model.tokenizer import CLIP, TokenizerFile, encode, tokenizer_file, write_tokenizer_files
+from mobileclip_deploy.network.model.variants import TokenizerSpec
+from mobileclip_deploy.parity.samples import prompts
 
 SENTENCES = """
 a photo of a dog|don't we've they'll I'm you're he'd it's|3.14159 and 2,718 & 50% off!|tic-tac-toe (again?) #win @home
@@ -187,7 +187,7 @@ def test_what_is_not_a_list_of_strings_is_refused() -> None:
 def test_tokenizing_does_not_import_open_clip_s_package() -> None:
     code = """if True:
         import sys
-        from mobileclip_deploy.model.tokenizer import encode
+        from mobileclip_deploy.network.model.tokenizer import encode
         encode(["a"])
         print([name for name in ("open_clip", "timm", "torchvision") if name in sys.modules])
     """

@@ -13,7 +13,7 @@ from programs import output
 from tiny import tiny_variant
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.variants import Variant, load_variant, models_dir, read_card, variant_names
+from mobileclip_deploy.network.model.variants import Variant, load_variant, models_dir, read_card, variant_names
 
 
 def test_the_family_is_whole() -> None:
@@ -142,7 +142,7 @@ def test_cards_read_back_as_they_were() -> None:
 
 
 def test_variants_do_not_import_torch() -> None:
-    code = "import mobileclip_deploy.model.variants, sys; sys.exit('torch' in sys.modules)"
+    code = "import mobileclip_deploy.network.model.variants, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -150,7 +150,7 @@ def test_cards_of_ones_own_stand_beside_the_packaged_ones(tmp_path: Path) -> Non
     card = json.loads((models_dir() / "nano.json").read_text(encoding="utf-8")) | {"name": "mine", "title": "mine"}
     (tmp_path / "mine.json").write_text(json.dumps(card), encoding="utf-8")
     environment = os.environ | {"MOBILECLIP_DEPLOY_CARDS": str(tmp_path)}
-    ask = "from mobileclip_deploy.model.variants import *; print(*variant_names(), load_variant('mine').title)"
+    ask = "from mobileclip_deploy.network.model.variants import *; print(*variant_names(), load_variant('mine').title)"
     assert {"mine", "nano"} <= set(output(sys.executable, "-c", ask, env=environment).split())
 
 

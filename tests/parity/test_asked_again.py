@@ -9,10 +9,10 @@ import pytest
 import torch
 from tiny import tiny_variant
 
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.parity import compare
+from mobileclip_deploy.parity.inputs import Inputs
 from mobileclip_deploy.parity.reference import EXACT, Reference
-from mobileclip_deploy.towers.inputs import Inputs
 
 
 def asked(count: int) -> tuple[MobileCLIP, Reference]:

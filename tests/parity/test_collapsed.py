@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from tiny import checkpoint, write_cards
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model import variants
+from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.parity import Check, Gates, compare
 from mobileclip_deploy.parity.gates import passes
+from mobileclip_deploy.parity.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.inputs import Inputs
 
 RANDOM = np.random.default_rng(0)
 COMMON, OWN, NOISE = RANDOM.standard_normal((1, 64)), *RANDOM.standard_normal((2, 16, 64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.parity import Bound, Deviation, Gates, parse_gates
 from mobileclip_deploy.parity.gates import exported_gates, passes
 

@@ -16,13 +16,13 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import ImageTower
 from mobileclip_deploy.errors import GateFailed, InvalidInput
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, ParityReport, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.towers.tower import ImageTower
+from mobileclip_deploy.parity.samples import image_paths
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

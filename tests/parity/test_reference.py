@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.parity.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.inputs import Inputs
 
 
 def reference() -> Reference:

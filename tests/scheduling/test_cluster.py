@@ -18,13 +18,13 @@ from emoji_pairs import write_pairs
 from planted import inside, plant, ran
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.base.scheduling import Failed, Task, require_scheduler, run_tasks
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
-from mobileclip_deploy.files import read_json
-from mobileclip_deploy.scheduling import Failed, Task, require_scheduler, run_tasks
 
 dask = pytest.importorskip("dask", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
-from mobileclip_deploy.scheduling import cluster as scheduling  # noqa: E402
+from mobileclip_deploy.base.scheduling import cluster as scheduling  # noqa: E402
 
 GB = 10**9
 

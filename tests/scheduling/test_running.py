@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from command_line import refusal, run
 
+from mobileclip_deploy.base.scheduling import Failed, Task, check_scheduler, run_tasks
+from mobileclip_deploy.base.scheduling.tasks import perform
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, MobileClipDeployError, UsageError
-from mobileclip_deploy.scheduling import Failed, Task, check_scheduler, run_tasks
-from mobileclip_deploy.scheduling.tasks import perform
 
 
 class Told:

@@ -11,12 +11,12 @@ from command_line import refusal, run
 from emoji_pairs import write_pairs
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.benchmark.sweep import door
+from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, list_cells
+from mobileclip_deploy.benchmark.sweep.result import Row, markdown
+from mobileclip_deploy.benchmark.sweep.specification import CheckpointChoice, Specification, read_specification
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import load_variant
-from mobileclip_deploy.sweep import door
-from mobileclip_deploy.sweep.cells import Cell, cell_memory, list_cells
-from mobileclip_deploy.sweep.result import Row, markdown
-from mobileclip_deploy.sweep.specification import CheckpointChoice, Specification, read_specification
+from mobileclip_deploy.network.model.variants import load_variant
 
 SWEEP = """\
 version = 1

@@ -17,7 +17,7 @@ from third_party import installed
 from tiny import PIECES, ROTARY_WORDS
 from writing import chosen, small_bundle
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.testing import check_target
 

@@ -21,15 +21,15 @@ from coreai_assets import Assets, require_coreai
 from tiny import inputs
 from writing import chosen, job_of
 
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target, restored_target
 from mobileclip_deploy.targets.coreai.asset import TensorType, _spelled
 from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 from mobileclip_deploy.targets.graph import Constant, Graph, first_difference
-from mobileclip_deploy.towers.tower import make_tower
 
 require_coreai()
 

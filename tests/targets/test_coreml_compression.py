@@ -15,30 +15,35 @@ from coreml_packages import shared_conversions, weight_file
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.calibration import (
+    LIMIT,
+    calibration_digest,
+    calibration_inputs,
+    check_calibration,
+)
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.errors import ExportError, InvalidInput, UsageError
 from mobileclip_deploy.export.contents import recorded_options
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
 from mobileclip_deploy.export.smallest.prediction import measure_layers, mixes
-from mobileclip_deploy.files import artifact_sha256
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.mil import Program, load
-from mobileclip_deploy.model.precision import PRECISIONS, parse_precisions
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.precision import PRECISIONS, parse_precisions
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity import Gates, compare
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml import compression
 from mobileclip_deploy.targets.coreml.options import DEPLOYMENT_TARGETS, NEEDED
 from mobileclip_deploy.targets.coreml.runner import feeds
+from mobileclip_deploy.targets.mil import Program, load
 from mobileclip_deploy.targets.ranges import BINS
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
-from mobileclip_deploy.towers.calibration import LIMIT, calibration_digest, calibration_inputs, check_calibration
-from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.towers.tower import make_tower
 
 AFFINE, BLOCKS, TABLE = "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense"
 SPARSE = "constexpr_lut_to_sparse+constexpr_sparse_to_dense"
@@ -215,7 +220,7 @@ def test_calibration_prompts_come_from_the_folder_and_images_are_spread_over_it(
         (tmp_path / f"{index:04}.png").touch()
     seen: list[Path] = []
     monkeypatch.setattr(
-        "mobileclip_deploy.model.preprocessing.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1)
+        "mobileclip_deploy.network.model.preprocessing.load_batch", lambda paths, _: seen.extend(paths) or np.zeros(1)
     )
     with pytest.raises(AttributeError):
         calibration_inputs(model.variant, "image", tmp_path)

@@ -19,17 +19,17 @@ from golden_checkpoints import GoldenCheckpoint
 from torch import nn
 from writing import chosen, job_of
 
-from mobileclip_deploy.checkpoints.identity import identify
-from mobileclip_deploy.checkpoints.loading import assemble
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.provenance import Provenance
-from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.loading import assemble
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.parity import compare
+from mobileclip_deploy.parity.inputs import embed_images
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
-from mobileclip_deploy.towers.inputs import embed_images
-from mobileclip_deploy.towers.tower import make_tower
 
 # To which precisions each is written. S1 and S2 are S0 with more and wider layers, the weights of MobileCLIP2 stand in
 # the same network, and float16 is one pass over whatever the conversion gave: on the same kinds of blocks they show

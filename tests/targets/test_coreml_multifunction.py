@@ -13,17 +13,17 @@ from tiny import WORDS, known
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.mil import load
-from mobileclip_deploy.model.precision import parse_precisions
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.precision import parse_precisions
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
-from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.targets.mil import load
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 

@@ -13,12 +13,12 @@ from exports import Exports
 from writing import subject
 
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
-from mobileclip_deploy.mil import load
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml.runner import COMPUTE_UNITS, CoreMLRunner
+from mobileclip_deploy.targets.mil import load
 from mobileclip_deploy.targets.values import as_bytes
 from mobileclip_deploy.verify.checks import check_shipped
 

@@ -14,6 +14,7 @@ from tiny import WORDS, known, network
 from writing import job_of, small_bundle
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.targets import get_target
@@ -21,7 +22,6 @@ from mobileclip_deploy.targets.executorch.authoring import Apart, RowBands
 from mobileclip_deploy.targets.executorch.backends import BACKENDS, ExecuTorchOptions, XnnpackBackend
 from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
 from mobileclip_deploy.targets.executorch.runner import RuntimeRunner
-from mobileclip_deploy.towers.tower import make_tower
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

@@ -7,7 +7,8 @@ import torch
 from tiny import TINY, network
 from torch import nn
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.executorch.authoring import (
     Apart,
     RowBands,
@@ -16,7 +17,6 @@ from mobileclip_deploy.targets.executorch.authoring import (
     split_large_depthwise,
 )
 from mobileclip_deploy.targets.executorch.embedding import Int8Embedding, PaletteEmbedding, unpacked
-from mobileclip_deploy.towers.tower import make_tower
 
 BOUND = 1e-5
 

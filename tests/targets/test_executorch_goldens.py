@@ -12,11 +12,11 @@ from types import ModuleType
 import pytest
 from golden_checkpoints import GoldenCheckpoint, folded_golden
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
-from mobileclip_deploy.towers.tower import make_tower
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

@@ -12,7 +12,7 @@ from command_line import refusal, run
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.reference import Reference

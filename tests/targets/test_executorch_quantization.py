@@ -12,10 +12,12 @@ from tiny import tiny_variant
 from torch import nn
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.folding import PASSES
-from mobileclip_deploy.folding.batch_norms import FoldAttentionNorm
-from mobileclip_deploy.model.architecture import build_model
+from mobileclip_deploy.network.folding import PASSES
+from mobileclip_deploy.network.folding.batch_norms import FoldAttentionNorm
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored
@@ -25,8 +27,6 @@ from mobileclip_deploy.targets.executorch.quantization import quantize
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
-from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.towers.tower import ImageTower, make_tower
 
 pytest.importorskip("executorch", reason="needs executorch: pip install 'mobileclip-deploy[executorch]'")
 

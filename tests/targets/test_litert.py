@@ -19,17 +19,17 @@ from litert_files import Files, require_litert
 from tiny import inputs, wanted
 from torch import nn
 
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import DependencyMissing, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
-from mobileclip_deploy.learning.recovery.student import attach, detach, grids
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.training.recovery.student import attach, detach, grids
 from mobileclip_deploy.verify.matching import matched_weights
 
 require_litert()

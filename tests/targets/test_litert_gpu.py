@@ -17,8 +17,9 @@ from torch import nn
 from writing import small_bundle
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.model.architecture.mobileone import SqueezeExcite
+from mobileclip_deploy.network.model.architecture.mobileone import SqueezeExcite
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
@@ -27,7 +28,6 @@ from mobileclip_deploy.targets.litert import gpu
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.gpu import extremes
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.places import check_place, require_place
 
 require_litert()

@@ -12,9 +12,9 @@ from command_line import run
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import get_target
-from mobileclip_deploy.towers.samples import image_paths
 
 pytestmark = pytest.mark.whole  # test_conformance.py runs a file that takes floats
 

@@ -18,17 +18,17 @@ from mlx_files import network, packed, require_mlx, write
 from tiny import inputs, wanted
 from writing import chosen
 
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import InvalidInput, Malformed, NotRun, UsageError
-from mobileclip_deploy.inspect.inspection import inspect
-from mobileclip_deploy.learning.recovery.student import attach, detach, grids
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mlx.function_file import read_function
 from mobileclip_deploy.targets.mlx.opening import MlxArtifact
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.training.recovery.student import attach, detach, grids
+from mobileclip_deploy.verify.inspect.inspection import inspect
 from mobileclip_deploy.verify.matching import matched_weights
 
 require_mlx()

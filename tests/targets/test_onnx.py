@@ -17,15 +17,15 @@ from golden_checkpoints import GoldenCheckpoint, folded_golden
 from writing import job_of
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.towers.tower import make_tower
 
 FILES = {
     "fp32": ["onnx/text_model.onnx", "onnx/vision_model.onnx"],

@@ -18,7 +18,7 @@ from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.request import Request
 from mobileclip_deploy.errors import GateFailed, InvalidInput, UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.model.architecture.text import TextTransformer
+from mobileclip_deploy.network.model.architecture.text import TextTransformer
 
 SHORT, LONGER = "a cat", "a photo of " + "dog " * 20  # 4 and 25 tokens
 

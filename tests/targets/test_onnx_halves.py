@@ -11,11 +11,11 @@ from tiny import network
 from torch import Tensor, nn
 from writing import job_of
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.towers.head import Head
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.towers.head import Head
 
 pytestmark = pytest.mark.whole  # the bundles of test_nano.py share, and `verify` compares the graph of fp16
 

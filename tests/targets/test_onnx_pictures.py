@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.layouts import read_layout
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.layouts import read_layout
-from mobileclip_deploy.model.preprocessing import load_image, preprocess
-from mobileclip_deploy.model.variants import Preprocess
+from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
+from mobileclip_deploy.network.model.variants import Preprocess
+from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.targets.onnx.pictures import LARGE, LARGE_RATIO, take_pictures
-from mobileclip_deploy.towers.samples import image_paths
 from mobileclip_deploy.verify.forms import SIZES
 
 

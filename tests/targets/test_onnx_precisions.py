@@ -18,17 +18,17 @@ from tiny import PIECES
 from writing import job_of, small_bundle
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import ExportError, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import measure
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.quantization import Quantizing, quantize
-from mobileclip_deploy.towers.tower import make_tower
 
 SUFFIXES = {"w8": "_int8", "w8a8": "_quantized", "w4": "_q4"}
 precisions = pytest.mark.parametrize("precision", SUFFIXES)

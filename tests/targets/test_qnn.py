@@ -25,14 +25,15 @@ from tiny import PIECES, inputs, wanted
 from writing import chosen, job_of, small_bundle
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle.model_card import _outcome
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle.model_card import _outcome
+from mobileclip_deploy.artifacts.towers.head import Head
 from mobileclip_deploy.cli.tables import print_report
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.export.plan import ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportRequest, choose
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets import get_target
@@ -50,7 +51,6 @@ from mobileclip_deploy.targets.qnn.writing import lift_norms
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers
 from mobileclip_deploy.targets.values import Form, TensorInfo
-from mobileclip_deploy.towers.head import Head
 from mobileclip_deploy.verify import checks
 
 require_qnn()

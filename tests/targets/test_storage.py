@@ -17,16 +17,16 @@ from torch import nn
 from writing import chosen
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.head import read_head
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import TOWERS, TowerName, load_variant
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.targets import get_target, rules
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Layer, Storage, by_numbers, layers, require_all, summary, total_bytes
-from mobileclip_deploy.towers.head import read_head
-from mobileclip_deploy.towers.tower import make_tower
 
 both_towers = pytest.mark.parametrize("tower", TOWERS)
 

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from writing import chosen, job_of
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch import embedding
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers, stored_in_half
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
 TABLE = "encoder.token_embedding.weight"

@@ -14,11 +14,11 @@ from faults.files import FILES, Files, levels
 from mil.programs import build
 from torch import nn
 
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half, total_bytes
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 
 

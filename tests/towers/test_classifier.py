@@ -12,6 +12,8 @@ from command_line import refusal, run
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.classifier import label_embeddings
+from mobileclip_deploy.artifacts.towers.head import LabelSet, given_labels
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
@@ -22,10 +24,8 @@ from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
 from mobileclip_deploy.evaluation.classification import classify
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.export.steps import Written
-from mobileclip_deploy.mil import load
 from mobileclip_deploy.parity import ParityReport
-from mobileclip_deploy.towers.classifier import label_embeddings
-from mobileclip_deploy.towers.head import LabelSet, given_labels
+from mobileclip_deploy.targets.mil import load
 
 LABELS = ["cat face", "pizza", "automobile", "été", "tree"]
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from tiny import tiny_variant
 
+from mobileclip_deploy.artifacts.towers.contexts import ContextRunner, chosen_contexts, fitting, parse_contexts
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.folding import fold
-from mobileclip_deploy.model.architecture import build_model
-from mobileclip_deploy.model.variants import TokenizerSpec, load_variant, variant_names
-from mobileclip_deploy.towers.contexts import ContextRunner, chosen_contexts, fitting, parse_contexts
-from mobileclip_deploy.towers.tower import make_tower
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.architecture import build_model
+from mobileclip_deploy.network.model.variants import TokenizerSpec, load_variant, variant_names
 
 SMALL = TokenizerSpec(vocab_size=92, context_length=8, sot=90, eot=91)
 ROWS = np.array(

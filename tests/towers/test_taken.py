@@ -10,12 +10,12 @@ import torch
 from exports import Exports
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.taken import taken_ids, taken_pixels
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.model.preprocessing import load_batch
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import TowerName, load_variant
-from mobileclip_deploy.towers.samples import image_paths
-from mobileclip_deploy.towers.taken import taken_ids, taken_pixels
+from mobileclip_deploy.network.model.preprocessing import load_batch
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TowerName, load_variant
+from mobileclip_deploy.parity.samples import image_paths
 
 BUNDLES = (
     ("onnx", "fp32"),

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 from mobileclip_deploy.targets.quantized import Flow, QuantizedValue

@@ -17,7 +17,7 @@ from faults.axes import AXES, others
 from faults.files import require
 from faults.unconverted import CHECKS, Unconverted, unconverted
 
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 
 # ExecuTorch has no image tower at w8.
 CASES: list[tuple[str, TowerName, str]] = [

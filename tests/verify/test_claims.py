@@ -15,7 +15,7 @@ from json_files import edited_json
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates

@@ -15,7 +15,7 @@ from onnx import helper
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.checks import check_shipped

@@ -17,7 +17,7 @@ from faults.onnx_planting import PlantedOnnx
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire, first_difference
 from mobileclip_deploy.verify.graph import check_graph

@@ -11,7 +11,7 @@ from exports import Exports
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.verify.reproduction import check_reproduced

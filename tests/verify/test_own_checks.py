@@ -13,7 +13,7 @@ from exports import Exports
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.gates import OwnBound, exported_gates, parse_gates
 from mobileclip_deploy.verify.own_checks import OwnCheck

@@ -10,13 +10,13 @@ from exports import Exports
 from writing import slow_runtime, subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.evaluation.embedder import TorchRunner
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import TowerName, load_variant
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.parity.samples import prompts
+from mobileclip_deploy.pictures.embedder import TorchRunner
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
-from mobileclip_deploy.towers.samples import prompts
 from mobileclip_deploy.verify.pace import asked_inputs, spread_rows, told_time
 from mobileclip_deploy.verify.task import runner_for_all
 

@@ -11,7 +11,7 @@ from exports import Exports
 from json_files import edited_json
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle.source import is_source, open_source
+from mobileclip_deploy.artifacts.bundle.source import is_source, open_source
 from mobileclip_deploy.errors import CheckpointError, InvalidInput
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")

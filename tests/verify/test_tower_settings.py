@@ -16,9 +16,9 @@ from tiny import WORDS, known
 from writing import small_bundle
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.tower_settings import Settings, graph_settings, tower_settings, unlike_tower
 
 

@@ -14,7 +14,7 @@ from exports import Exports
 from writing import subject
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle import Bundle
+from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.parity import Check, Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target

@@ -20,9 +20,9 @@ from firefox import open_firefox
 from PIL import Image
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.progress import silent
+from mobileclip_deploy.base.pages.server import PageServer, serving
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.web.demo import DemoPage, _served, write_demo
-from mobileclip_deploy.web.server import PageServer, serving
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "onnxruntime_web"

@@ -13,9 +13,9 @@ import pytest
 import segno
 from chromium import open_page
 
+from mobileclip_deploy.base.pages.server import LOOPBACK, PageServer, serving
+from mobileclip_deploy.benchmark.browser import lan
 from mobileclip_deploy.errors import DependencyMissing, NotRun
-from mobileclip_deploy.web import lan
-from mobileclip_deploy.web.server import LOOPBACK, PageServer, serving
 
 
 def files(folder: Path) -> dict[str, Path]:

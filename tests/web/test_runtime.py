@@ -12,9 +12,9 @@ import pytest
 from packed import write_tar
 from programs import serving
 
+from mobileclip_deploy.base.pages import runtime
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.progress import silent
-from mobileclip_deploy.web import runtime
 
 CONTENTS = {name: f"// {name}\n".encode() for name in runtime.FILES}
 

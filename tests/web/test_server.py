@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from mobileclip_deploy.base.pages import server as serving_module
+from mobileclip_deploy.base.pages.server import CONNECTIONS, LARGEST_POST, PageServer, serving
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.web import server as serving_module
-from mobileclip_deploy.web.server import CONNECTIONS, LARGEST_POST, PageServer, serving
 
 
 def echo(query: dict[str, str], body: bytes) -> object:

@@ -12,7 +12,7 @@ const UNMERGED = 2 * 256 + 2;
 const apart = () => new MobileCLIPError("bundle", "vocab.json and merges.txt do not belong together: export the bundle again");
 
 // As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of an
-// honest text the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
+// honest text the tokens that are kept end long before (mobileclip_deploy/network/model/tokenizer.py).
 const CHARACTERS_A_TOKEN = 64;
 
 // Every byte as a character that can be seen: those of Latin-1 that can, the others from U+0100 on.

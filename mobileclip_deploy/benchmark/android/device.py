@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb
 from mobileclip_deploy.benchmark.bounded import one_line, understood
 from mobileclip_deploy.benchmark.result import Device, Snapshot, ThermalState
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.progress import Progress
 
 NEXT = "mobileclip-next-answer"
 PAUSE_SECONDS = 10.0

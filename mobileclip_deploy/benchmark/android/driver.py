@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
 from mobileclip_deploy.benchmark.android.device import (
@@ -28,8 +30,6 @@ from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run, Snapshot
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
-from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.values import RuntimePlace
 
 APP = "app"

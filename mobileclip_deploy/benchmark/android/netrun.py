@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, quoted
 from mobileclip_deploy.benchmark.android.claiming import claimed
 from mobileclip_deploy.benchmark.android.device import describe, parse_thermal, snapshot
@@ -33,8 +35,6 @@ from mobileclip_deploy.benchmark.driver import Driver, Plan
 from mobileclip_deploy.benchmark.job import Cell, Turn
 from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.values import RuntimePlace
 

@@ -16,13 +16,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.interpreter import python
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
 from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
-from mobileclip_deploy.files import cache_folder, file_sha256, replacing
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import python
-from mobileclip_deploy.progress import Progress
 
 CONTENTS = "runners.json"
 PIP_SECONDS = 900

@@ -14,12 +14,12 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.ready import CONTENTS, Contents
 from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
 from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
-from mobileclip_deploy.files import cache_folder, file_sha256, replacing
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.progress import Progress
 
 SERVER = "https://github.com"
 PIECE = 1 << 20

@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
 from mobileclip_deploy.benchmark.android.ready import CONTENTS, ready_runners
 from mobileclip_deploy.benchmark.android.release import released_runners, unpacked_runners
 from mobileclip_deploy.benchmark.job import Job, Protocol
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.progress import Progress
 
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 READY = "ready"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.benchmark.bounded import understood
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.files import file_sha256
 
 PART = ".part"
 HASHING_SECONDS = 600

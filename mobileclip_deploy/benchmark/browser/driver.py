@@ -11,18 +11,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from mobileclip_deploy.base.files.leftovers import system_temporary, temporary_folder
+from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
+from mobileclip_deploy.base.pages.server import Answer, PageServer, serving
+from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.benchmark.browser.lan import NEEDED_BY_LAN, code, local_address, own_certificate
 from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
-from mobileclip_deploy.files.leftovers import system_temporary, temporary_folder
-from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets.values import RuntimePlace
-from mobileclip_deploy.web.lan import NEEDED_BY_LAN, code, local_address, own_certificate
-from mobileclip_deploy.web.runtime import FILES, RUNTIME, VERSION, runtime_folder
-from mobileclip_deploy.web.server import Answer, PageServer, serving
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ import importlib.metadata
 import importlib.util
 import subprocess
 
+from mobileclip_deploy.base.interpreter import python
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, pools, run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
 from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, Run
-from mobileclip_deploy.interpreter import python
-from mobileclip_deploy.progress import Progress
 from mobileclip_deploy.targets import get_target, targets
 
 

@@ -7,8 +7,8 @@ import platform
 import time
 from pathlib import Path
 
+from mobileclip_deploy.artifacts.bundle.manifest import processor_name
 from mobileclip_deploy.benchmark.result import Device, Snapshot
-from mobileclip_deploy.bundle.manifest import processor_name
 
 SYS = Path("/sys")
 CPU = Path("/proc/cpuinfo")

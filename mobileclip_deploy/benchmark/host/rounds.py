@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.machine import memory_bytes
 from mobileclip_deploy.benchmark.host.worker import WAITING
 from mobileclip_deploy.benchmark.job import Turn
 from mobileclip_deploy.benchmark.result import RoundResult
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import python
 
 # Loading and compiling a large tower takes minutes on a slow machine; an inference never does.
 PATIENCE_SECONDS = 900

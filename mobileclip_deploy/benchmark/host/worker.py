@@ -33,7 +33,12 @@ from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionS
 from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo
 
 WAITING = "waits\n"
-TORCH_MODULES = ("torch", "mobileclip_deploy.checkpoints", "mobileclip_deploy.folding", "mobileclip_deploy.towers")
+TORCH_MODULES = (
+    "torch",
+    "mobileclip_deploy.network.checkpoints",
+    "mobileclip_deploy.network.folding",
+    "mobileclip_deploy.artifacts.towers",
+)
 SHORT, SAMPLE, MOST = 5_000_000, 50_000_000, 1000
 """An inference of less than SHORT nanoseconds is told less than what disturbs it: so many that they take SAMPLE, MOST
 at most, make one sample then. Starting the process takes longer than a round of such samples."""
@@ -116,11 +121,11 @@ class TorchSession(Session):
     def __init__(self, cell: Cell, path: Path) -> None:
         import torch
 
-        from mobileclip_deploy.checkpoints.loading import load
-        from mobileclip_deploy.checkpoints.preprocessing import CARD
-        from mobileclip_deploy.folding import fold, is_folded
-        from mobileclip_deploy.model.provenance import TakenPreprocess
-        from mobileclip_deploy.towers.tower import ImageTower, TextTower
+        from mobileclip_deploy.artifacts.towers.tower import ImageTower, TextTower
+        from mobileclip_deploy.network.checkpoints.loading import load
+        from mobileclip_deploy.network.checkpoints.preprocessing import CARD
+        from mobileclip_deploy.network.folding import fold, is_folded
+        from mobileclip_deploy.network.model.provenance import TakenPreprocess
 
         torch.set_num_threads(cell.threads)
         torch.set_grad_enabled(False)

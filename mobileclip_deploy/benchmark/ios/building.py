@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mobileclip_deploy.base.files import cache_folder
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.bounded import one_line, run_bounded, understood
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.files import cache_folder
-from mobileclip_deploy.progress import Progress, silent
 
 
 def harness_sources() -> Path:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, run_bounded, understood
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.files import read_json
-from mobileclip_deploy.files.leftovers import temporary_folder
 
 # devicectl refuses less than 5; its own limit comes first, so that it can still write why.
 SECONDS = 60

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.handed_out import write_for_app
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
@@ -17,8 +19,6 @@ from mobileclip_deploy.benchmark.ios.following import Patience, follow
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.progress import Progress
 
 
 class IosDriver(Driver):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, understood
 from mobileclip_deploy.benchmark.ios.building import App
 from mobileclip_deploy.benchmark.ios.devicectl import (
@@ -18,8 +20,6 @@ from mobileclip_deploy.benchmark.ios.devicectl import (
     devicectl,
 )
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
-from mobileclip_deploy.files import read_regular
-from mobileclip_deploy.files.leftovers import temporary_folder
 
 COPY_SECONDS = 600
 LEAST_SECONDS = 5

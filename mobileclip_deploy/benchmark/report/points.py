@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mobileclip_deploy.benchmark.job import Accuracy, Cell
 from mobileclip_deploy.benchmark.result import CellResult, Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.variants import load_variant, variant_cards
+from mobileclip_deploy.network.model.variants import load_variant, variant_cards
 
 IMAGENET = "ImageNet top-1 %, as published for the variant"
 REFERENCE = "published, iPhone 12 Pro Max, image + text"

@@ -13,7 +13,7 @@ from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snapshot
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.inspect.linting import LintReport
+    from mobileclip_deploy.verify.inspect.linting import LintReport
 
 SHOWN_LINES = 8
 """Lines under a name that a card shows before it is unfolded."""

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mobileclip_deploy.base.escaping import in_markdown, markdown_row
+from mobileclip_deploy.base.files import StrPath, check_file_destination, paths, write_whole
+from mobileclip_deploy.base.files.pages import filled_page
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.judgement import run_warnings
@@ -16,12 +19,9 @@ from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, fi
 from mobileclip_deploy.benchmark.report.table import SHOWN_LINES, card, columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.escaping import in_markdown, markdown_row
-from mobileclip_deploy.files import StrPath, check_file_destination, paths, write_whole
-from mobileclip_deploy.files.pages import filled_page
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.inspect.linting import LintReport
+    from mobileclip_deploy.verify.inspect.linting import LintReport
 
 SUFFIXES = (".html", ".md", ".png")
 
@@ -60,7 +60,9 @@ def report(
         raise UsageError("no result was given; name files that `benchmark` wrote with `results`")
     lints: tuple[LintReport, ...] = ()
     if linted := paths(bundles):
-        from mobileclip_deploy.inspect.door import lint  # imports torch, which a report without bundles does not need
+        from mobileclip_deploy.verify.inspect.door import (
+            lint,  # imports torch, which a report without bundles does not need
+        )
 
         lints = tuple(one for bundle in linted for one in lint(bundle))
     # A picture first: of results without one nothing is written.

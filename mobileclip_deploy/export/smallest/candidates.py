@@ -11,8 +11,8 @@ from torch import nn
 
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.smallest.prediction import Layer, mixes
-from mobileclip_deploy.model.precision import RESTS, TABLE, TABLES, precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.precision import RESTS, TABLE, TABLES, precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from mobileclip_deploy.export.smallest.prediction import Layer
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
 
 Outcome = Literal["passed", "failed", "undecided"]
 

@@ -17,7 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.train import to_nearest

@@ -23,12 +23,14 @@ from typing import Any
 from pydantic import TypeAdapter
 from torch import nn
 
-from mobileclip_deploy.bundle import Bundle, staged_bundle
-from mobileclip_deploy.bundle.opening import SEARCH_LOG
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle import Bundle, staged_bundle
+from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
+from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import write_whole
+from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measuring, measure
 from mobileclip_deploy.evaluation.looks import Looks
 from mobileclip_deploy.export.plan import BundlePlan
@@ -45,14 +47,12 @@ from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Layer, Prediction, Predictor, measure_layers
 from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
 from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
-from mobileclip_deploy.files import write_whole
-from mobileclip_deploy.model.precision import parse_precisions, precision_of
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import parse_precisions, precision_of
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, about, silent
+from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.calibration import calibration_inputs
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
 
 

@@ -14,26 +14,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
 
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256, replacing
+from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import ExportError, InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.evaluation.embedder import Embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
 from mobileclip_deploy.evaluation.looks import Looks, Paired, paired_looks
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
-from mobileclip_deploy.files import artifact_bytes, artifact_sha256, replacing
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.progress import Progress, silent
+from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.values import Shared
-from mobileclip_deploy.towers.tower import make_tower
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.pace import asked_rows
 from mobileclip_deploy.verify.task import TASK_FIGURES, stand_in, stored_runner

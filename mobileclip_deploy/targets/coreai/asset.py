@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
-from mobileclip_deploy.files import read_json
-from mobileclip_deploy.interpreter import python
 from mobileclip_deploy.targets.coreai.bytecode import read_resources
 from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
 from mobileclip_deploy.targets.coreai.editing import FromBytes, take_image
 from mobileclip_deploy.targets.foreign.coreai import CONTEXT, LAYERS, mlir

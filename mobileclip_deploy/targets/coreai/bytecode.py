@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mobileclip_deploy.base.files.arrays import Bytes
 from mobileclip_deploy.errors import Malformed, refusing
-from mobileclip_deploy.files.arrays import Bytes
 
 MAGIC = b"ML\xefR"
 STRINGS, RESOURCES, RESOURCE_OFFSETS = 0, 5, 6

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.mil.description import Argument, Operation
-from mobileclip_deploy.mil.lint.devices import Device, find_device
-from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, findings_of
-from mobileclip_deploy.mil.lint.rule import DeviceOperation, Rules, Source
-from mobileclip_deploy.mil.lint.rules import RULES
-from mobileclip_deploy.mil.lint.sources import issue
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
+from mobileclip_deploy.targets.mil.description import Argument, Operation
+from mobileclip_deploy.targets.mil.lint.devices import Device, find_device
+from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, LintReport, RuleText, findings_of
+from mobileclip_deploy.targets.mil.lint.rule import DeviceOperation, Rules, Source
+from mobileclip_deploy.targets.mil.lint.rules import RULES
+from mobileclip_deploy.targets.mil.lint.sources import issue
 
 APPLE = Source(
     "Apple, rules for the Neural Engine (coreai-models, skills/model-authoring/references/neural_engine_rules.md)",

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.mil.lint.report import LintReport
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.coreai.asset import CONSTANT, IMAGE, OWN, Asset, TensorType, operations, tensor_type
 from mobileclip_deploy.targets.coreai.authoring import FUNCTION
@@ -20,6 +19,7 @@ from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
 from mobileclip_deploy.targets.coreai.weights import RESTORED, TABLE
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
+from mobileclip_deploy.targets.mil.lint.report import LintReport
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 CALL, OUTPUT = "coreai.invoke", "coreai.output"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import NotRun, UsageError
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.grids.grid import Grid, integers
@@ -27,7 +27,7 @@ from mobileclip_deploy.targets.values import (
 )
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 # By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import Malformed, refusing
-from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.coreai.asset import Asset, tensor_type
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import (

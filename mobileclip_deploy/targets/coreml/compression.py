@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.mil import Program, load
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.coreml.runner import feeds
 from mobileclip_deploy.targets.foreign.coremltools import APPLY_PASSES, measured
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
+from mobileclip_deploy.targets.mil import Program, load
 from mobileclip_deploy.targets.ranges import ranges_of
 from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, require_all
 

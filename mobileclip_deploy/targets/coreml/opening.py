@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files import artifact_bytes
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, refusing
-from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.files.arrays import Floats
-from mobileclip_deploy.mil import Operation, Port, Program, load
-from mobileclip_deploy.mil.constexpr import Decompressed
-from mobileclip_deploy.mil.graph import Operand, Reference
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.coreml.options import allowed_units
@@ -26,6 +23,9 @@ from mobileclip_deploy.targets.coreml.runner import CoreMLRunner, CoreMLSession,
 from mobileclip_deploy.targets.coreml.weights import table_of
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.inspection import FunctionInspection, PackageInspection, PortInspection, StoredTensor
+from mobileclip_deploy.targets.mil import Operation, Port, Program, load
+from mobileclip_deploy.targets.mil.constexpr import Decompressed
+from mobileclip_deploy.targets.mil.graph import Operand, Reference
 from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import Runner, TensorInfo

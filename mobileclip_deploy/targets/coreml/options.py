@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mobileclip_deploy.errors import UsageError, suggestion
-from mobileclip_deploy.model.precision import PRECISIONS, precision_of
+from mobileclip_deploy.network.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.values import ComputeUnits
 

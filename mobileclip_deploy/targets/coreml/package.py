@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.base.files.leftovers import remove
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.files.leftovers import remove
-from mobileclip_deploy.model.precision import precision_of
-from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.targets.coreml.compression import compress_weights, quantize_activations
 from mobileclip_deploy.targets.foreign.coremltools import (
     SPECIFICATION,

@@ -18,7 +18,7 @@ from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.values import as_bytes
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil import Precision, Program
+    from mobileclip_deploy.targets.mil import Precision, Program
 
 # As Core ML calls them (MLComputeUnits) -> as coremltools does. Core ML may leave any of them for the CPU.
 COMPUTE_UNITS = {

@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Form, Place, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 PLACES = tuple(RuntimePlace("coreml", compute_units=unit) for unit in UNITS)

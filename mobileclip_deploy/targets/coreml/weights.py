@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.files.arrays import Array, Floats
-from mobileclip_deploy.mil import Program
-from mobileclip_deploy.mil.constants import Constant
-from mobileclip_deploy.mil.constexpr import Decompressed
-from mobileclip_deploy.mil.graph import Fixed, Node, Reference
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, as_float, spread, turned
+from mobileclip_deploy.targets.mil import Program
+from mobileclip_deploy.targets.mil.constants import Constant
+from mobileclip_deploy.targets.mil.constexpr import Decompressed
+from mobileclip_deploy.targets.mil.graph import Fixed, Node, Reference
 from mobileclip_deploy.targets.weights import View, WeightTable
 
 Nearest = Callable[[Floats], Floats]

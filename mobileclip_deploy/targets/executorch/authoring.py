@@ -20,18 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.model.architecture.attention import (
+from mobileclip_deploy.artifacts.towers.absorbing import absorb_layer_scales
+from mobileclip_deploy.artifacts.towers.tower import TextTower
+from mobileclip_deploy.network.model.architecture.attention import (
     AttentionBlock,
     FeatureMapAttention,
     SelfAttention,
     turned,
 )
-from mobileclip_deploy.model.architecture.fastvit import MCi
-from mobileclip_deploy.model.architecture.repmixer import RepMixerBlock
-from mobileclip_deploy.model.architecture.text import SequenceRepMixerBlock
+from mobileclip_deploy.network.model.architecture.fastvit import MCi
+from mobileclip_deploy.network.model.architecture.repmixer import RepMixerBlock
+from mobileclip_deploy.network.model.architecture.text import SequenceRepMixerBlock
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL
-from mobileclip_deploy.towers.absorbing import absorb_layer_scales
-from mobileclip_deploy.towers.tower import TextTower
 
 SLOPE = 2 * math.sqrt(2 / math.pi)
 CUBIC = SLOPE * 0.044715

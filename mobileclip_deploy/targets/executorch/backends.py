@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
     from torch import nn
 
-    from mobileclip_deploy.model.precision import Precision
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.network.model.precision import Precision
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer
 
 DEFAULT_BACKEND = "xnnpack"

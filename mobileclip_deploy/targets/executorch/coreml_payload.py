@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
-from mobileclip_deploy.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.executorch.program_file import ProgramFile
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.foreign.coremltools import make_reproducible
@@ -37,7 +37,7 @@ class CoreMLPayloadRunner:
     """
 
     def __init__(self, path: Path, program: ProgramFile) -> None:
-        from mobileclip_deploy.mil import load
+        from mobileclip_deploy.targets.mil import load
 
         if len(program.delegates) != 1 or program.operators:
             raise InvalidInput(f"{path} is more than one Core ML delegate; only a whole tower in one can be evaluated")

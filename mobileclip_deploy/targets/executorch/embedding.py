@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.artifacts.towers.calibration import calibration_inputs
 from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity import Bound, Check, Deviation, compare
 from mobileclip_deploy.targets.executorch.backends import RULES, Backend, LoweringJob
 from mobileclip_deploy.targets.executorch.lowering import lower
@@ -26,7 +27,6 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers
 from mobileclip_deploy.targets.values import Runner
-from mobileclip_deploy.towers.calibration import calibration_inputs
 
 # So many inputs are compared after each stage.
 COMPARED = 4

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.backends import FreeShape, stays_float
 from mobileclip_deploy.targets.executorch.embedding import PaletteEmbedding, quantize_embeddings
 from mobileclip_deploy.targets.executorch.lowering import traced

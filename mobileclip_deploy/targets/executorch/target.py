@@ -24,7 +24,7 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Form, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 # A .pte does not name its tensors: clients set and get them by position.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from mobileclip_deploy.base.files.arrays import Array, Floats
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.files.arrays import Array, Floats
 from mobileclip_deploy.targets.executorch.embedding import ENTRIES, unpacked
 from mobileclip_deploy.targets.graph import Input, Node
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, as_float, on_grid, spread

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.flatbuffer import array, at, read, schema
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 

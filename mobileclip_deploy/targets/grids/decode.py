@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.files.arrays import Array, Floats
+from mobileclip_deploy.base.files.arrays import Array, Floats
 
 
 @dataclass(frozen=True)

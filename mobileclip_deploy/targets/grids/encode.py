@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.palette import palette
 

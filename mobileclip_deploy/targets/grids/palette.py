@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.files.arrays import Doubles
+from mobileclip_deploy.base.files.arrays import Doubles
 
 Values = npt.NDArray[Any]
 Edges = npt.NDArray[np.int64]

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.files.arrays import Floats
-from mobileclip_deploy.model.architecture.attention import AttentionPool
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.network.model.architecture.attention import AttentionPool
+from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.depthwise import KERNEL, KERNEL_ROWS
 from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.files.arrays import Floats
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.targets.depthwise import BANDS, KERNEL, all_within
 from mobileclip_deploy.targets.litert.editing import Editor
 

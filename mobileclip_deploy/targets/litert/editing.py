@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.files.arrays import Array
+from mobileclip_deploy.base.files.arrays import Array
 
 ALIGNMENT = 16  # of constants; the schema asks for it, and kernels may load so many bytes at a time
 

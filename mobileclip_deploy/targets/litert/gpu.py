@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.interpreter import python, run_within
 from mobileclip_deploy.errors import NotRun
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.interpreter import python, run_within
-from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
 from mobileclip_deploy.targets.litert.model_file import ModelFile
 from mobileclip_deploy.targets.litert.opening import LiteRTArtifact, computed_values
+from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 
 FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 SECONDS = 600

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, refusing, running
-from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, counted
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.flatbuffer import read_file
@@ -32,7 +32,7 @@ from mobileclip_deploy.targets.quiet import hold_back
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil.lint.report import LintReport
+    from mobileclip_deploy.targets.mil.lint.report import LintReport
 
 
 class LiteRTArtifact(Artifact):

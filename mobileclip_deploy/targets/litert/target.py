@@ -15,7 +15,7 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 CPU = RuntimePlace("litert", "cpu")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.graph import Constant
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor

@@ -8,8 +8,8 @@ from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.rules import Shared, StorageRules
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.model.precision import Precision
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.network.model.precision import Precision
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer
 
 # Inputs that share a scale: MLX's groups. Its 128 would save a hundredth. At 4 bits 32, which costs no more than MLX's

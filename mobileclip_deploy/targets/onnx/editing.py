@@ -13,7 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from mobileclip_deploy.files.arrays import Array
+from mobileclip_deploy.base.files.arrays import Array
 
 
 def op(

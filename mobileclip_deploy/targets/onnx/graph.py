@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.foreign.torch import torchlib_read_once
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
 from mobileclip_deploy.targets.onnx.pictures import take_pictures

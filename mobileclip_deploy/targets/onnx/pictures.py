@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from mobileclip_deploy.model.variants import Preprocess
+from mobileclip_deploy.network.model.variants import Preprocess
 from mobileclip_deploy.targets.onnx.editing import Editor, op
 
 MODES: dict[str, dict[str, Any]] = {"bilinear": {"mode": "linear"}, "bicubic": {"mode": "cubic", "cubic_coeff_a": -0.5}}

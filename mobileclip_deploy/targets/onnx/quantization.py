@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.errors import ExportError
-from mobileclip_deploy.files.leftovers import temporary_folder
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.grids.encode import int8_channels
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model

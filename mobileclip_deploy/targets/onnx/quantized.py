@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
+from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import Malformed, refusing
-from mobileclip_deploy.files.arrays import Floats
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner

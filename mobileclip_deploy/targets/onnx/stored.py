@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.errors import Malformed
-from mobileclip_deploy.files.arrays import Array
 from mobileclip_deploy.targets.graph import Constant, Input, Node
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_float, on_grid, spread, turned, unpack_int4
 from mobileclip_deploy.targets.weights import View, WeightTable

@@ -15,8 +15,8 @@ from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Ports, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.layouts import Layout
-    from mobileclip_deploy.model.variants import TowerName, Variant
+    from mobileclip_deploy.artifacts.layouts import Layout
+    from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 RUNTIME = "onnxruntime"
@@ -114,7 +114,7 @@ class OnnxTarget(Target):
 
 def _own() -> Layout:
     """What is written where no layout is asked for."""
-    from mobileclip_deploy.layouts import default_layout
+    from mobileclip_deploy.artifacts.layouts import default_layout
 
     layout = default_layout(OnnxTarget.name)
     assert layout is not None

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from mobileclip_deploy.files.arrays import Array
-from mobileclip_deploy.model.provenance import weight_sha256
+from mobileclip_deploy.base.files.arrays import Array
+from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.graph import Constant, Node
+from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 from mobileclip_deploy.targets.qnn.emulator import placement
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.errors import InvalidInput, NotRun
-from mobileclip_deploy.files import artifact_bytes
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.targets.artifact import Artifact, Compiled, LayerNoise
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
@@ -23,8 +23,8 @@ from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.mil.lint.report import LintReport
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+    from mobileclip_deploy.targets.mil.lint.report import LintReport
 
 PADDING = 1e-3
 """Share of a binary's bytes that may be others when it is compiled again: padding that the compiler leaves as it found

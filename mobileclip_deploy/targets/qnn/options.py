@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.errors import UsageError, suggestion
-from mobileclip_deploy.model.precision import precision_of
+from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.qnn.chips import BY_NAME, Chip, chips_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from mobileclip_deploy.model.variants import TowerName
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.values import Precisions
 
 

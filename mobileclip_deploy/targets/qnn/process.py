@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mobileclip_deploy.interpreter import begin_anew
+from mobileclip_deploy.base.interpreter import begin_anew
 
 COMPILED, BINARY, TRACES, TRACE, SPILLED = "compiled.onnx", "compiled_qnn.bin", ".", "qnn_op_trace.json", "spilled.txt"
 FAILED = "refused: "

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy import load_model
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import BUILTIN, builtin_dataset, read_dataset
-from mobileclip_deploy.evaluation.embedder import Embedder, model_embedder
-from mobileclip_deploy.evaluation.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.evaluation.metrics import classify, percentage, ranks_of, retrieval_ranks
-from mobileclip_deploy.evaluation.pictures import embed_dataset_images
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
+from mobileclip_deploy.pictures.embedding import embed_classes, embed_prompts, unit
+from mobileclip_deploy.pictures.pictures import embed_dataset_images
 
 HELD_OUT_EVERY, HELD_OUT_FIRST = 20, 7  # as in build_texts.py
 HERE = Path(__file__).parent

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from programs import script
 
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, listed_devices, quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
-from mobileclip_deploy.progress import silent
 
 NASTY = (
     "it's",

@@ -10,6 +10,7 @@ from benchmark.android import tiny
 from benchmark.android.scripted import GOOD, scripted_runners
 from benchmark.android.standin import Phones, when
 
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.programs import InstalledPrograms
@@ -20,7 +21,6 @@ from mobileclip_deploy.benchmark.documents import read_stream
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.progress import silent
 
 WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1/../waits"; sleep 600; fi\n' + GOOD
 

@@ -13,6 +13,7 @@ from benchmark.android import harness, tiny
 from benchmark.android.scripted import GOOD, scripted_runners
 from benchmark.android.standin import Phones
 
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
@@ -20,7 +21,6 @@ from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.result import CoreUse, Result
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
-from mobileclip_deploy.progress import silent
 
 FULL = {"running_khz": 2_900_000, "allowed_khz": 2_900_000, "maximum_khz": 2_900_000}
 

@@ -15,10 +15,10 @@ from benchmark.android.scripted import scripted_runners
 from benchmark.android.test_app import compile_android
 from programs import loaded, output, script
 
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.session import write_job_folder
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.progress import silent
 
 TOOLS = ("aapt2", "smali", "zipalign", "apksigner", "keytool")
 

@@ -10,12 +10,12 @@ import pytest
 from benchmark.android import qairt, tiny
 from benchmark.android.standin import Phones
 
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.netrun import NetRunDriver, executions
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.driver import Plan, get_driver
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
-from mobileclip_deploy.progress import silent
 from mobileclip_deploy.targets import get_target
 
 

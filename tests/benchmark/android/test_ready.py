@@ -23,6 +23,8 @@ from json_files import edited_json
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android import ready
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
@@ -35,8 +37,6 @@ from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed
-from mobileclip_deploy.files import file_sha256
-from mobileclip_deploy.progress import silent
 
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from benchmark import documents
 
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.files import file_sha256
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
 

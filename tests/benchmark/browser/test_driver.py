@@ -16,6 +16,8 @@ from command_line import run
 from exports import Exports
 from programs import script
 
+from mobileclip_deploy.base.pages import runtime
+from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.browser import driver as driving
 from mobileclip_deploy.benchmark.browser.driver import BrowserDriver
@@ -26,8 +28,6 @@ from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report.writing import html_page
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
-from mobileclip_deploy.progress import silent
-from mobileclip_deploy.web import runtime
 
 CACHE = Path(__file__).parents[3] / "build" / "onnxruntime_web"
 PAGE = {

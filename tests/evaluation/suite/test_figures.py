@@ -8,7 +8,7 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from mobileclip_deploy.evaluation.suite import figures
+from mobileclip_deploy.benchmark.suite import figures
 
 CHANCE = np.random.default_rng(3)
 LABELS = CHANCE.integers(0, 6, 60)

@@ -18,9 +18,9 @@ from packed import saved, write_tar
 from programs import missing
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.benchmark.suite.measuring import Row, html_page, measure_suite
+from mobileclip_deploy.benchmark.suite.tasks import load_suite, published
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.evaluation.suite.measuring import Row, html_page, measure_suite
-from mobileclip_deploy.evaluation.suite.tasks import load_suite, published
 
 SUITE = load_suite("datacomp")
 # What is shown, and what it is said to be: wrong at 3, 6, 7 and 9.

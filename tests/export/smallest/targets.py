@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.model.precision import PRECISIONS
-from mobileclip_deploy.model.variants import TowerName, Variant
+from mobileclip_deploy.network.model.precision import PRECISIONS
+from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.inputs import embed_images, embed_texts
 from mobileclip_deploy.targets import Abilities, Artifact, Target, TargetOptions, TensorInfo, TowerJob
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.rules import StorageRules
-from mobileclip_deploy.towers.inputs import embed_images, embed_texts
 
 
 class NoisyRunner:

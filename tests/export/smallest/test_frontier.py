@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import filled
 
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Limits
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice, frontier, tower_choices
@@ -23,7 +24,6 @@ from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.tower import make_tower
 
 
 def choice(name: str, size: int, noise: float, tower: str = "image") -> TowerChoice:

@@ -19,23 +19,23 @@ from writing import slow_runtime
 
 import mobileclip_deploy as mcd
 import mobileclip_deploy.targets as registry
-from mobileclip_deploy.checkpoints.source import Source
 from mobileclip_deploy.cli.tables import print_failed_export
 from mobileclip_deploy.errors import GateFailed, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
-from mobileclip_deploy.evaluation.embedder import Embedder, model_embedder
 from mobileclip_deploy.evaluation.evaluate import Measurement, measure
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import ExportRequest, Limits, choose
 from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smallest, trials
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.export.smallest.trials import Trials
-from mobileclip_deploy.model.variants import TOWERS
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.parity import compare
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.towers.samples import image_paths
+from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
 
 PRECISIONS = ("fp32", "fp16", "w8", "w4")
 ROUGH = 0.3  # cosine 0.958: no gate holds it

@@ -9,13 +9,13 @@ from torch import nn
 from writing import chosen
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers, tower_choices
 from mobileclip_deploy.export.smallest.prediction import Layer, measure_layers, mixes
-from mobileclip_deploy.model.provenance import weight_sha256
-from mobileclip_deploy.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.model.provenance import weight_sha256
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.storage import THRESHOLD
-from mobileclip_deploy.towers.tower import make_tower
 
 
 def tower() -> nn.Module:

@@ -21,11 +21,11 @@ from PIL import Image
 from tiny import tiny_variant
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.datacompdr.dataset import Drawn, PublishedDataset
-from mobileclip_deploy.learning.datacompdr.settings import PublishedTeacher, ShardSettings
-from mobileclip_deploy.learning.reinforcement.samples import collate
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import TokenizerSpec
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TokenizerSpec
+from mobileclip_deploy.training.datacompdr.dataset import Drawn, PublishedDataset
+from mobileclip_deploy.training.datacompdr.settings import PublishedTeacher, ShardSettings
+from mobileclip_deploy.training.reinforcement.samples import collate
 
 VARIANT = tiny_variant("tiny_mci")
 DIMENSIONS = published.TEACHERS
@@ -43,7 +43,7 @@ def small_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
             [[len(text), *(ord(one) % 90 for one in text[1 - length :].rjust(length - 1))] for text in texts]
         )
 
-    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.encode", ids)
+    monkeypatch.setattr("mobileclip_deploy.training.datacompdr.dataset.encode", ids)
 
 
 def settings(folder: Path, **more: object) -> ShardSettings:
@@ -212,7 +212,7 @@ def _claims() -> bytes:
 def test_a_damaged_member_is_refused_with_shard_and_name_or_left_out(
     tmp_path: Path, ending: str, content: bytes, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.members.LIMIT", 1 << 20)
+    monkeypatch.setattr("mobileclip_deploy.training.datacompdr.members.LIMIT", 1 << 20)
     parts = {number: published.reinforcement(number) | published.source(number) for number in (0, 1)}
     if ending == "pth.gz":
         del parts[0]["npz"]
@@ -294,7 +294,7 @@ datacompdr:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("mobileclip_deploy.learning.datacompdr.dataset.encode", encode)
+    monkeypatch.setattr("mobileclip_deploy.training.datacompdr.dataset.encode", encode)
     write_pairs(tmp_path / "pairs", 4)
     published.write_pair(tmp_path / "dr", tmp_path / "images", SHARD, range(6))
     kept = {published.uid(number): published.source(number) for number in range(5)}

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandAugment, functional
 from torchvision.transforms.autoaugment import _apply_op
 
-from mobileclip_deploy.learning.datacompdr.randaugment import OPERATIONS, Augmentation, draw, parse, replay
+from mobileclip_deploy.training.datacompdr.randaugment import OPERATIONS, Augmentation, draw, parse, replay
 
 NAMES = tuple(OPERATIONS)
 SIZE = 48

@@ -15,12 +15,12 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.datacompdr import members
-from mobileclip_deploy.learning.datacompdr.dataset import PublishedDataset
-from mobileclip_deploy.learning.datacompdr.writing import said
-from mobileclip_deploy.learning.reinforcement.samples import ReinforcedDataset
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.training.datacompdr import members
+from mobileclip_deploy.training.datacompdr.dataset import PublishedDataset
+from mobileclip_deploy.training.datacompdr.writing import said
+from mobileclip_deploy.training.reinforcement.samples import ReinforcedDataset
+from mobileclip_deploy.training.reinforcement.teachers import Teacher
 
 COUNT, SHARD = 5, 3
 RECIPE = "version: 1\nvariant: nano\ndata: made\nevaluation: pairs\nsteps: 1\nbatch: 4\nlearning_rate: 0.001\n"
@@ -112,7 +112,7 @@ def test_what_was_written_is_trained_on_with_the_teachers_of_its_index(folder: P
 @pytest.mark.whole
 def test_a_stopped_run_goes_on_to_the_same_bytes(folder: Path, made: Path) -> None:
     program = (
-        "import os, signal, mobileclip_deploy.learning.datacompdr.writing as w\n"
+        "import os, signal, mobileclip_deploy.training.datacompdr.writing as w\n"
         "write = w.write_whole\n"
         "def dying(path, content):\n"
         "    if path.name == '00000001.tar': os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import CheckpointError, GateFailed, InvalidInput, UsageError
-from mobileclip_deploy.learning.language.distilling import distillation_loss
-from mobileclip_deploy.model import variants
-from mobileclip_deploy.model.variants import models_dir
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model import variants
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.training.language.distilling import distillation_loss
 
 RECIPE = {
     "version": 1,

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.language.distilling import LearnedTexts
-from mobileclip_deploy.learning.language.parallel import Filters, check_columns, own_script, read_parallel
-from mobileclip_deploy.model.tokenizer import CLIP, encode
+from mobileclip_deploy.network.model.tokenizer import CLIP, encode
+from mobileclip_deploy.training.language.distilling import LearnedTexts
+from mobileclip_deploy.training.language.parallel import Filters, check_columns, own_script, read_parallel
 
 ROWS = [("a red dog", "ein roter Hund"), ("the sea at night", "das Meer bei Nacht"), ("hot coffee", "heißer Kaffee")]
 

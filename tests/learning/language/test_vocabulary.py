@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.language.vocabulary import learned_vocabulary
-from mobileclip_deploy.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
-from mobileclip_deploy.model.variants import TokenizerSpec, models_dir
+from mobileclip_deploy.network.model.tokenizer import encode, tokenizer_file, unknown_share, write_tokenizer_files
+from mobileclip_deploy.network.model.variants import TokenizerSpec, models_dir
+from mobileclip_deploy.training.language.vocabulary import learned_vocabulary
 
 TEXTS = (models_dir() / "nano" / "evaluation" / "languages" / "ja.txt").read_text(encoding="utf-8").splitlines()
 GERMAN = (models_dir() / "nano" / "evaluation" / "languages" / "de.txt").read_text(encoding="utf-8").splitlines()

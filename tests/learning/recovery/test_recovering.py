@@ -21,18 +21,18 @@ from safetensors.torch import load_file
 from writing import written
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.towers.tower import example_input, make_tower
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.recovery.plan import Settings
-from mobileclip_deploy.learning.recovery.recovering import Recovery
-from mobileclip_deploy.learning.recovery.training import Closeness, closeness
-from mobileclip_deploy.mil import load
-from mobileclip_deploy.model.variants import TowerName
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
+from mobileclip_deploy.targets.mil import load
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import by_numbers
-from mobileclip_deploy.towers.inputs import sample_inputs
-from mobileclip_deploy.towers.tower import example_input, make_tower
+from mobileclip_deploy.training.recovery.plan import Settings
+from mobileclip_deploy.training.recovery.recovering import Recovery
+from mobileclip_deploy.training.recovery.training import Closeness, closeness
 
 FEW = Settings(steps=6, batch=12, images=40, augmentations=1, learning_rate=3e-4)
 GENTLE = Settings(steps=8, batch=12, images=40, augmentations=1, learning_rate=5e-5)

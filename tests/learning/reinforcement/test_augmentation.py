@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mobileclip_deploy.learning.reinforcement.augmentation import draw, replay
-from mobileclip_deploy.learning.reinforcement.policy import PARAMETERS, AugmentationPolicy
+from mobileclip_deploy.training.reinforcement.augmentation import draw, replay
+from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
 PLAIN = {"width": 1.0, "height": 1.0, "contrast": 1.0, "saturation": 1.0}
 

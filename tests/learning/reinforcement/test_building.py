@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce
-from mobileclip_deploy.learning.reinforcement.index import read_index
-from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
-from mobileclip_deploy.learning.reinforcement.samples import ReinforcedDataset, collate
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce
+from mobileclip_deploy.training.reinforcement.index import read_index
+from mobileclip_deploy.training.reinforcement.samples import ReinforcedDataset, collate
+from mobileclip_deploy.training.reinforcement.teachers import Teacher
 
 COUNT, SHARD = 24, 10
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=SHARD)

@@ -17,9 +17,9 @@ from published_shards import Runs
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement import captioning
-from mobileclip_deploy.learning.reinforcement.captioning import Captioner, load_captioner
-from mobileclip_deploy.model.preprocessing import load_image
+from mobileclip_deploy.network.model.preprocessing import load_image
+from mobileclip_deploy.training.reinforcement import captioning
+from mobileclip_deploy.training.reinforcement.captioning import Captioner, load_captioner
 
 TINY = {
     "embed_dim": 64,

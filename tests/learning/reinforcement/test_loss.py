@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from mobileclip_deploy.learning.training.objective import TeacherBatch, clip_loss, distillation_loss, reinforced_loss
+from mobileclip_deploy.training.trainer.objective import TeacherBatch, clip_loss, distillation_loss, reinforced_loss
 
 Doubles = npt.NDArray[np.float64]
 CHANCE = np.random.default_rng(0)

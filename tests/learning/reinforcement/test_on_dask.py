@@ -10,9 +10,9 @@ from emoji_pairs import contents, write_pairs
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.learning.reinforcement.building import ReinforcementSettings, reinforce, task_memory
-from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
-from mobileclip_deploy.learning.reinforcement.teachers import Teacher, borrowed, lend
+from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce, task_memory
+from mobileclip_deploy.training.reinforcement.teachers import Teacher, borrowed, lend
 
 SETTINGS = ReinforcementSettings(augmentations=2, shard_rows=3)
 
@@ -22,7 +22,7 @@ def test_two_processes_one_of_which_is_killed_write_what_one_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed", reason="needs Dask: pip install 'mobileclip-deploy[scale]'")
-    monkeypatch.setattr("mobileclip_deploy.scheduling.cluster.available_cores", lambda: 2)
+    monkeypatch.setattr("mobileclip_deploy.base.scheduling.cluster.available_cores", lambda: 2)
     import psutil
 
     pairs, teachers = read_pairs(write_pairs(tmp_path / "pairs", 12)), [Teacher.of(mcd.load_model())]

@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from mobileclip_deploy.learning.rounding.columns import DAMPING, damped, round_columns
+from mobileclip_deploy.rounding.columns import DAMPING, damped, round_columns
+from mobileclip_deploy.rounding.moments import Moments
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, integers_of, tables_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, lattice_of
 from mobileclip_deploy.targets.grids.palette import palette, weighted_table
-from mobileclip_deploy.towers.moments import Moments
 
 Doubles = npt.NDArray[np.float64]
 

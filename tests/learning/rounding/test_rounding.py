@@ -18,24 +18,24 @@ from exports import Exports, rehash
 from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.bundle.opening import ROUNDING
-from mobileclip_deploy.checkpoints.source import Source
+from mobileclip_deploy.artifacts.bundle.opening import ROUNDING
+from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.rounding import rounding
-from mobileclip_deploy.learning.rounding.calibration_set import CalibrationSet, read_calibration_set
-from mobileclip_deploy.learning.rounding.kept import forget
-from mobileclip_deploy.learning.rounding.rounding import Learning, round_source
-from mobileclip_deploy.learning.rounding.tuning import TuningSettings
-from mobileclip_deploy.model.variants import load_variant, models_dir
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.variants import load_variant, models_dir
 from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.rounding import rounding
+from mobileclip_deploy.rounding.calibration_set import CalibrationSet, read_calibration_set
+from mobileclip_deploy.rounding.kept import forget
+from mobileclip_deploy.rounding.layer_answers import layer_answers
+from mobileclip_deploy.rounding.moments import gather
+from mobileclip_deploy.rounding.rounding import Learning, round_source
+from mobileclip_deploy.rounding.tuning import TuningSettings
+from mobileclip_deploy.rounding.verified import Choice, stored_sha256, unlike_choice
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
-from mobileclip_deploy.towers.moments import gather
-from mobileclip_deploy.towers.tower import make_tower
-from mobileclip_deploy.verify.layer_answers import layer_answers
-from mobileclip_deploy.verify.rounding import Choice, stored_sha256, unlike_choice
 
 CALIBRATION = models_dir() / "nano" / "calibration"
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mobileclip_deploy.learning.rounding.tuning import Goal, Placed, TuningSettings, tune
+from mobileclip_deploy.rounding.tuning import Goal, Placed, TuningSettings, tune
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.grids.lattice import lattice_of

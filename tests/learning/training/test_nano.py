@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from mobileclip_deploy.checkpoints.loading import load
-from mobileclip_deploy.learning.training.recipe import read_recipe
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.tokenizer import encode
-from mobileclip_deploy.model.variants import read_card
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import read_card
+from mobileclip_deploy.training.trainer.recipe import read_recipe
 
 NANO = Path(__file__).parents[3] / "models" / "nano"
 EVALUATION = NANO / "evaluation"

@@ -13,13 +13,13 @@ from PIL import Image
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.learning.reinforcement.pairs import read_pairs
-from mobileclip_deploy.learning.reinforcement.policy import AugmentationPolicy
-from mobileclip_deploy.learning.reinforcement.samples import Batch, PlainDataset, collate
-from mobileclip_deploy.learning.training.objective import AnchoredObjective, Towers
-from mobileclip_deploy.learning.training.recipe import AnchorSettings
-from mobileclip_deploy.model.architecture import MobileCLIP
-from mobileclip_deploy.model.variants import load_variant
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
+from mobileclip_deploy.training.reinforcement.samples import Batch, PlainDataset, collate
+from mobileclip_deploy.training.trainer.objective import AnchoredObjective, Towers
+from mobileclip_deploy.training.trainer.recipe import AnchorSettings
 
 ROWS = (("cat", ("pet", "tabby")), ("dog", ("pet",)), ("cat", ("feline",)), ("car", ()), ("dog", ("hound",)))
 CAPTIONS, SMOOTHING = 4, 0.1

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.learning.training.network import schedule
-from mobileclip_deploy.learning.training.objective import TeacherBatch, reinforced_loss
-from mobileclip_deploy.learning.training.recipe import PRESETS, Recipe, read_recipe
+from mobileclip_deploy.training.trainer.network import schedule
+from mobileclip_deploy.training.trainer.objective import TeacherBatch, reinforced_loss
+from mobileclip_deploy.training.trainer.recipe import PRESETS, Recipe, read_recipe
 
 
 def recipe(folder: Path, text: str) -> Recipe:

@@ -12,12 +12,12 @@ from tiny import tiny_variant
 from torch.nn import functional as F
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.learning.reinforcement.samples import Batch
-from mobileclip_deploy.learning.training import running
-from mobileclip_deploy.learning.training.objective import AnchoredObjective, ReinforcedObjective, Towers
-from mobileclip_deploy.learning.training.processes import ALONE, Processes, joined
-from mobileclip_deploy.learning.training.recipe import Recipe
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.training.reinforcement.samples import Batch
+from mobileclip_deploy.training.trainer import running
+from mobileclip_deploy.training.trainer.objective import AnchoredObjective, ReinforcedObjective, Towers
+from mobileclip_deploy.training.trainer.processes import ALONE, Processes, joined
+from mobileclip_deploy.training.trainer.recipe import Recipe
 
 COUNT, DIMENSION = 8, 24
 

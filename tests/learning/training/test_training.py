@@ -14,12 +14,12 @@ from programs import output
 from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.learning.reinforcement.samples import Batch
-from mobileclip_deploy.learning.training import running
-from mobileclip_deploy.learning.training.network import start
-from mobileclip_deploy.learning.training.recipe import read_recipe
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.training.reinforcement.samples import Batch
+from mobileclip_deploy.training.trainer import running
+from mobileclip_deploy.training.trainer.network import start
+from mobileclip_deploy.training.trainer.recipe import read_recipe
 
 RECIPE = """\
 version: 1
@@ -100,7 +100,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bits(
     wanted = request.getfixturevalue(whole)
     stopped = folder / f"killed-{recipe}"
     program = (
-        "import os, signal, mobileclip_deploy.learning.training.running as r\n"
+        "import os, signal, mobileclip_deploy.training.trainer.running as r\n"
         "update = r._Training.update\n"
         "def dying(self, batch):\n"
         "    if self.step == 3: os.kill(os.getpid(), signal.SIGKILL)\n"

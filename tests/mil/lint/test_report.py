@@ -14,9 +14,9 @@ from mil.programs import build, ct, save
 
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.mil import load
-from mobileclip_deploy.mil.lint.report import LintReport, compare
-from mobileclip_deploy.mil.lint.rules import lint
+from mobileclip_deploy.targets.mil import load
+from mobileclip_deploy.targets.mil.lint.report import LintReport, compare
+from mobileclip_deploy.targets.mil.lint.rules import lint
 
 
 def lookup(mb: Any, x: Any) -> Any:

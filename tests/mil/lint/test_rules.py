@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from mil.programs import build
 
-from mobileclip_deploy.mil import Argument, Operation, load
-from mobileclip_deploy.mil.lint.devices import find_device
-from mobileclip_deploy.mil.lint.report import LintReport
-from mobileclip_deploy.mil.lint.rule import DeviceOperation
-from mobileclip_deploy.mil.lint.rules import RULES, lint
+from mobileclip_deploy.targets.mil import Argument, Operation, load
+from mobileclip_deploy.targets.mil.lint.devices import find_device
+from mobileclip_deploy.targets.mil.lint.report import LintReport
+from mobileclip_deploy.targets.mil.lint.rule import DeviceOperation
+from mobileclip_deploy.targets.mil.lint.rules import RULES, lint
 
 Body = Callable[..., Any]
 

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.model.architecture import MobileCLIP, build_model
-from mobileclip_deploy.model.architecture.attention import ChannelLayerNorm, QuickGELU, SelfAttention, attend
-from mobileclip_deploy.model.architecture.mobileone import MobileOneBlock
-from mobileclip_deploy.model.variants import load_variant, variant_names
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.architecture.attention import ChannelLayerNorm, QuickGELU, SelfAttention, attend
+from mobileclip_deploy.network.model.architecture.mobileone import MobileOneBlock
+from mobileclip_deploy.network.model.variants import load_variant, variant_names
 
 IDS = torch.tensor([[90, 5, 6, 91, 0, 0, 0, 0], [90, 91, 0, 0, 0, 0, 0, 0]])
 

@@ -16,7 +16,7 @@ public final class Tokenizer {
     private static final Pattern PIECES = Pattern.compile("<start_of_text>|<end_of_text>|'[s\u017f]|'t|'re|'ve|'m|'ll|'d|\\p{L}+"
             + "|\\p{N}|[^\\x09-\\x0d\\x1c-\\x20\\u0085\\p{Z}\\p{L}\\p{N}\\u0345]+");
     // As many characters of a text as a context's tokens are given are read: merging is quadratic in a long word, and of
-    // an honest text the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
+    // an honest text the tokens that are kept end long before (mobileclip_deploy/network/model/tokenizer.py).
     private static final int CHARACTERS_A_TOKEN = 64;
     // Every byte, inside a word and at its end, and the two special tokens.
     private static final int UNMERGED = 2 * 256 + 2;

@@ -48,7 +48,7 @@ public struct Tokenizer: Sendable {
     }
 
     /// As many characters of a text as a context's tokens are given are read: cleaning and merging are quadratic in some
-    /// texts, and of an honest one the tokens that are kept end long before (mobileclip_deploy/model/tokenizer.py).
+    /// texts, and of an honest one the tokens that are kept end long before (mobileclip_deploy/network/model/tokenizer.py).
     static let charactersPerToken = 64
 
     /// Start, the text, the end, then padding: as many ids as the network takes. `tokens`: how many there were, start and

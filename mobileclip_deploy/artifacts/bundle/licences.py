@@ -1,0 +1,136 @@
+"""LICENSES/ of a bundle: the texts that its weights came under, and a notice with the sentence that they ask for and
+what the export changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle.manifest import AttachmentEntry, LicenceEntry, Manifest
+from mobileclip_deploy.base.files import artifact_sha256
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.licences import Licence, licence_text
+from mobileclip_deploy.network.model.variants import MCiTower, Variant, load_variant, variant_cards
+
+FOLDER = "LICENSES"
+NOTICE = f"{FOLDER}/NOTICE.txt"
+OWN = "COPY-OF-THE-TEXT"
+
+
+def require_product(variant: Variant) -> None:
+    """Refuse weights that may not clearly be used in products.
+
+    Raises:
+        UsageError: the answer is no or unknown; the text quotes the licence and names variants that may be used.
+    """
+    found = variant.licence.answer_of_copy("product")
+    if found.answer == "yes":
+        return
+    where = f" ({found.source}{f', {found.dated}' if found.dated else ''})" if found.source else ""
+    others = ", ".join(card.name for card in variant_cards() if card.licence.answer("product").answer == "yes")
+    raise UsageError(
+        f"`for_product`: whether {variant.name} may be used in a product is {found.answer!r}, not a clear 'yes': "
+        f"{found.words}{where}. Relatives whose licence says yes: {others}; see docs/licences.md"
+    )
+
+
+def write_licences(folder: Path, manifest: Manifest, own: Path | None) -> LicenceEntry:
+    """Write LICENSES/ into a bundle's folder. `own`: a text that came with the weights, copied as it is.
+
+    Returns:
+        What the manifest says of it.
+    """
+    (folder / FOLDER).mkdir()
+    if own is not None:
+        shutil.copyfile(own, folder / FOLDER / f"{OWN}{own.suffix}")
+    write_texts(folder, manifest, None if own is None else artifact_sha256(own))
+    files = tuple(AttachmentEntry.of(path, folder) for path in sorted((folder / FOLDER).iterdir()))
+    return licence_entry(load_variant(manifest.variant).licence, files)
+
+
+def write_texts(folder: Path, manifest: Manifest, own: str | None) -> None:
+    """Write what of LICENSES/ is made from the card: the packaged text and the notice. `own`: SHA-256 of a text that
+    came with the weights."""
+    (folder / FOLDER).mkdir(exist_ok=True)
+    text = load_variant(manifest.variant).licence.text
+    if text is not None and text.text is not None:
+        (folder / FOLDER / text.text).write_bytes(licence_text(text.text))
+    (folder / NOTICE).write_text(notice(manifest, own), encoding="utf-8")
+
+
+def own_text(entry: LicenceEntry) -> AttachmentEntry | None:
+    """The text in a bundle that came with the weights, where one was given."""
+    return next((one for one in entry.files if one.file.startswith(f"{FOLDER}/{OWN}")), None)
+
+
+def licence_entry(licence: Licence, files: tuple[AttachmentEntry, ...]) -> LicenceEntry:
+    """What the manifest says of a card's licence and of the files that carry it."""
+    text = licence.text
+    return LicenceEntry(
+        name=licence.name,
+        spdx=None if text is None else text.spdx,
+        sentence=None if text is None else text.sentence,
+        asks=() if text is None else text.asks,
+        files=files,
+        **licence.uses_of_copy(),
+    )
+
+
+def notice(manifest: Manifest, own: str | None = None) -> str:
+    """NOTICE.txt: which weights, under which text, the sentence, what was changed. The same for the same manifest.
+    `own`: SHA-256 of the text that came with the weights."""
+    variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
+    licence, text = variant.licence, variant.licence.text
+    lines = [
+        f"Weights: {variant.title}, from {checkpoint.file} (sha256 {checkpoint.sha256}).",
+        f"Licence: {licence.name}{f', {licence.url}' if licence.url else ''}.",
+    ]
+    if text is not None and text.sentence is not None:
+        lines += ["", text.sentence]
+    lines += ["", _where_the_text_is(licence, own), "", "Changes made to the weights:", ""]
+    lines += [f"- {change}" for change in changes_made(manifest)]
+    if text is not None and text.asks:
+        lines += ["", "Whoever passes them on:", "", *(f"- {one}" for one in text.asks)]
+    return "\n".join(lines) + "\n"
+
+
+def _where_the_text_is(licence: Licence, own: str | None) -> str:
+    text = licence.text
+    if text is not None and text.text is not None:
+        return f"The text is beside this file: {text.text}."
+    if own is not None:
+        other = "" if text is not None and own in text.read else " It is not the text that was read for this version."
+        return f"The text that came with the weights is beside this file: {OWN}.{other}"
+    return (
+        "The text is NOT in this bundle. Before you pass the bundle on, add the text that came with your copy of the "
+        "weights; mobileclip-deploy export takes it as its licence text."
+    )
+
+
+def changes_made(manifest: Manifest) -> tuple[str, ...]:
+    """What an export did to the weights, in sentences: what a licence asks to be told of a derivative."""
+    variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
+    towers = " and ".join(manifest.towers)
+    changes = [f"Converted to {manifest.target} ({towers}) by mobileclip-deploy."]
+    convolutional = isinstance(variant.image, MCiTower) or variant.image.stem == "convolutional"
+    if convolutional or (variant.text is not None and variant.text.kind == "mct"):
+        changes.append("Branches and normalization layers that only training needs were folded into convolutions.")
+    if "image" in manifest.towers:
+        changes.append("Mean and std of the pictures stand in the graph of the image tower.")
+    changes += [
+        f"The weights of the {tower} tower are stored at the precision {entry.precision}."
+        for tower, entry in manifest.towers.items()
+        if entry.precision != "fp32"
+    ]
+    if manifest.rounding is not None:
+        changes.append(f"How the weights of {' and '.join(manifest.rounding.towers)} are rounded was learned.")
+    if checkpoint.recovered is not None:
+        changes.append(f"Trained further for {checkpoint.recovered.target}, from {checkpoint.recovered.source_file}.")
+    if checkpoint.compacted is not None:
+        size, full = checkpoint.compacted.size, checkpoint.compacted.full_size
+        changes.append(f"Embeddings were cut from {full} to {size} numbers, on axes fitted to pictures.")
+    if checkpoint.image_size is not None:
+        changes.append(f"Pictures of {checkpoint.image_size} pixels instead of {variant.preprocess.size}.")
+    if manifest.classifier is not None and manifest.classifier.template is not None:
+        changes.append(f"Ends in probabilities of {len(manifest.classifier.labels)} labels.")
+    return tuple(changes)

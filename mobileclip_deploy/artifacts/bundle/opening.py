@@ -1,0 +1,302 @@
+"""A bundle on disk. Opening it reads the manifest and holds every artifact against its hash. It is whole or absent:
+written beside its place, and renamed when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST, AttachmentEntry, Manifest, Measurements, TowerEntry
+from mobileclip_deploy.base.arguments import checked
+from mobileclip_deploy.base.files import (
+    StrPath,
+    artifact_bytes,
+    artifact_sha256,
+    check_bundle_destination,
+    read_json,
+    read_model,
+    read_regular,
+    replacing,
+)
+from mobileclip_deploy.base.files.leftovers import clear_leftovers
+from mobileclip_deploy.base.files.names import is_below, within
+from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, suggestion
+from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
+from mobileclip_deploy.parity import Check
+
+# Embedding dimension, tokens, pixels: no published one is above 1024.
+LARGEST_SIZE = 4096
+MOST_FILES = 10_000
+# Beside the artifacts: a tokenizer.json takes 2 MB.
+TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
+VOCABULARY, VOCABULARY_BYTES = "tokenizer/tokenizer.json", 1 << 28
+
+SEARCH_LOG = "smallest.json"
+"""What a search for the smallest bundle tried; it stands in the bundle that it found."""
+
+
+ROUNDING = "rounding.safetensors"
+"""Biases that learned rounding moved, float32, by tower and name; stands in the bundle where there are any towers."""
+
+
+MERGES = "tokenizer/merges.txt"
+
+
+AXES = "axes.safetensors"
+"""The axes that both projections were cut to, float32 [D, N]; stands in a bundle of smaller embeddings."""
+RELEVANCE = "relevance.safetensors"
+"""Background pictures and what was learned on them, from when on a match counts; where it was asked for."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    @checked
+    def open(cls, path: StrPath) -> Bundle:
+        """Read and check a bundle: manifest, and presence, size and hash of every artifact and of what is beside it.
+
+        Raises:
+            InvalidInput: not a bundle, of another schema version, or changed since it was written.
+        """
+        bundle = cls.unread(path)
+        checked: set[tuple[str, int, str]] = set()
+        for tower, entry in bundle.manifest.towers.items():
+            if (entry.file, entry.bytes, entry.sha256) not in checked:
+                bundle._check_file(entry, bundle.artifact(tower))
+            checked.add((entry.file, entry.bytes, entry.sha256))
+        for attachment in bundle.manifest.beside:
+            bundle._check_file(attachment, bundle._inside(attachment.file))
+        return bundle
+
+    @classmethod
+    @checked
+    def unread(cls, path: StrPath) -> Bundle:
+        """A bundle whose artifacts are not held against their hashes yet; takes no time, whatever their size.
+
+        Raises:
+            InvalidInput: not a bundle, of another schema version, or with something in it that must not be read.
+        """
+        manifest = _read_manifest(Path(path))
+        _check_files(Path(path))
+        return cls(Path(path), _with_vocabulary(Path(path), manifest))
+
+    @classmethod
+    @checked
+    def of(cls, bundle: Bundle | StrPath) -> Bundle:
+        """A bundle as public functions take it: one that is open, or its folder.
+
+        Raises:
+            InvalidInput: as `open`.
+            UsageError: it is neither.
+        """
+        return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
+
+    def artifact(self, tower: TowerName) -> Path:
+        """Path of a tower's artifact.
+
+        Raises:
+            UsageError: the bundle does not hold the tower.
+            InvalidInput: the manifest points outside the bundle.
+        """
+        if tower == "text" and self.manifest.tokenizer is None:
+            raise no_text_tower(self.manifest.variant)
+        if tower not in self.manifest.towers:
+            raise UsageError(f"{self.path} holds no {tower} tower; export it with `tower='both'`")
+        return self._inside(self.manifest.towers[tower].file)
+
+    def _inside(self, file: str) -> Path:
+        return within(self.path, file)
+
+    def _check_file(self, entry: TowerEntry | AttachmentEntry, path: Path) -> None:
+        if not path.exists():
+            raise InvalidInput(f"{self.path}: {entry.file} is missing; export the bundle again")
+        if artifact_bytes(path) != entry.bytes or artifact_sha256(path) != entry.sha256:
+            raise InvalidInput(f"{self.path}: {entry.file} is not the file that was exported; export the bundle again")
+
+    @property
+    def four_bit(self) -> dict[str, frozenset[str]]:
+        """The layers that a search stored at 4 bits, by tower (precision "mixed"); none where no search wrote it.
+
+        Raises:
+            InvalidInput: the search's log is damaged.
+        """
+        log = self.path / SEARCH_LOG
+        if not log.exists():
+            return {}
+        told = f"{log} cannot be read: {WHY}; export the bundle again"
+        with refusing(told, OSError, ValueError, LookupError, AttributeError, TypeError):
+            chosen = read_json(log)["trials"][-1]["four_bit"]
+            return {tower: frozenset(names) for tower, names in chosen.items()}
+
+    @property
+    def floats(self) -> Path:
+        """What learned rounding changed beside the weights on grids."""
+        rounding = self.manifest.rounding
+        return self._inside(ROUNDING if rounding is None else rounding.floats.file)
+
+    @property
+    def axes(self) -> Path:
+        """The axes that the embeddings of the checkpoint were cut to."""
+        axes = self.manifest.axes
+        return self._inside(AXES if axes is None else axes.file)
+
+    @property
+    def measurements(self) -> Measurements | None:
+        """What was measured when it was exported; None of a bundle that was not verified, or of schema version 1.
+
+        Raises:
+            InvalidInput: the file is missing or damaged.
+        """
+        if self.manifest.measurements is None:
+            return None
+        return read_model(Measurements, self._inside(self.manifest.measurements), advice="; export the bundle again")
+
+    @property
+    def parity(self) -> tuple[Check, ...]:
+        """The checks that were made when it was exported, with their figures; none where it was not verified."""
+        found = self.measurements
+        return self.manifest.parity if found is None else found.checks
+
+    @property
+    def golden(self) -> Path:
+        """The stored inputs and reference embeddings."""
+        return self.path / "golden.safetensors"
+
+    @property
+    def bytes(self) -> int:
+        """Size of the artifacts together."""
+        return sum({entry.file: entry.bytes for entry in self.manifest.towers.values()}.values())
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if path.is_file():
+        raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
+    if path.exists():
+        inside = _names(path)
+        what = f"no {MANIFEST} in it" + (f"; give one of those in it, such as {path / inside[0]}" if inside else "")
+    else:
+        what = f"no such folder{suggestion(path.name, _names(path.parent))}"
+    manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {what}")
+    sizes = {
+        "embed_dim": manifest.embed_dim,
+        "preprocess.size": manifest.preprocess.size,
+    }
+    if manifest.tokenizer is not None:
+        sizes["tokenizer.context_length"] = manifest.context_length
+    for name, size in sizes.items():
+        if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are made before anything is compared
+            raise InvalidInput(f"{path}/{MANIFEST}: {name} is not from 1 to {LARGEST_SIZE}")
+    return manifest
+
+
+def bundles_in(folder: Path) -> list[Path]:
+    """The bundles in a folder, by name; none that is being written, which has a hidden name.
+
+    Raises:
+        OSError: the folder cannot be looked into.
+    """
+    return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and _holds_manifest(entry)]
+
+
+def _holds_manifest(path: Path) -> bool:
+    try:
+        return (path / MANIFEST).is_file()
+    except OSError:  # somebody's folder that may not be looked into
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    """What the bundles in a folder are called, for a hint; nothing of one that cannot be looked into."""
+    try:
+        return [one.name for one in bundles_in(folder)]
+    except OSError:
+        return []
+
+
+def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest with the vocabulary that the checkpoint brought, which stands in tokenizer/merges.txt, or of
+    another kind than CLIP's in tokenizer/tokenizer.json."""
+    tokens = manifest.tokenizer
+    if tokens is None or not tokens.brought:
+        return manifest
+    path = within(folder, MERGES if tokens.kind is None else VOCABULARY)
+    told = f"{path} cannot be used: {WHY}; export the bundle again"
+    with refusing(told, OSError, UnicodeDecodeError, InvalidInput):
+        text = read_regular(path, VOCABULARY_BYTES).decode("utf-8")
+        if tokens.kind is None:
+            _, *merges = text.removesuffix("\n").split("\n")
+            whole = tokens.with_merges(merges)
+        else:
+            whole = tokens.with_file(text)
+    return manifest.model_copy(update={"tokenizer": whole})
+
+
+def _check_files(folder: Path) -> None:
+    """Whether everything in a bundle is a file or a folder of it, so that whoever reads it later waits for nobody, and
+    whoever copies, serves or sends it publishes no other file of this machine.
+
+    A hard link cannot be told from the file itself. Nobody can send one: an archive or a download makes them only
+    between files that it brings.
+
+    Raises:
+        InvalidInput: a pipe, a device, a link that leads out of the bundle, nowhere or in a circle, a text of many
+            megabytes, or more files than a bundle has.
+    """
+    count = 0
+    for parent, folders, files in os.walk(folder):
+        count += len(folders) + len(files)
+        if count > MOST_FILES:
+            raise InvalidInput(f"{folder} holds more than {MOST_FILES:,} files, and is not a bundle that was exported")
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            with refusing(f"{path} cannot be read: {WHY}; export the bundle again", OSError, RuntimeError):
+                found = path.stat()
+                leads_out = path.is_symlink() and not is_below(path, folder)
+            if leads_out:
+                raise InvalidInput(
+                    f"{path} is a link that leads out of the bundle; where you trust it, copy the bundle with cp -RL"
+                )
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                raise InvalidInput(f"{path} is not a regular file; export the bundle again")
+            most = VOCABULARY_BYTES if path.name == Path(VOCABULARY).name else TEXT_BYTES
+            if path.suffix in TEXTS and found.st_size > most:
+                raise InvalidInput(f"{path} is larger than such a file can be ({most:,} bytes)")
+
+
+@contextlib.contextmanager
+def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    What killed processes left in the folder is removed first.
+
+    Raises:
+        UsageError: see `check_bundle_destination`.
+    """
+    clear_leftovers(path.parent)  # a bundle that a killed export had set aside is back before it is asked for
+    check_bundle_destination(path, MANIFEST, force)
+    absent = [folder for folder in path.absolute().parents if not folder.exists()]
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, absent)  # of a failed export not even the folders above it stay
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staging = stack.enter_context(replacing(path))
+            staging.mkdir()
+        except OSError as error:
+            reason = f"{path} cannot be written ({error.strerror})"
+            raise UsageError(f"{reason}; choose another output with `output`") from error
+        yield staging
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,0 +1,236 @@
+"""A layout as a value: what one app expects of a bundle. Those of this package stand in `data/`, one JSON file each."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from mobileclip_deploy.base.files.names import PlainPath, PlainText, plain_path
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.precision import precision_of
+from mobileclip_deploy.network.model.tokenizer import TokenizerFile
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName, Variant
+
+ArtifactName = Literal["image", "text", "classifier"]
+ARTIFACTS: tuple[ArtifactName, ...] = ("image", "text", "classifier")
+
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+ANY = {"variant": "variant", "precision": "precision"}
+IN_NAMES = {*ANY, "suffix"}
+# What an export writes into every bundle, as a disk that knows no capitals has it.
+OWN = {
+    *(
+        "manifest.json",
+        "parity.json",
+        "golden.safetensors",
+        "rounding.safetensors",
+        "relevance.safetensors",
+        "model_card.md",
+    ),
+    *("smallest.json", "smallest.svg", "preprocessor_config.json", "tokenizer"),
+}
+DEEPEST = 50
+"""Objects and lists within each other in what a side file holds."""
+
+Precision = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{1,40}$")]
+Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{0,40}$")]
+
+
+class TensorLayout(BaseModel, frozen=True, extra="forbid"):
+    """An input or output: its name, and of an input the type of its numbers; the target's own where it is left out.
+
+    `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside of the artifact.
+    """
+
+    name: PlainText = Field(min_length=1, max_length=200)
+    dtype: Literal["float32", "uint8", "int32", "int64"] | None = None
+    any_size: bool = False
+
+
+class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
+    """One artifact. `file`: its path inside the bundle, in which `{variant}`, `{precision}` and `{suffix}` are put."""
+
+    file: PlainPath
+    input: TensorLayout
+    output: TensorLayout
+
+    @field_validator("output")
+    @classmethod
+    def _float32(cls, output: TensorLayout) -> TensorLayout:
+        if output.dtype not in (None, "float32"):
+            raise ValueError("an output is float32; leave its dtype out")
+        return output
+
+
+class SideFile(BaseModel, frozen=True, extra="forbid"):
+    """A file beside the artifacts: one of the tokenizer's, or an object of JSON, its `content`, in which a text that is
+    `{name}` and nothing else stands for what the variant's card says (see `values_of`)."""
+
+    tokenizer: TokenizerFile | None = None
+    content: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SideFile:
+        if (self.tokenizer is None) == (self.content is None):
+            raise ValueError("a file is either `tokenizer` or `content`")
+        texts = set()
+        for depth, value in _inside(self.content):
+            if depth > DEEPEST:
+                raise ValueError(f"`content` is nested deeper than {DEEPEST} times")
+            texts |= {value} if isinstance(value, str) else set()
+        unknown = sorted({found[1] for text in texts if (found := PLACEHOLDER.fullmatch(text))} - VALUES)
+        if unknown:
+            raise ValueError(f"{{{unknown[0]}}} is not known; known: {', '.join(sorted(VALUES))}")
+        return self
+
+
+class Layout(BaseModel, frozen=True, extra="forbid"):
+    """What one app, or one client library, expects of a bundle.
+
+    `source`: where it was read how the app loads its files. `target`: the format. `default`: what the target writes
+    where no layout is named. `precision`: what is written where none is asked for; the target's default otherwise.
+    `options`: of the target. `normalised`: embeddings leave the artifacts at length 1. `suffixes`: what `{suffix}`
+    stands for, by precision; where it is empty, any precision goes. Of the artifacts those that are left out do not
+    exist. `files`: what stands beside them, by path.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._+-]{0,39}$")
+    title: PlainText
+    source: PlainText = ""
+    target: PlainText
+    default: bool = False
+    precision: PlainText | None = None
+    options: dict[PlainText, PlainText | bool] = {}
+    normalised: bool = False
+    suffixes: dict[Precision, Suffix] = Field({}, max_length=100)
+    image: ArtifactLayout | None = None
+    text: ArtifactLayout | None = None
+    classifier: ArtifactLayout | None = None
+    files: dict[PlainPath, SideFile] = Field({}, max_length=200)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Layout:
+        artifacts = list(self.artifacts.values())
+        if not artifacts:
+            raise ValueError("it has none of image, text and classifier")
+        for name, artifact in self.artifacts.items():
+            source = artifact.input
+            if artifact.output.any_size or (
+                source.any_size and (name == "text" or source.dtype not in (None, "uint8"))
+            ):
+                raise ValueError(f"`any_size` is of an image's input, whose dtype is uint8; {name} has it")
+        for artifact in artifacts:
+            unknown = sorted(set(PLACEHOLDER.findall(artifact.file)) - IN_NAMES)
+            if unknown:
+                raise ValueError(f"{{{unknown[0]}}} in {artifact.file}; known: {', '.join(sorted(IN_NAMES))}")
+            if "{suffix}" in artifact.file and not self.suffixes:
+                raise ValueError(f"{artifact.file} has a suffix, and `suffixes` says none")
+        paths = {
+            name: {_named(one.file, {**ANY, "suffix": suffix}) for suffix in self.suffixes.values() or ("",)}
+            for name, one in self.artifacts.items()
+        }
+        _apart([*(paths.pop(tower) for tower in self.towers), *({file} for file in self.files)])
+        _apart(paths.values())
+        return self
+
+    @property
+    def pictures(self) -> bool:
+        """Whether its image tower takes pictures of any size."""
+        return self.image is not None and self.image.input.any_size
+
+    @property
+    def towers(self) -> tuple[TowerName, ...]:
+        """Those that it has."""
+        return tuple(tower for tower in TOWERS if tower in self.artifacts)
+
+    @property
+    def artifacts(self) -> dict[ArtifactName, ArtifactLayout]:
+        """Those that it has, by name."""
+        found: dict[ArtifactName, ArtifactLayout | None] = {name: getattr(self, name) for name in ARTIFACTS}
+        return {name: artifact for name, artifact in found.items() if artifact is not None}
+
+    def artifact(self, name: str) -> ArtifactLayout:
+        """Layout of one artifact: a tower, or a classifier.
+
+        Raises:
+            UsageError: it has none.
+        """
+        found = {str(own): artifact for own, artifact in self.artifacts.items()}
+        if name not in found:
+            raise UsageError(f"the layout {self.name} has no {name}; it has {', '.join(found)}")
+        return found[name]
+
+    def file(self, variant: Variant, name: str, precision: str) -> str:
+        """Path of an artifact inside its bundle.
+
+        Raises:
+            UsageError: it has no such artifact, or no name for this precision.
+        """
+        rest = precision_of(precision).rest  # apps have no name for another precision of the table of words
+        if self.suffixes and rest not in self.suffixes:
+            raise UsageError(f"the layout {self.name} has no {precision}; it has {', '.join(self.suffixes)}")
+        names = {"variant": variant.name, "precision": precision, "suffix": self.suffixes.get(rest, "")}
+        try:
+            return _named(self.artifact(name).file, names)
+        except ValueError as error:
+            raise UsageError(f"the layout {self.name}: {error}") from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what a file of it would say."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+OF_THE_MODEL: dict[str, Callable[[Variant], Any]] = {
+    "variant": operator.attrgetter("name"),
+    "title": operator.attrgetter("title"),
+    "embed_dim": operator.attrgetter("embed_dim"),
+    "image_size": operator.attrgetter("preprocess.size"),
+    "interpolation": operator.attrgetter("preprocess.interpolation"),
+    "resize_mode": lambda variant: {"shorter_side": "shortest", "squash": "squash"}[variant.preprocess.resize],
+}
+OF_THE_TEXT: dict[str, Callable[[Variant], Any]] = {
+    "text_width": operator.attrgetter("text.width"),
+    "text_heads": operator.attrgetter("text.heads"),
+    "text_layers": operator.attrgetter("text.depth"),
+    **{name: operator.attrgetter(f"tokens.{name}") for name in ("context_length", "vocab_size", "sot", "eot", "pad")},
+}
+VALUES = OF_THE_MODEL.keys() | OF_THE_TEXT.keys()
+
+
+def values_of(variant: Variant) -> dict[str, Any]:
+    """What a side file's placeholders stand for; those of texts only where the variant has a text tower. Mean and
+    standard deviation stand inside of the artifacts, so that apps apply none: 0 and 1."""
+    known = OF_THE_MODEL if variant.text is None else OF_THE_MODEL | OF_THE_TEXT
+    return {name: read(variant) for name, read in known.items()}
+
+
+def _inside(content: object, depth: int = 0) -> Iterator[tuple[int, object]]:
+    """Everything in what JSON holds, with how many objects and lists it stands in."""
+    yield depth, content
+    values = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
+    for value in values:
+        yield from _inside(value, depth + 1)
+
+
+def _named(template: str, names: Mapping[str, str]) -> str:
+    """An artifact's path with names in place of its placeholders, held to what a path may be once more."""
+    return plain_path(PLACEHOLDER.sub(lambda found: names[found[1]], template))
+
+
+def _apart(files: Iterable[set[str]]) -> None:
+    """Whether each file has a place of its own, whichever of its paths it has: below no other, and off what an export
+    writes itself, on disks that know no capitals too."""
+    taken: set[tuple[str, ...]] = set()
+    for paths in files:
+        split = {path: tuple(path.casefold().split("/")) for path in paths}
+        for path, parts in split.items():
+            if parts[0] in OWN:
+                raise ValueError(f"{path} is a file of every bundle; choose another name")
+            if any(parts[: len(one)] == one[: len(parts)] for one in taken):
+                raise ValueError(f"{path} is the name of another file too, or lies in it")
+        taken |= set(split.values())

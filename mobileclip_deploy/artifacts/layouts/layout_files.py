@@ -1,0 +1,114 @@
+"""Layouts by name and from files: those of the package, and a user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mobileclip_deploy.artifacts.layouts.layout import PLACEHOLDER, Layout, values_of
+from mobileclip_deploy.base.files import StrPath, read_json
+from mobileclip_deploy.base.files.names import within
+from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
+from mobileclip_deploy.network.model.tokenizer import tokenizer_file
+from mobileclip_deploy.network.model.variants import Variant, no_text_tower
+
+ENDING = ".json"
+
+
+def layout_names() -> tuple[str, ...]:
+    """Names of the package's layouts, in alphabetical order."""
+    return tuple(_packaged())
+
+
+def layouts() -> tuple[Layout, ...]:
+    """The layouts of the package: which app each is for, its target, files and tensors.
+
+    Raises:
+        ValidationError: a file of the package was changed, and is no layout.
+    """
+    return tuple(_packaged().values())
+
+
+def packaged_layout(name: str) -> Layout | None:
+    """The layout of the package that is called so, in any capitals; None where there is none."""
+    return _packaged().get(name.casefold())
+
+
+def default_layout(target: str) -> Layout | None:
+    """What a target writes where no layout is named; None where its names are its own."""
+    return next((layout for layout in layouts() if layout.target == target and layout.default), None)
+
+
+def read_layout(name: StrPath) -> Layout:
+    """A layout by its name, or from a file that ends in .json.
+
+    Raises:
+        UsageError: no layout is called so; the text lists those that are.
+        InvalidInput: the file cannot be read, is no layout, or is called as one of the package is.
+    """
+    text = str(name)
+    if (found := packaged_layout(text)) is not None:
+        return found
+    if not text.endswith(ENDING):
+        known = ", ".join(layout_names())
+        raise UsageError(
+            f"unknown layout {text!r}{suggestion(text, layout_names())}; known: {known}, or a file of your own (*.json)"
+        )
+    path = Path(text)
+    try:
+        layout = Layout.model_validate(read_json(path))
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: no such layout file") from None
+    except ValidationError as error:
+        raise InvalidInput(f"{path} is no layout: {first_problem(error)}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
+    taken = packaged_layout(layout.name)
+    if layout.default or (taken is not None and layout != taken):
+        what = "`default` is for layouts of the package" if layout.default else f"{layout.name} is one of the package"
+        raise InvalidInput(f"{path}: {what}; change that line")
+    return layout
+
+
+@cache
+def _packaged() -> Mapping[str, Layout]:
+    folder = files("mobileclip_deploy.artifacts.layouts") / "data"
+    found = [
+        Layout.model_validate_json(file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(ENDING)
+    ]
+    return {layout.name: layout for layout in sorted(found, key=lambda layout: layout.name)}
+
+
+def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
+    """Write them into a bundle's folder.
+
+    Raises:
+        UsageError: a file says something of a text tower, and the variant has none.
+    """
+    values = values_of(variant)
+    for name, file in layout.files.items():
+        path = within(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file.tokenizer is not None:
+            path.write_bytes(tokenizer_file(file.tokenizer, variant.tokens))
+        else:
+            path.write_text(json.dumps(_filled(file.content, values), indent=2) + "\n", encoding="utf-8")
+
+
+def _filled(content: Any, values: dict[str, Any]) -> Any:
+    if isinstance(content, str):
+        found = PLACEHOLDER.fullmatch(content)
+        if found is not None and found[1] not in values:
+            raise no_text_tower(str(values["variant"]))
+        return content if found is None else values[found[1]]
+    if isinstance(content, dict):
+        return {key: _filled(value, values) for key, value in content.items()}
+    return [_filled(value, values) for value in content] if isinstance(content, list) else content

@@ -1,0 +1,94 @@
+"""Calibration: the inputs on which precisions with quantized activations measure their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files import content_sha256, file_sha256
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.model.image_files import IMAGE_SUFFIXES, image_files
+from mobileclip_deploy.network.model.precision import PRECISIONS, precision_of
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TowerName, Variant
+from mobileclip_deploy.parity.samples import calibration_prompts, image_paths, read_prompts
+
+T = TypeVar("T")
+# More images change the ranges little and take as long as one evaluation each.
+LIMIT = 128
+PROMPT_FILES = ("prompts.json", "prompts.txt")
+
+
+def check_calibration(precisions: dict[TowerName, str], folder: Path) -> None:
+    """Refuse a calibration folder that would not be used, or that holds nothing.
+
+    Raises:
+        UsageError: none of the precisions measures activations.
+        InvalidInput: not a folder, or no image in it.
+    """
+    if not any(precision_of(name).calibrated for name in precisions.values()):
+        known = " and ".join(name for name, precision in PRECISIONS.items() if precision.calibrated)
+        unused = ", ".join(sorted(set(precisions.values())))
+        raise UsageError(f"{unused} uses no calibration images ({known} do); leave `calibration` out")
+    _images(folder)
+
+
+def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) -> npt.NDArray[np.generic]:
+    """Inputs of a tower: pixels float32 [N, 3, S, S] in [0, 1], or ids int64 [M, L].
+
+    Images: those in `folder` and below it, at most `LIMIT`, taken evenly from their sorted names. Prompts: of its
+    prompts.json or prompts.txt. The packaged samples stand in for what it does not have, or when it is None.
+
+    Raises:
+        InvalidInput: not a folder, no image in it, or a file that cannot be read.
+    """
+    if tower == "image":
+        from mobileclip_deploy.network.model.preprocessing import (
+            load_batch,  # torch: not for a refusal of `check_calibration`
+        )
+
+        chosen = image_paths() if folder is None else spread_evenly(_images(folder), LIMIT)
+        return load_batch(chosen, variant.preprocess).numpy()
+    file = None if folder is None else prompt_file(folder)
+    texts = calibration_prompts() if file is None else read_prompts(file)
+    return encode(texts[:LIMIT], variant.tokens)
+
+
+def calibration_digest(folder: Path) -> str:
+    """sha256 over the names and contents of the images and prompts that would be used: what tells two folders apart.
+
+    Raises:
+        InvalidInput: not a folder, or no image in it.
+    """
+    texts = prompt_file(folder)
+    files = [*spread_evenly(_images(folder), LIMIT), *([] if texts is None else [texts])]
+    return content_sha256(files_digest(folder, files))
+
+
+def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
+    """What tells some files of a folder from others: their names and SHA-256, without the folder's own place."""
+    return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()
+
+
+def prompt_file(folder: Path) -> Path | None:
+    """The file of prompts in a folder, if there is one."""
+    return next((folder / name for name in PROMPT_FILES if (folder / name).is_file()), None)
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise InvalidInput(f"`calibration` {folder}: no such folder; give one with images like those of the app")
+    found = image_files(folder)
+    if not found:
+        raise InvalidInput(f"`calibration` {folder}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def spread_evenly(rows: Sequence[T], most: int) -> list[T]:
+    """So many of the rows at most, spread evenly over them."""
+    total = len(rows)
+    return list(rows) if total <= most else [rows[index * total // most] for index in range(most)]

@@ -1,0 +1,115 @@
+"""Modules that end a tower otherwise than in its embedding: at length 1, or in the probabilities of fixed labels."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.artifacts.towers.head import LabelSet
+from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.parity.inputs import exact_texts
+
+
+class Normalised(nn.Module):
+    """A tower whose embeddings [N, D] leave at length 1."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return unit_length(self.tower(inputs))
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """Rows [N, D] at length 1, in float16 too.
+
+    Each row is divided by its largest value first. Squares of an embedding's values may not fit into float16 (300
+    squared is more than its 65,504), and a sum of a thousand of them still less; after the division each square is at
+    most 1, one of them is 1, and their sum is between 1 and D, which fits and has a square root that is far from 0.
+    """
+    features = features / features.abs().amax(dim=1, keepdim=True)
+    return features / (features * features).sum(dim=1, keepdim=True).sqrt()
+
+
+class Classifier(nn.Module):
+    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L], rows that sum to 1."""
+
+    weights: Tensor
+
+    def __init__(self, tower: ImageTower, embeddings: Tensor, logit_scale: float) -> None:
+        super().__init__()
+        self.tower = tower
+        # [L, D] -> [D, L], with the temperature multiplied in: one product gives the logits.
+        self.register_buffer("weights", (logit_scale * embeddings).T.contiguous(), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.softmax(unit_length(self.tower(pixels)) @ self.weights, dim=1)
+
+
+class OwnClassifier(nn.Module):
+    """RGB pixels [N, 3, S, S] float32 in [0, 1] -> probabilities [N, L] of the classes that the network was trained on,
+    rows that sum to 1."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return torch.softmax(self.tower(pixels), dim=1)
+
+
+def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
+    """The classifier of a folded model, in eval mode.
+
+    Raises:
+        UsageError: the model is not folded, or lacks one of its towers.
+    """
+    tower = make_tower(model, "image")
+    assert isinstance(tower, ImageTower)
+    embeddings = torch.from_numpy(label_embeddings(model, labels))
+    return Classifier(tower, embeddings, model.logit_factor).eval()
+
+
+def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
+    """Text embeddings of the labels' prompts at length 1, computed in float64: [L, D].
+
+    Raises:
+        UsageError: the model has no text tower.
+    """
+    if "text" not in model.towers:
+        raise UsageError("a classifier's labels are embedded by the text tower, which this checkpoint does not have")
+    known = _LABELS.setdefault(model, {})
+    key = (labels, is_folded(model))  # folding moves the last bits
+    if key not in known:
+        template = labels.template_for(model.variant)
+        prompts = [template.replace("{}", name) for name in labels.names]
+        found = exact_texts(model, encode(prompts, model.variant.tokens))
+        known[key] = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return known[key]
+
+
+# A thousand labels take minutes in float64, and converting and checking ask for the same ones.
+_LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[np.float32]]] = WeakKeyDictionary()
+
+
+def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What the checkpoint answers, in float64: its scores of the cosines with the labels.
+
+    Args:
+        images: the checkpoint's image embeddings [N, D].
+
+    Returns:
+        [N, L].
+    """
+    rows = images.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return model.scores.of(rows @ label_embeddings(model, labels).astype(np.float64).T)

@@ -1,0 +1,95 @@
+"""Contexts: of a causal text tower a prompt has the same embedding at every length that holds it; short ones are fast.
+
+The embedding is read at the first end-of-text token, and no token of a causal tower sees what comes behind it: neither
+the padding nor its length is part of the answer. In a bidirectional tower every token sees the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant, no_text_tower
+
+# Start, two tokens, end: nothing shorter is worth a shape of its own.
+SHORTEST = 4
+
+
+def parse_contexts(text: str | None) -> tuple[int, ...]:
+    """`16,32`, as on the command line; none for None.
+
+    Raises:
+        UsageError: no whole numbers.
+    """
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"`contexts` {text}: write lengths in tokens with commas, as in 16,32")
+    return tuple(map(int, parts))
+
+
+def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
+    """The lengths that a variant's text tower will take, ascending, its own as the last; none where none are wanted.
+
+    Raises:
+        UsageError: the tower is bidirectional, or a length is not from 4 to the tower's own.
+    """
+    if not wanted:
+        return ()
+    if variant.text is None:
+        raise no_text_tower(variant.name)
+    if not variant.text.causal:
+        raise UsageError(
+            f"the text tower of {variant.name} is bidirectional: padding is part of the model, and the same prompt has "
+            "another embedding at another length; leave `contexts` out"
+        )
+    full = variant.tokens.context_length
+    if wrong := [length for length in wanted if not SHORTEST <= length <= full]:
+        raise UsageError(f"`contexts` {wrong[0]}: {variant.name} takes lengths from {SHORTEST} to {full} tokens")
+    return tuple(sorted({*wanted, full}))
+
+
+def fitting(ids: npt.NDArray[np.int64], contexts: Sequence[int], tokenizer: TokenizerSpec) -> npt.NDArray[np.int64]:
+    """Context for every row of ids [N, L], int64 [N]: the shortest of the ascending contexts that holds the row up to
+    its first end-of-text token, at most L. A row without that token takes the longest."""
+    ends = ids == tokenizer.eot
+    needed = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ids.shape[1])
+    lengths = np.asarray([length for length in contexts if length < ids.shape[1]] + [ids.shape[1]], np.int64)
+    found: npt.NDArray[np.int64] = lengths[np.searchsorted(lengths, needed)]
+    return found
+
+
+class ContextRunner:
+    """A text tower of several contexts: ids [N, L] -> [N, D], each row at the shortest context that holds it.
+
+    Args:
+        run: the tower at any of its contexts.
+        contexts: ascending.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[npt.NDArray[np.generic]], npt.NDArray[np.float32]],
+        engine: str,
+        contexts: Sequence[int],
+        tokenizer: TokenizerSpec,
+    ) -> None:
+        self.engine = engine
+        self._run, self._contexts, self._tokenizer = run, tuple(contexts), tokenizer
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        ids = inputs.astype(np.int64, copy=False)
+        lengths = fitting(ids, self._contexts, self._tokenizer)
+        found: npt.NDArray[np.float32] | None = None
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            part = self._run(np.ascontiguousarray(ids[rows, :length]))
+            if found is None:
+                found = np.empty((len(ids), part.shape[1]), np.float32)
+            found[rows] = part
+        assert found is not None
+        return found

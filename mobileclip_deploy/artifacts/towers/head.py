@@ -1,0 +1,198 @@
+"""Heads: what an exported tower answers with, an embedding or the probabilities of fixed labels, as a user names them.
+
+A head of labels holds their text embeddings and the logit scale, so that the image tower alone classifies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.errors import UsageError, refusing
+from mobileclip_deploy.network.model.prompts import labels_fault, template_fault
+from mobileclip_deploy.network.model.variants import TowerName, Variant, no_text_tower
+
+if TYPE_CHECKING:  # the head is chosen, and refused, before torch is imported
+    from torch import nn
+
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
+
+
+def read_head(labels: str | Sequence[str] | None, template: str | None = None, normalise: bool = False) -> Head:
+    """The head that a user's words ask for: an embedding, or with labels (see `given_labels`) their probabilities.
+
+    Raises:
+        UsageError: a template without labels, probabilities at length 1, or as `given_labels`.
+    """
+    if labels is None:
+        if template is not None:
+            raise UsageError("`template` is how `labels` are asked for; give both")
+        return Head(normalised=normalise)
+    if normalise:
+        raise UsageError("`normalise` is for embeddings; probabilities of `labels` have no length: leave it out")
+    return Head(given_labels(labels, template))
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a tower answers with: its embedding, as it is or scaled to length 1, or with labels the probability of
+    each. `own`: the labels are the classes that the network itself was trained on (`Variant.classes`)."""
+
+    labels: LabelSet | None = None
+    normalised: bool = False
+    own: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels, in the order of the probabilities; none of an embedding."""
+        return () if self.labels is None else self.labels.names
+
+    def of(self, variant: Variant) -> Head:
+        """The head of a variant's image tower: a classifier of its own classes is always that.
+
+        Raises:
+            UsageError: such a classifier, and labels or length 1 are asked for; or tokens, and length 1; or labels, of
+                a variant whose scores are sigmoids.
+        """
+        if variant.gives_tokens and self.normalised:
+            raise UsageError(f"{variant.name} gives tokens, which have no length 1; leave `normalise` out")
+        if variant.scores == "sigmoid" and self.labels is not None:
+            # A sigmoid may be as small as 1e-7, which float16 hardly tells from 0.
+            raise UsageError(
+                f"{variant.name} scores each label for itself, and a file with `labels` inside answers with shares of "
+                "all of them; export it without, and give them to `classify`"
+            )
+        if variant.classes is None:
+            return self
+        if self.labels is not None or self.normalised:
+            what = "`normalise`" if self.labels is None else "`labels`"
+            raise UsageError(
+                f"{variant.name} tells apart the {len(variant.class_names)} classes that it was trained on; leave "
+                f"{what} out"
+            )
+        return Head(LabelSet(variant.class_names), own=True)
+
+    def check(self, model: MobileCLIP, towers: Sequence[TowerName]) -> None:
+        """Refuse labels where they cannot be embedded, or where a tower would be left over.
+
+        Raises:
+            UsageError: labels, and other towers than the image tower, or a checkpoint without a text tower.
+        """
+        if self.own or self.labels is None:
+            return
+        if model.variant.text is None:
+            raise no_text_tower(model.variant.name)
+        if tuple(towers) != ("image",) or "text" not in model.towers:
+            raise UsageError(
+                "a classifier is the image tower alone, and its labels need a checkpoint with a text tower"
+            )
+
+    def module(self, model: MobileCLIP, tower: TowerName, short: bool = False) -> nn.Module:
+        """The tower of a folded model with this head, in eval mode: [N, ...] -> [N, D], or [N, L] with labels.
+
+        Args:
+            short: see `make_tower`.
+
+        Raises:
+            UsageError: the model is not folded, or lacks a tower.
+        """
+        from mobileclip_deploy.artifacts.towers.classifier import Normalised, OwnClassifier, make_classifier
+        from mobileclip_deploy.artifacts.towers.tower import make_tower
+
+        if self.own:
+            return OwnClassifier(make_tower(model, "image")).eval()
+        if self.labels is not None:
+            return make_classifier(model, self.labels)
+        own = make_tower(model, tower, short)
+        return Normalised(own).eval() if self.normalised else own
+
+    def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
+        from mobileclip_deploy.artifacts.towers.classifier import probabilities
+        from mobileclip_deploy.network.model.scores import softmax
+
+        if self.own:
+            return softmax(embeddings.astype(np.float64))
+        return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)
+
+    def scaled(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Embeddings [N, D] at the length at which they leave the artifact; computed in float64."""
+        if not self.normalised:
+            return embeddings
+        rows = embeddings.astype(np.float64)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+EMBEDDING = Head()
+
+
+def labels_json(labels: Sequence[str]) -> str:
+    """labels.json: a list, in the order of the probabilities."""
+    return json.dumps(list(labels), indent=2, ensure_ascii=False) + "\n"
+
+
+# What a list of labels does not look like: where such a file does not exist, its name was mistyped.
+PATH_STARTS = ("/", "./", "../", "~")
+PATH_ENDS = (".txt", ".csv", ".tsv", ".json", ".lst")
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """What is told apart: labels, and the prompt that stands for one, with `{}` where it goes; the variant's own where
+    it is None.
+
+    Raises:
+        UsageError: fewer than two labels, one twice, too many or too long ones, or a template without `{}` or too long.
+    """
+
+    names: tuple[str, ...]
+    template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.template is not None and "{}" not in self.template:
+            raise UsageError(f"the template {self.template[:100]!r} has no {{}} for the label")
+        fault = labels_fault(self.names) or template_fault(self.template or "")
+        if fault is not None:
+            raise UsageError(f"{fault}; shorten what was given")
+        if len(self.names) < 2:
+            # With one label every image has it at 100 percent.
+            given = f"one label, {self.names[0]!r}" if self.names else "no label"
+            raise UsageError(f"{given}; give two labels or more, as in cat,dog,car, or a file with one a line")
+        double = next((label for label, times in Counter(self.names).items() if times > 1), None)
+        if double is not None:
+            raise UsageError(f"the labels hold {double!r} twice; leave one out")
+
+    def template_for(self, variant: Variant) -> str:
+        """The template, settled."""
+        return variant.template if self.template is None else self.template
+
+
+def given_labels(labels: str | Sequence[str], template: str | None = None) -> LabelSet:
+    """Labels one by one; or a text: `a,b,c`, or the path of a text file with one label per line. Blanks around
+    labels in a text and empty ones are left out.
+
+    Args:
+        template: with `{}` where the label goes; the variant's own when None.
+
+    Raises:
+        UsageError: as `LabelSet`, or the path of a file that is not there.
+        InvalidInput: the file cannot be read as UTF-8.
+    """
+    if not isinstance(labels, str):
+        return LabelSet(tuple(labels), template)
+    with refusing(f"`labels` {labels}: cannot be read as UTF-8 text", OSError, ValueError):
+        lines = read_regular(Path(labels)).decode("utf-8-sig").splitlines() if os.path.exists(labels) else None
+    meant = labels.strip().lower()
+    if lines is None and (meant.startswith(PATH_STARTS) or meant.endswith(PATH_ENDS)):
+        raise UsageError(f"`labels` {labels}: no such file; give one with one label a line, or a list like cat,dog,car")
+    found = (label.strip() for label in (labels.split(",") if lines is None else lines))
+    return LabelSet(tuple(label for label in found if label), template)

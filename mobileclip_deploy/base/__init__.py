@@ -1,0 +1,1 @@
+"""Foundations: files, progress, arguments, escaped text, interpreters and scheduling."""

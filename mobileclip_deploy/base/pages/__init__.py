@@ -1,0 +1,1 @@
+"""Pages served to browsers, and the ONNX Runtime that they load."""

@@ -1,0 +1,158 @@
+"""A task: one piece of the work, what it needs, and how it ended. Tasks are run here, one after another, or by Dask on
+as many processes as their memory allows."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import DependencyMissing, MobileClipDeployError, RuntimeFailed, UsageError
+
+LOCAL = "local"
+"""A scheduler of processes on this machine."""
+ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+/?")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work that needs no other.
+
+    Args:
+        name: what it is, for progress and errors: "shard 3".
+        call: a function of a module, which other processes import by its name.
+        arguments: of `call`; they travel, so large things are named by their files.
+        memory: bytes that its process has at most while it runs, all included.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    memory: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A task that ended in an error."""
+
+    error: MobileClipDeployError
+
+
+Told = Callable[[Task, Any], None]
+"""Told how a task ended when it did: what its call gave, or `Failed`."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error on its way between processes. Errors have constructors of their own; their type and text are enough."""
+
+    kind: type[MobileClipDeployError]
+    line: str
+
+    def failed(self) -> Failed:
+        return Failed(self.kind.__new__(self.kind, self.line))
+
+
+def perform(task: Task) -> Any:
+    """What a process does with a task: its result, or a `Refusal`. No exception crosses the network."""
+    try:
+        return task.call(*task.arguments)
+    except MobileClipDeployError as error:
+        return Refusal(type(error), error.line)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+        text = " ".join(str(error).split())[:300]
+        return Refusal(RuntimeFailed, f"{task.name}: {type(error).__name__}: {text} ({place})")
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_gigabytes(count: float) -> str:
+    """Bytes in GB (10^9), for people."""
+    return f"{count / 1e9:.1f} GB"
+
+
+def check_scheduler(scheduler: str | None) -> None:
+    """Whether it is one, and Dask is here.
+
+    Raises:
+        UsageError: neither "local" nor an address.
+        DependencyMissing: Dask is not installed.
+    """
+    if scheduler is None:
+        return
+    if scheduler != LOCAL and ADDRESS.fullmatch(scheduler) is None:
+        raise UsageError(
+            f"`scheduler` {scheduler!r} is no scheduler; give local, or the address of Dask's, "
+            "such as tcp://10.0.0.1:8786"
+        )
+    if importlib.util.find_spec("distributed") is None:
+        raise DependencyMissing(
+            "`scheduler` needs Dask, which is not installed; type: pip install 'mobileclip-deploy[scale]'"
+        )
+
+
+def require_scheduler(scheduler: str | None) -> None:
+    """Refuse a scheduler that could not be used, before anything is written.
+
+    Raises:
+        UsageError, DependencyMissing, RuntimeFailed: see `run_tasks`.
+    """
+    check_scheduler(scheduler)
+    if scheduler is not None and scheduler != LOCAL:
+        from mobileclip_deploy.base.scheduling.cluster import connected
+
+        with connected((), scheduler):  # it answers, and its workers can do what they will be asked
+            pass
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    told: Told,
+    scheduler: str | None = None,
+    *,
+    go_on: bool = False,
+    progress: Progress = silent,
+) -> None:
+    """Run tasks, in any order, and tell how each ended as soon as it did, in the thread that called.
+
+    Args:
+        scheduler: None for this process; "local" for processes on this machine, each of one thread, as many as cores
+            and the memory that is free allow; or a Dask scheduler's address, whose workers see the same disks under
+            the same names.
+        go_on: after a task that failed; else no other is begun.
+        progress: told how many are done, have failed, run and are left.
+
+    Raises:
+        UsageError: an unknown scheduler, or a task that needs more memory than there is.
+        DependencyMissing: Dask is not installed.
+        RuntimeFailed: no scheduler answers at the address, it has no workers, they have another version of this
+            package, or it was lost.
+    """
+    check_scheduler(scheduler)
+    if not tasks:
+        return
+    if scheduler is not None:
+        from mobileclip_deploy.base.scheduling.cluster import run_on_dask
+
+        run_on_dask(tasks, told, scheduler, go_on, progress)
+        return
+    for task in tasks:
+        progress(task.name)
+        try:
+            result = task.call(*task.arguments)
+        except MobileClipDeployError as error:
+            told(task, Failed(error))
+            if not go_on:
+                return
+            continue
+        told(task, result)

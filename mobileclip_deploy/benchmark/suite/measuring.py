@@ -1,0 +1,218 @@
+"""A suite, dataset by dataset: each by its own metric, beside what was published of the variant; and as one HTML page
+that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel
+
+from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.files.pages import filled_page
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.benchmark.suite import figures
+from mobileclip_deploy.benchmark.suite.samples import read_captioned, read_puzzles, read_samples
+from mobileclip_deploy.benchmark.suite.tasks import Suite, SuiteTask, published, published_source
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.evaluation.metrics import Interval, classify, retrieval_ranks
+from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.pictures.embedding import BATCH, embed_classes, embed_prompts, unit
+from mobileclip_deploy.pictures.pictures import Reading, embed_contents, embed_dataset_images
+
+MANY = 10  # WinoGAViL's figure is that of the puzzles with 10 and 12 candidates
+T = TypeVar("T")
+
+
+class Row(BaseModel, frozen=True):
+    """One dataset. `figure` is in percent, None where it was not run or has failed, which `reason` explains.
+    `published` is what the variant's authors have, and `difference` what the figure has over it, in points, with the
+    figure's own interval. `skipped`: images that were left out, and why."""
+
+    key: str
+    name: str
+    metric: str
+    status: Literal["measured", "not run", "failed"]
+    reason: str | None = None
+    examples: int | None = None
+    expected: int
+    figure: Interval | None = None
+    published: float | None = None
+    difference: Interval | None = None
+    skipped: tuple[str, ...] = ()
+
+
+class SuiteResult(BaseModel, frozen=True):
+    """A suite of a model. `average` is the plain mean of the figures, and None unless each dataset was measured."""
+
+    suite: str
+    source: str
+    model: str
+    variant: str
+    engine: str
+    embedding_space: str
+    rows: tuple[Row, ...]
+    average: float | None
+    published_average: float | None
+    published_source: str | None
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """The datasets that are there and could not be measured."""
+        return tuple(row for row in self.rows if row.status == "failed")
+
+
+def measure_suite(
+    embedder: Embedder,
+    suite: Suite,
+    data: Path,
+    *,
+    skip_bad: bool = False,
+    cache: Path | None = None,
+    progress: Progress = silent,
+) -> SuiteResult:
+    """Measure what there is of a suite; the arguments are those of `evaluation.door.evaluate_suite`."""
+    known = published(embedder.variant)
+    rows = []
+    for number, task in enumerate(suite.datasets, start=1):
+        progress(f"{task.name}, dataset {number} of {len(suite.datasets)}")
+        rows.append(_row(task, data / task.folder, _Run(embedder, skip_bad, cache, progress), known.get(task.key)))
+    values = [row.figure.value for row in rows if row.figure is not None]
+    whole = [known[task.key] for task in suite.datasets if task.key in known]
+    return SuiteResult(
+        suite=suite.name,
+        source=suite.source,
+        model=embedder.name,
+        variant=embedder.variant,
+        engine=embedder.engine,
+        embedding_space=embedder.embedding_space,
+        rows=tuple(rows),
+        average=sum(values) / len(values) if len(values) == len(rows) else None,
+        published_average=sum(whole) / len(whole) if len(whole) == len(rows) else None,
+        published_source=published_source() if known else None,
+    )
+
+
+def html_page(result: SuiteResult) -> str:
+    """The page; whatever the result says is escaped."""
+    return filled_page(__package__ or "", result=result)
+
+
+@dataclass(frozen=True)
+class _Run:
+    embedder: Embedder
+    skip_bad: bool
+    cache: Path | None
+    progress: Progress
+
+
+_Measured = tuple[int, Interval, tuple[str, ...]]
+"""Number of examples, the figure of them, and which images were left out, and why."""
+
+
+def _row(task: SuiteTask, folder: Path, run: _Run, known: float | None) -> Row:
+    row = Row(
+        key=task.key, name=task.name, metric=task.metric, status="not run", expected=task.examples, published=known
+    )
+    if not folder.is_dir():
+        return row.model_copy(update={"reason": f"no folder {folder.name}"})
+    measure = {"classification": _classification, "retrieval": _retrieval, "winogavil": _winogavil}[task.kind]
+    try:
+        examples, figure, skipped = measure(task, folder, run)
+    except DependencyMissing as error:
+        return row.model_copy(update={"reason": error.line})
+    except (InvalidInput, UsageError) as error:
+        return row.model_copy(update={"status": "failed", "reason": error.line})
+    difference = None
+    if known is not None:
+        difference = Interval(value=figure.value - known, low=figure.low - known, high=figure.high - known)
+    measured = {"status": "measured", "examples": examples, "figure": figure, "skipped": skipped}
+    return row.model_copy(update=measured | {"difference": difference})
+
+
+def _classification(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
+    samples = read_samples(folder)
+    embedded, tally = embed_dataset_images(
+        run.embedder, samples.images, samples.rows, Reading(run.skip_bad, run.cache), run.progress
+    )
+    kept = np.array([number for number in range(len(samples.rows)) if number not in tally.bad])
+    classes = embed_classes(run.embedder, samples.classes, samples.templates, run.cache)
+    labels = samples.labels[kept]
+    ranks, nearest = classify(unit(embedded), classes, labels)
+    groups = None if samples.groups is None else samples.groups[kept]
+    if groups is None and task.metric in ("acc_worst_region", "acc_wg", "acc_top5_wg"):
+        raise InvalidInput(f"{folder}: no sample has an .npy with its group, which {task.metric} needs")
+    figure = figures.percent(_metered(task, labels, ranks, nearest, groups), len(kept))
+    return len(kept), figure, tally.skipped
+
+
+def _metered(
+    task: SuiteTask,
+    labels: npt.NDArray[np.int64],
+    ranks: npt.NDArray[np.int64],
+    nearest: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64] | None,
+) -> figures.Metered:
+    if task.metric == "mean_per_class_recall":
+        return figures.mean_per_class_recall(labels, nearest == labels)
+    if task.metric == "F1-macro_all":
+        return figures.macro_f1(labels, nearest)
+    if groups is not None and task.metric == "acc_top5_wg":
+        return figures.worst_group(groups, ranks < 5)
+    if groups is not None and task.metric in ("acc_worst_region", "acc_wg"):
+        return figures.worst_group(groups, nearest == labels)
+    return figures.accuracy(nearest == labels)
+
+
+def _retrieval(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
+    images: list[Floats] = []
+    captions: list[str] = []
+    owners: list[int] = []
+    for batch in _batches(read_captioned(folder)):
+        run.progress(f"{task.name}, image {sum(map(len, images))} of {task.examples}")
+        for number, one in enumerate(batch, start=sum(map(len, images))):
+            captions += one.captions
+            owners += [number] * len(one.captions)
+        images.append(embed_contents(run.embedder, [(one.where, one.image) for one in batch], run.cache))
+    if not captions:
+        raise InvalidInput(f"{folder}: its tables have no rows")
+    pictures = unit(np.concatenate(images))
+    texts = embed_prompts(run.embedder, captions, run.cache)
+    whose = np.array(owners)
+    to_text, to_image = retrieval_ranks(pictures, texts, whose)
+    metered = figures.mean_recall(to_text < 1, to_image < 1, whose)
+    return len(pictures), figures.percent(metered, len(pictures)), ()
+
+
+def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
+    scores: list[float] = []
+    sizes: list[int] = []
+    for batch in _batches(read_puzzles(folder)):
+        run.progress(f"{task.name}, puzzle {len(scores)} of {task.examples}")
+        cues = embed_prompts(run.embedder, [_prompt(puzzle.cue) for puzzle in batch], run.cache)
+        listed = [(puzzle.where, image) for puzzle in batch for image in puzzle.images]
+        pictures = unit(embed_contents(run.embedder, listed, run.cache))
+        starts = np.cumsum([len(puzzle.images) for puzzle in batch])[:-1]
+        for puzzle, cue, own in zip(batch, cues, np.split(pictures, starts), strict=True):
+            scores.append(figures.jaccard(own @ cue, np.array(puzzle.right)))
+            sizes.append(len(puzzle.images))
+    many = np.array(sizes) >= MANY
+    if not many.any():
+        raise InvalidInput(f"{folder}: no puzzle has {MANY} candidates or more, which its figure is of")
+    return len(scores), figures.percent(figures.mean_over(np.array(scores), many), len(scores)), ()
+
+
+def _prompt(cue: str) -> str:
+    """As mlfoundations/datacomp, eval_utils/wino_eval.py words it."""
+    lower = cue.lower()
+    return f"An {lower}" if lower[0] in "aeiou" else f"A {lower}"
+
+
+def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    given = iter(rows)
+    return iter(lambda: list(islice(given, BATCH)), [])

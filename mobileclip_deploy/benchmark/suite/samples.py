@@ -1,0 +1,146 @@
+"""Datasets as DataComp's tool downloads them: of classification shards with `cls`, and groups in an `npy` member; of
+retrieval and WinoGAViL parquet files, their images inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files.arrays import plain_array
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing
+from mobileclip_deploy.evaluation.tables import read_parquet
+from mobileclip_deploy.evaluation.webdataset import shard_samples, shards_of
+from mobileclip_deploy.pictures.image_sources import ImageSource
+from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_templates
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images, where each stands, and its class, a number of `classes` (names may be equal); `groups` [N] are the first
+    number of each sample's metadata, where it has any."""
+
+    images: tuple[ImageSource, ...]
+    rows: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None
+    classes: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+def read_samples(folder: Path) -> Samples:
+    """All samples of the split `test`, in the order of its shards.
+
+    Raises:
+        InvalidInput: the folder is incomplete, a shard is damaged, or a label or a group is none.
+    """
+    classes = tuple(line for _, line in read_lines(folder / "classnames.txt", BadRows(skip=False)))
+    templates = read_templates(folder / "zeroshot_classification_templates.txt")
+    images: list[ImageSource] = []
+    rows, labels, groups = [], [], []
+    for shard in shards_of(folder, "test"):
+        for sample in shard_samples(shard, (".cls", ".npy"), BadRows(skip=False)):
+            if lacking := sample.lacks(".cls"):
+                raise InvalidInput(lacking)
+            assert sample.image is not None
+            images.append(sample.image)
+            rows.append(sample.where)
+            labels.append(_label(sample.notes[".cls"], len(classes), sample.where))
+            if (group := sample.notes.get(".npy")) is not None:
+                groups.append(_first(group, sample.where))
+    if not rows:
+        raise InvalidInput(f"{folder / 'test'}: no sample in its shards")
+    if groups and len(groups) != len(rows):
+        raise InvalidInput(f"{folder / 'test'}: {len(rows) - len(groups)} samples have no .npy, although others have")
+    numbers = np.array(groups, np.int64) if groups else None
+    return Samples(tuple(images), tuple(rows), np.array(labels, np.int64), numbers, classes, templates)
+
+
+def _label(content: bytes, classes: int, where: str) -> int:
+    text = content.strip()
+    if not text.isdigit() or len(text) > 9 or int(text) >= classes:
+        raise InvalidInput(f"{where}.cls: {text[:40]!r} is no number of one of {classes} classes")
+    return int(text)
+
+
+def _first(content: bytes, where: str) -> int:
+    with refusing(f"{where}.npy: no array of numbers that begins with a group ({WHY})", ValueError, IndexError):
+        value = float(plain_array(content, "iuf").reshape(-1)[0])
+        if not 0 <= value < 1 << 20 or value != int(value):
+            raise Malformed(f"{value}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """An image as a file's bytes, and its captions."""
+
+    where: str
+    image: bytes
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    """A cue, and candidates as image files' bytes, of which those that are `right` go with it."""
+
+    where: str
+    cue: str
+    images: tuple[bytes, ...]
+    right: tuple[bool, ...]
+
+
+def read_captioned(folder: Path) -> Iterator[Captioned]:
+    """The columns `image` and `caption` (a text, or a list of them).
+
+    Raises:
+        DependencyMissing: pyarrow is not installed.
+        InvalidInput: no such table, or a row that is none.
+    """
+    for where, row in _rows(folder, ("image", "caption")):
+        captions = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
+        if not captions or not all(isinstance(one, str) for one in captions):
+            raise InvalidInput(f"{where}: caption is no text and no list of texts")
+        yield Captioned(where, _image(row["image"], where), tuple(captions))
+
+
+def read_puzzles(folder: Path) -> Iterator[Puzzle]:
+    """The columns `cue`, `candidates`, `associations` (names of candidates) and `candidate_images`.
+
+    Raises:
+        DependencyMissing, InvalidInput: as `read_captioned`.
+    """
+    for where, row in _rows(folder, ("cue", "candidates", "associations", "candidate_images")):
+        names, wanted, images = row["candidates"], row["associations"], row["candidate_images"]
+        if not all(isinstance(one, list) for one in (names, wanted, images)) or len(names) != len(images):
+            raise InvalidInput(f"{where}: candidates, associations and candidate_images are no lists that fit together")
+        right = tuple(name in wanted for name in names)
+        if not isinstance(row["cue"], str) or not row["cue"] or not any(right):
+            raise InvalidInput(f"{where}: no cue, or none of the candidates goes with it")
+        yield Puzzle(where, row["cue"], tuple(_image(one, where) for one in images), right)
+
+
+def _image(value: Any, where: str) -> bytes:
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes) or not content:
+        raise InvalidInput(f"{where}: the table holds no bytes of its image")
+    return content
+
+
+def _rows(folder: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    files = sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise InvalidInput(f"{folder} holds no table (*.parquet)")
+
+    def chosen(file: Path, names: list[str]) -> list[str]:
+        if missing := [name for name in columns if name not in names]:
+            raise InvalidInput(f"{file} has no column {missing[0]}; it has {', '.join(names)}")
+        return list(columns)
+
+    for file in files:
+        for number, row in enumerate(read_parquet(file, chosen)):
+            yield f"{file}:{number}", row

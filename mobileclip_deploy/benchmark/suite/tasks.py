@@ -1,0 +1,96 @@
+"""Which datasets a suite has, and what was published of each: data files beside this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from mobileclip_deploy.base.files import check_file_destination
+from mobileclip_deploy.errors import UsageError, suggestion
+
+SUITES = ("datacomp",)
+HERE = Path(__file__).parent
+Metric = Literal[
+    "acc1",
+    "mean_per_class_recall",
+    "F1-macro_all",
+    "acc_worst_region",
+    "acc_wg",
+    "acc_top5_wg",
+    "mean_recall@1",
+    "jaccard_score_10-12",
+]
+
+
+class SuiteTask(BaseModel, frozen=True, extra="forbid"):
+    """One dataset: its `key` in the suite's own list, the `folder` it is looked for in, and its metric. `examples` is
+    how many the list says it has."""
+
+    key: str
+    name: str
+    folder: str
+    kind: Literal["classification", "retrieval", "winogavil"]
+    metric: Metric
+    examples: int
+
+
+class Suite(BaseModel, frozen=True, extra="forbid"):
+    """A list of datasets; `source` says where it was published."""
+
+    name: str
+    title: str
+    source: str
+    datasets: tuple[SuiteTask, ...]
+
+
+class _Published(BaseModel, frozen=True, extra="forbid"):
+    suite: str
+    source: str
+    percent: dict[str, dict[str, float]]
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in SUITES:
+        raise UsageError(f"unknown suite {name!r}{suggestion(name, SUITES)}; known: {', '.join(SUITES)}")
+    return Suite.model_validate(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
+    """A suite that can be measured: some of it is there, and its page can be written.
+
+    Args:
+        data: the folder that holds a folder for each dataset.
+        page: a file to be written; `force` replaces one that is there.
+
+    Raises:
+        UsageError: an unknown suite, none of its datasets is there, or the page cannot be written.
+    """
+    suite = load_suite(name)
+    if page is not None:
+        check_file_destination(page, force, "html")
+    if not any((data / task.folder).is_dir() for task in suite.datasets):
+        example = suite.datasets[0].folder
+        raise UsageError(f"{data} holds none of {suite.title}; their folders have names such as {example}")
+    return suite
+
+
+def published(variant: str) -> dict[str, float]:
+    """What the variant's authors published of each dataset, by its key, in percent; empty where they did not."""
+    return _published().percent.get(variant, {})
+
+
+def published_source() -> str:
+    """Where those figures stand."""
+    return _published().source
+
+
+def _published() -> _Published:
+    return _Published.model_validate(json.loads((HERE / "published.json").read_text(encoding="utf-8")))

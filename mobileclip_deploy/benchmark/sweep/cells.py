@@ -1,0 +1,236 @@
+"""A cell: one bundle of a sweep. Which there are, what each needs, and how one is made in whichever process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, files_digest
+from mobileclip_deploy.base.files import file_sha256, read_json, write_whole
+from mobileclip_deploy.benchmark.sweep.result import Row, row_of
+from mobileclip_deploy.benchmark.sweep.specification import HUB, CheckpointChoice, Specification
+from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.export.door import export_plan
+from mobileclip_deploy.export.plan import plan_export
+from mobileclip_deploy.export.request import CompactRequest, ExportRequest, Writing, asked_compact, choose
+from mobileclip_deploy.network.checkpoints.door import load_model
+from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
+from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
+from mobileclip_deploy.targets import Target, named_targets, names_all
+
+RECORDS = "cells"
+SMALLER = ("embedding_size", "fit", "captions")
+"""Of a checkpoint's choice: `Cell.content` has what is in them."""
+OWN_BYTES, WEIGHT_BYTES, PIXEL_BYTES = 2_000_000_000, 28, 2_000
+"""Bytes of memory: of a process with the converters' packages; per weight (float32, float64, folded, twin, converted);
+per pixel of an image. See docs/sweep.md for what was measured."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One bundle to make. `options` of the target, called `named` in the specification; `content` tells what the
+    checkpoint is: its SHA-256, or its place on the hub, and what its axes are fitted to."""
+
+    checkpoint: str
+    choice: CheckpointChoice
+    content: str
+    target: str
+    precision: str
+    named: str | None
+    options: dict[str, str | bool]
+    dataset: str | None
+    calibration: str | None
+
+    @property
+    def row(self) -> Row:
+        return Row(checkpoint=self.checkpoint, target=self.target, precision=self.precision, options=self.named)
+
+    @property
+    def folder(self) -> str:
+        """Where the bundle goes, relative to the sweep's folder."""
+        return self.checkpoint if self.named is None else f"{self.checkpoint}/{self.named}"
+
+    @property
+    def identity(self) -> str:
+        """The hash of all that decides the result, but for the packages' versions."""
+        told = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
+        told["version"] = metadata.version("mobileclip-deploy")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def record(self) -> str:
+        """The file of its row."""
+        label = "-".join(part for part in (self.checkpoint, self.target, self.precision, self.named) if part)
+        safe = "".join(one if one.isalnum() or one in "._-" else "-" for one in label)
+        return f"{RECORDS}/{safe}-{self.identity[:8]}.json"
+
+
+def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
+    """Every combination that there is, and a note for each that there is not.
+
+    Raises:
+        UsageError: an unknown target, precision, variant or option, an option that no target has, or nothing is left.
+        InvalidInput: a checkpoint is missing or cannot be read.
+        DependencyMissing: a target's packages are not installed.
+    """
+    chosen, notes = _targets(specification)
+    calibration = None if specification.calibration is None else Path(specification.calibration)
+    wanted = [parse_precisions(text, TOWERS) for text in specification.precisions or ()]
+    pairs: list[tuple[str, str, str | None, dict[str, str | bool]]] = []
+    sets: list[tuple[str | None, dict[str, str | bool]]] = [*specification.options.items()]
+    for named, options in sets or [(None, {})]:
+        used: set[str] = set()
+        for target in chosen:
+            own = {name: value for name, value in options.items() if name in _option_names(target)}
+            used |= set(own)
+            if options and not own:
+                continue
+            for precisions in wanted or [parse_precisions(target.abilities.default_precision, TOWERS)]:
+                if not target.has(precisions):
+                    notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
+                    continue
+                text = ",".join(f"{tower}={name}" for tower, name in precisions.items())
+                label = text if len(set(precisions.values())) > 1 else precisions["image"]
+                request = ExportRequest(
+                    targets=(target.label,), precisions=(label,), options=own, calibration=calibration
+                )
+                # A backend of a target may be a bundle of its own.
+                pairs += [(one.label, label, named, own) for one, _ in choose(request).pairs]
+        if unknown := [name for name in options if name not in used]:
+            known = sorted({name for target in chosen for name in _option_names(target)})
+            raise UsageError(
+                f"options.{named}: none of {', '.join(one.label for one in chosen)} has an option {unknown[0]!r}; "
+                f"known: {', '.join(known)}"
+            )
+    cells = []
+    for name, choice in specification.checkpoints.items():
+        content = _content(name, choice) + _fitted(choice)
+        judged = (specification.dataset, specification.calibration)
+        cells += [Cell(name, choice, content, *pair, *judged) for pair in pairs]
+    if not cells:
+        raise UsageError(f"nothing is left to sweep over: {' '.join(notes)}")
+    return cells, list(dict.fromkeys(notes))
+
+
+def _targets(specification: Specification) -> tuple[list[Target], list[str]]:
+    every = names_all(specification.targets)
+    chosen, notes = [], []
+    for target in named_targets(specification.targets):
+        try:
+            target.require_installed(converters=True)
+        except DependencyMissing as error:
+            if not every:
+                raise
+            notes.append(f"Left out: {error}")
+            continue
+        chosen.append(target)
+    return chosen, notes
+
+
+def _option_names(target: Target) -> set[str]:
+    return {field.name for field in fields(target.options)}
+
+
+def _content(name: str, choice: CheckpointChoice) -> str:
+    """What tells a checkpoint's content from another's, looked at before anything begins."""
+    if choice.download or (choice.file or "").startswith(HUB):
+        if choice.variant is None:
+            raise UsageError(f'checkpoints.{name}: say which network it is, as in variant = "mobileclip_s0"')
+        load_variant(choice.variant)
+        return choice.file or choice.variant
+    variant_of(choice)
+    return file_sha256(_file(choice))
+
+
+def _compact(choice: CheckpointChoice) -> CompactRequest | None:
+    return asked_compact(*(getattr(choice, name) for name in SMALLER))
+
+
+def _fitted(choice: CheckpointChoice) -> str:
+    """What tells the pictures and captions from others that axes are fitted to; nothing of full embeddings."""
+    asked = _compact(choice)
+    if asked is None:
+        return ""
+    files = [*image_files(asked.pictures), *(asked.pictures / name for name in PROMPT_FILES)]
+    digest = files_digest(asked.pictures, [file for file in files if file.is_file()])
+    captions = b"" if asked.captions is None else file_sha256(asked.captions).encode()
+    return f"-e{asked.size}-{hashlib.sha256(digest + captions).hexdigest()}"
+
+
+def _file(choice: CheckpointChoice) -> Path:
+    return builtin_checkpoint() if choice.file is None else Path(choice.file)
+
+
+def variant_of(choice: CheckpointChoice) -> Variant:
+    """The card of a checkpoint, which of a file is told from its names and shapes."""
+    if choice.download or (choice.file or "").startswith(HUB):
+        assert choice.variant is not None
+        return load_variant(choice.variant)
+    if choice.file is None and choice.variant is not None:
+        load_model(choice.variant)  # refuses a variant without its weights
+    card = None if choice.variant is None else load_variant(choice.variant)
+    return identify(open_tensors(_file(choice)), card).variant
+
+
+def cell_memory(cell: Cell) -> int:
+    """Bytes that the process has at most which makes a cell: measured ones with some air (docs/sweep.md)."""
+    card = variant_of(cell.choice)
+    weights = card.parameters_image + card.parameters_text
+    size = cell.choice.image_size or card.preprocess.size
+    return OWN_BYTES + WEIGHT_BYTES * weights + PIXEL_BYTES * size * size
+
+
+def kept(cell: Cell, folder: Path) -> Row | None:
+    """The row of a cell that was made before, of the same content, and whose bundle is there; None for what is to be
+    made. What ended in an error is tried again."""
+    try:
+        row = Row.model_validate(read_json(folder / cell.record))
+    except (OSError, ValueError, InvalidInput):
+        return None
+    there = row.bundle is not None and (folder / row.bundle / "manifest.json").is_file()
+    return row.model_copy(update={"latency": {}}) if there and row.state != "error" else None
+
+
+def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
+    """Export a cell's bundle, checked, and record its row."""
+    if one_thread:
+        import torch
+
+        torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
+    choice = cell.choice
+    model = load_model(
+        choice.variant,
+        choice.file,
+        download=choice.download,
+        image_size=choice.image_size,
+        preprocess=choice.preprocess,
+    )
+    request = ExportRequest(
+        targets=(cell.target,),
+        precisions=(cell.precision,),
+        output=folder / cell.folder,
+        options=cell.options,
+        calibration=None if cell.calibration is None else Path(cell.calibration),
+        writing=Writing(force=True, allow_failing=True),
+        dataset=None if cell.dataset is None else Path(cell.dataset),
+        compact=_compact(choice),
+    )
+    written = export_plan(plan_export(choose(request), Source.of(model)))[0]
+    row = row_of(cell.row, written, f"{cell.folder}/{written.bundle.path.name}")
+    return record(cell, row, folder)
+
+
+def record(cell: Cell, row: Row, folder: Path) -> Row:
+    """Keep a cell's row beside the bundles."""
+    path = folder / cell.record
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, row.model_dump_json(indent=1) + "\n")
+    return row

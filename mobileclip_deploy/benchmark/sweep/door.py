@@ -1,0 +1,127 @@
+"""`sweep`: many bundles from one file, and one table of them; what was done before is kept, and so is every error."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from mobileclip_deploy.base.files import StrPath, write_whole
+from mobileclip_deploy.base.files.leftovers import clear_leftovers
+from mobileclip_deploy.base.progress import Progress, about, silent
+from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, check_scheduler, require_scheduler, run_tasks
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.job import get_protocol
+from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, kept, list_cells, make_cell, record
+from mobileclip_deploy.benchmark.sweep.latency import measure_latency
+from mobileclip_deploy.benchmark.sweep.result import Row, RowError, SweepResult, markdown
+from mobileclip_deploy.benchmark.sweep.specification import Specification, read_specification
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling
+
+__all__ = ["RESULT", "TABLE", "SweepResult", "sweep"]
+
+RESULT, TABLE = "sweep.json", "sweep.md"
+
+
+def sweep(
+    specification: StrPath,
+    output: StrPath,
+    *,
+    scheduler: str | None = None,
+    device: str | None = None,
+    progress: Progress = silent,
+) -> SweepResult:
+    """Export every combination of checkpoints, targets, precisions and options that a TOML file names (docs/sweep.md),
+    each verified, with its accuracy where there is a dataset and its latency where there is a device.
+
+    A bundle that fails its gate is written all the same, marked; one that cannot be made keeps its error, and the
+    others go on. Called again, it goes on where it was: what is done is kept, errors are tried again.
+
+    Args:
+        specification: the TOML file.
+        output: the sweep's folder: bundles, `sweep.json` and `sweep.md`, which are there after every cell.
+        scheduler: "local", for as many processes as cores and memory allow; or the address of a Dask scheduler, such
+            as "tcp://10.0.0.1:8786", whose workers see all files under the same names. When None "local", or this
+            process where Dask is not installed.
+        device: where latencies are measured, as `devices` lists them; the file's when None.
+
+    Returns:
+        A row for each combination (`SweepResult.rows`), with its state.
+
+    Raises:
+        InvalidInput: the file or a checkpoint cannot be used.
+        UsageError: an unknown target, precision or option; the folder holds something else; or a bundle needs more
+            memory than there is.
+        DependencyMissing: a target's packages, or Dask, are not installed.
+        RuntimeFailed: the scheduler does not answer or is lost; what was done stays.
+    """
+    check_scheduler(scheduler)
+    read = read_specification(Path(specification))
+    if device is not None:
+        read = read.model_copy(update={"device": device})
+    if scheduler is None and importlib.util.find_spec("distributed") is not None:
+        scheduler = LOCAL
+    require_scheduler(scheduler)
+    folder = Path(output)
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULT).is_file():
+        raise UsageError(f"{folder} exists and holds no sweep; choose another output with `output`")
+    progress("looking at what there is to do")
+    cells, notes = list_cells(read)
+    _check_measuring(read)
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
+    rows: dict[str, Row] = {cell.record: kept(cell, folder) or cell.row for cell in cells}
+
+    def result() -> SweepResult:
+        return SweepResult(output=str(folder), rows=tuple(rows.values()), notes=tuple(notes), device=read.device)
+
+    def told(task: Task, ended: Row | Failed) -> None:
+        cell: Cell = task.arguments[0]
+        if isinstance(ended, Failed):
+            error = RowError.of(ended.error)
+            ended = record(cell, cell.row.model_copy(update={"state": "error", "error": error}), folder)
+        rows[cell.record] = ended
+        _write(result(), folder)
+
+    left = [cell for cell in cells if rows[cell.record].state == "left"]
+    place = folder.absolute()
+    tasks = [
+        Task(
+            f"cell {number} of {len(left)}: {cell.row.name}",
+            make_cell,
+            (cell, place, scheduler is not None),
+            cell_memory(cell),
+        )
+        for number, cell in enumerate(left, start=1)
+    ]
+    _write(result(), folder)
+    run_tasks(tasks, told, scheduler, go_on=True, progress=progress)
+    found = result()
+    if read.device is not None:
+        found = measure_latency(found, read, about("latency", progress))
+    _write(found, folder)
+    return found
+
+
+def _check_measuring(specification: Specification) -> None:
+    """What is measured with begins after hours of exports: it is looked at before.
+
+    Raises:
+        UsageError: no such device or protocol.
+        InvalidInput: no dataset is there, or one that cannot be used.
+    """
+    get_protocol(specification.protocol)
+    if specification.device is not None:
+        get_driver(specification.device)
+    if specification.dataset is not None:
+        telling(read_dataset(Path(specification.dataset)))
+
+
+def _write(result: SweepResult, output: Path) -> None:
+    try:
+        write_whole(output / RESULT, result.model_dump_json(indent=1) + "\n")
+        write_whole(output / TABLE, markdown(result))
+    except PermissionError as error:
+        raise InvalidInput(f"{output} is not writable ({error.strerror}); choose another output") from error

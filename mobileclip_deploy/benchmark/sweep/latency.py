@@ -1,0 +1,85 @@
+"""Latencies of a sweep's bundles: one benchmark of all of them, when nothing else runs any more."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.benchmark.documents import read_result
+from mobileclip_deploy.benchmark.door import benchmark
+from mobileclip_deploy.benchmark.report.points import milliseconds
+from mobileclip_deploy.benchmark.result import Result
+from mobileclip_deploy.benchmark.sweep.result import RowError, SweepResult
+from mobileclip_deploy.benchmark.sweep.specification import Specification
+from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError
+
+LATENCY = "latency.json"
+
+
+def measure_latency(result: SweepResult, specification: Specification, progress: Progress) -> SweepResult:
+    """The result with the latency of every tower that answers rightly on the device. What was measured of the same
+    artifacts before is kept; a device that is not there, or fails, is told beside the figures."""
+    assert specification.device is not None
+    folder = Path(result.output)
+    bundles = [folder / row.bundle for row in result.rows if row.bundle is not None]
+    if not bundles:
+        return result
+    # One path for each artifact: cells may come to the same bytes, which are measured once.
+    artifacts = {path: _artifacts(path) for path in bundles}
+    once: dict[frozenset[tuple[str, str]], Path] = {}
+    for path, found in artifacts.items():
+        once.setdefault(found, path)
+    error: MobileClipDeployError | None = None
+    measured = _kept(folder, specification, frozenset().union(*artifacts.values()))
+    if measured is None:
+        interrupted = folder / f"{LATENCY}.partial"
+        if (interrupted / "job.json").exists():  # of other bundles, maybe; a sweep's benchmark is begun anew
+            shutil.rmtree(interrupted)
+        try:
+            outcome = benchmark(
+                list(once.values()),
+                device=specification.device,
+                protocol=specification.protocol,
+                quick=specification.quick,
+                output=folder / LATENCY,
+                force=True,
+                progress=progress,
+            )
+            measured, error = outcome.result, outcome.failure
+        except MobileClipDeployError as failure:
+            return result.model_copy(update={"latency_error": RowError.of(failure)})
+    times = {
+        (cell.tower, cell.sha256): time
+        for cell, found in measured.pairs()
+        if (time := milliseconds(found, measured.job.protocol.statistic)) is not None
+    }
+    rows = []
+    for row in result.rows:
+        own: frozenset[tuple[str, str]] = frozenset() if row.bundle is None else artifacts[folder / row.bundle]
+        rows.append(row.model_copy(update={"latency": {key[0]: times[key] for key in sorted(own) if key in times}}))
+    return result.model_copy(
+        update={
+            "rows": tuple(rows),
+            "protocol": measured.job.protocol.name,
+            "latency_error": None if error is None else RowError.of(error),
+        }
+    )
+
+
+def _artifacts(path: Path) -> frozenset[tuple[str, str]]:
+    return frozenset((tower, entry.sha256) for tower, entry in Bundle.open(path).manifest.towers.items())
+
+
+def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
+    """What was measured before, of these artifacts and no others, all of them well."""
+    try:
+        found = read_result(folder / LATENCY)
+    except InvalidInput:
+        return None
+    kind = (specification.device or "").partition(":")[0]
+    same = {(cell.tower, cell.sha256) for cell in found.job.cells} == wanted and found.device.kind == kind
+    whole = all(cell.status == "done" for cell in found.cells)
+    asked = specification.protocol in found.job.protocol.name
+    return found if same and whole and asked else None

@@ -1,0 +1,189 @@
+"""What a sweep gives: a row for each cell, with its figures or its error; and their table, as Markdown and as cells for
+a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from mobileclip_deploy.base.escaping import in_markdown, markdown_row
+from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed, Undecided
+from mobileclip_deploy.export.steps import Written
+from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+
+COLUMNS = (
+    "checkpoint",
+    "target",
+    "precision",
+    "options",
+    ">MB",
+    ">cosine image",
+    ">cosine text",
+    ">top-1 %",
+    ">drop",
+    ">recall@1 %",
+    ">drop ",
+    ">image ms",
+    ">text ms",
+    "state",
+)
+"""Those of numbers begin with `>`."""
+FIGURES = ("top1", "image_to_text_recall@1")
+
+State = Literal["passed", "failed", "undecided", "not run", "error", "left"]
+
+
+class RowError(BaseModel, frozen=True):
+    """Why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
+
+    kind: str
+    message: str
+    remedy: str | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: MobileClipDeployError) -> RowError:
+        return cls.model_validate(error.as_dict())
+
+
+class Row(BaseModel, frozen=True):
+    """One cell: which `checkpoint` and set of `options` (by their names; None for the target's own) for which target at
+    which precision.
+
+    `state`: "passed"; "failed", a gate, and the bundle is there, marked; "undecided", there were too few pictures to
+    tell; "not run", some checks could not be (`failures`: of these three, which checks); "error", there is no bundle;
+    "left", not done yet. `bundle` is relative to the sweep's folder. `bytes`: of the artifacts. `cosine`: the worst of
+    each tower with the checkpoint's answers. `accuracy` in percent and `drop` in points, of top-1 and recall@1, where
+    there is a dataset. `latency`: milliseconds of each tower.
+    """
+
+    checkpoint: str
+    target: str
+    precision: str
+    options: str | None
+    state: State = "left"
+    variant: str | None = None
+    bundle: str | None = None
+    bytes: int | None = None
+    cosine: dict[TowerName, float] = {}
+    accuracy: dict[str, float] = {}
+    drop: dict[str, float] = {}
+    failures: tuple[str, ...] = ()
+    error: RowError | None = None
+    latency: dict[TowerName, float] = {}
+
+    @property
+    def name(self) -> str:
+        """For people: `mine, coreml, w8, ios17`."""
+        return ", ".join(part for part in (self.checkpoint, self.target, self.precision, self.options) if part)
+
+
+class SweepResult(BaseModel, frozen=True):
+    """A sweep as far as it came. `notes`: what was left out, in sentences. `device`, `protocol`: of the latencies;
+    `latency_error`: why there are none, or not all."""
+
+    schema_version: Literal[1] = 1
+    output: str
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    device: str | None = None
+    protocol: str | None = None
+    latency_error: RowError | None = None
+
+    def count(self, state: State) -> int:
+        """Rows of a state."""
+        return sum(row.state == state for row in self.rows)
+
+    @property
+    def failure(self) -> MobileClipDeployError | None:
+        """What ends the command with a code other than 0, the worst of it: a cell without a bundle, then a device that
+        failed, then a gate, then too few pictures, then checks that could not be run."""
+        errors = [row for row in self.rows if row.error is not None]
+        if errors:
+            first = max(errors, key=lambda row: row.error.exit_code if row.error is not None else 0)
+            assert first.error is not None
+            kind = RuntimeFailed if first.error.exit_code == RuntimeFailed.exit_code else InvalidInput
+            return kind(f"{len(errors)} of {len(self.rows)} cells have no bundle: {first.name}: {first.error.message}")
+        if self.latency_error is not None:
+            return RuntimeFailed(f"latencies: {self.latency_error.message}")
+        failed = [row for row in self.rows if row.state == "failed"]
+        if failed:
+            first = failed[0]
+            more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
+            return GateFailed(f"FAILED its gate, and written marked: {first.name} ({', '.join(first.failures)}){more}")
+        undecided = [row.name for row in self.rows if row.state == "undecided"]
+        if undecided:
+            return Undecided(f"UNDECIDED, and written: {'; '.join(undecided)}: too few pictures to tell.")
+        if self.count("not run"):
+            return NotRun("Some checks could not be run here; they are listed as not run, not as passed.")
+        return None
+
+
+def row_of(row: Row, written: Written, bundle: str) -> Row:
+    """The row of a cell whose bundle was written."""
+    report, manifest = written.report, written.bundle.manifest
+    checks = () if report is None else report.checks
+    cosine: dict[TowerName, float] = {}
+    figures: dict[str, float] = {}
+    for check in checks:
+        if check.step == "shipped" and check.deviation is not None:
+            for tower in manifest.towers:
+                if tower == check.tower:  # of several engines the worst
+                    cosine[tower] = min(cosine.get(tower, 1.0), check.deviation.cosine)
+        if check.step == "task" and check.figures is not None:
+            figures = check.figures
+    unmet = () if report is None else report.failed or report.undecided or report.not_run
+    state: State = "passed"
+    if report is not None and not report.passed:
+        state = "failed" if report.failed else "undecided" if report.undecided else "not run"
+    return row.model_copy(
+        update={
+            "state": state,
+            "variant": manifest.variant,
+            "bundle": bundle,
+            "bytes": written.bundle.bytes,
+            "cosine": cosine,
+            "accuracy": {name: value for name, value in figures.items() if not name.endswith("_drop")},
+            "drop": {name.removesuffix("_drop"): value for name, value in figures.items() if name.endswith("_drop")},
+            "failures": tuple(f"{one.tower} {one.step}" for one in unmet),
+        }
+    )
+
+
+def cells_of(row: Row) -> list[str]:
+    """A row's texts, one per column."""
+    figures: list[str] = []
+    for name in FIGURES:
+        figures += [_number(row.accuracy, name, ".2f"), _number(row.drop, name, "+.2f")]
+    state = row.state
+    why = ", ".join(row.failures) or (row.error.message if row.error is not None else "")
+    return [
+        row.checkpoint,
+        row.target,
+        row.precision,
+        row.options or "",
+        "" if row.bytes is None else f"{row.bytes / 1e6:.2f}",
+        *(_number(row.cosine, tower, ".6f") for tower in TOWERS),
+        *figures,
+        *(_number(row.latency, tower, ".2f") for tower in TOWERS),
+        f"{state}: {why}" if why else state,
+    ]
+
+
+def markdown(result: SweepResult) -> str:
+    """The table, what was left out below it."""
+    names = [column.removeprefix(">").strip() for column in COLUMNS]
+    marks = ["---:" if column.startswith(">") else "---" for column in COLUMNS]
+    lines = [markdown_row(names), f"|{'|'.join(marks)}|", *(markdown_row(cells_of(row)) for row in result.rows)]
+    below = [f"\n{in_markdown(note)}" for note in result.notes]
+    if result.device is not None:
+        of = f"{result.device}, protocol {result.protocol}" if result.protocol else result.device
+        error = f": {result.latency_error.message}" if result.latency_error is not None else ""
+        below.append("\n" + in_markdown(f"Latencies: {of}{error}."))
+    return "\n".join([*lines, *below]) + "\n"
+
+
+def _number(values: Mapping[Any, float], name: str, form: str) -> str:
+    return format(values[name], form) if name in values else ""

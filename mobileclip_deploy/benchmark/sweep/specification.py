@@ -1,0 +1,119 @@
+"""What is swept over, as a TOML file says it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
+
+from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing, suggestion
+from mobileclip_deploy.evaluation.dataset_files import BUILTIN
+
+BYTES = 1 << 18
+DOTS = 64
+"""In a line that is no comment. tomllib keeps every beginning of a dotted key: 20,000 dots took 1.5 GB."""
+HUB = "hf:"
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
+"""Name of a checkpoint or of a set of options; a folder is called so."""
+
+
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("it names none; leave it out, or name one")
+    return tuple(dict.fromkeys(values))
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_some)]
+
+
+class CheckpointChoice(BaseModel, frozen=True, extra="forbid"):
+    """As the options of `export` name a checkpoint; the built-in one where all is left out. `file` is relative to the
+    specification, or a place on the hub ("hf:OWNER/NAME"), whose `variant` has to be named. `embedding_size`, with
+    `fit` and `captions`: the checkpoint with smaller embeddings."""
+
+    file: str | None = None
+    variant: str | None = None
+    download: bool = False
+    image_size: int | None = Field(default=None, gt=0)
+    preprocess: str | None = None
+    embedding_size: int | None = Field(default=None, gt=0)
+    fit: str | None = None
+    captions: str | None = None
+
+
+class Specification(BaseModel, frozen=True, extra="forbid"):
+    """A sweep. Paths are relative to its file.
+
+    `targets` and `precisions` are as those of `export` ("all", "image=fp16,text=w8"); without precisions each target
+    has its default one. `dataset` is what accuracy is compared on (of the built-in checkpoint its own when left out),
+    `calibration` what ranges of activations are measured on. `device`: of `benchmark`, where latencies are measured.
+    """
+
+    version: Literal[1]
+    targets: Names
+    precisions: Names | None = None
+    checkpoints: dict[Name, CheckpointChoice] = {"nano": CheckpointChoice()}
+    options: dict[Name, dict[str, str | bool]] = {}
+    dataset: str | None = None
+    calibration: str | None = None
+    device: str | None = None
+    protocol: str = "standard"
+    quick: bool = False
+
+
+def read_specification(path: Path) -> Specification:
+    """Read a sweep's file; paths in it are absolute then.
+
+    Raises:
+        InvalidInput: missing, not TOML, or a field that is unknown, missing or no such value.
+    """
+    told = f"{path} is not TOML: {WHY}; see docs/sweep.md"
+    with refusing(told, tomllib.TOMLDecodeError, RecursionError, ValueError):
+        with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+            text = read_regular(path, BYTES).decode("utf-8")
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.count(".") > DOTS and not line.lstrip().startswith("#"):
+                raise InvalidInput(f"{path}, line {number}: more than {DOTS} dots; give each value a line of its own")
+        content = tomllib.loads(text)
+    try:
+        found = Specification.model_validate(content)
+    except ValidationError as error:
+        raise InvalidInput(f"{path}: {_in_words(error)}") from error
+    folder = path.absolute().parent
+    placed: dict[str, Any] = {
+        "dataset": _placed(found.dataset, folder),
+        "calibration": _placed(found.calibration, folder),
+    }
+    placed["checkpoints"] = {
+        name: choice.model_copy(
+            update={field: _placed(getattr(choice, field), folder) for field in ("file", "fit", "captions")}
+        )
+        for name, choice in found.checkpoints.items()
+    }
+    if not placed["checkpoints"]:
+        raise InvalidInput(f"{path}: field checkpoints names none; leave it out for the built-in one")
+    return found.model_copy(update=placed)
+
+
+def _placed(value: str | None, folder: Path) -> str | None:
+    return value if value is None or value == BUILTIN or value.startswith(HUB) else str(folder / value)
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first problem: which field it is, and what is wrong with it."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        inside = len(first["loc"]) > 1
+        known = (CheckpointChoice if inside else Specification).model_fields
+        wrong = str(first["loc"][-1])
+        return f"unknown field {place}{suggestion(wrong, known)}; known: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"field {place} is missing; for example `{EXAMPLES.get(place, place)}`"
+    return f"field {first_problem(error)}" if place else first_problem(error)
+
+
+EXAMPLES = {"version": "version = 1", "targets": 'targets = ["onnx", "coreml"]'}

@@ -1,6 +1,0 @@
-"""The bundle: a folder with artifacts and a manifest that holds everything a later step needs."""
-
-from mobileclip_deploy.bundle.manifest import MANIFEST, ClassifierEntry, Manifest, TowerEntry
-from mobileclip_deploy.bundle.opening import Bundle, staged_bundle
-
-__all__ = ["MANIFEST", "Bundle", "ClassifierEntry", "Manifest", "TowerEntry", "staged_bundle"]

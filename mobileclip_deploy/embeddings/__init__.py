@@ -1,8 +1,0 @@
-"""After the towers: embeddings stored in an index, and searched exactly."""
-
-from __future__ import annotations
-
-from mobileclip_deploy.embeddings.index import Index
-from mobileclip_deploy.embeddings.storage import STORES, Store
-
-__all__ = ["STORES", "Index", "Store"]

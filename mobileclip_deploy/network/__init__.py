@@ -1,0 +1,1 @@
+"""The network: its variants, its checkpoints, and the folding of its branches."""

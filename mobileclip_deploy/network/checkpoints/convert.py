@@ -1,0 +1,165 @@
+"""Convert a checkpoint from one layout to another, where the other can hold the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.base.files import StrPath, check_file_destination, file_sha256
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
+from mobileclip_deploy.network.checkpoints import folded
+from mobileclip_deploy.network.checkpoints.cutting import Languages, cut_vocabulary
+from mobileclip_deploy.network.checkpoints.fitting import LAYOUTS
+from mobileclip_deploy.network.checkpoints.identity import Identity, identify
+from mobileclip_deploy.network.checkpoints.loading import Origin, load, load_identified, read_weight
+from mobileclip_deploy.network.checkpoints.preprocessing import METADATA, chosen_preprocess
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.network.checkpoints.vocabulary import described, distilled, distilled_from
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.variants import load_variant
+
+BIAS = "image.projection.bias"
+TOKENS = "token_embedding.weight"
+"""How every layout's name of the table of tokens ends."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written: `tensors` of `variant`, from one layout to the other; `notes` for the user."""
+
+    output: Path
+    variant: str
+    source_layout: str
+    layout: str
+    tensors: int
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: StrPath,
+    layout: str,
+    output: StrPath,
+    variant: str | None = None,
+    *,
+    preprocess: str | None = None,
+    languages: Languages | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Conversion:
+    """Write a checkpoint in another layout, or in its own without wrappers and prefixes. Weights keep their dtype.
+
+    Args:
+        source: a checkpoint in any layout.
+        layout: "apple", "open_clip", "transformers" (SigLIP2) or "folded" (which folds).
+        output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
+        variant: as for `load`.
+        preprocess: as for `load`; what is written says it in its metadata.
+        languages: what a SentencePiece vocabulary is cut to. Embeddings stay comparable with the source's, and are the
+            same of texts whose pieces all stay. `notes` tell what the captions lose.
+        force: replace `output` if it exists.
+
+    Raises:
+        UsageError: unknown layout or variant, the variant has none of that layout, or the output exists.
+        CheckpointError: the source cannot be read, or the other layout cannot hold what it computes.
+        InvalidInput: the output cannot be written.
+    """
+    layout = layout.lower()
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout!r}{suggestion(layout, LAYOUTS)}; known: {', '.join(LAYOUTS)}")
+    source, output = Path(source), Path(output)
+    check_file_destination(output, force)
+    card = None if variant is None else load_variant(variant)
+    progress(f"reading {source.name}")
+    identity = identify(open_tensors(source), card)
+    if identity.layout == folded.NAME:
+        raise CheckpointError(f"{source} is folded, which cannot be undone; give the training checkpoint")
+    if layout == folded.NAME and languages is not None:
+        raise UsageError("a folded file names the checkpoint that it is made of; cut the vocabulary first, then fold")
+    if layout == folded.NAME:
+        return _fold(identity, source, output, preprocess, progress)
+    tokens = identity.variant.tokenizer
+    if tokens is not None and tokens.brought and output.suffix != ".safetensors":
+        raise UsageError(f"{source} brings a vocabulary, and {output.name} has no place for it; write a .safetensors")
+    weights = {
+        ours: read_weight(identity.file, entry, ours)
+        for ours, entry in identity.candidate.expected.items()
+        if entry.key in identity.file.shapes or not entry.optional
+    }
+    tensors, notes = _mapped(identity, layout, weights)
+    metadata = {"variant": identity.variant.name, "layout": layout, "source_sha256": file_sha256(source)}
+    made = distilled(identity.file.metadata, {}, source)
+    if languages is not None:
+        progress("cutting the vocabulary")
+        cut = cut_vocabulary(identity.variant, languages)
+        full = identity.variant.tokens.vocab_size
+        table = next(key for key in tensors if key.endswith(TOKENS))
+        tensors[table] = tensors[table][list(cut.rows)]
+        if made is None:
+            whole = load_identified(identity, source, Origin(sha256=metadata["source_sha256"]), read=weights)
+            made = distilled_from(whole, languages.named, cut_from=full)
+        tokens, notes = cut.tokens, (*notes, cut.summary(full))
+    metadata |= described(tokens, made)
+    if (taken := chosen_preprocess(identity, preprocess)) is not None:
+        metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
+    progress(f"writing {output.name}")
+    write_tensors(output, tensors, metadata)
+    return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), (*identity.notes, *notes))
+
+
+def _fold(identity: Identity, source: Path, output: Path, preprocess: str | None, progress: Progress) -> Conversion:
+    model = load(source, identity.variant.name, preprocess=preprocess)
+    progress("folding")
+    fold(model)
+    progress(f"writing {output.name}")
+    folded.save(model, output)
+    assert model.provenance is not None
+    return Conversion(
+        output, identity.variant.name, identity.layout, folded.NAME, len(model.state_dict()), model.provenance.notes
+    )
+
+
+def _mapped(identity: Identity, layout: str, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors under the other layout's names, and what was added or dropped. `own`: by our names."""
+    card = identity.variant
+    if layout not in card.layouts:
+        raise UsageError(f"{card.name} has no {layout} checkpoints; {_possible(identity)}")
+    other = replace(identity.candidate, layout=layout)
+    if differ := _differences(identity, layout):
+        raise CheckpointError(
+            f"{card.name} is another network in the {layout} layout ({', '.join(differ)} differ): the converted file "
+            f"would give other embeddings; {_possible(identity)}, or use the checkpoint published in {layout} layout"
+        )
+    here, there = identity.candidate.expected, other.expected
+    weights = dict(own)
+    notes: tuple[str, ...] = ()
+    if BIAS in weights and BIAS not in there:
+        if weights.pop(BIAS).any():
+            raise CheckpointError(
+                f"{identity.file.path} has a trained projection bias ({here[BIAS].key}), which the {layout} "
+                f"layout has no place for; {_possible(identity, but=layout)}"
+            )
+        notes = ("the projection's bias was all zero and is left out",)
+    elif BIAS in there and BIAS not in weights:
+        weights[BIAS] = torch.zeros(there[BIAS].shape, dtype=weights["image.projection.weight"].dtype)
+        notes = ("a projection bias of zeros was added, which changes nothing",)
+    return other.stored(weights), notes
+
+
+def _differences(identity: Identity, layout: str) -> list[str]:
+    """What makes the variant another network in a layout than in that of the checkpoint; nothing where it is not."""
+    if "image" not in identity.towers:
+        return []
+    old, new = (identity.variant.for_layout(name).image.model_dump() for name in (identity.layout, layout))
+    return [name for name in old if name != "projection_bias" and old[name] != new[name]]
+
+
+def _possible(identity: Identity, but: str | None = None) -> str:
+    """In which layouts the checkpoint can be written, in words."""
+    layouts = [name for name in identity.variant.layouts if not _differences(identity, name)]
+    return f"it can be written as {' or '.join(name for name in (*layouts, folded.NAME) if name != but)}"

@@ -1,0 +1,160 @@
+"""A vocabulary cut to some languages: rows of a SentencePiece table that their texts do not use are left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mobileclip_deploy.base.arguments import checked_fields
+from mobileclip_deploy.base.files import StrPath, read_json, read_regular
+from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.network.model.sentencepiece import BLANK, pieces, reach, without
+from mobileclip_deploy.network.model.tokenizer import cleaned, encode
+from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant
+
+Keep = Literal["letters", "used"]
+TEXT_BYTES = 1 << 30
+CLDR = ("{code}/annotations.json", "annotations/{code}/annotations.json")
+"""Where npm's `cldr-annotations-full` has the names of emoji in a language, below its folder or the one inside."""
+
+
+@checked_fields
+@dataclass(frozen=True)
+class Languages:
+    """What a vocabulary is cut to. `codes`: such as "de". `texts`: a folder with a CODE.txt of each, one text per line,
+    or npm's cldr-annotations-full. `keep`: "letters", every piece written in letters of those texts; "used", those
+    alone that the texts are made of. `captions`: a file of a user's own texts, one per line, to tell what they lose.
+
+    Raises:
+        UsageError: a field is of another kind.
+    """
+
+    codes: Sequence[str]
+    texts: StrPath
+    keep: Keep = "letters"
+    captions: StrPath | None = None
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The codes, each once."""
+        return tuple(dict.fromkeys(self.codes))
+
+
+def asked_languages(
+    codes: Sequence[str] | None, texts: StrPath | None, keep: Keep, captions: StrPath | None
+) -> Languages | None:
+    """What a user's words ask for; None where no languages are named.
+
+    Raises:
+        UsageError: languages without texts, or the rest without languages.
+    """
+    if codes is None:
+        if texts is not None or captions is not None:
+            raise UsageError("`language_texts` and `captions` are of `languages`; name them, such as de,en")
+        return None
+    if texts is None:
+        raise UsageError(
+            "`languages` needs `language_texts`: a folder with texts of each, from which its letters are read"
+        )
+    return Languages(codes, texts, keep, captions)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut vocabulary: `rows` of the full table stay, ascending. `lost`: the share (0 to 1) of the pieces of the
+    captions that the cut leaves out and other pieces stand for now; None without captions."""
+
+    tokens: TokenizerSpec
+    rows: tuple[int, ...]
+    texts: int
+    lost: float | None
+
+    def summary(self, full: int) -> str:
+        """One line for the user."""
+        told = f"vocabulary: {len(self.rows):,} of {full:,} pieces, by {self.texts:,} texts"
+        if self.lost is None:
+            return told
+        return f"{told}; {self.lost:.2%} of the pieces of the captions were left out, and other pieces stand for them"
+
+
+def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
+    """Which rows of a text tower's table the texts of some languages need.
+
+    Of every text whose pieces stay, the ids are the full vocabulary's, renumbered: no merge that is left out takes part
+    in it (`sentencepiece.reach`).
+
+    Raises:
+        UsageError: no SentencePiece vocabulary, or no language.
+        CheckpointError: its tokenizer.json was not read.
+        InvalidInput: a language has no texts in the folder, or they cannot be read.
+    """
+    tokens = variant.tokens
+    if not asked.codes:
+        raise UsageError("`languages` names none; give codes such as de,en")
+    if tokens.kind != "sentencepiece":
+        raise UsageError(
+            f"{variant.name} has a vocabulary of {'CLIP' if tokens.kind is None else 'BERT'}'s kind, which is English "
+            "alone; `languages` cuts the vocabulary of a checkpoint with SentencePiece's, such as SigLIP2's"
+        )
+    if tokens.missing:
+        raise CheckpointError(f"{variant.name}'s tokenizer.json is not beside its file; put it there")
+    every = [text for code in asked.named for text in language_texts(Path(asked.texts), code)]
+    used = set(np.unique(encode(every, tokens)).tolist())
+    if asked.keep == "letters":
+        letters = {letter for text in every for letter in cleaned(text, tokens)} | {BLANK}
+        used |= {id for id, piece in enumerate(pieces(tokens)) if letters.issuperset(piece)}
+    rows = reach(tokens, used)  # ascending: the order of the pieces stays
+    lost = None
+    if asked.captions is not None:
+        ids = encode(_lines(Path(asked.captions)), tokens)
+        told = ids[(ids != tokens.pad) & (ids != tokens.eot)]
+        lost = float(np.isin(told, rows, invert=True).mean()) if told.size else 0.0
+    return Cut(without(tokens, rows), rows, len(every), lost)
+
+
+def language_texts(folder: Path, code: str) -> list[str]:
+    """Texts of a language in a folder: CODE.txt, one per line, or CLDR's names of emoji.
+
+    Raises:
+        InvalidInput: neither is there, or it holds nothing.
+    """
+    if not code.replace("-", "").replace("_", "").isalnum():
+        raise InvalidInput(f"{code!r} is no code of a language, such as de")
+    plain = folder / f"{code}.txt"
+    if plain.is_file():
+        return _lines(plain)
+    for place in CLDR:
+        path = folder / place.format(code=code)
+        if path.is_file():
+            return _names(path)
+    raise InvalidInput(
+        f"{folder} has no texts of {code}: give {code}.txt there, one text per line, or the folder of npm's "
+        "cldr-annotations-full"
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        found = [line.strip() for line in read_regular(path, TEXT_BYTES).decode("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} cannot be read as UTF-8; save it as UTF-8") from error
+    if not (texts := [line for line in found if line]):
+        raise InvalidInput(f"{path} holds no text")
+    return texts
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        told: Any = read_json(path)
+        entries: Sequence[Any] = list(told["annotations"]["annotations"].values())
+        found = [str(name) for entry in entries for kind in ("default", "tts") for name in entry.get(kind, ())]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise InvalidInput(f"{path} is no file of CLDR's annotations; give CODE.txt instead") from error
+    if not found:
+        raise InvalidInput(f"{path} holds no name")
+    return found

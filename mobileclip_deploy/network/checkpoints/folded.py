@@ -1,0 +1,71 @@
+"""Our own layout: folded models as safetensors, named as our modules are, with their provenance in the metadata."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule
+from mobileclip_deploy.network.checkpoints.vocabulary import described
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.variants import Variant, load_variant
+
+NAME = "folded"
+KEYS = re.compile(r"image\.|text\.(blocks|final_norm)\.")
+TOWERS = {"image": "image.", "text": "text."}
+METADATA = "mobileclip_deploy"
+
+
+def keymap(variant: Variant) -> KeyMap:
+    """Our keys are our keys."""
+    return KeyMap([Rule(r"^", "")])
+
+
+def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
+    """The source checkpoint that a folded file names in its metadata.
+
+    Raises:
+        CheckpointError: the metadata is missing, malformed, or names what this version does not know.
+    """
+    text = metadata.get(METADATA)
+    if text is None:
+        raise CheckpointError(f"{path} has this package's keys but not its metadata; write it with `reparameterize`")
+    damaged = f"{path}: damaged metadata ({WHY}); write it again with `reparameterize`"
+    other = f"{path} was written by another version of this package"
+    with refusing(damaged, ValidationError, into=CheckpointError), refusing(other, UsageError, into=CheckpointError):
+        source = Provenance.model_validate_json(text)
+        load_variant(source.variant).for_layout(source.layout)
+    return source
+
+
+def save(model: MobileCLIP, path: Path) -> None:
+    """Write a folded model; the file appears whole or not at all.
+
+    Beside the provenance as JSON, the metadata says `variant`, `source_sha256` and `folded` for whoever reads the
+    file without this package.
+
+    Raises:
+        CheckpointError: the model is not folded, or has no provenance (it was not loaded by this package).
+        InvalidInput: the path is not a .safetensors file's, or cannot be written.
+    """
+    if model.provenance is None:
+        raise CheckpointError("only models that were loaded from a checkpoint can be saved: provenance is unknown")
+    if path.suffix != ".safetensors":
+        raise InvalidInput(f"folded models are written as .safetensors, not {path.name}; rename the output")
+    if not is_folded(model):
+        raise CheckpointError("only folded models are saved in this layout; fold it first")
+    metadata = {
+        METADATA: json.dumps(model.provenance.model_dump(exclude_none=True), sort_keys=True),
+        "variant": model.provenance.variant,
+        "source_sha256": model.provenance.sha256,
+        "folded": "true",
+    } | described(model.variant.tokenizer, model.provenance.distilled)
+    write_tensors(path, model.state_dict(), metadata)

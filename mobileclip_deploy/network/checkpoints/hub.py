@@ -1,0 +1,331 @@
+"""Checkpoints from the Hugging Face hub: `hf:owner/name[@revision][:file]`, or a variant's usual repository.
+
+Cache, resuming after a dropped connection, the token and offline mode are huggingface_hub's own, with its environment
+variables (HF_HOME, HF_TOKEN, HF_HUB_OFFLINE, HF_ENDPOINT).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.files.names import is_below
+from mobileclip_deploy.errors import CheckpointError, UsageError, needed
+from mobileclip_deploy.network.checkpoints.weights_files import (
+    CONFIG,
+    HUB,
+    MODEL_CONFIG,
+    PREPROCESSOR,
+    TOKENIZER_FILE,
+    VOCABULARY_FILE,
+)
+from mobileclip_deploy.network.model.variants import Variant, load_variant, variant_cards
+
+REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@\s]+))?(:(?P<file>[^\s]+))?")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# What a login page of a network, or a mirror that is none, sends in place of weights.
+PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+# Files taken from a repository when none is named, the preferred first; a lone .pt or .safetensors comes after these.
+USUAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+SUFFIXES = (".safetensors", ".pt", ".bin")
+
+Announce = Callable[[str], None]
+Progress = Callable[[int, "int | None"], None]
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file on the hub. Without `revision`, the newest; without `file`, the repository's usual one; `sha256`, when
+    given, is what it must have."""
+
+    repository: str
+    revision: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{HUB}{self.repository}{revision}" + (f":{self.file}" if self.file else "")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file in the local cache, and what the provenance says of it: `revision` is the commit."""
+
+    path: Path
+    repository: str
+    revision: str
+    sha256: str
+
+
+def parse(text: str) -> HubFile:
+    """`hf:owner/name[@revision][:file]`.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    match = REFERENCE.fullmatch(text)
+    named = [PurePosixPath(part) for part in match.group("repository", "revision", "file") if part] if match else []
+    if match is None or not text.isprintable() or any(one.is_absolute() or ".." in one.parts for one in named):
+        raise UsageError(f"{text!r} is no place on the hub; write hf:owner/name, hf:owner/name@revision or ...:file")
+    return HubFile(match["repository"], match["revision"], match["file"])
+
+
+def usual_source(variant: str) -> HubFile:
+    """Where a variant's checkpoint is published, as its card says.
+
+    Raises:
+        UsageError: unknown variant, or its card names no source.
+    """
+    card = load_variant(variant)
+    if not card.sources:
+        raise UsageError(f"{card.name} is not published on the hub; give `checkpoint`")
+    source = card.sources[0]
+    return HubFile(source.repository, source.revision, source.file, source.sha256)
+
+
+def fetch(
+    source: HubFile,
+    *,
+    announce: Announce | None = None,
+    progress: Progress | None = None,
+    cache: Path | None = None,
+) -> Fetched:
+    """Download a checkpoint, or take it from the cache.
+
+    Args:
+        source: from `parse` or `usual_source`.
+        announce: called with one line that names the licence of the weights, before anything is downloaded; raising
+            there stops it.
+        progress: called with bytes done and bytes in all (None when unknown).
+        cache: a folder other than huggingface_hub's own.
+
+    Raises:
+        CheckpointError: hub unreachable, no such repository, revision or file, no access, disk full, a page for
+            browsers instead of weights, a place outside of the cache, or another sha256 than the one wanted. Nothing
+            half-downloaded is kept.
+        DependencyMissing: huggingface_hub is not installed.
+    """
+    hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
+    if announce is not None:
+        announce(_licence(source))
+    with _quiet():
+        try:
+            if source.file is None:
+                source = replace(source, file=_usual_file(hub, source))
+            path = _download(hub, source, cache, progress)
+            for beside in _beside(source):
+                with contextlib.suppress(hub.errors.EntryNotFoundError):
+                    _download(hub, replace(source, file=beside), cache)
+        except CheckpointError:
+            raise
+        except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                # Give back the room that it took: before 2.0 huggingface_hub leaves its part, to resume later.
+                for rest in (_folder(hub, source, cache) / "blobs").glob("*.incomplete"):
+                    rest.unlink(missing_ok=True)
+            raise CheckpointError(_explain(hub, error, source)) from error
+    commit = _commit(path, _folder(hub, source, cache), source)
+    digest = file_sha256(path)
+    _check(path, digest, source)
+    return Fetched(path, source.repository, commit, digest)
+
+
+def _download(hub: Any, source: HubFile, cache: Path | None, progress: Progress | None = None) -> Path:
+    return Path(
+        hub.hf_hub_download(
+            source.repository,
+            source.file,
+            revision=source.revision,
+            cache_dir=cache,
+            endpoint=os.environ.get("HF_ENDPOINT"),
+            tqdm_class=_bar(progress),
+        )
+    )
+
+
+def _licence(source: HubFile) -> str:
+    card = _card(source)
+    if card is None:
+        return f"{source.repository}: its licence is not known to this package; read it on the repository's page"
+    return f"{source.repository}: {card.licence.name}" + (f", {card.licence.url}" if card.licence.url else "")
+
+
+def _card(source: HubFile) -> Variant | None:
+    """The variant that is published in the repository, if one is."""
+    return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
+
+
+def _beside(source: HubFile) -> Iterator[str]:
+    """Files that tell what the weights do not: pictures, activation, a vocabulary. Of an unknown repository any may be
+    there."""
+    from mobileclip_deploy.network.checkpoints import siglip  # imports torch: a wrong reference is refused before it
+
+    card = _card(source)
+    if card is None:
+        yield CONFIG
+    layouts = () if card is None else {one.layout for one in card.sources if one.repository == source.repository}
+    if card is None or siglip.NAME in layouts:
+        yield from (MODEL_CONFIG, PREPROCESSOR)
+    if card is None or (card.tokenizer is not None and card.tokenizer.kind is not None):
+        yield from (TOKENIZER_FILE, VOCABULARY_FILE)
+
+
+def _usual_file(hub: Any, source: HubFile) -> str:
+    card = _card(source)
+    if card is not None:
+        return next(known.file for known in card.sources if known.repository == source.repository)
+    if hub.constants.HF_HUB_OFFLINE:
+        raise CheckpointError(f"{source}: which file cannot be asked offline; write {HUB}{source.repository}:FILE")
+    files = _files(hub, source)
+    for usual in USUAL_FILES:
+        if usual in files:
+            return usual
+    candidates = [file for file in files if file.endswith(SUFFIXES)]
+    if len(candidates) == 1:
+        return candidates[0]
+    raise CheckpointError(f"{source.repository} {_held(hub, source)}")
+
+
+def _files(hub: Any, source: HubFile) -> list[str]:
+    api = hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    return list(api.list_repo_files(source.repository, revision=source.revision))
+
+
+def _held(hub: Any, source: HubFile) -> str:
+    """What a repository holds instead of the file that is wanted."""
+    try:
+        files = _files(hub, source)
+    except Exception:  # this is about to be said in an error, which it must not replace
+        return f"could not be asked what it holds; look at its page, and write {HUB}{source.repository}:FILE"
+    candidates = [file for file in files if file.endswith(SUFFIXES)]
+    if not candidates:
+        return "holds no .safetensors, .pt or .bin file; give another repository"
+    return f"holds {', '.join(candidates[:6])}; write {HUB}{source.repository}:FILE"
+
+
+def _bar(progress: Progress | None) -> type:
+    """A silent stand-in for tqdm that reports to a function."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.reported, self.whole = options.get("initial") or 0, options.get("total")
+            super().__init__(disable=True)
+
+        def update(self, n: float | None = 1) -> None:
+            self.reported += int(n or 0)
+            if progress is not None:
+                progress(self.reported, self.whole)
+
+    return Bar
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Errors are raised here in one line; huggingface_hub's own comments on them do not reach the user.
+
+    Through its own switch: it sets its logger's level itself when it is first used, later than a plain logger would.
+    """
+    from huggingface_hub.utils import logging as hub_logging
+
+    level = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hub_logging.set_verbosity(level)
+
+
+def _explain(hub: Any, error: Exception, source: HubFile) -> str:
+    errors, status = hub.errors, _status(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full: {source} was not kept; make room, or set HF_HOME to another disk"
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return f"no access to {source.repository}: accept its terms on its page, then set HF_TOKEN"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{source.repository} has no revision {source.revision!r}; leave @revision out for the newest"
+    if isinstance(error, errors.EntryNotFoundError) and status == 404:
+        return f"{source.repository} has no file {source.file!r}; it {_held(hub, source)}"
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
+        return f"no repository {source.repository}, or a private one; check the name, or set HF_TOKEN"
+    if status is not None:
+        return f"the hub answered {status} for {source}; try again later"
+    if hub.constants.HF_HUB_OFFLINE:
+        return f"{source} is not in the cache, and offline mode is on; download it once online"
+    if isinstance(error, errors.HFValidationError):
+        return f"{source} is no name a repository can have; check it"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{source} could not be written to the cache ({os.strerror(error.errno)}); set HF_HOME elsewhere"
+    reason = (str(error.__cause__ or error).strip().splitlines() or [""])[0][:120]
+    return (
+        f"the hub cannot be reached for {source} ({reason or type(error).__name__}); check the network, or HF_ENDPOINT"
+    )
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The hub's answer: huggingface_hub wraps it when it then looks in the cache in vain."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return int(status)
+        error = error.__cause__
+    return None
+
+
+def _folder(hub: Any, source: HubFile, cache: Path | None) -> Path:
+    """What the cache holds of a repository: .../snapshots/COMMIT/FILE, links to .../blobs/HASH."""
+    return Path(cache or hub.constants.HF_HUB_CACHE) / f"models--{source.repository.replace('/', '--')}"
+
+
+def _commit(path: Path, folder: Path, source: HubFile) -> str:
+    """The commit that a file in the cache is of.
+
+    The hub names the commit and the blob in headers, and huggingface_hub makes paths of them as they are.
+
+    Raises:
+        CheckpointError: the hub's words lead out of the cache. The file is not used, and no link to it is kept.
+    """
+    name = Path(os.path.relpath(path, folder))
+    if is_below(path, folder) and name.parts[0] == "snapshots" and COMMIT.fullmatch(name.parts[1]):
+        return name.parts[1]
+    if path.is_symlink():
+        path.unlink()
+    raise CheckpointError(
+        f"{source}: the hub's answer leads out of the cache, to {path.resolve()}; set HF_ENDPOINT to a hub you trust"
+    )
+
+
+def _check(path: Path, digest: str, source: HubFile) -> None:
+    """Large files are stored under their sha256, so damage in transfer or on disk is seen."""
+    stored = path.resolve()
+    with stored.open("rb") as opened:
+        is_page = PAGE.match(opened.read(4096)) is not None
+    if is_page:
+        stored.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{source} came as a page for browsers, and is removed; log in to the network, or look at HF_ENDPOINT"
+        )
+    if SHA256.fullmatch(stored.name) and stored.name != digest:
+        stored.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise CheckpointError(f"{source} was damaged on the way or in the cache, and is removed; download it again")
+    if source.sha256 is not None and source.sha256 != digest:
+        raise CheckpointError(
+            f"{source} changed on the hub: its sha256 is {digest}, not {source.sha256}; "
+            "name the @revision you trust, or the new sha256"
+        )

@@ -1,0 +1,268 @@
+"""What an open checkpoint is: its layout, its variant, its towers, and what is worth saying about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from mobileclip_deploy.errors import CheckpointError, UsageError
+from mobileclip_deploy.network.checkpoints import folded, llava, open_clip, siglip, transformers
+from mobileclip_deploy.network.checkpoints.fitting import TABLE, Candidate, closest, find_layout, find_towers, fitting
+from mobileclip_deploy.network.checkpoints.tensor_files import TensorFile
+from mobileclip_deploy.network.checkpoints.vocabulary import TOKENIZER, with_file_beside, with_vocabulary
+from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
+
+# A hub cache puts a file three folders below the one that names its repository.
+PARENTS = 4
+
+
+def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> tuple[Candidate, tuple[str, ...]]:
+    """One of several that a checkpoint fits, and what the user should know about the choice.
+
+    What names one decides: `hints` (metadata, the repository it came from), then the file's name, then its folders'.
+    Without, variants that compute the same differ in name and licence alone, and the first is taken, with a note;
+    those that compute different things from the same keys (a causal mask, quick GELU) are refused.
+
+    Raises:
+        CheckpointError: the fitting variants compute different things and nothing names one.
+    """
+    if len(fits) == 1:
+        return fits[0], ()
+    for text in (*hints, path.name, *(folder.name for folder in list(path.absolute().parents)[:PARENTS])):
+        named = _named(fits, text)
+        if named:
+            return named, ()
+    if len({_network(one) for one in fits}) > 1:
+        apart = len({one.variant.activation for one in fits}) > 1
+        told = (f"{one.variant.name} ({one.variant.activation})" if apart else one.variant.name for one in fits)
+        known = "; open_clip's own ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU" if apart else ""
+        raise CheckpointError(
+            f"{path} fits {', '.join(told)}, which compute different things from the same keys{known}; "
+            "say which with `variant`"
+        )
+    first, *others = _names(fits)
+    same = f"{' or '.join(others)} is the same network: `variant` says which it is"
+    return fits[0], (f"{path.name} is taken for {first}; {same}",)
+
+
+def _names(candidates: Sequence[Candidate]) -> list[str]:
+    return [one.variant.name for one in candidates]
+
+
+def _named(candidates: Sequence[Candidate], text: str) -> Candidate | None:
+    """The one whose variant a text names: the one with the longest name in it, in whole words."""
+    words = _words(text)
+    hits = []
+    for one in candidates:
+        published = (source.repository.rpartition("/")[2] for source in one.variant.sources)
+        aliases = map(_words, (one.variant.name, *published))
+        hits += [(len(alias), one.variant.name, one) for alias in aliases if alias in words]
+    return max(hits, key=lambda hit: hit[:2])[2] if hits else None
+
+
+def _words(text: str) -> str:
+    return "-" + re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") + "-"
+
+
+def _network(candidate: Candidate) -> str:
+    """What decides an embedding, as text."""
+    own = candidate.definition
+    parts = {"image": (own.image, own.preprocess), "text": (own.text, own.tokenizer)}
+    return repr([parts[tower] for tower in TOWERS if tower in candidate.towers])
+
+
+REPARAMETERIZED = (".reparam_conv.", ".lkb_reparam.")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint is. `file` has the names that its layout's key map speaks of; `source` is what a folded file
+    says about the checkpoint it was made from."""
+
+    file: TensorFile
+    candidate: Candidate
+    notes: tuple[str, ...] = ()
+    source: Provenance | None = None
+
+    @property
+    def variant(self) -> Variant:
+        """As its card says, whatever the layout."""
+        return self.candidate.variant
+
+    @property
+    def layout(self) -> str:
+        return self.candidate.layout
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Those that the file holds."""
+        return self.candidate.towers
+
+
+def identify(file: TensorFile, card: Variant | None = None, repository: str | None = None) -> Identity:
+    """Tell what an open checkpoint is, of itself or as a checkpoint of the variant `card`.
+
+    Args:
+        file: from `open_tensors`.
+        card: of the variant it must be of.
+        repository: where on the hub it came from, which tells variants of the same network apart.
+
+    Raises:
+        CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
+            variant would fit.
+    """
+    if any(map(siglip.KEYS.match, file.shapes)):
+        file = siglip.joined(file)
+    elif any(map(transformers.KEYS.match, file.shapes)):
+        file = transformers.as_open_clip(file)
+    try:
+        layout = find_layout(file.shapes)
+    except CheckpointError as error:
+        advice = _advice(file.shapes)
+        raise CheckpointError(f"{file.path}: {f'no MobileCLIP checkpoint; {advice}' if advice else error}") from None
+    done = sum(any(mark in key for mark in REPARAMETERIZED) for key in file.shapes)
+    if done and layout not in (folded.NAME, llava.NAME):
+        raise CheckpointError(
+            f"{file.path} is already reparameterized, wholly or in part ({done} tensors), which leaves BatchNorms "
+            "behind that can no longer be checked; give the training checkpoint"
+        )
+    if layout == folded.NAME:
+        return _identify_folded(file, card)
+    if TOKENIZER in file.metadata:
+        card = _bringing(file, card)
+    if layout == open_clip.NAME:
+        file = file.renamed(open_clip.canonical_names(file.shapes))
+    if layout == llava.NAME:
+        file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
+    found, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
+    found = _with_pieces(file, found)
+    return Identity(file, found, (*file.notes, *notes, *_missing_tower(found), *_converted(file, found)))
+
+
+def _bringing(file: TensorFile, card: Variant | None) -> Variant:
+    """The variant that a file with a vocabulary names, with that vocabulary."""
+    if card is None:
+        try:
+            card = load_variant(file.metadata.get("variant", ""))
+        except UsageError as error:
+            raise CheckpointError(
+                f"{file.path} brings a vocabulary, and names no variant; say which with `variant`"
+            ) from error
+    return with_vocabulary(card, file.metadata, file.path)
+
+
+def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
+    """With the SentencePiece vocabulary that stands beside a file, where its variant has one and it brings none."""
+    tokens = found.variant.tokenizer
+    if "text" not in found.towers or tokens is None or tokens.kind is None or not tokens.missing:
+        return found
+    rows = file.shapes[found.expected[TABLE].key][0]
+    like = found.definition.tokenizer
+    return replace(found, variant=with_file_beside(found.variant.with_tokenizer(like), rows, file.path))
+
+
+def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
+    """What names and shapes say that a file is, and what the user should know about it."""
+    fits = fitting(layout, file.shapes)
+    if not fits:
+        _refuse_misfit(file, closest(layout, file.shapes))
+    if (activation := file.metadata.get(transformers.ACTIVATION)) is not None:
+        fits = [one for one in fits if one.variant.activation == activation] or fits
+    if _has_zero_bias(file, fits[0]):
+        # Written by a conversion from Apple's layout, so of a variant that exists there.
+        fits = [one for one in fits if "apple" in one.variant.layouts] or fits
+    return choose(fits, file.path, [hint for hint in (repository, file.metadata.get("variant")) if hint])
+
+
+def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
+    source = folded.provenance(file.metadata, file.path)
+    if variant is not None and variant.name != source.variant:
+        raise CheckpointError(f"{file.path} is a {source.variant} checkpoint, not {variant.name}; leave `variant` out")
+    card = with_vocabulary(load_variant(source.variant), file.metadata, file.path)
+    found = Candidate(card, folded.NAME, source.towers, source.layout)
+    if not (result := found.fit(file.shapes)).exact:
+        raise CheckpointError(
+            f"{file.path} is no whole folded {source.variant}: {result.describe()}; "
+            "write it again with `reparameterize`"
+        )
+    return Identity(file, found, _missing_tower(found), source)
+
+
+def _required(file: TensorFile, layout: str, card: Variant) -> Candidate:
+    if layout not in card.layouts:
+        fits = _names(fitting(layout, file.shapes))
+        hint = f"it fits {' and '.join(fits)}" if fits else f"{card.name} comes in {' and '.join(card.layouts)} layout"
+        raise CheckpointError(f"{file.path} is in {layout} layout, which {card.name} has no checkpoints in; {hint}")
+    wanted = Candidate(card, layout, find_towers(layout, file.shapes))
+    if not wanted.fit(file.shapes).exact:
+        _refuse_misfit(file, wanted)
+    return wanted
+
+
+def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
+    others = [name for name in _names(fitting(wanted.layout, file.shapes)) if name != wanted.variant.name]
+    if others:
+        raise CheckpointError(
+            f"{file.path} is {' or '.join(others)}, not {wanted.variant.name}; say so with `variant`, or leave it out"
+        )
+    found = wanted.fit(file.shapes)
+    hint = _advice(file.shapes)
+    if hint is None and found.unexpected and not found.missing and not found.misshaped:
+        hint = f"save it without {'it' if len(found.unexpected) == 1 else 'them'}, such as a head of your own"
+    hint = hint or "give a checkpoint of a known variant (`variants` lists them)"
+    raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {found.describe()}; {hint}")
+
+
+ADVICE = (
+    # What PEFT, loralib and diffusers call the factors of a low-rank update.
+    (
+        re.compile(r"(^|\.)lora_|^base_model\.model\.|\.base_layer\."),
+        "it holds LoRA's factors: merge them into the weights before you save (PEFT: `merge_and_unload()`)",
+    ),
+    # ema-pytorch and Lightning modules keep a second, averaged network.
+    (
+        re.compile(r"^(module\.)?(ema_model|online_model|model_ema|ema)\."),
+        "it holds an averaged network beside the trained one: save the state_dict of one of the two alone",
+    ),
+)
+"""How names of tensors begin that training frameworks write, and what to do."""
+
+
+def _advice(names: Iterable[str]) -> str | None:
+    """The next step for a file that a known tool of training wrote; None for others."""
+    listed = list(names)
+    return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
+
+
+def _missing_tower(found: Candidate) -> tuple[str, ...]:
+    return tuple(f"the checkpoint has no {tower} tower" for tower in found.variant.towers if tower not in found.towers)
+
+
+def _has_zero_bias(file: TensorFile, found: Candidate) -> bool:
+    """Whether an open_clip file has the projection bias that a conversion from Apple's layout adds: all zero."""
+    if found.layout != open_clip.NAME or "image" not in found.towers or not found.definition.image.projection_bias:
+        return False
+    return not file.read(found.expected["image.projection.bias"].key).any()
+
+
+def _converted(file: TensorFile, found: Candidate) -> tuple[str, ...]:
+    """A warning where open_clip's form of Apple's weights is not the same network.
+
+    Apple's projection has no bias; timm's head has one, which timm's conversion sets to zero and training moves. Both
+    compute the same for MCi towers, but timm's ViT-B/16 pads its stem differently.
+    """
+    card = found.variant
+    if not {"apple", "open_clip"} <= card.layouts.keys() or not _has_zero_bias(file, found):
+        return ()
+    apple, theirs = card.for_layout("apple").image, found.definition.image
+    if theirs == apple.model_copy(update={"projection_bias": True}):
+        return ()
+    return (
+        f"{file.path.name} looks converted from Apple's layout (its projection bias is all zero): open_clip "
+        f"pads the stem and sets epsilons differently, so the embeddings are not those Apple trained; prefer Apple's "
+        f"own {card.name}.pt",
+    )

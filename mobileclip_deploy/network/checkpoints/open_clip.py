@@ -1,0 +1,125 @@
+"""open_clip's layout: `visual.trunk.*` + `text.*` (timm towers), or OpenAI's `visual.*` + `transformer.*`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, flatten_leading, pairs_apart, transposed
+from mobileclip_deploy.network.model.variants import MCiTower, Variant, ViTTower
+
+NAME = "open_clip"
+TOWERS = {"image": "visual.", "text": "text."}
+
+# Text towers that stand at the top level in OpenAI's form.
+PLAIN_TEXT = re.compile(r"^(transformer\.resblocks|token_embedding|ln_final|positional_embedding$|text_projection$)")
+# A timm model saved on its own, with the projection as its classifier.
+TIMM = re.compile(r"^(stem\.\d+\.conv_|stages\.\d+\.|patch_embed\.|blocks\.\d+\.attn\.|head\.|final_conv\.|norm_pre\.)")
+KEYS = re.compile(rf"visual\.|text\.(transformer|ln_final)\.|{PLAIN_TEXT.pattern}|{TIMM.pattern}")
+# What OpenAI's state dicts and old open_clip versions hold beside the weights.
+NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}
+
+TEXT = [
+    Rule(r"^text\.blocks\.", "text.transformer.resblocks."),
+    Rule(r"^text\.final_norm\.", "text.ln_final."),
+    Rule(r"^text\.projection\.weight$", "text.text_projection", transposed),
+    Rule(r"^text\.projection\.bias$", "text.text_projection.bias"),
+    Rule(r"^text\.(token_embedding\.weight|positional_embedding)$", r"text.\1"),
+    Rule(r"^(logit_scale|logit_bias)$", r"\1"),
+]
+# With a bias the projection is a linear layer there, which has its weight as ours does.
+BIASED_TEXT = Rule(r"^text\.projection\.weight$", "text.text_projection.weight")
+RESBLOCKS = [
+    Rule(r"(resblocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
+    # nn.MultiheadAttention's names: in_proj_weight and in_proj_bias, without a dot.
+    Rule(r"(resblocks\.\d+)\.attention\.qkv\.", r"\1.attn.in_proj_"),
+    Rule(r"(resblocks\.\d+)\.attention\.proj\.", r"\1.attn.out_proj."),
+    Rule(r"(resblocks\.\d+)\.fc1\.", r"\1.mlp.c_fc."),
+    Rule(r"(resblocks\.\d+)\.fc2\.", r"\1.mlp.c_proj."),
+]
+MCI = [
+    Rule(r"^image\.stem\.", "visual.trunk.stem."),
+    Rule(r"^image\.(stages\.\d+)\.blocks\.", r"visual.trunk.\1.blocks."),
+    Rule(r"^image\.(stages\.\d+)\.downsample\.", r"visual.trunk.\1.downsample.proj."),
+    Rule(r"^image\.(stages\.\d+)\.position\.pe\.", r"visual.trunk.\1.pos_emb.pos_enc."),
+    Rule(r"^image\.expand\.", "visual.trunk.final_conv."),
+    Rule(r"^image\.projection\.", "visual.trunk.head.fc."),
+    Rule(r"\.branches\.", ".conv_kxk."),
+    Rule(r"\.scale\.", ".conv_scale."),
+    Rule(r"\.skip\.", ".identity."),
+    Rule(r"\.large\.", ".large_conv."),
+    Rule(r"\.small\.", ".small_conv."),
+    Rule(r"\.ffn\.", ".mlp."),
+    Rule(r"\.(layer_scale(_\d)?)$", r".\1.gamma"),
+]
+TIMM_VIT = [
+    Rule(
+        r"^image\.stem\.(\d)\.",
+        lambda m: f"visual.trunk.patch_embed.backbone.{int(m[1]) // 2}." + ("conv." if m[1] == "4" else ""),
+    ),
+    Rule(r"^image\.stem\.", "visual.trunk.patch_embed.proj."),
+    Rule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),  # [C] here, [1, 1, C] there
+    Rule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),  # [1, rows, C] there
+    Rule(r"^image\.pre_norm\.", "visual.trunk.norm_pre."),
+    Rule(r"^image\.blocks\.", "visual.trunk.blocks."),
+    Rule(r"^image\.final_norm\.", "visual.trunk.norm."),
+    Rule(r"^image\.pool\.latent$", "visual.trunk.attn_pool.latent", flatten_leading(2)),
+    Rule(r"^image\.pool\.", "visual.trunk.attn_pool."),
+    Rule(r"attn_pool\.query\.", "attn_pool.q."),
+    Rule(r"attn_pool\.key_value\.", "attn_pool.kv."),
+    Rule(r"attn_pool\.(fc[12])\.", r"attn_pool.mlp.\1."),
+    Rule(r"^image\.projection\.", "visual.trunk.head."),
+    Rule(r"(trunk\.blocks\.\d+)\.attention\.", r"\1.attn."),
+    Rule(r"(trunk\.blocks\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
+]
+PLAIN_VIT = [
+    Rule(r"^image\.stem\.", "visual.conv1."),
+    Rule(r"^image\.class_token$", "visual.class_embedding"),
+    Rule(r"^image\.positional_embedding$", "visual.positional_embedding"),
+    Rule(r"^image\.pre_norm\.", "visual.ln_pre."),
+    Rule(r"^image\.blocks\.", "visual.transformer.resblocks."),
+    Rule(r"^image\.final_norm\.", "visual.ln_post."),
+    Rule(r"^image\.projection\.weight$", "visual.proj", transposed),
+]
+
+
+def keymap(variant: Variant) -> KeyMap:
+    """The map from our keys to open_clip's for one variant, with the text tower under `text.`."""
+    vit = PLAIN_VIT if is_plain(variant) else TIMM_VIT
+    if isinstance(variant.image, ViTTower) and variant.image.rotary_grid is not None:
+        turned = Rule(r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads))
+        vit = [turned, *vit]
+    image = MCI if isinstance(variant.image, MCiTower) else vit
+    text = [BIASED_TEXT, *TEXT] if variant.text is not None and variant.text.projection_bias else TEXT
+    return KeyMap([*image, *text, *RESBLOCKS])
+
+
+def is_plain(variant: Variant) -> bool:
+    """Whether open_clip builds the variant from its own VisionTransformer (which projects without a bias, and puts
+    the text tower at the top level) and not from a timm model (whose head has one)."""
+    image = variant.image
+    bare = isinstance(image, ViTTower) and image.stem == "patch" and image.pooling != "attention"
+    return bare and not image.projection_bias
+
+
+def canonical_names(keys: Iterable[str]) -> dict[str, str]:
+    """The names `keymap` speaks of: {ours to look up: as in the file}. Only the form differs: a text tower at the top
+    level goes under `text.`, a timm model under `visual.trunk.`."""
+    names = [key for key in keys if key not in NOT_WEIGHTS]
+    timm_alone = not any(key.startswith("visual.") for key in names) and any(map(TIMM.match, names))
+    return {_canonical(key, timm_alone): key for key in names}
+
+
+def _canonical(key: str, timm_alone: bool) -> str:
+    if key in ("logit_scale", "logit_bias") or key.startswith(("visual.", "text.")):
+        return key
+    if timm_alone:
+        return f"visual.trunk.{key}"
+    return f"text.{key}" if PLAIN_TEXT.match(key) else key
+
+
+def file_name(key: str, variant: Variant) -> str:
+    """The name under which open_clip itself, or timm where it is timm's model alone, saves a canonical key."""
+    if variant.text is None:
+        return key.removeprefix("visual.trunk.")
+    return key.removeprefix("text.") if is_plain(variant) else key

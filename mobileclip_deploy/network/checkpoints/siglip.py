@@ -1,0 +1,102 @@
+"""transformers' layout of SigLIP and SigLIP2 (`SiglipModel`): `vision_model.*` + `text_model.*`, a pooling head each.
+
+A file has queries, keys and values as three tensors in the layers and as one in the head; this package stacks them the
+other way round. `joined` restacks them when a file is read, `parted` when one is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, flatten_leading
+from mobileclip_deploy.network.checkpoints.tensor_files import Made, TensorFile
+from mobileclip_deploy.network.checkpoints.transformers import APART, NOT_WEIGHTS, stacked
+from mobileclip_deploy.network.model.variants import Variant
+
+NAME = "transformers"
+KEYS = re.compile(r"(vision|text)_model\.head\.")
+TOWERS = {"image": "vision_model.", "text": "text_model."}
+
+PATCHES = "vision_model.embeddings.patch_embedding.weight"
+TOGETHER = re.compile(r"^(.+\.layers\.\d+\.self_attn\.)qkv_proj\.(weight|bias)$")
+STACKED = re.compile(r"^(vision_model\.head\.attention\.)in_proj_(weight|bias)$")
+ASKED = re.compile(r"^(vision_model\.head\.attention\.)q_proj\.(weight|bias)$")
+
+RULES = [
+    Rule(r"^image\.stem\.", "vision_model.embeddings.patch_embedding."),
+    Rule(r"^image\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
+    Rule(r"^image\.blocks\.", "vision_model.encoder.layers."),
+    Rule(r"^image\.final_norm\.", "vision_model.post_layernorm."),
+    Rule(r"^image\.pool\.latent$", "vision_model.head.probe", flatten_leading(2)),  # [C] here, [1, 1, C] there
+    Rule(r"^image\.pool\.query\.", "vision_model.head.attention.q_proj."),
+    Rule(r"^image\.pool\.key_value\.", "vision_model.head.attention.kv_proj."),
+    Rule(r"^image\.pool\.proj\.", "vision_model.head.attention.out_proj."),
+    Rule(r"^image\.pool\.norm\.", "vision_model.head.layernorm."),
+    Rule(r"^image\.pool\.(fc[12])\.", r"vision_model.head.mlp.\1."),
+    Rule(r"^text\.token_embedding\.weight$", "text_model.embeddings.token_embedding.weight"),
+    Rule(r"^text\.positional_embedding$", "text_model.embeddings.position_embedding.weight"),
+    Rule(r"^text\.blocks\.", "text_model.encoder.layers."),
+    Rule(r"^text\.final_norm\.", "text_model.final_layer_norm."),
+    Rule(r"^text\.projection\.", "text_model.head."),
+    Rule(r"^(logit_scale|logit_bias)$", r"\1"),
+    Rule(r"(layers\.\d+)\.norm([12])\.", r"\1.layer_norm\2."),
+    Rule(r"(layers\.\d+)\.attention\.qkv\.", r"\1.self_attn.qkv_proj."),
+    Rule(r"(layers\.\d+)\.attention\.proj\.", r"\1.self_attn.out_proj."),
+    Rule(r"(layers\.\d+)\.(fc[12])\.", r"\1.mlp.\2."),
+]
+
+
+def keymap(variant: Variant) -> KeyMap:
+    """The map from our keys to those of a file that `joined` has read."""
+    return KeyMap(RULES)
+
+
+def joined(file: TensorFile) -> TensorFile:
+    """The same weights with queries, keys and values of a layer in one tensor, and the head's query in one of its own.
+
+    Raises:
+        CheckpointError: a layer lacks its queries, keys or values, or the model takes patches of any number.
+    """
+    if len(file.shapes.get(PATCHES, ())) == 2:
+        raise CheckpointError(
+            f"{file.path} is a Siglip2Model, which takes pictures of any shape as a list of patches (NaFlex); give a "
+            "SigLIP2 checkpoint of a fixed size, such as google/siglip2-base-patch16-256"
+        )
+    made: dict[str, Made] = {}
+    for key, shape in file.shapes.items():
+        if NOT_WEIGHTS.search(key):
+            continue
+        if (one := APART.match(key)) is not None:
+            made[f"{one[1]}qkv_proj.{one[3]}"] = stacked(file, one)
+        elif (whole := STACKED.match(key)) is not None:
+            third = shape[0] // 3
+            for name, rows in (("q", slice(0, third)), ("kv", slice(third, None))):
+                made[f"{whole[1]}{name}_proj.{whole[2]}"] = (
+                    (third if name == "q" else shape[0] - third, *shape[1:]),
+                    lambda key=key, rows=rows: file.read(key)[rows],  # type: ignore[misc]
+                )
+        else:
+            made[key] = shape, lambda key=key: file.read(key)  # type: ignore[misc]
+    return file.remade(made)
+
+
+def parted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by the names and in the stacks that transformers saves: the reverse of `joined`."""
+    found: dict[str, Tensor] = {}
+    for key, value in tensors.items():
+        if (stack := TOGETHER.match(key)) is not None:
+            names = [f"{stack[1]}{which}_proj.{stack[2]}" for which in "qkv"]
+            found |= {name: part.contiguous() for name, part in zip(names, value.chunk(3), strict=True)}
+        elif (asked := ASKED.match(key)) is not None:
+            rest = tensors[f"{asked[1]}kv_proj.{asked[2]}"]
+            found[f"{asked[1]}in_proj_{asked[2]}"] = torch.cat((value, rest))
+        elif ".head.attention.kv_proj." in key:
+            continue  # written with the query
+        else:
+            found[key] = value.reshape(1) if key in ("logit_scale", "logit_bias") else value
+    return found

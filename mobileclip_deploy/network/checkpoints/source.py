@@ -1,0 +1,52 @@
+"""A source: a checkpoint that was opened, read and hashed once, handed on whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from mobileclip_deploy.errors import CheckpointError
+from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.variants import Variant
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.checkpoints.compacting import Axes
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in eval mode, and where its weights came from: file, SHA-256, variant, layout, licence. `axes`: what its
+    embeddings were cut to, where `provenance.compacted` says so."""
+
+    model: MobileCLIP
+    provenance: Provenance
+    axes: Axes | None = None
+
+    @classmethod
+    def of(cls, model: MobileCLIP) -> Self:
+        """The source of a model from `load_model`.
+
+        Raises:
+            CheckpointError: its weights came from nowhere, so that no bundle can name them.
+        """
+        if model.provenance is None:
+            raise CheckpointError(
+                "this model has no provenance; load it with load_model, so that what is made of it can name it"
+            )
+        return cls(model, model.provenance)
+
+    @property
+    def variant(self) -> Variant:
+        """The card of the model, in the layout and at the image size of the checkpoint."""
+        return self.model.variant
+
+    def folded(self) -> Self:
+        """This source with its model folded, in place; what the training form answers has to be asked before.
+
+        Raises:
+            FoldingError: see `folding.fold`.
+        """
+        fold(self.model)
+        return self

@@ -1,0 +1,96 @@
+"""transformers' CLIPModel: the network that open_clip builds from its own ViTs, under other names.
+
+A file of it is read as open_clip's: queries, keys and values are one matrix there, and projections are transposed.
+`config.json` beside it names the activation, which no tensor tells, and `preprocessor_config.json` the pictures.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, refusing
+from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule, same, transposed
+from mobileclip_deploy.network.checkpoints.tensor_files import Made, TensorFile
+from mobileclip_deploy.network.checkpoints.weights_files import MODEL_CONFIG
+
+FORM, ACTIVATION = "form", "activation"
+"""What the metadata of a file that was read as open_clip's say besides its own."""
+NAME = "transformers"
+
+KEYS = re.compile(r"(vision|text)_model\.(embeddings|encoder)\.")
+APART = re.compile(r"^(.+\.layers\.\d+\.self_attn\.)([qkv])_proj\.(weight|bias)$")
+NOT_WEIGHTS = re.compile(r"\.position_ids$")
+RULES = [
+    Rule(r"^logit_scale$", "logit_scale"),
+    Rule(r"^visual_projection\.weight$", "visual.proj", transposed),
+    Rule(r"^text_projection\.weight$", "text.text_projection", transposed),
+    Rule(r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    Rule(r"^vision_model\.embeddings\.patch_embedding\.weight$", "visual.conv1.weight"),
+    Rule(r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    Rule(r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # as transformers spells it
+    Rule(r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    Rule(r"^text_model\.embeddings\.token_embedding\.weight$", "text.token_embedding.weight"),
+    Rule(r"^text_model\.embeddings\.position_embedding\.weight$", "text.positional_embedding"),
+    Rule(r"^text_model\.final_layer_norm\.", "text.ln_final."),
+    Rule(r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    Rule(r"^text_model\.encoder\.layers\.", "text.transformer.resblocks."),
+    Rule(r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
+    Rule(r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+    Rule(r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    Rule(r"(resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
+    Rule(r"(resblocks\.\d+)\.self_attn\.[qkv]_proj\.", r"\1.attn.in_proj_"),
+]
+
+
+def as_open_clip(file: TensorFile) -> TensorFile:
+    """The same weights under open_clip's names.
+
+    Raises:
+        CheckpointError: a layer lacks its queries, keys or values, or config.json cannot be read.
+    """
+    made: dict[str, Made] = {}
+    names = KeyMap([*RULES, Rule(r"^", "")])  # what no rule knows keeps its name
+    for key, shape in file.shapes.items():
+        if NOT_WEIGHTS.search(key):
+            continue
+        name, way = names.theirs(key)
+        if (one := APART.match(key)) is not None:
+            made[name] = stacked(file, one)
+        else:
+            turned = shape if way is same else tuple(reversed(shape))
+            made[name] = turned, lambda key=key, way=way: way.ours(file.read(key))  # type: ignore[misc]
+    metadata = {**file.metadata, FORM: NAME, **_activation(file.path)}
+    note = "a CLIPModel of transformers, read by open_clip's names"
+    return replace(file.remade(made), metadata=metadata, notes=(*file.notes, note))
+
+
+def stacked(file: TensorFile, one: re.Match[str]) -> Made:
+    """Queries, keys and values of a layer in one tensor. `one`: what `APART` finds in the name of one of the three.
+
+    Raises:
+        CheckpointError: it comes without the others.
+    """
+    keys = {which: f"{one[1]}{which}_proj.{one[3]}" for which in "qkv"}
+    if lacking := [which for which, key in keys.items() if key not in file.shapes]:
+        raise CheckpointError(f"{file.path}: {one[0]} comes without its {', '.join(lacking)}; save the whole model")
+    first = file.shapes[one[0]]
+    return (3 * first[0], *first[1:]), lambda: torch.cat([file.read(key) for key in keys.values()])
+
+
+def _activation(path: Path) -> Mapping[str, str]:
+    """What the model's configuration says, if it lies beside the file; transformers leaves out what is usual."""
+    config = path.parent / MODEL_CONFIG
+    if not config.is_file():
+        return {}
+    damaged = f"{config} cannot be read ({WHY}); save the model again"
+    with refusing(damaged, InvalidInput, ValueError, OSError, into=CheckpointError):
+        told: Any = read_json(config)
+    said = told.get("text_config") or told.get("vision_config") or {} if isinstance(told, dict) else {}
+    return {ACTIVATION: "QuickGELU" if said.get("hidden_act", "quick_gelu") == "quick_gelu" else "GELU"}

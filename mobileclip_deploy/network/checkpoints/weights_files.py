@@ -1,0 +1,120 @@
+"""Where weights are and what kind of file holds them: decided before torch is imported, which takes a second."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mobileclip_deploy.base.files import check_file_destination
+from mobileclip_deploy.errors import CheckpointError, UsageError, worded
+from mobileclip_deploy.network.model.variants import load_variant, models_dir
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.checkpoints.hub import HubFile
+
+BUILTIN = "nano"
+# What a checkpoint on the hub begins with; `hub` is imported only where one is named.
+HUB = "hf:"
+CONFIG = "open_clip_config.json"
+"""What open_clip writes beside the weights that it uploads; it may lie beside a checkpoint."""
+MODEL_CONFIG = "config.json"
+"""What transformers writes beside a model's weights."""
+PREPROCESSOR = "preprocessor_config.json"
+"""What transformers writes beside them of pictures."""
+TOKENIZER_FILE = "tokenizer.json"
+"""The vocabulary that stands beside a checkpoint, where it has one of its own; the metadata that hold its text, too."""
+VOCABULARY_FILE = "vocab.txt"
+"""The pieces of a WordPiece vocabulary alone, one per line, where there is no tokenizer.json."""
+LFS_POINTER = b"version https://git-lfs"
+HEADER_LENGTH = 8
+
+
+def builtin_checkpoint() -> Path:
+    """The trained checkpoint that comes with the package."""
+    return models_dir() / BUILTIN / "weights.safetensors"
+
+
+def weights_file(
+    variant: str | None, checkpoint: str | PathLike[str] | None = None, download: bool = False
+) -> Path | HubFile:
+    """The file with the weights that a user names, here or on the hub; see `load_model`.
+
+    Raises:
+        UsageError: unknown variant, one without its checkpoint, or no repository of the hub.
+        CheckpointError: there is no such file, or by its first bytes it is no checkpoint.
+    """
+    if download and (variant is None or checkpoint is not None):
+        raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
+    reference = str(checkpoint) if checkpoint is not None else ""
+    if download or reference.startswith(HUB):
+        from mobileclip_deploy.network.checkpoints import hub
+
+        return hub.usual_source(variant) if download and variant else hub.parse(reference)
+    if variant is not None:
+        named = load_variant(variant).name  # an unknown name is refused before the file is read
+        if checkpoint is None and named != BUILTIN:
+            raise UsageError(f"{variant} needs its weights: give `checkpoint`, or `download=True`")
+    if checkpoint is None:
+        return builtin_checkpoint()
+    found = checkpoint_file(Path(checkpoint))
+    container_of(found)
+    return found
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The file of weights in a folder that transformers' `save_pretrained` wrote; any other path as it is."""
+    weights = path / "model.safetensors"
+    return weights if (path / MODEL_CONFIG).is_file() and weights.is_file() else path
+
+
+def check_folded_output(output: Path, force: bool) -> Path:
+    """Where the report beside a folded checkpoint goes, if both can be written.
+
+    Raises:
+        UsageError: the output is no .safetensors, or exists and `force` is not given.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
+    report = output.with_suffix(".report.json")
+    for file in (output, report):
+        check_file_destination(file, force)
+    return report
+
+
+def container_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
+    """What holds the tensors of a checkpoint file, whatever its name says: told by its first bytes.
+
+    Raises:
+        CheckpointError: the file is missing, not a file, empty, or of another format.
+    """
+    head = _head(path)
+    # First: the length of a header, which comes before its brace, may begin with a pickle's byte.
+    if head[HEADER_LENGTH : HEADER_LENGTH + 1] == b"{":
+        return "safetensors"
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head.startswith(b"\x80"):
+        return "pickle"
+    if head.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a git-lfs pointer, not the file it stands for; run `git lfs pull`")
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path} is not a safetensors file: it has no header; download or save it again")
+    raise CheckpointError(f"{path} is neither a torch checkpoint nor a safetensors file; give one of the two")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; give the checkpoint file in it (.pt or .safetensors)")
+        if path.exists() and not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file; give a .pt or .safetensors file")
+        with path.open("rb") as stream:
+            head = stream.read(len(LFS_POINTER))
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {path}; check the path") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {worded(error)}; check the path and its permissions") from error
+    if not head:
+        raise CheckpointError(f"{path} is empty (0 bytes); download or save it again")
+    return head

@@ -1,0 +1,10 @@
+"""The network in its training form, in pure torch; what the numbers are comes from the variant's card."""
+
+from mobileclip_deploy.network.model.architecture.clip import (
+    FIRST_LOGIT_BIAS,
+    LARGEST_LOGIT_FACTOR,
+    MobileCLIP,
+    build_model,
+)
+
+__all__ = ["FIRST_LOGIT_BIAS", "LARGEST_LOGIT_FACTOR", "MobileCLIP", "build_model"]

@@ -1,0 +1,52 @@
+"""Image files: of folders, told by their endings; and their bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.errors import InvalidInput, worded
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+"""Endings of the files that count as images in a folder, in lower case."""
+IMAGE_BYTES = 1 << 29
+"""Most bytes of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files in a folder, to the bottom, that their ending says are images; hidden ones are left out. In order."""
+    return sorted(walk_images(folder))
+
+
+def walk_images(folder: Path) -> Iterator[Path]:
+    """As `image_files`, one after the other as the system tells of them, in no order. Links to folders are not
+    followed, and what may not be read holds nothing."""
+    left = [str(folder)]
+    while left:
+        try:
+            entries = os.scandir(left.pop())
+        except PermissionError:
+            continue
+        with entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                    yield path
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+
+
+def image_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        InvalidInput: missing, not a file, unreadable, or larger than `IMAGE_BYTES`.
+    """
+    try:
+        return read_regular(path, IMAGE_BYTES)
+    except FileNotFoundError:
+        raise InvalidInput(f"{path}: no such file or folder") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from error

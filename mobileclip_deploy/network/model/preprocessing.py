@@ -1,0 +1,260 @@
+"""From an image file to a tower's input tensor, exactly as torchvision's Resize, CenterCrop and ToTensor compute it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import cache
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
+
+from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.network.model.image_files import image_bytes
+from mobileclip_deploy.network.model.variants import Preprocess
+
+MAX_PIXELS = 100_000_000
+"""Images with more pixels are refused before they are decoded, and before they are enlarged; but see MAX_JPEG."""
+
+MAX_JPEG = 250_000_000
+"""Most pixels of a JPEG file, such as a phone's photograph of 200 megapixels. JPEG files above `MAX_PIXELS` are decoded
+at half their size, from the same coefficients, which takes a quarter of the memory."""
+
+PIXELS_AT_ONCE = 3 * MAX_PIXELS
+"""That threads may be decoding side by side: each takes 3 to 12 bytes until the picture has its final size."""
+
+# Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_JPEG = ("JPEG", "MPO")  # several JPEGs in one file, as phones write them, are told from one by Pillow
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs as an error is raised here as InvalidInput
+
+
+def load_image(path: str | PathLike[str]) -> Image.Image:
+    """Reads an image file as upright 8-bit RGB; of an animation, the first frame.
+
+    The EXIF orientation is applied. Transparency of any kind (alpha channel, palette, colour key) is composited on
+    white. 16-bit grey is scaled to 8 bits with rounding (65535 to 255). CMYK and YCbCr are converted without colour
+    management: an embedded ICC profile is ignored, as the models' training pipelines did. A JPEG of more than
+    `MAX_PIXELS` pixels is decoded at half its width and height, rounded up.
+
+    Raises:
+        InvalidInput: missing, not a file, empty, unreadable, not an image of a known format, truncated or damaged,
+            more than `MAX_PIXELS` pixels, or `MAX_JPEG` of a JPEG (seen from the header, before decoding), or pixels of
+            unknown range (float).
+    """
+    if os.path.isdir(path):
+        raise InvalidInput(f"{path}: a folder, not an image file")
+    return decode_image(image_bytes(Path(path)), str(path))
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """As `load_image`, of a file's content; `name` is what errors call it."""
+    with decoded(content, name) as image:
+        return image
+
+
+@contextlib.contextmanager
+def decoded(content: bytes, name: str, least: int | None = None) -> Iterator[Image.Image]:
+    """As `decode_image`, for the block: other threads' pictures wait while there are `PIXELS_AT_ONCE` in such blocks.
+
+    Args:
+        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, with this many pixels a side at
+            least: libjpeg leaves out the finer frequencies, which saves most of the work and changes pixels a little.
+    """
+    if not content:
+        raise InvalidInput(f"{name}: an empty file")
+    with contextlib.ExitStack() as held:
+        yield _decode(content, name, least, held)
+
+
+class _Room:
+    """What threads share of a number, each as much as it needs."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._left, self._changed = most, most, threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, count: int) -> Iterator[None]:
+        """Waits until so much is left; it is given back when the block ends."""
+        count = min(count, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= count)
+            self._left -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += count
+                self._changed.notify_all()
+
+
+_room = _Room(PIXELS_AT_ONCE)
+
+
+def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitStack) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
+            with _opened(content) as image:
+                pixels = image.width * image.height
+                if pixels > (MAX_JPEG if image.format in _JPEG else MAX_PIXELS):
+                    raise Image.DecompressionBombError
+                if pixels > MAX_PIXELS:
+                    image.draft(None, (image.width // 2, image.height // 2))
+                elif least is not None:
+                    image.draft(None, (least, least))  # of other formats it does nothing
+                held.enter_context(_room.taken(image.width * image.height))
+                image.load()
+                # Damaged metadata: shown as stored, as browsers and photo viewers do.
+                with contextlib.suppress(Exception):
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
+    except Image.DecompressionBombError:
+        limits = f"{MAX_PIXELS // 10**6} megapixels ({MAX_JPEG // 10**6} of a JPEG)"
+        raise InvalidInput(f"{path}: more than {limits}; scale the image down first") from None
+    except UnidentifiedImageError:
+        known = ", ".join(_readable_formats())
+        raise InvalidInput(f"{path}: not an image of a known format ({known}); convert it to one of them") from None
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from None
+    except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+        raise InvalidInput(f"{path}: cannot be decoded ({worded(error)})") from error
+
+
+def _opened(content: bytes) -> ImageFile.ImageFile:
+    """The header of an image. Pillow refuses what has more than 179 megapixels, unless it is asked for a JPEG alone."""
+    try:
+        return Image.open(io.BytesIO(content), formats=_readable_formats())
+    except Image.DecompressionBombError:
+        try:
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(content))
+        except SyntaxError:  # not a JPEG
+            raise Image.DecompressionBombError from None
+
+
+def rgb_image(image: Image.Image, name: str) -> Image.Image:
+    """An opened image as `load_image` gives a file: upright 8-bit RGB; `name` is what errors call it.
+
+    Raises:
+        InvalidInput: see `load_image`.
+    """
+    try:
+        if image.width * image.height > MAX_PIXELS:
+            raise InvalidInput(f"more than {MAX_PIXELS // 10**6} megapixels; scale the image down first")
+        image.load()
+        with contextlib.suppress(Exception):
+            image = ImageOps.exif_transpose(image)  # a copy: the caller's stays as it is
+        return _to_rgb(image)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error}") from None
+    except Exception as error:  # an opened file is decoded now
+        raise InvalidInput(f"{name}: cannot be decoded ({worded(error)})") from error
+
+
+def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
+    """Resizes and crops an RGB image, before mean and std: those stand inside the exported graph.
+
+    Equal bit for bit to torchvision's `Resize(resized, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
+    image ("squash": `Resize((resized, resized))`). CenterCrop's padding never applies: no side is shorter than that.
+
+    Args:
+        image: RGB, as `load_image` gives it.
+        spec: the variant's `preprocess`.
+
+    Returns:
+        float32 [3, size, size] in [0, 1], RGB.
+
+    Raises:
+        InvalidInput: not RGB, or so elongated that the resized image would have more than `MAX_PIXELS` pixels.
+    """
+    return torch.from_numpy(tower_bytes(image, spec)).to(torch.float32).div(255)
+
+
+def tower_bytes(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
+    """As `preprocess`, the bytes [3, size, size] that it divides by 255. Computed on the calling thread alone.
+
+    Raises:
+        InvalidInput: see `preprocess`.
+    """
+    if image.mode != "RGB":
+        raise InvalidInput(f"an image of mode {image.mode} instead of RGB; read files with load_image")
+    width, height = _resized_size(image.width, image.height, spec)
+    if width * height > MAX_PIXELS:
+        raise InvalidInput(f"{image.width} x {image.height} pixels: too elongated; crop the image first")
+    if (width, height) != image.size:
+        image = image.resize((width, height), _RESAMPLING[spec.interpolation])
+    left, top = round((width - spec.size) / 2), round((height - spec.size) / 2)
+    image = image.crop((left, top, left + spec.size, top + spec.size))
+    return np.ascontiguousarray(np.array(image, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def normalize(x: torch.Tensor, spec: Preprocess) -> torch.Tensor:
+    """Applies the variant's mean and std to RGB in [0, 1]: float32 [..., 3, H, W] in and out."""
+    mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
+    return (x - mean) / std
+
+
+def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> torch.Tensor:
+    """Reads and preprocesses image files: float32 [N, 3, size, size] in [0, 1].
+
+    Raises:
+        InvalidInput: no path was given, or what `load_image` and `preprocess` refuse, naming the file.
+    """
+    tensors = []
+    for path in paths:
+        image = load_image(path)
+        try:
+            tensors.append(preprocess(image, spec))
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}: {error}") from None
+    if not tensors:
+        raise InvalidInput("no images were given")
+    return torch.stack(tensors)
+
+
+@cache
+def _readable_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise InvalidInput("float pixels of unknown range; convert to 8 or 16 bits first")
+    if image.mode.startswith("I"):
+        image = _grey_from_16_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+    rgb.info = {}  # pixels only: an orientation left here would be applied twice
+    return rgb
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise InvalidInput("integer pixels outside 0..65535; convert to 8 or 16 bits first")
+    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _resized_size(width: int, height: int, spec: Preprocess) -> tuple[int, int]:
+    if spec.resize == "squash":
+        return spec.resized, spec.resized
+    shorter, longer = sorted((width, height))
+    longer = int(spec.resized * longer / shorter)  # torchvision truncates, it does not round
+    return (spec.resized, longer) if width <= height else (longer, spec.resized)

@@ -1,0 +1,263 @@
+"""SentencePiece's BPE as SigLIP2 has it: whole texts, bytes for unknown characters, the tokenizer.json that says so.
+
+A checkpoint brings its vocabulary as a tokenizer.json, the format of Hugging Face's `tokenizers`, which encodes. What
+stands here writes that file in one form, whatever library saved it, so that the same vocabulary has the same hash.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any
+
+from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
+from mobileclip_deploy.network.model.variants import TokenizerSpec
+
+BLANK = "\u2581"
+"""What stands for a blank in pieces."""
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+# string.punctuation without "_", which becomes a blank: what open_clip's `canonicalize_text` drops.
+PUNCTUATION = r"[!-/:-@\[-\^`{-~]"
+KNOWN = {"type": "BPE", "dropout": None, "byte_fallback": True, "fuse_unk": True}
+# As transformers writes them (GemmaTokenizer, Siglip2Tokenizer): neither does anything behind our own cleaning.
+PLAIN = ("Lowercase", "NFC", "Replace", "Sequence")
+
+
+def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> TokenizerSpec:
+    """The spec of a tokenizer.json.
+
+    Args:
+        content: the file's text.
+        like: says the context length, the cleaning, and the ids of end and padding, which the file has to have.
+        rows: of the checkpoint's table of tokens. Tokens that a library added behind them are left out: nothing embeds
+            them. A table may have rows that no piece uses.
+
+    Raises:
+        InvalidInput: no tokenizer.json, or one of another kind.
+    """
+    with refusing(f"it is no tokenizer.json ({WHY})", ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        told = json.loads(content)
+        model, added = told["model"], told["added_tokens"]
+        vocabulary: dict[str, int] = {str(piece): int(id) for piece, id in model["vocab"].items()}
+        vocabulary |= {str(one["content"]): int(one["id"]) for one in added}
+        merges = [tuple(one.split(" ", 1) if isinstance(one, str) else one) for one in model["merges"]]
+    if other := [f"{name} {model.get(name)!r}" for name, value in KNOWN.items() if model.get(name, value) != value]:
+        raise InvalidInput(f"it is of another kind ({', '.join(other)}), not SentencePiece's BPE with bytes")
+    if unlike := _unlike(told.get("normalizer")):
+        raise InvalidInput(f"it changes texts by {unlike}, which is not known here")
+    if rows is not None:
+        late = {str(one["content"]) for one in added if one["id"] >= rows} - set(model["vocab"])
+        vocabulary = {piece: id for piece, id in vocabulary.items() if piece not in late}
+        added = [one for one in added if one["content"] not in late]
+    in_order = sorted(vocabulary, key=vocabulary.__getitem__)
+    if rows is not None and len(in_order) > rows:
+        raise InvalidInput(f"it has {len(in_order):,} pieces for a table of {rows:,} rows: they do not belong together")
+    if [vocabulary[piece] for piece in in_order] != list(range(len(in_order))):
+        raise InvalidInput("its ids are not those from 0 up, each once")
+    if any(len(pair) != 2 or "".join(pair) not in vocabulary for pair in merges):
+        raise InvalidInput("a merge gives no piece of its vocabulary")
+    for id, what in ((like.eot, "end"), (like.pad, "padding")):
+        if not 0 <= id < len(in_order) or not any(one["id"] == id and one.get("special") for one in added):
+            raise InvalidInput(f"it has no special token {id}, the {what} of a text")
+    return with_content(like, rows or len(in_order), _content(in_order, merges, added, model.get("unk_token"), like))
+
+
+def with_content(like: TokenizerSpec, size: int, content: dict[str, Any]) -> TokenizerSpec:
+    """The spec with `size` tokens and this content of its tokenizer.json, whose text is the same on every machine."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    digest = sha256(text.encode()).hexdigest()
+    return like.model_copy(update={"vocab_size": size, "file_sha256": digest, "file": text})
+
+
+def _unlike(normalizer: Any) -> str | None:
+    """What changes a text otherwise than by small letters and the sign for blanks."""
+    if normalizer is None:
+        return None
+    kind = normalizer.get("type")
+    if kind not in PLAIN:
+        return str(kind)
+    if kind == "Sequence":
+        return next(filter(None, map(_unlike, normalizer["normalizers"])), None)
+    if kind == "Replace" and normalizer != {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}:
+        ours = any(normalizer == replaced(*pair) for pair in CLEANING)
+        return None if ours or normalizer == _ends() else "Replace"
+    return None
+
+
+# `canonicalize_text` of open_clip, as far as tokenizer.json can say it: small letters come after, and what ftfy repairs
+# beyond composed characters (NFC) is not in it.
+CLEANING = (("_", " "), (PUNCTUATION, ""), (r"\s+", " "))
+
+
+def replaced(pattern: str, content: str) -> dict[str, Any]:
+    """A normalizer of a tokenizer.json: what a regular expression finds becomes `content`."""
+    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+
+
+def framed(length: int, pad: int, pad_token: str) -> dict[str, Any]:
+    """How a tokenizer.json of any kind begins: texts are cut at `length` tokens, and filled up to it."""
+    return {
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": length},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": pad,
+            "pad_type_id": 0,
+            "pad_token": pad_token,
+        },
+    }
+
+
+def _ends() -> dict[str, Any]:
+    return replaced("^ +| +$", "")
+
+
+def _cleaning(like: TokenizerSpec) -> tuple[dict[str, Any], ...]:
+    """What is done to a text before small letters are made."""
+    if like.cleaning == "lower":
+        return ()
+    return ({"type": "NFC"}, *(replaced(*pair) for pair in CLEANING), _ends())
+
+
+def _content(
+    in_order: Sequence[str],
+    merges: Sequence[Sequence[str]],
+    added: Sequence[dict[str, Any]],
+    unknown: str | None,
+    like: TokenizerSpec,
+) -> dict[str, Any]:
+    """The content of tokenizer.json in our own form: cleaning, vocabulary, end, length and padding."""
+    end = in_order[like.eot]
+    flags = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+    behind: list[dict[str, Any]] = [{"SpecialToken": {"id": end, "type_id": 0}}]
+    one: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
+    two: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 0}}
+    return {
+        **framed(like.context_length, like.pad, in_order[like.pad]),
+        "added_tokens": [{flag: token[flag] for flag in flags} for token in sorted(added, key=lambda one: one["id"])],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                *_cleaning(like),
+                {"type": "Lowercase"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": BLANK},
+            ],
+        },
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [one, *behind],
+            "pair": [one, *behind, two, *behind],
+            "special_tokens": {end: {"id": end, "ids": [like.eot], "tokens": [end]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": BLANK}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": {
+            **KNOWN,
+            "unk_token": unknown,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "ignore_merges": False,
+            "vocab": {piece: id for id, piece in enumerate(in_order)},
+            "merges": [list(pair) for pair in merges],
+        },
+    }
+
+
+@cache
+def fast_tokenizer(file: str) -> Any:
+    """`tokenizers`' Tokenizer of a tokenizer.json's text, for texts that were cleaned: SentencePiece's own cleaning is
+    left out, since small letters may have another composed form. WordPiece's is the vocabulary's, and stays.
+
+    Raises:
+        DependencyMissing: `tokenizers` is not installed.
+        InvalidInput: it cannot read the text.
+    """
+    tokenizers = needed("tokenizers", "mobileclip-deploy[language]")
+    with refusing("tokenizers cannot read the tokenizer.json", Exception):  # its own errors are plain Exceptions
+        tokenizer = tokenizers.Tokenizer.from_str(file)
+    if not isinstance(tokenizer.model, tokenizers.models.WordPiece):
+        tokenizer.normalizer = tokenizers.normalizers.Replace(" ", BLANK)
+    return tokenizer
+
+
+def pieces(tokens: TokenizerSpec) -> tuple[str, ...]:
+    """What each id stands for."""
+    found: dict[str, int] = json.loads(tokens.file)["model"]["vocab"]
+    return tuple(sorted(found, key=found.__getitem__))
+
+
+def byte_piece(piece: str) -> int | None:
+    """The byte that a piece stands for alone; None of others."""
+    found = BYTE.fullmatch(piece)
+    return None if found is None else int(found[1], 16)
+
+
+def reach(tokens: TokenizerSpec, used: Iterable[int]) -> tuple[int, ...]:
+    """Ids without which a vocabulary would not come to `used`, ascending: those, the pieces that each is merged of on
+    the way, and what every text needs (special tokens and bytes).
+
+    A piece comes about inside of its own characters alone: whatever stands around it, no merge crosses its ends, or it
+    would not be a piece of the result. So the way to it is the one that its characters take by themselves.
+    """
+    vocabulary, ranks = _merges(tokens)
+    known = {piece: id for id, piece in enumerate(vocabulary)}
+    found = {id for id, piece in enumerate(vocabulary) if byte_piece(piece) is not None}
+    found |= {int(one["id"]) for one in json.loads(tokens.file)["added_tokens"] if one["special"]}
+    for id in used:
+        if id in found:
+            continue
+        for piece in _way(vocabulary[id], ranks):
+            if piece in known:
+                found.add(known[piece])
+    return tuple(sorted(found))
+
+
+@cache
+def _merges(tokens: TokenizerSpec) -> tuple[tuple[str, ...], dict[tuple[str, str], int]]:
+    merges = json.loads(tokens.file)["model"]["merges"]
+    return pieces(tokens), {(left, right): rank for rank, (left, right) in enumerate(merges)}
+
+
+def _way(piece: str, ranks: dict[tuple[str, str], int]) -> list[str]:
+    """The characters of a piece and all that they are merged to, in the order of the merges, the piece itself last."""
+    parts, passed = list(piece), list(piece)
+    while len(parts) > 1:
+        pairs = [(ranks[pair], at) for at, pair in enumerate(pairwise(parts)) if pair in ranks]
+        if not pairs:  # an added token, which no merge makes
+            return [piece]
+        _, at = min(pairs)
+        parts[at : at + 2] = ["".join(parts[at : at + 2])]
+        passed.append(parts[at])
+    return passed
+
+
+def without(tokens: TokenizerSpec, rows: Sequence[int]) -> TokenizerSpec:
+    """The spec with these rows alone, renumbered in their order, and the merges that stay among them.
+
+    Raises:
+        InvalidInput: end or padding is not among them.
+    """
+    told = json.loads(tokens.file)
+    all_pieces = pieces(tokens)
+    number = {row: new for new, row in enumerate(rows)}
+    if tokens.eot not in number or tokens.pad not in number:
+        raise InvalidInput("a vocabulary needs its end and its padding")
+    names = [all_pieces[row] for row in rows]
+    have = set(names)
+    merges = [pair for pair in told["model"]["merges"] if {*pair, "".join(pair)} <= have]
+    added = [one | {"id": number[one["id"]]} for one in told["added_tokens"] if one["id"] in number]
+    like = tokens.model_copy(update={"eot": number[tokens.eot], "pad": number[tokens.pad]})
+    return with_content(like, len(names), _content(names, merges, added, told["model"]["unk_token"], like))

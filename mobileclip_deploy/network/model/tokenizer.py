@@ -1,0 +1,306 @@
+"""From text to token ids by open_clip's tokenizer, or by the SentencePiece or WordPiece vocabulary of a checkpoint, and
+the files that give other tokenizers the same vocabulary."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.model.open_clip_files import open_clip_module
+from mobileclip_deploy.network.model.sentencepiece import byte_piece, fast_tokenizer, framed, pieces, replaced
+from mobileclip_deploy.network.model.variants import FIRST_MERGE, TokenizerSpec
+from mobileclip_deploy.network.model.wordpiece import UNKNOWN
+
+FILES = {"sentencepiece": "tokenizer.json", "wordpiece": "tokenizer.json or vocab.txt"}
+TokenizerFile = Literal[
+    "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+]
+"""What clients read the vocabulary, or the tokenizer, from."""
+
+# The names that transformers and Apple's apps give to the two special tokens; open_clip's vocabulary has its own.
+_SOT = "<|startoftext|>"
+_EOT = "<|endoftext|>"
+# open_clip pads with id 0, which is "!" inside a word. A second name for it is needed in tokenizer.json: with pad_token
+# "!", transformers (5.24) takes every "!" of a prompt for padding and encodes it as 0 instead of 256.
+_PAD = "<|pad|>"
+_PAD_ID = 0
+VERSION = "#version: 0.2"
+"""The first line of merges.txt."""
+CLIP = TokenizerSpec()
+"""CLIP's vocabulary, and 77 tokens."""
+
+PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# What ftfy does in open_clip's tokenizer: straighten quotes (phones type curly ones), drop control characters.
+_SINGLE_QUOTES = "[\u02bc\u2018-\u201b]"
+_DOUBLE_QUOTES = "[\u201c-\u201f]"
+CHARACTERS_A_TOKEN = 64
+"""As many characters of a text as a context's tokens are given are read. Cleaning is quadratic in some texts
+(`&amp;amp;...`) and so are the merges of a long word, and what is behind the last token is cut anyway. Words, signs and
+blanks take about five characters per token, and the longest token of the vocabulary has 32 bytes, so of an honest text
+the tokens that are kept end long before the characters that are read, and nothing behind a word changes its tokens.
+Where they do not fill the context, as after thousands of blanks, the text is refused."""
+_CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
+
+
+def _ids(texts: Sequence[str], context_length: int, merges: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    tokenizer, limit = _open_clip_tokenizer(merges), CHARACTERS_A_TOKEN * context_length
+    ids: npt.NDArray[np.int64] = tokenizer([text[:limit] for text in _read(texts)], context_length).numpy()
+    _refuse_cut_short(texts, ids[:, -1] == tokenizer.eot_token_id, limit, context_length)
+    return ids
+
+
+def _read(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise InvalidInput("give a list of prompts, not one string")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"prompt {index} is {type(text).__name__} instead of a string")
+    return texts
+
+
+def _refuse_cut_short(texts: Sequence[str], full: npt.NDArray[np.bool_], limit: int, context_length: int) -> None:
+    """Refuse a long text whose first characters do not fill the context."""
+    for index, text in enumerate(texts):
+        if len(text) > limit and not full[index]:
+            raise InvalidInput(
+                f"prompt {index} has {len(text):,} characters, and its first {limit:,} hold less than "
+                f"{context_length} tokens; shorten it"
+            )
+
+
+def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np.int64]:
+    """Encodes prompts as open_clip does, in the vocabulary that the checkpoint brings, if it does: int64 [N, L], of
+    CLIP's own SOT 49406, the text, EOT 49407, then 0.
+
+    Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. What is too long is cut,
+    and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special tokens.
+
+    Raises:
+        InvalidInput: `texts` is one string instead of a list of them, holds something else than strings, or a long text
+            with nothing but blanks, entities and the like where the tokens are looked for; or the text tower knows
+            fewer tokens than the texts have, or its vocabulary is missing.
+        DependencyMissing: open_clip_torch is not installed; or `tokenizers`, and the vocabulary is not of CLIP's kind.
+    """
+    if tokens.missing:
+        if tokens.kind is not None:
+            raise InvalidInput(
+                f"the text tower has a vocabulary of its own, and no {FILES[tokens.kind]} beside its file; put the one "
+                "there that is published with it"
+            )
+        raise InvalidInput(
+            "the text tower has a vocabulary of its own, whose merges were not read; open its checkpoint"
+        )
+    ids = _ids(texts, tokens.context_length, tokens.merges) if tokens.kind is None else _pieces(texts, tokens)
+    if (largest := int(ids.max(initial=0))) >= tokens.vocab_size:
+        raise InvalidInput(
+            f"the text tower has a vocabulary of {tokens.vocab_size} tokens, and texts are encoded by CLIP's, with ids "
+            f"up to {largest}: a text tower with a tokenizer of its own cannot be used"
+        )
+    return ids
+
+
+def _pieces(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64]:
+    limit = CHARACTERS_A_TOKEN * tokens.context_length
+    clean = [cleaned(text[:limit], tokens) for text in _read(texts)]
+    rows = [row.ids for row in fast_tokenizer(tokens.file).encode_batch(clean)]
+    ids = np.array(rows, np.int64).reshape(len(rows), tokens.context_length - (tokens.last is not None))
+    _refuse_cut_short(texts, ids[:, -1] != tokens.pad, limit, tokens.context_length)
+    return ids if tokens.last is None else np.pad(ids, ((0, 0), (0, 1)), constant_values=tokens.last)
+
+
+def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
+    """A text as a vocabulary sees it: repaired, unescaped, lower case, single blanks, of some kinds no punctuation."""
+    if tokens.cleaning == "lower":  # letter by letter, as `tokenizers` does: no sigma knows the end of its word
+        return "".join(letter.lower() for letter in text)
+    clean = _open_clip_tokenizer(()).clean_fn if tokens.cleaning is None else _open_clip_cleaning(tokens.cleaning)
+    found: str = clean(text)
+    return found
+
+
+def unknown_share(text: str, tokens: TokenizerSpec) -> float:
+    """The share (0 to 1) of a text's tokens that are single bytes of letters beyond ASCII, or unknown: what a
+    vocabulary that a checkpoint brings did not learn, as of another script. 0 of CLIP's, which nothing says that of."""
+    if not tokens.merges and not tokens.file:
+        return 0.0
+    bare = text[: CHARACTERS_A_TOKEN * tokens.context_length]
+    if tokens.kind is not None:
+        tokenizer = fast_tokenizer(tokens.file)
+        row = tokenizer.encode(cleaned(bare, tokens))
+        found = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used]
+        found = found[len(tokens.first) : -1]
+        return sum(byte_piece(piece) is not None or piece == UNKNOWN for piece in found) / max(len(found), 1)
+    clip = _open_clip_tokenizer(tokens.merges)
+    ids = clip.encode(bare)
+    single = [clip.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
+    return sum(clip.byte_decoder[char] >= 0x80 for char in single) / max(len(ids), 1)
+
+
+def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
+    """What each id of a vocabulary stands for, as its file writes it: in CLIP's kind bytes as printable characters, and
+    "</w>" at the end of a word."""
+    if tokens.kind is not None:
+        return pieces(tokens)
+    found = _open_clip_tokenizer(tokens.merges).encoder
+    return tuple(sorted(found, key=found.__getitem__))
+
+
+def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
+    """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer; of a
+    vocabulary of another kind its `tokenizer.json`.
+
+    The bytes depend on the vocabulary of `tokens` alone. `folder` is created when missing.
+
+    Returns:
+        The files written.
+    """
+    names: tuple[TokenizerFile, ...] = ("vocab.json", "merges.txt") if tokens.kind is None else ("tokenizer.json",)
+    written = [Path(folder) / name for name in names]
+    for name, path in zip(names, written, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tokenizer_file(name, tokens))
+    return written
+
+
+def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
+    """A file of a vocabulary; transformers.js and others read `tokenizer.json`, `tokenizer_config.json` and
+    `special_tokens_map.json`.
+
+    Loaded by `tokenizers`, the ids equal `encode`'s except where a prompt holds what tokenizer.json cannot express:
+
+    - HTML entities, and text that ftfy repairs beyond quotes and control characters: mojibake, terminal escapes,
+      Latin ligatures, full-width and half-width forms;
+    - a capital sigma at the end of a word, an apostrophe before a long s, and a combining iota subscript;
+    - the words "<|startoftext|>" and "<|endoftext|>", which become the special tokens ("<start_of_text>" and
+      "<end_of_text>" do in open_clip).
+
+    Clients add limits of their own: transformers.js (4.3) drops the last EOT when it truncates, and transformers (5.24)
+    replaces the normalizer by its own, without the quotes and control characters. The bytes depend on `tokens` alone.
+
+    Raises:
+        UsageError: a file of CLIP's kind, of a vocabulary of another kind.
+    """
+    if tokens.kind is not None:
+        return _piece_file(name, tokens)
+    special = {"bos_token": _SOT, "eos_token": _EOT, "unk_token": _EOT, "pad_token": _PAD}
+    if name == "vocab.json":
+        return _json(_vocabulary(tokens))
+    if name == "merges.txt":
+        return ("\n".join([VERSION, *_merges(tokens)]) + "\n").encode("utf-8")
+    if name == "tokenizer.json":
+        return _json(_fast_tokenizer(tokens))
+    if name == "special_tokens_map.json":
+        return _json(special)
+    config = {**special, "add_prefix_space": False, "clean_up_tokenization_spaces": False, "do_lower_case": True}
+    config |= {"errors": "replace", "model_max_length": tokens.context_length, "tokenizer_class": "CLIPTokenizer"}
+    return _json(config)
+
+
+def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
+    if name in ("vocab.json", "merges.txt"):
+        raise UsageError(
+            f"{name} holds a vocabulary of CLIP's kind, and this checkpoint has another kind; choose a layout with "
+            "tokenizer.json, or none"
+        )
+    if name == "tokenizer.json":
+        return tokens.file.encode("utf-8")
+    names = pieces(tokens)
+    special = {"eos_token": names[tokens.eot], "pad_token": names[tokens.pad]}
+    if tokens.sot is not None:
+        special["bos_token"] = names[tokens.sot]
+    if name == "special_tokens_map.json":
+        return _json(special)
+    # tokenizer.json says all of it; the class of the model's own tokenizer would build another one.
+    length = {"model_max_length": tokens.context_length - (tokens.last is not None), "padding_side": "right"}
+    return _json({**special, **length, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
+    """The content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
+    vocabulary = {_PAD: _PAD_ID} | _vocabulary(tokens)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        **framed(tokens.context_length, _PAD_ID, _PAD),
+        "added_tokens": [{"id": vocabulary[token], "content": token, **flags} for token in (_SOT, _EOT)],
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [
+                replaced(_SINGLE_QUOTES, "'"),
+                replaced(_DOUBLE_QUOTES, '"'),
+                replaced(_CONTROL, ""),
+                {"type": "NFC"},
+                replaced(r"\s+", " "),
+                {"type": "Lowercase"},
+            ],
+        },
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": PIECES}, "behavior": "Removed", "invert": True},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
+            ],
+        },
+        "post_processor": {
+            "type": "RobertaProcessing",
+            "sep": [_EOT, vocabulary[_EOT]],
+            "cls": [_SOT, vocabulary[_SOT]],
+            "trim_offsets": False,
+            "add_prefix_space": False,
+        },
+        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": _EOT,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "</w>",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": _merges(tokens),
+        },
+    }
+
+
+@cache
+def _open_clip_cleaning(kind: str) -> Any:
+    return open_clip_module("tokenizer").get_clean_fn(kind)
+
+
+@cache
+def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
+    """open_clip's `SimpleTokenizer`, with its own merges where none are given."""
+    module = open_clip_module("tokenizer")
+    if not merges:
+        return module.SimpleTokenizer()
+    with temporary_folder() as folder:  # it reads its merges from a file
+        file = folder / "merges.txt.gz"
+        file.write_bytes(gzip.compress("\n".join([VERSION, *merges]).encode()))
+        return module.SimpleTokenizer(bpe_path=str(file))
+
+
+def _vocabulary(tokens: TokenizerSpec) -> dict[str, int]:
+    """Token to id, in the order of the ids."""
+    tokenizer = _open_clip_tokenizer(tokens.merges)
+    renamed = {tokenizer.sot_token_id: _SOT, tokenizer.eot_token_id: _EOT}
+    return {renamed.get(id, token): id for token, id in sorted(tokenizer.encoder.items(), key=lambda item: item[1])}
+
+
+def _merges(tokens: TokenizerSpec) -> list[str]:
+    """The merges "left right", the first to apply first."""
+    ranks = _open_clip_tokenizer(tokens.merges).bpe_ranks
+    return [f"{left} {right}" for left, right in sorted(ranks, key=ranks.__getitem__)]
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8")

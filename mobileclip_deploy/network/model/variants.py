@@ -1,0 +1,529 @@
+"""Variants: what models/*.json says, as frozen models; the only source of architecture facts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from mobileclip_deploy.errors import InvalidInput, UsageError, refusing, suggestion
+from mobileclip_deploy.network.model.licences import Licence
+from mobileclip_deploy.network.model.open_clip_files import ClassSet, class_names
+from mobileclip_deploy.network.model.prompts import Template
+from mobileclip_deploy.network.model.tower_names import TOWERS, TowerName
+
+__all__ = [
+    "FIRST_MERGE",
+    "TOWERS",
+    "Licence",
+    "MCiTower",
+    "Preprocess",
+    "Published",
+    "PublishedFile",
+    "TextTowerSpec",
+    "TokenizerSpec",
+    "TowerName",
+    "Variant",
+    "ViTTower",
+    "load_variant",
+    "models_dir",
+    "no_text_tower",
+    "read_card",
+    "variant_cards",
+    "variant_names",
+]
+
+CheckpointLayout = Literal["apple", "open_clip", "transformers", "llava"]
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+
+LARGEST_IMAGE = 4096
+FIRST_MERGE = 512
+"""The id of the first merge: 256 bytes stand before it, and the same 256 at the end of a word."""
+CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
+
+
+class MCiTower(BaseModel, frozen=True, extra="forbid"):
+    """An MCi image tower (FastViT with MobileOne stem): every tuple has one entry per stage."""
+
+    kind: Literal["mci"]
+    depths: tuple[PositiveInt, ...]
+    widths: tuple[PositiveInt, ...]
+    mixers: tuple[Literal["repmixer", "attention"], ...]
+    mlp_ratios: tuple[PositiveFloat, ...]
+    positional: tuple[bool, ...] = Field(description="RepCPE before the stage's blocks")
+    squeeze_excite: tuple[bool, ...] = Field(description="squeeze-excite in the stage's patch embedding")
+    patch_activation: bool = Field(True, description="GELU after a patch embedding's large kernel; FastViT has none")
+    attention_norm: Literal["batch_norm", "layer_norm"] = "batch_norm"
+    head_dim: PositiveInt = 32
+    stem_scale_branch: bool = True
+    expansion: PositiveFloat = Field(2.0, description="channels after the last convolution over the last width")
+    projection_bias: bool = False
+    pooled: bool = Field(
+        True, description="answers with one vector; False: with one a place, before pooling, as tokens"
+    )
+
+    @model_validator(mode="after")
+    def _one_entry_a_stage(self) -> MCiTower:
+        per_stage = (self.widths, self.mixers, self.mlp_ratios, self.positional, self.squeeze_excite)
+        if any(len(values) != len(self.depths) for values in per_stage):
+            raise ValueError("depths, widths, mixers, mlp_ratios, positional and squeeze_excite differ in length")
+        return self
+
+    @property
+    def features(self) -> int:
+        """Channels after the last convolution."""
+        return int(self.widths[-1] * self.expansion)
+
+    @property
+    def size_step(self) -> int:
+        """Image sizes are multiples of it: the stem and every stage's patch embedding halve height and width."""
+        return int(2 ** (len(self.depths) + 1))
+
+
+class ViTTower(BaseModel, frozen=True, extra="forbid"):
+    """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs), with
+    rotary positions and attention pooling where it has them (PE-Core; SigLIP2 has the pooling alone, and neither a
+    class token nor a projection), or pooled by the mean of its patches (OpenVision)."""
+
+    kind: Literal["vit"]
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    stem: Literal["convolutional", "patch"]
+    patch: PositiveInt = 16
+    stem_padding: Annotated[int, Field(ge=0)] = Field(
+        0, description="of the first stem convolution (kernel 4, stride 4)"
+    )
+    norm_eps: PositiveFloat = 1e-5
+    pre_norm: bool = False
+    stem_bias: bool = False
+    class_token: bool = True
+    class_token_position: bool = Field(False, description="the position table has a row for the class token")
+    activation: Activation = "gelu"
+    projection: bool = Field(True, description="False: what is pooled is the embedding")
+    projection_bias: bool = False
+    rotary_grid: PositiveInt | None = Field(
+        None, description="side of the grid of patches whose places turn queries and keys; None: nothing turns them"
+    )
+    pooling: Literal["class_token", "attention", "mean"] = Field(
+        "class_token", description="mean: of the patches, before the last norm"
+    )
+    pooling_heads: PositiveInt = Field(8, description="of attention pooling")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ViTTower:
+        if not self.class_token and (self.class_token_position or self.pooling == "class_token"):
+            raise ValueError("without a class token there is neither a position for it nor pooling by it")
+        if self.rotary_grid is not None and self.width % (4 * self.heads):
+            raise ValueError("rotary positions need heads of a multiple of 4 channels: two axes, in pairs")
+        if self.pooling == "attention" and self.width % self.pooling_heads:
+            raise ValueError("width is no multiple of pooling_heads")
+        return self
+
+    @property
+    def size_step(self) -> int:
+        """Image sizes are multiples of it: the side of a patch."""
+        return self.patch
+
+
+class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
+    """A text tower: `base` is a transformer, `mct` puts a RepMixer block before and after it."""
+
+    kind: Literal["base", "mct"]
+    width: PositiveInt
+    depth: PositiveInt
+    heads: PositiveInt
+    mlp_ratio: PositiveFloat = 4.0
+    causal: bool
+    norm_eps: PositiveFloat = 1e-5
+    activation: Activation = "gelu"
+    pooling: Literal["end_of_text", "last"] = Field(
+        "end_of_text", description="the token that carries the embedding; last: of the context, padding or not"
+    )
+    projection_bias: bool = False
+
+
+class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
+    """What makes token ids of a text. It is part of the model: bidirectional towers attend to the padding.
+
+    `kind`: None for CLIP's byte-level BPE; "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
+    characters that no piece has, as Gemma and SigLIP2 have it; "wordpiece" for BERT's, as OpenVision has it.
+    `cleaning`: what is done to a text before; None for CLIP's; "canonicalize", as open_clip calls it, drops ASCII
+    punctuation too; "lower" makes small letters and nothing else, as transformers does for SigLIP2; "whitespace"
+    repairs a text as CLIP's does and leaves capitals to the vocabulary. A text has `sot` before it (None: nothing),
+    `eot` behind it, and then `pad` to the end, where `last` stands (None: nothing).
+
+    `merges_sha256`: of the merges, one per line, of a vocabulary that the checkpoint brings (`own`); None for CLIP's.
+    `merges`: those, each "left right", the first to apply first. `file_sha256`, `file`: of the other kinds, the text of
+    its tokenizer.json. Neither merges nor file stand in JSON; whoever reads a spec from JSON adds them (`with_merges`,
+    `with_file`).
+    """
+
+    kind: Literal["sentencepiece", "wordpiece"] | None = None
+    cleaning: Literal["canonicalize", "lower", "whitespace"] | None = None
+    vocab_size: PositiveInt = 49408
+    context_length: PositiveInt = 77
+    sot: int | None = Field(default_factory=lambda data: 49406 if data.get("kind") is None else None)
+    eot: int = 49407
+    pad: int = 0
+    last: int | None = None
+    merges_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    merges: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True, repr=False)
+    file_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    file: SkipJsonSchema[str] = Field(default="", exclude=True, repr=False)
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> TokenizerSpec:
+        if (self.kind == "sentencepiece") == (self.sot is not None):
+            raise ValueError("sentencepiece's kind begins a text with nothing, all others with `sot`")
+        if self.last is not None and self.kind != "wordpiece":
+            raise ValueError("a token at the last place belongs to wordpiece's kind")
+        if self.merges_sha256 is not None if self.kind else self.file_sha256 is not None:
+            raise ValueError("merges belong to CLIP's kind, a file to all others")
+        return self
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """What every row of ids begins with."""
+        return () if self.sot is None else (self.sot,)
+
+    @property
+    def brought(self) -> bool:
+        """Whether the checkpoint brings the vocabulary, and not the package."""
+        return self.kind is not None or self.merges_sha256 is not None
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is brought, and was not read."""
+        return self.brought and not self.merges and not self.file
+
+    @property
+    def described(self) -> str:
+        """What a row of ids is, in words."""
+        ids = [f"{self.sot}" if self.sot is not None else "", "the text's", f"{self.eot}"]
+        end = "the end" if self.last is None else f"{self.last} at the end"
+        return f"{', '.join(filter(None, ids))}, then {self.pad} to {end}"
+
+    def with_file(self, text: str) -> TokenizerSpec:
+        """This spec with the text of its tokenizer.json.
+
+        Raises:
+            InvalidInput: it is not the one that it was written with.
+        """
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if digest != self.file_sha256:
+            raise InvalidInput(f"tokenizer.json (SHA-256 {digest}) is not the one of this tokenizer")
+        return self.model_copy(update={"file": text})
+
+    @classmethod
+    def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
+        """The spec of a byte-level BPE of CLIP's kind with these merges: 256 bytes, the same at the end of a word, one
+        token per merge, then start and end of text."""
+        size = FIRST_MERGE + len(merges) + 2
+        return cls(
+            vocab_size=size,
+            context_length=context_length,
+            sot=size - 2,
+            eot=size - 1,
+            merges_sha256=hashlib.sha256("\n".join(merges).encode()).hexdigest(),
+            merges=tuple(merges),
+        )
+
+    def with_merges(self, merges: Sequence[str]) -> TokenizerSpec:
+        """This spec with its merges.
+
+        Raises:
+            InvalidInput: they are not those that it was written with.
+        """
+        wanted = TokenizerSpec.own(merges, self.context_length)
+        if self != wanted.model_copy(update={"merges": self.merges}):
+            raise InvalidInput(
+                f"the vocabulary ({len(merges):,} merges, SHA-256 {wanted.merges_sha256}) is not that of this tokenizer"
+            )
+        return wanted
+
+
+class Preprocess(BaseModel, frozen=True, extra="forbid"):
+    """How an image file becomes the tower's input; mean and std are applied inside the exported graph."""
+
+    size: PositiveInt
+    resize: Literal["shorter_side", "squash"] = "shorter_side"
+    crop: Literal["center"] = "center"
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="what the crop keeps of the resized shorter side (timm's crop_pct); None: all of it"
+    )
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 1.0, 1.0)
+
+    @property
+    def described(self) -> str:
+        """How a picture becomes square, in words."""
+        if self.resize == "squash":
+            return f"squeezed to {self.resized} x {self.resized} ({self.interpolation}, antialiased), nothing cropped"
+        return (
+            f"shorter side to {self.resized} ({self.interpolation}, antialiased), {self.size} x {self.size} out of the "
+            "centre"
+        )
+
+    @model_validator(mode="after")
+    def _squeezed_whole(self) -> Preprocess:
+        if self.resize == "squash" and self.crop_fraction is not None:
+            raise ValueError("squash keeps the whole picture; leave crop_fraction out")
+        return self
+
+    @property
+    def resized(self) -> int:
+        """Pixels that the shorter side has before the crop; rounded down, as timm does."""
+        return self.size if self.crop_fraction is None else math.floor(self.size / self.crop_fraction)
+
+
+class Published(BaseModel, frozen=True, extra="forbid"):
+    """Figures somebody else published, with where they were read. Never measured by this project."""
+
+    imagenet_top1: float | None = None
+    coco_text_to_image_recall1: float | None = Field(None, description="percent, of MSCOCO's 5,000 test pictures")
+    average_38: float | None = None
+    iphone_12_pro_max_image_ms: float | None = None
+    iphone_12_pro_max_text_ms: float | None = None
+    source: str
+    retrieval_source: str | None = None
+
+
+class PublishedFile(BaseModel, frozen=True, extra="forbid"):
+    """Where the checkpoint is published: a repository of the hub, and the file there."""
+
+    layout: CheckpointLayout
+    repository: str
+    file: str
+    revision: str | None = None
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="refuse the file when it is another")
+
+
+class Variant(BaseModel, frozen=True, extra="forbid"):
+    """One model of the family. `layouts` holds what a checkpoint layout changes in the architecture: Apple's and
+    timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
+    checkpoints. `text` and `tokenizer` are None of an image tower alone; `classes` are what such a tower tells apart by
+    itself, and its `embed_dim` numbers are then their logits."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    title: str
+    embed_dim: PositiveInt
+    image: Annotated[MCiTower | ViTTower, Field(discriminator="kind")]
+    text: TextTowerSpec | None = None
+    tokenizer: TokenizerSpec | None = Field(default_factory=lambda data: TokenizerSpec() if data.get("text") else None)
+    classes: ClassSet | None = None
+    preprocess: Preprocess
+    layouts: dict[CheckpointLayout, dict[str, dict[str, Any]]]
+    parameters_image: PositiveInt = Field(description="trainable, unfolded, counted; a test compares with the network")
+    parameters_text: Annotated[int, Field(ge=0)] = 0
+    licence: Licence
+    sources: tuple[PublishedFile, ...] = ()
+    published: Published | None = None
+    template: Template = "a photo of a {}"
+    languages: Literal["English", "multilingual"] = Field("English", description="of the texts it was trained on")
+    scores: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="what a picture's logits become: shares of all labels, or a probability for each alone"
+    )
+
+    @model_validator(mode="after")
+    def _texts_and_classes(self) -> Variant:
+        if (self.text is None) != (self.tokenizer is None):
+            raise ValueError("a text tower and its tokenizer go together")
+        if self.classes is not None and (self.text is not None or self.embed_dim != len(self.class_names)):
+            raise ValueError(f"a classifier has no text tower, and embed_dim {len(self.class_names)}, a number a class")
+        image = self.image
+        if isinstance(image, ViTTower) and not image.projection and self.embed_dim != image.width:
+            raise ValueError(f"without a projection embed_dim is the width of the image tower, {image.width}")
+        if self.gives_tokens and (self.text is not None or self.classes is not None):
+            raise ValueError("an image tower that gives tokens has neither texts nor classes to compare them with")
+        if isinstance(self.image, MCiTower) and self.gives_tokens and self.embed_dim != self.image.features:
+            raise ValueError(f"tokens are not projected: embed_dim {self.image.features} is what the tower ends with")
+        return self
+
+    @property
+    def activation(self) -> str:
+        """What follows the linear layers of its transformers: "GELU", or "QuickGELU" as in OpenAI's CLIP. The same
+        weights answer otherwise with the other one, and no file tells which they were trained with."""
+        towers = (self.image, self.text)
+        quick = any(getattr(tower, "activation", None) == "quick_gelu" for tower in towers)
+        return "QuickGELU" if quick else "GELU"
+
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether the image tower answers with one vector per place instead of one per image."""
+        return isinstance(self.image, MCiTower) and not self.image.pooled
+
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """Shape of the answer to one input, for either tower: (D,), or (T, D) where tokens are given."""
+        places = (self.preprocess.size // self.image.size_step) ** 2
+        return (places, self.embed_dim) if self.gives_tokens else (self.embed_dim,)
+
+    @property
+    def towers(self) -> tuple[TowerName, ...]:
+        """Those that the network has."""
+        return TOWERS if self.text is not None else ("image",)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the network tells apart by itself, in the order of its logits; nothing of a network that embeds."""
+        return () if self.classes is None else class_names(self.classes)
+
+    @property
+    def tokens(self) -> TokenizerSpec:
+        """What the text tower is asked with.
+
+        Raises:
+            UsageError: there is no text tower.
+        """
+        if self.tokenizer is None:
+            raise no_text_tower(self.name)
+        return self.tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """Number of tokens per text; 0 where no texts are taken."""
+        return 0 if self.tokenizer is None else self.tokenizer.context_length
+
+    def for_layout(self, layout: str) -> Variant:
+        """The variant as checkpoints of `layout` define it.
+
+        Raises:
+            UsageError: no checkpoint of this variant exists in that layout.
+        """
+        changes = {key: value for key, value in self.layouts.items() if key == layout}
+        if not changes:
+            raise UsageError(f"{self.name} has no {layout} checkpoints; known layouts: {', '.join(self.layouts)}")
+        data = self.model_dump(mode="json")
+        for section, fields in next(iter(changes.values())).items():
+            data[section] |= fields
+        found = Variant.model_validate(data)
+        if found.tokenizer is None or self.tokenizer is None:
+            return found
+        return found.with_tokenizer(self.tokenizer.model_copy(update={"cleaning": found.tokenizer.cleaning}))
+
+    def with_tokenizer(self, tokenizer: TokenizerSpec | None) -> Variant:
+        """The variant with the vocabulary that a checkpoint brings."""
+        return self.model_copy(update={"tokenizer": tokenizer})
+
+    def with_text_form(self, name: str | None) -> Variant:
+        """The variant with the text tower of another variant's form; as it is for None.
+
+        Raises:
+            UsageError: no such variant, or it has no text tower.
+        """
+        if name is None:
+            return self
+        other = load_variant(name)
+        if other.text is None:
+            raise no_text_tower(name)
+        return self.model_copy(update={"text": other.text})
+
+    def with_image_size(self, size: int) -> Variant:
+        """The variant as fine-tuned at another image size, in pixels.
+
+        Raises:
+            UsageError: the image tower cannot take that size.
+        """
+        step = self.image.size_step
+        if size < step or size % step or size > LARGEST_IMAGE:
+            raise UsageError(
+                f"{self.name} takes image sizes in multiples of {step} up to {LARGEST_IMAGE}, not {size}; "
+                f"it was published at {self.preprocess.size}"
+            )
+        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size": size})})
+
+    @property
+    def image_input_shape(self) -> tuple[int, int, int]:
+        """(3, S, S): one image after preprocessing."""
+        return (3, self.preprocess.size, self.preprocess.size)
+
+
+def no_text_tower(name: str) -> UsageError:
+    """What to say where texts are asked for of a variant that has its image tower alone."""
+    return UsageError(f"{name} has no text tower: it takes images alone")
+
+
+def models_dir() -> Path:
+    """The folder of cards: beside the modules in a wheel, at the top of the repository in a checkout."""
+    packaged = Path(__file__).parents[2] / "models"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "models"
+
+
+def read_card(path: Path) -> Variant:
+    """Read one variant card.
+
+    Raises:
+        InvalidInput: not a readable file, not JSON, or a field is missing, unknown or out of range.
+    """
+    with refusing(f"{path} is not a readable variant card", OSError, UnicodeDecodeError, json.JSONDecodeError):
+        told = json.loads(path.read_text(encoding="utf-8"))
+    with refusing(f"{path}", ValidationError):
+        return Variant.model_validate(told)
+
+
+@cache
+def _cards() -> dict[str, Path]:
+    own = os.environ.get(CARDS_VARIABLE)
+    folders = [models_dir(), *map(Path, own.split(os.pathsep) if own else ())]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
+
+
+def variant_names() -> list[str]:
+    """Names of all packaged variants, sorted, then of those in the folders that MOBILECLIP_DEPLOY_CARDS lists."""
+    return list(_cards())
+
+
+@cache
+def load_variant(name: str) -> Variant:
+    """The variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
+
+    Raises:
+        UsageError: unknown name; the text has those that are like it.
+    """
+    wanted = _letters(name)
+    path = next((path for known, path in _cards().items() if _letters(known) == wanted), None)
+    if path is None:
+        close = _of_that_name(wanted) or suggestion(name.lower().replace("-", "_"), _cards())
+        raise UsageError(f"unknown variant {name!r}{close}; `variants` lists the {len(_cards())} that are known")
+    return read_card(path)
+
+
+def _of_that_name(letters: str) -> str:
+    """What a name of open_clip, such as ViT-B-32 or ViT-B-32-quickgelu, may mean here, and how to tell; else nothing.
+
+    open_clip says QuickGELU in the architecture's name: its ViT-B-32 has GELU, OpenAI's weights of that name do not.
+    """
+    bare = letters.removesuffix("quickgelu")
+    found = [read_card(path) for known, path in _cards().items() if bare and bare in _letters(known)]
+    if not any(card.activation == "QuickGELU" for card in found):
+        return ""
+    told = ", ".join(
+        f"{card.name} ({card.activation})" for card in found if bare == letters or card.activation != "GELU"
+    )
+    return f", which may be {told}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
+
+
+def variant_cards() -> tuple[Variant, ...]:
+    """The cards of all variants, in the order of `variant_names`.
+
+    Raises:
+        InvalidInput: a card cannot be read.
+    """
+    return tuple(map(load_variant, variant_names()))
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

@@ -1,0 +1,102 @@
+"""BERT's WordPiece as OpenVision has it: the tokenizer.json of a vocabulary that stands beside a checkpoint.
+
+A row of ids is the start, the text, the end, padding, and a class token at the last place, at which the text tower is
+pooled (arXiv 2411.16828). No tokenizer.json can say what stands behind the padding: `TokenizerSpec.last` does, and the
+file gives one token less.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.network.model.sentencepiece import framed, with_content
+from mobileclip_deploy.network.model.variants import TokenizerSpec
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+UNKNOWN = "[UNK]"
+LONGEST_WORD = 100
+"""Characters of a word; a longer one is unknown (BERT's)."""
+
+
+def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> TokenizerSpec:
+    """The spec of a tokenizer.json, or of a vocabulary with one piece per line (vocab.txt).
+
+    Args:
+        content: the file's text.
+        like: says the context length, the cleaning, and the ids of start, end, padding and class token.
+        rows: of the checkpoint's table of tokens, which may have more than there are pieces.
+
+    Raises:
+        InvalidInput: no vocabulary of this kind.
+    """
+    names = _pieces(content)
+    if rows is not None and len(names) > rows:
+        raise InvalidInput(f"it has {len(names):,} pieces for a table of {rows:,} rows: they do not belong together")
+    if lacking := [name for name in SPECIAL if name not in names]:
+        raise InvalidInput(f"it has no {' and no '.join(lacking)}: it is no vocabulary of BERT's")
+    if (largest := max(like.sot or 0, like.eot, like.pad, like.last or 0)) >= len(names):
+        raise InvalidInput(f"it has {len(names):,} pieces, and token {largest} belongs to every text")
+    return with_content(like, rows or len(names), _content(names, like))
+
+
+def _pieces(content: str) -> list[str]:
+    """The pieces in the order of their ids."""
+    if not content.lstrip().startswith("{"):
+        names = content.removesuffix("\n").split("\n")
+        if len(set(names)) < len(names):
+            raise InvalidInput("a piece stands there twice; give one piece per line, in the order of the ids")
+        return names
+    with refusing(f"it is no tokenizer.json ({WHY})", ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        told = json.loads(content)
+        kind, vocabulary = told["model"].get("type"), told["model"]["vocab"]
+        cased = (told.get("normalizer") or {}).get("lowercase") is False
+        names = sorted(vocabulary, key=vocabulary.__getitem__)
+        ids = [int(vocabulary[name]) for name in names]
+    if kind not in (None, "WordPiece") or not isinstance(vocabulary, dict):
+        raise InvalidInput(f"it is of another kind ({kind}), not BERT's WordPiece")
+    if cased:
+        raise InvalidInput("it keeps capitals, which this text tower was not trained with")
+    if ids != list(range(len(names))):
+        raise InvalidInput("its ids are not those from 0 up, each once")
+    return names
+
+
+def _content(names: list[str], like: TokenizerSpec) -> dict[str, Any]:
+    """The content of tokenizer.json in one form, whatever file the vocabulary came in."""
+    first, end = names[like.sot or 0], names[like.eot]
+    frame = [{"SpecialToken": {"id": first, "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+
+    def around(*texts: str) -> list[dict[str, Any]]:
+        return [frame[0], *({"Sequence": {"id": text, "type_id": 0}} for text in texts), frame[1]]
+
+    return {
+        **framed(like.context_length - (like.last is not None), like.pad, names[like.pad]),
+        "added_tokens": [{"id": id, "content": name, **flags} for id, name in enumerate(names) if name in SPECIAL],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": around("A"),
+            "pair": around("A", "B"),
+            "special_tokens": {
+                name: {"id": name, "ids": [id], "tokens": [name]} for name, id in ((first, like.sot), (end, like.eot))
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": UNKNOWN,
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": LONGEST_WORD,
+            "vocab": {name: id for id, name in enumerate(names)},
+        },
+    }

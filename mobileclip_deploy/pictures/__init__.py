@@ -1,0 +1,1 @@
+"""Pictures and texts: found, decoded, embedded and cached."""

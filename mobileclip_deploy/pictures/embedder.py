@@ -1,0 +1,210 @@
+"""What can be evaluated: both towers of a bundle or of a checkpoint, and what they need to know about their inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.artifacts.towers.contexts import ContextRunner
+from mobileclip_deploy.artifacts.towers.taken import taken_inputs
+from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
+from mobileclip_deploy.parity.inputs import embed_images, embed_texts
+from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, View
+from mobileclip_deploy.targets import Runner, found_places, installed_target
+from mobileclip_deploy.targets.values import ThreadedRunner
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Both towers of something that can be run here, and what they need to know about their inputs.
+
+    `artifact` gives what tells a tower from all others: a hash of its file or weights. `tokenizer`: None where the
+    variant takes images alone. `labels`: of a classifier, whose `images` gives a number for each instead of an
+    embedding. `view`: what it is shown of every picture. `alone`: gives `images` for many threads at once, each call on
+    one core; None where that cannot be. `timed`: what computes it here is a runtime that apps have; the speed of an
+    evaluator or an emulator is nobody's, and is not told.
+    """
+
+    name: str
+    variant: str
+    engine: str
+    embedding_space: str
+    images: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    texts: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+    artifact: Callable[[TowerName], str]
+    preprocess: Preprocess
+    tokenizer: TokenizerSpec | None
+    template: str
+    scores: Scores
+    labels: tuple[str, ...] = ()
+    view: View = AS_IT_STANDS
+    alone: Callable[[], Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] | None = None
+    timed: bool = True
+
+    def seeing(self, view: View) -> Embedder:
+        """The same, shown a view of every picture."""
+        return replace(self, view=view, template=view.template or self.template)
+
+
+def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
+    """Run one of a bundle's artifacts here; a text tower of several contexts at the shortest that holds a prompt.
+
+    Raises:
+        UsageError: the bundle lacks the tower.
+        NotRun, RuntimeFailed: nothing here can run it.
+    """
+    artifact, entry = bundle.artifact(tower), bundle.manifest.towers[tower]
+    runner = installed_target(bundle.manifest.target).open(artifact, entry.function).runner()
+    if entry.contexts is None:
+        return runner
+    return ContextRunner(runner, runner.engine, entry.contexts, bundle.manifest.tokens)
+
+
+@dataclass
+class TorchRunner:
+    """A tower of a checkpoint itself, by torch."""
+
+    engine: str
+    compute: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+
+    def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        return self.compute(inputs)
+
+
+def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
+    """Run one of a checkpoint's towers, in the form the model is in.
+
+    Raises:
+        UsageError: the checkpoint lacks the tower.
+    """
+    import torch
+
+    if tower not in model.towers:
+        if tower not in model.variant.towers:
+            raise no_text_tower(model.variant.name)
+        raise UsageError(f"this checkpoint has no {tower} tower; it has the {model.towers[0]} tower")
+    embed = embed_images if tower == "image" else embed_texts
+    return TorchRunner(f"torch {torch.__version__}", lambda inputs: embed(model, inputs))
+
+
+class CheckedRunner:
+    """One tower of a bundle or of a checkpoint, ready to run; refuses what `towers.taken` does not take, of whatever
+    target. `engine` says what computes it; `preprocess` and `tokens` what its inputs are made by; `contexts` the
+    lengths of ids that it takes, ascending.
+
+    Raises:
+        UsageError, NotRun, RuntimeFailed: as `tower_runner`.
+    """
+
+    def __init__(self, subject: Bundle | MobileCLIP, tower: TowerName) -> None:
+        self.tower = tower
+        known = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
+        self._known = known
+        self.preprocess = known.preprocess
+        self.contexts: tuple[int, ...] = (known.context_length,) if known.context_length else ()
+        if not isinstance(subject, MobileCLIP) and tower == "text" and tower in subject.manifest.towers:
+            self.contexts = subject.manifest.towers[tower].contexts or self.contexts
+        self._runner = model_runner(subject, tower) if isinstance(subject, MobileCLIP) else tower_runner(subject, tower)
+        self.engine = self._runner.engine
+
+    def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        words = self.tokens.vocab_size if self.tower == "text" else 0
+        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, words))
+
+    @property
+    def tokens(self) -> TokenizerSpec:
+        """Tokenizer of the text tower; UsageError where the variant has none."""
+        return self._known.tokens
+
+
+def bundle_embedder(
+    bundle: Bundle, towers: Sequence[TowerName] | None = None, load: Callable[[TowerName], Runner] | None = None
+) -> Embedder:
+    """Run a bundle's artifacts here; of a tower that is not named nothing is loaded.
+
+    Args:
+        towers: both when None, of a classifier its image tower.
+        load: gives the runner of a tower, where it has been loaded before.
+
+    Raises:
+        UsageError: the bundle lacks a tower.
+        NotRun, RuntimeFailed: nothing here can run it.
+    """
+    manifest = bundle.manifest
+    if towers is None:
+        towers = TOWERS if manifest.classifier is None else ("image",)
+    runners = {tower: load(tower) if load is not None else tower_runner(bundle, tower) for tower in towers}
+    return Embedder(
+        name=bundle.path.name,
+        variant=manifest.variant,
+        engine=runners[towers[0]].engine,
+        embedding_space=manifest.embedding_space,
+        images=lambda pixels: runners["image"](pixels),
+        texts=lambda ids: runners["text"](ids),
+        artifact=lambda tower: manifest.towers[tower].sha256,
+        preprocess=manifest.preprocess,
+        tokenizer=manifest.tokenizer,
+        template=manifest.template,
+        scores=manifest.scores,
+        alone=image.alone if isinstance(image := runners.get("image"), ThreadedRunner) else None,
+        labels=() if manifest.classifier is None else manifest.classifier.labels,
+        timed=bool(found_places(installed_target(manifest.target), "host", manifest.options)),
+    )
+
+
+def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
+    """A loaded model as it is; of anything else the bundle that it is, or that is there.
+
+    Raises:
+        InvalidInput: there is no bundle, or a damaged one.
+    """
+    return subject if isinstance(subject, MobileCLIP) else Bundle.of(subject)
+
+
+def embedder_of(subject: Bundle | MobileCLIP, towers: Sequence[TowerName] | None = None) -> Embedder:
+    """Run what it is, as `bundle_embedder` or `model_embedder`."""
+    return model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject, towers)
+
+
+def model_embedder(model: MobileCLIP) -> Embedder:
+    """Run the checkpoint itself, in torch.
+
+    Raises:
+        CheckpointError: the model was not loaded from one (`Source.of`).
+    """
+    import torch
+
+    return Embedder(
+        name=f"{model.variant.name} checkpoint",
+        variant=model.variant.name,
+        engine=f"torch {torch.__version__}",
+        embedding_space=Source.of(model).provenance.embedding_space,
+        images=lambda pixels: embed_images(model, pixels),
+        texts=lambda ids: embed_texts(model, ids),
+        artifact=lambda tower: _weights_sha256(model),
+        preprocess=model.variant.preprocess,
+        tokenizer=model.variant.tokenizer,
+        template=model.variant.template,
+        scores=model.scores,
+        labels=model.variant.class_names,
+    )
+
+
+def _weights_sha256(model: MobileCLIP) -> str:
+    """SHA-256 of the weights in memory, not of the file: whoever changed them gets another cache."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

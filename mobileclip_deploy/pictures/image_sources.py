@@ -1,0 +1,92 @@
+"""Where images are, as a dataset names them: files, stretches of archives; and the parts of each that are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from mobileclip_deploy.base.files.tars import Extent, read_extent
+from mobileclip_deploy.errors import WHY, refusing
+from mobileclip_deploy.network.model.image_files import IMAGE_BYTES, image_bytes
+
+
+@dataclass(frozen=True)
+class ArchiveImage:
+    """A member of an uncompressed tar archive."""
+
+    archive: Path
+    name: str
+    extent: Extent
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Content:
+    """The bytes of a file that was read already, and what errors call it."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ImageSource = Path | ArchiveImage | Content
+
+
+def read_image(source: ImageSource) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        InvalidInput: they cannot be read.
+    """
+    if isinstance(source, Content):
+        return source.content
+    if isinstance(source, Path):
+        return image_bytes(source)
+    with refusing(f"{source}: cannot be read ({WHY})", OSError):
+        return read_extent(source.archive, source.extent, IMAGE_BYTES)
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of each picture, from `left` and `top` to `right` and `bottom` as shares of its sides, and a prompt.
+
+    `template`: with `{}` for the class, where neither the dataset nor the caller names any; the model's own when None.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
+    template: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether pictures are as they stand."""
+        return (self.left, self.top, self.right, self.bottom) == (0.0, 0.0, 1.0, 1.0)
+
+    def of(self, image: Image.Image) -> Image.Image:
+        """The part of a picture that this view shows, to the nearest pixel, one pixel at least."""
+        if self.whole:
+            return image
+        width, height = image.size
+        left, top = round(self.left * width), round(self.top * height)
+        right, bottom = max(round(self.right * width), left + 1), max(round(self.bottom * height), top + 1)
+        return image.crop((left, top, right, bottom))
+
+
+AS_IT_STANDS = View()
+# Where one look leaves open what an artifact loses, more can tell: as training augments, a little shifted, a little
+# nearer.
+VIEWS = (
+    AS_IT_STANDS,
+    View(0.0, 0.0, 0.94, 0.94, "a picture of {}"),
+    View(0.06, 0.06, 1.0, 1.0, "{}"),
+    View(0.0, 0.06, 0.94, 1.0, "an image of {}"),
+    View(0.05, 0.05, 0.95, 0.95, "this is {}"),
+)

@@ -1,0 +1,116 @@
+"""Image-text pairs on disk: a described folder, a manifest, or a plain folder of images without captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.errors import InvalidInput, refusing
+from mobileclip_deploy.network.model.image_files import image_files, walk_images
+from mobileclip_deploy.pictures.text_files import read_text
+
+PAIRS_BYTES = 2 << 30
+
+
+class Pair(BaseModel, frozen=True, extra="ignore"):
+    """One image, its true caption, and captions that were made for it; other fields of a row are ignored.
+
+    `image` is relative to the folder of the pairs. Without `text` there are no `captions` either.
+    """
+
+    image: str
+    text: str | None = None
+    captions: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The true caption, if there is one, then the synthetic ones."""
+        return () if self.text is None else (self.text, *self.captions)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs and the folder that their images are relative to. Either all have a true caption or none has."""
+
+    folder: Path
+    rows: tuple[Pair, ...]
+
+    @property
+    def captioned(self) -> bool:
+        """Whether there are captions."""
+        return self.rows[0].text is not None
+
+    def as_lines(self) -> str:
+        """One JSON object a line: what a reinforced dataset keeps of its source."""
+        return "".join(row.model_dump_json() + "\n" for row in self.rows)
+
+
+def check_pairs(source: Path) -> None:
+    """Refuse a path at which no pairs can be; nothing is read.
+
+    Raises:
+        InvalidInput: there is neither a folder nor a file, or a folder without anything that describes or is images.
+    """
+    if not source.is_file() and not source.is_dir():
+        raise InvalidInput(f"no folder or manifest of images at {source}")
+    if source.is_dir() and not any(source.glob("*.json*")) and next(walk_images(source), None) is None:
+        raise _nothing_in(source)
+
+
+def read_pairs(source: Path) -> Pairs:
+    """Read the pairs of a folder or of a manifest.
+
+    Args:
+        source: a folder with a dataset.json (docs/datasets.md) or a pairs.jsonl, a .jsonl manifest of `image`, `text`
+            and `captions` whose images are relative to it, or a folder of images, which then have no captions.
+
+    Raises:
+        InvalidInput: nothing of that kind, a row that cannot be used (named), an image that is missing, or captions
+            for some rows only.
+    """
+    check_pairs(source)
+    if source.is_file():
+        return parse_pairs(read_text(source, PAIRS_BYTES), source.parent, str(source))
+    description, manifest = source / "dataset.json", source / "pairs.jsonl"
+    if description.is_file():
+        with refusing(f"{description} is not a JSON object", OSError, ValueError, AttributeError):
+            manifest = source / str(read_json(description).get("pairs", manifest.name))
+    if description.is_file() or manifest.is_file():
+        return parse_pairs(read_text(manifest, PAIRS_BYTES), source, str(manifest))
+    files = image_files(source)
+    if not files:
+        raise _nothing_in(source)
+    return Pairs(source, tuple(Pair(image=file.relative_to(source).as_posix()) for file in files))
+
+
+def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
+    """Pairs from JSON lines; `where` names the file in error texts.
+
+    Raises:
+        InvalidInput: see `read_pairs`.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        with refusing(f"{where}:{number}", ValidationError):
+            row = Pair.model_validate_json(line)
+        if row.text is None and row.captions:
+            raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")
+        if not (folder / row.image).is_file():
+            raise InvalidInput(f"{where}:{number}: no image at {folder / row.image}")
+        rows.append(row)
+    if not rows:
+        raise InvalidInput(f"{where} holds no pairs")
+    missing = next((number for number, row in enumerate(rows, 1) if (row.text is None) != (rows[0].text is None)), None)
+    if missing is not None:
+        raise InvalidInput(f"{where}: pair {missing} {'lacks' if rows[0].text else 'has'} a text, unlike the first one")
+    return Pairs(folder, tuple(rows))
+
+
+def _nothing_in(folder: Path) -> InvalidInput:
+    return InvalidInput(f"{folder} holds no dataset.json, pairs.jsonl or images")

@@ -1,0 +1,272 @@
+"""Embedding many pictures: read, decoded and, where the runtime allows it, computed on all cores, a few at a time.
+
+What comes out does not depend on how many threads there are or which is faster: pictures are taken in order, and how
+many are computed together follows from their order alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from mobileclip_deploy.base.files import content_sha256
+from mobileclip_deploy.base.files.arrays import Bytes, Floats
+from mobileclip_deploy.base.progress import Progress, rate, silent
+from mobileclip_deploy.base.scheduling import available_cores
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.network.model.preprocessing import decoded, tower_bytes
+from mobileclip_deploy.pictures.cache import EmbeddingStore, in_order
+from mobileclip_deploy.pictures.embedder import Embedder
+from mobileclip_deploy.pictures.embedding import BATCH, open_store
+from mobileclip_deploy.pictures.image_sources import Content, ImageSource, read_image
+
+TOGETHER = 4
+"""Pictures that a thread takes at once: int8 towers are fastest at few, float ones as fast as at many."""
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read.
+
+    Attributes:
+        skip_bad: leave out those that cannot be used instead of refusing the first.
+        cache: a folder of embeddings to take from and add to.
+        workers: threads; as many as there are cores when None.
+        fast_jpeg: decode large JPEGs at a part of their size; see `decoded`.
+        remedy: what the refusal of a picture ends with.
+    """
+
+    skip_bad: bool = False
+    cache: Path | None = None
+    workers: int | None = None
+    fast_jpeg: bool = False
+    remedy: str = "; correct it, or leave such images out with `skip_bad=True`"
+
+
+PLAINLY = Reading()
+
+
+@dataclass
+class Tally:
+    """What became of pictures: what is wrong with those that cannot be used, by position; how many were computed (the
+    others were kept), and the seconds that it took; 0 where the embedder's time is nobody's."""
+
+    bad: dict[int, str] = field(default_factory=dict)
+    computed: int = 0
+    seconds: float = 0.0
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """What is wrong with those that cannot be used, in order."""
+        return tuple(self.bad[number] for number in sorted(self.bad))
+
+    @property
+    def per_second(self) -> float | None:
+        """Pictures computed a second; None where there were none."""
+        return self.computed / self.seconds if self.computed and self.seconds else None
+
+
+def embed_dataset_images(
+    embedder: Embedder,
+    images: Sequence[ImageSource],
+    rows: Sequence[str],
+    how: Reading = PLAINLY,
+    progress: Progress = silent,
+) -> tuple[Floats, Tally]:
+    """Embeddings of image files as the artifact gives them, not normalised, all in memory at once.
+
+    Args:
+        rows: where each image stands, for errors.
+
+    Returns:
+        float32 [N, D] of the usable images in order, and what became of them all.
+
+    Raises:
+        InvalidInput: an image cannot be used, or none can.
+    """
+    tally = Tally()
+    given = zip(images, rows, strict=True)
+    with closing(image_embeddings(embedder, given, len(images), how, tally, progress)) as parts:
+        return np.concatenate(list(parts)), tally
+
+
+def image_embeddings(
+    embedder: Embedder,
+    images: Iterable[tuple[ImageSource, str]],
+    count: int,
+    how: Reading,
+    tally: Tally,
+    progress: Progress = silent,
+) -> Generator[Floats]:
+    """As `embed_dataset_images`, a few embeddings [k, D] at a time; `tally` fills meanwhile. To be closed, so that its
+    threads end and what is computed is kept.
+
+    Args:
+        images: each with where it stands, for errors; gone through once, a few ahead of what comes out.
+        count: how many they are.
+
+    Raises:
+        InvalidInput: an image cannot be used, or none can.
+    """
+    store = open_store(embedder, "image", how.cache, how.fast_jpeg)
+    workers = how.workers or available_cores()
+    alone = None if embedder.alone is None else embedder.alone()
+    reader = _Reader(embedder, how, store, alone)
+    given = ((number, *image) for number, image in enumerate(images))
+    parts = iter(lambda: tuple(islice(given, TOGETHER)), ())
+    began = time.monotonic()
+    told = _told(count, tally, began)
+    progress(f"image 0 of {count}")
+    done = 0
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+    with ExitStack() as stack:
+        # Where the block ends early, threads are waited for no longer than what they are at.
+        stack.callback(threads.shutdown, cancel_futures=True)
+        try:
+            # Ahead by a whole batch where that is computed at once, so that decoding goes on meanwhile.
+            at_once = 1 if alone is not None else max(1, BATCH // TOGETHER)
+            ahead = workers + 2 * at_once
+            read = _in_order(threads, reader.read, parts, ahead)
+            while batch := list(islice(read, at_once)):
+                tally.bad |= {number: text for part in batch for number, text in part.bad.items()}
+                found, computed = _gathered(batch, store, embedder)
+                tally.computed += computed
+                tally.seconds = time.monotonic() - began if embedder.timed else 0.0
+                if (done + len(found)) // BATCH > done // BATCH:
+                    progress(told(batch[-1].last + 1))
+                done += len(found)
+                if len(found):
+                    yield found
+        finally:
+            if store is not None:  # also when interrupted
+                store.close()
+    if count and len(tally.bad) == count:
+        raise InvalidInput(f"none of the {count} images can be used; the first: {next(iter(tally.bad.values()))}")
+
+
+def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cache: Path | None = None) -> Floats:
+    """Embeddings [N, D] of image files' contents, not normalised; equal ones are computed once.
+
+    Args:
+        images: what errors call each, and its bytes.
+
+    Raises:
+        InvalidInput: one cannot be used, or the cache cannot.
+    """
+    places: dict[bytes, int] = {}
+    where = [places.setdefault(content, len(places)) for _, content in images]
+    given = {content: Content(name, content) for name, content in reversed(images)}
+    once = [given[content] for content in places]
+    rows = embed_dataset_images(embedder, once, [one.name for one in once], Reading(cache=cache, remedy=""))[0]
+    return rows[where]
+
+
+@dataclass
+class _Part:
+    """A few pictures as a thread hands them on: the names of those that can be used, in order; the bytes of those that
+    are not kept; what the others have; and the answers where the thread computed them."""
+
+    last: int
+    names: list[str] = field(default_factory=list)
+    new: dict[str, Bytes] = field(default_factory=dict)
+    bad: dict[int, str] = field(default_factory=dict)
+    answers: dict[str, Floats] | None = None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What a thread does: reads and decodes, and computes where `alone` can be called from many threads."""
+
+    embedder: Embedder
+    how: Reading
+    store: EmbeddingStore | None
+    alone: Callable[[Floats], Floats] | None
+
+    def read(self, given: Sequence[tuple[int, ImageSource, str]]) -> _Part:
+        """These pictures, each with its position and where it stands.
+
+        Raises:
+            InvalidInput: one cannot be used, and such are not to be left out.
+        """
+        part = _Part(given[-1][0])
+        for number, source, row in given:
+            try:
+                content = read_image(source)
+                name = content_sha256(content)
+                if name not in part.new and (self.store is None or not self.store.had(name)):
+                    part.new[name] = self._decoded(content, str(source))
+            except InvalidInput as error:
+                text = str(error) if row == str(source) else f"{row}: {error}"
+                if not self.how.skip_bad:
+                    raise InvalidInput(f"{text}{self.how.remedy}") from None
+                part.bad[number] = text
+                continue
+            part.names.append(name)
+        if self.alone is not None:
+            part.answers, part.new = _answers(self.alone, part.new), {}
+        return part
+
+    def _decoded(self, content: bytes, name: str) -> Bytes:
+        spec = self.embedder.preprocess
+        with decoded(content, name, 2 * spec.resized if self.how.fast_jpeg else None) as image:
+            try:
+                return tower_bytes(self.embedder.view.of(image), spec)
+            except InvalidInput as error:
+                raise InvalidInput(f"{name}: {error}") from None
+
+
+def _gathered(batch: Sequence[_Part], store: EmbeddingStore | None, embedder: Embedder) -> tuple[Floats, int]:
+    """The embeddings [k, D] of a batch in order, kept; and how many were computed. Of equal pictures the first counts,
+    whichever thread was faster."""
+    new = {name: pixels for part in batch for name, pixels in part.new.items() if store is None or name not in store}
+    answers = _answers(embedder.images, new)
+    for part in batch:
+        answers = (part.answers or {}) | answers
+    return in_order([name for part in batch for name in part.names], answers, store)
+
+
+def _answers(compute: Callable[[Floats], Floats], new: dict[str, Bytes]) -> dict[str, Floats]:
+    if not new:
+        return {}
+    pixels: Floats = np.stack(list(new.values())).astype(np.float32)  # [N, 3, S, S]
+    pixels /= 255  # as `preprocess` does
+    return dict(zip(new, compute(pixels), strict=True))
+
+
+def _in_order(
+    threads: ThreadPoolExecutor, work: Callable[[Item], Done], items: Iterable[Item], ahead: int
+) -> Iterator[Done]:
+    """What `work` makes of the items, in their order, begun for `ahead` of them at most before they are asked for."""
+    rest = iter(items)
+    begun: deque[Future[Done]] = deque(threads.submit(work, item) for item in islice(rest, ahead))
+    while begun:
+        found = begun.popleft().result()
+        begun.extend(threads.submit(work, item) for item in islice(rest, 1))
+        yield found
+
+
+def _told(total: int, tally: Tally, began: float) -> Callable[[int], str]:
+    """What to say when so many of `total` are done, which began at that time."""
+
+    def said(done: int) -> str:
+        text = f"image {done} of {total}"
+        if not tally.computed:
+            return text
+        minutes, rest = divmod(round((total - done) * (time.monotonic() - began) / done), 60)
+        left = f"about {minutes} min {rest} s left" if minutes else f"about {rest} s left"
+        speed = "" if tally.per_second is None else f", {rate(tally.per_second)} a second"
+        return f"{text}{speed}" + (f", {left}" if minutes or rest else "")
+
+    return said

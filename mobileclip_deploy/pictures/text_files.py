@@ -1,0 +1,136 @@
+"""Text files of a dataset, read as UTF-8 line by line, so that what is wrong can be named by its line: lists, tables,
+and prompt templates with `{}` where the class name goes (`{c}` in CLIP_benchmark's files)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mobileclip_deploy.base.files import check_items, read_regular
+from mobileclip_deploy.errors import InvalidInput, UsageError, refusing
+from mobileclip_deploy.network.model.prompts import template_fault
+
+
+class BadRows:
+    """What was found wrong, one line per fault; `skip` says whether a bad row is left out or refused."""
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.found: list[str] = []
+
+    def add(self, text: str) -> None:
+        """One row cannot be used.
+
+        Args:
+            text: names the file and the row, and what is wrong with it.
+
+        Raises:
+            InvalidInput: bad rows are not to be left out.
+        """
+        if not self.skip:
+            raise InvalidInput(f"{text}; correct it, or leave such rows out with `skip_bad=True`")
+        self.found.append(text)
+
+
+M = TypeVar("M", bound=BaseModel)
+# Bounds of a list of classes or templates, and of a table or Karpathy's JSON (COCO's: 144 MB, 10 million items).
+LIST_BYTES, TABLE_BYTES = 16 << 20, 2 << 30
+LIST_ITEMS, TABLE_ITEMS = 2_000_000, 20_000_000
+
+
+def read_lines(path: Path, bad: BadRows, limit: int = LIST_BYTES) -> list[tuple[int, str]]:
+    """Numbered lines (from 1) that are not blank, without their ends; a byte order mark is left out.
+
+    Raises:
+        InvalidInput: the file cannot be read or is larger than `limit` bytes, or a line is not UTF-8 (unless bad rows
+            are skipped).
+    """
+    lines = []
+    for number, raw in enumerate(_read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            bad.add(f"{path}:{number}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1})")
+            continue
+        if text.strip():
+            lines.append((number, text))
+    return lines
+
+
+def read_text(path: Path, limit: int = LIST_BYTES) -> str:
+    """A whole file.
+
+    Raises:
+        InvalidInput: it cannot be read, is larger than `limit` bytes, or is not UTF-8.
+    """
+    with refusing(f"{path} cannot be read as UTF-8 text", UnicodeDecodeError):
+        return _read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+
+
+def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
+    """A JSON value.
+
+    Raises:
+        InvalidInput: it is none, or holds more than `items` items.
+    """
+    check_items(where, text, items)
+    with refusing(f"{where} is not JSON", ValueError, RecursionError):
+        return json.loads(text)
+
+
+def validated(kind: type[M], where: Path | str, value: Any) -> M:
+    """A JSON value as what it is expected to be.
+
+    Raises:
+        InvalidInput: a field is missing or of another type.
+    """
+    with refusing(f"{where}", ValidationError):
+        return kind.model_validate(value)
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    with refusing(f"{path} cannot be read", OSError):
+        return read_regular(path, limit)
+
+
+def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
+    """Templates as given: each a template, or a file of them; or one.
+
+    Raises:
+        UsageError: neither a template with `{}` nor a file, or a template that is too long.
+        InvalidInput: a file cannot be read.
+    """
+    templates: list[str] = []
+    for text in (texts,) if isinstance(texts, str) else texts:
+        if "{}" in text or "{c}" in text:
+            templates.append(text.replace("{c}", "{}"))
+        elif Path(text).is_file():
+            templates += read_templates(Path(text))
+        else:
+            raise UsageError(f"the template {text[:100]!r} has no {{}} for the class, and is not a file of templates")
+    for template in templates:
+        if (fault := template_fault(template)) is not None:
+            raise UsageError(fault)
+    return tuple(dict.fromkeys(templates))
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """One template per line.
+
+    Raises:
+        UsageError: a line has no `{}` or is too long, or there is none.
+        InvalidInput: it cannot be read.
+    """
+    lines = read_lines(path, BadRows(skip=False))
+    for number, line in lines:
+        if "{}" not in line and "{c}" not in line:
+            raise UsageError(f"{path}:{number}: the template {line[:100]!r} has no {{}} for the class")
+        if (fault := template_fault(line.replace("{c}", "{}"))) is not None:
+            raise UsageError(f"{path}:{number}: {fault}")
+    if not lines:
+        raise UsageError(f"{path} holds no template")
+    return tuple(dict.fromkeys(line.strip().replace("{c}", "{}") for _, line in lines))

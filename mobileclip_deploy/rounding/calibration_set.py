@@ -1,0 +1,121 @@
+"""What rounding is learned on: pictures and captions like those of the app, and none of those it is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, files_digest, prompt_file, spread_evenly
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.learnable import (
+    different_pictures,
+    different_texts,
+)
+from mobileclip_deploy.evaluation.needed import ROUNDING
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.variants import TowerName, Variant
+from mobileclip_deploy.parity.samples import read_prompts
+from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.rounding.methods import check_folder
+
+# 24 gave nano's text tower 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).
+LEAST_CAPTIONS = 500
+ADVISED_IMAGES = 256
+# More take longer, and are worth little.
+MOST_IMAGES, MOST_CAPTIONS = 1024, 2048
+HELD_BACK = 10
+"""One in so many is not learned from: on these it is decided whether what was learned is kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Inputs to learn rounding from, different ones: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L].
+
+    `name` and `sha256`: of the folder, without its place on this machine. `notes`: what a user should know, in
+    sentences.
+    """
+
+    name: str
+    sha256: str
+    pixels: Tensor
+    ids: Tensor
+    notes: tuple[str, ...] = field(default=())
+
+    def learned(self, tower: TowerName) -> Tensor:
+        """Inputs of a tower that are learned from."""
+        inputs = self._inputs(tower)
+        return inputs[torch.arange(len(inputs)) % HELD_BACK != 0]
+
+    def held_back(self, tower: TowerName) -> Tensor:
+        """Inputs of a tower that are not, spread evenly."""
+        return self._inputs(tower)[::HELD_BACK]
+
+    def _inputs(self, tower: TowerName) -> Tensor:
+        return self.pixels if tower == "image" else self.ids
+
+
+def read_calibration_set(
+    folder: Path, variant: Variant, towers: Sequence[TowerName], dataset: Dataset | None
+) -> CalibrationSet:
+    """Read what the towers need, and hold it against what they will be judged by.
+
+    Pictures are those in the folder and below it; captions those of its prompts.json or prompts.txt, else of its pairs
+    (docs/datasets.md). Of very many an even share is taken.
+
+    Args:
+        dataset: on which accuracy will be compared; None where there is none.
+
+    Raises:
+        UsageError: no such folder.
+        InvalidInput: too few pictures or captions, or one that cannot be read; a picture that the gates look at.
+    """
+    check_folder(folder)
+    digest, notes = hashlib.sha256(), []
+    size = variant.preprocess.size
+    pixels, ids = torch.empty(0, 3, size, size), torch.empty(0, variant.tokens.context_length, dtype=torch.int64)
+    if "image" in towers:
+        files = spread_evenly(image_files(folder), MOST_IMAGES)
+        pixels, repeated = different_pictures(folder, files, ROUNDING, variant, dataset)
+        # Channels last: torch's convolutions take a fifth less time, forward and backward.
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        digest.update(files_digest(folder, files))
+        if repeated:
+            notes.append(f"{folder}: {repeated} pictures repeat others; each counts once.")
+        if len(pixels) < ADVISED_IMAGES:
+            notes.append(
+                f"{folder} holds {len(pixels)} pictures: rounding is learned better from {ADVISED_IMAGES} and more."
+            )
+    if "text" in towers:
+        texts = _captions(folder)
+        ids, left_out = _different_texts(folder, texts, variant, dataset)
+        digest.update("\n".join(texts).encode())
+        if left_out:
+            notes.append(f"{folder}: {left_out} captions are left out, they repeat others or are the gates' own.")
+    return CalibrationSet(folder.resolve().name, digest.hexdigest(), pixels, ids, tuple(notes))
+
+
+def _different_texts(
+    folder: Path, texts: Sequence[str], variant: Variant, dataset: Dataset | None
+) -> tuple[Tensor, int]:
+    """The ids of the captions, each once, without those that the gates look at; and how many were left out."""
+    kept, left_out = different_texts(texts, variant, dataset)
+    if len(kept) < LEAST_CAPTIONS:
+        raise InvalidInput(
+            f"{folder} has {len(kept)} different captions ({', '.join(PROMPT_FILES)} or pairs.jsonl) that are none of "
+            f"the gates' own; learned rounding of the text tower needs {LEAST_CAPTIONS} at least"
+        )
+    return torch.from_numpy(np.stack(spread_evenly(kept, MOST_CAPTIONS))), left_out
+
+
+def _captions(folder: Path) -> list[str]:
+    file = prompt_file(folder)
+    if file is not None:
+        return read_prompts(file)
+    return [text for row in read_pairs(folder).rows for text in row.texts]

@@ -1,0 +1,263 @@
+"""Embeddings of image files or texts as a file, stamped with their embedding space."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import file_sha256, replacing
+from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.checkpoints.writing import Rows, write_rows
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.pictures.cache import kept_beside
+from mobileclip_deploy.pictures.embedder import embedder_of
+from mobileclip_deploy.pictures.embedding import embed_texts, unit
+from mobileclip_deploy.pictures.image_listing import ImageListing
+from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
+from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_lines
+from mobileclip_deploy.search.requested import TEXTS, asked_tower, description_beside
+
+# Most bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
+NAMES_BYTES = 90_000_000
+# Rows in memory at once while a file is written: of dimension 512 they take 2 MB.
+AT_ONCE = 1000
+LENIENTLY = Reading(skip_bad=True)
+DESCRIBED = ("tower", "variant", "embedding_space", "dtype", "count", "dimension", "normalised")
+
+
+@dataclass(frozen=True)
+class EmbeddingFile:
+    """What was written: embeddings float32 [count, dimension]; `skipped` are the images that were left out, and why.
+
+    `description`: the file beside an array that says what it holds. `computed`: embeddings that this call computed, in
+    `seconds`, reading included; the others were kept of one that was interrupted. `per_second`: the one by the other.
+    Neither is told, 0 and None, of texts and of what an evaluator or an emulator computed.
+    """
+
+    path: Path
+    description: Path | None
+    tower: TowerName
+    variant: str
+    embedding_space: str
+    dtype: str
+    count: int
+    dimension: int
+    normalised: bool
+    skipped: tuple[str, ...]
+    fast_jpeg: bool = False
+    computed: int = 0
+    seconds: float = 0.0
+    per_second: float | None = None
+
+
+def embed_to_file(
+    subject: Bundle | MobileCLIP,
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    normalise: bool = False,
+    how: Reading = LENIENTLY,
+    progress: Callable[[str], None] = lambda _: None,
+) -> EmbeddingFile:
+    """As `embed`, to a file of another kind than an index. Of images nothing but their names stays in memory.
+
+    What is computed is kept in a folder `.NAME.partial` beside the output until that is complete: the same command
+    goes on where it was interrupted or killed, and ends with the same bytes.
+
+    Args:
+        output: .safetensors (`embeddings` float32 [N, D]; in the metadata `names`, a JSON list, `embedding_space`,
+            `tower`, `variant`, `normalised` and `artifact`), .jsonl (one object per line: `image` or `text`,
+            `embedding`, `embedding_space`, `normalised`), or .npy (the array alone; a .json beside it says the rest).
+        how: images are read; its `cache` is this function's own.
+
+    Raises:
+        UsageError: texts and images together, or more names than a .safetensors file can hold.
+    """
+    tower = asked_tower(sources)
+    with ExitStack() as opened:
+        given: list[str] | ImageListing
+        given = asked_texts(sources[0]) if tower == "text" else opened.enter_context(asked_images(sources))
+        _check_names(output, given)
+        embedder = embedder_of(subject, (tower,))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = opened.enter_context(kept_beside(output))
+        tally = Tally()
+        if isinstance(given, ImageListing):
+            how = replace(how, cache=partial)
+            images = ((file, str(file)) for file in given)
+            with closing(image_embeddings(embedder, images, len(given), how, tally, progress)) as parts:
+                rows = _gathered((unit(part) if normalise else part for part in parts), partial / "rows")
+        else:
+            values = embed_texts(embedder, given, cache=partial, progress=progress)
+            rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
+        written = EmbeddingFile(
+            path=output,
+            description=description_beside(output),
+            tower=tower,
+            variant=embedder.variant,
+            embedding_space=embedder.embedding_space,
+            dtype="float32",
+            count=rows.shape[0],
+            dimension=rows.shape[1],
+            normalised=normalise,
+            skipped=tally.skipped,
+            fast_jpeg=how.fast_jpeg and tower == "image",
+            computed=tally.computed,
+            seconds=tally.seconds,
+            per_second=tally.per_second,
+        )
+        names = (str(name) for number, name in enumerate(given) if number not in tally.bad)
+        _write(written, names, rows, embedder.artifact(tower))
+        return written
+
+
+def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
+    """Refuse what answers images with something that is no embedding: tokens, or probabilities of labels.
+
+    Raises:
+        UsageError: it does.
+    """
+    if isinstance(subject, MobileCLIP):
+        name, shape, labels = subject.variant.name, subject.variant.answer_shape, subject.variant.class_names
+    else:
+        image, classifier = subject.manifest.towers.get("image"), subject.manifest.classifier
+        name, shape = subject.manifest.variant, () if image is None else image.output.shape[1:]
+        labels = () if classifier is None else classifier.labels
+    if labels:
+        name = name if isinstance(subject, MobileCLIP) else subject.path.name
+        raise UsageError(f"{name} tells apart {len(labels)} labels and gives no embedding; use `classify`")
+    if len(shape) > 1:
+        tokens = f"tokens {list(shape)} of an image"
+        raise UsageError(f"{name} gives {tokens}, not one embedding; run it with load_runner")
+
+
+def _check_names(output: Path, names: list[str] | ImageListing) -> None:
+    """Refused before anything is computed: a reader of .safetensors takes a header of 100 MB at most."""
+    if output.suffix != ".safetensors":
+        return
+    quoted = (json.dumps(json.dumps(str(name), ensure_ascii=False), ensure_ascii=False) for name in names)
+    if sum(len(text.encode()) for text in quoted) > NAMES_BYTES:
+        many = f"{len(names):,} names are more than a .safetensors file can hold"
+        raise UsageError(f"{many}; give `output` a name that ends with .npy or .jsonl")
+
+
+def _gathered(parts: Iterable[Floats], path: Path) -> Rows:
+    """All rows of parts, kept in a file."""
+    count, dimension = 0, 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        for part in parts:
+            part.tofile(stream)
+            count, dimension = count + len(part), part.shape[1]
+
+    def again() -> Iterator[Floats]:
+        with path.open("rb") as stream:  # not mapped: pages of a map count as memory
+            while len(part := np.fromfile(stream, np.float32, AT_ONCE * dimension)):
+                yield part.reshape(-1, dimension)
+
+    return Rows((count, dimension), again)
+
+
+def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: str) -> None:
+    fast = {"fast_jpeg": True} if written.fast_jpeg else {}
+    if written.path.suffix == ".safetensors":
+        metadata = {
+            "names": json.dumps(list(names), ensure_ascii=False),
+            "embedding_space": written.embedding_space,
+            "tower": written.tower,
+            "variant": written.variant,
+            "normalised": json.dumps(written.normalised),
+            "artifact": artifact,
+            **{name: json.dumps(value) for name, value in fast.items()},
+        }
+        write_rows(written.path, "embeddings", rows, metadata)
+        return
+    if written.description is not None:
+        with replacing(written.path) as partial:
+            write_array(partial, rows)
+        told = {
+            "schema_version": 1,
+            "embeddings": written.path.name,
+            "sha256": file_sha256(written.path),
+            **{name: value for name, value in vars(written).items() if name in DESCRIBED},
+            **fast,
+            "artifact": artifact,
+        }
+        describe_array(written.description, told, names)
+        return
+    with replacing(written.path) as partial, partial.open("w", encoding="utf-8") as lines:
+        every = (row for part in rows.parts() for row in part)
+        for name, row in zip(names, every, strict=True):
+            line = {
+                written.tower: name,
+                "embedding": [float(str(value)) for value in row],  # float32's shortest decimals
+                "embedding_space": written.embedding_space,
+                "normalised": written.normalised,
+                **fast,
+            }
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def write_array(path: Path, rows: Rows) -> None:
+    """Write rows as a .npy, with a part of them in memory."""
+    with path.open("wb") as stream:
+        described = {"descr": "<f4", "fortran_order": False, "shape": rows.shape}
+        np.lib.format.write_array_header_1_0(stream, described)
+        for part in rows.parts():
+            part.tofile(stream)
+
+
+def describe_array(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
+    """Write an object and, as its last field, names of which there may be more than memory holds: as `json` would."""
+    head = json.dumps(told | {"names": []}, indent=2, ensure_ascii=False).removesuffix("]\n}")
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(head)
+        comma = ""
+        for name in names:
+            # A name that is no UTF-8 on the disk by its escapes, which JSON has for it alone.
+            quoted = json.dumps(name, ensure_ascii=any("\udc80" <= letter <= "\udcff" for letter in name))
+            stream.write(f"{comma}\n    {quoted}")
+            comma = ","
+        stream.write("\n  ]\n}\n" if comma else "]\n}\n")
+
+
+def asked_images(sources: Sequence[Path]) -> ImageListing:
+    """The image files of sources; to be closed.
+
+    Raises:
+        UsageError: a file of texts is among them.
+        InvalidInput: see `ImageListing`.
+    """
+    for source in sources:
+        if source.suffix.lower() in TEXTS:
+            raise UsageError(f"{source}: a file of texts is embedded alone, without images beside it")
+    return ImageListing(sources)
+
+
+def asked_texts(path: Path) -> list[str]:
+    """The texts of a file, one per line, or strings or objects with a `text` of JSON lines.
+
+    Raises:
+        InvalidInput: it cannot be read, or holds none.
+    """
+    lines = read_lines(path, BadRows(skip=False))
+    if not lines:
+        raise InvalidInput(f"{path} holds no texts")
+    if path.suffix.lower() == ".txt":
+        return [line for _, line in lines]
+    texts = []
+    for number, line in lines:
+        value = parse_json(f"{path}:{number}", line)
+        text = value.get("text") if isinstance(value, dict) else value
+        if not isinstance(text, str):
+            raise InvalidInput(f'{path}:{number}: neither a string nor an object with a "text"')
+        texts.append(text)
+    return texts

@@ -1,0 +1,216 @@
+"""The bytes of an index (.mcdx), as docs/index_format.md lays them down: a header, two slots that say how far the file
+is committed, and blocks that are only ever appended. What a committed block holds never changes."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, Field, ValidationError
+
+from mobileclip_deploy.base.files import check_items
+from mobileclip_deploy.errors import InvalidInput, first_problem
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.search.storage import CODES, Store
+
+MAGIC = b"MCDX\r\n\x1a\n"
+"""As PNG's: a transfer that changes line ends, or stops at ^Z, is seen."""
+VERSION = 1
+ALIGNED = 64
+FIXED = struct.Struct("<8sIIB7xIIf")  # magic, version, dimension, store, bytes of the description, its CRC-32, scale
+SLOT = struct.Struct("<QQQII")  # sequence, committed bytes, zeros, CRC-32 of what is before it
+BLOCK = struct.Struct("<4sIQQQI")  # kind, CRC-32 of the body, bytes, rows, bytes of ids, CRC-32 of what is before it
+SLOTS = (64, 96)
+DESCRIPTION = 128
+MOST_DESCRIPTION = 1 << 20
+MOST_DIMENSION = 1 << 16
+ROWS, GONE = b"ROWS", b"GONE"
+
+
+class Description(BaseModel, frozen=True, extra="ignore"):
+    """What an index says of its vectors. Fields of newer versions are ignored. `bridged_from`: the embedding space that
+    they were brought from by a map (`bridging`), in place of being embedded."""
+
+    embedding_space: str = Field(min_length=1, max_length=1000)
+    variant: str = Field(max_length=1000)
+    tower: TowerName = "image"
+    artifact: str = Field(default="", max_length=1000)
+    fast_jpeg: bool = False
+    bridged_from: str | None = Field(default=None, max_length=1000)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The beginning of the file, which is written once."""
+
+    store: Store
+    description: Description
+
+    def to_bytes(self) -> bytes:
+        """Header, empty slots and description, up to the first block."""
+        told = json.dumps(self.description.model_dump(mode="json", exclude_none=True), ensure_ascii=False).encode()
+        store = (MAGIC, VERSION, self.store.dimension, CODES[self.store.name], len(told))
+        checksum = zlib.crc32(told, zlib.crc32(FIXED.pack(*store, 0, self.store.scale)))
+        return _padded(FIXED.pack(*store, checksum, self.store.scale).ljust(DESCRIPTION, b"\0") + told)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """How far the file is committed: bytes behind `end` are of a writer that did not finish."""
+
+    sequence: int
+    end: int
+
+    def write(self, stream: BinaryIO) -> None:
+        """Put it in the place of the older of the two, so that a power cut leaves one of them whole."""
+        packed = SLOT.pack(self.sequence, self.end, 0, 0, 0)[:-4]
+        stream.seek(SLOTS[self.sequence % 2])
+        stream.write(packed + struct.pack("<I", zlib.crc32(packed)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """One committed block: `start` is where its body begins; `rows` are added, or named as gone."""
+
+    kind: bytes
+    start: int
+    length: int
+    rows: int
+    id_bytes: int
+    checksum: int
+
+    @property
+    def end(self) -> int:
+        """Behind its last byte."""
+        return self.start - ALIGNED + self.length
+
+    def arrays(self, data: npt.NDArray[np.uint8], store: Store) -> dict[str, npt.NDArray[Any]]:
+        """Views of its vectors, stamps (uint64) and ends of ids (uint64) in the file's bytes `data`."""
+        found: dict[str, npt.NDArray[Any]] = {}
+        place = self.start
+        shapes: dict[str, tuple[npt.DTypeLike, int]] = store.arrays | {"stamps": ("<u8", 1), "ends": ("<u8", 1)}
+        for name, (dtype, columns) in shapes.items():
+            size = self.rows * columns * np.dtype(dtype).itemsize
+            part = data[place : place + size].view(dtype)
+            found[name] = part if columns == 1 and name not in store.arrays else part.reshape(self.rows, columns)
+            place += _up(size)
+        found["ids"] = data[place : place + self.id_bytes]
+        return found
+
+
+def read_header(where: str, data: bytes) -> Header:
+    """The header at the beginning of a file's bytes.
+
+    Raises:
+        InvalidInput: it is no index, of a newer version, or damaged.
+    """
+    if len(data) < DESCRIPTION or not data.startswith(MAGIC):
+        raise InvalidInput(f"{where} is not an index; `embed` writes one, as NAME.mcdx")
+    _, version, dimension, code, told, checksum, scale = FIXED.unpack_from(data)
+    if version != VERSION:
+        raise InvalidInput(f"{where} is an index of version {version}; this release reads {VERSION}; update it")
+    names = {number: name for name, number in CODES.items()}
+    content = data[DESCRIPTION : DESCRIPTION + told]
+    without = FIXED.pack(MAGIC, version, dimension, code, told, 0, scale)
+    if (
+        code not in names
+        or not 0 < dimension <= MOST_DIMENSION
+        or told > MOST_DESCRIPTION
+        or zlib.crc32(content, zlib.crc32(without)) != checksum
+    ):
+        raise _damaged(where, "its header")
+    try:
+        check_items(where, content.decode(), 1000)
+        description = Description.model_validate_json(content)
+    except ValidationError as error:
+        raise InvalidInput(f"{where} is no index of ours: {first_problem(error)}; write it again") from None
+    except ValueError:
+        raise _damaged(where, "its description") from None
+    integers = names[code] in ("int8", "bits")
+    if not (np.isfinite(scale) and (scale > 0) == integers):
+        raise _damaged(where, "its scale")
+    return Header(Store(names[code], dimension, scale), description)
+
+
+def read_slot(where: str, data: bytes) -> Slot:
+    """The newer of the two slots that are whole.
+
+    Raises:
+        InvalidInput: neither is.
+    """
+    found = []
+    for place in SLOTS:
+        sequence, end, _, _, checksum = SLOT.unpack_from(data, place)
+        if zlib.crc32(data[place : place + SLOT.size - 4]) == checksum and sequence:
+            found.append(Slot(sequence, end))
+    if not found:
+        raise _damaged(where, "both of its slots")
+    return max(found, key=lambda slot: slot.sequence)
+
+
+def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: Slot) -> list[Block]:
+    """All committed blocks.
+
+    Raises:
+        InvalidInput: the file is shorter than what is committed, or a block does not fit.
+    """
+    if slot.end > len(data):
+        raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} are there: its end")
+    told = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as the file has it: other writers spell it otherwise
+    found, place, rows = [], _up(DESCRIPTION + told), 0
+    while place < slot.end:
+        head = data[place : place + BLOCK.size].tobytes()
+        if len(head) < BLOCK.size or zlib.crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):
+            raise _damaged(where, f"the block at byte {place}")
+        kind, checksum, length, count, id_bytes, _ = BLOCK.unpack(head)
+        block = Block(kind, place + ALIGNED, length, count, id_bytes, checksum)
+        if kind not in (ROWS, GONE) or length != _length(block, header.store) or place + length > slot.end:
+            raise _damaged(where, f"the block at byte {place}")
+        found.append(block)
+        rows += count if kind == ROWS else 0
+        place += length
+    return found
+
+
+def rows_block(ids: Sequence[str], stamps: npt.NDArray[np.uint64], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
+    """A block that adds rows; arrays as `Store.encode` gives them."""
+    names = [name.encode("utf-8", "surrogateescape") for name in ids]
+    ends = np.cumsum([len(name) for name in names], dtype=np.uint64)
+    parts = [*(array.tobytes() for array in arrays.values()), stamps.astype("<u8").tobytes(), ends.tobytes()]
+    joined = b"".join(names)
+    return _block(ROWS, len(ids), len(joined), b"".join([*map(_padded, parts), _padded(joined)]))
+
+
+def gone_block(rows: npt.NDArray[np.uint64]) -> bytes:
+    """A block that says which rows, counted over all blocks from 0, are gone."""
+    return _block(GONE, len(rows), 0, _padded(rows.astype("<u8").tobytes()))
+
+
+def _block(kind: bytes, rows: int, id_bytes: int, body: bytes) -> bytes:
+    packed = BLOCK.pack(kind, zlib.crc32(body), ALIGNED + len(body), rows, id_bytes, 0)[:-4]
+    return (packed + struct.pack("<I", zlib.crc32(packed))).ljust(ALIGNED, b"\0") + body
+
+
+def _length(block: Block, store: Store) -> int:
+    if block.kind == GONE:
+        return ALIGNED + _up(block.rows * 8)
+    vectors = sum(_up(block.rows * columns * np.dtype(dtype).itemsize) for dtype, columns in store.arrays.values())
+    return ALIGNED + vectors + 2 * _up(block.rows * 8) + _up(block.id_bytes)
+
+
+def _padded(part: bytes) -> bytes:
+    return part.ljust(_up(len(part)), b"\0")
+
+
+def _up(size: int) -> int:
+    return -(-size // ALIGNED) * ALIGNED
+
+
+def _damaged(where: str, what: str) -> InvalidInput:
+    return InvalidInput(f"{where} is damaged ({what} cannot be read); write it again with `embed`")

@@ -1,0 +1,293 @@
+"""A library of pictures (or texts) embedded into an index: written anew, or brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import check_tensors
+from mobileclip_deploy.errors import InvalidInput, UsageError, worded
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.pictures.cache import kept_beside
+from mobileclip_deploy.pictures.embedder import Embedder, bundle_embedder
+from mobileclip_deploy.pictures.embedding import embed_texts, unit
+from mobileclip_deploy.pictures.image_listing import ImageListing
+from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
+from mobileclip_deploy.search.embedding_files import asked_images, asked_texts
+from mobileclip_deploy.search.index import Index
+from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.requested import asked_tower
+from mobileclip_deploy.search.spaces import remember
+from mobileclip_deploy.search.storage import Store, scale_of
+from mobileclip_deploy.search.writing import IndexWriter, Rows, compact, create
+
+LARGEST_GONE = 0.25
+MOST_BLOCKS = 64
+"""An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What becomes of an index that is there.
+
+    Attributes:
+        store: how vectors are stored, of a new one.
+        incremental: add what is new, replace what has changed.
+        prune: remove pictures whose files are gone.
+    """
+
+    store: str = "int8"
+    incremental: bool = False
+    prune: bool = False
+
+
+@dataclass(frozen=True)
+class IndexFile:
+    """What was written to an index.
+
+    Attributes:
+        count: embeddings that it holds now, each of `dimension` numbers, stored as `store`.
+        bytes: of the file.
+        added, replaced, removed: what this call changed.
+        missing: pictures in the index whose files are gone, and which were kept.
+        clipped: share of the int8 components of what was added that were beyond the scale, 0 to 1.
+        skipped: the images that were left out, and why.
+        computed: embeddings that this call computed in `seconds`, reading included; `per_second`: one by the other;
+            both as in `EmbeddingFile`.
+    """
+
+    path: Path
+    tower: TowerName
+    variant: str
+    embedding_space: str
+    store: str
+    dimension: int
+    count: int
+    bytes: int
+    added: int
+    replaced: int
+    removed: int
+    missing: int
+    clipped: float
+    skipped: tuple[str, ...]
+    fast_jpeg: bool = False
+    computed: int = 0
+    seconds: float = 0.0
+    per_second: float | None = None
+
+
+def int8_scale(bundle: Bundle) -> float:
+    """The scale of a bundle's embedding space: an int8 integer times this is a component of a unit vector.
+
+    As the manifest records it: of smaller embeddings by what they were fitted to, else by the golden pictures. Bundles
+    of earlier versions are asked for these.
+
+    Raises:
+        InvalidInput: the golden file cannot be read, or holds no pictures.
+    """
+    if (recorded := bundle.manifest.int8_scale) is not None:
+        return recorded
+    try:
+        check_tensors(bundle.golden)
+        with safe_open(bundle.golden, framework="np") as file:
+            found = scale_of(np.asarray(file.get_tensor("image_embeddings"), np.float32))
+    except (SafetensorError, OSError) as error:
+        raise InvalidInput(f"{bundle.golden} cannot be read ({worded(error)}); export the bundle again") from None
+    if found is None:
+        raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
+    return found
+
+
+def embed_to_index(
+    bundle: Bundle,
+    sources: Sequence[Path],
+    output: Path,
+    keeping: Keeping,
+    how: Reading,
+    progress: Callable[[str], None],
+) -> IndexFile:
+    """As `embed`, into an index.
+
+    What is computed is kept in a folder `.NAME.partial` beside the index until that is complete: the same command goes
+    on where it was interrupted or killed. The index is as it was until then.
+
+    Raises:
+        UsageError: texts and images together, another process writes the index, or it holds others, or pictures that
+            were read otherwise.
+        InvalidInput: the index that is there is damaged, or of another embedding space.
+    """
+    tower = asked_tower(sources)
+    embedder = bundle_embedder(bundle, (tower,))
+    with ExitStack() as stack:
+        partial = stack.enter_context(kept_beside(output))
+        listing: ImageListing | tuple[str, ...]
+        if tower == "text":
+            listing = tuple(dict.fromkeys(asked_texts(sources[0])))
+        else:
+            listing = stack.enter_context(asked_images(sources))
+        source = _Source(listing, embedder, replace(how, cache=partial), progress)
+        if keeping.incremental and output.exists():
+            writer, index = stack.enter_context(IndexWriter.open(output))
+            _check_same(index, embedder, tower, source.how.fast_jpeg)
+            changes = _update(writer, index, source, keeping.prune)
+            clipped = writer.clipped
+        else:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            description = Description(
+                embedding_space=embedder.embedding_space,
+                variant=embedder.variant,
+                tower=tower,
+                artifact=embedder.artifact(tower),
+                fast_jpeg=source.how.fast_jpeg and tower == "image",
+            )
+            scale = int8_scale(bundle) if keeping.store in ("int8", "bits") else 0.0
+            header = Header(Store(keeping.store, bundle.manifest.embed_dim, scale), description)
+            with closing(source.rows({})) as rows:
+                clipped = create(output, header, rows)
+            changes = _Changes()
+    index = Index(output)
+    if index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS:
+        compact(output)
+        index = Index(output)
+    remember(embedder.embedding_space, bundle.path)
+    tally = source.tally
+    return IndexFile(
+        path=output,
+        tower=tower,
+        variant=embedder.variant,
+        embedding_space=embedder.embedding_space,
+        store=index.store.name,
+        dimension=index.store.dimension,
+        count=len(index),
+        bytes=output.stat().st_size,
+        added=source.count - changes.replaced,
+        replaced=changes.replaced,
+        removed=changes.removed,
+        missing=changes.missing,
+        clipped=clipped / max(1, source.count * index.store.dimension),
+        skipped=tally.skipped,
+        fast_jpeg=index.description.fast_jpeg,
+        computed=tally.computed,
+        seconds=tally.seconds,
+        per_second=tally.per_second,
+    )
+
+
+@dataclass
+class _Changes:
+    replaced: int = 0
+    removed: int = 0
+    missing: int = 0
+
+
+class _Source:
+    """Rows of what is not known yet, of image files or of texts, a few at a time."""
+
+    def __init__(
+        self,
+        listing: ImageListing | tuple[str, ...],
+        embedder: Embedder,
+        how: Reading,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.listing, self.how = listing, how
+        self.tally = Tally()
+        self.count = 0
+        self._embedder, self._progress = embedder, progress
+
+    def rows(self, known: dict[str, tuple[int, int]]) -> Generator[Rows]:
+        """What is new or has changed.
+
+        Args:
+            known: row and stamp by id.
+        """
+        chosen, count = self._stamped(), len(self.listing)
+        if known:  # whose names are in memory anyway: what is new fits beside them
+            new = [(name, stamp) for name, stamp in chosen if known.get(name, (0, None))[1] != stamp]
+            chosen, count = iter(new), len(new)
+        if count:
+            yield from self._texts(chosen) if isinstance(self.listing, tuple) else self._images(chosen, count)
+
+    def _stamped(self) -> Iterator[tuple[str, int]]:
+        """What is to be embedded, by id, with the stamp that tells a changed file."""
+        return ((str(one), _stamp(one) if isinstance(one, Path) else 0) for one in self.listing)
+
+    def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
+        names = [name for name, _ in chosen]
+        vectors = unit(embed_texts(self._embedder, names, cache=self.how.cache, progress=self._progress))
+        self.count += len(names)
+        yield names, [0] * len(names), vectors
+
+    def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
+        asked, answered = tee(chosen)  # a stamp is taken once, before its file is read; a few are between the two
+        images = ((Path(name), name) for name, _ in asked)
+        numbered = enumerate(answered)
+        with closing(image_embeddings(self._embedder, images, count, self.how, self.tally, self._progress)) as parts:
+            for part in parts:
+                ids: list[str] = []
+                stamps: list[int] = []
+                while len(ids) < len(part):  # those before the last of a part are known to be usable or not
+                    number, (name, stamp) = next(numbered)
+                    if number not in self.tally.bad:
+                        ids.append(name)
+                        stamps.append(stamp)
+                self.count += len(ids)
+                yield ids, stamps, unit(part)
+
+
+def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> _Changes:
+    """Add what is new, mark what was replaced or is to go, and commit it all at once."""
+    known = {name: (row, stamp) for row, name, stamp in index}
+    found = _Changes()
+    gone = []
+    with closing(source.rows(known)) as rows:  # what stops them is told once, and not when they are collected
+        for ids, stamps, vectors in rows:
+            writer.add(ids, stamps, vectors)
+            gone += [known[name][0] for name in ids if name in known]
+    found.replaced = len(gone)
+    if not isinstance(source.listing, tuple):
+        lost = [row for name, (row, _) in known.items() if not Path(name).exists()]
+        found.removed, found.missing = (len(lost), 0) if prune else (0, len(lost))
+        gone += lost if prune else []
+    writer.remove(gone)
+    if source.count or gone:
+        writer.commit()
+    return found
+
+
+def _check_same(index: Index, embedder: Embedder, tower: TowerName, fast_jpeg: bool) -> None:
+    told = index.description
+    if told.embedding_space != embedder.embedding_space:
+        raise InvalidInput(
+            f"{index.path} is of the embedding space {told.embedding_space}, and {embedder.name} gives "
+            f"{embedder.embedding_space}: they cannot be compared; write another index"
+        )
+    if told.bridged_from is not None:
+        raise UsageError(
+            f"{index.path} was brought from {told.bridged_from} by a bridge; embedded pictures do not belong among "
+            "bridged ones; write another index"
+        )
+    if told.tower != tower:
+        raise UsageError(f"{index.path} holds embeddings of {told.tower}s, not of {tower}s; write another index")
+    if tower == "image" and told.fast_jpeg != fast_jpeg:
+        word = "with" if told.fast_jpeg else "without"
+        raise UsageError(f"{index.path} was written {word} `fast_jpeg`; add to it in the same way")
+
+
+def _stamp(file: Path) -> int:
+    """What a file's size and time of change say; 0 where it cannot be asked, which reading it will tell."""
+    try:
+        found: Any = file.stat()
+    except OSError:
+        return 0
+    digest = hashlib.blake2b(f"{found.st_size} {found.st_mtime_ns}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1

@@ -1,0 +1,225 @@
+"""Writing an index: made at once, or appended to by one writer at a time. A kill leaves it as it was committed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files import replacing
+from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.files.leftovers import lock_file
+from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
+from mobileclip_deploy.search.index import Index, Segment
+from mobileclip_deploy.search.index_file import Header, Slot, gone_block, rows_block
+
+if sys.platform != "win32":
+    import fcntl
+
+AT_ONCE = 1 << 14
+"""Rows per block at most: of 512 int8 numbers they take 8 MB."""
+MOST_ID = 1 << 16
+Rows = tuple[Sequence[str], Sequence[int], Floats]
+"""Ids, stamps (what tells a changed file from the one that was embedded; 0 where that is not asked) and vectors [n, D]
+float32 of length 1."""
+
+
+class IndexWriter:
+    """Adds and removes rows. Nothing is seen by readers before `commit`, and then all of it; without `commit` nothing.
+
+    Attributes:
+        clipped: int8 components that the scale clipped, of the rows that this writer added.
+    """
+
+    def __init__(self, path: Path, stream: BinaryIO, header: Header, slot: Slot, rows: int) -> None:
+        self.path, self.header = path, header
+        self._stream, self._slot, self._rows = stream, slot, rows
+        self.clipped = 0
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator[tuple[IndexWriter, Index]]:
+        """A writer of an index that is there, and what it holds.
+
+        Raises:
+            UsageError: another process writes it.
+            InvalidInput: it is no index, or damaged.
+        """
+        with _locked(path) as stream:
+            index = Index(path)
+            stream.truncate(index.slot.end)  # of a writer that was killed
+            writer = cls(path, stream, index.header, index.slot, index.rows)
+            try:
+                yield writer, index
+            except BaseException as error:
+                stream.truncate(index.slot.end)
+                if no_room(error) and not isinstance(error, DiskFull):
+                    raise DiskFull(str(path)) from error
+                raise
+
+    def add(self, ids: Sequence[str], stamps: Sequence[int], vectors: Floats) -> None:
+        """Append rows.
+
+        Raises:
+            InvalidInput: a vector is not of length 1 or has another dimension, or an id is too long.
+        """
+        store = self.header.store
+        if vectors.shape != (len(ids), store.dimension):
+            raise InvalidInput(f"vectors {list(vectors.shape)} do not fit an index of dimension {store.dimension}")
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        for name, length in zip(ids, lengths, strict=True):
+            if not abs(length - 1) < 1e-3:
+                raise InvalidInput(f"the embedding of {name} is of length {length:.4g}, not 1")
+            if len(name.encode("utf-8", "surrogateescape")) > MOST_ID:
+                raise InvalidInput(f"{name[:80]}... has a name of more than {MOST_ID:,} bytes")
+        for start in range(0, len(ids), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            arrays, clipped = store.encode(vectors[part])
+            self._append(rows_block(ids[part], np.asarray(stamps[part], np.uint64), arrays))
+            self.clipped += clipped
+        self._rows += len(ids)
+
+    def copy(self, pieces: Sequence[tuple[Segment, npt.NDArray[np.int64]]]) -> None:
+        """Append rows of segments, as they are stored, in one block."""
+        joined = {
+            name: np.concatenate([segment.arrays[name][numbers] for segment, numbers in pieces])
+            for name in (*self.header.store.arrays, "stamps")
+        }
+        ids = [segment.id(int(number)) for segment, numbers in pieces for number in numbers]
+        self._append(rows_block(ids, joined.pop("stamps"), joined))
+        self._rows += len(ids)
+
+    def remove(self, rows: Iterable[int]) -> None:
+        """Mark rows as gone, by their numbers; their bytes stay until `compact`."""
+        numbers = np.asarray(sorted(set(rows)), np.uint64)
+        assert not numbers.size or int(numbers[-1]) < self._rows
+        if numbers.size:
+            self._append(gone_block(numbers))
+
+    def commit(self) -> None:
+        """Let readers see what was added and removed: it is on the disk before the slot that names it is written."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._slot = Slot(self._slot.sequence + 1, self._stream.seek(0, os.SEEK_END))
+        self._slot.write(self._stream)
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def _append(self, block: bytes) -> None:
+        self._stream.seek(0, os.SEEK_END)
+        left = memoryview(block)
+        while left:  # an unbuffered file may take a part of them
+            left = left[self._stream.write(left) :]
+
+
+def create(path: Path, header: Header, parts: Iterable[Rows]) -> int:
+    """Write a new index, whole or not at all; what was at `path` is replaced. How many int8 components were clipped.
+
+    Raises:
+        InvalidInput: see `IndexWriter.add`.
+        DiskFull: there is no room.
+    """
+    with replacing(path) as partial, partial.open("w+b") as stream:
+        stream.write(header.to_bytes())
+        writer = IndexWriter(path, stream, header, Slot(0, 0), 0)
+        for rows in gathered(parts):
+            writer.add(*rows)
+        writer.commit()
+    return writer.clipped
+
+
+def compact(path: Path) -> int:
+    """Write an index anew without the rows that are gone, and in as few blocks as it takes; how many rows went.
+
+    Raises:
+        UsageError: another process writes it.
+        InvalidInput: it is no index, or damaged.
+        DiskFull: there is no room for the new one beside the old.
+    """
+    with _locked(path), replacing(path) as partial:
+        index = Index(path)
+        index.check()
+        with partial.open("w+b") as stream:
+            stream.write(index.header.to_bytes())
+            writer = IndexWriter(path, stream, index.header, Slot(0, 0), 0)
+            pieces: list[tuple[Segment, npt.NDArray[np.int64]]] = []
+            for segment in index.segments:
+                kept = np.flatnonzero(~segment.gone)
+                for part in (kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)):
+                    if pieces and sum(len(numbers) for _, numbers in pieces) + len(part) > AT_ONCE:
+                        writer.copy(pieces)
+                        pieces = []
+                    pieces.append((segment, part))
+            if pieces:
+                writer.copy(pieces)
+            writer.commit()
+    return index.rows - len(index)
+
+
+def gathered(parts: Iterable[Rows]) -> Iterator[Rows]:
+    """The same rows, as many together as a block holds: a part of a few pictures would be a block of its own."""
+    ids: list[str] = []
+    stamps: list[int] = []
+    vectors: list[Floats] = []
+    for names, told, values in parts:
+        if ids and len(ids) + len(names) > AT_ONCE:
+            yield ids, stamps, np.concatenate(vectors)
+            ids, stamps, vectors = [], [], []
+        ids += names
+        stamps += told
+        vectors.append(values)
+    if ids:
+        yield ids, stamps, np.concatenate(vectors)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """The index's file, opened to be written by this process alone; the system drops the lock with the process.
+
+    Raises:
+        UsageError: another process writes it, or the system has no such locks.
+        InvalidInput: it cannot be opened.
+    """
+    if sys.platform == "win32":
+        raise UsageError(
+            f"{path} is there, and Windows has no lock that would keep a second writer out; write a new index, or add "
+            "to this one in WSL"
+        )
+    descriptor = None
+    try:
+        while descriptor is None:  # somebody compacted it between opening and locking
+            descriptor = lock_file(path, os.O_NONBLOCK)
+    except BlockingIOError:
+        raise UsageError(f"another process writes {path}; try again when it has ended") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
+    if not _lock_of_java(descriptor):
+        os.close(descriptor)
+        raise UsageError(f"another process writes {path}; try again when it has ended")
+    # Unbuffered: where the disk is full, what a buffer holds would be written once more after the file was cut.
+    with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+        yield stream
+
+
+def _lock_of_java(descriptor: int) -> bool:
+    """Whether Java's writers are kept out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has
+    such locks of a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the
+    file that it has read: there it is always True.
+    """
+    if sys.platform != "linux":
+        return True
+    # l_type, l_whence, l_start, l_len (0: to the end), l_pid
+    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
+    except OSError as error:  # a disk without such locks has no Java writer that takes one either
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True

@@ -1,0 +1,1 @@
+"""Embedding spaces: axes, smaller embeddings, and the relevance of a match."""

@@ -1,0 +1,123 @@
+"""Axes that keep what a search finds: fitted to embeddings of pictures and texts, in float64.
+
+They are the principal axes of the log-Euclidean mean of both second moments (Arsigny et al., SIAM J. Matrix Anal.
+Appl. 29, 2007): the mean of their logarithms. What is strong in pictures alone, or in texts alone, does not win over
+what both have. Then they are turned within themselves so that signs say most of a picture (ITQ: Gong et al., IEEE TPAMI
+35, 2013): no cosine changes, and an index of sign bits finds more. benchmarks/compact.py measures both beside others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mobileclip_deploy.base.files.arrays import Doubles, Floats
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.pictures.embedding import at_length_one
+
+SHRINKAGE = 0.1
+"""Part of the mean variance that is added to every direction, so that the logarithm of a moment exists."""
+GRID = 2.0**-20
+"""Numbers of axes are multiples of it: what other processors and numbers of threads move them by (below 1e-12) is
+rounded away, and products of axes stay 0 and 1 within 1e-6."""
+SPREAD = 1e-3
+"""Embeddings whose numbers differ by less tell nothing apart: those of grey pictures with one pixel changed differ by
+1e-4, nano's calibration pictures by 0.6."""
+LEAST_SCALE, LARGEST_SCALE = 0.01, 1000.0
+TURNS = 50
+"""Nano's axes stop moving before it, at 64 numbers and at 128."""
+
+
+def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> tuple[Floats, float]:
+    """Orthonormal axes float32 [D, N] to which embeddings are cut, and the logit scale with which cosines of what is
+    left are nearest to before.
+
+    Args:
+        images: embeddings [P, D] by the image tower; texts: [T, D] by the text tower; of any length.
+        size: numbers N that are kept, at most D. All of them are a rotation, and keep every cosine.
+        logit_scale: what full cosines are multiplied by before a softmax.
+
+    Raises:
+        InvalidInput: embeddings that are not finite, of no length, or all the same.
+    """
+    pictures, words = told_apart(images, "pictures"), told_apart(texts, "captions")
+    axes = np.round(turned_for_signs(pictures, mean_axes(pictures, words, size)) / GRID) * GRID
+    cut = at_length_one(words @ axes) @ at_length_one(pictures @ axes).T
+    return axes.astype(np.float32), fit_logit_scale(words @ pictures.T, cut, logit_scale)
+
+
+def mean_axes(images: Doubles, texts: Doubles, size: int) -> Doubles:
+    """The `size` principal axes [D, N] of the log-Euclidean mean of both second moments, the strongest first, each
+    with its largest number above 0.
+
+    Args:
+        images: unit length [P, D]; texts: [T, D].
+    """
+    logarithm = (_logarithm(images) + _logarithm(texts)) / 2
+    axes = np.linalg.eigh(logarithm)[1][:, ::-1][:, :size]
+    strongest = np.abs(axes).argmax(axis=0)
+    return np.ascontiguousarray(axes * np.sign(axes[strongest, np.arange(size)]))
+
+
+def turned_for_signs(images: Doubles, axes: Doubles) -> Doubles:
+    """Axes [D, N] turned within themselves so that signs are as near as they come to what they stand for: the signs,
+    and the rotation that brings the embeddings nearest to them (Procrustes), in turns.
+
+    It starts from the cosine transform, which mixes all axes and is the same everywhere; numpy may change its random
+    numbers from one version to the next.
+
+    Args:
+        images: unit length [P, D].
+    """
+    rows, size = at_length_one(images @ axes), axes.shape[1]
+    turn = np.cos(np.pi * np.outer(2 * np.arange(size) + 1, np.arange(size)) / (2 * size)) * np.sqrt(2 / size)
+    turn[:, 0] /= np.sqrt(2)
+    for _ in range(TURNS):
+        left, _, right = np.linalg.svd(rows.T @ np.where(rows @ turn < 0, -1.0, 1.0))
+        turn = left @ right
+    return np.asarray(axes @ turn)
+
+
+def fit_logit_scale(full: Doubles, cut: Doubles, logit_scale: float) -> float:
+    """The scale s with the smallest mean over pictures of KL(softmax(logit_scale full) || softmax(s cut)) over texts,
+    which is how a classifier uses it, to six digits.
+
+    There both distributions have the same mean of the cosines in `cut`, and that rises with s: it is found by halving.
+
+    Args:
+        full: cosines [T, P] of texts and pictures by full embeddings; cut: by those on axes.
+    """
+    wanted = _mean_under(logit_scale * full, cut)
+    low, high = np.log(LEAST_SCALE), np.log(LARGEST_SCALE)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _mean_under(np.exp(middle) * cut, cut) < wanted else (low, middle)
+    return float(f"{np.exp((low + high) / 2):.6g}")
+
+
+def _mean_under(logits: Doubles, values: Doubles) -> float:
+    """The mean over columns of the mean of values [T, P] under the softmax of logits [T, P] over rows."""
+    weights = np.exp(logits - logits.max(axis=0))
+    return float(((weights * values).sum(axis=0) / weights.sum(axis=0)).mean())
+
+
+def _logarithm(rows: Doubles) -> Doubles:
+    moment = rows.T @ rows / len(rows)
+    shrunk = (1 - SHRINKAGE) * moment + SHRINKAGE * np.trace(moment) / len(moment) * np.eye(len(moment))
+    values, vectors = np.linalg.eigh(shrunk)
+    return np.asarray((vectors * np.log(values)) @ vectors.T)
+
+
+def told_apart(rows: Doubles, what: str) -> Doubles:
+    """Embeddings at length 1.
+
+    Raises:
+        InvalidInput: they are not finite, of no length, or all the same.
+    """
+    if not (np.isfinite(rows).all() and rows.any(axis=1).all()):
+        raise InvalidInput(f"the checkpoint's embeddings of these {what} are not finite, or of no length")
+    unit = at_length_one(rows)
+    if np.ptp(unit, axis=0).max() < SPREAD:
+        raise InvalidInput(
+            f"the checkpoint's embeddings of all these {what} are the same within {SPREAD:g}: nothing tells them apart"
+        )
+    return unit

@@ -1,0 +1,167 @@
+"""Smaller embeddings: what their axes are fitted to, read and held against what they are judged by, and the fit."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mobileclip_deploy.artifacts.towers.calibration import files_digest, prompt_file, spread_evenly
+from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.dataset import Dataset
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
+from mobileclip_deploy.evaluation.learnable import (
+    different_pictures,
+    different_texts,
+)
+from mobileclip_deploy.evaluation.needed import axes_pictures
+from mobileclip_deploy.network.checkpoints.compacting import Axes
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.provenance import Compacted
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TOWERS, Variant
+from mobileclip_deploy.parity.inputs import Inputs, embed_exactly
+from mobileclip_deploy.parity.samples import prompts, read_prompts
+from mobileclip_deploy.pictures.embedding import at_length_one
+from mobileclip_deploy.search.storage import INT8_MOST, rounded_scale
+from mobileclip_deploy.spaces.axes import fit_axes
+
+# More take long, in float64. nano's axes from 384, 1,024 and 2,048 pictures lost 3.0, 3.0 and 2.7 points of recall@1.
+MOST_PICTURES, MOST_CAPTIONS = 512, 1024
+ADVISED_CAPTIONS = 500
+WITHIN = 0.9999
+"""Share of the fitting pictures' components that the int8 scale holds."""
+TABLES = {".csv", ".tsv", ".jsonl"}
+
+
+@dataclass(frozen=True, eq=False)
+class FittingSet:
+    """What axes are fitted to: pixels float32 [N, 3, S, S] in [0, 1], different ones, and ids int64 [M, L].
+
+    `sha256`: of both, without their places on this machine. `own_captions`: False for the packaged prompts. `notes`:
+    what a user should know, in sentences.
+    """
+
+    size: int
+    pixels: Tensor
+    ids: npt.NDArray[np.int64]
+    own_captions: bool
+    sha256: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
+    """Refuse by a UsageError what has no embeddings that could be cut to so many numbers."""
+    if variant.gives_tokens or variant.classes is not None or variant.text is None or set(towers) != set(TOWERS):
+        raise UsageError(
+            "`embedding_size` cuts the embeddings of both towers along the same axes, and this checkpoint does not "
+            "have both; leave it out"
+        )
+    if variant.scores == "sigmoid":
+        raise UsageError(
+            f"`embedding_size` fits the scale of a softmax anew, and {variant.name} has sigmoid scores with a bias, "
+            "which nothing here fits; leave it out"
+        )
+    if not 0 < size <= variant.embed_dim:
+        raise UsageError(f"`embedding_size` {size}: {variant.name} has {variant.embed_dim} numbers; give 1 to as many")
+
+
+def read_fitting_set(
+    size: int, folder: Path, captions: Path | None, variant: Variant, dataset: Dataset | None
+) -> FittingSet:
+    """Read pictures and captions, and hold them against what the axes will be judged by.
+
+    Args:
+        size: numbers of an embedding.
+        folder: of the pictures.
+        captions: a file of one caption per line, a JSON list, or a table of pairs (docs/datasets.md); when None the
+            folder's prompts.txt or prompts.json, and the packaged prompts where it has none.
+        dataset: on which accuracy will be compared; None where there is none.
+
+    Raises:
+        InvalidInput: too few different pictures, or one that cannot be read; a picture that the gates look at; captions
+            that cannot be read.
+    """
+    needed = axes_pictures(size)
+    every, most = image_files(folder), max(MOST_PICTURES, needed.pictures)
+    files = spread_evenly(every, most)
+    if len({file_sha256(path) for path in files}) < needed.pictures <= len(files):  # copies; there may be others
+        files = spread_evenly(every, 2 * most)
+    pixels, repeated = different_pictures(folder, files, needed, variant, dataset)
+    notes = [f"{folder}: {repeated} pictures repeat others; each counts once."] if repeated else []
+    texts = _captions(folder, captions)
+    given, left_out = (encode(prompts(), variant.tokens), 0) if texts is None else _ids(texts, variant, dataset)
+    if left_out:
+        notes.append(f"{left_out} captions are left out, they repeat others or are the gates' own.")
+    if len(given) < ADVISED_CAPTIONS:
+        told = "no captions" if texts is None else f"{len(given)} captions"
+        notes.append(
+            f"There are {told} to fit axes to: {ADVISED_CAPTIONS} and more (`captions`) keep more of a search."
+        )
+    digest = hashlib.sha256(files_digest(folder, files))
+    digest.update(given.tobytes())
+    return FittingSet(size, pixels, given, texts is not None, digest.hexdigest(), tuple(notes))
+
+
+def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -> tuple[Axes, Compacted]:
+    """Axes of a checkpoint's embedding space that keep what its texts find among its pictures, and how they came to be.
+
+    Raises:
+        InvalidInput: the checkpoint's embeddings are not finite, or all the same.
+    """
+    progress(f"embedding {len(data.pixels)} pictures and {len(data.ids)} captions to fit axes to")
+    # Folded, since that takes a third of the time and moves an answer by no more than float32 does.
+    model = Source(copy.deepcopy(source.model), source.provenance).folded().model
+    inputs = Inputs((), (), data.pixels.numpy(), data.ids)
+    images, texts = embed_exactly(model, "image", inputs), embed_exactly(model, "text", inputs)
+    matrix, logit_scale = fit_axes(images, texts, data.size, source.model.logit_factor)
+    axes = Axes(matrix)
+    scale, clipped = _int8_scale(images, matrix)
+    return axes, Compacted(
+        size=axes.size,
+        full_size=axes.full_size,
+        from_space=source.provenance.embedding_space,
+        axes_sha256=axes.sha256,
+        fit="mean",
+        pictures=len(data.pixels),
+        captions=len(data.ids),
+        own_captions=data.own_captions,
+        fitted_sha256=data.sha256,
+        logit_scale=logit_scale,
+        full_logit_scale=source.model.logit_factor,
+        int8_scale=scale,
+        clipped=clipped,
+    )
+
+
+def _int8_scale(images: npt.NDArray[np.float64], axes: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """The scale of int8 components in the cut space, and the share of the fitting pictures' that it clips."""
+    components = np.abs(at_length_one(images @ axes.astype(np.float64)))
+    scale = rounded_scale(float(np.quantile(components, WITHIN)))
+    return scale, float(f"{(np.rint(components / scale) > INT8_MOST).mean():.3g}")
+
+
+def _captions(folder: Path, file: Path | None) -> list[str] | None:
+    """The captions that the user gives; None where there are none."""
+    if file is None:
+        found = prompt_file(folder)
+        return None if found is None else read_prompts(found)
+    if file.suffix.lower() in TABLES:
+        return list(read_dataset(file).captions)
+    return read_prompts(file)
+
+
+def _ids(texts: list[str], variant: Variant, dataset: Dataset | None) -> tuple[npt.NDArray[np.int64], int]:
+    kept, left_out = different_texts(texts, variant, dataset)
+    if not kept:
+        raise InvalidInput("every caption is one that the gates look at; give others, or none")
+    return np.stack(spread_evenly(kept, MOST_CAPTIONS)), left_out

@@ -1,0 +1,292 @@
+"""From when on a match counts: learned from captions with their pictures, or from background pictures alone.
+
+The best cosine of a library is a bad judge: some captions are far from their own picture, and others near to anything.
+So a query is given the cosine that it *would* reach, told by its embedding (ridge regression), and how widely its
+scores over the background are spread. What is left is held against a threshold that grows with the logarithm of the
+library's size, as the largest of many scores does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.artifacts.bundle.manifest import RelevancePoint
+from mobileclip_deploy.base.files.arrays import Doubles
+from mobileclip_deploy.errors import InvalidInput
+
+FALSE_ALARMS = 0.2
+"""Share of the queries without a picture in the library that are answered all the same, which the threshold aims at."""
+RIDGE = 1.0
+"""Weight of the regression's penalty, in parts of the mean variance of a component."""
+PENALTY = 1e-3
+"""Of the logistic regression: small, it keeps coefficients finite."""
+FOLDS = 5
+DRAWS = 6
+"""Libraries that are drawn at random, per size."""
+LEAST_SIZE = 16
+LEAST_NEARER = 0.7
+"""Share of the other pictures that a caption is nearer to its own than to: 0.5 is chance; nano has 0.99."""
+Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+IN_SET, LEFT_OUT, NONSENSE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is learned from; embeddings of length 1.
+
+    Attributes:
+        texts: captions [Q, D]; without pictures of their own any texts.
+        pictures: their own pictures [Q, D], in the same order; none [0, D] where there are no captions with pictures.
+        nonsense: texts [N, D] that fit no picture.
+        background: pictures [K, D].
+    """
+
+    texts: Doubles
+    pictures: Doubles
+    nonsense: Doubles
+    background: Doubles
+
+    @property
+    def spreads(self) -> Doubles:
+        """Standard deviation of the scores of each text, then of each nonsense, over the background."""
+        return (self.asked @ self.background.T).std(1)
+
+    @property
+    def asked(self) -> Doubles:
+        """Texts, then nonsense [Q + N, D]."""
+        return np.concatenate([self.texts, self.nonsense])
+
+    def some(self, texts: Places, nonsense: Places) -> Samples:
+        """With these texts, their pictures, and this nonsense alone."""
+        pictures = self.pictures[texts] if len(self.pictures) else self.pictures
+        return Samples(self.texts[texts], pictures, self.nonsense[nonsense], self.background)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A query t needs the cosine `intercept + slope ln(n) - weights . t - spread s` in a library of n pictures, where s
+    is the standard deviation of its scores over the background. `weights` [D], 0 where there were no captions."""
+
+    weights: Doubles
+    spread: float
+    intercept: float
+    slope: float
+
+    def lifted(self, texts: Doubles, spreads: Doubles) -> Doubles:
+        """What is added to each query's best cosine before it is held against the threshold [Q]."""
+        return texts @ self.weights + self.spread * spreads
+
+    def threshold(self, size: npt.NDArray[np.int64] | int) -> Doubles:
+        """What a lifted cosine needs in a library of this size."""
+        return np.asarray(self.intercept + self.slope * np.log(np.maximum(size, 1)))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Best cosines of queries in libraries: `query` is a row of `Samples.asked`, `kind` one of in the library, left out
+    of it and nonsense, `size` that of the library."""
+
+    best: Doubles
+    query: Places
+    kind: Places
+    size: Places
+
+    def of(self, chosen: Flags) -> Observed:
+        """Some of them."""
+        return Observed(self.best[chosen], self.query[chosen], self.kind[chosen], self.size[chosen])
+
+
+def observed(samples: Samples, sizes: Sequence[int], seed: int = 0) -> Observed:
+    """Ask libraries of these sizes, drawn at random from the captions' own pictures, or else from the background."""
+    chance = np.random.default_rng(seed)
+    own = bool(len(samples.pictures))
+    pool = samples.pictures if own else samples.background
+    scores = samples.asked @ pool.T
+    count = len(samples.texts)
+    rows = np.arange(len(scores))
+    found: list[tuple[Doubles, Places, Places, Places]] = []
+    for size in sizes:
+        for _ in range(DRAWS):
+            library = chance.permutation(len(pool))[:size]
+            kinds = np.where(rows < count, LEFT_OUT, NONSENSE)
+            if own:
+                kinds[library] = IN_SET
+            found.append((scores[:, library].max(1), rows, kinds, np.full(len(rows), size)))
+    return Observed(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def fit(samples: Samples) -> Fitted:
+    """Learn from when on a match counts.
+
+    Raises:
+        InvalidInput: captions are no nearer to their own pictures than to others.
+    """
+    if len(samples.pictures):
+        _require_pairs(samples)
+    found = observed(samples, _sizes(samples))
+    if not len(samples.pictures):
+        lifted = Fitted(np.zeros(samples.texts.shape[1]), 0.0, 0.0, 0.0)
+    else:
+        lifted = _lift(samples, found)
+    values = found.best + lifted.lifted(samples.asked, samples.spreads)[found.query]
+    sizes = np.unique(found.size)
+    needed = [_quantile(values, found, int(size)) for size in sizes]
+    slope, intercept = np.polyfit(np.log(sizes), needed, 1) if len(sizes) > 1 else (0.0, needed[0])
+    return Fitted(lifted.weights, lifted.spread, float(intercept), max(0.0, float(slope)))
+
+
+def _sizes(samples: Samples) -> list[int]:
+    """An eighth, a quarter and a half of the pictures that there are."""
+    total = len(samples.pictures) or len(samples.background)
+    return [size for size in (total // 8, total // 4, total // 2) if size >= LEAST_SIZE] or [max(1, total // 2)]
+
+
+def _lift(samples: Samples, found: Observed) -> Fitted:
+    """Weights of a query's embedding and of its spread: logistic regression on the best cosine, on the cosine that the
+    query's own picture should have, and on the spread; those of the three that tell in from out."""
+    expected = expected_cosines(samples)
+    features = np.stack([found.best, expected[found.query], samples.spreads[found.query], np.log(found.size)], axis=1)
+    inside = found.kind == IN_SET
+    weights = np.zeros(len(inside))
+    for kind, share in ((IN_SET, 2.0), (LEFT_OUT, 1.0), (NONSENSE, 1.0)):
+        for size in np.unique(found.size):
+            chosen = (found.kind == kind) & (found.size == size)
+            weights[chosen] = share / max(1, int(chosen.sum()))
+    best, regression, spread, _ = logistic(features, inside, weights / weights.sum())
+    slope, _ = ridge(samples.texts, _own(samples))
+    return Fitted(slope * regression / best, spread / best, 0.0, 0.0)
+
+
+def _require_pairs(samples: Samples) -> None:
+    scores = samples.texts @ samples.pictures.T
+    nearer = float((scores <= np.diag(scores)[:, None]).mean())
+    if nearer < LEAST_NEARER:
+        raise InvalidInput(
+            f"the captions of `queries` are nearer to their own pictures than to {100 * nearer:.0f}% of the others, "
+            f"and {100 * LEAST_NEARER:.0f}% is asked (chance is 50%); give captions that fit their pictures"
+        )
+
+
+def _own(samples: Samples) -> Doubles:
+    return np.asarray((samples.texts * samples.pictures).sum(1))
+
+
+def expected_cosines(samples: Samples) -> Doubles:
+    """The cosine of each query's own picture, by a regression that has not seen it; of nonsense by one of all."""
+    own, fold = _own(samples), np.arange(len(samples.texts)) % FOLDS
+    slope, offset = ridge(samples.texts, own)
+    found = np.asarray(samples.asked @ slope + offset)
+    for number in range(FOLDS):
+        held = np.flatnonzero(fold == number)
+        slope, offset = ridge(samples.texts[fold != number], own[fold != number])
+        found[held] = samples.texts[held] @ slope + offset
+    return found
+
+
+def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doubles, Doubles]:
+    """Slope [D, ...] and offset of the map that gives `values` [Q, ...] of `given` [Q, D]: least squares of centred
+    pairs, with a penalty in parts of the mean variance of a component; the offset brings the means together."""
+    mean, level = given.mean(0), values.mean(0)
+    centred = given - mean
+    gram = centred.T @ centred
+    weight = penalty * np.trace(gram) / len(gram) * np.eye(len(gram))
+    slope = np.linalg.solve(gram + weight, centred.T @ (values - level))
+    return slope, level - mean @ slope
+
+
+def logistic(features: Doubles, inside: Flags, weights: Doubles) -> Doubles:
+    """Coefficients of features [n, F], by Newton's method."""
+    mean, spread = features.mean(0), features.std(0) + 1e-12
+    design = np.c_[(features - mean) / spread, np.ones(len(features))]
+    found, ridge = np.zeros(design.shape[1]), PENALTY * np.r_[np.ones(features.shape[1]), 0.0]
+    for _ in range(30):
+        chance = 1 / (1 + np.exp(-design @ found))
+        slope = design.T @ (weights * (chance - inside)) + ridge * found
+        curve = (design * (weights * chance * (1 - chance))[:, None]).T @ design + np.diag(ridge + 1e-12)
+        found = found - np.linalg.solve(curve, slope)
+    return np.asarray(found[:-1] / spread)
+
+
+def _quantile(values: Doubles, found: Observed, size: int) -> float:
+    """What `FALSE_ALARMS` of the queries without a picture exceed; left out and nonsense count half each."""
+    kinds = [values[(found.kind == kind) & (found.size == size)] for kind in (LEFT_OUT, NONSENSE)]
+    some = [kind for kind in kinds if len(kind)]
+    joined = np.concatenate(some)
+    weight = np.concatenate([np.full(len(kind), 1 / len(kind)) for kind in some])
+    order = np.argsort(-joined, kind="stable")
+    passed = np.cumsum(weight[order]) / weight.sum()
+    return float(joined[order][min(int(np.searchsorted(passed, FALSE_ALARMS)), len(order) - 1)])
+
+
+def area(inside: Doubles, outside: Doubles) -> float:
+    """Area under the ROC curve: how often a value inside exceeds one outside; of equal ones half."""
+    ordered = np.sort(outside)
+    below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(below.mean() / 2 / len(ordered))
+
+
+def measured_curve(samples: Samples) -> tuple[RelevancePoint, ...]:
+    """What the threshold does at some sizes, on captions that it was not learned from: each fifth of them is asked with
+    what the others taught. Without captions of their own pictures, on the texts that it was learned from."""
+    wanted = _sizes(samples)
+    if not len(samples.pictures):
+        fitted = fit(samples)
+        return tuple(_point([(fitted, samples, observed(samples, wanted, seed=1))], size) for size in wanted)
+    asked, count = observed(samples, wanted, seed=1), len(samples.texts)
+    fold = np.concatenate([np.arange(count) % FOLDS, np.arange(len(samples.nonsense)) % FOLDS])
+    parts = []
+    for number in range(FOLDS):
+        texts, nonsense = np.flatnonzero(fold[:count] != number), np.flatnonzero(fold[count:] != number)
+        parts.append((fit(samples.some(texts, nonsense)), samples, asked.of(fold[asked.query] == number)))
+    return tuple(_point(parts, size) for size in wanted)
+
+
+def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> RelevancePoint:
+    """The figures of all parts together, at one size."""
+    above: list[Doubles] = []
+    raw: list[Doubles] = []
+    kinds: list[Places] = []
+    for fitted, samples, found in parts:
+        some = found.of(found.size == size)
+        lifted = some.best + fitted.lifted(samples.asked, samples.spreads)[some.query]
+        above.append(lifted - fitted.threshold(size))
+        raw.append(some.best)
+        kinds.append(some.kind)
+    values, cosines, kind = np.concatenate(above), np.concatenate(raw), np.concatenate(kinds)
+    inside = kind == IN_SET
+
+    def share(which: int) -> float | None:
+        chosen = kind == which
+        return round(float((values[chosen] >= 0).mean()), 4) if chosen.any() else None
+
+    def areas(of: Doubles) -> Callable[[int], float | None]:
+        return lambda which: (
+            round(area(of[inside], of[kind == which]), 4) if inside.any() and (kind == which).any() else None
+        )
+
+    found_share = share(IN_SET)
+    return RelevancePoint(
+        size=size,
+        left_out=share(LEFT_OUT),
+        nonsense=share(NONSENSE),
+        missed=None if found_share is None else round(1 - found_share, 4),
+        auc_left_out=areas(values)(LEFT_OUT),
+        auc_nonsense=areas(values)(NONSENSE),
+        cosine_auc_left_out=areas(cosines)(LEFT_OUT),
+        cosine_auc_nonsense=areas(cosines)(NONSENSE),
+        roc=_roc(values[inside], values[~inside]) if inside.any() else (),
+    )
+
+
+def _roc(inside: Doubles, outside: Doubles) -> tuple[tuple[float, float], ...]:
+    """False alarms and what is found of the queries whose picture is there, at eleven thresholds."""
+    alarms = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
+    bounds = np.quantile(outside, [1 - alarm for alarm in alarms])
+    return tuple(
+        (alarm, round(float((inside >= bound).mean()), 4)) for alarm, bound in zip(alarms, bounds, strict=True)
+    )

@@ -1,0 +1,146 @@
+"""What relevance is learned from: background pictures, captions with pictures of their own, and texts that fit none."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mobileclip_deploy.artifacts.towers.calibration import spread_evenly
+from mobileclip_deploy.base.files import content_sha256
+from mobileclip_deploy.base.files.arrays import Doubles
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.image_files import image_files
+from mobileclip_deploy.network.model.preprocessing import decode_image, preprocess
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.parity.inputs import Inputs, embed_exactly, exact_texts
+from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
+from mobileclip_deploy.spaces.axes import told_apart
+from mobileclip_deploy.spaces.relevance_fit import Samples
+
+MOST_BACKGROUND = 1024
+LEAST_QUERIES, MOST_QUERIES = 256, 2048
+NONSENSE = 500
+AT_ONCE = 128
+"""Pictures in memory at once: 100 MB at 256 pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class RelevanceSet:
+    """Files, checked and not read yet.
+
+    Attributes:
+        name: of the background's folder, without its place on this machine.
+        sha256: of the background's contents.
+        background: pictures, each once.
+        captions: texts, each with its own picture in `pictures`; none where no `queries` were given.
+        nonsense: texts of words that were drawn at random from the captions, or else from the built-in ones.
+        queries_sha256: of captions and their pictures; None without.
+        notes: what a user should know, in sentences.
+    """
+
+    name: str
+    sha256: str
+    background: tuple[Path, ...]
+    captions: tuple[str, ...]
+    pictures: tuple[ImageSource, ...]
+    nonsense: tuple[str, ...]
+    queries_sha256: str | None
+    notes: tuple[str, ...]
+
+    def embedded(self, model: MobileCLIP, progress: Progress = silent) -> Samples:
+        """Embeddings of length 1, by float64 arithmetic.
+
+        Raises:
+            InvalidInput: a picture cannot be used, or embeddings hardly differ.
+        """
+        background = _pictures(model, self.background, "background", progress)
+        pictures = _pictures(model, self.pictures, "pictures of the queries", progress)
+        progress("relevance: texts")
+        texts = told_apart(exact_texts(model, encode([*self.captions, *self.nonsense], model.variant.tokens)), "texts")
+        count = len(self.captions)
+        return Samples(texts[:count], pictures, texts[count:], background)
+
+
+def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
+    """Look at what relevance is to be learned from.
+
+    Args:
+        background: a folder; of more than 1,024 different pictures an even share is taken.
+        queries: captions with pictures, a dataset in any form of docs/datasets.md: a .csv with `image` and `text`, say.
+
+    Raises:
+        InvalidInput: no folder, fewer than 256 different pictures, or fewer than 256 captions with pictures.
+    """
+    files = image_files(background) if background.is_dir() else []
+    check_background(background, files)
+    different = {content_sha256(read_image(file)): file for file in reversed(files)}
+    if len(different) < LEAST_BACKGROUND:
+        raise InvalidInput(
+            f"`background` {background} holds {len(different)} different pictures in {len(files)} files, and "
+            f"{LEAST_BACKGROUND} are needed; give more, of all kinds"
+        )
+    chosen = spread_evenly(sorted((file, digest) for digest, file in different.items()), MOST_BACKGROUND)
+    notes = []
+    if len(different) < len(files):
+        notes.append(f"{background}: {len(files) - len(different)} pictures repeat others; each counts once.")
+    captions, pictures, digest = ([], [], None) if queries is None else _queries(queries)
+    if not captions:
+        notes.append("Without `queries` the threshold is held against false alarms alone: what it misses is not known.")
+    return RelevanceSet(
+        name=background.resolve().name,
+        sha256=hashlib.sha256("".join(digest for _, digest in chosen).encode()).hexdigest(),
+        background=tuple(file for file, _ in chosen),
+        captions=tuple(captions),
+        pictures=tuple(pictures),
+        nonsense=words_at_random(captions or builtin_dataset().captions),
+        queries_sha256=digest,
+        notes=tuple(notes),
+    )
+
+
+def _queries(path: Path) -> tuple[list[str], list[ImageSource], str]:
+    """Captions, each text and each picture once; the pictures; and their digest."""
+    data = read_dataset(path)
+    first: dict[str, int] = {}
+    for text, place in zip(data.captions, data.caption_images, strict=True):
+        if place not in first.values():
+            first.setdefault(text, place)
+    if len(first) < LEAST_QUERIES:
+        raise InvalidInput(
+            f"`queries` {path} holds {len(first)} different captions with pictures of their own, and {LEAST_QUERIES} "
+            "are needed; give more, or leave `queries` out"
+        )
+    chosen = spread_evenly(list(first.items()), MOST_QUERIES)
+    texts, pictures = [text for text, _ in chosen], [data.images[place] for _, place in chosen]
+    digest = hashlib.sha256("\n".join(texts).encode())
+    for picture in pictures:
+        digest.update(hashlib.sha256(read_image(picture)).digest())
+    return texts, pictures, digest.hexdigest()
+
+
+def words_at_random(captions: Sequence[str]) -> tuple[str, ...]:
+    """Two to four words each, drawn at random from all captions; none of them is a caption."""
+    words = sorted({word.strip(".,:;!?\"'()") for text in captions for word in text.split()} - {""})
+    chance, known = random.Random(0), set(captions)
+    drawn = (" ".join(chance.choices(words, k=chance.randint(2, 4))) for _ in range(2 * NONSENSE))
+    return tuple(dict.fromkeys(text for text in drawn if text not in known))[:NONSENSE]
+
+
+def _pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, progress: Progress) -> Doubles:
+    spec, found = model.variant.preprocess, [np.zeros((0, model.variant.embed_dim))]
+    for start in range(0, len(sources), AT_ONCE):
+        progress(f"relevance: {what}, {start:,} of {len(sources):,}")
+        part = sources[start : start + AT_ONCE]
+        pixels = np.stack([preprocess(decode_image(read_image(one), str(one)), spec).numpy() for one in part])
+        found.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
+    joined = np.concatenate(found)
+    return joined if not len(joined) else told_apart(joined, what)

@@ -1,0 +1,128 @@
+"""What a program says of itself: its operations and its weights, for inspection and for lint rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mobileclip_deploy.targets.mil.constants import Constant
+from mobileclip_deploy.targets.mil.constexpr import Decompressed
+from mobileclip_deploy.targets.mil.graph import Fixed, Graph, Node, Operand, Reference
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An input or result of an operation.
+
+    Attributes:
+        name: of the value; None where a constant is written in place.
+        dtype: numpy's name of the element type, or MIL's for sub-byte types ("int4").
+        shape: one entry per dimension, None where it is known at run time only.
+        constant: whether it is known before anything runs.
+    """
+
+    name: str | None
+    dtype: str
+    shape: tuple[int | None, ...]
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation that computes something at run time (constants and constexpr ops are `Weight`s).
+
+    Attributes:
+        type: the op type, such as "conv".
+        name: its name.
+        inputs: the values bound to each of its inputs; several for a variadic input.
+        outputs: its results.
+        weight_bytes: the bytes, as stored, of the constants bound to it.
+    """
+
+    type: str
+    name: str
+    inputs: Mapping[str, tuple[Argument, ...]]
+    outputs: tuple[Argument, ...]
+    weight_bytes: int
+    _fixed: Mapping[str, tuple[Operand, ...]] = field(repr=False, compare=False)
+
+    def constant(self, parameter: str) -> Any:
+        """The value of a constant input: text, a list, or a numpy array (0-d for a scalar); None where it has none.
+
+        Raises:
+            InvalidInput: it is a compressed weight that cannot be decompressed.
+        """
+        bound = self._fixed.get(parameter, ())
+        if len(bound) != 1 or isinstance(bound[0], Reference):
+            return None
+        value = bound[0]
+        if isinstance(value, Constant) and value.type.kind == "list":
+            return list(value.immediate)
+        array = value.array()
+        return str(array.reshape(-1)[0]) if value.type.dtype.kind == "string" and array.size == 1 else np.asarray(array)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant that an operation takes as a tensor of numbers.
+
+    Attributes:
+        name: of the value.
+        dtype: the element type that the operation sees.
+        shape: its shape.
+        bytes: as stored, with everything that decompressing it needs.
+        kind: "const", or the constexpr op types that it goes through, the first applied first, joined by "+".
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    kind: str
+
+
+def describe_operation(node: Node) -> Operation:
+    """An operation of a function."""
+    operands = {parameter: tuple(operand for _, operand in bound) for parameter, bound in node.operands.items()}
+    fixed = [operand for bound in operands.values() for operand in bound if not isinstance(operand, Reference)]
+    inputs = {
+        parameter: tuple(
+            Argument(name, one.type.dtype.name, one.type.shape, not isinstance(one, Reference)) for name, one in bound
+        )
+        for parameter, bound in node.operands.items()
+    }
+    outputs = tuple(Argument(name, declared.dtype.name, declared.shape, False) for name, declared in node.outputs)
+    return Operation(node.kind, node.name, inputs, outputs, sum(operand.nbytes for operand in fixed), operands)
+
+
+def _is_weight(value: Fixed) -> bool:
+    if isinstance(value, Decompressed):
+        return True
+    return value.blob is not None or (
+        value.type.kind == "tensor" and value.type.dtype.kind == "float" and value.shape != ()
+    )
+
+
+def describe_weights(graph: Graph) -> tuple[Weight, ...]:
+    """The weights of a function, in program order: from the weight file, compressed, or vectors of floats.
+
+    A value that only another constexpr op uses is counted with that one.
+    """
+    inner = {
+        id(operand.source)
+        for value in graph.fixed.values()
+        if isinstance(value, Decompressed)
+        for operand in value.source.operands.values()
+        if isinstance(operand, Decompressed)
+    }
+    weights = []
+    for name, value in graph.fixed.items():
+        if not _is_weight(value) or (isinstance(value, Decompressed) and id(value.source) in inner):
+            continue
+        kind = "+".join(value.kinds) if isinstance(value, Decompressed) else "const"
+        shape = tuple(dim or 0 for dim in value.type.shape)
+        weights.append(Weight(name, value.type.dtype.name, shape, value.nbytes, kind))
+    return tuple(weights)

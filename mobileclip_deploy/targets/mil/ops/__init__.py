@@ -1,0 +1,11 @@
+"""Definitions of the ops that packages of MobileCLIP use, and of no other forms of them.
+
+These are the ops that coremltools writes for image towers, text towers and classifiers of every variant, at every
+precision and deployment target that this package exports. Importing this package fills the table `OPS`. A package with
+any other op can be inspected and linted, but not evaluated.
+"""
+
+from mobileclip_deploy.targets.mil.ops import axes, pointwise, products
+from mobileclip_deploy.targets.mil.ops.registry import OPS, Kernel, Parameter
+
+__all__ = ["OPS", "Kernel", "Parameter", "axes", "pointwise", "products"]

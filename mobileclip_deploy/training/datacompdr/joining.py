@@ -1,0 +1,190 @@
+"""Reinforced shards and the shards of their images, joined by the shard's name and the sample's key."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.base.files.tars import Extent, read_extent, scan
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.training.datacompdr.members import IMAGE_SUFFIXES, LIMIT
+
+PARTS = ("image", "text", "synthetic", "parameters", "embeddings")
+ENDINGS = {
+    "text": ("txt",),
+    "synthetic": ("syn.json",),
+    "parameters": ("paug.json",),
+    "embeddings": ("npz", "pth.gz"),
+}
+ABSENT = -1
+
+
+class Rows(NamedTuple):
+    """Where samples lie. Arrays instead of objects: DataCompDR-12M is then about a gigabyte, which processes that load
+    data share. `file` is the number of the reinforced shard of each sample [N], `places` where each of PARTS lies
+    [N, 5, 2] (offset, size; offset -1: there is none), `apart` whether image and text lie in the shard of images
+    [N, 2], `kind` the number of the embeddings' ending [N]."""
+
+    file: npt.NDArray[np.int32]
+    places: npt.NDArray[np.int64]
+    apart: npt.NDArray[np.bool_]
+    kind: npt.NDArray[np.int8]
+
+
+@dataclass
+class Joined:
+    """The samples that have an image, a true caption, augmentations and embeddings, and what was left out."""
+
+    shards: tuple[Path, ...]
+    images: tuple[Path | None, ...]
+    rows: Rows
+    without_image: int = 0
+    without_text: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows.file)
+
+    def where(self, row: int, part: str) -> tuple[Path, Extent] | None:
+        """The tar and the extent of a part of a sample; None where it has none."""
+        number = PARTS.index(part)
+        offset, size = self.rows.places[row, number].tolist()
+        if offset == ABSENT:
+            return None
+        shard = self.rows.file[row]
+        other = self.images[shard] if number < 2 and self.rows.apart[row, number] else None
+        return other or self.shards[shard], Extent(offset, size)
+
+    def ending(self, row: int) -> str:
+        """Ending of the name of the embeddings' member."""
+        return ENDINGS["embeddings"][self.rows.kind[row]]
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The tars of a folder, to the bottom, in order."""
+    return sorted(folder.rglob("*.tar"))
+
+
+def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Progress = silent) -> Joined:
+    """Look through all shards of a folder, and for their images through those of the same names in another one.
+
+    Samples without an image or without a true caption are counted and left out.
+
+    Args:
+        images: a folder of shards; None where the images stand in the reinforced shards.
+        skip_bad: leave out shards that cannot be read, and samples that lack what teachers said.
+        progress: told which shard comes next.
+
+    Raises:
+        InvalidInput: no shards, one that cannot be read, a sample without augmentations or embeddings, or no sample
+            is left.
+    """
+    shards = shard_files(folder)
+    if not shards:
+        raise InvalidInput(f"{folder} holds no shards (*.tar)")
+    others = _others(folder, shards, images)
+    bad: list[str] = []
+    parts: list[Rows] = []
+    counts = {"image": 0, "text": 0}
+    for number, (shard, other) in enumerate(zip(shards, others, strict=True)):
+        progress(f"looking through shard {number + 1} of {len(shards)}")
+        try:
+            parts.append(_samples(number, shard, other, counts, bad if skip_bad else None))
+        except InvalidInput as error:
+            if not skip_bad:
+                raise
+            bad.append(error.line)
+    if not any(len(part.file) for part in parts):
+        without = ", ".join(f"{count:,} without {part}" for part, count in counts.items() if count)
+        advice = "" if images else "; where are its images? Name the folder of their shards with `images`"
+        raise InvalidInput(f"{folder} holds no sample that can be trained on ({without or 'no samples'}){advice}")
+    return Joined(
+        shards=tuple(shards),
+        images=tuple(others),
+        rows=Rows(*map(np.concatenate, zip(*parts, strict=True))),
+        without_image=counts["image"],
+        without_text=counts["text"],
+        bad=bad,
+    )
+
+
+def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path | None]:
+    if images is None:
+        return [None] * len(shards)
+    if not images.is_dir():
+        raise InvalidInput(f"no folder of shards at {images}; give the one with the images")
+    found = {file.relative_to(images).with_suffix(""): file for file in shard_files(images)}
+    if not found:
+        raise InvalidInput(f"{images} holds no shards (*.tar)")
+    named = {file.stem: file for file in found.values()}
+    if len(named) < len(found):  # numbers begin anew in each subfolder: the name alone does not tell
+        named = {}
+    return [found.get(shard.relative_to(folder).with_suffix(""), named.get(shard.stem)) for shard in shards]
+
+
+def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> Rows:
+    inside = scan(shard)
+    outside = _by_uid(other, scan(other), inside) if other is not None else {}
+    places: list[list[tuple[int, int]]] = []
+    apart: list[tuple[bool, bool]] = []
+    kinds: list[int] = []
+    for key, parts in inside.items():
+        beside = outside.get(key, {})
+        image, image_apart = _found(parts, beside, IMAGE_SUFFIXES)
+        text, text_apart = _found(parts, beside, ENDINGS["text"])
+        if image is None:
+            counts["image"] += 1
+            continue
+        if text is None:
+            counts["text"] += 1
+            continue
+        kind = next((place for place, ending in enumerate(ENDINGS["embeddings"]) if ending in parts), ABSENT)
+        if kind == ABSENT or "paug.json" not in parts:
+            lack = "paug.json" if kind != ABSENT else "npz or pth.gz"
+            line = f"{shard}: {key} has no {lack}: it is not reinforced"
+            if bad is None:
+                raise InvalidInput(f"{line}; leave such samples out with `skip_bad: true` in the recipe")
+            bad.append(line)
+            continue
+        rest = (parts.get("syn.json"), parts["paug.json"], parts[ENDINGS["embeddings"][kind]])
+        places.append([(ABSENT, 0) if one is None else (one.offset, one.size) for one in (image, text, *rest)])
+        apart.append((image_apart, text_apart))
+        kinds.append(kind)
+    return Rows(
+        np.full(len(kinds), number, np.int32),
+        np.array(places, np.int64).reshape(-1, len(PARTS), 2),
+        np.array(apart, np.bool_).reshape(-1, 2),
+        np.array(kinds, np.int8),
+    )
+
+
+def _found(parts: dict[str, Extent], beside: dict[str, Extent], endings: tuple[str, ...]) -> tuple[Extent | None, bool]:
+    """The first of endings there is, and whether it stands in the other shard. An empty file is none."""
+    for apart, listed in ((False, parts), (True, beside)):
+        for ending in endings:
+            if ending in listed and listed[ending].size:
+                return listed[ending], apart
+    return None, False
+
+
+def _by_uid(
+    shard: Path, samples: dict[str, dict[str, Extent]], wanted: dict[str, dict[str, Extent]]
+) -> dict[str, dict[str, Extent]]:
+    """Samples of a shard of images by their uid: their keys, or as img2dataset numbers them, what their json says."""
+    if not samples or samples.keys() & wanted.keys():
+        return samples
+    named = {}
+    for parts in samples.values():
+        if "json" in parts:
+            with contextlib.suppress(ValueError, RecursionError):
+                described = json.loads(read_extent(shard, parts["json"], LIMIT))
+                if isinstance(described, dict):
+                    named[str(described.get("uid"))] = parts
+    return named

@@ -1,0 +1,165 @@
+"""What stands in the members of a sample, read without executing anything: captions, augmentations, embeddings, image.
+
+The members are those that apple/ml-mobileclip-dr writes (src/raygen/datasetio.py, `TarWriter`, at commit 418551d) and
+apple/ml-mobileclip reads (hf_dataset_example.py at commit 4144bb1): `syn.json`, `paug.json`, `npz` or `pth.gz`, `txt`
+and the image.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mobileclip_deploy.base.files.arrays import plain_array
+from mobileclip_deploy.errors import WHY, InvalidInput, Malformed, refusing, worded
+from mobileclip_deploy.network.model.preprocessing import MAX_PIXELS
+from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, parse
+
+IMAGE_SUFFIXES = ("jpg", "png", "jpeg", "webp")
+FORMATS = ("JPEG", "PNG", "WEBP")
+LIMIT = 64 << 20
+"""Bytes of a member, and of what comes out of it. Thirty float32 embeddings of 1,536 values take 0.2 MB."""
+
+
+def text(content: bytes) -> str:
+    """A true caption.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    return content.decode("utf-8").strip()
+
+
+def captions(content: bytes) -> dict[str, tuple[str, ...]]:
+    """The sets of synthetic captions by their keys, in the order of the file.
+
+    Raises:
+        ValueError: no JSON object of lists of texts.
+    """
+    sets: dict[str, tuple[str, ...]] = {}
+    for key, value in _object(content).items():
+        listed = value if isinstance(value, list) else [value]
+        if not all(isinstance(one, str) for one in listed):
+            raise Malformed(f"{key} is no list of texts")
+        sets[key] = tuple(listed)
+    return sets
+
+
+def parameters(content: bytes) -> tuple[Augmentation, ...]:
+    """The augmentations. `param_aug` is a list, or a text that holds one as JSON, as the published files have it.
+
+    Raises:
+        ValueError: neither.
+    """
+    found = _object(content).get("param_aug")
+    if isinstance(found, str):
+        found = _json(found)
+    if not isinstance(found, list) or not found:
+        raise Malformed("param_aug is no list of augmentations")
+    return tuple(parse(one) for one in found)
+
+
+def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
+    """The float arrays of an `npz`, or of a `pth.gz`, which is what torch.save wrote, compressed: [rows, values].
+
+    Raises:
+        ValueError: damaged, pickled objects, larger than `LIMIT`, no table of floats, or values that are not finite.
+    """
+    found = {"npz": _npz, "pth.gz": _torch}[suffix](content)
+    for name, value in found.items():
+        if value.ndim != 2 or not value.is_floating_point():
+            raise Malformed(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
+        if not torch.isfinite(value).all():
+            raise Malformed(f"{name} holds NaN or infinite numbers")
+    return found
+
+
+def image(content: bytes) -> Image.Image:
+    """An image as the published pipeline decodes it: RGB, transparency dropped, the EXIF orientation not applied. The
+    crops were drawn on such pixels.
+
+    Raises:
+        ValueError: it cannot be decoded.
+    """
+    # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
+    with refusing(f"the image cannot be decoded ({WHY})", Exception, into=Malformed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about large images and odd metadata
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise Malformed(f"more than {MAX_PIXELS // 10**6} megapixels")
+            return opened.convert("RGBA").convert("RGB")
+
+
+def _json(content: str | bytes) -> Any:
+    with refusing(WHY, ValueError, RecursionError, into=Malformed):
+        return json.loads(content)
+
+
+def _object(content: bytes) -> Mapping[str, Any]:
+    found = _json(content)
+    if not isinstance(found, dict):
+        raise Malformed(f"a {type(found).__name__} instead of a JSON object")
+    return found
+
+
+def _npz(content: bytes) -> dict[str, Tensor]:
+    kinds = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+    with (
+        refusing(f"the npz is damaged ({WHY})", *kinds, into=Malformed),
+        zipfile.ZipFile(io.BytesIO(content)) as archive,
+    ):
+        if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
+            raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
+        found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
+    with refusing(f"the npz holds {WHY}", ValueError, into=Malformed):
+        arrays = {name: plain_array(value, "f") for name, value in found.items()}
+    return {name: torch.from_numpy(one.astype(one.dtype.newbyteorder("="))) for name, one in arrays.items()}
+
+
+def _torch(content: bytes) -> dict[str, Tensor]:
+    unpacked = _gunzipped(content)
+    try:
+        with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise Malformed("the pth.gz holds a compressed zip, which torch.save does not write")
+        found = torch.load(io.BytesIO(unpacked), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise Malformed("the pth.gz holds pickled objects, which are never run") from None
+    except Malformed:
+        raise
+    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+        raise Malformed(f"the pth.gz is damaged ({worded(error)})") from error
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided and value.is_contiguous()
+        for name, value in found.items()
+    ):
+        raise Malformed("the pth.gz holds something else than named tensors")
+    return found
+
+
+def _gunzipped(content: bytes) -> bytes:
+    """What was packed by gzip; of a bomb no more than the limit is unpacked."""
+    with refusing(f"the pth.gz is damaged ({WHY})", OSError, EOFError, zlib.error, into=Malformed):
+        unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LIMIT + 1)
+    if len(unpacked) > LIMIT:
+        raise Malformed(f"the pth.gz unpacks to more than {LIMIT:,} bytes")
+    return unpacked
+
+
+def refusal(shard: object, name: str, error: ValueError) -> InvalidInput:
+    """What is wrong with one member, as the user is told."""
+    return InvalidInput(
+        f"{shard}: {name}: {worded(error)}; download the shard again, or leave such samples out with "
+        "`skip_bad: true` in the recipe"
+    )

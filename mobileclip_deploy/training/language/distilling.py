@@ -1,0 +1,311 @@
+"""Distilling a text tower over parallel sentences (as arXiv 2004.09813 does for sentence embeddings): a student answers
+to both sides of a row what the teacher answers to the English one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mobileclip_deploy.base.progress import Progress, about, silent
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.vocabulary import distilled_from
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint, checkpoint_file
+from mobileclip_deploy.network.model.architecture.text import TextTransformer
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TokenizerSpec
+from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.embedding import embed_texts, unit
+from mobileclip_deploy.training.language.judging import Found, check_learned, found
+from mobileclip_deploy.training.language.parallel import (
+    ENGLISH,
+    Parallel,
+    check_columns,
+    pair_sha256,
+    read_parallel,
+)
+from mobileclip_deploy.training.language.recipe import TowerRecipe
+from mobileclip_deploy.training.language.student import started, student, teacher_of, write_checkpoint
+from mobileclip_deploy.training.language.vocabulary import learned_vocabulary
+from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state
+from mobileclip_deploy.training.trainer.processes import Processes, joined
+
+HELD_OUT_SHARE, MOST_HELD_OUT, BATCH = 50, 1000, 256
+"""One English sentence in so many is held out, where the recipe names no table; of each language so many pairs at most
+are asked."""
+
+
+@dataclass(frozen=True)
+class TowerRow:
+    """How far a training is: the mean loss since the last row, and by language what was found of what is held out."""
+
+    step: int
+    loss: float
+    found: Mapping[str, Found]
+
+
+@dataclass(frozen=True)
+class DistilledTower:
+    """A finished training: the checkpoint, where it was taken up, its rows, the pairs by language, what was left out by
+    reason, and the size of its vocabulary."""
+
+    weights: Path
+    resumed_at: int
+    log: tuple[TowerRow, ...]
+    pairs: Mapping[str, int]
+    left_out: Mapping[str, int]
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class _Data:
+    """`learned` and `held_out` pairs, with the teacher's unit embeddings [E, D] of the English sentences of each."""
+
+    learned: Parallel
+    held_out: Parallel
+    targets: Tensor
+    held_out_targets: npt.NDArray[np.float32]
+
+
+def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: float, temperature: float) -> Tensor:
+    """Half the squared distance of unit vectors, and the cross-entropy of each text among the batch's sentences and
+    further ones.
+
+    Args:
+        texts: unit length [B, D], the student's.
+        targets: unit length [B + N, D], the teacher's: of the sentence of each text, then of N others.
+        same: [B, B + N], whether the sentence is that of the text; beside its own place it is no negative then.
+        contrast: weight of the cross-entropy.
+    """
+    distance = (1 - (texts * targets[: len(texts)]).sum(dim=1)).mean()
+    if contrast == 0:
+        return distance
+    logits = texts @ targets.T / temperature
+    others = same & ~torch.eye(*same.shape, dtype=torch.bool, device=same.device)
+    logits = logits.masked_fill(others, float("-inf"))
+    wanted = torch.arange(len(texts), device=texts.device)
+    return distance + contrast * F.cross_entropy(logits, wanted)
+
+
+class _Training(Training[TextTransformer, int, TowerRow]):
+    """A text tower, of batches of texts; the number of a step decides which."""
+
+    called, row = "tower", TowerRow
+
+    def __init__(
+        self,
+        recipe: TowerRecipe,
+        source: Source,
+        data: _Data,
+        known: dict[str, Any] | None,
+        place: tuple[Path, Processes],
+    ) -> None:
+        folder, processes = place
+        self.recipe, self.data = recipe, data
+        self.device = torch.device(processes.device(recipe.device))
+        first = None if recipe.start is None else started(recipe.start, source)
+        told = None if first is None else first.provenance.distilled
+        self.form = recipe.form if told is None else told.form
+        self.tokens = self._tokens(known) if first is None else first.variant.tokens
+        torch.manual_seed(recipe.seed)
+        tower = student(source, self.tokens, recipe) if first is None else first.model.text
+        assert tower is not None
+        assert source.provenance.weights is not None
+        identity = recipe.identity() | {
+            "pairs": data.learned.sha256,
+            "held_out": data.held_out.sha256,
+            "teacher": source.provenance.weights,
+        }
+        tower = tower.requires_grad_(True).train().to(self.device)
+        super().__init__(tower, nn.Module(), recipe, folder, processes, identity)
+        self.parallel = processes.parallel(tower)
+        self.texts = LearnedTexts(data.learned, self.tokens)
+        self.targets = data.targets.to(self.device)
+        self.begun: dict[str, Found] = {}
+        if known is not None:
+            self.resume(known)
+            self.begun = TypeAdapter(dict[str, Found]).validate_python(known["begun"])
+        elif processes.first:
+            self.begun = self._found()
+
+    def _tokens(self, known: dict[str, Any] | None) -> TokenizerSpec:
+        if known is not None and "merges" in known:
+            return TokenizerSpec.own(known["merges"], self.recipe.context)
+        sentences = [*self.data.learned.english, *self.data.learned.texts]
+        return learned_vocabulary(sentences, self.recipe.vocabulary, self.recipe.context)
+
+    def kept(self) -> dict[str, Any]:
+        """What was found before the first step, and the vocabulary."""
+        begun = {language: asdict(one) for language, one in self.begun.items()}
+        return {"begun": begun, "merges": list(self.tokens.merges)}
+
+    def gradients(self, item: int) -> Tensor:
+        """The loss of this process's share of the batch of step number `item`."""
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + item)
+        rows, sentences = self.texts.drawn(self.recipe.batch, self.recipe.english, generator)
+        own = self.texts.ids[self.processes.share(rows.tolist())].to(self.device)
+        texts = self.processes.gathered(F.normalize(self.parallel(own.long()), dim=1))
+        further = torch.randint(len(self.targets), (self.recipe.negatives,), generator=generator)
+        candidates = torch.cat([sentences, further]).to(self.device)
+        same = candidates[: len(sentences), None] == candidates[None]
+        loss = distillation_loss(texts, self.targets[candidates], same, self.recipe.contrast, self.recipe.temperature)
+        self.agreed(loss).backward()
+        return loss
+
+    def measure(self) -> TowerRow:
+        """How far the training is."""
+        return TowerRow(self.step, sum(self.losses) / len(self.losses), self._found())
+
+    def _found(self) -> dict[str, Found]:
+        """What the running average of the weights finds of what is held out, by language."""
+        held_out = self.data.held_out
+        right, languages = np.array(held_out.english_of, dtype=np.int64), np.array(held_out.languages)
+        told = {
+            ENGLISH: found(
+                self._embedded(held_out.english), self.data.held_out_targets, np.arange(len(held_out.english))
+            )
+        }
+        for language in self.recipe.languages:
+            rows = np.flatnonzero(languages == language)[:MOST_HELD_OUT]
+            if len(rows):
+                texts = self._embedded([held_out.texts[row] for row in rows])
+                told[language] = found(texts, self.data.held_out_targets, right[rows])
+        return told
+
+    @torch.no_grad()
+    def _embedded(self, texts: Any) -> npt.NDArray[np.float32]:
+        ids = torch.from_numpy(encode(list(texts), self.tokens)).to(self.device)
+        return unit(torch.cat([self.averaged(part) for part in ids.split(BATCH)]).cpu().numpy())
+
+
+class LearnedTexts:
+    """Ids of every text that is learned, int32 [P + E, L], pairs first and English sentences behind them; each language
+    is drawn as often as the others."""
+
+    def __init__(self, pairs: Parallel, tokens: TokenizerSpec) -> None:
+        different = {text: row for row, text in enumerate(dict.fromkeys((*pairs.texts, *pairs.english)))}
+        ids = encode(list(different), tokens).astype(np.int32)
+        self.ids = torch.from_numpy(ids[[different[text] for text in (*pairs.texts, *pairs.english)]])
+        self.sentences = torch.tensor([*pairs.english_of, *range(len(pairs.english))])
+        languages, weights = np.array(pairs.languages), torch.tensor(pairs.weights, dtype=torch.float64)
+        self.rows = [torch.from_numpy(np.flatnonzero(languages == one)) for one in dict.fromkeys(pairs.languages)]
+        self.until = [weights[rows].cumsum(0) for rows in self.rows]
+        self.english_until = torch.tensor(pairs.english_weights, dtype=torch.float64).cumsum(0)
+        self.pairs = len(pairs)
+
+    def drawn(self, count: int, english: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Rows [B] of `ids`, the share `english` of them English, and the sentence [B] of each."""
+        own = round(count * english)
+        which = torch.randint(len(self.rows), (count - own,), generator=generator)
+        shares = torch.rand(count, generator=generator, dtype=torch.float64)
+        rows = torch.empty(count, dtype=torch.int64)
+        for number, (own_rows, until) in enumerate(zip(self.rows, self.until, strict=True)):
+            here = torch.nonzero(which == number).flatten()
+            rows[here] = own_rows[_places(until, shares[here])]
+        rows[count - own :] = self.pairs + _places(self.english_until, shares[count - own :])
+        rows = rows[torch.randperm(count, generator=generator)]
+        return rows, self.sentences[rows]
+
+
+def _places(until: Tensor, shares: Tensor) -> Tensor:
+    """Where shares of the whole lie in running sums of weights."""
+    return torch.searchsorted(until, shares * until[-1], right=True).clamp(max=len(until) - 1)
+
+
+def distil(
+    recipe: TowerRecipe,
+    folder: Path,
+    progress: Progress = silent,
+    measured: Callable[[TowerRow], None] = lambda _: None,
+) -> DistilledTower:
+    """As `learning.door.train_text_tower`, of a recipe that was read; the folder keeps the teacher's embeddings, too.
+
+    Raises:
+        MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
+    """
+    with joined(recipe.device) as processes:
+        tell = progress if processes.first else silent
+        path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
+        source = processes.together(lambda: teacher_of(path))
+        known = processes.together(lambda: read_state(folder))
+        data = processes.together(lambda: _data(recipe, source, folder, tell))
+        if recipe.batch % processes.count:
+            raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
+        training = processes.together(lambda: _Training(recipe, source, data, known, (folder, processes)))
+        first = training.run(range(training.step, recipe.steps), tell, measured)
+        if processes.first:
+            check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
+            made = distilled_from(source.model, recipe.languages, training.form)
+            write_checkpoint(path, training.averaged, made, training.tokens, folder / WEIGHTS)
+    pairs = data.learned
+    return DistilledTower(
+        folder / WEIGHTS, first, tuple(training.log), pairs.counts(), pairs.left_out, training.tokens.vocab_size
+    )
+
+
+def _data(recipe: TowerRecipe, source: Source, folder: Path, progress: Progress) -> _Data:
+    progress("reading sentences")
+    everything = read_parallel(recipe.parallel, recipe.languages, recipe.filters)
+    tokens = source.variant.tokens
+    check_columns(everything, lambda texts: ((encode(texts, tokens) != tokens.pad).sum(axis=1) - 2).tolist())
+    if recipe.held_out is None:
+        learned, held_out = _divided(everything)
+    else:
+        learned, held_out = everything, read_parallel((recipe.held_out,), recipe.languages, recipe.filters)
+        _refuse_seen(learned, held_out, recipe.held_out)
+    folder.mkdir(parents=True, exist_ok=True)
+    embedded = [_embedded(source, one.english, folder, progress) for one in (learned, held_out)]
+    return _Data(learned, held_out, torch.from_numpy(embedded[0]), embedded[1])
+
+
+def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
+    """The pairs without every fiftieth English sentence, by its hash, and those of these sentences; a text that stands
+    in both is learned alone."""
+    held = {
+        number
+        for number, text in enumerate(pairs.english)
+        if int(pair_sha256(ENGLISH, text)[:8], 16) % HELD_OUT_SHARE == 0
+    }
+    rows = range(len(pairs))
+    kept = [row for row in rows if pairs.english_of[row] not in held]
+    seen = {(pairs.languages[row], pairs.texts[row]) for row in kept}
+    out = [
+        row for row in rows if pairs.english_of[row] in held and (pairs.languages[row], pairs.texts[row]) not in seen
+    ]
+    missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
+    if missing or not kept:
+        raise InvalidInput(
+            f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a recipe with a table "
+            "as `held_out`"
+        )
+    return pairs.some(kept), pairs.some(out)
+
+
+def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:
+    seen = {pair_sha256(language, text) for language, text in zip(learned.languages, learned.texts, strict=True)}
+    both = [
+        (language, text)
+        for language, text in zip(held_out.languages, held_out.texts, strict=True)
+        if pair_sha256(language, text) in seen
+    ]
+    if both:
+        language, text = both[0]
+        raise InvalidInput(
+            f"{file}: {len(both):,} of its texts are learned, too, such as {text[:60]!r} ({language}); what is held "
+            "out must not be learned: take them out of one of the two"
+        )
+
+
+def _embedded(source: Source, english: tuple[str, ...], folder: Path, progress: Progress) -> npt.NDArray[np.float32]:
+    """The teacher's unit embeddings [E, D], kept in the folder."""
+    told = about("teacher", progress)
+    return unit(embed_texts(model_embedder(source.model), english, cache=folder / "teacher", progress=told))

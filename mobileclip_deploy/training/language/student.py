@@ -1,0 +1,128 @@
+"""The text tower that is taught, of the teacher's form with another vocabulary and context; and its checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.checkpoints.identity import identify
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
+from mobileclip_deploy.network.checkpoints.vocabulary import described
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.model.architecture.attention import TransformerBlock
+from mobileclip_deploy.network.model.architecture.text import TextTransformer
+from mobileclip_deploy.network.model.provenance import Distilled
+from mobileclip_deploy.network.model.tokenizer import tokens_of
+from mobileclip_deploy.network.model.variants import TOWERS, TokenizerSpec
+from mobileclip_deploy.training.language.recipe import TowerRecipe
+
+EMBEDDING_STD = 0.02
+TEXT = "text."
+
+
+def teacher_of(path: Path) -> Source:
+    """A checkpoint whose text tower can be taught again.
+
+    Raises:
+        UsageError: it lacks a tower, is folded, or its text tower was distilled itself.
+    """
+    source = Source.of(load(path))
+    named = source.provenance.file
+    if set(source.model.towers) != set(TOWERS):
+        raise UsageError(f"{named} has the {source.model.towers[0]} tower alone; give the whole checkpoint")
+    if is_folded(source.model):
+        raise UsageError(f"{named} is folded; give the checkpoint in training form")
+    if source.provenance.distilled is not None:
+        raise UsageError(f"{named} was distilled itself; give {source.provenance.distilled.source_file}, its teacher")
+    return source
+
+
+def started(path: Path, source: Source) -> Source:
+    """A checkpoint that was distilled from the same teacher, to go on from.
+
+    Raises:
+        UsageError: it is another checkpoint's, or folded.
+    """
+    found = Source.of(load(path))
+    told = found.provenance.distilled
+    if told is None or told.source_weights != source.provenance.weights or is_folded(found.model):
+        raise UsageError(
+            f"{path} is no checkpoint in training form whose text tower was distilled from {source.provenance.file}"
+        )
+    return found
+
+
+def student(source: Source, tokens: TokenizerSpec, recipe: TowerRecipe) -> TextTransformer:
+    """A text tower in training form and training mode, of the recipe's form, `tokens` its vocabulary and context.
+
+    With `begin` "teacher" it has the teacher's layers (of a smaller form some, evenly spread, the first and the last
+    among them), its first positions, and the row of each token that both vocabularies have (other rows are the mean of
+    all, with noise). Of another width, or with other heads, it has nothing of the teacher's. With "random" everything
+    is drawn anew but the layer scales.
+
+    Raises:
+        UsageError: the form is larger than the teacher's, or of no known variant.
+    """
+    teacher, variant = source.model.text, source.variant
+    own = variant.with_text_form(recipe.form).text
+    assert teacher is not None
+    assert variant.text is not None
+    assert own is not None
+    if own.width > variant.text.width or own.depth > variant.text.depth:
+        raise UsageError(
+            f"the text tower of {recipe.form} has {own.depth} layers of width {own.width}, and the teacher's "
+            f"{variant.text.depth} of {variant.text.width}; `form` names a smaller one"
+        )
+    tower = TextTransformer(own, tokens, variant.embed_dim)
+    torch.nn.init.normal_(tower.token_embedding.weight, std=EMBEDDING_STD)
+    torch.nn.init.normal_(tower.positional_embedding, std=EMBEDDING_STD)
+    alike = (own.width, own.heads, own.mlp_ratio) == (variant.text.width, variant.text.heads, variant.text.mlp_ratio)
+    if recipe.begin == "teacher" and alike:
+        _take(tower, teacher, tokens, variant.tokens)
+    return tower.requires_grad_(True).train()
+
+
+@torch.no_grad()
+def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpec, known: TokenizerSpec) -> None:
+    for name, value in teacher.named_children():
+        if name not in ("blocks", "token_embedding"):
+            getattr(tower, name).load_state_dict(value.state_dict())
+    for transformers in (True, False):  # the others are RepMixers
+        mine, theirs = (
+            [block for block in one.blocks if isinstance(block, TransformerBlock) == transformers]
+            for one in (tower, teacher)
+        )
+        for place, block in enumerate(mine if theirs else ()):
+            spread = round(place * (len(theirs) - 1) / max(len(mine) - 1, 1))
+            block.load_state_dict(theirs[spread].state_dict())
+    length = min(len(tower.positional_embedding), len(teacher.positional_embedding))
+    tower.positional_embedding[:length] = teacher.positional_embedding[:length]
+    table = teacher.token_embedding.weight
+    rows = {token: row for row, token in enumerate(tokens_of(known))}
+    shared = [(row, rows[token]) for row, token in enumerate(tokens_of(tokens)) if token in rows]
+    new = tower.token_embedding.weight
+    new.copy_(table.mean(dim=0) + EMBEDDING_STD * torch.randn_like(new))
+    own, others = zip(*shared, strict=True)
+    new[list(own)] = table[list(others)]
+
+
+def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tokens: TokenizerSpec, path: Path) -> None:
+    """The teacher's checkpoint with another text tower: every other tensor with the bytes that it has there, the text
+    tower in the dtype that the teacher's has, and the vocabulary in the metadata."""
+    identity = identify(open_tensors(teacher))
+    card = identity.variant.with_tokenizer(tokens).with_text_form(made.form)
+    own = Candidate(card, identity.layout, identity.towers)
+    file, known = identity.file, identity.candidate.expected
+    dtype = file.read(known["text.projection.weight"].key).dtype
+    kept = {ours: entry.key for ours, entry in known.items() if not ours.startswith(TEXT) and entry.key in file.shapes}
+    tensors = {own.name(ours): file.read(key) for ours, key in kept.items()}
+    for name, value in tower.state_dict().items():
+        tensors |= own.stored({f"{TEXT}{name}": value.cpu().to(dtype) if value.is_floating_point() else value.cpu()})
+    told = dict(file.metadata) | {"variant": own.variant.name, "layout": own.layout, "form": "training"}
+    write_tensors(path, tensors, told | described(tokens, made))

@@ -1,0 +1,108 @@
+"""The index of a reinforced dataset: what it was made from, by which teachers, and which shards are complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from mobileclip_deploy.base.files import read_model, write_whole
+from mobileclip_deploy.base.files.names import PlainPath
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, AugmentationPolicy
+
+INDEX = "index.json"
+PAIRS = "pairs.jsonl"
+OURS: Literal["mobileclip-deploy/reinforced"] = "mobileclip-deploy/reinforced"
+PUBLISHED: Literal["mobileclip-deploy/datacompdr"] = "mobileclip-deploy/datacompdr"
+
+
+class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
+    """One teacher. `scale` is the factor of its cosines, `image_size` what it saw the augmented images at. `weights`:
+    the hash of its tensors, the same whatever file holds them; None in what earlier versions wrote."""
+
+    file: str
+    sha256: str
+    variant: str
+    embed_dim: int
+    image_size: int
+    scale: float
+    weights: str | None = None
+
+    def is_of(self, sha256: str, weights: str | None) -> bool:
+        """Whether a checkpoint, a file or its weights, is this teacher's."""
+        return self.sha256 == sha256 or (weights is not None and self.weights == weights)
+
+    def answers_as(self, other: TeacherEntry) -> bool:
+        """Whether both say the same of every pair: the same weights, whatever file they came from, used alike."""
+        use = {"variant", "embed_dim", "image_size", "scale"}
+        return self.is_of(other.sha256, other.weights) and self.model_dump(include=use) == other.model_dump(include=use)
+
+
+class ShardEntry(BaseModel, frozen=True, extra="forbid"):
+    """One file of `rows` pairs, the first of which is number `first`."""
+
+    file: PlainPath
+    sha256: str
+    first: int
+    rows: int
+
+
+class Index(BaseModel, frozen=True, extra="forbid"):
+    """index.json; the format is described in docs/reinforcement.md. Beside shards in the published form it says what
+    those do not: teachers and completeness. Augmentations are then the published ones, without `parameters` and policy.
+
+    `images` is the folder that the pairs' images are relative to, `augmentations` how many each image has. A dataset
+    is complete when its shards hold all `rows`.
+    """
+
+    format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"] = OURS
+    version: Literal[1] = 1
+    images: str
+    rows: int
+    pairs_sha256: str
+    augmentations: int
+    parameters: tuple[str, ...] = PARAMETERS
+    policy: AugmentationPolicy | None
+    seed: int
+    shard_rows: int
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    teachers: tuple[TeacherEntry, ...]
+    shards: tuple[ShardEntry, ...] = ()
+
+    @property
+    def stored(self) -> int:
+        """How many pairs the shards hold."""
+        return sum(shard.rows for shard in self.shards)
+
+    def differences(self, other: Index) -> list[str]:
+        """What decides the content and is not the same: not what has been done of it, nor where the images lie."""
+        pairs = zip(self.teachers, other.teachers, strict=False)
+        same = len(self.teachers) == len(other.teachers) and all(mine.answers_as(theirs) for mine, theirs in pairs)
+        mine, theirs = (index.model_dump(exclude={"shards", "images", "teachers"}) for index in (self, other))
+        return [name for name, value in mine.items() if theirs[name] != value] + ([] if same else ["teachers"])
+
+    def require_complete(self, folder: Path) -> None:
+        """Raises:
+        InvalidInput: shards are missing.
+        """
+        if self.stored != self.rows:
+            raise InvalidInput(
+                f"{folder} holds {self.stored} of {self.rows} pairs; run the same `mobileclip-deploy reinforce` again, "
+                "which goes on where it stopped"
+            )
+
+    def write(self, folder: Path) -> None:
+        """Write index.json; whole or as it was."""
+        write_whole(folder / INDEX, self.model_dump_json(indent=2) + "\n")
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a reinforced dataset.
+
+    Raises:
+        InvalidInput: there is none, it is damaged, or it is of another version.
+    """
+    missing = f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
+    return read_model(Index, folder / INDEX, missing, "; make the dataset again in another folder")

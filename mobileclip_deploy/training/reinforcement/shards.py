@@ -1,0 +1,104 @@
+"""Shards: safetensors of augmentations and bfloat16 embeddings of some hundred pairs each, checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mobileclip_deploy.base.files import read_regular, write_whole
+from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.training.reinforcement.index import Index, ShardEntry
+
+SHARDS = f"shard-{'[0-9]' * 8}*.safetensors"
+SHARD_BYTES = 8 << 30
+
+
+@dataclass(frozen=True)
+class Shard:
+    """`n` pairs: augmentations float32 [n, K, P]; SHA-256 of the image files uint8 [n, 32]; how many captions each has
+    int64 [n]; and for each teacher bfloat16 unit embeddings of the augmented images [n, K, D] and of all captions
+    [sum of counts, D], the true one of a pair first."""
+
+    parameters: Tensor
+    image_sha256: Tensor
+    captions: Tensor
+    images: tuple[Tensor, ...]
+    texts: tuple[Tensor, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By the names they are stored under."""
+        named = {"parameters": self.parameters, "image_sha256": self.image_sha256, "captions": self.captions}
+        named |= {f"images.{number}": value for number, value in enumerate(self.images)}
+        return named | {f"texts.{number}": value for number, value in enumerate(self.texts)}
+
+
+def write_shard(folder: Path, first: int, shard: Shard) -> ShardEntry:
+    """Write a shard, whole or not at all; the same content gives the same bytes.
+
+    Returns:
+        What the index says of it.
+    """
+    content = save({name: value.contiguous() for name, value in shard.tensors().items()})
+    name = f"shard-{first:08d}.safetensors"
+    write_whole(folder / name, content)
+    rows = len(shard.parameters)
+    return ShardEntry(file=name, sha256=hashlib.sha256(content).hexdigest(), first=first, rows=rows)
+
+
+def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
+    """Read a shard and check it against the index.
+
+    Raises:
+        InvalidInput: missing, or other bytes than were written, or embeddings of another size than the teachers'.
+    """
+    file = folder / entry.file
+    absent, damaged = f"{file} cannot be read ({WHY}); {_AGAIN}", f"{file} is damaged ({WHY}); {_AGAIN}"
+    with refusing(absent, OSError), refusing(damaged, SafetensorError):
+        content = read_regular(file, SHARD_BYTES)
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise InvalidInput(f"{file} is damaged (its checksum is not the index's); {_AGAIN}")
+        tensors = load(content)
+    return _checked(tensors, index, entry, file)
+
+
+_AGAIN = "run the same `mobileclip-deploy reinforce` again, which makes what is missing or damaged"
+
+
+def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: Path) -> Shard:
+    count = len(index.teachers)
+    try:
+        shard = Shard(
+            tensors["parameters"],
+            tensors["image_sha256"],
+            tensors["captions"],
+            tuple(tensors[f"images.{number}"] for number in range(count)),
+            tuple(tensors[f"texts.{number}"] for number in range(count)),
+        )
+    except KeyError as error:
+        raise InvalidInput(
+            f"{file} has no tensor {error.args[0]}; made with fewer teachers than the index says"
+        ) from None
+    captions = int(shard.captions.sum())
+    wanted: dict[str, tuple[int, ...]] = {
+        "parameters": (entry.rows, index.augmentations, len(index.parameters)),
+        "image_sha256": (entry.rows, 32),
+        "captions": (entry.rows,),
+    }
+    for number, teacher in enumerate(index.teachers):
+        wanted[f"images.{number}"] = (entry.rows, index.augmentations, teacher.embed_dim)
+        wanted[f"texts.{number}"] = (captions, teacher.embed_dim)
+    for name, value in shard.tensors().items():
+        if tuple(value.shape) != wanted[name]:
+            raise InvalidInput(
+                f"{file}: {name} is {list(value.shape)} where the index's teachers give {list(wanted[name])}; "
+                "it is of another dataset, make this one again in another folder"
+            )
+        if value.is_floating_point() and not torch.isfinite(value.float()).all():
+            raise InvalidInput(f"{file}: {name} holds NaN or infinite numbers; make the dataset again")
+    return shard

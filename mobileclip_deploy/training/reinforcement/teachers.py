@@ -1,0 +1,169 @@
+"""Teachers: loaded checkpoints, folded for speed, that embed augmented images and captions; and the same for other
+processes: weights in a file on the disk that all see, the rest travels with each task."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.folding import fold, is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.preprocessing import normalize
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TOWERS
+from mobileclip_deploy.training.reinforcement.augmentation import replay
+from mobileclip_deploy.training.reinforcement.index import TeacherEntry
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A folded checkpoint and what the index says of it."""
+
+    model: MobileCLIP
+    entry: TeacherEntry
+
+    @classmethod
+    def of(cls, model: MobileCLIP) -> Teacher:
+        """A loaded checkpoint as a teacher; a training form is folded in place.
+
+        Raises:
+            UsageError: it lacks a tower, or was not loaded from a file.
+        """
+        if model.provenance is None:
+            raise UsageError("a teacher has to be loaded from a checkpoint, so that the dataset can name it")
+        if set(model.towers) != set(TOWERS):
+            raise UsageError(f"teacher {model.provenance.file} has the {model.towers[0]} tower only; both are needed")
+        if not is_folded(model):
+            fold(model)
+        entry = TeacherEntry(
+            file=model.provenance.file,
+            sha256=model.provenance.sha256,
+            variant=model.variant.name,
+            embed_dim=model.variant.embed_dim,
+            image_size=model.variant.preprocess.size,
+            scale=model.logit_factor,
+            weights=model.provenance.weights,
+        )
+        return cls(model, entry)
+
+    @torch.no_grad()
+    def views(self, pixels: Tensor) -> Tensor:
+        """Unit embeddings float32 [N, D] of images [N, 3, S, S] in [0, 1]; those of another size are resized (bicubic),
+        as apple/ml-mobileclip-dr does it (scripts/gen.py at commit 418551d)."""
+        spec = self.model.variant.preprocess
+        parts = []
+        for part in pixels.split(BATCH):
+            if part.shape[-1] != spec.size:
+                part = F.interpolate(part, size=(spec.size, spec.size), mode="bicubic")
+            parts.append(self.model.encode_image(normalize(part, spec)))
+        return self._unit(torch.cat(parts))
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str], dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        """Unit embeddings [N, D] of texts; each different one is computed once."""
+        different = list(dict.fromkeys(texts))
+        if not different:
+            return torch.empty(0, self.entry.embed_dim, dtype=dtype)
+        ids = torch.from_numpy(encode(different, self.model.variant.tokens))
+        embedded = self._unit(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)])).to(dtype)
+        place = {text: number for number, text in enumerate(different)}
+        return embedded[[place[text] for text in texts]]
+
+    def _unit(self, embedded: Tensor) -> Tensor:
+        if not torch.isfinite(embedded).all():
+            raise InvalidInput(f"teacher {self.entry.file} gives embeddings that are not finite; take another one")
+        return F.normalize(embedded, dim=-1)
+
+
+class Views:
+    """A teacher's embeddings of augmented images, which are given one after another; a batch is in memory at a time."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+        self._waiting: list[Tensor] = []
+        self._done: list[Tensor] = []
+
+    def add(self, image: Image.Image, parameters: Tensor) -> None:
+        """The augmentations [K, P] of one RGB image."""
+        spec = self.teacher.model.variant.preprocess
+        self._waiting += replay(image, parameters, spec.size, spec.interpolation)
+        while len(self._waiting) >= BATCH:
+            self._embed(BATCH)
+
+    def embeddings(self) -> Tensor:
+        """Unit embeddings bfloat16 [N, D] of all augmentations that were given."""
+        if self._waiting:
+            self._embed(len(self._waiting))
+        return torch.cat(self._done)
+
+    def _embed(self, count: int) -> None:
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        # Channels last, as the views are and as the image tower is fastest.
+        pixels = torch.stack(batch).contiguous(memory_format=torch.channels_last)
+        self._done.append(self.teacher.views(pixels).to(torch.bfloat16))
+
+
+@dataclass(frozen=True)
+class Lent:
+    """A teacher whose tensors, of no size here, stand in a file."""
+
+    teacher: Teacher
+    file: Path
+
+
+def lend(teacher: Teacher, file: Path) -> Lent:
+    """Write a teacher's tensors, buffers included that no checkpoint has.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    tensors = dict(_tensors(teacher.model))
+    write_tensors(file, tensors, {})
+    bare = {id(value): _bare(value) for value in tensors.values()}
+    return Lent(replace(teacher, model=copy.deepcopy(teacher.model, bare)), file)
+
+
+def _bare(value: Tensor) -> Tensor:
+    empty = value.detach().to("meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(value, nn.Parameter) else empty
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+_BORROWED: dict[Path, Teacher] = {}
+
+
+def borrowed(teacher: Teacher | Lent) -> Teacher:
+    """The teacher itself; one that was lent is read once in a process.
+
+    Raises:
+        InvalidInput: its file cannot be read here.
+    """
+    if isinstance(teacher, Teacher):
+        return teacher
+    file = teacher.file
+    if file not in _BORROWED:
+        for other in [one for one in _BORROWED if one.parent != file.parent]:
+            del _BORROWED[other]  # of a run before, in a process that serves many
+        with refusing(f"the teacher's weights {file} cannot be read here ({WHY})", OSError):
+            tensors = load_file(file)
+        model = teacher.teacher.model.to_empty(device="cpu")
+        for name, value in _tensors(model):
+            value.data.copy_(tensors[name])
+        _BORROWED[file] = replace(teacher.teacher, model=model.eval().requires_grad_(False))
+    return _BORROWED[file]

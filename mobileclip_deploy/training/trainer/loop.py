@@ -1,0 +1,168 @@
+"""What every training shares: steps with a running average of the weights, saved whole, and taken up to the same bits.
+
+torch's AdamW, its schedules and its averaged model; what is learned, and from what, stands in a subclass.
+"""
+
+from __future__ import annotations
+
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mobileclip_deploy.base.files import replacing
+from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.training.trainer.network import optimizer, schedule
+from mobileclip_deploy.training.trainer.processes import Processes, normalise_across
+from mobileclip_deploy.training.trainer.recipe import Optimisation
+
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.safetensors"
+Network = TypeVar("Network", bound=nn.Module)
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+
+
+class Training(ABC, Generic[Network, Item, Row]):
+    """A network in training mode on its device, and everything that a step changes, which is made of one item.
+    `objective`: what is trained with it only for the sake of the loss. `identity`: all that decides the result.
+    `called`: the network's name in what is saved; `row`: the dataclass of a row of the log."""
+
+    called: ClassVar[str]
+    row: ClassVar[type]
+
+    def __init__(
+        self,
+        network: Network,
+        objective: nn.Module,
+        recipe: Optimisation,
+        folder: Path,
+        processes: Processes,
+        identity: dict[str, object],
+    ) -> None:
+        self.network, self.objective, self.processes = network, objective, processes
+        self.settings, self.folder, self.identity = recipe, folder, identity
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+        self.average.requires_grad_(False).eval()
+        if processes.count > 1:
+            normalise_across(network, processes.device(recipe.device))
+        self.optimizer = optimizer(network, objective, recipe)
+        self.schedule = schedule(self.optimizer, recipe)
+        self.step, self.losses, self.log = 0, list[float](), list[Row]()
+
+    @abstractmethod
+    def gradients(self, item: Item) -> Tensor:
+        """The loss of a step, a scalar, whose gradients then stand in the weights."""
+
+    @abstractmethod
+    def measure(self) -> Row:
+        """A row of the log."""
+
+    @property
+    def averaged(self) -> Network:
+        """The running average of the weights, in eval mode."""
+        return cast(Network, self.average.module.eval())
+
+    def bound(self) -> None:
+        """Keep weights within their bounds, after a step."""
+
+    def kept(self) -> dict[str, Any]:
+        """What is saved beside all that every training saves."""
+        return {}
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("objective", "average", "optimizer", "schedule")
+        return {self.called: self.network} | {name: getattr(self, name) for name in names}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what was saved.
+
+        Raises:
+            UsageError: it is of another training.
+        """
+        # Fields that an earlier version did not have stood at their defaults, which are None.
+        differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
+        if differ:
+            raise UsageError(
+                f"{self.folder} holds a training with other {', '.join(differ)}; choose another output with `output`"
+            )
+        for name, part in self._parts().items():
+            part.load_state_dict(state.get(name, {}))
+        self.step, self.losses = state["step"], state["losses"]
+        self.log = TypeAdapter(list[self.row]).validate_python(state["log"])  # type: ignore[name-defined]
+
+    def save(self) -> None:
+        """Save everything that a training needs to go on."""
+        state = {name: part.state_dict() for name, part in self._parts().items()} | self.kept()
+        state |= {"step": self.step, "losses": self.losses, "log": [asdict(row) for row in self.log]}  # type: ignore[call-overload]
+        with replacing(self.folder / CHECKPOINT) as partial:
+            torch.save(state | {"identity": self.identity}, partial)
+
+    def update(self, item: Item) -> None:
+        """One step, of this process's share of it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.gradients(item)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.bound()
+        self.average.update_parameters(self.network)
+        self.losses.append(loss.item())
+        self.step += 1
+
+    def agreed(self, loss: Tensor) -> Tensor:
+        """The loss, if it is a number in all processes.
+
+        Raises:
+            InvalidInput, OtherFailed: it is none, here or there.
+        """
+        bad = None
+        if not torch.isfinite(loss):
+            bad = InvalidInput(f"the loss is {loss.item()} at step {self.step}; lower the recipe's learning_rate")
+        self.processes.agreed(bad)
+        return loss
+
+    def run(self, items: Iterable[Item], progress: Progress, measured: Callable[[Row], None]) -> int:
+        """Make all steps that are left; the number of the one that it began with."""
+        first, steps = self.step, self.settings.steps
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for item in items:
+            self.update(item)
+            last = self.step == steps
+            if self.processes.first and (self.step % self.settings.evaluate_every == 0 or last):
+                self.log.append(self.measure())
+                self.losses.clear()
+                measured(self.log[-1])
+            if self.processes.first and (self.step % self.settings.checkpoint_every == 0 or last):
+                self.save()
+            if self.losses:
+                progress(f"step {self.step} of {steps}, loss {self.losses[-1]:.3f}")
+        return first
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """What a training saved in its folder; None where nothing was.
+
+    Raises:
+        UsageError: the folder is a file.
+        InvalidInput: damaged, or no file.
+    """
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    file = folder / CHECKPOINT
+    if not file.exists():
+        return None
+    if not file.is_file():
+        raise InvalidInput(f"{file} is not a regular file; remove it to train from the beginning")
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InvalidInput(f"{file} is damaged; remove it to train from the beginning") from error
+    return state

@@ -1,0 +1,104 @@
+"""The network that is trained, its optimizer, and what is written of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.checkpoints.fitting import Candidate
+from mobileclip_deploy.network.checkpoints.loading import load
+from mobileclip_deploy.network.checkpoints.writing import write_tensors
+from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
+from mobileclip_deploy.network.model.provenance import Provenance
+from mobileclip_deploy.network.model.variants import Variant, load_variant
+from mobileclip_deploy.training.trainer.recipe import Optimisation, Recipe
+
+EMBEDDING_STD = 0.02
+
+
+def start(recipe: Recipe) -> MobileCLIP:
+    """The network that a training begins with, in training mode.
+
+    Raises:
+        UsageError: the recipe goes on from a folded checkpoint, which has nothing left to train.
+        CheckpointError: its checkpoint cannot be read.
+    """
+    variant = load_variant(recipe.variant)
+    torch.manual_seed(recipe.seed)
+    if recipe.start is None:
+        model = build_model(variant)
+        _draw(model, recipe.layer_scale)
+    else:
+        model = load(recipe.start, recipe.variant)
+        if is_folded(model):
+            raise UsageError(f"{recipe.start} is folded; training goes on from checkpoints in training form")
+    model.provenance = Provenance(
+        variant=variant.name,
+        layout=_layout(variant),
+        sha256="0" * 64,
+        file="in training",
+        licence=variant.licence.name,
+        research_only=variant.licence.research_only,
+    )
+    return model.requires_grad_(True).train()
+
+
+@torch.no_grad()
+def _draw(model: MobileCLIP, layer_scale: float) -> None:
+    for name, parameter in model.named_parameters():
+        if name.split(".")[-1].startswith("layer_scale"):
+            parameter.fill_(layer_scale)
+    assert model.text is not None
+    nn.init.normal_(model.text.token_embedding.weight, std=EMBEDDING_STD)
+    nn.init.normal_(model.text.positional_embedding, std=EMBEDDING_STD)
+
+
+def optimizer(model: nn.Module, objective: nn.Module, recipe: Optimisation) -> torch.optim.AdamW:
+    """AdamW; matrices and kernels of the model decay, everything else and the objective's own does not."""
+    decaying = [parameter for name, parameter in model.named_parameters() if _decays(name, parameter)]
+    chosen = {id(parameter) for parameter in decaying}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen] + [*objective.parameters()]
+    groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas or (0.9, 0.98), fused=True)
+
+
+def schedule(optimizer: torch.optim.Optimizer, recipe: Optimisation) -> torch.optim.lr_scheduler.LRScheduler:
+    """How the learning rate goes: torch's one cycle, or up along a line and down along a cosine to 0, as open_clip
+    (src/open_clip_train/scheduler.py, `cosine_lr`) has it for the papers' runs."""
+    if recipe.warmup_steps is None:
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            recipe.learning_rate,
+            total_steps=recipe.steps,
+            pct_start=recipe.warmup,
+            cycle_momentum=False,
+        )
+    rising, total = recipe.warmup_steps, recipe.steps
+
+    def share(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and "embedding" not in name and "layer_scale" not in name
+
+
+def write_weights(model: MobileCLIP, path: Path) -> None:
+    """A checkpoint in training form, float32, in the first layout that the variant's card names."""
+    layout, state = _layout(model.variant), model.state_dict()
+    candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
+    tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})
+    write_tensors(path, tensors, {"variant": model.variant.name, "layout": layout, "form": "training"})
+
+
+def _layout(variant: Variant) -> str:
+    return next(iter(variant.layouts))

@@ -1,0 +1,261 @@
+"""The recipe of a training: every number that its result depends on, as YAML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.errors import InvalidInput, Malformed, first_problem, problem, refusing, suggestion
+from mobileclip_deploy.training.datacompdr.settings import Beside, ShardSettings
+from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
+
+RECIPE_BYTES, MOST_BRACKETS = 64 << 10, 1000
+_R = TypeVar("_R", bound=BaseModel)
+# The papers' own runs as fields of a recipe, from apple/ml-mobileclip, training/configs at commit 4144bb1:
+# run_datacompdr12m.sh, run_datacompdr1b.sh, run_dfndr12m.sh and run_dfndr2b.sh (`--distill-loss-weights` w0 w1 are
+# 1 - `distillation` and `distillation`). They train without an average of the weights.
+_V1 = [{"embed_dim": 768, "scale": 100.0}] * 2
+_V2 = [{"embed_dim": 768, "scale": 70.0}, {"embed_dim": 768, "scale": 60.0}]
+_ALL = {
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "warmup_steps": 1000,
+    "betas": [0.9, 0.95],
+    "weight_decay": 0.2,
+    "gradient_norm": 1.0,
+    "average": 0.0,
+    "layer_scale": 1e-5,
+    "distillation": 1.0,
+    "datacompdr": {"teachers": _V1},
+}
+_12M = _ALL | {"steps": 30_000, "batch": 8192}
+_1B = _ALL | {"steps": 200_000, "batch": 65_536}
+PRESETS: dict[str, dict[str, Any]] = {
+    "datacompdr-12m": _12M,
+    "datacompdr-1b": _1B,
+    "datacompdr-1b-vit": _1B | {"distillation": 0.75},
+    "dfndr-12m": _12M | {"datacompdr": {"teachers": _V2}},
+    "dfndr-2b": _1B | {"datacompdr": {"teachers": _V2, "captions": "^syn_text_dfn_mscoco38k$"}},
+}
+"""`datacompdr-1b` is that of the S variants, `datacompdr-1b-vit` that of ViT-B/16."""
+
+
+class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Numbers are numbers: YAML's yes and no would count as 1 and 0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"{str(value).lower()} (as YAML reads yes, no, on and off too) is neither a number nor a text"
+            )
+        return value
+
+
+class AnchorSettings(_Fields, frozen=True):
+    """Settings of a training with one trained vector, an anchor, for each different true caption: how many of a batch's
+    captions are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors.
+    """
+
+    captions: int = Field(default=32, gt=0)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+
+class Optimisation(_Fields, frozen=True):
+    """How long and how fast a training goes, and by which optimizer; see `Recipe`."""
+
+    version: Literal[1]
+    steps: int = Field(gt=0)
+    batch: int = Field(gt=1)
+    learning_rate: float = Field(gt=0)
+    warmup: float = Field(default=0.04, gt=0, lt=1)
+    warmup_steps: int | None = Field(default=None, gt=0)
+    betas: tuple[float, float] | None = None
+    weight_decay: float = Field(default=0.05, ge=0)
+    gradient_norm: float = Field(default=2.0, gt=0)
+    average: float = Field(default=0.995, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = "cpu"
+    checkpoint_every: int = Field(default=100, gt=0)
+    evaluate_every: int = Field(default=500, gt=0)
+
+
+class Recipe(Optimisation, frozen=True):
+    """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
+
+    `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
+    published 1e-5 is for runs a hundred times longer). `evaluation` is a dataset to measure recall on; the built-in
+    held-out set when left out. `distillation` is the lambda of arXiv 2311.17049, `average` the decay of the running
+    average of the weights, which is what is measured and written. `learning_rate` is reached after the share `warmup`
+    of all `steps` and falls to 0 along a cosine. Plain pairs need `distillation` 0; their images are augmented anew at
+    every step, as far as `augmentation` says (the policy of `reinforce` when left out). `anchors` is for pairs in which
+    few captions have many images each, without teachers. `datacompdr` is for shards as Apple publishes them. `preset`
+    names one of the papers' runs, whose fields stand where the recipe has none. With `schedule` "cosine" the rate rises
+    linearly over `warmup_steps`, as open_clip's. `accumulate`: in how many parts a batch goes through the towers, for
+    devices that have no memory for all of it; the loss is that of the whole batch. `autocast`: towers compute in it.
+    """
+
+    variant: str
+    data: Beside
+    preset: str | None = None
+    start: Beside | None = None
+    evaluation: Beside | None = None
+    schedule: Literal["cosine"] | None = None
+    distillation: float = Field(default=0.7, ge=0, le=1)
+    augmentation: AugmentationPolicy | None = None
+    anchors: AnchorSettings | None = None
+    datacompdr: ShardSettings | None = None
+    layer_scale: float = Field(default=0.3, gt=0)
+    accumulate: int | None = Field(default=None, gt=0)
+    autocast: Literal["bfloat16"] | None = None
+    workers: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _anchors_or_teachers(self) -> Recipe:
+        if self.anchors is not None and self.distillation > 0:
+            raise ValueError("anchors go without teachers; set distillation to 0")
+        if self.anchors is not None and (self.accumulate or 1) > 1:
+            raise ValueError("anchors read too few captions to be accumulated; leave accumulate out")
+        if (self.schedule is None) != (self.warmup_steps is None):
+            raise ValueError("schedule and warmup_steps go together; leave both out, or give both")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """What decides the result: all but how often it is saved, how many processes load data, and where paths lie."""
+        aside = {"checkpoint_every", "workers", "data", "start", "evaluation", "preset"}
+        fields = self.model_dump(mode="json", exclude=aside)
+        if self.datacompdr is not None:
+            fields["datacompdr"].pop("images")
+        return fields
+
+
+EXAMPLES = {
+    "version": "1",
+    "variant": "nano",
+    "data": "photos/",
+    "start": "mobileclip_s0.pt",
+    "evaluation": "held_out/",
+    "steps": "2000",
+    "batch": "64",
+    "learning_rate": "0.001",
+    "augmentation": "{scale: [0.5, 1.0], mirror: 0.5}",
+    "anchors": "{captions: 32, label_smoothing: 0.1}",
+    "datacompdr": "{images: DataComp-12M/shards}",
+    "schedule": "cosine",
+    "warmup_steps": "1000",
+    "betas": "[0.9, 0.95]",
+    "accumulate": "4",
+    "autocast": "bfloat16",
+    "device": "cuda",
+    "parallel": "[pairs.tsv]",
+    "languages": "[de, fr]",
+    "teacher": "mobileclip_s0.pt",
+    "held_out": "held_out.tsv",
+}
+"""What a field may look like; the others have a default, which is their example."""
+
+
+def _in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
+    """The first problem of a recipe: which field it is, what is wrong with it, and what it may look like."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    if not first["loc"]:
+        more = " `steps: 2000`" if first["type"] == "model_type" else ""
+        return f"a recipe is a field and its value a line, such as{more}" if more else first_problem(error)
+    name = str(first["loc"][0])
+    models: dict[str, type[BaseModel]] = {
+        "augmentation": AugmentationPolicy,
+        "anchors": AnchorSettings,
+        "datacompdr": ShardSettings,
+    }
+    if first["type"] == "extra_forbidden":
+        known = (models[name] if len(first["loc"]) > 1 else recipe).model_fields
+        wrong = str(first["loc"][-1])
+        place = f"{name}." if len(first["loc"]) > 1 else ""
+        return f"unknown field {place}{wrong}{suggestion(wrong, known)}; known: {', '.join(known)}"
+    field = recipe.model_fields.get(name)
+    example = EXAMPLES.get(name) or (None if field is None else json.dumps(field.default))
+    what = "is missing" if first["type"] == "missing" else f"cannot be that: {problem(first)}"
+    return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
+
+
+class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+    """Refuses a field that is given twice, of which YAML's own loaders keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise Malformed(f"{key.value} is given twice, again in line {line}")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_fields(path: Path) -> Any:
+    """What a recipe's file holds, with nothing checked but that it is YAML of a recipe's size.
+
+    Raises:
+        InvalidInput: missing, or not YAML.
+    """
+    with refusing(f"{path} is not YAML", yaml.YAMLError, ValueError, RecursionError):
+        with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
+            text = read_regular(path, RECIPE_BYTES).decode("utf-8")
+        if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner takes a time of their square
+            raise InvalidInput(f"{path} is nested more deeply than a recipe")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them make billions of items
+            raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
+        return yaml.load(text, _Once)
+
+
+def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        data: instead of what the recipe names as `data`.
+        images: instead of what it names as `datacompdr.images`.
+
+    Raises:
+        InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
+    """
+    content: Any = read_fields(path)
+    if isinstance(content, dict):
+        content = _with_preset(content, path)
+        if data is not None:
+            content["data"] = str(data.absolute())
+        settings = content.get("datacompdr") or {}
+        if images is not None and isinstance(settings, dict):
+            content["datacompdr"] = settings | {"images": str(images.absolute())}
+    return recipe_of(Recipe, content, path)
+
+
+def recipe_of(kind: type[_R], content: Any, path: Path | None) -> _R:
+    """The recipe that a file's fields are, or that options are where there is no file.
+
+    Raises:
+        InvalidInput: a field is unknown, missing or out of range.
+    """
+    try:
+        return kind.model_validate(content, context={"folder": Path() if path is None else path.parent})
+    except ValidationError as error:
+        raise InvalidInput(f"{path or 'the options'}: {_in_words(error, kind)}") from error
+
+
+def _with_preset(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
+    """The fields of a recipe on those of the run that it names."""
+    name = content.get("preset")
+    if name is None:
+        return dict(content)
+    if not isinstance(name, str) or name not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise InvalidInput(f"{path}: unknown preset {str(name)[:40]!r}{suggestion(str(name), PRESETS)}; known: {known}")
+    merged = PRESETS[name] | content
+    for field, value in PRESETS[name].items():
+        if isinstance(value, dict) and isinstance(content.get(field), dict):
+            merged[field] = value | content[field]
+    return merged

@@ -1,0 +1,314 @@
+"""Training both towers on image-text pairs, which torch's DataLoader brings."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mobileclip_deploy.base.files import write_whole
+from mobileclip_deploy.base.interpreter import safe_children
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
+from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.network.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
+from mobileclip_deploy.network.model.variants import load_variant
+from mobileclip_deploy.pictures.embedder import model_embedder
+from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.training.datacompdr.dataset import PublishedDataset
+from mobileclip_deploy.training.datacompdr.joining import shard_files
+from mobileclip_deploy.training.reinforcement.index import INDEX, OURS, read_index
+from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
+from mobileclip_deploy.training.reinforcement.samples import (
+    Batch,
+    PlainDataset,
+    ReinforcedDataset,
+    Sample,
+    TrainingData,
+    collate,
+)
+from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state
+from mobileclip_deploy.training.trainer.network import start, write_weights
+from mobileclip_deploy.training.trainer.objective import Embedded, Objective, Towers, objective
+from mobileclip_deploy.training.trainer.processes import ALONE, Processes, joined
+from mobileclip_deploy.training.trainer.recipe import Recipe
+
+LOG = "log.csv"
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """How far a training is: mean loss since the last row, learning rate, the factor of the cosines, and recall@1 of
+    the averaged weights on the held-out set in percent, both ways."""
+
+    step: int
+    samples: int
+    loss: float
+    learning_rate: float
+    scale: float
+    image_to_text_recall: float
+    text_to_image_recall: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a training on published shards did without: samples `without_image` or `without_text`, how often one that
+    cannot be used was `skipped` at a step of this run, and a line for each `bad` shard or sample."""
+
+    samples: int
+    without_image: int
+    without_text: int
+    skipped: int
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: its folder, the checkpoint in it, where it was taken up (0: from the start), its log, and
+    what was left out of published shards (None of other data)."""
+
+    folder: Path
+    weights: Path
+    resumed_at: int
+    log: tuple[LogRow, ...]
+    left_out: LeftOut | None = None
+
+
+class _Guarded(Dataset[Sample | InvalidInput]):
+    """Hands a refusal on as a value: torch would put the traceback of a process that loads data into its text."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __getitem__(self, choice: Any) -> Sample | InvalidInput:
+        try:
+            return self.data[choice]
+        except InvalidInput as error:
+            return error
+
+
+def _together(samples: Sequence[Sample | InvalidInput]) -> Batch | InvalidInput:
+    refused = next((one for one in samples if isinstance(one, InvalidInput)), None)
+    return refused or collate([one for one in samples if isinstance(one, Sample)])
+
+
+def _batches(dataset: TrainingData, recipe: Recipe, first: int, processes: Processes) -> Iterator[list[Any]]:
+    """This process's shares of the batches of a training from step `first` on; each batch depends on the seed and its
+    own number alone."""
+    for step in range(first, recipe.steps):
+        # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        yield processes.share(dataset.choose(recipe.batch, generator))
+
+
+class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
+    """Both towers, of batches of pairs."""
+
+    called, row = "model", LogRow
+    objective: Objective
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: TrainingData,
+        folder: Path,
+        processes: Processes = ALONE,
+        known: dict[str, Any] | None = None,
+    ) -> None:
+        self.recipe, self.skipped = recipe, 0
+        self.held_out = builtin_dataset() if recipe.evaluation is None else read_dataset(recipe.evaluation)
+        device = processes.device(recipe.device)
+        self.model = start(recipe).to(device)
+        learned = objective(recipe, dataset, self.model).to(device)
+        identity = recipe.identity() | {"pairs": dataset.pairs_sha256, "rows": len(dataset)}
+        super().__init__(self.model, learned, recipe, folder, processes, identity)
+        self.towers = Towers(self.model, recipe.autocast is not None)
+        self.parallel = processes.parallel(self.towers)
+        if known is not None:
+            self.resume(known)
+
+    def gradients(self, item: Batch | InvalidInput) -> Tensor:
+        """The loss of this process's share of a batch, whose gradients then stand in the weights."""
+        self.processes.agreed(item if isinstance(item, InvalidInput) else None)
+        assert isinstance(item, Batch)
+        loss = self._gradients(self.processes.widened(item, self.model.logit_scale.device))
+        self.processes.averaged(self.objective)
+        self.skipped += item.skipped
+        return loss
+
+    @torch.no_grad()
+    def bound(self) -> None:
+        """Keep the factor of the cosines from growing without end."""
+        self.model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_FACTOR))
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """The loss, whose gradients then stand in the weights.
+
+        In parts (`accumulate`), every part goes through the towers twice: without gradients, for the loss of the whole
+        batch, and with them, each for what the loss says of its embeddings (arXiv 2101.06983; open_clip has it so too).
+        """
+        processes, labels = self.processes, self.processes.labels(batch, self.model.logit_scale.device)
+        parts = _parts(batch, self.recipe.accumulate or 1)
+        if len(parts) == 1:
+            loss = self._loss(self.parallel(batch.pixels, self._read(batch)), labels)
+            loss.backward()
+            return loss
+        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+        with torch.no_grad():
+            said = [self.towers(part.pixels, self._read(part)) for part in parts]
+            for name, value in self.model.named_buffers():  # BatchNorm counts each part once
+                value.copy_(buffers[name])
+        images, texts = (torch.cat([one[number] for one in said]).requires_grad_() for number in range(2))
+        scale = said[-1][2].clone().requires_grad_()
+        loss = self._loss((images, texts, scale), labels)
+        loss.backward()
+        assert images.grad is not None
+        assert texts.grad is not None
+        wanted = zip(images.grad.chunk(len(parts)), texts.grad.chunk(len(parts)), strict=True)
+        for number, (part, (of_images, of_texts)) in enumerate(zip(parts, wanted, strict=True), start=1):
+            last = number == len(parts)  # gradients are averaged over processes once, with the last part
+            alone = processes.count == 1 or last
+            with contextlib.nullcontext() if alone else self.parallel.no_sync():  # type: ignore[operator]
+                found = self.parallel(part.pixels, self._read(part))
+                told = (found[0] * of_images).sum() + (found[1] * of_texts).sum()
+                (told + found[2] * (scale.grad if last else 0)).backward()
+        return loss
+
+    def _read(self, batch: Batch) -> Tensor:
+        return self.objective.read(batch, self.processes.rank, self.processes.count)
+
+    def _loss(self, embedded: tuple[Tensor, Tensor, Tensor], labels: Batch) -> Tensor:
+        """Loss of the whole batch, from this process's share of the embeddings."""
+        images, texts, scale = embedded
+        # Texts of one pair stay together: [C, D] as [b, texts of a pair, D].
+        grouped = texts.reshape(len(images), -1, texts.shape[1]) if len(texts) % len(images) == 0 else texts[:, None]
+        gathered = self.processes.gathered(grouped).flatten(0, 1)
+        return self.agreed(self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels))
+
+    def measure(self) -> LogRow:
+        """How far the training is."""
+        figures = measure(model_embedder(self.averaged), self.held_out, ("retrieval",)).result.figures
+        return LogRow(
+            step=self.step,
+            samples=self.step * self.recipe.batch,
+            loss=sum(self.losses) / len(self.losses),
+            learning_rate=float(self.schedule.get_last_lr()[0]),
+            scale=self.model.logit_factor,
+            image_to_text_recall=figures["image_to_text_recall@1"].value,
+            text_to_image_recall=figures["text_to_image_recall@1"].value,
+        )
+
+
+def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
+    """The pairs that the recipe trains on.
+
+    Raises:
+        InvalidInput: they are incomplete, damaged or without captions, or plain where the recipe wants teachers.
+        UsageError: the recipe augments images whose augmentations are stored, or has fields for other data.
+    """
+    variant = load_variant(recipe.variant)
+    dataset: TrainingData
+    indexed = read_index(recipe.data).format if (recipe.data / INDEX).is_file() else None
+    published = indexed != OURS and recipe.data.is_dir() and bool(shard_files(recipe.data))
+    if recipe.datacompdr is not None and not published:
+        raise UsageError(f"{recipe.data} holds no published shards (*.tar); leave `datacompdr` and `images` out")
+    if published:
+        dataset = PublishedDataset(recipe.data, variant, recipe.datacompdr, progress)
+    elif not (recipe.data / INDEX).is_file() and recipe.distillation == 0:
+        policy = recipe.augmentation or AugmentationPolicy()
+        dataset = PlainDataset(read_pairs(recipe.data), variant, policy, recipe.seed)
+    else:
+        if indexed is None and any((recipe.data / name).is_file() for name in ("pairs.jsonl", "dataset.json")):
+            raise InvalidInput(
+                f"{recipe.data} holds plain pairs, which have no teachers: set `distillation: 0` in the recipe, or let "
+                "`mobileclip-deploy reinforce` make a reinforced dataset of them"
+            )
+        dataset = ReinforcedDataset(recipe.data, variant)
+    if dataset.teachers and recipe.augmentation is not None:
+        raise UsageError(f"{recipe.data} is reinforced: its augmentations are stored; leave `augmentation` out")
+    if not dataset.captioned:
+        raise InvalidInput(f"{recipe.data} has no captions, which both towers learn from; give pairs with texts")
+    return dataset
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress = silent,
+    measured: Callable[[LogRow], None] = lambda _: None,
+) -> Trained:
+    """As `learning.door.train`, of a recipe that was read: on one thread of a CPU a run that was stopped goes on to the
+    same bits.
+
+    Raises:
+        MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
+    """
+    with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
+        if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
+            raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
+        tell = progress if processes.first else silent
+        dataset = processes.together(lambda: training_data(recipe, tell))
+        processes.together(lambda: _check_shares(recipe, processes))
+        known = processes.together(lambda: read_state(folder))
+        training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
+        loader = DataLoader(
+            _Guarded(dataset),
+            batch_sampler=_batches(dataset, recipe, training.step, processes),
+            collate_fn=_together,
+            num_workers=recipe.workers,
+        )
+
+        def told(row: LogRow) -> None:
+            _write_log(folder, training.log)
+            measured(row)
+
+        first = training.run(loader, tell, told)
+        if processes.first:
+            _write_log(folder, training.log)
+            write_weights(training.averaged, folder / WEIGHTS)
+        skipped, left_out = processes.total(training.skipped), None
+        if isinstance(dataset, PublishedDataset):
+            joint = dataset.joined
+            left_out = LeftOut(len(joint), joint.without_image, joint.without_text, skipped, tuple(joint.bad))
+        return Trained(folder, folder / WEIGHTS, first, tuple(training.log), left_out)
+
+
+def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=[one.name for one in fields(LogRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([asdict(row) for row in rows])
+    write_whole(folder / LOG, text.getvalue())
+
+
+def _check_shares(recipe: Recipe, processes: Processes) -> None:
+    """Refuse a batch that cannot be dealt out evenly: every share is to count the same."""
+    parts = processes.count * (recipe.accumulate or 1)
+    if recipe.batch % parts:
+        raise UsageError(
+            f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes in {recipe.accumulate or 1} "
+            f"parts each; take a multiple of {parts}"
+        )
+    read = min(recipe.anchors.captions, recipe.batch) if recipe.anchors is not None else 0
+    if read % processes.count:
+        raise UsageError(
+            f"{read} captions of anchors cannot be dealt out to {processes.count} processes; take a multiple of it"
+        )
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    """A batch in as many equal parts, one after another."""
+    size = len(batch.rows) // count
+    slices = [slice(start, start + size) for start in range(0, len(batch.rows), size)]
+    return [replace(batch.labels(itemgetter(one)), pixels=batch.pixels[one]) for one in slices]

@@ -1,0 +1,253 @@
+"""What `inspect` tells of a path: checkpoint, artifact or bundle."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
+from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
+from mobileclip_deploy.artifacts.bundle.opening import bundles_in
+from mobileclip_deploy.base.files import StrPath, artifact_bytes, check_there
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, container_of
+from mobileclip_deploy.network.model.licences import Answer, LicenceUse
+from mobileclip_deploy.network.model.precision import precision_label
+from mobileclip_deploy.network.model.variants import TowerName, load_variant
+from mobileclip_deploy.parity.report import outcome
+from mobileclip_deploy.search.requested import INDEX_SUFFIX
+from mobileclip_deploy.targets import Target, installed_target, target_of
+from mobileclip_deploy.targets.artifact import Artifact
+from mobileclip_deploy.targets.inspection import PackageInspection
+
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class _Inspection(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what there is nothing of is left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class CheckpointInspection(_Inspection):
+    """A file of trained weights. `uses`: what its licence allows. `notes`: what was assumed or passed over."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    layout: str
+    variant: str
+    towers: tuple[str, ...]
+    form: Literal["training", "folded"]
+    tensors: int
+    parameters: int
+    bytes: int
+    sha256: str
+    licence: str
+    uses: dict[LicenceUse, Answer] | None = None
+    notes: tuple[str, ...]
+
+
+class ArtifactInspection(_Inspection):
+    """What a target wrote: operators by type; `contents` by kind and `facts` in words where the target tells them."""
+
+    kind: str
+    input: TensorEntry
+    output: TensorEntry
+    bytes: int
+    operators: int
+    by_type: dict[str, int]
+    contents: dict[str, dict[str, int]]
+    facts: dict[str, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        told = super().as_dict()
+        return told | told.pop("contents")
+
+
+class TowerInspection(_Inspection):
+    """A tower of a bundle: its file, a function of it where it holds several, how many operators it has, and what else
+    its target tells of it in words."""
+
+    file: str
+    function: str | None = None
+    precision: str
+    bytes: int
+    operators: int
+    facts: dict[str, str] | None = None
+
+
+class BundleInspection(_Inspection):
+    """A bundle. `uses`: what the licence of its weights allows, where the bundle tells. `labels`: how many a classifier
+    tells apart. `parity`: how the checks of its export ended."""
+
+    kind: Literal["bundle"] = "bundle"
+    variant: str
+    target: str
+    embedding_space: str
+    checkpoint: str
+    licence: str
+    uses: dict[LicenceUse, Answer] | None = None
+    towers: dict[TowerName, TowerInspection]
+    labels: int | None = None
+    parity: Literal["failed", "not run", "undecided", "passed", "not verified"]
+    environment: dict[str, str]
+
+
+class ListedBundle(_Inspection):
+    """A bundle in a folder, as its manifest tells. `fault`: why that cannot be read; then all else is unknown."""
+
+    name: str
+    variant: str | None = None
+    target: str | None = None
+    precision: str | None = None
+    bytes: int | None = None
+    embedding_space: str | None = None
+    parity: Literal["failed", "not run", "undecided", "passed", "not verified"] | None = None
+    fault: str | None = None
+
+
+class FolderInspection(_Inspection):
+    """A folder with bundles in it, by name. Their artifacts are not read."""
+
+    kind: Literal["folder"] = "folder"
+    bundles: tuple[ListedBundle, ...]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Faults of the bundles that cannot be read."""
+        return tuple(one.fault for one in self.bundles if one.fault is not None)
+
+
+Inspection = CheckpointInspection | ArtifactInspection | PackageInspection | BundleInspection | FolderInspection
+
+
+def inspect(path: StrPath, variant: str | None = None, *, progress: Progress = silent) -> Inspection:
+    """What a checkpoint file, an artifact, a bundle or a folder of bundles is and holds.
+
+    Its `kind` says which, and `as_dict` gives the form of JSON.
+
+    Args:
+        variant: name of the variant that a checkpoint is of, where it fits several.
+
+    Raises:
+        InvalidInput: it is none of them, or damaged; or a checkpoint that is not of the variant.
+        UsageError: unknown variant, or an artifact of a target that has left the package.
+    """
+    path = Path(path)
+    check_there(path)
+    progress(f"reading {path.name}")
+    if not path.is_file() and not path.is_dir():  # what reads an artifact would wait for a pipe
+        raise InvalidInput(f"{path} is not a regular file")
+    if (target := target_of(path)) is not None:
+        return _artifact(path, target)
+    if path.suffix == INDEX_SUFFIX:
+        raise InvalidInput(f"{path} is an index of embeddings; ask it with `mobileclip-deploy search`")
+    if path.is_dir() and (weights := checkpoint_file(path)) == path:
+        return _bundle(Bundle.open(path)) if (path / MANIFEST).is_file() else _folder(path)
+    return _checkpoint(weights if path.is_dir() else path, variant)
+
+
+def _checkpoint(path: Path, variant: str | None) -> CheckpointInspection:
+    container_of(path)  # refused before torch is imported
+
+    from mobileclip_deploy.base.files import file_sha256
+    from mobileclip_deploy.network.checkpoints.identity import identify
+    from mobileclip_deploy.network.checkpoints.tensor_files import open_tensors
+
+    file = open_tensors(path)
+    identity = identify(file, None if variant is None else load_variant(variant))
+    return CheckpointInspection(
+        layout=identity.layout,
+        variant=identity.variant.name,
+        towers=identity.towers,
+        form="folded" if identity.layout == "folded" else "training",
+        tensors=len(file.shapes),
+        parameters=sum(prod(shape) for name, shape in file.shapes.items() if not name.endswith(BUFFERS)),
+        bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+        licence=identity.variant.licence.name,
+        uses=identity.variant.licence.uses_of_copy(),
+        notes=identity.notes,
+    )
+
+
+def _artifact(path: Path, target: Target) -> ArtifactInspection | PackageInspection:
+    target.require_installed()
+    artifact = target.open(path)
+    if (told := artifact.inspection) is not None:
+        return told
+    source, result = (TensorEntry.of(info) for info in artifact.ports)
+    operators, contents = artifact.operators, artifact.contents or {}
+    return ArtifactInspection(
+        kind=f"{target.name} artifact",
+        input=source,
+        output=result,
+        bytes=artifact_bytes(path),
+        operators=sum(operators.values()),
+        by_type=dict(sorted(operators.items(), key=lambda item: -item[1])),
+        contents={name: counts for name, counts in contents.items() if name != "operators"},
+        facts=artifact.facts or None,
+    )
+
+
+def _bundle(bundle: Bundle) -> BundleInspection:
+    manifest, target = bundle.manifest, installed_target(bundle.manifest.target)
+    return BundleInspection(
+        variant=manifest.variant,
+        target=manifest.target,
+        embedding_space=manifest.embedding_space,
+        checkpoint=manifest.checkpoint.file,
+        licence=manifest.checkpoint.licence,
+        uses=None if manifest.licence is None else manifest.licence.uses(),
+        towers={
+            tower: _tower(entry, target.open(bundle.artifact(tower), entry.function))
+            for tower, entry in manifest.towers.items()
+        },
+        labels=None if manifest.classifier is None else len(manifest.classifier.labels),
+        parity=outcome(bundle.parity),
+        environment=manifest.environment,
+    )
+
+
+def _tower(entry: TowerEntry, artifact: Artifact) -> TowerInspection:
+    return TowerInspection(
+        file=entry.file,
+        function=entry.function,
+        precision=entry.precision,
+        bytes=entry.bytes,
+        operators=sum(artifact.operators.values()),
+        facts=artifact.facts or None,
+    )
+
+
+def _folder(path: Path) -> FolderInspection:
+    bundles = bundles_in(path)
+    if not bundles:
+        raise InvalidInput(
+            f"{path} is a folder but not a bundle (no {MANIFEST}), nor an artifact, nor one with bundles; give one of "
+            "them, or a checkpoint"
+        )
+    return FolderInspection(bundles=tuple(map(_listed, bundles)))
+
+
+def _listed(path: Path) -> ListedBundle:
+    try:
+        bundle = Bundle.unread(path)
+        parity = outcome(bundle.parity)
+    except InvalidInput as error:
+        return ListedBundle(name=path.name, fault=str(error))
+    manifest = bundle.manifest
+    return ListedBundle(
+        name=path.name,
+        variant=manifest.variant,
+        target=manifest.target,
+        precision=precision_label({tower: entry.precision for tower, entry in manifest.towers.items()}),
+        bytes=bundle.bytes,
+        embedding_space=manifest.embedding_space,
+        parity=parity,
+    )

@@ -1,0 +1,58 @@
+"""Where a compiled tower parts from its own numbers, layer by layer, on inputs that its bundle holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import Target, restored_target
+from mobileclip_deploy.targets.artifact import LayerNoise
+
+INPUTS = 2
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """The layers of a tower, in the order of its graph."""
+
+    bundle: str
+    tower: TowerName
+    layers: tuple[LayerNoise, ...]
+
+
+def compare_layers(paths: Sequence[Path], progress: Progress = silent) -> tuple[LayerComparison, ...]:
+    """Compare what is behind each layer of bundles' towers where they are compiled for with float32.
+
+    Raises:
+        UsageError: a target is compiled for no place of which layers can be asked here.
+        InvalidInput, NotRun, RuntimeFailed: one is damaged, or cannot be compiled or run here.
+    """
+    found = []
+    for bundle, target in [_opened(path) for path in paths]:  # refused before any takes its minutes
+        inputs = Reference.read(bundle.golden).inputs
+        for tower, entry in bundle.manifest.towers.items():
+            progress(f"{bundle.path.name}: {tower} tower, layer by layer")
+            artifact = target.open(bundle.artifact(tower), entry.function)
+            layers = tuple(artifact.layer_noise(inputs.of(tower)[:INPUTS]))
+            if not layers:
+                raise _untold(bundle, target)
+            found.append(LayerComparison(bundle.path.name, tower, layers))
+    return tuple(found)
+
+
+def _opened(path: Path) -> tuple[Bundle, Target]:
+    bundle = Bundle.open(path)
+    target = restored_target(bundle.manifest.target, bundle.manifest.options)
+    if "npu" not in target.abilities.compiled_places:
+        raise _untold(bundle, target)
+    return bundle, target
+
+
+def _untold(bundle: Bundle, target: Target) -> UsageError:
+    return UsageError(f"{bundle.path.name}: {target.title} does not tell of layers; bundles of qnn do")

@@ -1,0 +1,23 @@
+"""What can be linted, told by its name before torch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle import MANIFEST
+from mobileclip_deploy.base.files import check_there
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.targets import target_of, targets
+
+
+def check_lintable(path: Path) -> None:
+    """Refuse what is neither an artifact nor a bundle.
+
+    Raises:
+        InvalidInput: see there.
+        UsageError: it is an artifact of a target that has left the package.
+    """
+    check_there(path)
+    if target_of(path) is None and not (path / MANIFEST).is_file():
+        suffixes = dict.fromkeys(suffix for one in targets().values() for suffix in one.abilities.suffixes)
+        raise InvalidInput(f"{path} is neither an artifact ({', '.join(suffixes)}) nor a bundle (no {MANIFEST})")

@@ -1,0 +1,151 @@
+"""Linting what a user names: a Core ML package, or every tower of a bundle with its stored inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
+from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.parity.inputs import Inputs
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.targets import Artifact, Target, installed_target, restored_target, target_of
+from mobileclip_deploy.targets.mil import Program
+from mobileclip_deploy.targets.mil.lint.devices import DEFAULT_DEVICE, DEVICES, find_device
+from mobileclip_deploy.targets.mil.lint.report import Comparison, Finding, LintReport, Share, compare
+from mobileclip_deploy.targets.mil.lint.rules import lint as lint_program
+from mobileclip_deploy.verify.inspect.lintable import check_lintable
+
+__all__ = [
+    "Comparison",
+    "Finding",
+    "LINTED",
+    "LintReport",
+    "Share",
+    "compare_all",
+    "lint",
+    "program_input",
+]
+
+
+PLACES = ("gpu", "npu")
+"""Places that a target's own compiler compiles for on this machine (`Abilities.compiled_places`)."""
+LINTED = (*DEVICES, *PLACES)
+"""What can be linted for, by name: chips with a Neural Engine, and places."""
+
+
+def lint(
+    path: StrPath, device: str | None = None, *, target: str | None = None, progress: Progress = silent
+) -> tuple[LintReport, ...]:
+    """Which operations of a Core ML package or a Core AI asset, or of each tower of a bundle, are ready for the Neural
+    Engine of a chip; which of a LiteRT file run on the GPU, and which of a model on Qualcomm's NPU.
+
+    A tower of a bundle is evaluated on its first stored input.
+
+    Args:
+        device: a chip, "gpu" or "npu"; None: what the target is compiled for here, else "a14", the strictest chip.
+        target: whose lint is asked, where that is not the target which wrote the files: "qnn" of an ONNX model.
+
+    Raises:
+        UsageError: no such device or target, or the bundle is of another target.
+        InvalidInput: there is neither a package nor a bundle there, or it is damaged.
+    """
+    path = Path(path)
+    if device is not None and device.lower() not in PLACES:
+        find_device(device)
+    asked = None if target is None else installed_target(target)
+    check_lintable(path)
+    progress(f"{path.name}: reading")
+    if not (path / MANIFEST).is_file():
+        written = target_of(path)
+        assert written is not None  # `check_lintable` says so
+        own = _linted_by(asked, written, path, path)
+        own.require_installed()
+        place = _device(own, device)
+        if own.abilities.readable:
+            functions = _program(own.open(path)).functions
+            found = (lint_program(_program(own.open(path, name)), place) for name in functions)
+            return tuple(report.model_copy(update={"folder": path.absolute().parent.name}) for report in found)
+        if linted := own.open(path).lint(place):
+            return linted
+        raise _without_lint(path, own.name)
+    bundle = Bundle.open(path)
+    inputs = Reference.read(bundle.golden).inputs
+    reports: list[LintReport] = []
+    for tower, entry in bundle.manifest.towers.items():
+        progress(f"{path.name}: {tower} tower")
+        written = restored_target(bundle.manifest.target, bundle.manifest.options)
+        own = _linted_by(asked, written, bundle.artifact(tower), path)
+        artifact = own.open(bundle.artifact(tower), entry.function)
+        place = _device(own, device)
+        if not own.abilities.readable:
+            if not (linted := artifact.lint(place)):
+                raise _without_lint(path, bundle.manifest.target)
+            reports += linted
+            continue
+        program = _program(artifact).prepared()
+        report = lint_program(program, place, program_input(program, inputs, 0))
+        reports.append(report.model_copy(update={"folder": bundle.path.absolute().name}))
+    return tuple(reports)
+
+
+def _linted_by(asked: Target | None, written: Target, file: Path, path: Path) -> Target:
+    """The target whose lint is asked of a file: another one than that which wrote it takes ONNX models alone."""
+    if asked is None or asked.name == written.name:
+        return written
+    if file.suffix != ".onnx":
+        raise _without_lint(path, written.name)
+    return asked
+
+
+def _without_lint(path: Path, target: str) -> UsageError:
+    """What to say of an artifact or a bundle whose target has no lint."""
+    return UsageError(
+        f"{path} is of {target}; give a Core ML package or a Core AI asset (Neural Engine), a LiteRT file (GPU), a "
+        "bundle for Qualcomm (NPU), or an ONNX model with `target='qnn'`"
+    )
+
+
+def _device(target: Target, device: str | None) -> str:
+    """What to lint for; what runs on a Neural Engine is not linted for another place, and the other way round."""
+    here = target.abilities.compiled_places
+    if device is None:
+        return here[0] if here else DEFAULT_DEVICE
+    place = device.lower()
+    where = f"is not compiled for the {place} here" if place in PLACES else "does not run on a Neural Engine"
+    if here and place not in here:
+        raise UsageError(f"{target.title} {where}; it is linted for `device='{here[0]}'`")
+    if place in PLACES and place not in here:
+        raise UsageError(f"{target.title} {where}; name a chip, such as a14")
+    return device
+
+
+def _program(artifact: Artifact) -> Program:
+    program = artifact.program
+    assert program is not None  # `readable` says so
+    return program
+
+
+def program_input(program: Program, inputs: Inputs, index: int) -> dict[str, Any]:
+    """One of the reference inputs as the program takes it: bytes [H, W, 3] for an image, ids int32 [1, L] else."""
+    (port,) = program.inputs
+    if port.kind == "image":
+        return {port.name: np.rint(inputs.pixels[index] * 255).astype(np.uint8).transpose(1, 2, 0)}
+    return {port.name: inputs.ids[index : index + 1].astype(np.int32)}
+
+
+def compare_all(before: tuple[LintReport, ...], after: tuple[LintReport, ...]) -> tuple[Comparison, ...]:
+    """Compare package by package, in order.
+
+    Raises:
+        UsageError: there are not as many on both sides.
+    """
+    if len(before) != len(after):
+        raise UsageError(
+            f"{len(before)} packages are not compared with {len(after)}; name a package or bundle of the same towers"
+        )
+    return tuple(compare(first, second) for first, second in zip(before, after, strict=True))
