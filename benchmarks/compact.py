@@ -40,8 +40,9 @@ from mobileclip_deploy.parity.samples import prompts, read_prompts
 from mobileclip_deploy.search import Store
 from mobileclip_deploy.search.index import RESCORED
 from mobileclip_deploy.search.scoring import Query
-from mobileclip_deploy.search.storage import rounded_scale, signs
+from mobileclip_deploy.search.storage import signs
 from mobileclip_deploy.spaces.axes import SHRINKAGE, fit_axes, mean_axes, turned_for_signs
+from mobileclip_deploy.spaces.int8 import rounded_scale
 
 KEPT = Figures("compact", "search.md")
 CALIBRATION = models_dir() / "nano" / "calibration"

@@ -29,9 +29,9 @@ from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search import STORES, Index, Store
 from mobileclip_deploy.search.bridging import Bridge, BridgeDescription, cross, learn
 from mobileclip_deploy.search.index_file import Description, Header
-from mobileclip_deploy.search.storage import rounded_scale
 from mobileclip_deploy.search.writing import create
 from mobileclip_deploy.spaces.axes import fit_axes
+from mobileclip_deploy.spaces.int8 import rounded_scale
 
 SPACES = ROOT / "tests" / "embeddings" / "spaces.safetensors"
 BYTES = {"int8": "D", "float16": "2 D", "float32": "4 D", "bits": "D + D / 8", "bits-only": "D / 8"}

@@ -39,9 +39,7 @@ from mobileclip_deploy.evaluation.classification import (
 )
 from mobileclip_deploy.evaluation.door import (
     EvaluationResult as EvaluationResult,
-    SuiteResult as SuiteResult,
     evaluate as evaluate,
-    evaluate_suite as evaluate_suite,
     load_runner as load_runner,
 )
 from mobileclip_deploy.pictures.inputs import (
@@ -84,6 +82,10 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP as MobileCLI
 from mobileclip_deploy.parity import (
     Gates as Gates,
     ParityReport as ParityReport,
+)
+from mobileclip_deploy.benchmark.suite.door import (
+    SuiteResult as SuiteResult,
+    evaluate_suite as evaluate_suite,
 )
 from mobileclip_deploy.benchmark.sweep.door import (
     SweepResult as SweepResult,

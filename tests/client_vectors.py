@@ -24,8 +24,9 @@ from mobileclip_deploy.network.model.preprocessing import rgb_image, tower_bytes
 from mobileclip_deploy.network.model.variants import Preprocess, load_variant
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import Description, Header
-from mobileclip_deploy.search.storage import STORES, Store, integers_of, rounded_scale
+from mobileclip_deploy.search.storage import STORES, Store
 from mobileclip_deploy.search.writing import IndexWriter, create
+from mobileclip_deploy.spaces.int8 import integers_of, rounded_scale
 from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import Fitted
 

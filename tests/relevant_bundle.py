@@ -10,7 +10,7 @@ from embeddings.indices import units
 
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.search.storage import integers_of
+from mobileclip_deploy.spaces.int8 import integers_of
 from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
 from mobileclip_deploy.spaces.relevance_fit import Fitted
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet

@@ -11,15 +11,10 @@ import click
 
 from mobileclip_deploy.base.files.leftovers import own_temporary_folder
 from mobileclip_deploy.base.interpreter import safe_children
-from mobileclip_deploy.cli.benchmark import benchmark
-from mobileclip_deploy.cli.bridge import bridge
 from mobileclip_deploy.cli.classify import classify
+from mobileclip_deploy.cli.commands import WINGS, find, missing
 from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
-from mobileclip_deploy.cli.demo import demo
-from mobileclip_deploy.cli.devices import devices
-from mobileclip_deploy.cli.doctor import doctor
-from mobileclip_deploy.cli.embed import embed
 from mobileclip_deploy.cli.ending import ended_by_signals, told_errors
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
@@ -27,14 +22,8 @@ from mobileclip_deploy.cli.inspect import inspect
 from mobileclip_deploy.cli.layouts import layouts
 from mobileclip_deploy.cli.lint import lint
 from mobileclip_deploy.cli.options import add_quiet
-from mobileclip_deploy.cli.recover import recover
-from mobileclip_deploy.cli.reinforce import reinforce
 from mobileclip_deploy.cli.reparameterize import reparameterize
-from mobileclip_deploy.cli.report import report
-from mobileclip_deploy.cli.search import search
-from mobileclip_deploy.cli.sweep import sweep
 from mobileclip_deploy.cli.terminal import guard_logging
-from mobileclip_deploy.cli.train import train
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.cli.words import in_flags, put_in_flags
@@ -53,6 +42,11 @@ class Ordered(click.Group):
         """Each with the whole first sentence of its help; click cuts it at a width."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in self.commands.items()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in WINGS and cmd_name not in self.commands:
+            raise click.UsageError(missing(cmd_name), ctx)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -95,25 +89,19 @@ for command in (
     reparameterize,
     convert,
     export,
-    sweep,
+    find("sweep"),
     verify,
     lint,
     evaluate,
     compare,
     classify,
-    embed,
-    search,
-    bridge,
-    reinforce,
-    train,
-    recover,
-    devices,
-    benchmark,
-    report,
-    demo,
-    doctor,
+    *map(
+        find, ("embed", "search", "bridge", "reinforce", "train", "recover", "devices", "benchmark", "report", "demo")
+    ),
+    find("doctor"),
 ):
-    cli.add_command(add_quiet(command))
+    if command is not None:
+        cli.add_command(add_quiet(command))
 add_quiet(cli)
 
 

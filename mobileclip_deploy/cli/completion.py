@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Offered = Callable[["click.Context", "click.Parameter", str], list[str]]
 
 
-def _names(room: str, name: str) -> Offered:
+def names(room: str, name: str) -> Offered:
     """Names that a function or a constant of a room gives, which is imported when a shell asks."""
 
     def offered(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
@@ -22,12 +22,11 @@ def _names(room: str, name: str) -> Offered:
     return offered
 
 
-targets = _names("targets", "targets")
-variants = _names("network.model.variants", "variant_names")
-layouts = _names("network.checkpoints.fitting", "LAYOUTS")
-bundle_layouts = _names("artifacts.layouts", "layout_names")
-devices = _names("benchmark.driver", "DRIVERS")
-chips = _names("verify.inspect.linting", "LINTED")
+targets = names("targets", "targets")
+variants = names("network.model.variants", "variant_names")
+layouts = names("network.checkpoints.fitting", "LAYOUTS")
+bundle_layouts = names("artifacts.layouts", "layout_names")
+chips = names("verify.inspect.linting", "LINTED")
 
 
 def target_lists(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mobileclip_deploy.cli.commands import of_wing
 from mobileclip_deploy.cli.options import FILE, BundlePath, DatasetChoice, dataset_options, json_option
 
 if TYPE_CHECKING:
     from mobileclip_deploy.evaluation.dataset import Dataset
+    from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 
 @click.command()
@@ -50,9 +52,7 @@ def evaluate(
       mobileclip-deploy evaluate out/mobileclip_s0-onnx-fp16 --suite datacomp --data evalsets/ --cache kept/
     """
     from mobileclip_deploy.artifacts.bundle import Bundle
-    from mobileclip_deploy.benchmark.suite.tasks import asked_suite
     from mobileclip_deploy.errors import UsageError
-    from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, weights_file
     from mobileclip_deploy.pictures.text_files import parse_templates
 
     if (suite is None) != (suite_data is None) or (suite is None and (html is not None or force)):
@@ -62,48 +62,20 @@ def evaluate(
         raise UsageError("--suite has its own datasets, tasks and templates; leave options for one dataset out")
     asked = data.arguments()
     if suite is not None and suite_data is not None:
-        asked_suite(suite, suite_data, html, force)
+        evaluate_suite = of_wing("evaluate.suite")
+        click.get_current_context().exit(evaluate_suite(subject, (suite, suite_data, html, force), data, as_json))
     dataset, templates = _read(data, task), parse_templates(data.templates)
-    bundle = subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
-    if subject is not None and bundle:
-        Bundle.unread(subject)
-    else:
-        weights_file(None, subject)
+    check_subject(subject)
 
     from mobileclip_deploy import evaluate as run
-    from mobileclip_deploy import evaluate_suite, load_model
     from mobileclip_deploy.base.progress import rate
-    from mobileclip_deploy.cli.output import note, note_provenance, print_json, progress, quiet
-    from mobileclip_deploy.cli.tables import note_skipped, print_evaluation, print_suite
-    from mobileclip_deploy.cli.words import in_flags
+    from mobileclip_deploy.cli.output import note, print_json, progress, quiet
+    from mobileclip_deploy.cli.tables import note_skipped, print_evaluation
     from mobileclip_deploy.evaluation.door import evaluate_on
     from mobileclip_deploy.evaluation.evaluate import Measuring
-    from mobileclip_deploy.network.checkpoints.source import Source
     from mobileclip_deploy.network.model.architecture import MobileCLIP
 
-    if subject is not None and bundle:
-        model: Path | MobileCLIP = subject
-    else:
-        model = load_model(None, subject)
-        note_provenance(Source.of(model).provenance)
-    if suite is not None and suite_data is not None:
-        with progress() as update:
-            found = evaluate_suite(
-                model,
-                suite_data,
-                suite=suite,
-                html=html,
-                force=force,
-                skip_bad=data.skip_bad,
-                cache=data.cache,
-                progress=update,
-            )
-        if as_json:
-            rows = tuple(row.model_copy(update={"reason": row.reason and in_flags(row.reason)}) for row in found.rows)
-            print_json(found.model_copy(update={"rows": rows}))
-        else:
-            print_suite(found)
-        click.get_current_context().exit(2 if found.failed else 0)
+    model = open_subject(subject)
     with progress() as update:
         if dataset is None or language is not None:
             result = run(model, task=task, language=language, progress=update, **asked)
@@ -118,6 +90,37 @@ def evaluate(
         print_json(result)
     else:
         print_evaluation(result)
+
+
+def is_bundle(subject: Path | None) -> bool:
+    """Returns whether a path is a bundle's folder rather than a checkpoint."""
+    from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file
+
+    return subject is not None and subject.is_dir() and checkpoint_file(subject) == subject
+
+
+def check_subject(subject: Path | None) -> None:
+    """Refuses a bundle or a checkpoint that cannot be opened, before torch is imported."""
+    from mobileclip_deploy.artifacts.bundle import Bundle
+    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+
+    if subject is not None and is_bundle(subject):
+        Bundle.unread(subject)
+    else:
+        weights_file(None, subject)
+
+
+def open_subject(subject: Path | None) -> Path | MobileCLIP:
+    """Returns a bundle's folder as it is, or the model of a checkpoint, whose provenance is printed on stderr."""
+    from mobileclip_deploy import load_model
+    from mobileclip_deploy.cli.output import note_provenance
+    from mobileclip_deploy.network.checkpoints.source import Source
+
+    if subject is not None and is_bundle(subject):
+        return subject
+    model = load_model(None, subject)
+    note_provenance(Source.of(model).provenance)
+    return model
 
 
 def _read(data: DatasetChoice, task: str | None) -> Dataset | None:

@@ -21,27 +21,15 @@ from pydantic_core.core_schema import DataclassSchema, FloatSchema
 from mobileclip_deploy.artifacts.bundle import Manifest
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.layouts import Layout
-from mobileclip_deploy.benchmark.doctor import Diagnosis
-from mobileclip_deploy.benchmark.documents import SCHEMAS as BENCHMARK
-from mobileclip_deploy.benchmark.documents import schema_text
-from mobileclip_deploy.benchmark.driver import Listing
-from mobileclip_deploy.benchmark.suite.measuring import SuiteResult
-from mobileclip_deploy.benchmark.sweep.result import RowError, SweepResult
+from mobileclip_deploy.base.error_document import RowError
+from mobileclip_deploy.cli.commands import entries, find
 from mobileclip_deploy.evaluation.evaluate import EvaluationResult
 from mobileclip_deploy.export.smallest import SearchLog
 from mobileclip_deploy.network.checkpoints.convert import Conversion
 from mobileclip_deploy.network.folding import FoldReport
 from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
-from mobileclip_deploy.search.bridging import BridgeResult
-from mobileclip_deploy.search.embedding_files import EmbeddingFile
-from mobileclip_deploy.search.library import IndexFile
-from mobileclip_deploy.search.searching import SearchResult
 from mobileclip_deploy.targets.inspection import PackageInspection
-from mobileclip_deploy.training.language.distilling import DistilledTower
-from mobileclip_deploy.training.recovery.recovering import Recovery, TowerRecovery
-from mobileclip_deploy.training.reinforcement.index import Index
-from mobileclip_deploy.training.trainer.running import Trained
 from mobileclip_deploy.verify.comparison import Comparison
 from mobileclip_deploy.verify.explanation import Explanation
 from mobileclip_deploy.verify.inspect.inspection import BundleInspection, CheckpointInspection, FolderInspection
@@ -50,10 +38,10 @@ from mobileclip_deploy.verify.inspect.linting import Comparison as LintCompariso
 from mobileclip_deploy.verify.inspect.linting import LintReport, Share
 
 
-def _widened(name: str, base: type, text: str, without: tuple[str, ...] = (), **added: Any) -> Any:
+def widened(name: str, base: type, text: str, without: tuple[str, ...] = (), every: bool = False, **added: Any) -> Any:
     """What a command prints of a result: its fields but those `without`, and more keys. No subclass, whose fields would
     shadow the properties that they are printed from. Of a dataclass, and of an index, every field is printed."""
-    if issubclass(base, BaseModel) and base is not Index:
+    if issubclass(base, BaseModel) and not every:
         own: dict[str, Any] = {one: (field.annotation, field) for one, field in base.model_fields.items()}
     else:
         own = {one: (kind, ...) for one, kind in get_type_hints(base).items() if get_origin(kind) is not ClassVar}
@@ -77,7 +65,7 @@ class ArtifactDocument(BaseModel, extra="allow"):
     facts: dict[str, str] | None = None
 
 
-FoldedDocument = _widened(
+FoldedDocument = widened(
     "FoldedDocument",
     FoldReport,
     "`output`: the checkpoint that was written. The rest is also in the report beside it.",
@@ -98,7 +86,7 @@ class ExportedDocument(BaseModel):
     search: SearchLog | None = None
 
 
-VerifiedDocument = _widened(
+VerifiedDocument = widened(
     "VerifiedDocument",
     ParityReport,
     "A bundle's report. `seconds`: how long it took. `explanations`: with --explain.",
@@ -122,7 +110,7 @@ class VerifiedBundlesDocument(BaseModel):
     bundles: tuple[VerifiedDocument | RefusedDocument, ...]  # type: ignore[valid-type]
 
 
-LintedPackage = _widened(
+LintedPackage = widened(
     "LintedPackage", LintReport, "A package, and how much of it each status is.", shares=dict[str, Share]
 )
 
@@ -149,72 +137,6 @@ class ClassifiedDocument(BaseModel):
     skipped: str | None = None
 
 
-ReinforcedDocument = _widened(
-    "ReinforcedDocument",
-    Index,
-    "The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run.",
-    without=("shards",),
-    format=str,
-    version=int,
-    dtype=str,
-    output=str,
-    made=int,
-    kept=int,
-)
-TextTowerDocument = _widened(
-    "TextTowerDocument",
-    DistilledTower,
-    "What `train --text-tower` gives. `output`: the checkpoint. `log`: by language what was found of what is held out. "
-    "`pairs`: that were learned, by language; `left_out`: texts, by reason. `vocabulary`: its tokens.",
-    without=("weights",),
-    output=str,
-)
-TrainedDocument = _widened(
-    "TrainedDocument",
-    Trained,
-    "`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start. "
-    "`left_out`: what was left out of published shards, null of other data.",
-    without=("folder", "weights"),
-    output=str,
-)
-RecoveredTower = _widened(
-    "RecoveredTower",
-    TowerRecovery,
-    "A tower without and with training, its weights on the grid, and whether the trained one was kept.",
-    kept=bool,
-)
-RecoveredDocument = _widened(
-    "RecoveredDocument",
-    Recovery,
-    "`output`: the checkpoint that was written.",
-    without=("report",),
-    output=str,
-    towers=tuple[RecoveredTower, ...],  # type: ignore[valid-type]
-)
-
-
-class ReportDocument(BaseModel):
-    """The files that were written, and what speaks against each run, by its id."""
-
-    outputs: tuple[str, ...]
-    runs: dict[str, tuple[str, ...]]
-
-
-class DemoDocument(BaseModel):
-    """`address`: of the page while it is served; `folder`: with --static, where it was written."""
-
-    address: str | None
-    folder: str | None
-
-
-DoctorDocument = _widened(
-    "DoctorDocument",
-    Diagnosis,
-    "What is installed. `complete`: nothing is missing that every command needs.",
-    complete=bool,
-)
-
-
 class ErrorDocument(BaseModel):
     """The last line of stderr where the exit code is not 0."""
 
@@ -228,25 +150,14 @@ DOCUMENTS: dict[str, Any] = {
     "reparameterize": FoldedDocument,
     "convert": Conversion,
     "export": list[ExportedDocument],
-    "sweep": SweepResult,
     "verify": VerifiedDocument | VerifiedBundlesDocument,
     "lint": LintDocument,
-    "evaluate": EvaluationResult | SuiteResult,
+    "evaluate": EvaluationResult,
     "compare": Comparison | LayersDocument,
     "classify": list[ClassifiedDocument],
-    "embed": EmbeddingFile | IndexFile,
-    "search": SearchResult,
-    "bridge": BridgeResult,
-    "reinforce": ReinforcedDocument,
-    "train": TrainedDocument | TextTowerDocument,
-    "recover": RecoveredDocument,
-    "devices": list[Listing],
-    "report": ReportDocument,
-    "demo": DemoDocument,
-    "doctor": DoctorDocument,
     "error": ErrorDocument,
 }
-"""By command. What `benchmark` prints is the file that it writes: see `benchmark.documents`."""
+"""By command. A wing adds its own by the entry point `<wing>.documents`: `DOCUMENTS` in its `commands/documents.py`."""
 
 
 class _Schema(GenerateJsonSchema):
@@ -272,10 +183,17 @@ def _open(schema: Any) -> Any:
 
 
 def published() -> dict[str, str]:
-    """File name -> JSON Schema (2020-12), of every document of the command line and of `benchmark`, and of layouts."""
-    own = {f"{name}.json": _text(name, document) for name, document in DOCUMENTS.items()}
+    """File name -> JSON Schema (2020-12), of every document of the command line, of wings and of layouts."""
+    documents, files = dict(DOCUMENTS), dict[str, str]()
+    for name in sorted(entries()):
+        if name.endswith(".documents"):
+            added = find(name)
+            for command, document in added.DOCUMENTS.items():
+                documents[command] = documents[command] | document if command in documents else document
+            files |= added.files()
+    own = {f"{name}.json": _text(name, document) for name, document in documents.items()}
     own["layout-file.json"] = _text("layout-file", Layout)
-    return own | {name: schema_text(model) for name, model in BENCHMARK.items()}
+    return own | files
 
 
 def _text(name: str, document: Any) -> str:

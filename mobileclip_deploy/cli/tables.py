@@ -9,8 +9,6 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.benchmark.suite.measuring import SuiteResult
-    from mobileclip_deploy.benchmark.sweep.result import State, SweepResult
     from mobileclip_deploy.evaluation.evaluate import EvaluationResult
     from mobileclip_deploy.evaluation.metrics import Interval
     from mobileclip_deploy.export.smallest import SearchLog
@@ -217,29 +215,6 @@ def print_evaluation(result: EvaluationResult) -> None:
     say("every class and the whole table of confusion: --json")
 
 
-def print_suite(result: SuiteResult) -> None:
-    """One row a dataset, then the averages."""
-    rows = []
-    for row in result.rows:
-        figure = row.figure
-        cells = [f"{figure.value:.2f}", f"{figure.low:.1f} .. {figure.high:.1f}"] if figure else ["", ""]
-        known = "" if row.published is None else f"{row.published:.2f}"
-        change = "" if row.difference is None else f"{row.difference.value:+.2f}"
-        rows.append([row.name, row.metric, *cells, known, change, "" if row.status == "measured" else row.status])
-    measured = sum(row.status == "measured" for row in result.rows)
-    title = f"{result.model} on {result.suite} ({measured} of {len(result.rows)} datasets; {result.engine})"
-    print_table(title, ["dataset", "metric", ">%", ">95% interval", ">published", ">change", ""], rows)
-    for row in result.rows:
-        if row.status == "failed":
-            note(f"{row.name}: {row.reason}")
-        note_skipped(row.skipped)
-    if any("pyarrow" in (row.reason or "") for row in result.rows):
-        note(next(row.reason or "" for row in result.rows if "pyarrow" in (row.reason or "")))
-    published = "" if result.published_average is None else f" (published: {result.published_average:.2f})"
-    average = "not given: not every dataset was measured" if result.average is None else f"{result.average:.2f}"
-    say(f"average: {average}{published}")
-
-
 def print_comparison(comparison: Comparison) -> None:
     """One row a bundle."""
     columns = ["bundle", ">MB", ">deviation", ">SNR dB", ">top-1 %", ">change", ">recall@1 %", ">change", "gates"]
@@ -319,14 +294,3 @@ def _detail(check: Check) -> str:
     accuracies = ", ".join(f"{name} {figure(check, name)}" for name in names)
     told = ": ".join(part for part in (check.detail, accuracies) if part)
     return "; ".join(part for part in (told, check.engine) if part)
-
-
-def print_sweep(result: SweepResult) -> None:
-    """One row per cell, then how many ended how."""
-    from mobileclip_deploy.benchmark.sweep.door import TABLE
-    from mobileclip_deploy.benchmark.sweep.result import COLUMNS, cells_of
-
-    print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
-    states: tuple[State, ...] = ("passed", "failed", "undecided", "not run", "error", "left")
-    counted = ", ".join(f"{result.count(state)} {state}" for state in states if result.count(state))
-    say(f"wrote {result.output}/{TABLE}: {counted}")

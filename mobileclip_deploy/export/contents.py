@@ -33,7 +33,7 @@ from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.rounding.rounding import Rounded, RoundedTower
 from mobileclip_deploy.rounding.verified import learned_floats, stored_sha256, tower_to_round
-from mobileclip_deploy.search.storage import scale_of
+from mobileclip_deploy.spaces.int8 import scale_of
 from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half

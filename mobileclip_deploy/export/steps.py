@@ -28,7 +28,7 @@ from mobileclip_deploy.export.contents import (
 )
 from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.network.checkpoints.source import Source
-from mobileclip_deploy.network.model.precision import PRECISIONS, precision_label, precision_of
+from mobileclip_deploy.network.model.precision import PRECISIONS, RECOVERABLE, precision_label, precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check, ParityReport
 from mobileclip_deploy.rounding.kept import forget
@@ -258,7 +258,6 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     if plan.four_bit or {check.step for check in report.failed} - {"shipped", "task"}:
         return ""
     from mobileclip_deploy.rounding.methods import LEARNABLE
-    from mobileclip_deploy.training.recovery.plan import PRECISIONS as RECOVERED
 
     bits = min(precision_of(name).stored_bits for name in plan.precisions.values())
     if bits == 32:
@@ -275,7 +274,7 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
     learns = plan.target.abilities.recoverable or plan.target.abilities.learns_rounding
     if learns and plan.learned_on is None and rests & set(LEARNABLE):
         steps += ["learn its rounding (`rounding='gptq'`)"]
-    if plan.target.abilities.recoverable and rests & set(RECOVERED):
+    if plan.target.abilities.recoverable and rests & set(RECOVERABLE):
         steps += [f"train it for {precision_label(dict(plan.precisions))} with `recover`"]
     return f"{', or '.join(steps)}; "
 

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.evaluation.distance import RANKED, distance
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, held_scale
-from mobileclip_deploy.training.recovery.training import RANKED, distance
 
 # Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a
 # time 1.7 GB and 32 CPU s.

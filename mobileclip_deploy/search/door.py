@@ -8,6 +8,7 @@ from pathlib import Path
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.arguments import Count, StoreName
 from mobileclip_deploy.base.files import StrPath, check_file_destination, optional_path, paths
+from mobileclip_deploy.base.files.names import INDEX_SUFFIX
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -19,7 +20,7 @@ from mobileclip_deploy.search.engines import export_index
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.search.page import write_page
-from mobileclip_deploy.search.requested import INDEX_SUFFIX, asked_tower, check_embedding_output
+from mobileclip_deploy.search.requested import asked_tower, check_embedding_output
 from mobileclip_deploy.search.searching import SearchResult, search_index
 from mobileclip_deploy.search.spaces import bundle_of_space, remember
 

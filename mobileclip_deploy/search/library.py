@@ -27,8 +27,9 @@ from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import Description, Header
 from mobileclip_deploy.search.requested import asked_tower
 from mobileclip_deploy.search.spaces import remember
-from mobileclip_deploy.search.storage import Store, scale_of
+from mobileclip_deploy.search.storage import Store
 from mobileclip_deploy.search.writing import IndexWriter, Rows, compact, create
+from mobileclip_deploy.spaces.int8 import scale_of
 
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mobileclip_deploy.base.arguments import StoreName
 from mobileclip_deploy.base.files import check_file_destination
+from mobileclip_deploy.base.files.names import INDEX_SUFFIX
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TowerName
 
-INDEX_SUFFIX = ".mcdx"
 FORMATS = (".safetensors", ".jsonl", ".npy", INDEX_SUFFIX)
 TEXTS = (".txt", ".jsonl")
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.base.files.arrays import Floats
-from mobileclip_deploy.search.storage import INT8_MOST, Store, integers_of, signs
+from mobileclip_deploy.search.storage import Store, signs
+from mobileclip_deploy.spaces.int8 import INT8_MOST, integers_of
 
 CHUNK = 1 << 15
 """Rows at a time: their scores stay in the processor's cache until the best are taken."""

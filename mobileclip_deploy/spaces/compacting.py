@@ -32,8 +32,8 @@ from mobileclip_deploy.network.model.variants import TOWERS, Variant
 from mobileclip_deploy.parity.inputs import Inputs, embed_exactly
 from mobileclip_deploy.parity.samples import prompts, read_prompts
 from mobileclip_deploy.pictures.embedding import at_length_one
-from mobileclip_deploy.search.storage import INT8_MOST, rounded_scale
 from mobileclip_deploy.spaces.axes import fit_axes
+from mobileclip_deploy.spaces.int8 import INT8_MOST, rounded_scale
 
 # More take long, in float64. nano's axes from 384, 1,024 and 2,048 pictures lost 3.0, 3.0 and 2.7 points of recall@1.
 MOST_PICTURES, MOST_CAPTIONS = 512, 1024

@@ -21,7 +21,7 @@ from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.pictures.embedding import at_length_one
-from mobileclip_deploy.search.storage import integers_of, rounded_scale
+from mobileclip_deploy.spaces.int8 import integers_of, rounded_scale
 from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Fitted, Samples, fit, measured_curve
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet
 

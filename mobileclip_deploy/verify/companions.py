@@ -24,7 +24,7 @@ from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.samples import calibration_prompts
-from mobileclip_deploy.search.storage import scale_of
+from mobileclip_deploy.spaces.int8 import scale_of
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.verify.claims import written_by, written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert

@@ -12,6 +12,7 @@ from benchmark import documents
 
 from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.assembly import assemble
+from mobileclip_deploy.benchmark.commands.tables import print_result
 from mobileclip_deploy.benchmark.documents import read_result, read_stream, write_document
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
@@ -20,7 +21,6 @@ from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.report import report
 from mobileclip_deploy.benchmark.report.points import device_name
 from mobileclip_deploy.benchmark.result import RoundResult
-from mobileclip_deploy.cli.benchmark_tables import print_result
 from mobileclip_deploy.errors import InvalidInput
 
 RIGHT = next(iter(documents.EXPECTED.values()))

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.search.index_file import Description, Header
-from mobileclip_deploy.search.storage import INT8_MOST, Store
+from mobileclip_deploy.search.storage import Store
 from mobileclip_deploy.search.writing import create
+from mobileclip_deploy.spaces.int8 import INT8_MOST
 
 DIMENSION = 24
 SCALE = 0.9 / INT8_MOST

@@ -10,6 +10,8 @@ from pydantic import AfterValidator
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 
 LONGEST_PART, LONGEST_TEXT = 200, 1000
+INDEX_SUFFIX = ".mcdx"
+"""Suffix of an index of embeddings."""
 
 
 def plain_text(text: str) -> str:

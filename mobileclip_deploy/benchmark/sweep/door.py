@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.files import StrPath, write_whole
 from mobileclip_deploy.base.files.leftovers import clear_leftovers
 from mobileclip_deploy.base.progress import Progress, about, silent
@@ -13,7 +14,7 @@ from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, kept, list_cells, make_cell, record
 from mobileclip_deploy.benchmark.sweep.latency import measure_latency
-from mobileclip_deploy.benchmark.sweep.result import Row, RowError, SweepResult, markdown
+from mobileclip_deploy.benchmark.sweep.result import Row, SweepResult, markdown
 from mobileclip_deploy.benchmark.sweep.specification import Specification, read_specification
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset, telling

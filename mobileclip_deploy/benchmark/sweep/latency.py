@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Result
-from mobileclip_deploy.benchmark.sweep.result import RowError, SweepResult
+from mobileclip_deploy.benchmark.sweep.result import SweepResult
 from mobileclip_deploy.benchmark.sweep.specification import Specification
 from mobileclip_deploy.errors import InvalidInput, MobileClipDeployError
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row
 from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed, Undecided
 from mobileclip_deploy.export.steps import Written
@@ -33,19 +34,6 @@ COLUMNS = (
 FIGURES = ("top1", "image_to_text_recall@1")
 
 State = Literal["passed", "failed", "undecided", "not run", "error", "left"]
-
-
-class RowError(BaseModel, frozen=True):
-    """Why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
-
-    kind: str
-    message: str
-    remedy: str | None
-    exit_code: int
-
-    @classmethod
-    def of(cls, error: MobileClipDeployError) -> RowError:
-        return cls.model_validate(error.as_dict())
 
 
 class Row(BaseModel, frozen=True):

@@ -15,6 +15,8 @@ TABLE = "-table-"
 # A table is stored, not computed with: what rounds activations or prunes is none of one, and halves gain nothing.
 TABLES = ("w8", "w6p", "w4p", "w4")
 RESTS = ("w8", "w8a8", "w6p", "w4p", "w4")
+RECOVERABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
+"""Precisions that `recover` can train a tower on."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from mobileclip_deploy.base.arguments import Bounds, Count, Seed, checked_fields
 from mobileclip_deploy.base.files import check_file_destination
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.network.model.precision import parse_precisions, precision_of
+from mobileclip_deploy.network.model.precision import RECOVERABLE, parse_precisions, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.pictures.pairs import Pairs, read_pairs
 from mobileclip_deploy.targets import Target, get_target, targets
@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # a request is refused before torch is imported
     from mobileclip_deploy.network.checkpoints.source import Source
     from mobileclip_deploy.training.reinforcement.building import Existing
 
-PRECISIONS = ("w8", "w8a8", "w6p", "w4p", "w4")
 """What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
 
 
@@ -83,8 +82,8 @@ class RecoveryRequest:
         if target.label not in known:
             raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")
         for tower, precision in precisions.items():
-            if precision_of(precision).rest not in PRECISIONS:
-                raise UsageError(f"precision {precision} cannot be recovered; {', '.join(PRECISIONS)} can")
+            if precision_of(precision).rest not in RECOVERABLE:
+                raise UsageError(f"precision {precision} cannot be recovered; {', '.join(RECOVERABLE)} can")
             if not target.has({tower: precision}):
                 raise UsageError(
                     f"{target.name} has no precision {precision} for the {tower} tower; give another precision, target "

@@ -23,7 +23,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
 
     Args:
         model: folded; changed in place.
-        precision: of `plan.PRECISIONS`.
+        precision: of `RECOVERABLE`.
         target: whose export it is.
     """
     module: nn.Module = getattr(model, tower)

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.evaluation.distance import RANKED, distance
 from mobileclip_deploy.training.recovery.inputs import TowerInputs
 from mobileclip_deploy.training.recovery.plan import Settings
 
 Encode = Callable[[Tensor], Tensor]
 WARM_UP = 0.1
-RANKED = 512
-RANKING = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,3 @@ def train(
         if step % 10 == 0:
             progress(f"step {step} of {settings.steps}, loss {loss.item():.4f}")
     tower.requires_grad_(False).eval()
-
-
-def distance(found: Tensor, wanted: Tensor, others: Tensor, scale: float) -> Tensor:
-    """What training makes small: 1 - cosine, and a share of the divergence between what the two say of others.
-
-    Args:
-        found, wanted: unit embeddings [B, D].
-        others: unit embeddings [M, D] of the other tower, to be ranked.
-        scale: the model's factor of the cosines.
-    """
-    ours, theirs = (F.log_softmax(scale * side @ others.T, dim=1) for side in (found, wanted))
-    divergence = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
-    return (1 - (found * wanted).sum(dim=1)).mean() + RANKING * divergence

@@ -12,6 +12,7 @@ from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry, TowerEntry
 from mobileclip_deploy.artifacts.bundle.opening import bundles_in
 from mobileclip_deploy.base.files import StrPath, artifact_bytes, check_there
+from mobileclip_deploy.base.files.names import INDEX_SUFFIX
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.checkpoints.weights_files import checkpoint_file, container_of
@@ -19,7 +20,6 @@ from mobileclip_deploy.network.model.licences import Answer, LicenceUse
 from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
 from mobileclip_deploy.parity.report import outcome
-from mobileclip_deploy.search.requested import INDEX_SUFFIX
 from mobileclip_deploy.targets import Target, installed_target, target_of
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.inspection import PackageInspection

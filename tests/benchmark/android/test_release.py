@@ -20,9 +20,9 @@ from mobileclip_deploy.base.files import content_sha256, file_sha256
 from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android import release
 from mobileclip_deploy.benchmark.android.release import Release, pinned_release, released_runners, unpacked_runners
+from mobileclip_deploy.benchmark.commands.benchmark import benchmark
 from mobileclip_deploy.benchmark.doctor import Tool, tools
 from mobileclip_deploy.benchmark.driver import get_driver
-from mobileclip_deploy.cli.benchmark import benchmark
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
 from mobileclip_deploy.targets import get_target
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mobileclip_deploy.cli import completion
 from mobileclip_deploy.cli.options import FILE, json_option
+from mobileclip_deploy.cli.terminal import say
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.benchmark.sweep.result import State, SweepResult
 
 
 @click.command()
@@ -21,7 +26,7 @@ from mobileclip_deploy.cli.options import FILE, json_option
 @click.option(
     "--device",
     metavar="KIND[:ID]",
-    shell_complete=completion.devices,
+    shell_complete=completion.names("benchmark.driver", "DRIVERS"),
     help="Measure latencies there, as `devices` lists them [default: the file's].",
 )
 @json_option
@@ -44,7 +49,6 @@ def sweep(specification: Path, output: Path, scheduler: str | None, device: str 
 
     from mobileclip_deploy import sweep as run
     from mobileclip_deploy.cli.output import note, print_json, progress
-    from mobileclip_deploy.cli.tables import print_sweep
 
     with progress() as update:
         result = run(specification, output, scheduler=scheduler, device=device, progress=update)
@@ -58,3 +62,15 @@ def sweep(specification: Path, output: Path, scheduler: str | None, device: str 
         from mobileclip_deploy.cli.output import conclude
 
         conclude(failure)
+
+
+def print_sweep(result: SweepResult) -> None:
+    """One row per cell, then how many ended how."""
+    from mobileclip_deploy.benchmark.sweep.door import TABLE
+    from mobileclip_deploy.benchmark.sweep.result import COLUMNS, cells_of
+    from mobileclip_deploy.cli.output import print_table
+
+    print_table(None, COLUMNS, [cells_of(row) for row in result.rows])
+    states: tuple[State, ...] = ("passed", "failed", "undecided", "not run", "error", "left")
+    counted = ", ".join(f"{result.count(state)} {state}" for state in states if result.count(state))
+    say(f"wrote {result.output}/{TABLE}: {counted}")

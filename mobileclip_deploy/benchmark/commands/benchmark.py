@@ -20,7 +20,7 @@ from mobileclip_deploy.cli.terminal import say
     default="host",
     show_default=True,
     metavar="KIND[:ID]",
-    shell_complete=completion.devices,
+    shell_complete=completion.names("benchmark.driver", "DRIVERS"),
     help="As `devices` lists them.",
 )
 @click.option("--protocol", default="standard", show_default=True, help="standard, paper or mlperf.")
@@ -70,10 +70,10 @@ def benchmark(
       mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --tower image --torch all --checkpoint mobileclip_s0.pt
       mobileclip-deploy benchmark out/mobileclip_s0-onnx-fp32 --against someone_elses.onnx --threads 1,4
     """
+    from mobileclip_deploy.benchmark.commands.tables import print_result
     from mobileclip_deploy.benchmark.door import benchmark as measure
     from mobileclip_deploy.benchmark.door import write_job
     from mobileclip_deploy.benchmark.judgement import run_warnings
-    from mobileclip_deploy.cli.benchmark_tables import print_result
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:

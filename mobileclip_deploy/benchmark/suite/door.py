@@ -1,0 +1,61 @@
+"""`evaluate_suite`: all datasets of a suite, each by its own metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, measure_suite
+from mobileclip_deploy.benchmark.suite.tasks import asked_suite
+from mobileclip_deploy.network.model.architecture import MobileCLIP
+from mobileclip_deploy.network.model.variants import TOWERS, no_text_tower
+from mobileclip_deploy.pictures.embedder import embedder_of, opened
+
+__all__ = ["SuiteResult", "evaluate_suite"]
+
+
+def evaluate_suite(
+    subject: Bundle | MobileCLIP | StrPath,
+    data: StrPath,
+    *,
+    suite: str = "datacomp",
+    html: StrPath | None = None,
+    skip_bad: bool = False,
+    cache: StrPath | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> SuiteResult:
+    """All datasets of a suite that are there, each by its own metric, beside what was published (docs/datacomp.md).
+
+    Args:
+        subject: a bundle, its folder, or a model from `load_model`.
+        data: the folder that holds a folder for each dataset.
+        suite: "datacomp", the 38 datasets that MobileCLIP's papers average over.
+        html: a file to write the table to, as a page.
+        skip_bad: leave out images that cannot be used (`Row.skipped`) instead of failing their dataset.
+        cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
+        force: replace a page that is there.
+
+    Returns:
+        A row a dataset; one that is not there is "not run", one that cannot be used has "failed", and then there is no
+        average.
+
+    Raises:
+        UsageError: an unknown suite, none of its datasets is there, or the page cannot be written.
+        InvalidInput: the bundle cannot be used.
+        RuntimeFailed: nothing here can run the bundle.
+    """
+    page = optional_path(html)
+    listed = asked_suite(suite, Path(data), page, force)
+    whole = opened(subject)
+    if isinstance(whole, MobileCLIP) and whole.variant.text is None:
+        raise no_text_tower(whole.variant.name)
+    result = measure_suite(
+        embedder_of(whole, TOWERS), listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
+    )
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(page, html_page(result))
+    return result

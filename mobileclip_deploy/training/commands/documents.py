@@ -1,0 +1,66 @@
+"""Documents that the commands of this wing print with --json, for the published schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mobileclip_deploy.cli.schemas import widened
+from mobileclip_deploy.training.language.distilling import DistilledTower
+from mobileclip_deploy.training.recovery.recovering import Recovery, TowerRecovery
+from mobileclip_deploy.training.reinforcement.index import Index
+from mobileclip_deploy.training.trainer.running import Trained
+
+ReinforcedDocument = widened(
+    "ReinforcedDocument",
+    Index,
+    "The dataset at `output`, as its index says; shards that were `made` now, and those `kept` of an earlier run.",
+    without=("shards",),
+    every=True,
+    format=str,
+    version=int,
+    dtype=str,
+    output=str,
+    made=int,
+    kept=int,
+)
+TextTowerDocument = widened(
+    "TextTowerDocument",
+    DistilledTower,
+    "What `train --text-tower` gives. `output`: the checkpoint. `log`: by language what was found of what is held out. "
+    "`pairs`: that were learned, by language; `left_out`: texts, by reason. `vocabulary`: its tokens.",
+    without=("weights",),
+    output=str,
+)
+TrainedDocument = widened(
+    "TrainedDocument",
+    Trained,
+    "`output`: the trained weights. `resumed_at`: the step at which the training was taken up, 0 from the start. "
+    "`left_out`: what was left out of published shards, null of other data.",
+    without=("folder", "weights"),
+    output=str,
+)
+RecoveredTower = widened(
+    "RecoveredTower",
+    TowerRecovery,
+    "A tower without and with training, its weights on the grid, and whether the trained one was kept.",
+    kept=bool,
+)
+RecoveredDocument = widened(
+    "RecoveredDocument",
+    Recovery,
+    "`output`: the checkpoint that was written.",
+    without=("report",),
+    output=str,
+    towers=tuple[RecoveredTower, ...],  # type: ignore[valid-type]
+)
+
+DOCUMENTS: dict[str, Any] = {
+    "reinforce": ReinforcedDocument,
+    "train": TrainedDocument | TextTowerDocument,
+    "recover": RecoveredDocument,
+}
+
+
+def files() -> dict[str, str]:
+    """Returns no further schemas."""
+    return {}
