@@ -110,7 +110,7 @@ def test_the_rooms_of_the_page_are_the_layers_that_are_checked() -> None:
     rooms = [re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in table.splitlines()]
     found = [room for row in rooms for room in row]
     ground = rooms[0]  # one row for what every room may use
-    known = [name for layer in layers for name in layer.split(" | ") if name != "__main__"]
+    known = [name for layer in layers for name in re.split(r" [|:] ", layer) if name != "__main__"]
     assert set(ground) == set(known[-len(ground) :])
     assert found[len(ground) :] == known[: -len(ground)][::-1]
 
