@@ -26,7 +26,7 @@ from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.values import Pace
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
 
-NOWHERE = Provenance(variant="test", layout="test", sha256="0", file="test", licence="", research_only=False)
+NOWHERE = Provenance(variant="test", layout="test", sha256="0" * 64, file="test", licence="", research_only=False)
 
 
 def chosen(name: str, **options: Any) -> Target:

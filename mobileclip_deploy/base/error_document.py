@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.files.names import Name, Prose
 from mobileclip_deploy.errors import MobileClipDeployError
 
 
 class RowError(BaseModel, frozen=True):
     """Why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
 
-    kind: str
-    message: str
-    remedy: str | None
+    kind: Name
+    message: Prose
+    remedy: Prose | None
     exit_code: int
 
     @classmethod

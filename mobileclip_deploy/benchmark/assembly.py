@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
 from mobileclip_deploy.benchmark.limit import arithmetic_of
@@ -41,7 +42,7 @@ def complete(result: Result) -> Result:
         computed = _cell_result(cell, _with_golden(found), result, result.self_reported)
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
-        cells.append(computed.model_copy(update=changes))
+        cells.append(with_fields(computed, **changes))
     return result.model_copy(update={"cells": tuple(cells)})
 
 

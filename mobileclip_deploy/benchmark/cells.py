@@ -20,6 +20,7 @@ from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.towers.contexts import fitting
 from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
 from mobileclip_deploy.benchmark.golden import COLOURS, golden_inputs, write_raw
@@ -180,7 +181,7 @@ class Cells:
                     if gate_at and cell.gate and place.arithmetic
                     else cell.gate,
                 }
-                yield cell.model_copy(update=changes)
+                yield with_fields(cell, **changes)
 
     def _towers(self, bundle: Bundle) -> list[TowerName]:
         return [tower for tower in bundle.manifest.towers if tower in self._request.towers]
@@ -249,9 +250,9 @@ def _contexts(cell: Cell, bundle: Bundle, contexts: Sequence[int]) -> Iterator[C
         changes = {
             "id": f"{cell.id}.{length}tokens",
             "label": f"{bundle.path.name}, {length} tokens {cell.tower}",
-            "input": cell.input.model_copy(update={"shape": (1, length)}),
+            "input": with_fields(cell.input, shape=(1, length)),
         }
-        yield cell.model_copy(update=changes)
+        yield with_fields(cell, **changes)
 
 
 def _answer(bundle: Bundle, tower: TowerName) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
@@ -39,6 +39,7 @@ def benchmark(
     seed: Seed | None = None,
     team: str | None = None,
     runners: StrPath | None = None,
+    runtime_versions: Mapping[str, str] | None = None,
     engine: str | None = None,
     profile: bool = False,
     progress: Progress = silent,
@@ -58,6 +59,8 @@ def benchmark(
         team: Apple developer team that signs the app of an iPhone.
         runners: archive or folder of the programs that measure on an Android phone; None: those of this checkout, else
             those of the release that belongs to this version.
+        runtime_versions: of an Android phone's runtimes, by name, as in `{"onnxruntime": "1.31.0"}`; None: those that
+            the archive of programs names, with their hashes. Another version is fetched from PyPI without a hash.
         engine: `qnn-net-run`, with which a phone's NPU runs bundles of qnn; None: the programs of this project.
         profile: operator times as well, from one more inference.
 
@@ -70,7 +73,7 @@ def benchmark(
         NotRun: the device runs nothing of it.
         RuntimeFailed: the device was lost; what was finished is kept for `resume`.
     """
-    driver = get_driver(device, team, optional_path(runners), engine)
+    driver = get_driver(device, team, optional_path(runners), engine, runtime_versions)
     chosen = get_protocol(protocol)
     if resume and output is None:
         raise UsageError("`resume=True` goes on with a run whose `output` is named; name it")
@@ -99,6 +102,7 @@ def write_job(
     tower: str = "both",
     seed: Seed | None = None,
     runners: StrPath | None = None,
+    runtime_versions: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Write a job for a phone that is out of reach, such as a device farm's, and measure nothing.
@@ -106,7 +110,7 @@ def write_job(
     Args:
         bundles: as returned by `export`, or their folders; or one.
         folder: the job goes into a folder of its own in it. What the phone sends back is read by `report`.
-        device, protocol, quick, tower, seed, runners, progress: as of `benchmark`.
+        device, protocol, quick, tower, seed, runners, runtime_versions, progress: as of `benchmark`.
 
     Returns:
         The job's folder. For an Android phone the programs that run it, and a script that starts them, lie in it too.
@@ -119,7 +123,7 @@ def write_job(
     """
     chosen = get_protocol(protocol)
     request = make_request(bundles, tower)
-    driver = get_driver(device, runners=optional_path(runners))
+    driver = get_driver(device, runners=optional_path(runners), runtime_versions=runtime_versions)
     from mobileclip_deploy.benchmark import running  # with torch
 
     return running.write_job(request, driver, quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from mobileclip_deploy.base.progress import Progress
@@ -178,6 +179,8 @@ class Driver(ABC):
     """The Apple developer team that signs an app for the device, where one is needed."""
     runners: Path | None = None
     """The archive or the folder of the programs that measure on the device, where they are pushed there."""
+    runtime_versions: Mapping[str, str] = MappingProxyType({})
+    """Versions of runtimes that the user chose, where the programs do not bring them."""
 
     def __init__(self, selector: str | None = None) -> None:
         if self.only is not None and selector is not None:
@@ -246,14 +249,21 @@ class Driver(ABC):
         """
 
 
-def get_driver(device: str, team: str | None = None, runners: Path | None = None, engine: str | None = None) -> Driver:
-    """`host`, `android`, `android:SERIAL`, ... -> its driver, with its `team` and `runners`.
+def get_driver(
+    device: str,
+    team: str | None = None,
+    runners: Path | None = None,
+    engine: str | None = None,
+    runtime_versions: Mapping[str, str] | None = None,
+) -> Driver:
+    """`host`, `android`, `android:SERIAL`, ... -> its driver, with its `team`, `runners` and `runtime_versions`.
 
     Args:
         engine: of `ENGINES`, what runs the models in the place of our own programs.
 
     Raises:
-        UsageError: unknown kind; the text lists the known ones. Or `runners` or `engine` for a device that takes none.
+        UsageError: unknown kind; the text lists the known ones. Or `runners`, `runtime_versions` or `engine` for a
+            device that takes none.
     """
     kind, colon, selector = device.partition(":")
     kind = kind.lower()
@@ -267,7 +277,9 @@ def get_driver(device: str, team: str | None = None, runners: Path | None = None
     driver = _load(ENGINES[engine, kind] if engine is not None else DRIVERS[kind])(selector or None)
     if runners is not None and kind != "android":
         raise UsageError(f"`runners` are for Android phones, and `device` is {device}; leave `runners` out")
-    driver.team, driver.runners = team, runners
+    if runtime_versions and (kind != "android" or engine is not None):
+        raise UsageError("`runtime_versions` are of the ready runners for Android phones; leave them out")
+    driver.team, driver.runners, driver.runtime_versions = team, runners, dict(runtime_versions or {})
     return driver
 
 

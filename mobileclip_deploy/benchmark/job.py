@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mobileclip_deploy.base.files.names import LONGEST_PATH, Name, Prose, Sha256
 from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.targets.values import ComputeUnits
 
@@ -15,9 +16,10 @@ Positive = Annotated[float, Field(gt=0, lt=2**63)]
 """A time or a rate that can be divided by and drawn on a logarithmic axis."""
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,119}$")]
 """Safe as a file name on every device, and in a shell."""
-RelativePath = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$")]
+RelativePath = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$", max_length=LONGEST_PATH)
+]
 """Below the job's folder, with `/`, without `..`: safe in a shell too."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 CHECKPOINT = "torch"
 """Target and runtime of a cell that is not an artifact but the checkpoint itself."""
 Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
@@ -117,7 +119,7 @@ def quick(protocol: Protocol) -> Protocol:
 class Tensor(Frozen):
     """An input or output as the runtime takes it: batch 1, no free dimension. Image pixels are RGB."""
 
-    name: str
+    name: Name
     dtype: Dtype
     shape: Annotated[tuple[Annotated[Count, Field(ge=1)], ...], Field(fail_fast=True)]
 
@@ -153,8 +155,8 @@ class Gate(Frozen):
 class Accuracy(Frozen):
     """What the file scored when it was exported, in percent, and on what."""
 
-    metric: str
-    dataset: str
+    metric: Name
+    dataset: Name
     percent: float
 
 
@@ -170,27 +172,27 @@ class Cell(Frozen):
     """
 
     id: Identifier
-    label: str
+    label: Name
     competitor: bool
-    bundle: str | None = None
-    variant: str | None = None
+    bundle: Name | None = None
+    variant: Name | None = None
     tower: Literal["image", "text"]
-    target: str | None = None
-    precision: str | None = None
+    target: Name | None = None
+    precision: Name | None = None
     accuracy: Accuracy | None = None
     file: RelativePath
     sha256: Sha256
     bytes: Count
     runtime: Identifier
-    backend: str | None = None
+    backend: Name | None = None
     compute_units: ComputeUnits | None = None
     threads: Annotated[Count, Field(ge=1, le=1024)]
-    options: dict[str, str] = {}
+    options: dict[Name, Name] = {}
     input: Tensor
     output: Tensor
     golden: Golden | None = None
     gate: Gate | None = None
-    resizing: str | None = None
+    resizing: Prose | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Cell:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Base64Bytes, Field, model_validator
 
+from mobileclip_deploy.base.files.names import Name, Prose
 from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Positive, Turn
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeFailed
 
@@ -24,16 +25,16 @@ class Browser(Frozen):
     `adapter_is_software`: a processor plays the GPU. `memory_gib`: rounded by the browser, 8 at most.
     """
 
-    name: str
-    version: str
-    engine: str
-    user_agent: str
+    name: Name
+    version: Name
+    engine: Name
+    user_agent: Prose
     secure: bool
     isolated: bool
     clock_step_ns: Annotated[Count, Field(ge=1)]
     cores: Annotated[Count, Field(ge=1)]
     memory_gib: float | None = None
-    adapter: str | None = None
+    adapter: Name | None = None
     adapter_is_software: bool | None = None
     shader_f16: bool | None = None
 
@@ -47,18 +48,18 @@ class Device(Frozen):
 
     kind: Literal["host", "android", "ios", "mac", "browser"]
     simulated: bool
-    name: str
-    model: str
-    soc: str | None = None
-    architecture: str
-    os: str
-    os_version: str
-    build: str | None = None
+    name: Name
+    model: Name
+    soc: Name | None = None
+    architecture: Name
+    os: Name
+    os_version: Name
+    build: Name | None = None
     cores: Annotated[Count, Field(ge=1)]
     core_maximum_khz: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
     memory_bytes: Count | None = None
     browser: Browser | None = None
-    instructions: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+    instructions: Annotated[tuple[Name, ...], Field(fail_fast=True)] = ()
 
 
 class Harness(Frozen):
@@ -67,11 +68,11 @@ class Harness(Frozen):
     `c_library`: what it runs on, `glibc` or `bionic` (Android's own); None where there is but one.
     """
 
-    name: str
-    version: str
-    build: str | None = None
+    name: Name
+    version: Name
+    build: Name | None = None
     affinity: Annotated[tuple[Count, ...], Field(fail_fast=True)] = ()
-    quality_of_service: str | None = None
+    quality_of_service: Name | None = None
     c_library: Literal["glibc", "bionic"] | None = None
 
     @classmethod
@@ -91,7 +92,7 @@ class Snapshot(Frozen):
     charging: bool | None = None
     low_power_mode: bool | None = None
     fixed_performance_mode: bool | None = None
-    governor: str | None = None
+    governor: Name | None = None
     load_average_1min: float | None = None
 
 
@@ -117,7 +118,7 @@ class GoldenOutcome(Frozen):
 class Placement(Frozen):
     """How many operations a runtime means to run on a compute unit, and their share of the predicted cost."""
 
-    unit: str
+    unit: Name
     operations: Count
     cost_share: float | None = None
 
@@ -128,9 +129,9 @@ class PlannedOperation(Frozen):
     `cost` is its share of the model's predicted cost.
     """
 
-    name: str
-    operator: str
-    unit: str
+    name: Name
+    operator: Name
+    unit: Name
     cost: float | None = None
 
 
@@ -155,7 +156,7 @@ class OperatorWork(Frozen):
 
     arithmetic_operations: Count
     moved_bytes: Count
-    kind: str | None = None
+    kind: Name | None = None
     arithmetic: Literal["float32", "float16", "int8"] | None = None
 
 
@@ -163,7 +164,7 @@ class OperatorTime(Frozen):
     """What the operators of one type, and of one kind of work, took in one inference of a profiled run, which is never
     one of the samples. `work`: what they did, where the runtime tells."""
 
-    operator: str
+    operator: Name
     calls: Count
     total_ns: Count
     work: OperatorWork | None = None
@@ -175,7 +176,7 @@ class Peak(Frozen):
     a copy reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
     """
 
-    engine: str
+    engine: Name
     threads: Annotated[Count, Field(ge=1)]
     side: Annotated[Count, Field(ge=1)] = 1024
     float32_operations_per_second: Rate
@@ -207,7 +208,7 @@ class RoundResult(Frozen):
     cell: Identifier
     round: Count
     status: Literal["done", "failed", "invalid"]
-    error: str | None = None
+    error: Prose | None = None
     specialization_ns: Count | None = None
     load_first_ns: Count | None = None
     load_again_ns: Count | None = None
@@ -223,7 +224,7 @@ class RoundResult(Frozen):
     profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
     cores: Annotated[tuple[CoreUse, ...], Field(fail_fast=True)] = ()
     operations: Annotated[tuple[PlannedOperation, ...], Field(fail_fast=True)] = ()
-    warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+    warnings: Annotated[tuple[Prose, ...], Field(fail_fast=True)] = ()
     fetch_ns: Count | None = None
     compile_ns: Count | None = None
     inferences_per_sample: Annotated[Count, Field(ge=1)] | None = None
@@ -243,7 +244,7 @@ class _Measured(Frozen):
     job: Job
     device: Device
     harness: Harness
-    runtimes: dict[str, str]
+    runtimes: dict[Name, Name]
     environment: Environment
     peaks: Annotated[tuple[Peak, ...], Field(fail_fast=True)] = ()
 
@@ -302,7 +303,7 @@ class CellResult(Frozen):
 
     id: Identifier
     status: Literal["done", "failed", "invalid", "skipped"]
-    error: str | None = None
+    error: Prose | None = None
     specialization_ns: Count | None = None
     load_first_ns: Count | None = None
     load_again_ns: Count | None = None
@@ -313,7 +314,7 @@ class CellResult(Frozen):
     profile: Annotated[tuple[OperatorTime, ...], Field(fail_fast=True)] = ()
     arithmetic_operations: Count | None = None
     summary: Summary | None = None
-    warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
+    warnings: Annotated[tuple[Prose, ...], Field(fail_fast=True)] = ()
     rounds: Annotated[tuple[RoundResult, ...], Field(fail_fast=True)] = ()
 
 

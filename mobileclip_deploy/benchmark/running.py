@@ -22,7 +22,7 @@ from mobileclip_deploy.benchmark.driver import Driver, Plan
 from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.request import Request, RunOptions
-from mobileclip_deploy.benchmark.result import Outcome
+from mobileclip_deploy.benchmark.result import Outcome, Result
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets import get_target
 
@@ -65,7 +65,15 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
             shutil.rmtree(folder)
     write_document(output, result)
     shutil.rmtree(folder)
-    return Outcome(result, output, left_out)
+    return Outcome(result, output, (*left_out, *_other_versions(plan, result)))
+
+
+def _other_versions(plan: Plan, result: Result) -> Iterator[str]:
+    """A note for each runtime of a phone that has another version than the bundles were proven with."""
+    for runtime, version in result.runtimes.items() if result.device.kind == "android" else ():
+        others = sorted(plan.proven.get(runtime, frozenset()) - {version.partition("+")[0]})
+        if others:
+            yield f"{runtime} {version} ran on the phone, and bundles were proven with {', '.join(others)}"
 
 
 def write_job(

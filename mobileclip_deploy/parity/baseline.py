@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from mobileclip_deploy.base.files import read_model
+from mobileclip_deploy.base.files.names import Name, Sha256
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
@@ -49,10 +50,10 @@ class LockedBundle(BaseModel, frozen=True, extra="forbid"):
     wrote the lock or the bundle.
     """
 
-    checkpoint_sha256: str
-    weights: str | None = None
-    checks: dict[str, dict[str, float]]
-    bytes: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
+    checkpoint_sha256: Sha256
+    weights: Sha256 | None = None
+    checks: dict[Name, dict[Name, float]]
+    bytes: dict[Name, Annotated[int, Field(ge=0, lt=2**63)]]
 
 
 class ParityLock(BaseModel, frozen=True, extra="forbid"):
@@ -60,7 +61,7 @@ class ParityLock(BaseModel, frozen=True, extra="forbid"):
 
     schema_version: Literal[1] = 1
     tolerances: Tolerances = Tolerances()
-    bundles: dict[str, LockedBundle] = {}
+    bundles: dict[Name, LockedBundle] = {}
 
     def accept(self, name: str, bundle: LockedBundle) -> ParityLock:
         """The lock with the figures of a bundle put in."""

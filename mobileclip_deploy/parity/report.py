@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row, shown
+from mobileclip_deploy.base.files.names import Name, Prose
 from mobileclip_deploy.errors import worded
 from mobileclip_deploy.parity.gates import SCALE, Bound, passes
 from mobileclip_deploy.parity.metrics import Deviation, compare
@@ -50,16 +51,16 @@ class Check(BaseModel, frozen=True):
     `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.
     """
 
-    step: str
-    tower: str
+    step: Name
+    tower: Name
     status: Status
-    engine: str | None = None
-    gate: str | None = None
+    engine: Name | None = None
+    gate: Name | None = None
     deviation: Deviation | None = None
-    figures: dict[str, float] | None = None
-    losses: dict[str, Lost] | None = None
+    figures: dict[Name, float] | None = None
+    losses: dict[Name, Lost] | None = None
     divergence: float | None = None
-    detail: str | None = None
+    detail: Prose | None = None
     left_out: bool = False
     seconds: float | None = None
 

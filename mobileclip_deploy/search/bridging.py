@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
+from mobileclip_deploy.base.files.names import Name
 from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, worded
 from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
 from mobileclip_deploy.network.checkpoints.compacting import Axes
@@ -66,7 +67,7 @@ class BridgeDescription(BaseModel, frozen=True, extra="ignore"):
     to_space: str = Field(min_length=1, max_length=1000)
     variant: str = Field(max_length=1000)
     artifact: str = Field(default="", max_length=1000)
-    store: str = "int8"
+    store: Name = "int8"
     scale: FiniteFloat = Field(ge=0, le=1)
     figures: BridgeFigures | None = None
 

@@ -17,6 +17,7 @@ from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.artifacts.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.artifacts.towers.head import Head, labels_json
 from mobileclip_deploy.base.files import files_of
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.tokenizer import write_tokenizer_files
@@ -98,7 +99,7 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
     manifest, variant, origin = subject.bundle.manifest, source.variant, source.provenance
     if manifest.checkpoint.weights is None or origin.weights is None:
         # One of them was written by an earlier version, whose spaces were those of files.
-        origin = origin.model_copy(update={"weights": manifest.checkpoint.weights})
+        origin = with_fields(origin, weights=manifest.checkpoint.weights)
     pairs: list[tuple[str, object, object]] = [
         ("variant", manifest.variant, variant.name),
         ("embedding_space", manifest.embedding_space, origin.embedding_space),

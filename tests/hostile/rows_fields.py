@@ -70,10 +70,28 @@ def of_a_sweep(field: str, text: str, line: str) -> Row:
     return Row("sweep", field, write("s.toml", text), ("--quiet", "sweep", "s.toml", "-o", "out"), line)
 
 
+VERSIONS = tuple(
+    Row(
+        "version in a manifest",
+        what,
+        edit(lambda document, word=word: document["environment"].update({"onnxruntime": word})),
+        ("inspect", "bundle"),
+        "environment.onnxruntime",
+        bundle="onnx-fp16",
+    )
+    for what, word in {
+        "a second line for pip": "1.32.0\n/tmp/evilpkg",
+        "an address": " @ https://example.com/evil.whl",
+        "a path": "../../evil",
+        "an option": "1.32.0 --hash=sha256:0",
+        "very long": "1" * 1_000,
+    }.items()
+)
+
 SWEEPS = (
     of_a_sweep("not TOML", "[[[[", "not TOML"),
     of_a_sweep("an unknown field", 'version = 1\ntargets = ["onnx"]\n"\\u001b[2J" = 1\n', "s.toml"),
     of_a_sweep("a target that is none", 'version = 1\ntargets = ["\\u202eonnx"]\n', "target"),
 )
 
-ROWS = (*rows(), *SWEEPS)
+ROWS = (*rows(), *VERSIONS, *SWEEPS)

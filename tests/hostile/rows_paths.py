@@ -41,11 +41,11 @@ def at(*place: str) -> Callable[[Any, str], None]:
     return lambda document, value: put(document, place, value)
 
 
-ATTACHED = {"file": "a", "sha256": "0", "bytes": 0}
+ATTACHED = {"file": "a", "sha256": "0" * 64, "bytes": 0}
 ROUNDING = {
     "method": "gptq",
     "calibration": "c",
-    "calibration_sha256": "0",
+    "calibration_sha256": "0" * 64,
     "images": 1,
     "captions": 1,
     "floats": ATTACHED,
@@ -231,13 +231,13 @@ JOBS = tuple(
 INDEX = {
     "images": "images",
     "rows": 1,
-    "pairs_sha256": "0",
+    "pairs_sha256": "0" * 64,
     "augmentations": 1,
     "policy": None,
     "seed": 0,
     "shard_rows": 1,
     "teachers": [],
-    "shards": [{"file": "a", "sha256": "0", "first": 0, "rows": 1}],
+    "shards": [{"file": "a", "sha256": "0" * 64, "first": 0, "rows": 1}],
 }
 RECIPE = "version: 1\nvariant: nano\ndata: data\nsteps: 1\nbatch: 2\nlearning_rate: 0.1\n"
 INDEXES = tuple(

@@ -28,7 +28,7 @@ FIGURES = {
 }
 
 
-def locked(changes: dict[str, dict[str, float]] | None = None, size: int = 1000, sha: str = "a") -> LockedBundle:
+def locked(changes: dict[str, dict[str, float]] | None = None, size: int = 1000, sha: str = "a" * 64) -> LockedBundle:
     checks = {check: figures | (changes or {}).get(check, {}) for check, figures in FIGURES.items()}
     return LockedBundle(checkpoint_sha256=sha, checks=checks, bytes={"image": size})
 
@@ -68,14 +68,14 @@ def test_drift_fails_and_names_the_figure(case: str) -> None:
 def test_bytes_and_what_is_measured_no_longer_drift_too() -> None:
     assert check_drift("it", locked(size=1009), LOCK)[0].status == "passed"
     assert "bytes 1,011, accepted 1,000" in (check_drift("it", locked(size=1011), LOCK)[0].detail or "")
-    today = LockedBundle(checkpoint_sha256="a", checks={}, bytes={"image": 1000})
+    today = LockedBundle(checkpoint_sha256="a" * 64, checks={}, bytes={"image": 1000})
     failed = [check for check in check_drift("it", today, LOCK) if check.status == "failed"]
     assert {check.tower for check in failed} == {"image", "both"}
 
 
 def test_what_was_left_out_on_purpose_is_said_not_to_be_measured_and_the_rest_is_held() -> None:
     today = LockedBundle(
-        checkpoint_sha256="a", checks={"image shipped": FIGURES["image shipped"]}, bytes={"image": 1000}
+        checkpoint_sha256="a" * 64, checks={"image shipped": FIGURES["image shipped"]}, bytes={"image": 1000}
     )
     image, both = check_drift("it", today, LOCK, left_out={"image twin", "both task"})
     assert (image.status, image.detail) == ("passed", "no drift; not measured: twin")
@@ -89,12 +89,12 @@ def test_what_was_left_out_on_purpose_is_said_not_to_be_measured_and_the_rest_is
 
 
 def test_the_checkpoint_of_a_lock_is_its_weights_whatever_file_holds_them() -> None:
-    other = locked(sha="b").model_copy(update={"weights": "w"})
-    assert {check.status for check in check_drift("it", other, ParityLock().accept("it", _of_weights("w")))} == {
+    other = locked(sha="b" * 64).model_copy(update={"weights": "3" * 64})
+    assert {check.status for check in check_drift("it", other, ParityLock().accept("it", _of_weights("3" * 64)))} == {
         "passed"
     }
     with pytest.raises(InvalidInput, match="another checkpoint"):
-        check_drift("it", other, ParityLock().accept("it", _of_weights("v")))
+        check_drift("it", other, ParityLock().accept("it", _of_weights("4" * 64)))
     with pytest.raises(InvalidInput, match="another checkpoint"):
         check_drift("it", other, LOCK)  # of an earlier version: it has the file's hash alone
     assert "weights" not in LOCK.to_json()
@@ -112,7 +112,7 @@ def test_another_bundle_or_checkpoint_is_refused_not_compared() -> None:
     with pytest.raises(InvalidInput, match=r"no bundle other \(it has it\); put it in with `accept=True`"):
         check_drift("other", locked(), LOCK)
     with pytest.raises(InvalidInput, match="another checkpoint"):
-        check_drift("it", locked(sha="b"), LOCK)
+        check_drift("it", locked(sha="b" * 64), LOCK)
 
 
 def test_a_lock_file_is_read_as_it_was_written_and_a_damaged_one_refused(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_tolerances_in_a_lock_file_are_those_that_count() -> None:
         "bytes": 0.01,
     }
     accepted, today = (
-        LockedBundle(checkpoint_sha256="a", checks={"image shipped": {"relative": value}}, bytes={"image": 1})
+        LockedBundle(checkpoint_sha256="a" * 64, checks={"image shipped": {"relative": value}}, bytes={"image": 1})
         for value in (1e-3, 2e-3)
     )
     for factor, status in ((1.5, "failed"), (2.5, "passed")):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_val
 
 from mobileclip_deploy.artifacts.layouts import Layout
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
-from mobileclip_deploy.base.files.names import PlainPath
+from mobileclip_deploy.base.files.names import LongPath, Name, PackageName, PlainPath, Prose, Sha256, Version
 from mobileclip_deploy.network.model.licences import Answer, LicenceUse
 from mobileclip_deploy.network.model.precision import is_precision
 from mobileclip_deploy.network.model.prompts import Labels, Template
@@ -28,11 +28,11 @@ MANIFEST = "manifest.json"
 class TensorEntry(BaseModel, frozen=True, extra="forbid"):
     """An artifact's input or output. A dimension of 0 is free."""
 
-    name: str
-    dtype: str
+    name: Name
+    dtype: Name
     shape: tuple[int, ...]
     range: tuple[float, float] | None = None
-    colour: str | None = None
+    colour: Name | None = None
     normalised: bool | None = None
 
     @property
@@ -50,7 +50,7 @@ class AttachmentEntry(BaseModel, frozen=True, extra="forbid"):
     """A file beside an artifact. `tolerance`: by how much one value of an output may differ from those in the file."""
 
     file: PlainPath
-    sha256: str
+    sha256: Sha256
     bytes: int
     tolerance: float | None = None
 
@@ -72,15 +72,15 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
     """
 
     file: PlainPath
-    function: str | None = None
-    sha256: str
+    function: Name | None = None
+    sha256: Sha256
     bytes: int
-    precision: str
+    precision: Name
     input: TensorEntry
     output: TensorEntry
     contexts: tuple[int, ...] | None = None
-    contents: dict[str, dict[str, int]] | None = None
-    attachments: dict[str, AttachmentEntry] | None = None
+    contents: dict[Name, dict[Name, int]] | None = None
+    attachments: dict[Name, AttachmentEntry] | None = None
 
     @field_validator("precision")
     @classmethod
@@ -110,8 +110,8 @@ class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
     `learned_db`: how near the tower is to its float original, centred SNR on inputs that were not learned from, rounded
     to the nearest and as it is."""
 
-    method: str
-    layers: dict[str, str]
+    method: Name
+    layers: dict[Name, Sha256]
     nearest_db: float
     learned_db: float
 
@@ -121,9 +121,9 @@ class RoundingEntry(BaseModel, frozen=True, extra="forbid"):
     SHA-256, pictures, captions), and `floats`, the file with what else was learned: biases. Towers that are not here
     are rounded to the nearest."""
 
-    method: str
-    calibration: str
-    calibration_sha256: str
+    method: Name
+    calibration: LongPath
+    calibration_sha256: Sha256
     images: int
     captions: int
     floats: AttachmentEntry
@@ -176,12 +176,12 @@ class RelevanceEntry(BaseModel, frozen=True, extra="forbid"):
     """
 
     file: AttachmentEntry
-    background: str
+    background: Name
     images: int
-    images_sha256: str
+    images_sha256: Sha256
     scale: float = Field(gt=0, le=1)
     queries: int | None = None
-    queries_sha256: str | None = None
+    queries_sha256: Sha256 | None = None
     spread: float
     intercept: float
     slope: float = Field(ge=0)
@@ -194,13 +194,13 @@ class LicenceEntry(BaseModel, frozen=True, extra="forbid"):
     """The licence of the weights: whether each use is allowed, in whose words; `sentence`: what has to be said, word
     for word; `asks`: what else whoever passes them on has to do; `files`: the texts and the notice, in LICENSES/."""
 
-    name: str
-    spdx: str | None = None
+    name: Name
+    spdx: Name | None = None
     research: Answer
     redistribution: Answer
     product: Answer
-    sentence: str | None = None
-    asks: tuple[str, ...] = ()
+    sentence: Prose | None = None
+    asks: tuple[Prose, ...] = ()
     files: tuple[AttachmentEntry, ...]
 
     def uses(self) -> dict[LicenceUse, Answer]:
@@ -223,11 +223,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     """
 
     schema_version: Literal[1, 2] = 2
-    variant: str
-    embedding_space: str
+    variant: Name
+    embedding_space: Name
     checkpoint: Provenance
-    target: str
-    options: dict[str, str] = {}
+    target: Name
+    options: dict[Name, LongPath] = {}
     layout: Layout | None = None
     towers: dict[TowerName, TowerEntry] = Field(min_length=1)
     classifier: ClassifierEntry | None = None
@@ -244,7 +244,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     preprocess: PreprocessEntry
     measurements: Literal["parity.json"] | None = None
     parity: tuple[Check, ...] = ()
-    environment: dict[str, str]
+    environment: dict[PackageName, Version]
 
     @model_validator(mode="after")
     def _axes_and_what_they_are(self) -> Manifest:
@@ -304,10 +304,10 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
 
     schema_version: Literal[1] = 1
     threads: int
-    processor: str
-    capability: str
-    environment: dict[str, str]
-    floor: dict[str, float]
+    processor: Name
+    capability: Name
+    environment: dict[PackageName, Version]
+    floor: dict[Name, float]
     checks: tuple[Check, ...]
 
     @classmethod

@@ -23,7 +23,7 @@ from mobileclip_deploy.base.files import (
     replacing,
 )
 from mobileclip_deploy.base.files.leftovers import clear_leftovers
-from mobileclip_deploy.base.files.names import is_below, within
+from mobileclip_deploy.base.files.names import is_below, with_fields, within
 from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
@@ -237,7 +237,7 @@ def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
             whole = tokens.with_merges(merges)
         else:
             whole = tokens.with_file(text)
-    return manifest.model_copy(update={"tokenizer": whole})
+    return with_fields(manifest, tokenizer=whole)
 
 
 def _check_files(folder: Path) -> None:

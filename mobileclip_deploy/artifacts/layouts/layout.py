@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from mobileclip_deploy.base.files.names import PlainPath, PlainText, plain_path
+from mobileclip_deploy.base.files.names import Name, PlainPath, PlainText, plain_path
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.tokenizer import TokenizerFile
@@ -71,7 +71,7 @@ class SideFile(BaseModel, frozen=True, extra="forbid"):
     `{name}` and nothing else stands for what the variant's card says (see `values_of`)."""
 
     tokenizer: TokenizerFile | None = None
-    content: dict[str, Any] | None = None
+    content: dict[Name, Any] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> SideFile:

@@ -1,15 +1,17 @@
-"""Paths and texts that others wrote down: a path stays below its folder, a text can be shown."""
+"""Paths, texts and fields of documents that others wrote: a path stays below its folder, every text has a bound."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 
+M = TypeVar("M", bound=BaseModel)
 LONGEST_PART, LONGEST_TEXT = 200, 1000
+LONGEST_PATH, LONGEST_PROSE = 4096, 20_000
 INDEX_SUFFIX = ".mcdx"
 """Suffix of an index of embeddings."""
 
@@ -42,6 +44,33 @@ def plain_path(file: str) -> str:
 
 PlainText = Annotated[str, AfterValidator(plain_text)]
 PlainPath = Annotated[str, AfterValidator(plain_path)]
+
+
+def _shortened(text: Any) -> Any:
+    too_long = isinstance(text, str) and len(text) > LONGEST_PROSE
+    return f"{text[: LONGEST_PROSE - 4]} ..." if too_long else text
+
+
+Name = Annotated[str, Field(max_length=LONGEST_TEXT)]
+"""A name, a word or an id in a document. A longer one is refused."""
+LongPath = Annotated[str, Field(max_length=LONGEST_PATH)]
+"""A path or an address, as long as systems allow."""
+Prose = Annotated[str, BeforeValidator(_shortened), Field(max_length=LONGEST_PROSE)]
+"""Sentences for a reader. Longer ones are cut: an error of thousands of names must not make a report unreadable."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""The name of a Python package, safe in a requirements file."""
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,99}$")]
+"""The version of a package, safe in a requirements file: no blank, no line end, no path, no URL."""
+
+
+def with_fields(model: M, **fields: Any) -> M:
+    """Copies a model with some fields replaced, and validates all of them, which `model_copy` does not.
+
+    Raises:
+        ValidationError: a value does not fit its field.
+    """
+    return type(model).model_validate(dict(model) | fields)
 
 
 def is_below(path: Path, folder: Path) -> bool:

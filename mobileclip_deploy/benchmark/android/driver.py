@@ -70,7 +70,7 @@ class AndroidDriver(Driver):
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         if self.selector == APP:
             return write_for_app(plan, into)
-        runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
+        runners = self._find_runners(plan, progress)
         return write_job_folder(plan, runners, self._settings, into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
@@ -82,7 +82,7 @@ class AndroidDriver(Driver):
         adb = Adb(self._serial(), self._settings.folder)
         phone = describe(adb)
         # Runtimes are fetched for a phone that is there: tens of megabytes.
-        runners = find_runners(self.runners or self._settings.runners, plan.proven, progress)
+        runners = self._find_runners(plan, progress)
         if phone.machine != runners.machine:
             raise RuntimeFailed(
                 f"the harness was built for {runners.machine} and the phone {adb.serial} is {phone.machine}: phones "
@@ -105,6 +105,9 @@ class AndroidDriver(Driver):
         peaks = rounds.fetch_peaks(adb, programs.base)
         self._clean(adb, plan)
         return plan.record(phone.device, harness, runtimes, Environment(before=before, after=after), peaks)
+
+    def _find_runners(self, plan: Plan, progress: Progress) -> Runners:
+        return find_runners(self.runners or self._settings.runners, plan.proven, progress, self.runtime_versions)
 
     def _cooled(self, adb: Adb, rounds: Rounds, fixed_performance: bool) -> Snapshot:
         """The phone's state before the first round, cool if a round is left."""

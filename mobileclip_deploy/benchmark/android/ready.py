@@ -1,7 +1,8 @@
 """Ready-made runners: the programs of their archive (release.py), with runtimes from PyPI's wheels.
 
 The programs are built against glibc, and bring it along. The runtimes' libraries are taken out of the wheels for 64-bit
-ARM Linux, at the versions that the bundles were proven with, the first time that a phone needs them, and kept.
+ARM Linux, the first time that a phone needs them, and kept. Their versions and hashes are the archive's: a bundle can
+come from a stranger, so it chooses no version. The user can.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.base.files import cache_folder, content_sha256, file_sha256, replacing
 from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.names import PackageName, Sha256, Version, with_fields
 from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.programs import PLAN, runner
-from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
-from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
+from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, RelativePath
+from mobileclip_deploy.errors import WHY, RuntimeFailed, UsageError, refusing
 
 CONTENTS = "runners.json"
 PIP_SECONDS = 900
@@ -34,20 +36,19 @@ INDEX = "files.json"
 class Wheel(Frozen):
     """A runtime's wheel for the phone, and which of its files are pushed under which names.
 
-    `package`: what it is called on PyPI; None: like the runtime. `linked`: the programs are linked against this
-    version; otherwise they open whichever lies beside them.
-    `sha256`, `bytes`: None for a version that the archive does not name.
+    `package`: its name on PyPI; None: like the runtime. `linked`: the programs are linked against this version;
+    otherwise they open whichever lies next to them. `sha256`, `bytes`: None for a version that the user chose.
     """
 
     runtime: Identifier
-    package: Identifier | None = None
-    version: Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.+]*$")]
+    package: PackageName | None = None
+    version: Version
     linked: bool
     sha256: Sha256 | None
     bytes: Count | None
-    python: str
-    platforms: tuple[str, ...]
-    members: dict[str, Identifier]
+    python: Version
+    platforms: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")], ...]
+    members: dict[RelativePath, Identifier]
 
     @property
     def distribution(self) -> str:
@@ -57,39 +58,51 @@ class Wheel(Frozen):
     def title(self) -> str:
         return f"{self.distribution} {self.version}"
 
-    def of(self, versions: Collection[str]) -> Wheel:
-        """The wheel of the version that bundles were proven with, this one where none says.
+    def check_proven(self, versions: Collection[str]) -> None:
+        """Refuses bundles that were proven with another version than the one the programs are linked against.
 
         Raises:
-            RuntimeFailed: they were proven with several, or the programs run this version only.
+            RuntimeFailed: there is such a bundle.
         """
-        if len(versions) > 1:
+        others = sorted(set(versions) - {self.version})
+        if self.linked and others:
             raise RuntimeFailed(
-                f"the bundles were proven with {self.distribution} {' and '.join(sorted(versions))}, and one run has "
-                "one version: measure them one after the other"
-            )
-        wanted = next(iter(versions), self.version)
-        if wanted == self.version:
-            return self
-        if self.linked:
-            raise RuntimeFailed(
-                f"the bundle was proven with {self.distribution} {wanted}, and the ready runners run {self.title} "
+                f"the bundle was proven with {self.distribution} {others[0]}, and the ready runners run {self.title} "
                 f"only: type pip install {self.distribution}=={self.version}, and export the bundle again"
             )
-        members = {member.replace(self.version, wanted): name for member, name in self.members.items()}
-        return self.model_copy(update={"version": wanted, "sha256": None, "bytes": None, "members": members})
+
+    def at(self, version: str) -> Wheel:
+        """Returns the wheel of the version that the user chose.
+
+        Raises:
+            UsageError: the programs are linked against another one, or no wheel has such a version.
+        """
+        if version == self.version:
+            return self
+        if self.linked:
+            raise UsageError(f"the ready runners run {self.title} only; leave {self.runtime} out of `runtime_versions`")
+        members = {member.replace(self.version, version): name for member, name in self.members.items()}
+        with refusing(f"{self.runtime} {version[:60]!r} is not a version ({WHY})", ValidationError, into=UsageError):
+            return with_fields(self, version=version, sha256=None, bytes=None, members=members)
 
 
 class Contents(Frozen):
     """runners.json of the archive: its files with their SHA-256, and the wheels."""
 
     schema_version: Literal[1]
-    version: str
+    version: Identifier
     machine: Literal["aarch64", "x86_64"]
     c_library: Literal["glibc"]
     files: dict[Identifier, Sha256]
     wheels: tuple[Wheel, ...]
-    debian_packages: dict[str, str]
+    debian_packages: dict[Identifier, Annotated[str, Field(pattern=r"^[0-9A-Za-z.+~:-]{1,100}$")]]
+
+    @model_validator(mode="after")
+    def _every_wheel_has_its_hash(self) -> Contents:
+        bare = [wheel.runtime for wheel in self.wheels if wheel.sha256 is None]
+        if bare:
+            raise ValueError(f"the wheel of {bare[0]} has no SHA-256")
+        return self
 
 
 def runners_summary(folder: Path) -> str:
@@ -99,16 +112,24 @@ def runners_summary(folder: Path) -> str:
     return f"{contents.version} for {', '.join(runtimes)}"
 
 
-def ready_runners(folder: Path, runtimes: Mapping[str, Collection[str]], progress: Progress) -> tuple[Path, ...]:
-    """The archive's programs and libraries that these runtimes need, and the runtimes' own.
+def ready_runners(
+    folder: Path,
+    runtimes: Mapping[str, Collection[str]],
+    progress: Progress,
+    versions: Mapping[str, str] | None = None,
+) -> tuple[Path, ...]:
+    """Returns the archive's programs and libraries that these runtimes need, and the runtimes' own.
 
     Args:
         folder: the archive's files.
-        runtimes: with the versions that the bundles to be run were proven with; the archive's own where none is known.
+        runtimes: with the versions that the bundles to be run were proven with.
+        versions: of runtimes, those that the user chose; the archive's own otherwise.
 
     Raises:
         RuntimeFailed: a runtime is not among them or not in that version, a file is damaged, or a wheel cannot be had.
+        UsageError: a chosen version is not one, or cannot be chosen.
     """
+    versions = versions or {}
     contents = _contents(folder)
     wheels = {wheel.runtime: wheel for wheel in contents.wheels}
     unknown = sorted(runtimes.keys() - wheels.keys())
@@ -122,8 +143,10 @@ def ready_runners(folder: Path, runtimes: Mapping[str, Collection[str]], progres
     if damaged:
         raise RuntimeFailed(f"{folder / sorted(damaged)[0]} is missing or damaged: unpack the runners' archive again")
     own = tuple(folder / name for name in sorted(programs | libraries))
-    wanted = [(wheels[name], wheels[name].of(versions)) for name, versions in sorted(runtimes.items())]
-    return own + tuple(file for ours, wheel in wanted for file in _libraries(wheel, ours.version, progress))
+    needed = {name: wheels[name].at(versions.get(name, wheels[name].version)) for name in sorted(runtimes)}
+    for name, wheel in needed.items():
+        wheel.check_proven(runtimes[name])
+    return own + tuple(file for wheel in needed.values() for file in _libraries(wheel, progress))
 
 
 def _contents(folder: Path) -> Contents:
@@ -133,21 +156,21 @@ def _contents(folder: Path) -> Contents:
         return Contents.model_validate_json(file.read_bytes())
 
 
-def _libraries(wheel: Wheel, known: str, progress: Progress) -> tuple[Path, ...]:
-    """A wheel's libraries, from the cache, or fetched now. `known`: the version that the archive names."""
-    name = f"{wheel.runtime}-{wheel.version}-{wheel.sha256[:16] if wheel.sha256 else 'named-by-bundle'}"
-    folder = cache_folder("android-runners") / name
+def _libraries(wheel: Wheel, progress: Progress) -> tuple[Path, ...]:
+    """A wheel's libraries, from the cache, or fetched now."""
+    # A hash, and not the archive's words: these do not choose a folder's name.
+    folder = cache_folder("android-runners") / f"wheel-{content_sha256(wheel.model_dump_json().encode())[:32]}"
     if not _is_complete(folder, wheel):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder() as place:
-            archive = _fetch(wheel, known, place, progress)
+            archive = _fetch(wheel, place, progress)
             progress(f"unpacking {wheel.title}")
             with replacing(folder) as partial:
                 _unpack(archive, wheel, partial)
     return tuple(folder / name for name in sorted(wheel.members.values()))
 
 
-def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
+def _fetch(wheel: Wheel, place: Path, progress: Progress) -> Path:
     wanted = place / "requirements.txt"
     digest = f" --hash=sha256:{wheel.sha256}" if wheel.sha256 else ""
     wanted.write_text(f"{wheel.distribution}=={wheel.version}{digest}\n", encoding="utf-8")
@@ -168,10 +191,10 @@ def _fetch(wheel: Wheel, known: str, place: Path, progress: Progress) -> Path:
     reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit code {code}"
     if "No module named pip" in said:
         remedy = "type python -m ensurepip"
-    elif wheel.version != known and "from versions:" in said:
+    elif wheel.sha256 is None and "from versions:" in said:
         remedy = (
-            "the bundle was proven with it. Is PyPI reachable? If it is, there is none for phones: type pip install "
-            f"{wheel.distribution}=={known}, which the ready runners know, and export the bundle again"
+            "is PyPI reachable? If it is, there is none for phones; leave `runtime_versions` out for the version that "
+            "the ready runners know"
         )
     else:
         remedy = "is PyPI reachable? Try again"

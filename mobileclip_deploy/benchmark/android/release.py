@@ -16,9 +16,10 @@ from pydantic import Field, ValidationError
 
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
 from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.names import LONGEST_TEXT, Sha256
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.ready import CONTENTS, Contents
-from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier, Sha256
+from mobileclip_deploy.benchmark.job import Count, Frozen, Identifier
 from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
 
 SERVER = "https://github.com"
@@ -43,7 +44,7 @@ class Release(Frozen):
         bytes: of the archive.
     """
 
-    repository: Annotated[str, Field(pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$")]
+    repository: Annotated[str, Field(pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$", max_length=LONGEST_TEXT)]
     version: Identifier
     bytes: Count
     sha256: Sha256

@@ -102,17 +102,29 @@ class Runners:
     machine: str
 
 
-def find_runners(chosen: Path | None, runtimes: Mapping[str, Collection[str]], progress: Progress) -> Runners:
+def find_runners(
+    chosen: Path | None,
+    runtimes: Mapping[str, Collection[str]],
+    progress: Progress,
+    versions: Mapping[str, str] | None = None,
+) -> Runners:
     """The harness's programs that these runtimes need, with every library that is pushed with them.
 
     Args:
         chosen: see `AndroidSettings.runners`.
-        runtimes: with the versions that the bundles were proven with. The ready ones come in these.
+        runtimes: with the versions that the bundles were proven with.
+        versions: of runtimes of the ready ones, those that the user chose.
 
     Raises:
+        UsageError: a version was chosen of a runtime that is not measured, or of runners that bring their own.
         RuntimeFailed: there are none, one is missing, or was built for no machine that is known; says what to do.
     """
-    if chosen is None and (BUILT / PLAN).is_file():
+    unused = sorted((versions or {}).keys() - runtimes.keys())
+    if unused:
+        raise UsageError(
+            f"`runtime_versions` names {unused[0]}, and {', '.join(sorted(runtimes))} is measured; leave it out"
+        )
+    if chosen is None and not versions and (BUILT / PLAN).is_file():
         chosen = BUILT
     if chosen is None or str(chosen) == READY:
         folder = released_runners(progress)
@@ -120,9 +132,11 @@ def find_runners(chosen: Path | None, runtimes: Mapping[str, Collection[str]], p
         folder = unpacked_runners(chosen)
     elif (chosen / CONTENTS).is_file():
         folder = chosen
+    elif versions:
+        raise UsageError(f"the runners in {chosen} bring their own runtimes; leave `runtime_versions` out")
     else:
         return _built_runners(chosen, frozenset(runtimes))
-    files = ready_runners(folder, runtimes, progress)
+    files = ready_runners(folder, runtimes, progress, versions)
     return Runners(files, _machine(folder / PLAN))
 
 

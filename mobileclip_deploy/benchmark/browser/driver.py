@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mobileclip_deploy.base.files.leftovers import system_temporary, temporary_folder
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import Answer, PageServer, serving
 from mobileclip_deploy.base.progress import Progress
@@ -167,7 +168,7 @@ def _device(session: BrowserSession, local: bool) -> Device:
     name = f"{browser.name} {browser.version}"
     if local:
         machine = describe()
-        return machine.model_copy(update={"kind": "browser", "name": name, "browser": browser})
+        return with_fields(machine, kind="browser", name=name, browser=browser)
     return Device(
         kind="browser",
         simulated=False,

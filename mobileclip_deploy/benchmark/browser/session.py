@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
@@ -60,7 +61,7 @@ class BrowserSession:
                 raise InvalidInput(f"the page says more of its browser than {HELLO} characters")
             found = parse_document(text, Browser, "the page")
             words = {name: one_line(value) for name, value in found if isinstance(value, str)}
-            self.browser = found.model_copy(update=words)
+            self.browser = with_fields(found, **words)
 
     def next(self) -> dict[str, Any]:
         """The round to run now, with its cell; `{"done": true}` after the last one."""

@@ -13,6 +13,14 @@ from mobileclip_deploy.cli.options import FILE, BundlePath
 from mobileclip_deploy.cli.terminal import say
 
 
+def _by_runtime(_context: click.Context, _option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    for word, (runtime, _, version) in zip(words, pairs, strict=True):
+        if not runtime or not version:
+            raise click.BadParameter(f"{word!r} is not RUNTIME=VERSION; write for example onnxruntime=1.31.0")
+    return {runtime: version for runtime, _, version in pairs}
+
+
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=BundlePath(), metavar="BUNDLE...")
 @click.option(
@@ -42,6 +50,15 @@ from mobileclip_deploy.cli.terminal import say
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Of the order of the rounds; random when left out.")
 @click.option("--team", envvar="MOBILECLIP_DEPLOY_TEAM", metavar="ID", help="Apple team that signs the iPhone's app.")
 @click.option("--runners", type=FILE, metavar="FILE", help="Programs for Android phones: their archive, or a folder.")
+@click.option(
+    "--runtime-version",
+    "runtime_versions",
+    multiple=True,
+    callback=_by_runtime,
+    metavar="RUNTIME=VERSION",
+    help="With --device android: Use another version of a runtime, from PyPI, such as onnxruntime=1.31.0. "
+    "[default: the one that the programs' archive names]",
+)
 @click.option("--engine", metavar="NAME", help="qnn-net-run: a phone's NPU, by Qualcomm's SDK (docs/qualcomm.md).")
 @click.option(
     "--job",
@@ -77,7 +94,10 @@ def benchmark(
     from mobileclip_deploy.cli.output import conclude, note, progress
 
     if job_folder is not None:
-        planned = {name: asked[name] for name in ("device", "protocol", "quick", "tower", "seed", "runners")}
+        planned = {
+            name: asked[name]
+            for name in ("device", "protocol", "quick", "tower", "seed", "runners", "runtime_versions")
+        }
         with progress() as update:
             written = write_job(bundles, job_folder, progress=update, **planned)
         say(f"wrote {written}")

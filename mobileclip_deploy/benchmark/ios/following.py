@@ -8,11 +8,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from mobileclip_deploy.base.files.names import Prose
 from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, UnknownCommand
 from mobileclip_deploy.benchmark.ios.phone import Phone
-from mobileclip_deploy.benchmark.job import Count, Turn
+from mobileclip_deploy.benchmark.job import Count, Identifier, Turn
 from mobileclip_deploy.errors import RuntimeFailed
 
 # A file that the app wrote just before it ended may not be retrievable at once (CoreDeviceError 7000).
@@ -32,9 +33,9 @@ class Patience:
 class RunProgress(BaseModel):
     """<run_id>.progress.json as HarnessCore writes it (RunProgress.swift), without what is not needed here."""
 
-    run_id: str
+    run_id: Identifier
     state: Literal["running", "paused", "finished", "failed"]
-    error: str | None = None
+    error: Prose | None = None
     finished_turns: Count
     turn: Turn | None = None
 

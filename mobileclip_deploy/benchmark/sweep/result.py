@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row
+from mobileclip_deploy.base.files.names import LongPath, Name, Prose
 from mobileclip_deploy.errors import GateFailed, InvalidInput, MobileClipDeployError, NotRun, RuntimeFailed, Undecided
 from mobileclip_deploy.export.steps import Written
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
@@ -47,18 +48,18 @@ class Row(BaseModel, frozen=True):
     there is a dataset. `latency`: milliseconds of each tower.
     """
 
-    checkpoint: str
-    target: str
-    precision: str
-    options: str | None
+    checkpoint: Name
+    target: Name
+    precision: Name
+    options: Name | None
     state: State = "left"
-    variant: str | None = None
-    bundle: str | None = None
+    variant: Name | None = None
+    bundle: LongPath | None = None
     bytes: int | None = None
     cosine: dict[TowerName, float] = {}
-    accuracy: dict[str, float] = {}
-    drop: dict[str, float] = {}
-    failures: tuple[str, ...] = ()
+    accuracy: dict[Name, float] = {}
+    drop: dict[Name, float] = {}
+    failures: tuple[Prose, ...] = ()
     error: RowError | None = None
     latency: dict[TowerName, float] = {}
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.files.names import Name, Prose
 from mobileclip_deploy.export.smallest.prediction import Layer
 from mobileclip_deploy.network.model.variants import TowerName
 
@@ -21,16 +22,16 @@ class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     that. `more`: of an undecided one, how many more pictures to confirm it on would tell; None where no number would.
     """
 
-    precisions: dict[TowerName, str]
+    precisions: dict[TowerName, Name]
     predicted_bytes: int
     bytes: int | None = None
     predicted_snr_db: dict[TowerName, float | None] = {}
-    drops: dict[str, float] = {}
-    four_bit: dict[TowerName, tuple[str, ...]] = {}
+    drops: dict[Name, float] = {}
+    four_bit: dict[TowerName, tuple[Name, ...]] = {}
     widened: float | None = None
     more: int | None = None
     outcome: Outcome
-    reason: str | None = None
+    reason: Prose | None = None
 
     @property
     def pictures(self) -> int | None:
@@ -43,7 +44,7 @@ class Point(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """A candidate that no other is predicted to be nearer than without being larger. `snr_db`: predicted, of both
     towers together; None where nothing is predicted to move. `outcome`: None where it was not tried."""
 
-    precisions: dict[TowerName, str]
+    precisions: dict[TowerName, Name]
     predicted_bytes: int
     snr_db: float | None
     outcome: Outcome | None = None
@@ -58,13 +59,13 @@ class SearchLog(BaseModel, frozen=True):
     """
 
     schema_version: Literal[1] = 1
-    target: str
+    target: Name
     max_drop: float
     max_size: float | None = None
-    dataset: str | None
+    dataset: Name | None
     trials: tuple[Trial, ...]
     layers: dict[TowerName, tuple[Layer, ...]] = {}
     candidates: int = 0
-    ruled_out: dict[TowerName, dict[str, str]] = {}
+    ruled_out: dict[TowerName, dict[Name, Prose]] = {}
     frontier: tuple[Point, ...] = ()
     fallback: bool = False

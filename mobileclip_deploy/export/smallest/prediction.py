@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from mobileclip_deploy.base.files.names import Name, Sha256
 from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.parity import Bound, compare
 from mobileclip_deploy.targets.grids.grid import Grid
@@ -99,8 +100,8 @@ class Layer(BaseModel, frozen=True):
     """One weight: `noise` is the energy of what the embeddings move by at 4 bits, over that of the embeddings; `sha256`
     that of `weight_sha256`."""
 
-    name: str
-    sha256: str
+    name: Name
+    sha256: Sha256
     weights: int
     noise: float
 

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from mobileclip_deploy.base.files import check_tensors
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import InvalidInput, worded
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
@@ -104,7 +105,7 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
         if tower is not None:
             assert isinstance(tower.projection, nn.Linear)  # what gives tokens was refused
             tower.projection = _projected(tower.projection, axes)
-    model.variant = model.variant.model_copy(update={"embed_dim": axes.size})
+    model.variant = with_fields(model.variant, embed_dim=axes.size)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(told.logit_scale))
     is_so = {
@@ -114,7 +115,7 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
         "axes_sha256": axes.sha256,
         "full_logit_scale": source.model.logit_factor,
     }
-    model.provenance = source.provenance.model_copy(update={"compacted": told.model_copy(update=is_so)})
+    model.provenance = with_fields(source.provenance, compacted=with_fields(told, **is_so))
     return Source(model, model.provenance, axes)
 
 

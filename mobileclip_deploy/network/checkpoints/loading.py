@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import CheckpointError
 from mobileclip_deploy.network.checkpoints import llava
 from mobileclip_deploy.network.checkpoints.fitting import POSITIONS, Expected, grid_side
@@ -87,12 +88,12 @@ def load_identified(
     told = tensors_sha256({name: value.numpy() for name, value in weights.items() if value.is_floating_point()})
     found = _provenance(identity, path, model, origin, told)
     if identity.source is None and (made := distilled(identity.file.metadata, weights, path)) is not None:
-        found = found.model_copy(update={"distilled": made})
+        found = with_fields(found, distilled=made)
     if taken is not None:
         values = taken.model_dump(exclude={"taken_from"})
-        pictures = model.variant.preprocess.model_copy(update=values)
-        model.variant = model.variant.model_copy(update={"preprocess": pictures})
-        found = found.model_copy(update={"preprocess": taken, "notes": (*found.notes, *_told(taken))})
+        pictures = with_fields(model.variant.preprocess, **values)
+        model.variant = with_fields(model.variant, preprocess=pictures)
+        found = with_fields(found, preprocess=taken, notes=(*found.notes, *_told(taken)))
     model.provenance = found
     return model
 
@@ -216,7 +217,7 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
         if identity.source.recovered is not None:  # other weights than its source's, so a checkpoint of its own
             update |= {"file": path.name, "sha256": origin.sha256 or file_sha256(path), "builtin": False}
             update["weights"] = weights
-        return identity.source.model_copy(update=update)
+        return with_fields(identity.source, **update)
     return Provenance(
         variant=card.name,
         layout=identity.layout,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
 from mobileclip_deploy.network.checkpoints.weights_files import TOKENIZER_FILE, VOCABULARY_FILE
 from mobileclip_deploy.network.model import sentencepiece, wordpiece
@@ -76,7 +77,7 @@ def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
     tokens_of, names = KINDS[card.tokens.kind or "sentencepiece"]
     beside = next((found for name in names if (found := path.parent / name).is_file()), None)
     if beside is None:
-        return card.with_tokenizer(card.tokens.model_copy(update={"vocab_size": rows}))
+        return card.with_tokenizer(with_fields(card.tokens, vocab_size=rows))
     told = f"{beside}: {WHY}; get it from where {path.name} is published"
     with refusing(told, OSError, ValueError, InvalidInput, into=CheckpointError):
         tokens = tokens_of(read_regular(beside, FILE_BYTES).decode("utf-8"), card.tokens, rows)

@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt
 
+from mobileclip_deploy.base.files.names import LongPath, Name, Prose, Sha256
+
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
     """That towers were trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose answers
     they were trained to give. `target` is the one whose export stores the very integers that were trained."""
 
-    precisions: dict[str, str]
-    target: str = "coreml"  # files from before it was recorded were trained for Core ML
-    source_file: str
-    source_sha256: str
-    source_weights: str | None = None
+    precisions: dict[Name, Name]
+    target: Name = "coreml"  # files from before it was recorded were trained for Core ML
+    source_file: LongPath
+    source_sha256: Sha256
+    source_weights: Sha256 | None = None
 
     def advice(self, target: str) -> str | None:
         """One line for an export to another target; None for the one that the weights were trained for."""
@@ -44,13 +46,13 @@ class Compacted(BaseModel, frozen=True, extra="forbid"):
 
     size: PositiveInt
     full_size: PositiveInt
-    from_space: str
-    axes_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    from_space: Name
+    axes_sha256: Sha256
     fit: Literal["mean"]
     pictures: PositiveInt
     captions: PositiveInt
     own_captions: bool
-    fitted_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    fitted_sha256: Sha256
     logit_scale: PositiveFloat
     full_logit_scale: PositiveFloat
     int8_scale: PositiveFloat
@@ -74,12 +76,12 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
     tower has the student's form; None where that is the teacher's.
     """
 
-    languages: tuple[str, ...]
-    source_file: str
-    source_sha256: str
-    source_weights: str
-    image_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    form: str | None = None
+    languages: tuple[Name, ...]
+    source_file: LongPath
+    source_sha256: Sha256
+    source_weights: Sha256
+    image_sha256: Sha256
+    form: Name | None = None
     cut_from: PositiveInt | None = None
 
 
@@ -87,7 +89,7 @@ class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
     """What pictures are made with where somebody said so: `taken_from` is "card" (the variant's own), "openai", or the
     name of the file that said it. Resize and crop are the variant's."""
 
-    taken_from: str
+    taken_from: LongPath
     mean: tuple[float, float, float]
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     interpolation: Literal["bilinear", "bicubic"]
@@ -111,21 +113,21 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
     checkpoint. `distilled` is set when the text tower was distilled for other languages.
     """
 
-    variant: str
-    layout: str
-    sha256: str
-    file: str
-    licence: str
+    variant: Name
+    layout: Name
+    sha256: Sha256
+    file: LongPath
+    licence: Name
     research_only: bool
     builtin: bool = False
-    repository: str | None = None
-    revision: str | None = None
-    towers: tuple[str, ...] = ("image", "text")
+    repository: Name | None = None
+    revision: Name | None = None
+    towers: tuple[Name, ...] = ("image", "text")
     image_size: int | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Prose, ...] = ()
     preprocess: TakenPreprocess | None = None
     recovered: Recovered | None = None
-    weights: str | None = None
+    weights: Sha256 | None = None
     compacted: Compacted | None = None
     distilled: Distilled | None = None
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 
@@ -70,7 +71,7 @@ def with_content(like: TokenizerSpec, size: int, content: dict[str, Any]) -> Tok
     """The spec with `size` tokens and this content of its tokenizer.json, whose text is the same on every machine."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
     digest = sha256(text.encode()).hexdigest()
-    return like.model_copy(update={"vocab_size": size, "file_sha256": digest, "file": text})
+    return with_fields(like, vocab_size=size, file_sha256=digest, file=text)
 
 
 def _unlike(normalizer: Any) -> str | None:
@@ -259,5 +260,5 @@ def without(tokens: TokenizerSpec, rows: Sequence[int]) -> TokenizerSpec:
     have = set(names)
     merges = [pair for pair in told["model"]["merges"] if {*pair, "".join(pair)} <= have]
     added = [one | {"id": number[one["id"]]} for one in told["added_tokens"] if one["id"] in number]
-    like = tokens.model_copy(update={"eot": number[tokens.eot], "pad": number[tokens.pad]})
+    like = with_fields(tokens, eot=number[tokens.eot], pad=number[tokens.pad])
     return with_content(like, len(names), _content(names, merges, added, told["model"]["unk_token"], like))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from mobileclip_deploy.base.files.names import Name, Sha256, with_fields
 from mobileclip_deploy.errors import InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.network.model.licences import Licence
 from mobileclip_deploy.network.model.open_clip_files import ClassSet, class_names
@@ -46,6 +47,8 @@ CheckpointLayout = Literal["apple", "open_clip", "transformers", "llava"]
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
 LARGEST_IMAGE = 4096
+LARGEST_VOCABULARY = 1 << 28
+"""Characters of a tokenizer.json."""
 FIRST_MERGE = 512
 """The id of the first merge: 256 bytes stand before it, and the same 256 at the end of a word."""
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
@@ -177,10 +180,10 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
     eot: int = 49407
     pad: int = 0
     last: int | None = None
-    merges_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    merges: SkipJsonSchema[tuple[str, ...]] = Field(default=(), exclude=True, repr=False)
-    file_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    file: SkipJsonSchema[str] = Field(default="", exclude=True, repr=False)
+    merges_sha256: Sha256 | None = None
+    merges: SkipJsonSchema[tuple[Name, ...]] = Field(default=(), exclude=True, repr=False)
+    file_sha256: Sha256 | None = None
+    file: SkipJsonSchema[str] = Field(default="", max_length=LARGEST_VOCABULARY, exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> TokenizerSpec:
@@ -223,7 +226,7 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         digest = hashlib.sha256(text.encode()).hexdigest()
         if digest != self.file_sha256:
             raise InvalidInput(f"tokenizer.json (SHA-256 {digest}) is not the one of this tokenizer")
-        return self.model_copy(update={"file": text})
+        return with_fields(self, file=text)
 
     @classmethod
     def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
@@ -443,7 +446,7 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
                 f"{self.name} takes image sizes in multiples of {step} up to {LARGEST_IMAGE}, not {size}; "
                 f"it was published at {self.preprocess.size}"
             )
-        return self.model_copy(update={"preprocess": self.preprocess.model_copy(update={"size": size})})
+        return with_fields(self, preprocess=with_fields(self.preprocess, size=size))
 
     @property
     def image_input_shape(self) -> tuple[int, int, int]:

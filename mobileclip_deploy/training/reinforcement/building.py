@@ -14,6 +14,7 @@ import torch
 
 from mobileclip_deploy.base.files import content_sha256, file_sha256, write_whole
 from mobileclip_deploy.base.files.leftovers import claimed
+from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import Failed, Task, require_scheduler, run_tasks
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -148,7 +149,7 @@ def reinforce(
     found = _begun(folder, wanted, lines, settings.existing)
     progress("looking at what is stored")
     kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, shard_format)}
-    index = found.model_copy(update={"images": wanted.images, "shards": tuple(kept.values())})
+    index = with_fields(found, images=wanted.images, shards=tuple(kept.values()))
     starts = range(0, len(pairs.rows), settings.shard_rows)
     wanted_names = {first: f"shard {number + 1} of {len(starts)}" for number, first in enumerate(starts)}
     failures: list[Failed] = []

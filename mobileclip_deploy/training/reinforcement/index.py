@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from mobileclip_deploy.base.files import read_model, write_whole
-from mobileclip_deploy.base.files.names import PlainPath
+from mobileclip_deploy.base.files.names import LongPath, Name, PlainPath, Sha256
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.training.reinforcement.policy import PARAMETERS, AugmentationPolicy
 
@@ -22,13 +22,13 @@ class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
     """One teacher. `scale` is the factor of its cosines, `image_size` what it saw the augmented images at. `weights`:
     the hash of its tensors, the same whatever file holds them; None in what earlier versions wrote."""
 
-    file: str
-    sha256: str
-    variant: str
+    file: LongPath
+    sha256: Sha256 | Literal[""]
+    variant: Name
     embed_dim: int
     image_size: int
     scale: float
-    weights: str | None = None
+    weights: Sha256 | None = None
 
     def is_of(self, sha256: str, weights: str | None) -> bool:
         """Whether a checkpoint, a file or its weights, is this teacher's."""
@@ -44,7 +44,7 @@ class ShardEntry(BaseModel, frozen=True, extra="forbid"):
     """One file of `rows` pairs, the first of which is number `first`."""
 
     file: PlainPath
-    sha256: str
+    sha256: Sha256
     first: int
     rows: int
 
@@ -59,11 +59,11 @@ class Index(BaseModel, frozen=True, extra="forbid"):
 
     format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"] = OURS
     version: Literal[1] = 1
-    images: str
+    images: LongPath
     rows: int
-    pairs_sha256: str
+    pairs_sha256: Sha256
     augmentations: int
-    parameters: tuple[str, ...] = PARAMETERS
+    parameters: tuple[Name, ...] = PARAMETERS
     policy: AugmentationPolicy | None
     seed: int
     shard_rows: int

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -36,7 +37,7 @@ from mobileclip_deploy.benchmark.job import get_protocol, quick
 from mobileclip_deploy.benchmark.judgement import run_warnings
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.running import run_benchmark
-from mobileclip_deploy.errors import RuntimeFailed
+from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
 NEWEST = {"onnxruntime": frozenset({"1.32.0"})}
 
@@ -200,14 +201,39 @@ def test_a_damaged_folder_of_runners_is_told_and_a_hash_that_is_not_the_named_on
         ready_runners(copied, NEWEST, silent)
 
 
-def test_a_runtime_comes_in_the_version_that_the_bundle_was_proven_with(files: Path, tmp_path: Path) -> None:
+def test_a_bundle_does_not_choose_a_runtimes_version_and_the_user_does(files: Path, tmp_path: Path) -> None:
     older = {"onnxruntime/capi/libonnxruntime.so.1.30.9": b"an older one"}
     harness.wheel("onnxruntime", "1.30.9", tmp_path / "older", older, machine="x86_64")
+    proven = {"onnxruntime": {"1.30.9", "1.31.0"}}
     told: list[str] = []
-    found = ready_runners(files, {"onnxruntime": {"1.30.9"}}, told.append)
+    assert ready_runners(files, proven, told.append) == ready_runners(files, NEWEST, silent)
+    assert told[-1] == "unpacking onnxruntime 1.32.0"
+    found = ready_runners(files, proven, told.append, {"onnxruntime": "1.30.9"})
     assert (found[-1].name, found[-1].read_bytes()) == ("libonnxruntime.so", b"an older one")
-    assert told[0] == "fetching onnxruntime 1.30.9 for the phone"
-    assert told[-1] == "unpacking onnxruntime 1.30.9"
+    assert told[-2:] == ["fetching onnxruntime 1.30.9 for the phone", "unpacking onnxruntime 1.30.9"]
+    folders = [folder.name for folder in (tmp_path / "cache").rglob("wheel-*") if folder.is_dir()]
+    assert len(folders) == 2
+    assert all(re.fullmatch("wheel-[0-9a-f]{32}", name) for name in folders)
+
+
+def test_no_version_of_a_document_makes_pip_run_anything(files: Path, tmp_path: Path) -> None:
+    """A folder with a build backend that says that it ran, as the second line of a requirements file."""
+    evil = tmp_path / "evilpkg"
+    evil.mkdir()
+    ran = tmp_path / "ran"
+    (evil / "setup.py").write_text(f"open({str(ran)!r}, 'w').close()")
+    version = f"1.32.0\n{evil}"
+    with pytest.raises(UsageError, match="is not a version"):
+        ready_runners(files, NEWEST, silent, {"onnxruntime": version})
+    ready_runners(files, {"onnxruntime": {version}}, silent)
+    copied = Path(shutil.copytree(files, tmp_path / "archive"))
+    for field, value in (("version", version), ("sha256", None)):
+        with edited_json(copied / "runners.json") as named:
+            named["wheels"][0][field] = value
+        with pytest.raises(RuntimeFailed, match="cannot be used"):
+            ready_runners(copied, NEWEST, silent)
+        shutil.copy(files / "runners.json", copied)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(
@@ -218,31 +244,26 @@ def test_a_runtime_comes_in_the_version_that_the_bundle_was_proven_with(files: P
             "the bundle was proven with executorch 1.4.0, and the ready runners run executorch 1.5.1 only: "
             "type pip install executorch==1.5.1, and export the bundle again",
         ),
-        (
-            {"onnxruntime": {"1.30.8"}},
-            "pip cannot fetch onnxruntime 1.30.8 for the phone (No matching distribution found for "
-            "onnxruntime==1.30.8): the bundle was proven with it. Is PyPI reachable? If it is, there is none for "
-            "phones: type pip install onnxruntime==1.32.0, which the ready runners know, and export the bundle again",
-        ),
-        (
-            {"onnxruntime": {"1.32.0", "1.31.0"}},
-            "the bundles were proven with onnxruntime 1.31.0 and 1.32.0, and one run has one version: measure them one "
-            "after the other",
-        ),
         ({"tvm": set()}, "the ready runners for Android phones are for executorch, litert, onnxruntime, not tvm"),
         (
-            {"litert": {"2.3.0", "2.2.0"}},
-            "the bundles were proven with ai-edge-litert 2.2.0 and 2.3.0, and one run has one version: measure them "
-            "one after the other",
+            {"onnxruntime": "1.30.8"},
+            "pip cannot fetch onnxruntime 1.30.8 for the phone (No matching distribution found for "
+            "onnxruntime==1.30.8): is PyPI reachable? If it is, there is none for phones; leave `runtime_versions` out "
+            "for the version that the ready runners know",
+        ),
+        (
+            {"executorch": "1.4.0"},
+            "the ready runners run executorch 1.5.1 only; leave executorch out of `runtime_versions`",
         ),
     ],
-    ids=["linked", "no such wheel", "two", "unknown", "two of another name"],
+    ids=["linked", "unknown", "no such wheel", "chosen and linked"],
 )
 def test_a_version_that_cannot_be_had_is_refused_with_both_versions_and_the_remedy(
-    files: Path, versions: dict[str, set[str]], said: str
+    files: Path, versions: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(RuntimeFailed) as caught:
-        ready_runners(files, versions, silent)
+    chosen = {name: version for name, version in versions.items() if isinstance(version, str)}
+    with pytest.raises((RuntimeFailed, UsageError)) as caught:
+        ready_runners(files, {name: set() for name in chosen} or versions, silent, chosen)
     assert str(caught.value) == said
 
 

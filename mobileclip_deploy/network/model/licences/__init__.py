@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, model_validator
 
+from mobileclip_deploy.base.files.names import Prose
+
 __all__ = ["USES", "Answer", "Applies", "Licence", "LicenceUse", "Terms", "all_terms", "licence_text"]
 
 LicenceUse = Literal["research", "redistribution", "product"]
@@ -26,8 +28,8 @@ class Answer(BaseModel, frozen=True, extra="forbid"):
     `dated`: when the text was published, None where it could not be read."""
 
     answer: Literal["yes", "no", "unknown"]
-    words: str
-    source: str | None = None
+    words: Prose
+    source: Prose | None = None
     dated: date | None = None
 
 
