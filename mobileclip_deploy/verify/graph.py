@@ -20,10 +20,11 @@ from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.targets.storage import Storage, stored_in_half
+from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.verify.matching import Matched
+from mobileclip_deploy.verify.stored_constants import StoredConstants
 from mobileclip_deploy.verify.subject import Subject
-from mobileclip_deploy.verify.tower_settings import graph_settings, tower_settings, unlike_tower
+from mobileclip_deploy.verify.tower_settings import tower_settings, unlike_tower
 
 STEP = "graph"
 # So many inputs are enough: an operation that computes something else does so on every one.
@@ -33,9 +34,6 @@ SMALLEST = 1e-30
 # What a product in float32 rounds, as a share of its factors' lengths: a few units in the last place of a logit. nano's
 # logits came to less than half of it.
 PRODUCT = 2**-22
-# Where what is no layer's weight stands in float16, constants of the graph (1/255, an epsilon, the scale of attention)
-# are rounded as well. nano's towers came to 2.3e-5 and 30 noise floors.
-HALF_LEAST, HALF_FLOORS = 1e-4, 100.0
 # For a file that quantizes activations and cannot be followed: its biases may be whole steps of sums of int8 products.
 CALIBRATED = Bound("cosine", 0.999)
 
@@ -49,24 +47,25 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     """
     if subject.matched.get(tower) is None:
         return []
-    run = subject.precision(tower) != "fp32" or bool(subject.head.names)
-    checks = _answers(subject, tower) if run else []
     try:
         graph = subject.artifact(tower).graph
     except InvalidInput as error:
         return [Check(step=STEP, tower=tower, status="failed", detail=str(error))]
+    constants = StoredConstants(graph)
+    run = subject.precision(tower) != "fp32" or bool(subject.head.names)
+    checks = _answers(subject, tower, constants) if run else []
     if graph is None:
         return checks
     row = torch.from_numpy(subject.evidence.reference.inputs.of(tower)[:1])
     own = tower_settings(subject.module(tower), row)
-    wrong = unlike_tower(graph_settings(graph), own, tower == "image" and subject.form.pictures)
+    wrong = unlike_tower(constants.settings, own, tower == "image" and subject.form.pictures)
     if wrong is not None:
         checks = [check for check in checks if check.status == "failed"]
         return [*checks, Check(step=STEP, tower=tower, status="failed", detail=wrong)]
     return checks or [Check(step=STEP, tower=tower, status="passed", detail="settings are the checkpoint's")]
 
 
-def _answers(subject: Subject, tower: TowerName) -> list[Check]:
+def _answers(subject: Subject, tower: TowerName, constants: StoredConstants) -> list[Check]:
     found = subject.matched[tower]
     assert found is not None
     try:
@@ -82,8 +81,9 @@ def _answers(subject: Subject, tower: TowerName) -> list[Check]:
     if quantized is not None:
         with_whole_steps(exact, found, quantized.bias_steps)
     exact.double()
+    constants.set_queries(exact, subject.module(tower))
     fed = torch.from_numpy(inputs)
-    with torch.no_grad():
+    with torch.no_grad(), constants:
         wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
@@ -91,8 +91,6 @@ def _answers(subject: Subject, tower: TowerName) -> list[Check]:
     followed = quantized is not None or not precision_of(precision).calibrated
     if not followed:
         bound = subject.gates.shipped(precision, floor, True) if subject.head.names else CALIBRATED
-    elif stored_in_half(grids):
-        bound = Bound("relative", max(bound.value, HALF_LEAST, HALF_FLOORS * (floor or 0.0)))
     if subject.head.names and followed:
         room = _logit_room(subject, exact, wanted, bound.value)
         return [_of_logits(tower, wanted, runner(inputs), room, runner.engine)]
