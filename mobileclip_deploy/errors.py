@@ -27,10 +27,12 @@ class MobileClipDeployError(Exception):
     Attributes:
         exit_code: with which the command line ends.
         kind: its name in JSON.
+        results: of an export, each of its bundles, the failed ones too, in the order of the request; else empty.
     """
 
     exit_code: ClassVar[int] = 2
     kind: ClassVar[str] = "error"
+    results: tuple[Any, ...] = ()
 
     def __init_subclass__(cls) -> None:
         if "kind" not in vars(cls):
@@ -49,6 +51,15 @@ class MobileClipDeployError(Exception):
     def as_dict(self) -> dict[str, str | int | None]:
         """For JSON."""
         return {"kind": self.kind, "message": self.line, "remedy": self.remedy, "exit_code": self.exit_code}
+
+
+SEVERITY = (2, 1, 3, 4)
+"""Exit codes, the worst first: refused, failed, not run, undecided."""
+
+
+def severity(error: MobileClipDeployError) -> int:
+    """Sort key of errors: the worst is the smallest."""
+    return SEVERITY.index(error.exit_code) if error.exit_code in SEVERITY else len(SEVERITY)
 
 
 class UsageError(MobileClipDeployError):

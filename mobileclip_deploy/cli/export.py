@@ -140,7 +140,7 @@ def export(
     """Export a checkpoint to bundles, each checked against the checkpoint before it is there.
 
     A bundle is OUT/<variant>-<target>-<precision>/ with the artifacts, manifest.json, tokenizer, preprocessing and
-    golden inputs and outputs.
+    golden inputs and outputs. Of several bundles each is written or refused alone, and the exit code is the worst.
 
     \b
     Examples:
@@ -169,10 +169,9 @@ def export(
 
     # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
     from mobileclip_deploy.cli.tables import print_exports, print_failed_export
-    from mobileclip_deploy.errors import NotRun, Undecided
+    from mobileclip_deploy.errors import MobileClipDeployError, NotRun, Undecided
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
-    from mobileclip_deploy.export.steps import ExportGateFailed
     from mobileclip_deploy.verify.several import UNDECIDED
 
     for text in choices.notes:
@@ -183,8 +182,9 @@ def export(
     try:
         with progress() as update:
             results = export_plan(plan, update)
-    except ExportGateFailed as error:
-        print_json(error.as_list()) if as_json else print_failed_export(error)
+    except MobileClipDeployError as error:
+        if error.results:
+            print_json([result.as_dict() for result in error.results]) if as_json else print_failed_export(error)
         raise
     for text in dict.fromkeys(text for result in results if result.report for text in result.report.notes):
         note(f"Warning: {text}")

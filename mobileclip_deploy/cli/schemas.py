@@ -76,7 +76,8 @@ FoldedDocument = widened(
 
 class ExportedDocument(BaseModel):
     """A bundle. `written`: whether it is there, which one that failed its gate is not. `passed`: whether every check
-    was run and passed; null where none was wanted. `search`: with the precision "smallest"."""
+    was run and passed; null where none was wanted. `search`: with the precision "smallest". `error`: of one that could
+    not be made."""
 
     bundle: str
     written: bool
@@ -84,6 +85,7 @@ class ExportedDocument(BaseModel):
     manifest: Manifest | None
     parity: tuple[Check, ...]
     search: SearchLog | None = None
+    error: RowError | None = None
 
 
 VerifiedDocument = widened(

@@ -9,10 +9,11 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.evaluate import EvaluationResult
     from mobileclip_deploy.evaluation.metrics import Interval
     from mobileclip_deploy.export.smallest import SearchLog
-    from mobileclip_deploy.export.steps import ExportGateFailed, Written
+    from mobileclip_deploy.export.steps import Written
     from mobileclip_deploy.parity import Check, ParityReport
     from mobileclip_deploy.verify.comparison import Comparison
     from mobileclip_deploy.verify.several import Refused, Verified
@@ -90,17 +91,22 @@ def print_what_figures_mean(reports: Sequence[ParityReport]) -> None:
     say(f"noise floor: how far the checkpoint's own float32 is from exact arithmetic ({floors or 'not measured'})")
 
 
-def print_failed_export(error: ExportGateFailed) -> None:
-    """The table of the bundles before, and every check of the one that failed; or what a search tried."""
-    from mobileclip_deploy.export.smallest import NothingPasses
+def print_failed_export(error: MobileClipDeployError) -> None:
+    """The table of all bundles, and every check of those that failed; or what a search tried."""
+    from mobileclip_deploy.export.smallest.search import NotFound
+    from mobileclip_deploy.export.steps import Written
 
-    if error.results:
-        print_exports(error.results)
-    for result in error.results:
+    measured = [result for result in error.results if isinstance(result, Written)]
+    if measured:
+        print_exports(measured)
+    for result in measured:
         if not result.written and result.report is not None:
             print_report(result.report)
-    if isinstance(error, NothingPasses):
-        print_search(error.log)
+    for result in error.results:
+        if isinstance(result, NotFound):
+            print_search(result.log)
+        elif result not in measured:
+            say(f"not written: {result.path}; {result.failure.line}")
 
 
 FRONTIER = ["candidate", ">MB predicted", ">dB predicted", "outcome"]

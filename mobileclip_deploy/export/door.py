@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Unpack
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
 from mobileclip_deploy.export.request import ExportChoices, choose, requested
-from mobileclip_deploy.export.steps import ExportGateFailed, Work, Written, begun_bundle, write_bundle
+from mobileclip_deploy.export.steps import NotWritten, Written, begun_bundle, write_bundle
 from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -114,8 +115,8 @@ def export_all(
         choices: as of `export`.
 
     Raises:
-        MobileClipDeployError: as `export`, for the first bundle that cannot be written; those that are in their places
-            by then stay. The first of a slow runtime (Core AI) takes its place last.
+        MobileClipDeployError: as `export`. A bundle that cannot be written does not stop the others. The worst error is
+            raised after the last bundle; its `results` has every bundle: its path, whether it is there, its report.
     """
     request = requested(_listed(targets), _listed(precisions), output, choices)
     plan = plan_export(choose(request), Source.of(model))
@@ -130,8 +131,7 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     """Write every bundle of a plan; the checkpoint is asked for its answers once, before it is folded.
 
     Raises:
-        GateFailed, ExportError: see `export`; bundles that were written before stay. An `ExportGateFailed` has what was
-            measured.
+        MobileClipDeployError: the worst of what went wrong; see `export_all`.
     """
     full = plan.source
     if plan.fitted_to is not None:
@@ -147,34 +147,70 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
         cut = check_cut(told, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
     evidence = Evidence(reference, task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
-    written: dict[Path, Written] = {}
-    try:
-        with _asked_ahead(bundles, plan, evidence, progress) as ahead:
-            for bundle in bundles:
-                if ahead is None or bundle is not ahead.plan:
-                    written[bundle.path] = _written(bundle, plan, evidence, progress)
-        if ahead is not None:
-            written[ahead.plan.path] = ahead.written
-    except ExportGateFailed as error:
-        error.results = (*written.values(), *error.results)
-        raise
-    return [written[bundle.path] for bundle in bundles]
+    results = _each(bundles, plan, evidence, progress)
+    if failures := [result.failure for result in results if isinstance(result, NotWritten)]:
+        raise _worst(failures, results)
+    return [result for result in results if isinstance(result, Written)]
+
+
+def _each(
+    bundles: Sequence[BundlePlan], plan: ExportPlan, evidence: Evidence, progress: Progress
+) -> list[Written | NotWritten]:
+    """Makes every bundle, whatever becomes of the others.
+
+    The first bundle of a slow runtime answers while the others are made, and is checked after them. There is one of
+    these at a time, because a runtime holds its weights.
+    """
+    results: dict[Path, Written | NotWritten] = {}
+
+    def make_others() -> None:
+        for bundle in bundles:
+            if bundle is not slow and bundle.path not in results:
+                with _collecting(bundle, results):
+                    results[bundle.path] = _written(bundle, plan, evidence, progress)
+
+    slow = _first_slow(bundles)
+    if slow is not None:
+        with _collecting(slow, results):
+            with begun_bundle(slow, plan.source, evidence, progress) as work:
+                work.subject.ask_ahead()
+                make_others()
+            results[slow.path] = work.written
+    make_others()
+    return [results[bundle.path] for bundle in bundles]
+
+
+def _first_slow(bundles: Sequence[BundlePlan]) -> BundlePlan | None:
+    slow = (one for one in bundles if one.search is None and one.target.abilities.pace and one.request.writing.verify)
+    return next(slow, None) if len(bundles) > 1 else None
 
 
 @contextlib.contextmanager
-def _asked_ahead(
-    bundles: Sequence[BundlePlan], plan: ExportPlan, evidence: Evidence, progress: Progress
-) -> Iterator[Work | None]:
-    """The first bundle of a slow runtime, which is asked while the others are made, and is checked after them; None
-    where there is none, or no other. One alone: a runtime holds its weights."""
-    slow = (one for one in bundles if one.search is None and one.target.abilities.pace and one.request.writing.verify)
-    first = next(slow, None) if len(bundles) > 1 else None
-    if first is None:
-        yield None
-        return
-    with begun_bundle(first, plan.source, evidence, progress) as work:
-        work.subject.ask_ahead()
-        yield work
+def _collecting(bundle: BundlePlan, results: dict[Path, Written | NotWritten]) -> Iterator[None]:
+    try:
+        yield
+    except MobileClipDeployError as error:
+        for raised in (error, error.__cause__):  # their frames hold weights, and the next bundle needs that memory
+            if raised is not None:
+                traceback.clear_frames(raised.__traceback__)
+        results[bundle.path] = NotWritten(bundle.path, error)
+
+
+def _worst(failures: Sequence[MobileClipDeployError], results: Sequence[Written | NotWritten]) -> MobileClipDeployError:
+    """The worst error, with the results of all bundles; where several failed, with a text that names each."""
+    error = min(failures, key=severity)
+    named = [f"{result.path.name} ({result.failure.line})" for result in results if isinstance(result, NotWritten)]
+    if len(results) > 1:
+        error.results = tuple(_measured(result) for result in results)
+    if len(named) > 1:
+        error.args = (f"{len(named)} of {len(results)} bundles were not written: {', '.join(named)}",)
+    return error
+
+
+def _measured(result: Written | NotWritten) -> Written | NotWritten:
+    """Prefers the report of a bundle that failed its gate, or the log of its search, to the bare error."""
+    own = result.failure.results if isinstance(result, NotWritten) else ()
+    return own[0] if own else result
 
 
 def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:

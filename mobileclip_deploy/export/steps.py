@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mobileclip_deploy.artifacts.bundle import Bundle, Manifest, staged_bundle
 from mobileclip_deploy.artifacts.bundle.licences import write_licences
@@ -16,7 +16,7 @@ from mobileclip_deploy.artifacts.towers.head import labels_json
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import GateFailed
+from mobileclip_deploy.errors import GateFailed, MobileClipDeployError
 from mobileclip_deploy.export.contents import (
     attach,
     int8_scale_of,
@@ -51,6 +51,11 @@ class Written:
     report: ParityReport | None
     written: bool = field(default=True, kw_only=True)
 
+    @property
+    def path(self) -> Path:
+        """The bundle's folder."""
+        return self.bundle.path
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the bundle's path and whether it is there, its manifest, its checks, and whether every one was run
         and passed."""
@@ -62,18 +67,29 @@ class Written:
         return {"bundle": path, "written": self.written, "passed": passed, "manifest": manifest, "parity": checks}
 
 
+@dataclass(frozen=True)
+class NotWritten:
+    """A bundle that could not be made, and the reason."""
+
+    written: ClassVar[bool] = False
+    report: ClassVar[None] = None
+    path: Path
+    failure: MobileClipDeployError
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the same keys as of a bundle, and the error."""
+        lacking: dict[str, Any] = {"bundle": str(self.path), "written": False, "passed": False}
+        return lacking | {"manifest": None, "parity": [], "error": self.failure.as_dict()}
+
+
 class ExportGateFailed(GateFailed):
-    """A bundle failed its gate. `results`: what was measured of it, the last, after the bundles that are there."""
+    """A bundle failed its gate."""
 
     kind = GateFailed.kind
 
-    def __init__(self, text: str, results: tuple[Written, ...]) -> None:
+    def __init__(self, text: str, result: Written | NotWritten) -> None:
         super().__init__(text)
-        self.results = results
-
-    def as_list(self) -> list[dict[str, Any]]:
-        """For JSON: what an export that passes gives, as far as it came."""
-        return [result.as_dict() for result in self.results]
+        self.results = (result,)
 
 
 @dataclass
@@ -249,7 +265,7 @@ def check(work: Work) -> None:
             f"{plan.path.name} ({Bundle(work.folder, manifest).bytes / 1e6:.2f} MB) was not written, it failed its "
             f"gate: {failures}; {_next_step(plan, work.report)}to look into it, write it marked as failed with "
             "`allow_failing=True`",
-            (Written(Bundle(plan.path, manifest), work.report, written=False),),
+            Written(Bundle(plan.path, manifest), work.report, written=False),
         )
 
 

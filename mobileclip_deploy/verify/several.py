@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath, check_file_destination, write_whole
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError
+from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError, severity
 from mobileclip_deploy.parity import ParityReport
 from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
 from mobileclip_deploy.verify.checks import verify_subject
@@ -189,15 +189,14 @@ def verify_bundles(
 
 def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
     """What is to be told in the end: what was refused (exit code 2), failed (1), was not run (3), is undecided (4)."""
-    failures = [(one, one.failure) for one in found]
     if len(found) == 1:
-        return failures[0][1]
-    for code in (2, 1, 3, 4):
-        named = [(_name(one), why) for one, why in failures if why is not None and why.exit_code == code]
-        if named:
-            of = f"{sum(why is not None for _, why in failures)} of {len(found)} bundles did not pass"
-            return type(named[0][1])(f"{of}: {', '.join(f'{name} ({why.line})' for name, why in named)}")
-    return None
+        return found[0].failure
+    failures = [(_name(one), one.failure) for one in found if one.failure is not None]
+    if not failures:
+        return None
+    first = min((why for _, why in failures), key=severity)
+    named = ", ".join(f"{name} ({why.line})" for name, why in failures if why.exit_code == first.exit_code)
+    return type(first)(f"{len(failures)} of {len(found)} bundles did not pass: {named}")
 
 
 def junit(found: Sequence[Verified | Refused]) -> str:

@@ -46,7 +46,7 @@ from mobileclip_deploy.export.smallest.candidates import (
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Layer, Prediction, Predictor, measure_layers
 from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
-from mobileclip_deploy.export.steps import ExportGateFailed, Written, write_bundle
+from mobileclip_deploy.export.steps import ExportGateFailed, NotWritten, Written, write_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
@@ -67,19 +67,24 @@ class Smallest(Written):
         return super().as_dict() | {"search": self.log.model_dump(mode="json")}
 
 
+@dataclass(frozen=True)
+class NotFound(NotWritten):
+    """A search that ended without a bundle, with what was tried."""
+
+    log: SearchLog
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: as of any bundle that could not be made, and the search."""
+        return super().as_dict() | {"search": self.log.model_dump(mode="json")}
+
+
 class NothingPasses(ExportGateFailed):
-    """A search ended without a bundle. `path`: where it would be; `log`: what was tried."""
+    """A search ended without a bundle."""
 
     kind = ExportGateFailed.kind
 
     def __init__(self, text: str, path: Path, log: SearchLog) -> None:
-        super().__init__(text, ())
-        self.path, self.log = path, log
-
-    def as_list(self) -> list[dict[str, Any]]:
-        """For JSON: the bundles before, and the search in place of one."""
-        lacking = {"bundle": str(self.path), "written": False, "passed": False, "manifest": None, "parity": []}
-        return [*super().as_list(), lacking | {"search": self.log.model_dump(mode="json")}]
+        super().__init__(text, NotFound(path, self, log))
 
 
 def find_smallest(

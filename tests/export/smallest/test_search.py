@@ -238,7 +238,7 @@ def test_nothing_is_written_when_nothing_passes(
     noisy(model, monkeypatch, **{f"image_{name}": ROUGH for name in PRECISIONS})
     with pytest.raises(NothingPasses, match=r"none of 4 candidates passes; .* image fp32: relative") as failed:
         search(model, tmp_path, dataset)
-    (found,) = failed.value.as_list()
+    (found,) = (result.as_dict() for result in failed.value.results)
     assert (found["written"], found["manifest"], len(found["search"]["trials"])) == (False, None, 4)
     print_failed_export(failed.value)
     assert "12 more of 16 hold a tower that failed or is predicted to" in capsys.readouterr().out
@@ -288,7 +288,7 @@ def test_nothing_above_the_size_that_was_given_is_tried_and_the_refusal_says_wha
     assert f"the next candidate needs `max_size` {needed:.2f}" in str(failed.value)
     assert "with `recover`" in str(failed.value)
     assert "image w8" not in again.exported
-    assert failed.value.log.max_size == needed - 1e-6
+    assert failed.value.results[0].log.max_size == needed - 1e-6
     with pytest.raises(NothingPasses, match="there is no candidate of at most 0"):
         search(model, tmp_path / "b", limits=Limits(max_size=0.001))
 
