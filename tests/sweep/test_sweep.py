@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import refusal, run
 from emoji_pairs import write_pairs
+from safetensors.torch import load_file, save_file
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.benchmark.sweep import door
-from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, list_cells
+from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, list_cells, record
 from mobileclip_deploy.benchmark.sweep.result import Row, markdown
 from mobileclip_deploy.benchmark.sweep.specification import CheckpointChoice, Specification, read_specification
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.network.model.variants import load_variant
 
 SWEEP = """\
@@ -25,6 +29,9 @@ precisions = ["fp32"]
 dataset = "mine"
 device = "android:none"
 """
+
+
+SMALL = 'version = 1\ntargets = ["onnx"]\nprecisions = ["w8a8"]\n'
 
 
 @pytest.fixture
@@ -75,6 +82,59 @@ def test_what_failed_keeps_its_error_and_is_tried_again_and_what_is_done_is_kept
     table = (tmp_path / "out" / "sweep.md").read_text()
     assert "| nano | onnx | fp32 |" in table
     assert table in markdown(mcd.SweepResult.model_validate(made.json))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Cells are made at once: their manifests say what of. Gives the contents of those that were made."""
+    contents: list[str] = []
+
+    def make(cell: Cell, folder: Path, one_thread: bool) -> Row:
+        contents.append(cell.content)
+        bundle = folder / cell.folder / "nano-onnx-fp32"
+        bundle.mkdir(parents=True, exist_ok=True)
+        (bundle / "manifest.json").write_text(json.dumps({"content": cell.content}), encoding="utf-8")
+        found = {"state": "passed", "bundle": f"{cell.folder}/{bundle.name}", "bytes": len(contents)}
+        return record(cell, cell.row.model_copy(update=found), folder)
+
+    monkeypatch.setattr(door, "make_cell", make)
+    return contents
+
+
+@pytest.mark.usefixtures("here")
+def test_a_recipe_gets_its_own_bundle_back_after_another_took_its_place(made: list[str], tmp_path: Path) -> None:
+    first = load_file(builtin_checkpoint())
+    for name, factor in (("a", 1.0), ("b", 1.5)):
+        save_file({key: value * factor for key, value in first.items()}, tmp_path / f"{name}.safetensors")
+    rows = []
+    for name in ("a", "b", "a", "a"):
+        text = SMALL + f'[checkpoints.mine]\nfile = "{name}.safetensors"\n'
+        rows.append(mcd.sweep(write(tmp_path, text), tmp_path / "out").rows[0])
+        manifest = json.loads((tmp_path / "out" / str(rows[-1].bundle) / "manifest.json").read_text())
+        assert manifest["content"] == file_sha256(tmp_path / f"{name}.safetensors")
+    assert len(made) == 3  # the last A is kept
+    assert [row.bytes for row in rows] == [1, 2, 3, 3]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_dataset_and_a_calibration_count_by_their_content(made: list[str], tmp_path: Path) -> None:
+    def sweep(dataset: str, calibration: str) -> int:
+        text = SMALL + f'dataset = "{dataset}"\ncalibration = "{calibration}"\n'
+        mcd.sweep(write(tmp_path, text), tmp_path / "out")
+        return len(made)
+
+    pairs = write_pairs(tmp_path / "mine", 6)
+    (pairs / "dataset.json").write_text('{"name": "mine", "pairs": "pairs.jsonl"}')
+    shutil.copytree(pairs, tmp_path / "pictures")
+    assert sweep("mine", "pictures") == 1
+    for name in ("mine", "pictures"):
+        shutil.move(tmp_path / name, tmp_path / f"{name}-moved")
+    assert sweep("mine-moved", "pictures-moved") == 1
+    pictures = sorted((tmp_path / "mine-moved").glob("*.png"))
+    shutil.copy(pictures[0], pictures[1])
+    assert sweep("mine-moved", "pictures-moved") == 2
+    shutil.copy(pictures[0], tmp_path / "pictures-moved" / pictures[1].name)
+    assert sweep("mine-moved", "pictures-moved") == 3
 
 
 def test_every_combination_is_a_cell_and_what_there_is_not_is_said(tmp_path: Path) -> None:

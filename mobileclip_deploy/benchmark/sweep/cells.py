@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
 
-from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, files_digest
+from pydantic import BaseModel
+
+from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST
+from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, calibration_digest, files_digest
 from mobileclip_deploy.base.files import file_sha256, read_json, write_whole
 from mobileclip_deploy.benchmark.sweep.result import Row, row_of
 from mobileclip_deploy.benchmark.sweep.specification import HUB, CheckpointChoice, Specification
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
+from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.export.door import export_plan
 from mobileclip_deploy.export.plan import plan_export
 from mobileclip_deploy.export.request import CompactRequest, ExportRequest, Writing, asked_compact, choose
@@ -24,6 +29,7 @@ from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoi
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_label
 from mobileclip_deploy.network.model.variants import TOWERS, Variant, load_variant
+from mobileclip_deploy.pictures.image_sources import read_image
 from mobileclip_deploy.targets import Target, named_targets, names_all
 
 RECORDS = "cells"
@@ -36,8 +42,13 @@ per pixel of an image. See docs/sweep.md for what was measured."""
 
 @dataclass(frozen=True)
 class Cell:
-    """One bundle to make. `options` of the target, called `named` in the specification; `content` tells what the
-    checkpoint is: its SHA-256, or its place on the hub, and what its axes are fitted to."""
+    """One bundle to make.
+
+    Attributes:
+        content: SHA-256 of the checkpoint, or its name on the hub, and of the files that its axes are fitted to.
+        named: name of `options`, which are the target's, in the specification.
+        judged: digest of the contents of `dataset` and `calibration`; see `with_contents`.
+    """
 
     checkpoint: str
     choice: CheckpointChoice
@@ -48,6 +59,7 @@ class Cell:
     options: dict[str, str | bool]
     dataset: str | None
     calibration: str | None
+    judged: str = ""
 
     @property
     def row(self) -> Row:
@@ -60,8 +72,9 @@ class Cell:
 
     @property
     def identity(self) -> str:
-        """The hash of all that decides the result, but for the packages' versions."""
+        """Hash of all that decides the result except the packages' versions. Contents count, not paths."""
         told = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
+        del told["dataset"], told["calibration"]
         told["version"] = metadata.version("mobileclip-deploy")
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -147,7 +160,8 @@ def _content(name: str, choice: CheckpointChoice) -> str:
         load_variant(choice.variant)
         return choice.file or choice.variant
     variant_of(choice)
-    return file_sha256(_file(choice))
+    pixels = Path(choice.preprocess or "")
+    return file_sha256(_file(choice)) + (f"-{file_sha256(pixels)}" if pixels.is_file() else "")
 
 
 def _compact(choice: CheckpointChoice) -> CompactRequest | None:
@@ -188,15 +202,47 @@ def cell_memory(cell: Cell) -> int:
     return OWN_BYTES + WEIGHT_BYTES * weights + PIXEL_BYTES * size * size
 
 
+def with_contents(cells: Sequence[Cell], specification: Specification) -> list[Cell]:
+    """The cells with the digest of what they are calibrated and measured on.
+
+    Raises:
+        InvalidInput: a file of the dataset or of the calibration cannot be read.
+    """
+    digest = hashlib.sha256()
+    if specification.dataset is not None:
+        dataset = read_dataset(Path(specification.dataset))
+        digest.update(json.dumps(asdict(replace(dataset, images=(), rows=(), skipped=()))).encode())
+        for image in dataset.images:
+            digest.update(hashlib.sha256(read_image(image)).digest())
+    if specification.calibration is not None:
+        digest.update(calibration_digest(Path(specification.calibration)).encode())
+    return [replace(cell, judged=digest.hexdigest()) for cell in cells]
+
+
+class Record(BaseModel, frozen=True):
+    """A cell that was made: its row, the identity of the cell, and the SHA-256 of the bundle's manifest, if any."""
+
+    identity: str
+    manifest: str | None
+    row: Row
+
+
 def kept(cell: Cell, folder: Path) -> Row | None:
-    """The row of a cell that was made before, of the same content, and whose bundle is there; None for what is to be
-    made. What ended in an error is tried again."""
+    """Row of a cell that was made before and whose own bundle is still there. None of a cell that is to be made: one
+    that ended in an error too, and one whose bundle another recipe has replaced since."""
     try:
-        row = Row.model_validate(read_json(folder / cell.record))
+        found = Record.model_validate(read_json(folder / cell.record))
     except (OSError, ValueError, InvalidInput):
         return None
-    there = row.bundle is not None and (folder / row.bundle / "manifest.json").is_file()
-    return row.model_copy(update={"latency": {}}) if there and row.state != "error" else None
+    manifest = _manifest_sha256(found.row, folder)
+    if manifest is None or (found.identity, found.manifest) != (cell.identity, manifest) or found.row.state == "error":
+        return None
+    return found.row.model_copy(update={"latency": {}})
+
+
+def _manifest_sha256(row: Row, folder: Path) -> str | None:
+    manifest = None if row.bundle is None else folder / row.bundle / MANIFEST
+    return file_sha256(manifest) if manifest is not None and manifest.is_file() else None
 
 
 def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
@@ -232,5 +278,6 @@ def record(cell: Cell, row: Row, folder: Path) -> Row:
     """Keep a cell's row beside the bundles."""
     path = folder / cell.record
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, row.model_dump_json(indent=1) + "\n")
+    made = Record(identity=cell.identity, manifest=_manifest_sha256(row, folder), row=row)
+    write_whole(path, made.model_dump_json(indent=1) + "\n")
     return row

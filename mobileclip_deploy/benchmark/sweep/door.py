@@ -12,7 +12,15 @@ from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, check_scheduler, require_scheduler, run_tasks
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
-from mobileclip_deploy.benchmark.sweep.cells import Cell, cell_memory, kept, list_cells, make_cell, record
+from mobileclip_deploy.benchmark.sweep.cells import (
+    Cell,
+    cell_memory,
+    kept,
+    list_cells,
+    make_cell,
+    record,
+    with_contents,
+)
 from mobileclip_deploy.benchmark.sweep.latency import measure_latency
 from mobileclip_deploy.benchmark.sweep.result import Row, SweepResult, markdown
 from mobileclip_deploy.benchmark.sweep.specification import Specification, read_specification
@@ -71,6 +79,7 @@ def sweep(
     progress("looking at what there is to do")
     cells, notes = list_cells(read)
     _check_measuring(read)
+    cells = with_contents(cells, read)
     folder.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder)
     rows: dict[str, Row] = {cell.record: kept(cell, folder) or cell.row for cell in cells}
