@@ -29,6 +29,7 @@ from mobileclip_deploy.network.checkpoints.convert import Conversion
 from mobileclip_deploy.network.folding import FoldReport
 from mobileclip_deploy.network.model.variants import Variant
 from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.parity.report import Unproven
 from mobileclip_deploy.targets.inspection import PackageInspection
 from mobileclip_deploy.verify.comparison import Comparison
 from mobileclip_deploy.verify.explanation import Explanation
@@ -91,9 +92,11 @@ class ExportedDocument(BaseModel):
 VerifiedDocument = widened(
     "VerifiedDocument",
     ParityReport,
-    "A bundle's report. `seconds`: how long it took. `explanations`: with --explain.",
+    "A bundle's report. `seconds`: how long it took. `explanations`: with --explain. `unproven`: checks that were not "
+    "run or not decided, by reason.",
     passed=bool,
     seconds=float,
+    unproven=(tuple[Unproven, ...], ()),
     explanations=(tuple[Explanation, ...], ()),
 )
 

@@ -129,6 +129,8 @@ def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[s
             continue
         report, name = one.report, f"{one.report.bundle}: " if len(found) > 1 else ""
         told += [f"Warning: {text}" for text in report.notes]
+        if report.unproven:
+            told.append(f"{name}Not proven: {'; '.join(one.describe() for one in report.unproven)}.")
         if one.failure is not None:
             continue
         if accepted is not None:

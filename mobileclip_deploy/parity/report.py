@@ -164,6 +164,17 @@ class StoredLayer(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     wrong: str | None = None
 
 
+class Unproven(BaseModel, frozen=True):
+    """Checks that proved nothing, each as "image twin" or, of all towers, "twin"; and the reason."""
+
+    checks: tuple[str, ...]
+    reason: str
+
+    def describe(self) -> str:
+        """Both in a few words."""
+        return f"{', '.join(self.checks)} ({self.reason})"
+
+
 class ParityReport(BaseModel, frozen=True):
     """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand).
 
@@ -205,6 +216,19 @@ class ParityReport(BaseModel, frozen=True):
     def passed(self) -> bool:
         """Every check that was wanted was run and passed."""
         return bool(self.checks) and not self.failed and not self.undecided and not self.not_run
+
+    @property
+    def unproven(self) -> tuple[Unproven, ...]:
+        """Checks that were not run or not decided, by reason."""
+        towers: dict[str, dict[str, list[str]]] = {}
+        for check in (*self.left_out, *self.not_run, *self.undecided):
+            reason = "undecided: too few pictures" if check.status == "undecided" else check.detail or "not run"
+            towers.setdefault(reason, {}).setdefault(check.step, []).append(check.tower)
+        every = {check.tower for check in self.checks} & {"image", "text"}
+        return tuple(
+            Unproven(checks=tuple(_name(step, those, every) for step, those in steps.items()), reason=reason)
+            for reason, steps in towers.items()
+        )
 
     @property
     def by(self) -> str:
@@ -251,6 +275,11 @@ class ParityReport(BaseModel, frozen=True):
                 ElementTree.SubElement(case, kind, message=text)
             ElementTree.SubElement(case, "system-out").text = text
         return suite
+
+
+def _name(step: str, towers: list[str], every: set[str]) -> str:
+    own = dict.fromkeys(towers)
+    return step if own.keys() & {"both"} or own.keys() >= every else f"{' and '.join(own)} {step}"
 
 
 def _markdown_row(check: Check) -> str:

@@ -95,6 +95,7 @@ class Verified:
         """For JSON."""
         told = self.report.model_dump(mode="json", exclude_none=True)
         told |= {"passed": self.report.passed, "seconds": self.seconds}
+        told["unproven"] = [one.model_dump(mode="json") for one in self.report.unproven]
         if self.explanations is None:
             return told
         return told | {"explanations": [one.model_dump(mode="json", exclude_none=True) for one in self.explanations]}

@@ -72,3 +72,22 @@ def test_every_verdict_names_gates_that_are_not_the_defaults(checks: tuple[Check
         assert str(verified.failure).startswith(f"{failure}, {told}")
     assert "by gates" not in report(*checks).markdown()
     assert not [*report(*checks).suite().iter("property")]
+
+
+def test_what_was_not_proven_is_listed_by_reason() -> None:
+    lacking = [Check.not_run(step, tower, "needs the checkpoint") for tower in ("image", "text") for step in ("a", "b")]
+    checks = (
+        *lacking,
+        Check.not_wanted("twin", "image"),
+        Check.not_run("shipped", "text", "no runtime"),
+        Check(step="task", tower="both", status="undecided"),
+        Check(step="weights", tower="text", status="passed"),
+    )
+    report = ParityReport(bundle="b", variant="v", target="t", checks=checks)
+    assert [one.describe() for one in report.unproven] == [
+        "image twin (left out of the quick checks)",
+        "a, b (needs the checkpoint)",
+        "text shipped (no runtime)",
+        "task (undecided: too few pictures)",
+    ]
+    assert ParityReport(bundle="b", variant="v", target="t", checks=checks[-1:]).unproven == ()

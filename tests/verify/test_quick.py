@@ -26,6 +26,9 @@ def test_quick_checks_measure_accuracy_on_some_images_and_say_on_how_many(export
     assert "on 128 of 1,911 images: top1 " in line
     (line,) = [line for line in found.stdout.splitlines() if " task " in line]
     assert "left out of the quick checks" in line
+    *_, unproven, verdict = found.stderr.splitlines()
+    assert unproven == "Not proven: twin, reproduced, task (left out of the quick checks)."
+    assert verdict.startswith("Passed: all ")
 
 
 def dataset(images: int) -> Dataset:
