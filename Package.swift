@@ -1,5 +1,5 @@
 // swift-tools-version:6.0
-// The Swift package MobileCLIP (clients/swift). It stands here because SwiftPM looks for it at a repository's root.
+// The Swift package MobileCLIPKit (clients/swift). It stands here because SwiftPM looks for it at a repository's root.
 import PackageDescription
 
 // Linux has no Core ML: there ONNX Runtime runs bundles, as Debian's libonnxruntime-dev brings it.
@@ -8,32 +8,32 @@ let onLinux: [Target] = [
     .systemLibrary(
         name: "CONNXRuntime", path: "clients/swift/Sources/CONNXRuntime", providers: [.apt(["libonnxruntime-dev"])]),
     .target(
-        name: "MobileCLIPONNXRuntime", dependencies: ["MobileCLIP", "CONNXRuntime"],
+        name: "MobileCLIPONNXRuntime", dependencies: ["MobileCLIPKit", "CONNXRuntime"],
         path: "clients/swift/Sources/MobileCLIPONNXRuntime"),
 ]
 let linuxProducts: [Product] = [.library(name: "MobileCLIPONNXRuntime", targets: ["MobileCLIPONNXRuntime"])]
-let engine: [Target.Dependency] = ["MobileCLIP", "MobileCLIPONNXRuntime"]
+let engine: [Target.Dependency] = ["MobileCLIPKit", "MobileCLIPONNXRuntime"]
 #else
 let onLinux: [Target] = []
 let linuxProducts: [Product] = []
-let engine: [Target.Dependency] = ["MobileCLIP"]
+let engine: [Target.Dependency] = ["MobileCLIPKit"]
 #endif
 let products: [Product] = [
-    .library(name: "MobileCLIP", targets: ["MobileCLIP"]),
+    .library(name: "MobileCLIPKit", targets: ["MobileCLIPKit"]),
     .executable(name: "mobileclip-client", targets: ["mobileclip-client"]),
 ]
 let targets: [Target] = [
     .target(
-        name: "MobileCLIP", path: "clients/swift/Sources/MobileCLIP",
+        name: "MobileCLIPKit", path: "clients/swift/Sources/MobileCLIPKit",
         resources: [.copy("PrivacyInfo.xcprivacy")]),
     .executableTarget(
         name: "mobileclip-client", dependencies: engine, path: "clients/swift/Sources/mobileclip-client"),
     .testTarget(
-        name: "MobileCLIPTests", dependencies: engine, path: "clients/swift/Tests/MobileCLIPTests"),
+        name: "MobileCLIPKitTests", dependencies: engine, path: "clients/swift/Tests/MobileCLIPKitTests"),
 ]
 
 let package = Package(
-    name: "MobileCLIP",
+    name: "MobileCLIPKit",
     platforms: [.iOS(.v16), .macOS(.v13)],
     products: products + linuxProducts,
     targets: targets + onLinux,

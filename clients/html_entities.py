@@ -1,6 +1,6 @@
 """Writes the clients' tables of HTML 5's named character references, from Python's html.entities.
 
-python clients/html_entities.py swift > clients/swift/Sources/MobileCLIP/Tokenizer/HTMLEntityTable.swift
+python clients/html_entities.py swift > clients/swift/Sources/MobileCLIPKit/Tokenizer/HTMLEntityTable.swift
 python clients/html_entities.py js > clients/js/src/entity_table.js
 python clients/html_entities.py java > clients/java/src/mobileclip/EntityTable.java
 """

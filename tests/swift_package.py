@@ -18,7 +18,7 @@ from programs import output, tool
 
 HARNESS = ROOT / "ios_harness"
 CLIENT_FOLDER = ROOT / "clients" / "swift"
-CLIENT_SOURCES = CLIENT_FOLDER / "Sources" / "MobileCLIP"
+CLIENT_SOURCES = CLIENT_FOLDER / "Sources" / "MobileCLIPKit"
 
 
 def swift_tool(name: str) -> str:
@@ -96,12 +96,18 @@ def apple_client() -> Path:
         digest, seen = files_digest(CLIENT_FOLDER, HARNESS), folder / ".sources"
         if not seen.exists() or seen.read_text() != digest:
             compiler = [swift_tool("swiftc"), "-swift-version", "6", "-warnings-as-errors", "-I", harness / "Modules"]
-            library = ["-module-name", "MobileCLIP", "-emit-module-path", folder / "MobileCLIP.swiftmodule", "-wmo"]
-            library += ["-parse-as-library", "-emit-module", "-emit-object", "-o", folder / "MobileCLIP.o"]
+            library = [
+                "-module-name",
+                "MobileCLIPKit",
+                "-emit-module-path",
+                folder / "MobileCLIPKit.swiftmodule",
+                "-wmo",
+            ]
+            library += ["-parse-as-library", "-emit-module", "-emit-object", "-o", folder / "MobileCLIPKit.o"]
             stand_ins = [
                 path for name in ("CoreML", "CoreAI", "StandInScript") for path in harness.glob(f"{name}.build/*.o")
             ]
-            program = ["-I", folder, "-o", folder / "mobileclip-client", folder / "MobileCLIP.o", *stand_ins]
+            program = ["-I", folder, "-o", folder / "mobileclip-client", folder / "MobileCLIPKit.o", *stand_ins]
             for part in (
                 [*library, *sorted(CLIENT_SOURCES.rglob("*.swift"))],
                 [*program, CLIENT_FOLDER / "Sources/mobileclip-client/main.swift"],

@@ -32,7 +32,7 @@ def text(*patterns: str) -> str:
 DECLARED = {
     "Swift": re.findall(
         r"public (?:private\(set\) )?(?:static )?(?:final )?(?:func|var|let) (\w+)",
-        text("swift/Sources/MobileCLIP/MobileCLIP.swift", "swift/Sources/MobileCLIP/SelfTest.swift"),
+        text("swift/Sources/MobileCLIPKit/MobileCLIP.swift", "swift/Sources/MobileCLIPKit/SelfTest.swift"),
     ),
     "Java, Kotlin": re.findall(
         r"^    public (?:static |final )*[\w<>.]+ (\w+)(?=\(|;)", text("java/src/mobileclip/MobileCLIP.java"), re.M
@@ -58,7 +58,7 @@ def test_the_table_holds_what_a_model_can_do_and_every_name_is_there(language: s
     assert len(declared) > 10
     assert declared - names - OWN[language] - RESULTS - {"matches", "found", "needed", "best", "bridgedFrom"} == set()
     public = {
-        "Swift": text("swift/Sources/MobileCLIP/**/*.swift"),
+        "Swift": text("swift/Sources/MobileCLIPKit/**/*.swift"),
         "Java, Kotlin": text("java/src/mobileclip/*.java", "kotlin/src/mobileclip/*.kt"),
         "JavaScript": text("js/types/*.d.ts"),
     }[language]
@@ -73,7 +73,7 @@ def test_the_table_holds_what_a_model_can_do_and_every_name_is_there(language: s
 def test_the_codes_are_those_of_every_language() -> None:
     section = PAGE.partition("| code | what |")[2]
     told = re.findall(r"^\| `(\w+)` \|", section.partition("\n## ")[0], re.M)
-    swift = re.findall(r"^        case (\w+)$", text("swift/Sources/MobileCLIP/MobileCLIPError.swift"), re.M)
+    swift = re.findall(r"^        case (\w+)$", text("swift/Sources/MobileCLIPKit/MobileCLIPError.swift"), re.M)
     java = re.findall(r"^        ([A-Z]+),?$", text("java/src/mobileclip/MobileCLIPException.java"), re.M)
     (js,) = re.findall(r"export type ErrorCode = (.*);", text("js/types/mobileclip.d.ts"))
     assert told == swift == [one.lower() for one in java] == re.findall(r'"(\w+)"', js)
@@ -84,7 +84,7 @@ def test_the_codes_are_those_of_every_language() -> None:
     [
         ("java", "java/src/mobileclip/EntityTable.java"),
         ("js", "js/src/entity_table.js"),
-        ("swift", "swift/Sources/MobileCLIP/Tokenizer/HTMLEntityTable.swift"),
+        ("swift", "swift/Sources/MobileCLIPKit/Tokenizer/HTMLEntityTable.swift"),
     ],
 )
 def test_the_table_of_entities_is_what_its_command_writes(language: str, file: str) -> None:

@@ -265,13 +265,13 @@ def test_a_fresh_package_takes_a_clone_by_its_address_and_follows_the_page(bundl
     shutil.copy(ROOT / "Package.swift", clone)
     ran(clone, *git, "commit", "--quiet", "--all", "--allow-empty", "-m", "as it is here")
     ran(clone, *git, "tag", "0.4.0")
-    (block,) = re.findall(r"```swift\n(import MobileCLIP\n.*?)```", PAGE, re.DOTALL)
+    (block,) = re.findall(r"```swift\n(import MobileCLIPKit\n.*?)```", PAGE, re.DOTALL)
     assert len([line for line in block.splitlines() if line.strip()]) <= 12
     fresh = tmp_path / "app"
     (fresh / "Sources" / "app").mkdir(parents=True)
     (fresh / "Package.swift").write_text(FRESH.format(address=f"file://{clone}"), encoding="utf-8")
     load_image(PICTURE).save(tmp_path / "pizza.ppm")
-    text = block.replace("import MobileCLIP\n", f"import MobileCLIP\n{ON_LINUX.format(bundle=bundle.path)}", 1)
+    text = block.replace("import MobileCLIPKit\n", f"import MobileCLIPKit\n{ON_LINUX.format(bundle=bundle.path)}", 1)
     text = text.replace("load(bundle: bundle)", "load(bundle: bundle, engine: ONNXRuntimeEngine())")
     (fresh / "Sources" / "app" / "main.swift").write_text(
         f'let picture = PictureFile(URL(fileURLWithPath: "{tmp_path}/pizza.ppm"))\n{text}', encoding="utf-8"
@@ -290,7 +290,7 @@ let package = Package(
         .executableTarget(
             name: "app",
             dependencies: [
-                .product(name: "MobileCLIP", package: "mobileclip-deploy"),
+                .product(name: "MobileCLIPKit", package: "mobileclip-deploy"),
                 .product(name: "MobileCLIPONNXRuntime", package: "mobileclip-deploy"),
             ])
     ])

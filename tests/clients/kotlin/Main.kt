@@ -28,7 +28,7 @@ fun main(words: Array<String>) {
         println("text ${model.embedText("a photo of a dog").values.joinToString(" ")}")
     }
     for (name in listOf("golden.safetensors", "onnx/text_model.onnx", "tokenizer/merges.txt", "manifest.json")) {
-        val cut = object : Bundle {
+        val cut = object : BundleFiles {
             override fun read(file: String) = bundle.resolve(file).readBytes().let { if (file == name) it.copyOf(it.size / 2) else it }
 
             override fun file(file: String): File? = null

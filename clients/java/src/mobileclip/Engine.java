@@ -6,7 +6,7 @@ public interface Engine {
     String target();
 
     /** Opens a model: {@code bundle.file(name)} where it lies in a folder, else {@code bundle.read(name)}. */
-    Model open(Bundle bundle, String name);
+    Model open(BundleFiles bundle, String name);
 
     /** A loaded tower. */
     interface Model extends AutoCloseable {

@@ -14,7 +14,7 @@ import java.util.Map;
  * loading takes as long as many inferences. Its methods may be called from any thread; inferences wait for each other. */
 public final class MobileCLIP implements AutoCloseable {
     public final Manifest manifest;
-    private final Bundle bundle;
+    private final BundleFiles bundle;
     private final Map<String, Engine.Model> models = new LinkedHashMap<>();
     private Tokenizer tokenizer;
     private Relevance relevance;
@@ -47,16 +47,16 @@ public final class MobileCLIP implements AutoCloseable {
     }
 
     /** Loads all towers. */
-    public static MobileCLIP load(Bundle bundle, Engine engine) {
+    public static MobileCLIP load(BundleFiles bundle, Engine engine) {
         return load(bundle, engine, null);
     }
 
     /** Loads these towers: image, text. What does not fit is refused before a model is loaded. */
-    public static MobileCLIP load(Bundle bundle, Engine engine, Collection<String> towers) {
+    public static MobileCLIP load(BundleFiles bundle, Engine engine, Collection<String> towers) {
         return new MobileCLIP(bundle, engine, towers);
     }
 
-    private MobileCLIP(Bundle bundle, Engine engine, Collection<String> towers) {
+    private MobileCLIP(BundleFiles bundle, Engine engine, Collection<String> towers) {
         this.bundle = bundle;
         manifest = Manifest.parse(text("manifest.json"), engine.target());
         Collection<String> wanted = towers == null ? manifest.towers.keySet() : towers;

@@ -13,7 +13,7 @@ final class Answers {
     public static void main(String[] given) throws Exception {
         byte[] bytes = Files.readAllBytes(new File(given[0]).toPath());
         Map<?, ?> all = (Map<?, ?>) Json.parse(new String(bytes, StandardCharsets.UTF_8), "cases");
-        Bundle bundle = Bundle.folder(new File(given[1]));
+        BundleFiles bundle = BundleFiles.folder(new File(given[1]));
         MobileCLIP model = MobileCLIP.load(bundle, Checks.replay(bundle));
         for (Map<?, ?> one : Checks.maps(all.get("pictures"))) {
             byte[] data = Base64.getDecoder().decode((String) one.get("bytes"));
@@ -24,7 +24,7 @@ final class Answers {
         }
         tell(model.tokenizer(), all);
         Map<?, ?> own = (Map<?, ?>) all.get("own"); // a vocabulary that a checkpoint brings
-        Bundle folder = Bundle.folder(new File((String) own.get("folder")));
+        BundleFiles folder = BundleFiles.folder(new File((String) own.get("folder")));
         Object vocabulary = Json.parse(new String(folder.read("vocab.json"), StandardCharsets.UTF_8), "vocab.json");
         String merges = new String(folder.read("merges.txt"), StandardCharsets.UTF_8);
         Manifest.Text settings = new Manifest.Text(new Manifest.Fields((Map<?, ?>) own.get("settings")));

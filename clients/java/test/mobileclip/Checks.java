@@ -19,15 +19,15 @@ final class Checks {
     private static int passed;
     private static int failed;
     private final File vectors;
-    private final Bundle bundle;
+    private final BundleFiles bundle;
 
-    private Checks(File vectors, Bundle bundle) {
+    private Checks(File vectors, BundleFiles bundle) {
         this.vectors = vectors;
         this.bundle = bundle;
     }
 
     public static void main(String[] given) throws Exception {
-        Checks all = new Checks(new File(given[0]), Bundle.folder(new File(given[given.length - 1])));
+        Checks all = new Checks(new File(given[0]), BundleFiles.folder(new File(given[given.length - 1])));
         all.resize();
         all.pictures();
         all.search();
@@ -352,8 +352,8 @@ final class Checks {
     }
 
     /** A bundle with one file changed. */
-    private static Bundle changed(Bundle whole, String name, byte[] content) {
-        return new Bundle() {
+    private static BundleFiles changed(BundleFiles whole, String name, byte[] content) {
+        return new BundleFiles() {
             @Override
             public byte[] read(String file) throws IOException {
                 return file.equals(name) ? content : whole.read(file);
@@ -374,7 +374,7 @@ final class Checks {
         }
 
         @Override
-        public Model open(Bundle bundle, String name) {
+        public Model open(BundleFiles bundle, String name) {
             throw new AssertionError("a model was loaded");
         }
     };
@@ -382,7 +382,7 @@ final class Checks {
     private void manifests() throws IOException {
         for (Map<?, ?> one : maps(json("manifests").get("cases"))) {
             String what = (String) one.get("what");
-            Bundle given = changed(bundle, "manifest.json", ((String) one.get("manifest")).getBytes(StandardCharsets.UTF_8));
+            BundleFiles given = changed(bundle, "manifest.json", ((String) one.get("manifest")).getBytes(StandardCharsets.UTF_8));
             if (one.get("code") == null) told(what, Manifest.parse((String) one.get("manifest"), (String) one.get("target")), one);
             else refused(what, code(one), () -> MobileCLIP.load(given, NONE));
         }
@@ -390,7 +390,7 @@ final class Checks {
             if (one.get("target").equals("onnx")) continue;
             refused("another target", MobileCLIPException.Code.BUNDLE, () -> Manifest.parse((String) one.get("manifest"), "onnx"));
         }
-        refused("no bundle", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(Bundle.folder(vectors), NONE));
+        refused("no bundle", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(BundleFiles.folder(vectors), NONE));
     }
 
     private static void told(String what, Manifest read, Map<?, ?> one) {
@@ -408,7 +408,7 @@ final class Checks {
     }
 
     /** Answers golden inputs with the checkpoint's answers, and others with what depends on their numbers. */
-    static Engine replay(Bundle bundle) {
+    static Engine replay(BundleFiles bundle) {
         return new Engine() {
             @Override
             public String target() {
@@ -416,7 +416,7 @@ final class Checks {
             }
 
             @Override
-            public Model open(Bundle bundle, String name) {
+            public Model open(BundleFiles bundle, String name) {
                 Map<String, Safetensors.Tensor> golden;
                 try {
                     golden = Safetensors.parse(bundle.read("golden.safetensors"), "golden.safetensors").tensors;
@@ -526,7 +526,7 @@ final class Checks {
 
     private void otherKinds() {
         String told = text("manifest.json").replaceFirst("\"sot\": *\\d+", "\"kind\": \"sentencepiece\", \"sot\": null");
-        Bundle other = changed(bundle, "manifest.json", told.getBytes(StandardCharsets.UTF_8));
+        BundleFiles other = changed(bundle, "manifest.json", told.getBytes(StandardCharsets.UTF_8));
         refused("a tokenizer that is not known", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(other, NONE));
         Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * 90 * 80, 5), 90, 80);
         MobileCLIP model = MobileCLIP.load(bundle, replay(bundle));
@@ -546,14 +546,14 @@ final class Checks {
         String exchanged = text("tokenizer/vocab.json").replace("\"photo</w>\"", "\"kept</w></w>\"").replace("\"dog</w>\"", "\"photo</w>\"")
                 .replace("\"kept</w></w>\"", "\"dog</w>\"");
         check("two words exchanged", !exchanged.equals(text("tokenizer/vocab.json")));
-        Bundle other = changed(bundle, "tokenizer/vocab.json", exchanged.getBytes(StandardCharsets.UTF_8));
+        BundleFiles other = changed(bundle, "tokenizer/vocab.json", exchanged.getBytes(StandardCharsets.UTF_8));
         MobileCLIP model = MobileCLIP.load(other, replayOf(bundle));
         refused("a vocabulary of another checkpoint in its self-test", MobileCLIPException.Code.BUNDLE, model::selfTest);
     }
 
     private void faults() throws Exception {
         byte[] golden = bundle.read("golden.safetensors");
-        Bundle cut = changed(bundle, "golden.safetensors", Arrays.copyOf(golden, golden.length / 2));
+        BundleFiles cut = changed(bundle, "golden.safetensors", Arrays.copyOf(golden, golden.length / 2));
         refused("a golden file that is cut", MobileCLIPException.Code.BUNDLE, () -> MobileCLIP.load(cut, replayOf(bundle)).selfTest());
         MobileCLIP model = MobileCLIP.load(bundle, replayOf(bundle));
         Picture picture = Picture.of(Picture.Layout.RGB, noise(3 * 90 * 80, 3), 90, 80);
@@ -570,7 +570,7 @@ final class Checks {
             }
 
             @Override
-            public Model open(Bundle given, String name) {
+            public Model open(BundleFiles given, String name) {
                 Model own = replayOf(bundle).open(given, name);
                 return new Model() {
                     @Override
@@ -602,7 +602,7 @@ final class Checks {
     }
 
     // From the whole bundle, whatever is asked of the changed one.
-    private static Engine replayOf(Bundle whole) {
+    private static Engine replayOf(BundleFiles whole) {
         Engine own = replay(whole);
         return new Engine() {
             @Override
@@ -611,7 +611,7 @@ final class Checks {
             }
 
             @Override
-            public Model open(Bundle given, String name) {
+            public Model open(BundleFiles given, String name) {
                 return own.open(whole, name);
             }
         };

@@ -16,7 +16,7 @@ class OnnxEngine(private val options: OrtSession.SessionOptions = OrtSession.Ses
 
     override fun target() = "onnx"
 
-    override fun open(bundle: Bundle, name: String): Engine.Model {
+    override fun open(bundle: BundleFiles, name: String): Engine.Model {
         val file = bundle.file(name)
         try {
             val session =

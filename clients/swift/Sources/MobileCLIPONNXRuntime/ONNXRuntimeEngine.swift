@@ -1,6 +1,6 @@
 import CONNXRuntime
 import Foundation
-import MobileCLIP
+import MobileCLIPKit
 
 /// ONNX Runtime's C API, for Linux: servers, and the tests of this package.
 public struct ONNXRuntimeEngine: Engine {

@@ -1,5 +1,5 @@
 import Foundation
-import MobileCLIP
+import MobileCLIPKit
 
 #if canImport(MobileCLIPONNXRuntime)
 import MobileCLIPONNXRuntime

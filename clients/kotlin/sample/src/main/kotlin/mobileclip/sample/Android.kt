@@ -4,12 +4,12 @@ import android.content.res.AssetManager
 import android.graphics.Bitmap
 import java.io.File
 import java.nio.ByteBuffer
-import mobileclip.Bundle
+import mobileclip.BundleFiles
 import mobileclip.Picture
 
 /** A bundle among an app's assets, whose towers are read into memory. Large ones: copy the folder into the app's files
- * first, and take `Bundle.folder`, from which ONNX Runtime reads by itself. */
-fun AssetManager.bundle(folder: String): Bundle = object : Bundle {
+ * first, and take `BundleFiles.folder`, from which ONNX Runtime reads by itself. */
+fun AssetManager.bundle(folder: String): BundleFiles = object : BundleFiles {
     override fun read(name: String): ByteArray = open("$folder/$name").use { it.readBytes() }
 
     override fun file(name: String): File? = null

@@ -1,6 +1,6 @@
 import XCTest
 
-@testable import MobileCLIP
+@testable import MobileCLIPKit
 
 /// What needs no vocabulary; equality with open_clip's ids is tested from Python (tests/clients).
 final class TokenizerTests: XCTestCase {

@@ -1,6 +1,6 @@
 import XCTest
 
-@testable import MobileCLIP
+@testable import MobileCLIPKit
 
 final class PictureTests: XCTestCase {
     private struct Resizes: Decodable {

@@ -1,6 +1,6 @@
 import XCTest
 
-@testable import MobileCLIP
+@testable import MobileCLIPKit
 
 #if os(Linux)
 import MobileCLIPONNXRuntime

@@ -1,7 +1,7 @@
 import Foundation
 import XCTest
 
-@testable import MobileCLIP
+@testable import MobileCLIPKit
 
 /// clients/vectors, which the clients of every language answer alike.
 enum Vectors {

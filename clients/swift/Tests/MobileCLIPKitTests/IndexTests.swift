@@ -1,6 +1,6 @@
 import XCTest
 
-@testable import MobileCLIP
+@testable import MobileCLIPKit
 
 final class IndexTests: XCTestCase {
     private struct Searches: Decodable {

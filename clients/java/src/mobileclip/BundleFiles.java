@@ -6,7 +6,7 @@ import java.io.FileInputStream;
 import java.io.IOException;
 
 /** Where a bundle's files are: a folder, or an app's assets. */
-public interface Bundle {
+public interface BundleFiles {
     /** The bytes of a file, by its name in the bundle, such as tokenizer/vocab.json. */
     byte[] read(String name) throws IOException;
 
@@ -14,8 +14,8 @@ public interface Bundle {
     File file(String name);
 
     /** A bundle in a folder. */
-    static Bundle folder(File folder) {
-        return new Bundle() {
+    static BundleFiles folder(File folder) {
+        return new BundleFiles() {
             @Override
             public byte[] read(String name) throws IOException {
                 File file = file(name);
