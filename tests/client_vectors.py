@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hostile_vectors import hostile_vectors, refusal_vectors
 from manifest_vectors import manifest_vectors
 from picture_vectors import digests, noise, picture_vectors
 from PIL import Image
@@ -179,6 +180,8 @@ WRITERS = {
     "manifests": manifest_vectors,
     "search": search_vectors,
     "relevance": relevance_vectors,
+    "hostile": hostile_vectors,
+    "refusals": refusal_vectors,
 }
 
 if __name__ == "__main__":

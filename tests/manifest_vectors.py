@@ -158,8 +158,40 @@ def _bad() -> Iterator[tuple[str, str, str]]:
     yield "texts of another length than the tokenizer's", "bundle", json.dumps(_changed(short))
     yield "a filter that is not known", "bundle", json.dumps(_changed({"preprocess": {"interpolation": "lanczos"}}))
     yield "a way of resizing that is not known", "bundle", json.dumps(_changed({"preprocess": {"resize": "longest"}}))
-    outside = {"towers": {"image": {"file": "../../secret.onnx"}}}
-    yield "a file outside of the bundle", "bundle", json.dumps(_changed(outside))
+    for place in (
+        "../../secret.onnx",
+        "%2e%2e/secret.onnx",
+        "onnx/%2E%2E/%2E%2E/x",
+        "/etc/x",
+        "..\\x",
+        "onnx//x",
+        "./x",
+        "",
+    ):
+        yield f"the file {place!r}", "bundle", json.dumps(_changed({"towers": {"image": {"file": place}}}))
+    for key in ("image", "text"):
+        yield f"the {key} tower null", "bundle", json.dumps(_base() | {"towers": _base()["towers"] | {key: None}})
+    for towers in ([], [{}], "image", 3, {"image": 3}):
+        yield f"the towers {json.dumps(towers)}", "bundle", json.dumps(_base() | {"towers": towers})
+    for key, value in (("embed_dim", 1.5), ("template", 3), ("tokenizer", [])):
+        yield f"{key} {value!r}", "bundle", json.dumps(_base() | {key: value})
+    yield "logit_scale 1e999", "bundle", json.dumps(_base() | {"logit_scale": 7.5}).replace("7.5", "1e999")
+    for size in (0, -64, 64.5, None):
+        yield f"the size {size!r}", "bundle", json.dumps(_changed({"preprocess": {"size": size}}))
+    for share in (0, -0.5, 1.5):
+        yield f"the crop {share!r}", "bundle", json.dumps(_changed({"preprocess": {"crop_fraction": share}}))
+    for shape in (None, "3", [0, 3, 64, 64.5], [0, 3, 64, 64, 1], []):
+        yield f"the shape {json.dumps(shape)}", "bundle", _of_image({"shape": shape})
+    yield from _twice()
+
+
+def _twice() -> Iterator[tuple[str, str, str]]:
+    """A key twice in one object: readers of JSON differ in which they take."""
+    whole = json.dumps(_base())
+    yield "a key twice", "bundle", whole[:-1] + ', "template": "{}"}'
+    yield "the key twice, the wrong one first", "bundle", '{"logit_scale": 1.0, ' + whole[1:]
+    yield "a key twice, spelled with an escape", "bundle", whole[:-1] + ', "templ\\u0061te": "{}"}'
+    yield "a key twice within", "bundle", whole.replace('"size": 64', '"size": 32, "size": 64')
 
 
 def _of_image(changes: Content) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mobileclip_deploy.search.index_file import (
     MOST_DESCRIPTION,
     Block,
     Description,
+    joined_arrays,
     read_blocks,
     read_header,
     read_slot,
@@ -29,6 +31,10 @@ from mobileclip_deploy.search.storage import BITS, Store
 
 RESCORED = 50
 """Rows that sign bits propose at least, to be scored again by their integers; five times `top` where that is more."""
+
+
+SMALL, JOINED = 1 << 10, 1 << 14
+"""Blocks of fewer rows are joined in memory, up to that many rows: an app may commit each picture alone."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Match:
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows of one block: `first` is the number of its first row, `gone` says which are removed (bool [n])."""
+    """The rows of one block, or of small ones in sequence: `first` is the first row's number, `gone` says which are
+    removed (bool [n])."""
 
     first: int
     arrays: dict[str, npt.NDArray[Any]]
@@ -111,7 +118,7 @@ class Index:
         return segment.id(row - segment.first)
 
     def _segment(self, row: int) -> Segment:
-        return next(one for one in reversed(self.segments) if one.first <= row)
+        return self.segments[bisect_right(self.segments, row, key=lambda segment: segment.first) - 1]
 
     def __iter__(self) -> Iterator[tuple[int, str, int]]:
         """Row, id and stamp of each row that is not removed, in order."""
@@ -182,26 +189,50 @@ class Index:
 
 
 def _segments(where: str, data: npt.NDArray[np.uint8], blocks: Sequence[Block], store: Store) -> list[Segment]:
-    """Blocks of rows with the marks of later blocks upon them.
+    """Blocks of rows with the marks of later blocks upon them. Small blocks are joined.
 
     Raises:
         InvalidInput: ids do not fit their block, or a mark names no row.
     """
-    segments: list[Segment] = []
-    rows = 0
+    gone = np.zeros(sum(block.rows for block in blocks if block.kind != GONE), np.bool_)
+    groups: list[list[Block]] = []
+    rows = joined = 0
     for block in blocks:
         if block.kind == GONE:
             marks = data[block.start : block.start + 8 * block.rows].view("<u8")
             if block.rows and int(marks.max()) >= rows:
                 raise InvalidInput(f"{where} is damaged (it removes rows that are not there); write it again")
-            for segment in segments:
-                own = marks[(marks >= segment.first) & (marks < segment.first + len(segment.gone))]
-                segment.gone[(own - np.uint64(segment.first)).astype(np.int64)] = True
+            gone[marks.astype(np.int64)] = True
             continue
-        arrays = block.arrays(data, store)
-        ends = arrays["ends"]
-        if block.rows and (np.any(ends[1:] < ends[:-1]) or int(ends[-1]) != block.id_bytes):
-            raise InvalidInput(f"{where} is damaged (ids do not fit their block); write it again")
-        segments.append(Segment(rows, arrays, np.zeros(block.rows, np.bool_)))
+        if not groups or max(block.rows, groups[-1][-1].rows) >= SMALL or joined + block.rows > JOINED:
+            groups.append([])
+            joined = 0
+        groups[-1].append(block)
+        joined += block.rows
         rows += block.rows
+    segments: list[Segment] = []
+    first = 0
+    for group in groups:
+        arrays = joined_arrays(group, data, store)
+        arrays["ends"] = _checked_ends(where, group, arrays["ends"])
+        count = len(arrays["ends"])
+        segments.append(Segment(first, arrays, gone[first : first + count]))
+        first += count
     return segments
+
+
+def _checked_ends(where: str, blocks: Sequence[Block], ends: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Where each id ends in the joined ids of the blocks.
+
+    Raises:
+        InvalidInput: ids do not fit their block.
+    """
+    sizes = np.array([block.id_bytes for block in blocks], np.uint64)
+    counts = np.array([block.rows for block in blocks], np.int64)
+    last = (np.cumsum(counts) - 1)[counts > 0]
+    fits = bool(np.all(ends <= np.repeat(sizes, counts)) and np.array_equal(ends[last], sizes[counts > 0]))
+    if len(blocks) > 1:
+        ends = ends + np.repeat(np.cumsum(sizes) - sizes, counts)
+    if not fits or np.any(ends[1:] < ends[:-1]):
+        raise InvalidInput(f"{where} is damaged (ids do not fit their block); write it again")
+    return ends

@@ -27,6 +27,8 @@ FIXED = struct.Struct("<8sIIB7xIIf")  # magic, version, dimension, store, bytes 
 SLOT = struct.Struct("<QQQII")  # sequence, committed bytes, zeros, CRC-32 of what is before it
 BLOCK = struct.Struct("<4sIQQQI")  # kind, CRC-32 of the body, bytes, rows, bytes of ids, CRC-32 of what is before it
 SLOTS = (64, 96)
+LAST_SEQUENCE = 2**64 - 1
+"""It has no next one: no writer writes it."""
 DESCRIPTION = 128
 MOST_DESCRIPTION = 1 << 20
 MOST_DIMENSION = 1 << 16
@@ -91,17 +93,34 @@ class Block:
         return self.start - ALIGNED + self.length
 
     def arrays(self, data: npt.NDArray[np.uint8], store: Store) -> dict[str, npt.NDArray[Any]]:
-        """Views of its vectors, stamps (uint64) and ends of ids (uint64) in the file's bytes `data`."""
-        found: dict[str, npt.NDArray[Any]] = {}
-        place = self.start
-        shapes: dict[str, tuple[npt.DTypeLike, int]] = store.arrays | {"stamps": ("<u8", 1), "ends": ("<u8", 1)}
-        for name, (dtype, columns) in shapes.items():
-            size = self.rows * columns * np.dtype(dtype).itemsize
-            part = data[place : place + size].view(dtype)
-            found[name] = part if columns == 1 and name not in store.arrays else part.reshape(self.rows, columns)
-            place += _up(size)
-        found["ids"] = data[place : place + self.id_bytes]
-        return found
+        """Views of its vectors, stamps (uint64), ends of ids (uint64) and ids in the file's bytes `data`."""
+        return joined_arrays([self], data, store)
+
+
+def joined_arrays(blocks: Sequence[Block], data: npt.NDArray[np.uint8], store: Store) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of blocks of rows, one after the other: views of the file's bytes of one block, copies of several.
+
+    `ends` are those of the blocks: each begins at 0 again.
+    """
+    shapes: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]
+    shapes = {name: (dtype, (-1, columns)) for name, (dtype, columns) in store.arrays.items()}
+    shapes |= {"stamps": ("<u8", (-1,)), "ends": ("<u8", (-1,))}
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    offsets = [block.start for block in blocks]
+    for name, (dtype, shape) in shapes.items():
+        width = np.dtype(dtype).itemsize * abs(shape[-1])
+        sizes = [block.rows * width for block in blocks]
+        arrays[name] = _joined(data, offsets, sizes).view(dtype).reshape(shape)
+        offsets = [offset + _up(size) for offset, size in zip(offsets, sizes, strict=True)]
+    return arrays | {"ids": _joined(data, offsets, [block.id_bytes for block in blocks])}
+
+
+def _joined(data: npt.NDArray[np.uint8], offsets: Sequence[int], sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
+    if len(offsets) == 1:
+        return data[offsets[0] : offsets[0] + sizes[0]]
+    whole = memoryview(data)
+    parts = (whole[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True))
+    return np.frombuffer(b"".join(parts), np.uint8)
 
 
 def read_header(where: str, data: bytes) -> Header:
@@ -147,7 +166,7 @@ def read_slot(where: str, data: bytes) -> Slot:
     found = []
     for place in SLOTS:
         sequence, end, _, _, checksum = SLOT.unpack_from(data, place)
-        if zlib.crc32(data[place : place + SLOT.size - 4]) == checksum and sequence:
+        if zlib.crc32(data[place : place + SLOT.size - 4]) == checksum and 0 < sequence < LAST_SEQUENCE:
             found.append(Slot(sequence, end))
     if not found:
         raise _damaged(where, "both of its slots")
@@ -163,9 +182,11 @@ def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: S
     if slot.end > len(data):
         raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} are there: its end")
     told = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as the file has it: other writers spell it otherwise
-    found, place, rows = [], _up(DESCRIPTION + told), 0
+    found, place, whole = [], _up(DESCRIPTION + told), memoryview(data)
+    if slot.end < place:
+        raise _damaged(where, "its committed end")
     while place < slot.end:
-        head = data[place : place + BLOCK.size].tobytes()
+        head = bytes(whole[place : place + BLOCK.size])
         if len(head) < BLOCK.size or zlib.crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):
             raise _damaged(where, f"the block at byte {place}")
         kind, checksum, length, count, id_bytes, _ = BLOCK.unpack(head)
@@ -173,7 +194,6 @@ def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: S
         if kind not in (ROWS, GONE) or length != _length(block, header.store) or place + length > slot.end:
             raise _damaged(where, f"the block at byte {place}")
         found.append(block)
-        rows += count if kind == ROWS else 0
         place += length
     return found
 

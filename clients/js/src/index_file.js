@@ -9,20 +9,33 @@ const STORES = { 1: ["int8"], 2: ["float16"], 3: ["float32"], 4: ["bits", "int8"
 const DESCRIPTION = 128;
 const RESCORED = 50;
 
+const UTF_8 = new TextDecoder("utf-8", { ignoreBOM: true });
+const numbers = (value) => Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+
 const damaged = (what) => new MobileCLIPError("index", `the index is damaged: ${what}; embed the pictures again`);
 export const aligned = (offset) => Math.ceil(offset / 64) * 64;
+
+// Blocks of fewer rows are joined in memory, up to that many rows: an app may commit each picture alone.
+const [SMALL, JOINED] = [1 << 10, 1 << 14];
+const LAST_SEQUENCE = 2n ** 64n - 1n; // it has no next one: no writer writes it
 
 /** A library's ids and embeddings. `length`: pictures that are there; `dimension`; `store`: as `embed --store` names
  * it; `description`: embedding_space, variant, tower, and bridged_from where embeddings came from another space. */
 export class Index {
-  /** Reads the bytes of a file, an ArrayBuffer or a Uint8Array, without copying the embeddings. */
+  #bytes;
+  #view;
+  #rowsById;
+
+  /** Reads the bytes of a file, an ArrayBuffer or a Uint8Array, without copying the embeddings of large blocks. */
   static open(bytes) {
+    if (!ArrayBuffer.isView(bytes) && !(bytes instanceof ArrayBuffer)) throw new MobileCLIPError("index", "an index is an ArrayBuffer or a Uint8Array");
     // Not a subclass: a Buffer's slice shares its memory.
     return new Index(ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes));
   }
 
   constructor(bytes) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    [this.#bytes, this.#view] = [bytes, view];
     if (bytes.length < DESCRIPTION || latin(bytes, 0, 8) !== MAGIC) throw new MobileCLIPError("index", "not an index of embeddings (.mcdx)");
     const version = view.getUint32(8, true);
     if (version !== 1) throw new MobileCLIPError("newer", `the index has version ${version}, and this package reads 1: update it`);
@@ -36,35 +49,64 @@ export class Index {
     this.store = this.arrays.length === 2 ? "bits" : this.arrays[0] === "bits" ? "bits-only" : this.arrays[0];
     this.scale = view.getFloat32(32, true);
     if (!Number.isFinite(this.scale) || this.scale > 0 !== this.arrays.includes("int8")) throw damaged("its scale");
-    this.description = JSON.parse(new TextDecoder().decode(bytes.subarray(DESCRIPTION, DESCRIPTION + told)));
-    this.blocks = [];
+    this.description = described(bytes.subarray(DESCRIPTION, DESCRIPTION + told));
+    this.start = aligned(DESCRIPTION + told);
     this.removed = new Set();
-    this.rows = 0;
+    this.rowCount = 0; // removed ones too
     this.slot = committed(bytes, view);
     const { end } = this.slot;
-    for (let at = aligned(DESCRIPTION + told); at < end;) at = this.#block(bytes, view, at, end);
-    this.length = this.rows - this.removed.size;
+    if (end < this.start) throw damaged("its committed end");
+    const blocks = [];
+    for (let at = this.start; at < end;) at = this.#block(at, end, blocks);
+    this.blockCount = blocks.length;
+    this.blocks = this.#joined(blocks);
+    this.length = this.rowCount - this.removed.size;
   }
 
   get embeddingSpace() { return this.description.embedding_space; }
 
-  #block(bytes, view, at, end) {
+  /** The numbers of the rows that are there, in ascending order. */
+  get rows() {
+    const found = [];
+    for (let row = 0; row < this.rowCount; row += 1) if (!this.removed.has(row)) found.push(row);
+    return found;
+  }
+
+  /** Their ids, in the same order. */
+  get ids() { return this.rows.map((row) => this.id(row)); }
+
+  /** The row of an id; undefined where it is not in the index. */
+  row(id) {
+    this.#rowsById ??= new Map(this.rows.map((row) => [this.id(row), row]));
+    return this.#rowsById.get(id);
+  }
+
+  contains(id) { return this.row(id) !== undefined; }
+
+  /** A row's stamp, a BigInt, which tells a changed picture from the one that was embedded; 0n where its writer gave none. */
+  stamp(row) {
+    const block = this.#blockOf(row);
+    return block.stamps[row - block.first];
+  }
+
+  #block(at, end, blocks) {
+    const [bytes, view] = [this.#bytes, this.#view];
     if (at + 64 > end) throw damaged("a block is cut");
     if (crc32(bytes.subarray(at, at + 32)) !== view.getUint32(at + 32, true)) throw damaged("a block's head");
     const kind = latin(bytes, at, 4);
-    const [size, count, ids] = [8, 16, 24].map((place) => Number(view.getBigUint64(at + place, true)));
-    if (!Number.isSafeInteger(size) || size < 64 || at + size > end) throw damaged("a block is cut");
+    const [size, count, idBytes] = [8, 16, 24].map((place) => Number(view.getBigUint64(at + place, true)));
+    if (size < 64 || at + size > end || count > size || idBytes > size) throw damaged("a block is cut");
     if (crc32(bytes.subarray(at + 64, at + size)) !== view.getUint32(at + 4, true)) throw damaged("a block's body");
-    if (size !== this.#size(kind, count, ids)) throw damaged("a block's size");
+    if (size !== this.#size(kind, count, idBytes)) throw damaged("a block's size");
     if (kind === "GONE") {
-      for (let row = 0; row < count; row += 1) {
-        const gone = Number(view.getBigUint64(at + 64 + 8 * row, true));
-        if (gone >= this.rows) throw damaged("a row is removed that is not there");
-        this.removed.add(gone);
+      for (let index = 0; index < count; index += 1) {
+        const row = long(view, at + 64 + 8 * index);
+        if (row >= this.rowCount) throw damaged("a row is removed that is not there");
+        this.removed.add(row);
       }
     } else if (kind === "ROWS") {
-      this.blocks.push(this.#rows(bytes, at + 64, count, ids));
-      this.rows += count;
+      blocks.push({ at: at + 64, count, idBytes });
+      this.rowCount += count;
     } else {
       throw damaged(`a block of kind ${JSON.stringify(kind)}`);
     }
@@ -83,40 +125,96 @@ export class Index {
     return 64 + arrays.reduce((sum, one) => sum + one, 0) + 2 * aligned(8 * count) + aligned(idBytes);
   }
 
-  #rows(bytes, at, count, idBytes) {
-    const found = { first: this.rows, count };
-    let place = at;
-    for (const kind of this.arrays) {
-      found[kind] = array(kind, bytes, place, count * this.#width(kind));
-      place = aligned(place + count * this.#width(kind));
+  // Blocks as they are searched: small ones in sequence are one.
+  #joined(blocks) {
+    const groups = [];
+    for (const block of blocks) {
+      const group = groups.at(-1);
+      if (!group || Math.max(block.count, group.parts[0].count) >= SMALL || group.count + block.count > JOINED) groups.push({ parts: [block], count: block.count });
+      else {
+        group.parts.push(block);
+        group.count += block.count;
+      }
     }
-    place = aligned(place + 8 * count); // stamps
-    found.ends = new BigUint64Array(bytes.slice(place, place + 8 * count).buffer);
-    place = aligned(place + 8 * count);
-    found.ids = bytes.subarray(place, place + idBytes);
-    return found;
+    let first = 0;
+    return groups.map(({ parts, count }) => {
+      const made = this.#rows(parts, first, count);
+      first += count;
+      return made;
+    });
   }
 
+  #rows(parts, first, count) {
+    const made = { first, count };
+    const places = parts.map(({ at }) => at);
+    const next = (part, size) => {
+      const place = places[part];
+      places[part] = aligned(place + size);
+      return this.#bytes.subarray(place, place + size);
+    };
+    const whole = (width) => {
+      if (parts.length === 1) return next(0, parts[0].count * width);
+      const joined = new Uint8Array(count * width);
+      let to = 0;
+      parts.forEach((part, index) => {
+        joined.set(next(index, part.count * width), to);
+        to += part.count * width;
+      });
+      return joined;
+    };
+    for (const kind of this.arrays) made[kind] = array(kind, whole(this.#width(kind)));
+    made.stamps = new BigUint64Array(whole(8).slice().buffer);
+    made.ends = new Float64Array(count); // of each id, in the file
+    made.starts = new Float64Array(count);
+    let row = 0;
+    parts.forEach((part, index) => {
+      const ends = next(index, 8 * part.count);
+      const ids = places[index];
+      for (let own = 0, before = 0; own < part.count; own += 1, row += 1) {
+        const end = long(this.#view, ends.byteOffset - this.#bytes.byteOffset + 8 * own);
+        if (end < before || end > part.idBytes || (own === part.count - 1 && end !== part.idBytes)) throw damaged("its ids");
+        made.starts[row] = ids + before;
+        made.ends[row] = ids + end;
+        before = end;
+      }
+    });
+    return made;
+  }
+
+  // The block of a row: the last that begins at it or before.
   #blockOf(row) {
-    return this.blocks.findLast((one) => one.first <= row);
+    if (!(Number.isInteger(row) && row >= 0 && row < this.rowCount)) throw new MobileCLIPError("index", `the index has no row ${row}: it has ${this.rowCount}`);
+    let [low, high] = [0, this.blocks.length];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (this.blocks[middle].first <= row) low = middle;
+      else high = middle;
+    }
+    return this.blocks[low];
   }
 
   /** The id of a row. */
   id(row) {
     const block = this.#blockOf(row);
-    const own = row - block.first;
-    const from = own === 0 ? 0 : Number(block.ends[own - 1]);
-    return new TextDecoder().decode(block.ids.subarray(from, Number(block.ends[own])));
+    return UTF_8.decode(this.#bytes.subarray(block.starts[row - block.first], block.ends[row - block.first]));
+  }
+
+  /** The integers of a row of an index of int8, as they are stored. */
+  integers(row) {
+    const block = this.#blockOf(row);
+    return block.int8.subarray((row - block.first) * this.dimension, (row - block.first + 1) * this.dimension);
   }
 
   /** The `top` nearest: [{id, row, score}], the best first; of equal scores the lower row. `query`: an embedding of the
    * index's space, {values, embeddingSpace} as the towers give it, or plain numbers where the app has checked that. */
   search(query, top = 10) {
-    if (query.embeddingSpace !== undefined && query.embeddingSpace !== this.embeddingSpace) {
-      throw new MobileCLIPError("space", `the query is of ${query.embeddingSpace} and the index of ${this.embeddingSpace}: they cannot be compared`);
+    const space = query?.embeddingSpace;
+    if (space !== undefined && space !== this.embeddingSpace) {
+      throw new MobileCLIPError("space", `the query is of ${space} and the index of ${this.embeddingSpace}: they cannot be compared`);
     }
-    if (!(top >= 1)) throw new MobileCLIPError("query", `the nearest ${top} are asked for: ask for 1 at least`);
-    const values = ArrayBuffer.isView(query) || Array.isArray(query) ? query : query.values;
+    if (!(Number.isInteger(top) && top >= 1)) throw new MobileCLIPError("query", `the nearest ${top} are asked for: ask for 1 at least`);
+    const values = numbers(query) ? query : query?.values;
+    if (!numbers(values)) throw new MobileCLIPError("query", "an embedding is asked for, or its numbers");
     if (values.length !== this.dimension) throw new MobileCLIPError("space", `the query has ${values.length} numbers and the index ${this.dimension}`);
     const vector = unit(values);
     const kind = this.arrays[0];
@@ -141,9 +239,7 @@ export class Index {
 
   #again(rows, integers) {
     const found = rows.map(({ row }) => {
-      const block = this.#blockOf(row);
-      const own = block.int8.subarray((row - block.first) * this.dimension, (row - block.first + 1) * this.dimension);
-      return { row, score: integerProducts(own, integers, 1)[0] };
+      return { row, score: integerProducts(this.integers(row), integers, 1)[0] };
     });
     return found.sort((one, other) => other.score - one.score || one.row - other.row);
   }
@@ -235,13 +331,12 @@ function rounded(vector) {
   return { integers, scale };
 }
 
-function array(kind, bytes, place, size) {
-  const own = bytes.subarray(place, place + size);
-  if (kind === "int8") return new Int8Array(own.buffer, own.byteOffset, size);
+function array(kind, own) {
+  if (kind === "int8") return new Int8Array(own.buffer, own.byteOffset, own.length);
   if (kind === "bits") return own;
   const whole = own.byteOffset % 4 === 0 ? own : own.slice(); // a view begins at a multiple of its numbers' size
-  if (kind === "float32") return new Float32Array(whole.buffer, whole.byteOffset, size / 4);
-  return Float32Array.from(new Uint16Array(whole.buffer, whole.byteOffset, size / 2), half);
+  if (kind === "float32") return new Float32Array(whole.buffer, whole.byteOffset, own.length / 4);
+  return Float32Array.from(new Uint16Array(whole.buffer, whole.byteOffset, own.length / 2), half);
 }
 
 // float16 -> number (IEEE 754 binary16).
@@ -255,12 +350,30 @@ function half(bits) {
 function committed(bytes, view) {
   const slots = [64, 96].filter((at) => crc32(bytes.subarray(at, at + 28)) === view.getUint32(at + 28, true))
     .map((at) => ({ at, sequence: view.getBigUint64(at, true), end: Number(view.getBigUint64(at + 8, true)) }))
-    .filter(({ sequence }) => sequence > 0n)
+    .filter(({ sequence }) => sequence > 0n && sequence < LAST_SEQUENCE)
     .sort((one, other) => (one.sequence < other.sequence ? 1 : -1));
   if (!slots.length) throw damaged("neither slot is right");
   if (slots[0].end > bytes.length) throw damaged("it is shorter than what was committed");
   return slots[0];
 }
+
+// What is told of the embeddings.
+function described(bytes) {
+  let told;
+  try {
+    told = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch {
+    throw damaged("its description");
+  }
+  const space = told?.embedding_space;
+  const known = typeof space === "string" && space.length > 0 && [...space].length <= 1000 && typeof told.variant === "string"
+    && ["image", "text", undefined].includes(told.tower) && ["string", "undefined"].includes(typeof (told.bridged_from ?? undefined));
+  if (!known) throw damaged("its description");
+  return { ...told, tower: told.tower ?? "image" };
+}
+
+// A uint64; above 2^53 not to the last bit, which is above everything that it is compared with.
+const long = (view, at) => view.getUint32(at, true) + 2 ** 32 * view.getUint32(at + 4, true);
 
 const latin = (bytes, from, count) => String.fromCharCode(...bytes.subarray(from, from + count));
 

@@ -9,17 +9,18 @@ import { roundHalfEven, unit } from "./vectors.js";
 const AT_ONCE = 1 << 14;
 const encoded = (text) => new TextEncoder().encode(text);
 const refused = (what) => new MobileCLIPError("index", what);
+const list = (value) => Array.isArray(value) || ArrayBuffer.isView(value);
 
 export class IndexWriter {
   #index;
   #bytes;
-  #ids;
-  #rows;
-  #pending = [];
+  #rowsById;
+  #added = []; // {id, stamp, integers}
+  #removed = new Set();
 
   /** A new index of a model's pictures: `model.manifest`. */
   static create({ embedding_space, variant, embed_dim, int8_scale }) {
-    if (!(int8_scale > 0)) throw refused("the manifest says no `int8_scale`: export the bundle again");
+    if (!(int8_scale > 0 && Number.isFinite(int8_scale))) throw refused("the manifest says no `int8_scale`: export the bundle again");
     const told = encoded(JSON.stringify({ embedding_space, variant, tower: "image" }));
     const bytes = new Uint8Array(aligned(128 + told.length));
     const view = new DataView(bytes.buffer);
@@ -46,79 +47,133 @@ export class IndexWriter {
   }
 
   #read(bytes) {
-    this.#bytes = bytes;
     this.#index = Index.open(bytes);
-    this.#rows = this.#index.rows;
-    this.#ids = new Set();
-    for (let row = 0; row < this.#rows; row += 1) if (!this.#index.removed.has(row)) this.#ids.add(this.#index.id(row));
+    this.#bytes = ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes);
+    this.#rowsById = new Map(this.#index.rows.map((row) => [this.#index.id(row), row]));
+    this.#added = [];
+    this.#removed = new Set();
   }
 
-  /** Adds pictures, by an id and an embedding each. An id that is there has to be removed first. */
-  add(ids, embeddings) {
-    const { dimension, embeddingSpace: space } = this.#index;
-    if (ids.length !== embeddings.length) throw new TypeError(`${ids.length} ids for ${embeddings.length} embeddings`);
-    for (const { values, embeddingSpace } of embeddings) {
-      if (embeddingSpace !== space) throw new MobileCLIPError("space", `the embedding is of ${embeddingSpace} and the index of ${space}: they cannot be compared`);
-      if (values.length !== dimension) throw new MobileCLIPError("space", `the embedding has ${values.length} numbers and the index ${dimension}`);
+  /** The ids that are there, those that were added and are not committed yet among them. */
+  get ids() { return [...this.#rowsById.keys()]; }
+
+  contains(id) { return this.#rowsById.has(id); }
+
+  /** Adds pictures, by an id and an embedding each. An id that is there has to be removed first. `stamps`: a BigInt or
+   * whole number for each, which tells a changed picture; 0 for none. */
+  add(ids, embeddings, stamps) {
+    if (![ids, embeddings, stamps ?? []].every(list)) throw new MobileCLIPError("query", "ids, embeddings and stamps are lists");
+    if (ids.length !== embeddings.length || (stamps && stamps.length !== ids.length)) {
+      throw new MobileCLIPError("query", `${ids.length} ids for ${embeddings.length} embeddings and ${stamps?.length ?? "no"} stamps`);
     }
-    const added = new Set(ids);
-    if (added.size !== ids.length || ids.some((id) => this.#ids.has(id))) throw refused("an id is there twice: remove its row first");
-    const blocks = [];
-    for (let from = 0; from < ids.length; from += AT_ONCE) {
-      blocks.push(this.#block(ids.slice(from, from + AT_ONCE), embeddings.slice(from, from + AT_ONCE)));
+    if (!ids.every((id) => typeof id === "string")) throw new MobileCLIPError("query", "an id is a text");
+    if (new Set(ids).size !== ids.length || ids.some((id) => this.#rowsById.has(id))) throw refused("an id is there twice: remove its row first");
+    const rows = ids.map((id, place) => ({ id, stamp: stamped(stamps?.[place] ?? 0), integers: this.#integers(embeddings[place]) }));
+    for (const row of rows) {
+      this.#rowsById.set(row.id, this.#index.rowCount + this.#added.length);
+      this.#added.push(row);
     }
-    this.#pending.push(...blocks);
-    ids.forEach((id) => this.#ids.add(id));
-    this.#rows += ids.length;
   }
 
-  #block(ids, embeddings) {
-    const { dimension } = this.#index;
-    const step = this.#index.scale;
-    const names = ids.map(encoded);
-    const idBytes = names.reduce((sum, one) => sum + one.length, 0);
-    const ends = aligned(ids.length * dimension) + aligned(8 * ids.length); // the stamps between are 0: nobody asks
-    const body = new Uint8Array(ends + aligned(8 * ids.length) + aligned(idBytes));
-    const view = new DataView(body.buffer);
-    const first = ends + aligned(8 * ids.length);
-    let told = 0;
-    embeddings.forEach(({ values }, row) => {
-      unit(values).forEach((value, place) => {
-        view.setInt8(row * dimension + place, Math.max(-127, Math.min(127, roundHalfEven(Math.fround(value / step)))));
-      });
-      body.set(names[row], first + told);
-      told += names[row].length;
-      view.setBigUint64(ends + 8 * row, BigInt(told), true);
-    });
-    return block("ROWS", body, ids.length, idBytes);
+  #integers(embedding) {
+    const { dimension, embeddingSpace: space, scale } = this.#index;
+    if (!list(embedding?.values)) throw new MobileCLIPError("query", "an embedding has `values` and `embeddingSpace`");
+    const { values, embeddingSpace } = embedding;
+    if (embeddingSpace !== space) throw new MobileCLIPError("space", `the embedding is of ${embeddingSpace} and the index of ${space}: they cannot be compared`);
+    if (values.length !== dimension) throw new MobileCLIPError("space", `the embedding has ${values.length} numbers and the index ${dimension}`);
+    return Int8Array.from(unit(values), (value) => Math.max(-127, Math.min(127, roundHalfEven(Math.fround(value / scale)))));
   }
 
-  /** Removes rows by their numbers, as matches have them. Their ids may be added again after a commit. */
+  /** Removes rows by their numbers, as matches have them. Their ids may be added again. */
   remove(rows) {
-    if (!rows.length) return;
-    if (!rows.every((row) => Number.isInteger(row) && row >= 0 && row < this.#rows)) throw refused("a row is to be removed that is not there");
-    const body = new Uint8Array(aligned(8 * rows.length));
-    const view = new DataView(body.buffer);
-    rows.forEach((row, place) => view.setBigUint64(8 * place, BigInt(row), true));
-    this.#pending.push(block("GONE", body, rows.length, 0));
+    const count = this.#index.rowCount + this.#added.length;
+    if (!list(rows) || !rows.every((row) => Number.isInteger(row) && row >= 0 && row < count)) throw refused("a row is to be removed that is not there");
+    for (const row of rows) {
+      const id = row < this.#index.rowCount ? this.#index.id(row) : this.#added[row - this.#index.rowCount].id;
+      if (this.#rowsById.get(id) === row) this.#rowsById.delete(id);
+      if (!this.#index.removed.has(row)) this.#removed.add(row);
+    }
+  }
+
+  /** Removes pictures by their ids; those that are not there are passed over. */
+  removeIds(ids) {
+    if (!list(ids)) throw new MobileCLIPError("query", "ids are a list");
+    this.remove(ids.filter((id) => this.#rowsById.has(id)).map((id) => this.#rowsById.get(id)));
   }
 
   /** The whole file with what was added and removed, a Uint8Array: put it in the old one's place at once (Node: write
-   * beside it and rename; a browser's storage replaces whole files). */
+   * beside it and rename; a browser's storage replaces whole files). The rows of one commit are searched faster than the
+   * same rows of many. */
   commit() {
     const { at, sequence, end } = this.#index.slot;
-    const whole = new Uint8Array(this.#pending.reduce((sum, one) => sum + one.length, end));
-    whole.set(new Uint8Array(this.#bytes.buffer ?? this.#bytes, this.#bytes.byteOffset ?? 0, end));
-    let place = end;
-    for (const one of this.#pending) {
-      whole.set(one, place);
-      place += one.length;
-    }
-    if (this.#pending.length) setSlot(new DataView(whole.buffer), at === 96 ? 64 : 96, sequence + 1n, place);
-    this.#pending = [];
+    const blocks = rowBlocks(this.#added, this.#index.dimension);
+    if (this.#removed.size) blocks.push(goneBlock([...this.#removed].sort((one, other) => one - other)));
+    const whole = joined([this.#bytes.subarray(0, end), ...blocks]);
+    if (blocks.length) setSlot(new DataView(whole.buffer), at === 96 ? 64 : 96, sequence + 1n, whole.length);
     this.#read(whole);
     return whole;
   }
+
+  /** As `commit`, without the rows that are removed and in as few blocks as it takes. Rows get other numbers. */
+  compact() {
+    const before = this.commit();
+    const index = this.#index;
+    if (!index.removed.size && index.blockCount <= index.rowCount / AT_ONCE + 1) return before;
+    const rows = index.rows.map((row) => ({ id: index.id(row), stamp: index.stamp(row), integers: index.integers(row) }));
+    const header = before.slice(0, index.start);
+    header.fill(0, 64, 128);
+    const whole = joined([header, ...rowBlocks(rows, index.dimension)]);
+    setSlot(new DataView(whole.buffer), 96, 1n, whole.length);
+    this.#read(whole);
+    return whole;
+  }
+}
+
+function stamped(stamp) {
+  if (typeof stamp === "bigint" ? stamp >= 0n && stamp < 2n ** 64n : Number.isSafeInteger(stamp) && stamp >= 0) return BigInt(stamp);
+  throw new MobileCLIPError("query", `the stamp ${stamp} is not a whole number of 64 bits`);
+}
+
+function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((sum, one) => sum + one.length, 0));
+  let place = 0;
+  for (const one of parts) {
+    whole.set(one, place);
+    place += one.length;
+  }
+  return whole;
+}
+
+function rowBlocks(rows, dimension) {
+  const blocks = [];
+  for (let from = 0; from < rows.length; from += AT_ONCE) blocks.push(rowBlock(rows.slice(from, from + AT_ONCE), dimension));
+  return blocks;
+}
+
+function rowBlock(rows, dimension) {
+  const names = rows.map(({ id }) => encoded(id));
+  const idBytes = names.reduce((sum, one) => sum + one.length, 0);
+  const stamps = aligned(rows.length * dimension);
+  const ends = stamps + aligned(8 * rows.length);
+  const first = ends + aligned(8 * rows.length);
+  const body = new Uint8Array(first + aligned(idBytes));
+  const view = new DataView(body.buffer);
+  let told = 0;
+  rows.forEach(({ stamp, integers }, row) => {
+    body.set(new Uint8Array(integers.buffer, integers.byteOffset, dimension), row * dimension);
+    body.set(names[row], first + told);
+    told += names[row].length;
+    view.setBigUint64(stamps + 8 * row, stamp, true);
+    view.setBigUint64(ends + 8 * row, BigInt(told), true);
+  });
+  return block("ROWS", body, rows.length, idBytes);
+}
+
+function goneBlock(rows) {
+  const body = new Uint8Array(aligned(8 * rows.length));
+  const view = new DataView(body.buffer);
+  rows.forEach((row, place) => view.setBigUint64(8 * place, BigInt(row), true));
+  return block("GONE", body, rows.length, 0);
 }
 
 function setSlot(view, at, sequence, end) {

@@ -1,20 +1,25 @@
 // What is read of a bundle's manifest.json, and refused before anything is loaded.
 
 import { MobileCLIPError } from "./errors.js";
+import { parseJson } from "./json.js";
 
 const NEWEST_SCHEMA = 2;
 const refused = (what) => new MobileCLIPError("bundle", what);
 const text = (value) => typeof value === "string";
 const whole = (value) => Number.isInteger(value) && value > 0;
 
-/** The manifest that a text holds. */
-export function understood(content) {
-  let manifest;
+function parsed(content) {
   try {
-    manifest = JSON.parse(content);
-  } catch {
+    return parseJson(content, (key) => { throw refused(`manifest.json has the key ${key} twice: export the bundle again`); });
+  } catch (error) {
+    if (error instanceof MobileCLIPError) throw error;
     throw refused("manifest.json is no JSON: export the bundle again");
   }
+}
+
+/** The manifest that a text holds. */
+export function understood(content) {
+  const manifest = parsed(content);
   const version = manifest?.schema_version;
   if (!whole(version)) throw refused("manifest.json is no manifest of a bundle");
   if (version > NEWEST_SCHEMA) throw new MobileCLIPError("newer", `the bundle has schema version ${version}, and this package reads up to ${NEWEST_SCHEMA}: update it`);
@@ -24,7 +29,10 @@ export function understood(content) {
   return manifest;
 }
 
-const plain = (path) => text(path) && !path.startsWith("/") && !path.includes("\\") && !path.split("/").includes("..");
+// A file of the bundle: as an address it leads nowhere else either.
+const plain = (path) => text(path) && !/[\\%?#:]/.test(path) && path.split("/").every((part) => !["", ".", ".."].includes(part));
+const object = (value) => value instanceof Object && !Array.isArray(value);
+const sized = (shape) => Array.isArray(shape) && shape.length > 0 && shape.every((one) => one == null || text(one) || (Number.isInteger(one) && one >= 0));
 
 const RULES = {
   embedding_space: text,
@@ -33,11 +41,14 @@ const RULES = {
   logit_bias: (told) => told == null || Number.isFinite(told),
   template: text,
   classifier: (told) => told == null || (Array.isArray(told.labels) && told.labels.every(text)),
-  towers: (towers) => towers instanceof Object && Object.keys(towers).length > 0
-    && Object.values(towers).every(({ file, input, output }) => plain(file) && text(input?.name) && Array.isArray(input.shape) && text(output?.name)),
+  towers: (towers) => object(towers) && Object.keys(towers).length > 0
+    && Object.values(towers).every((tower) => plain(tower?.file) && text(tower.input?.name) && sized(tower.input.shape) && text(tower.output?.name)),
+  variant: text,
   tokenizer: (told, { towers }) => !towers.text || told?.kind != null || [told?.context_length, told?.sot, told?.eot].every(whole),
   preprocess: (told) => whole(told?.size) && ["shorter_side", "squash"].includes(told.resize)
-    && ["bilinear", "bicubic"].includes(told.interpolation) && ["center", "none"].includes(told.crop),
+    && ["bilinear", "bicubic"].includes(told.interpolation) && ["center", "none"].includes(told.crop)
+    && (told.crop_fraction == null || (told.crop_fraction > 0 && told.crop_fraction <= 1)),
+  int8_scale: (told) => told == null || (Number.isFinite(told) && told > 0),
 };
 
 // Towers that take what this package makes: pixels [1, 3, S, S] in [0, 1], and ids [1, L] of CLIP's vocabulary.

@@ -6,6 +6,7 @@ import { GATES } from "./gates.js";
 import { Labels, ranked } from "./labels.js";
 import { check, understood } from "./manifest.js";
 import { rgb } from "./pictures.js";
+import { checkedTexts, checkLabels, checkQuery, checkThreshold } from "./refusals.js";
 import { Relevance } from "./relevance.js";
 import { prepare } from "./resize.js";
 import { parse } from "./safetensors.js";
@@ -44,7 +45,9 @@ export class MobileCLIP {
       if (manifest.relevance) own.relevance = new Relevance(manifest.relevance, manifest.embed_dim, await read("relevance.safetensors"));
     }
     for (const tower of wanted) {
-      own.sessions[tower] = await ort.InferenceSession.create(new Uint8Array(await read(manifest.towers[tower].file)), session);
+      const { file } = manifest.towers[tower];
+      const model = new Uint8Array(await read(file));
+      own.sessions[tower] = await running(`${file} cannot be loaded`, () => ort.InferenceSession.create(model, session));
     }
     return own;
   }
@@ -72,7 +75,7 @@ export class MobileCLIP {
     this.#has("text");
     const length = this.manifest.tokenizer.context_length;
     const found = [];
-    for (const text of texts) {
+    for (const text of checkedTexts(texts)) {
       const { ids, tokens, rest } = this.tokenizer.ids(text);
       const values = unit(await this.#run("text", ids));
       found.push({ values, embeddingSpace: this.embeddingSpace, tokens, cut: tokens > length, rest });
@@ -121,13 +124,15 @@ export class MobileCLIP {
   async embedPixels(values) {
     this.#embeds();
     const size = 3 * this.imageSize ** 2;
-    if (values.length !== size) throw new MobileCLIPError("range", `${values.length} values, where the network takes ${size}`);
+    if (values?.length !== size || typeof values.every !== "function") throw new MobileCLIPError("range", `${values?.length} values, where the network takes ${size}`);
     if (!values.every((one) => one >= 0 && one <= 1)) throw new MobileCLIPError("range", "pixel values lie outside [0, 1]: divide bytes by 255");
     return { values: unit(await this.#run("image", values)), embeddingSpace: this.embeddingSpace };
   }
 
-  /** Labels to tell pictures apart by. `template`: with {} where the label goes; the network's own if left out. */
+  /** Labels to tell pictures apart by, two or more. `template`: with {} where the label goes; the network's own if left
+   * out. */
   async labels(names, template = this.manifest.template) {
+    checkLabels(names, template);
     const embedded = await this.embedTexts(names.map((name) => template.replaceAll("{}", () => name)));
     const vectors = embedded.map(({ values }) => values);
     const { logit_scale: scale, logit_bias: bias } = this.manifest;
@@ -173,7 +178,7 @@ export class MobileCLIP {
   async #golden(tower, golden, gate) {
     const names = tower === "image" && this.manifest.classifier ? ["pixels", "image_probabilities"] : GOLDEN[tower];
     const [inputs, wanted] = names.map((name) => golden[name]);
-    if (!inputs || !wanted) throw new MobileCLIPError("bundle", `golden.safetensors has no answers of the ${tower} tower: export again`);
+    if (!inputs || wanted?.shape.length !== 2 || !(wanted.shape[0] > 0) || inputs.shape[0] !== wanted.shape[0]) throw new MobileCLIPError("bundle", `golden.safetensors has no answers of the ${tower} tower: export again`);
     const [count, width] = wanted.shape;
     const size = inputs.data.length / inputs.shape[0];
     let [cosine, relative] = [1, 0];
@@ -200,9 +205,14 @@ export class MobileCLIP {
     const shape = input.shape.map((one, index) => (index === 0 ? 1 : one));
     const Values = TYPES[input.dtype];
     const data = values instanceof Values ? values : Values.from(values, Values === BigInt64Array ? BigInt : Number);
+    const width = this.manifest.classifier?.labels.length ?? this.manifest.embed_dim;
     const answer = this.queue.then(async () => {
-      const found = await this.sessions[tower].run({ [input.name]: new this.ort.Tensor(input.dtype, data, shape) });
-      return found[output.name].data;
+      const found = await running(`the ${tower} tower failed`, () => {
+        return this.sessions[tower].run({ [input.name]: new this.ort.Tensor(input.dtype, data, shape) });
+      });
+      const values = found[output.name]?.data;
+      if (values?.length === width) return values;
+      throw new MobileCLIPError("bundle", `the ${tower} tower gives ${values?.length ?? "no"} numbers, and the manifest says ${width}: export the bundle again`);
     });
     this.queue = answer.catch(() => {}); // the next one runs whatever became of this one
     return answer;
@@ -216,8 +226,10 @@ export class MobileCLIP {
 /** `MobileCLIP.search`, of a model here or in a worker. Pictures as queries, and an index of bits alone or of texts, are
  * not judged. */
 export async function answer(model, index, query, { top = 10, threshold } = {}) {
+  if (typeof query === "string") checkQuery(query);
+  checkThreshold(threshold);
   const asked = typeof query === "string" ? await model.embedText(query) : query;
-  const judged = asked.tokens !== undefined && index.store !== "bits-only" && index.description.tower !== "text";
+  const judged = asked?.tokens !== undefined && index.store !== "bits-only" && index.description.tower !== "text";
   const needed = threshold ?? (judged ? await model.needed(asked, index.length) : undefined);
   const matches = index.search(asked, top);
   const best = matches[0]?.score;
@@ -228,10 +240,20 @@ export async function answer(model, index, query, { top = 10, threshold } = {}) 
 function fetched(address) {
   const base = String(address).replace(/\/?$/, "/");
   return async (name) => {
-    const answer = await fetch(base + name);
+    const answer = await running(`${name} cannot be loaded`, () => fetch(base + name));
     if (!answer.ok) throw new MobileCLIPError("bundle", `${name} cannot be loaded (${answer.status})`);
     return answer.arrayBuffer();
   };
+}
+
+// What a runtime throws, as this package's error: a tower that cannot be read, an operator that is not there, no network.
+async function running(what, work) {
+  try {
+    return await work();
+  } catch (error) {
+    const hint = error?.code === "ERR_INVALID_URL" || error?.cause?.code === "ERR_INVALID_URL" ? ": in Node give folder(path) of mobileclip/node" : "";
+    throw new MobileCLIPError("bundle", `${what} (${error?.message ?? error})${hint}`, { cause: error });
+  }
 }
 
 async function json(read, name) {

@@ -2,10 +2,21 @@
 
 import { MobileCLIPError } from "./errors.js";
 
+function checked(picture) {
+  const { data, width, height } = picture ?? {};
+  // Numbers from 0 to 1 would be black.
+  if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray)) {
+    throw new MobileCLIPError("picture", "a picture is {data, width, height}, with bytes in a Uint8Array or Uint8ClampedArray");
+  }
+  if (![width, height].every((side) => Number.isInteger(side) && side > 0)) throw new MobileCLIPError("picture", `a picture of ${width} x ${height}`);
+  return picture;
+}
+
 /** RGB or RGBA bytes -> RGB; what is transparent stands on white, as in the Python package. */
-export function rgb({ data, width, height }) {
+export function rgb(picture) {
+  const { data, width, height } = checked(picture);
   const pixels = width * height;
-  if (!(pixels > 0) || (data.length !== 3 * pixels && data.length !== 4 * pixels)) {
+  if (data.length !== 3 * pixels && data.length !== 4 * pixels) {
     throw new MobileCLIPError("picture", `${data.length} bytes are no picture of ${width} x ${height} with 3 or 4 channels`);
   }
   if (data.length === 3 * pixels) return data;
@@ -20,8 +31,8 @@ export function rgb({ data, width, height }) {
 /** A picture as a person sees it: RGB or RGBA bytes turned by EXIF's orientation, 1 to 8; any other turns nothing. A
  * browser's decoder has done that already. */
 export function upright(picture, orientation) {
-  if (!(orientation >= 2 && orientation <= 8)) return picture;
-  const { data, width, height } = picture;
+  if (!(Number.isInteger(orientation) && orientation >= 2 && orientation <= 8)) return picture;
+  const { data, width, height } = checked(picture);
   const channels = data.length / (width * height);
   const turned = orientation >= 5;
   const [across, down] = turned ? [height, width] : [width, height];

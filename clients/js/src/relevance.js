@@ -10,7 +10,7 @@ export class Relevance {
     const { background, weights } = parse(file, "relevance.safetensors").tensors;
     const numbers = [told.scale, told.spread, told.intercept, told.slope];
     const shapes = JSON.stringify([background?.shape, background?.dtype, weights?.shape, weights?.dtype]);
-    if (shapes !== JSON.stringify([[told.images, dimension], "I8", [dimension], "F32"]) || !numbers.every(Number.isFinite)) {
+    if (shapes !== JSON.stringify([[told.images, dimension], "I8", [dimension], "F32"]) || ![...numbers, ...weights.data].every(Number.isFinite)) {
       throw new MobileCLIPError("bundle", "relevance.safetensors does not hold what the manifest says: export the bundle again");
     }
     Object.assign(this, { told, background: background.data, weights: weights.data });

@@ -30,7 +30,8 @@ function beginning(text, count) {
 export class Tokenizer {
   /** `vocabulary`: vocab.json; `merges`: merges.txt; `settings`: the manifest's tokenizer. */
   constructor(vocabulary, merges, settings) {
-    this.vocabulary = new Map(Object.entries(vocabulary));
+    this.vocabulary = new Map(Object.entries(vocabulary ?? {}));
+    if (![...this.vocabulary.values()].every((id) => Number.isInteger(id) && id >= 0)) throw apart();
     const lines = merges.split(/\r?\n/).filter((line) => line && !line.startsWith("#version"));
     this.ranks = new Map(lines.map((line, rank) => [line, rank]));
     // Half of either would give other tokens without a word.

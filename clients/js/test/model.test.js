@@ -139,7 +139,7 @@ describe("a bundle", { skip: bundle && place ? false : "MOBILECLIP_BUNDLE and MO
     const each = await MobileCLIP.load(other, ort);
     const [image, text] = [await each.embedImage(picture(120)), await each.embedText("a dog")];
     const cosine = image.values.reduce((sum, value, index) => sum + value * text.values[index], 0);
-    for (const { probability } of (await each.labels(["a dog", "a dog"], "{}")).classify(image)) {
+    for (const { probability } of (await each.labels(["a dog", "a cat"], "{}")).classify(image).filter(({ label }) => label === "a dog")) {
       assert.ok(Math.abs(probability - 1 / (1 + Math.exp(7.5 - each.manifest.logit_scale * cosine))) < 1e-9);
     }
   });

@@ -9,6 +9,7 @@ import { answer, Index, IndexWriter, MobileCLIP, prepare, Tokenizer } from "../s
 import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
 import { Relevance } from "../src/relevance.js";
+import { parse } from "../src/safetensors.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
 const refused = (code) => (error) => error.name === "MobileCLIPError" && error.code === code;
@@ -50,6 +51,57 @@ for (const { what, code, index } of vectors("search").refused) {
     assert.throws(() => Index.open(Buffer.from(index, "base64")), refused(code));
   });
 }
+
+for (const { what, code, index } of vectors("hostile").indices) {
+  test(`a damaged index is refused: ${what}`, () => {
+    assert.throws(() => Index.open(Buffer.from(index, "base64")), refused(code));
+  });
+}
+
+for (const { what, code, file } of vectors("hostile").tensors) {
+  test(`a damaged file of tensors is refused: ${what}`, () => {
+    assert.throws(() => parse(new Uint8Array(Buffer.from(file, "base64")).buffer, "golden.safetensors"), refused(code));
+  });
+}
+
+for (const { what, index, ids, rows, stamps } of vectors("hostile").holds) {
+  test(`what an index holds: ${what}`, () => {
+    const opened = Index.open(Buffer.from(index, "base64"));
+    assert.deepEqual([opened.ids, opened.rows, opened.length], [ids, rows, ids.length]);
+    // JSON's numbers end at 2^53.
+    assert.deepEqual(rows.map((row) => Number(opened.stamp(row))), stamps);
+    assert.deepEqual(ids.map((id) => opened.row(id)), rows);
+    assert.deepEqual([opened.contains("none"), opened.row("none")], [false, undefined]);
+    for (const row of [-1, opened.rowCount, 0.5, NaN, "0"]) {
+      assert.throws(() => opened.id(row), refused("index"));
+      assert.throws(() => opened.stamp(row), refused("index"));
+    }
+  });
+}
+
+const number = (value) => (typeof value === "string" ? Number(value.replace("inf", "Inf")) : value);
+
+test("requests that have no answer are refused before anything runs", async () => {
+  const { labels, search, code } = vectors("refusals");
+  const model = Object.assign(new MobileCLIP(), { manifest: { template: "{}" } });
+  for (const { what, names, template } of labels) await assert.rejects(model.labels(names, template), refused(code), what);
+  const index = Index.open(Buffer.from(vectors("hostile").holds[1].index, "base64"));
+  const embedded = { embedText: async () => ({ values: new Float32Array(8).fill(1), embeddingSpace: "s", tokens: 3 }), needed: async () => undefined };
+  for (const { what, text, top, threshold } of search) {
+    await assert.rejects(answer(embedded, index, text, { top, threshold: number(threshold) }), refused(code), what);
+  }
+  for (const names of ["a dog", undefined, ["a dog", 3], ["a dog", undefined]]) await assert.rejects(model.labels(names), refused("query"));
+  const text = Object.assign(new MobileCLIP(), { manifest: { tokenizer: {} }, sessions: { text: {} } });
+  for (const texts of ["a dog", undefined, [3], [null]]) await assert.rejects(text.embedTexts(texts), refused("query"));
+  for (const query of [undefined, null, 3, {}, { values: 3, embeddingSpace: "s" }]) assert.throws(() => index.search(query), refused("query"));
+  for (const top of [1.5, NaN, Infinity, "3"]) assert.throws(() => index.search(new Float32Array(8).fill(1), top), refused("query"));
+  const floats = { data: new Float32Array(12), width: 2, height: 2 };
+  for (const picture of [floats, undefined, {}, { data: new Uint8Array(12), width: 2.5, height: 1.6 }]) {
+    assert.throws(() => rgb(picture), refused("picture"));
+  }
+  assert.throws(() => upright(undefined, 6), refused("picture"));
+  for (const bytes of [undefined, "MCDX", 3]) assert.throws(() => Index.open(bytes), refused("index"));
+});
 
 test("sums of products are the same by vectors and by numbers, at every width", () => {
   for (const width of [1, 3, 15, 16, 17, 31, 32, 100, 512, 65536]) {
@@ -110,6 +162,36 @@ test("what is written is read by the same rules, and a slot that is half written
     assert.equal(Index.open(half).length, before - commit + 1);
   }
   assert.throws(() => IndexWriter.open(Buffer.from(vectors("search").cases[4].index, "base64")), refused("index"));
+});
+
+test("a writer gathers, removes by id, keeps stamps, and compacts", () => {
+  const embeddingSpace = "s";
+  const embedding = (row) => ({ values: Float32Array.from(new Int8Array(noise(40, row).buffer)), embeddingSpace });
+  const writer = IndexWriter.create({ embedding_space: embeddingSpace, variant: "nano", embed_dim: 40, int8_scale: 0.004 });
+  for (let row = 0; row < 2000; row += 1) writer.add([`${row}`], [embedding(row)], [BigInt(row)]);
+  writer.removeIds(["7", "none"]);
+  writer.add(["7"], [embedding(7)], [2n ** 64n - 1n]);
+  assert.deepEqual([writer.contains("7"), writer.contains("none"), writer.ids.length], [true, false, 2000]);
+  let index = Index.open(writer.commit());
+  assert.deepEqual([index.blockCount, index.length, index.row("7"), index.stamp(2000)], [1, 2000, 2000, 2n ** 64n - 1n]);
+  for (let row = 0; row < 30; row += 1) { // each alone, as an app may do it
+    writer.removeIds([`${row}`]);
+    writer.add([`${row}.jpg`], [embedding(row)]);
+    writer.commit();
+  }
+  index = Index.open(writer.commit());
+  assert.equal(index.blockCount, 31);
+  const found = index.search(embedding(12), 5);
+  const compacted = Index.open(writer.compact());
+  assert.deepEqual([compacted.blockCount, compacted.rowCount, compacted.length], [1, 2000, 2000]);
+  assert.deepEqual(compacted.ids, index.ids);
+  assert.deepEqual(compacted.rows.map((row) => compacted.stamp(row)), index.rows.map((row) => index.stamp(row)));
+  assert.deepEqual(compacted.search(embedding(12), 5).map(({ id, score }) => [id, score]), found.map(({ id, score }) => [id, score]));
+  assert.throws(() => writer.add(["x"], [embedding(1)], [-1]), refused("query"));
+  assert.throws(() => writer.add(["x"], []), refused("query"));
+  assert.throws(() => writer.add("x", [embedding(1)]), refused("query"));
+  assert.throws(() => writer.add([3], [embedding(1)]), refused("query"));
+  assert.throws(() => writer.add(["x"], [undefined]), refused("query"));
 });
 
 const bundle = process.env.MOBILECLIP_BUNDLE;

@@ -48,9 +48,39 @@ export interface Classification {
   label: string;
   probability: number;
 }
+/** Labels to tell pictures apart by, embedded once; `bias`: of a network that judges each label alone. */
 export interface Labels {
-  names: string[];
+  readonly names: string[];
+  readonly vectors: Float32Array[];
+  readonly scale: number;
+  readonly bias?: number | null;
+  readonly embeddingSpace: string;
   classify(embedding: Embedding): Classification[];
+}
+
+/** A dimension of a tower: 0, null or a name where it is free. */
+export type Dimension = number | string | null;
+export interface TowerEntry {
+  file: string;
+  precision: string;
+  input: { name: string; dtype: string; shape: Dimension[]; range?: [number, number] | null };
+  output: { name: string; dtype: string; shape: Dimension[] };
+}
+/** What is used of a bundle's manifest.json. */
+export interface Manifest {
+  schema_version: number;
+  variant: string;
+  target: string;
+  embedding_space: string;
+  embed_dim: number;
+  int8_scale?: number | null;
+  logit_scale: number;
+  logit_bias?: number | null;
+  template: string;
+  towers: Partial<Record<Tower, TowerEntry>>;
+  tokenizer?: (TokenizerSettings & { kind?: string }) | null;
+  preprocess: Preprocess;
+  classifier?: { labels: string[] } | null;
 }
 
 /** What is used of onnxruntime-web or onnxruntime-node. */
@@ -61,6 +91,7 @@ export interface Runtime {
 
 export type ErrorCode = "bundle" | "newer" | "space" | "picture" | "range" | "query" | "index" | "cancelled";
 export class MobileCLIPError extends Error {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown });
   readonly code: ErrorCode;
 }
 
@@ -70,7 +101,7 @@ export class MobileCLIP {
     ort: Runtime,
     options?: { towers?: Tower[]; session?: object },
   ): Promise<MobileCLIP>;
-  readonly manifest: { variant: string; embedding_space: string; embed_dim: number; int8_scale?: number };
+  readonly manifest: Manifest;
   readonly embeddingSpace: string;
   readonly imageSize: number;
   /** Undefined where the text tower was not loaded. */
@@ -103,18 +134,33 @@ export class Index {
   readonly store: "int8" | "float16" | "float32" | "bits" | "bits-only";
   readonly embeddingSpace: string;
   readonly description: { embedding_space: string; variant: string; tower: Tower; bridged_from?: string };
+  /** The numbers of the rows that are there, in ascending order, and their ids, in the same order. */
+  readonly rows: number[];
+  readonly ids: string[];
   id(row: number): string;
+  row(id: string): number | undefined;
+  contains(id: string): boolean;
+  /** What tells a changed picture from the one that was embedded; 0n where its writer gave none. */
+  stamp(row: number): bigint;
   search(query: Embedding | ArrayLike<number>, top?: number): Match[];
 }
 
 /** Adds pictures to an index of int8: an app keeps its own library, and every client and Python read it. */
 export class IndexWriter {
-  static create(manifest: MobileCLIP["manifest"]): IndexWriter;
+  static create(manifest: Pick<Manifest, "embedding_space" | "variant" | "embed_dim" | "int8_scale">): IndexWriter;
   static open(bytes: ArrayBuffer | Uint8Array): IndexWriter;
-  add(ids: string[], embeddings: Embedding[]): void;
+  /** The ids that are there, those among them that are not committed yet. */
+  readonly ids: string[];
+  contains(id: string): boolean;
+  /** `stamps`: one for each picture, which tells a changed one; 0 for none. */
+  add(ids: string[], embeddings: Embedding[], stamps?: ArrayLike<bigint | number>): void;
   remove(rows: number[]): void;
+  /** Those that are not there are passed over. */
+  removeIds(ids: string[]): void;
   /** The whole file with what was added and removed. */
   commit(): Uint8Array<ArrayBuffer>;
+  /** The same without the rows that are removed, in as few blocks as it takes. Rows get other numbers. */
+  compact(): Uint8Array<ArrayBuffer>;
 }
 
 export interface TokenizerSettings {
@@ -127,6 +173,7 @@ export class Tokenizer {
   constructor(vocabulary: Record<string, number>, merges: string, settings: TokenizerSettings);
   ids(text: string): { ids: number[]; tokens: number; rest: string };
   encode(texts: string[]): BigInt64Array;
+  readonly settings: TokenizerSettings;
 }
 
 export function upright(picture: Picture, orientation: number): Picture;

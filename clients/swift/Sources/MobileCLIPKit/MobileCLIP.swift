@@ -142,9 +142,14 @@ public final class MobileCLIP: Sendable {
     }
 
     /// Labels to tell pictures apart by, embedded once: keep them.
-    /// - Parameter template: with {} where the label goes; nil: the network's own.
+    /// - Parameters:
+    ///   - names: two or more, each once.
+    ///   - template: with {} where the label goes; nil: the network's own.
+    /// - Throws: `query` where they are others.
     public func labels(_ names: [String], template: String? = nil) async throws -> Labels {
-        let prompts = names.map { (template ?? manifest.template).replacingOccurrences(of: "{}", with: $0) }
+        let template = template ?? manifest.template
+        try Query.check(labels: names, template: template)
+        let prompts = names.map { template.replacingOccurrences(of: "{}", with: $0) }
         var vectors: [[Float]] = []
         for prompt in prompts { vectors.append(try await embed(text: prompt).values) }
         return Labels(names: names, embeddingSpace: embeddingSpace, vectors: vectors, scale: manifest.logitScale, bias: manifest.logitBias)
@@ -153,7 +158,8 @@ public final class MobileCLIP: Sendable {
     /// What a text finds in an index: "nothing found" where the nearest picture does not fit.
     /// - Parameter threshold: the cosine that the nearest needs, in place of the bundle's; -1 shows everything.
     public func search(_ index: Index, _ text: String, top: Int = 10, threshold: Double? = nil) async throws -> Index.Answer {
-        try search(index, try await embed(text: text), top: top, threshold: threshold)
+        try Query.check(text: text)
+        return try search(index, try await embed(text: text), top: top, threshold: threshold)
     }
 
     /// The same of an embedding. Pictures as queries are not judged.

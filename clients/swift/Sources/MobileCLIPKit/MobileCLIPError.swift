@@ -14,7 +14,7 @@ public struct MobileCLIPError: Error, LocalizedError, Equatable, Sendable {
         case picture
         /// Pixel values outside [0, 1].
         case range
-        /// An embedding that is none.
+        /// A request that no answer fits: an embedding with NaN, fewer than one match, labels that are one prompt.
         case query
         /// An index that is damaged or not understood.
         case index

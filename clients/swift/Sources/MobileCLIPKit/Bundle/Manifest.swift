@@ -124,6 +124,9 @@ extension Manifest {
         guard let schema = try? JSONDecoder().decode(Schema.self, from: content), schema.version >= 1 else {
             throw MobileCLIPError(.bundle, "manifest.json is no manifest of a bundle: export the bundle again")
         }
+        if let key = keyTwice(content) {
+            throw MobileCLIPError(.bundle, "manifest.json has the key \(key) twice: export the bundle again")
+        }
         guard schema.version <= newestSchema else {
             throw MobileCLIPError(
                 .newer, "the bundle has schema version \(schema.version), and this package reads up to \(newestSchema): update it")

@@ -10,7 +10,8 @@ public struct Relevance: Sendable {
     init(_ content: Data, _ numbers: Manifest.RelevanceNumbers, _ dimension: Int, named name: String) throws {
         let file = try SafeTensors(content, named: name)
         guard let background = file["background"]?.int8, let weights = file["weights"]?.float32, weights.count == dimension,
-            file["background"]?.shape == [numbers.images, dimension], numbers.images > 0, weights.allSatisfy(\.isFinite)
+            file["background"]?.shape == [numbers.images, dimension], numbers.images > 0, weights.allSatisfy(\.isFinite),
+            [numbers.scale, numbers.spread, numbers.intercept, numbers.slope].allSatisfy(\.isFinite)
         else { throw MobileCLIPError(.bundle, "\(name) does not hold what the manifest says of it: export the bundle again") }
         (self.background, self.weights, self.numbers) = (background, weights, numbers)
     }
@@ -50,6 +51,7 @@ extension Index {
     /// texts and for one of signs alone, whose scores are no cosines, everything that is nearest is shown. `threshold`: the
     /// cosine that the nearest needs, in place of that. Pictures as queries are not judged.
     public func answer(_ query: some Embedded, relevance: Relevance?, top: Int = 10, threshold: Double? = nil) throws -> Answer {
+        try Query.check(threshold: threshold)
         let matches = try search(query, top: top)
         let judged = query is TextEmbedding && description.tower != .text && store != .bitsOnly
         let needed = try threshold ?? (judged ? relevance?.needed(query, size: count) : nil)

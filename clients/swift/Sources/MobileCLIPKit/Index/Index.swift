@@ -11,7 +11,8 @@ public struct Index: Sendable {
 
     public struct Description: Decodable, Sendable {
         public let embeddingSpace: String
-        public let variant: String?
+        public let variant: String
+        /// Nil of an index that was written before texts could be in one: images.
         public let tower: Tower?
         public let bridgedFrom: String?
 
@@ -33,7 +34,13 @@ public struct Index: Sendable {
     public let count: Int
     public var embeddingSpace: String { description.embeddingSpace }
 
+    /// The numbers of the rows that are there, in ascending order.
+    public var rows: [Int] { file.present }
+    /// Their ids, in the same order.
+    public var ids: [String] { file.present.map(file.id) }
+
     private let file: IndexFile
+    private let lookup: Lookup
 
     /// - Parameter checked: whether every byte is read and held to its checksum. Without, only heads are: opening takes no
     ///   time, and a byte that was changed in an embedding is not seen.
@@ -52,10 +59,31 @@ public struct Index: Sendable {
         file = try IndexFile(content.startIndex == 0 ? content : Data(content), checked: checked)
         (dimension, store, description) = (file.dimension, file.store, file.description)
         count = file.rows - file.removed.count
+        lookup = Lookup(file)
     }
 
     /// The id of a row.
-    public func id(_ row: Int) -> String { file.id(row) }
+    /// - Throws: `index` where there is no such row.
+    public func id(_ row: Int) throws -> String {
+        try check(row)
+        return file.id(row)
+    }
+
+    /// The stamp of a row, which tells a changed picture from the one that was embedded; 0 where its writer gave none.
+    /// - Throws: `index` where there is no such row.
+    public func stamp(_ row: Int) throws -> UInt64 {
+        try check(row)
+        return file.stamp(row)
+    }
+
+    /// The row of an id; nil where it is not in the index.
+    public func row(of id: String) -> Int? { lookup.rows[id] }
+
+    public func contains(_ id: String) -> Bool { lookup.rows[id] != nil }
+
+    private func check(_ row: Int) throws {
+        guard (0..<file.rows).contains(row) else { throw MobileCLIPError(.index, "the index has no row \(row): it has \(file.rows)") }
+    }
 
     /// The `top` nearest, the best first; of equal scores the lower row.
     ///
@@ -74,6 +102,29 @@ public struct Index: Sendable {
             throw MobileCLIPError(.space, "the query has \(values.count) numbers and the index \(dimension)")
         }
         guard top > 0 else { throw MobileCLIPError(.query, "the nearest \(top) are asked for: ask for 1 at least") }
-        return try file.search(try unit(values), top).map { Match(id: id($0.row), row: $0.row, score: $0.score) }
+        return try file.search(try unit(values), top).map { Match(id: file.id($0.row), row: $0.row, score: $0.score) }
     }
+}
+
+/// Rows by id, made when they are first asked for.
+private final class Lookup: @unchecked Sendable {
+    private let file: IndexFile
+    private let lock = NSLock()
+    private var found: [String: Int]?
+
+    init(_ file: IndexFile) { self.file = file }
+
+    var rows: [String: Int] {
+        lock.withLock {
+            if let found { return found }
+            let made = file.rowsByID()
+            found = made
+            return made
+        }
+    }
+}
+
+extension IndexFile {
+    /// Rows that are there, by id; of an id that is there twice the later one.
+    func rowsByID() -> [String: Int] { Dictionary(present.map { (id($0), $0) }, uniquingKeysWith: { $1 }) }
 }

@@ -7,8 +7,9 @@ struct IndexFile: Sendable {
     struct Block: Sendable {
         let first: Int
         let count: Int
-        /// Where each array begins, in the order of `kinds`; then the ends of the ids and the ids themselves.
+        /// Where each array begins, in the order of `kinds`; then the stamps, the ends of the ids and the ids themselves.
         let arrays: [Int]
+        let stamps: Int
         let ends: Int
         let ids: Int
     }
@@ -25,10 +26,13 @@ struct IndexFile: Sendable {
     private(set) var blocks: [Block] = []
     private(set) var removed: Set<Int> = []
     private(set) var rows = 0
+    /// Where the first block begins.
+    let start: Int
     /// The committed end.
     let end: Int
-    /// Where the slot stands that says so.
+    /// The offset of the slot that says so, and its sequence.
     let slot: Int
+    let sequence: UInt64
     private let data: Data
 
     init(_ data: Data, checked: Bool) throws {
@@ -37,7 +41,8 @@ struct IndexFile: Sendable {
         (dimension, store, kinds, scale) = (header.dimension, header.store, header.kinds, header.scale)
         description = header.description
         let (start, end) = (aligned(IndexFile.description + header.told), header.committed)
-        (self.end, slot) = (end, header.slot)
+        (self.start, self.end, slot, sequence) = (start, end, header.slot, header.sequence)
+        guard end >= start else { throw damaged("its committed end") }
         try data.withUnsafeBytes { bytes in
             var at = start
             while at < end { at = try read(bytes, at, end, checked) }
@@ -77,7 +82,7 @@ struct IndexFile: Sendable {
             guard !overflow, length <= size else { throw damaged("a block's size") }
             place = aligned(place + length)
         }
-        let ends = aligned(place + 8 * count)  // stamps come before
+        let (stamps, ends) = (place, aligned(place + 8 * count))
         let ids = aligned(ends + 8 * count)
         guard size == 64 + aligned(ids + idBytes) - at else { throw damaged("a block's size") }
         var before: UInt64 = 0
@@ -86,7 +91,8 @@ struct IndexFile: Sendable {
             guard next >= before, next <= UInt64(idBytes) else { throw damaged("ids do not fit their block") }
             before = next
         }
-        blocks.append(Block(first: rows, count: count, arrays: arrays, ends: ends, ids: ids))
+        guard count == 0 || before == UInt64(idBytes) else { throw damaged("ids do not fit their block") }
+        blocks.append(Block(first: rows, count: count, arrays: arrays, stamps: stamps, ends: ends, ids: ids))
         rows += count
     }
 
@@ -100,7 +106,30 @@ struct IndexFile: Sendable {
         }
     }
 
-    private func block(_ row: Int) -> Block { blocks.last { $0.first <= row }! }
+    /// The block of a row that is in the file: the last that begins at it or before.
+    private func block(_ row: Int) -> Block {
+        var (low, high) = (0, blocks.count)
+        while high - low > 1 {
+            let middle = (low + high) / 2
+            if blocks[middle].first <= row { low = middle } else { high = middle }
+        }
+        return blocks[low]
+    }
+
+    /// The rows that are not removed, in ascending order.
+    var present: [Int] { (0..<rows).filter { !removed.contains($0) } }
+
+    func stamp(_ row: Int) -> UInt64 {
+        let block = block(row)
+        return data.withUnsafeBytes { long($0, block.stamps + 8 * (row - block.first)) }
+    }
+
+    /// The stored integers of a row of an index of int8.
+    func integers(_ row: Int) -> Data {
+        let block = block(row)
+        let from = block.arrays[0] + (row - block.first) * dimension
+        return data.subdata(in: from..<from + dimension)
+    }
 
     func id(_ row: Int) -> String {
         let block = block(row)
@@ -116,9 +145,11 @@ struct IndexFile: Sendable {
     func search(_ vector: [Float], _ top: Int) throws -> [(row: Int, score: Double)] {
         let query = RoundedQuery(vector)
         let twice = kinds.count == 2
+        let top = min(top, rows)
         var best = Best(twice ? max(IndexFile.rescored, 5 * top) : top)
+        var memory = Memory(kinds[0] == .bits ? signTable(query.integers) : [], dimension)
         data.withUnsafeBytes { bytes in
-            for block in blocks { score(bytes, block, vector, query, &best) }
+            for block in blocks { score(bytes, block, vector, query, &memory, &best) }
         }
         let factor: Double
         switch kinds[0] {
@@ -132,31 +163,38 @@ struct IndexFile: Sendable {
 
     private static let chunk = 1 << 12
 
+    /// What all blocks of a search share.
+    private struct Memory {
+        let table: [Int32]
+        var sums = [Int32](repeating: 0, count: IndexFile.chunk)
+        var wide: [Float]
+
+        init(_ table: [Int32], _ dimension: Int) { (self.table, wide) = (table, [Float](repeating: 0, count: dimension)) }
+    }
+
     private func score(
-        _ bytes: UnsafeRawBufferPointer, _ block: Block, _ vector: [Float], _ query: RoundedQuery, _ best: inout Best
+        _ bytes: UnsafeRawBufferPointer, _ block: Block, _ vector: [Float], _ query: RoundedQuery, _ memory: inout Memory,
+        _ best: inout Best
     ) {
         let base = bytes.baseAddress! + block.arrays[0]
-        let table = kinds[0] == .bits ? signTable(query.integers) : []
-        var sums = [Int32](repeating: 0, count: IndexFile.chunk)
-        var wide = [Float](repeating: 0, count: dimension)
         for start in stride(from: 0, to: block.count, by: IndexFile.chunk) {
             let count = min(IndexFile.chunk, block.count - start)
             let own = base + start * width(kinds[0])
             switch kinds[0] {
             case .int8:
-                integerProducts(own.assumingMemoryBound(to: Int8.self), query.integers, count, &sums)
-                take(sums, count, block.first + start, &best)
+                integerProducts(own.assumingMemoryBound(to: Int8.self), query.integers, count, &memory.sums)
+                take(memory.sums, count, block.first + start, &best)
             case .bits:
                 let wide = width(.bits)
-                table.withUnsafeBufferPointer { table in
+                memory.table.withUnsafeBufferPointer { table in
                     for row in 0..<count {
                         let bits = (own + row * wide).assumingMemoryBound(to: UInt8.self)
                         var sum: Int32 = 0
                         for byte in 0..<wide { sum &+= table[256 * byte + Int(bits[byte])] }
-                        sums[row] = sum
+                        memory.sums[row] = sum
                     }
                 }
-                take(sums, count, block.first + start, &best)
+                take(memory.sums, count, block.first + start, &best)
             case .float32:
                 for row in 0..<count {
                     let values = (own + 4 * row * dimension).assumingMemoryBound(to: Float.self)
@@ -164,8 +202,8 @@ struct IndexFile: Sendable {
                 }
             case .float16:
                 for row in 0..<count {
-                    widened((own + 2 * row * dimension).assumingMemoryBound(to: UInt16.self), &wide, dimension)
-                    add(Double(products(wide, vector, dimension)), block.first + start + row, &best)
+                    widened((own + 2 * row * dimension).assumingMemoryBound(to: UInt16.self), &memory.wide, dimension)
+                    add(Double(products(memory.wide, vector, dimension)), block.first + start + row, &best)
                 }
             }
         }
@@ -220,7 +258,7 @@ struct Best {
                 heap.swapAt(at, (at - 1) / 2)
                 at = (at - 1) / 2
             }
-        } else {
+        } else if top > 0 {
             heap[0] = entry
             var at = 0
             while 2 * at + 1 < heap.count {
@@ -231,7 +269,7 @@ struct Best {
                 at = below
             }
         }
-        if heap.count == top { least = heap[0].score }
+        if heap.count == top, top > 0 { least = heap[0].score }
     }
 
     func sorted() -> [Entry] { heap.sorted { $1 < $0 } }

@@ -14,8 +14,9 @@ struct IndexHeader {
     let description: Index.Description
     /// The end of what is valid.
     let committed: Int
-    /// Where the slot stands that says so: 64 or 96.
+    /// The offset of the slot that says so, 64 or 96, and its sequence.
     let slot: Int
+    let sequence: UInt64
 
     init(_ bytes: UnsafeRawBufferPointer) throws {
         guard bytes.count >= IndexHeader.start, bytes.prefix(8).elementsEqual(IndexHeader.magic) else {
@@ -43,13 +44,18 @@ struct IndexHeader {
         self.scale = Double(scale)
         guard let description = try? JSONDecoder().decode(Index.Description.self, from: Data(part(bytes, IndexHeader.start, told)))
         else { throw damaged("its description") }
+        guard (1...1000).contains(description.embeddingSpace.unicodeScalars.count) else { throw damaged("its description") }
         self.description = description
         (committed, slot) = try IndexHeader.committed(bytes)
+        sequence = long(bytes, slot)
     }
 
     /// By the slot with the larger sequence whose checksum is right.
     private static func committed(_ bytes: UnsafeRawBufferPointer) throws -> (end: Int, slot: Int) {
-        let slots = [64, 96].filter { Checksum.of(part(bytes, $0, 28)) == number(bytes, $0 + 28) && long(bytes, $0) > 0 }
+        let slots = [64, 96].filter {
+            // The largest sequence has no next one: no writer writes it.
+            Checksum.of(part(bytes, $0, 28)) == number(bytes, $0 + 28) && (1..<UInt64.max).contains(long(bytes, $0))
+        }
         guard let slot = slots.max(by: { long(bytes, $0) < long(bytes, $1) }) else { throw damaged("neither slot is right") }
         let end = long(bytes, slot + 8)
         guard end <= UInt64(bytes.count) else { throw damaged("it is shorter than what was committed") }

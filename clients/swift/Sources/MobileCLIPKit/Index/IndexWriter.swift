@@ -1,137 +1,259 @@
 import Foundation
 
 /// Adds pictures to an index of int8, as docs/index_format.md has it: an app keeps its own library, and every reader of the
-/// format reads it. What was committed before stays whole where the app is killed. One writer at a time.
-public final class IndexWriter {
-    private let handle: FileHandle
-    private let url: URL
-    private let space: String
-    private let dimension: Int
-    private let scale: Float
-    private var ids: Set<String> = []
-    private var rows = 0
-    /// What was committed last, and of which sequence.
-    private var end: Int
-    private var sequence: UInt64
-    /// Where its slot stands: the other one, at 64 or 96, stays until the next is on the disk.
-    private var slot: Int
-    private var pending: [Data] = []
+/// format reads it. What was committed before stays whole where the app is killed. One writer at a time, of all processes;
+/// it may be used from any task, one call after the other.
+public final class IndexWriter: @unchecked Sendable {
+    private struct Picture {
+        let id: String
+        let stamp: UInt64
+        let integers: Data
+    }
 
-    /// A new index; a file that is there is replaced.
-    /// - Parameter scale: the manifest's `int8Scale`: an integer times this is a component.
-    public static func create(at url: URL, embeddingSpace: String, variant: String, dimension: Int, scale: Double) throws -> IndexWriter {
+    /// Rows of a block at most: of 512 numbers they take 8 MB.
+    private static let atOnce = 1 << 14
+
+    private let mutex = NSLock()
+    private let lock: WriterLock
+    private let url: URL
+    private var handle: FileHandle
+    private var file: IndexFile
+    private var rowsByID: [String: Int]
+    private var added: [Picture] = []
+    private var removed: Set<Int> = []
+
+    /// A new index of a model's pictures; a file that is there is replaced.
+    /// - Throws: `index` where another writer has it, or the manifest says no `int8Scale`.
+    public static func create(at url: URL, manifest: Manifest) throws -> IndexWriter {
+        guard let scale = manifest.int8Scale else {
+            throw MobileCLIPError(.index, "the manifest says no int8_scale: export the bundle again")
+        }
+        return try create(
+            at: url, embeddingSpace: manifest.embeddingSpace, variant: manifest.variant, dimension: manifest.dimension, scale: scale)
+    }
+
+    static func create(at url: URL, embeddingSpace: String, variant: String, dimension: Int, scale: Double) throws -> IndexWriter {
         guard (1...65536).contains(dimension), scale > 0, Float(scale).isFinite else {
             throw MobileCLIPError(.index, "an index of \(dimension) numbers with the scale \(scale) cannot be written")
         }
+        let lock = try WriterLock(of: url)
+        if FileManager.default.fileExists(atPath: url.path) { _ = try opened(url) }  // of a writer without the lock file
         let told = try JSONEncoder().encode(["embedding_space": embeddingSpace, "variant": variant, "tower": "image"])
+        return try IndexWriter(lock, url, try replaced(url, header(told, dimension, Float(scale)), []))
+    }
+
+    /// An index that is there. What a writer that was killed left after the committed end is cut off.
+    public convenience init(appendingTo url: URL) throws {
+        let lock = try WriterLock(of: url)
+        try self.init(lock, url, try IndexWriter.opened(url))
+    }
+
+    private init(_ lock: WriterLock, _ url: URL, _ handle: FileHandle) throws {
+        (self.lock, self.url, self.handle) = (lock, url, handle)
+        file = try IndexFile(try handle.readToEnd() ?? Data(), checked: true)
+        guard file.store == .int8 else {
+            throw MobileCLIPError(.index, "the index stores \(file.store.rawValue), and only int8 is written here: embed it in Python")
+        }
+        rowsByID = file.rowsByID()
+        try handle.truncate(atOffset: UInt64(file.end))
+    }
+
+    /// The ids that are there, those that were added and are not committed yet among them.
+    public var ids: Set<String> { mutex.withLock { Set(rowsByID.keys) } }
+
+    public func contains(_ id: String) -> Bool { mutex.withLock { rowsByID[id] != nil } }
+
+    /// Adds pictures; nothing is in the file before `commit()`. An id that is there has to be removed first.
+    /// - Parameter stamps: one for each picture, which tells a changed one; 0 for none. A file's is what `Index.stamp` of
+    ///   an index gives that Python's `embed` wrote.
+    public func add(_ pictures: [(id: String, embedding: Embedding)], stamps: [UInt64]? = nil) throws {
+        try mutex.withLock {
+            guard stamps == nil || stamps?.count == pictures.count else {
+                throw MobileCLIPError(.query, "\(stamps?.count ?? 0) stamps for \(pictures.count) pictures: give one for each")
+            }
+            let new = Set(pictures.map(\.id))
+            guard new.count == pictures.count, new.allSatisfy({ rowsByID[$0] == nil }) else {
+                throw MobileCLIPError(.index, "an id is there twice: remove its row first")
+            }
+            let made = try pictures.enumerated().map { place, picture in
+                Picture(id: picture.id, stamp: stamps?[place] ?? 0, integers: try integers(picture.embedding))
+            }
+            for picture in made {
+                rowsByID[picture.id] = file.rows + added.count
+                added.append(picture)
+            }
+        }
+    }
+
+    private func integers(_ embedding: Embedding) throws -> Data {
+        let space = file.description.embeddingSpace
+        guard embedding.embeddingSpace == space else {
+            throw MobileCLIPError(.space, "the embedding is of \(embedding.embeddingSpace) and the index of \(space): they cannot be compared")
+        }
+        guard embedding.values.count == file.dimension else {
+            throw MobileCLIPError(.space, "the embedding has \(embedding.values.count) numbers and the index \(file.dimension)")
+        }
+        let scale = Float(file.scale)
+        return Data(try unit(embedding.values).map { one in
+            UInt8(bitPattern: Int8(max(-127, min(127, (one / scale).rounded(.toNearestOrEven)))))
+        })
+    }
+
+    /// Removes rows by their numbers, as `Index.Match` has them. Their ids may be added again.
+    public func remove(rows gone: [Int]) throws {
+        try mutex.withLock {
+            guard gone.allSatisfy({ (0..<file.rows + added.count).contains($0) }) else {
+                throw MobileCLIPError(.index, "a row is to be removed that is not there")
+            }
+            for row in gone {
+                let id = row < file.rows ? file.id(row) : added[row - file.rows].id
+                if rowsByID[id] == row { rowsByID[id] = nil }
+                if !file.removed.contains(row) { removed.insert(row) }
+            }
+        }
+    }
+
+    /// Removes pictures by their ids; those that are not there are passed over.
+    public func remove(ids: [String]) throws {
+        try remove(rows: mutex.withLock { ids.compactMap { rowsByID[$0] } })
+    }
+
+    /// Writes what was added and removed: whole, or as if it had not been asked for. The rows of one commit are searched
+    /// faster than the same rows of many.
+    public func commit() throws {
+        try mutex.withLock { try committed() }
+    }
+
+    private func committed() throws {
+        guard !added.isEmpty || !removed.isEmpty else { return }
+        var blocks = IndexWriter.blocks(added)
+        if !removed.isEmpty { blocks.append(IndexWriter.gone(removed.sorted())) }
+        let content = try wrapping {
+            try handle.seek(toOffset: UInt64(file.end))
+            for block in blocks { try handle.write(contentsOf: block) }
+            let end = Int(try handle.offset())
+            try handle.synchronize()
+            try handle.seek(toOffset: file.slot == 96 ? 64 : 96)
+            try handle.write(contentsOf: IndexWriter.slot(file.sequence + 1, end))
+            try handle.synchronize()
+            return try Data(contentsOf: url, options: .alwaysMapped)
+        }
+        try use(content)
+    }
+
+    /// Commits, and writes the index again without the rows that are removed and in as few blocks as it takes. Rows get
+    /// other numbers.
+    /// - Returns: how many rows went.
+    @discardableResult public func compact() throws -> Int {
+        try mutex.withLock {
+            try committed()
+            let (present, before) = (file.present, file.rows)
+            guard present.count < before || file.blocks.count > before / IndexWriter.atOnce + 1 else { return 0 }
+            let pictures = present.lazy.map { [file] row in
+                Picture(id: file.id(row), stamp: file.stamp(row), integers: file.integers(row))
+            }
+            let header = try wrapping { try Data(contentsOf: url, options: .alwaysMapped).prefix(file.start) }
+            handle = try IndexWriter.replaced(url, Data(header), pictures)
+            try use(try wrapping { try Data(contentsOf: url, options: .alwaysMapped) })
+            return before - present.count
+        }
+    }
+
+    private func use(_ content: Data) throws {
+        file = try IndexFile(content, checked: false)
+        (rowsByID, added, removed) = (file.rowsByID(), [], [])
+    }
+
+    private func wrapping<Value>(_ work: () throws -> Value) throws -> Value { try IndexWriter.wrapping(url, work) }
+}
+
+extension IndexWriter {
+    private static func wrapping<Value>(_ url: URL, _ work: () throws -> Value) throws -> Value {
+        do {
+            return try work()
+        } catch let error as MobileCLIPError {
+            throw error
+        } catch {
+            throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be written: \(error.localizedDescription)")
+        }
+    }
+
+    /// The file, locked as Python locks an index that it appends to.
+    private static func opened(_ url: URL) throws -> FileHandle {
+        let handle = try wrapping(url) { try FileHandle(forUpdating: url) }
+        guard locked(handle.fileDescriptor) else { throw WriterLock.busy(url.lastPathComponent) }
+        return handle
+    }
+
+    /// A file in the place of `url`, made next to it, with the given rows committed.
+    private static func replaced(_ url: URL, _ header: Data, _ pictures: some Collection<Picture>) throws -> FileHandle {
+        let made = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).new")
+        return try wrapping(url) {
+            try Data().write(to: made)
+            let handle = try FileHandle(forUpdating: made)
+            guard locked(handle.fileDescriptor) else { throw WriterLock.busy(url.lastPathComponent) }
+            var header = header
+            header.replaceSubrange(64..<128, with: Data(count: 64))
+            try handle.write(contentsOf: header)
+            var rest = pictures[...]
+            while !rest.isEmpty {
+                for block in blocks(Array(rest.prefix(atOnce))) { try handle.write(contentsOf: block) }
+                rest = rest.dropFirst(atOnce)
+            }
+            let end = Int(try handle.offset())
+            try handle.synchronize()
+            try handle.seek(toOffset: 96)
+            try handle.write(contentsOf: slot(1, end))
+            try handle.synchronize()
+            guard rename(made.path, url.path) == 0 else {
+                throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be replaced: \(String(cString: strerror(errno)))")
+            }
+            try handle.seek(toOffset: 0)
+            return handle
+        }
+    }
+
+    /// What is before the first block, both slots empty.
+    private static func header(_ description: Data, _ dimension: Int, _ scale: Float) -> Data {
         var header = Data([0x4D, 0x43, 0x44, 0x58, 0x0D, 0x0A, 0x1A, 0x0A])
         header.append(little: UInt32(1))
         header.append(little: UInt32(dimension))
         header.append(contentsOf: [1, 0, 0, 0, 0, 0, 0, 0])
-        header.append(little: UInt32(told.count))
+        header.append(little: UInt32(description.count))
         header.append(little: UInt32(0))
-        header.append(little: Float(scale).bitPattern)
-        let sum = told.checksum(before: header.checksum())
-        header.replaceSubrange(28..<32, with: Data(little: sum))
+        header.append(little: scale.bitPattern)
+        header.replaceSubrange(28..<32, with: Data(little: description.checksum(before: header.checksum())))
         header.append(Data(count: 128 - header.count))
-        header.append(told)
+        header.append(description)
         header.pad()
-        header.replaceSubrange(96..<128, with: slot(1, header.count))
-        do {
-            try header.write(to: url, options: .atomic)
-        } catch {
-            throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be written: \(error.localizedDescription)")
-        }
-        return try IndexWriter(appendingTo: url)
+        return header
     }
 
-    /// An index that is there. What a writer that was killed left behind the committed end is cut off.
-    public init(appendingTo url: URL) throws {
-        do {
-            handle = try FileHandle(forUpdating: url)
-        } catch {
-            throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be written: \(error.localizedDescription)")
+    private static func blocks(_ pictures: [Picture]) -> [Data] {
+        stride(from: 0, to: pictures.count, by: atOnce).map { start in
+            let part = pictures[start..<min(start + atOnce, pictures.count)]
+            var (body, stamps, ends, names) = (Data(), Data(), Data(), Data())
+            for picture in part {
+                body.append(picture.integers)
+                stamps.append(little: picture.stamp)
+                names.append(contentsOf: Array(picture.id.utf8))
+                ends.append(little: UInt64(names.count))
+            }
+            let idBytes = names.count
+            body.pad()
+            for var array in [stamps, ends, names] {
+                array.pad()
+                body.append(array)
+            }
+            return block("ROWS", body, part.count, idBytes)
         }
-        guard locked(handle.fileDescriptor) else {
-            throw MobileCLIPError(.index, "\(url.lastPathComponent) is being written by another writer: wait for it")
-        }
-        let content = try handle.readToEnd() ?? Data()
-        let file = try IndexFile(content, checked: true)
-        guard file.store == .int8 else {
-            throw MobileCLIPError(.index, "the index stores \(file.store.rawValue), and only int8 is written here: embed it in Python")
-        }
-        (self.url, space, dimension, scale, rows) = (url, file.description.embeddingSpace, file.dimension, Float(file.scale), file.rows)
-        (end, slot) = (file.end, file.slot)
-        sequence = content.withUnsafeBytes { long($0, file.slot) }
-        for row in 0..<file.rows where !file.removed.contains(row) { ids.insert(file.id(row)) }
-        try handle.truncate(atOffset: UInt64(end))
     }
 
-    /// Adds pictures; nothing is in the file before `commit()`. An id that is there has to be removed first.
-    public func add(_ pictures: [(id: String, embedding: Embedding)]) throws {
-        guard !pictures.isEmpty else { return }
-        var integers = Data(capacity: pictures.count * dimension)
-        var (ends, names) = (Data(), Data())
-        for (id, embedding) in pictures {
-            guard embedding.embeddingSpace == space else {
-                throw MobileCLIPError(.space, "the embedding is of \(embedding.embeddingSpace) and the index of \(space): they cannot be compared")
-            }
-            guard embedding.values.count == dimension else {
-                throw MobileCLIPError(.space, "the embedding has \(embedding.values.count) numbers and the index \(dimension)")
-            }
-            for one in try unit(embedding.values) {
-                let step = max(-127, min(127, (one / scale).rounded(.toNearestOrEven)))
-                integers.append(UInt8(bitPattern: Int8(step)))
-            }
-            names.append(contentsOf: Array(id.utf8))
-            ends.append(little: UInt64(names.count))
-        }
-        let new = Set(pictures.map(\.id))
-        guard new.count == pictures.count, ids.isDisjoint(with: new) else {
-            throw MobileCLIPError(.index, "an id is there twice: remove its row first")
-        }
-        integers.pad()
-        var body = integers
-        body.append(Data(count: aligned(8 * pictures.count)))  // stamps: nobody asks
-        ends.pad()
-        body.append(ends)
-        let idBytes = names.count
-        names.pad()
-        body.append(names)
-        pending.append(block("ROWS", body, pictures.count, idBytes))
-        ids.formUnion(new)
-        rows += pictures.count
-    }
-
-    /// Removes rows by their numbers, as `Index.Match` has them. Their ids may be added again after `commit()`.
-    public func remove(rows gone: [Int]) throws {
-        guard !gone.isEmpty else { return }
-        guard gone.allSatisfy({ (0..<rows).contains($0) }) else {
-            throw MobileCLIPError(.index, "a row is to be removed that is not there")
-        }
+    private static func gone(_ rows: [Int]) -> Data {
         var body = Data()
-        for row in gone { body.append(little: UInt64(row)) }
+        for row in rows { body.append(little: UInt64(row)) }
         body.pad()
-        pending.append(block("GONE", body, gone.count, 0))
-    }
-
-    /// Writes what was added and removed: whole, or as if it had not been asked for.
-    public func commit() throws {
-        guard !pending.isEmpty else { return }
-        do {
-            try handle.seek(toOffset: UInt64(end))
-            let added = pending.reduce(into: Data()) { $0.append($1) }
-            try handle.write(contentsOf: added)
-            try handle.synchronize()
-            try handle.seek(toOffset: slot == 96 ? 64 : 96)
-            try handle.write(contentsOf: IndexWriter.slot(sequence + 1, end + added.count))
-            try handle.synchronize()
-            (sequence, end, slot, pending) = (sequence + 1, end + added.count, slot == 96 ? 64 : 96, [])
-        } catch {
-            throw MobileCLIPError(.index, "\(url.lastPathComponent) cannot be written: \(error.localizedDescription)")
-        }
-        let file = try IndexFile(try Data(contentsOf: url, options: .alwaysMapped), checked: false)
-        ids = Set((0..<file.rows).filter { !file.removed.contains($0) }.map(file.id))
+        return block("GONE", body, rows.count, 0)
     }
 
     private static func slot(_ sequence: UInt64, _ end: Int) -> Data {
@@ -142,7 +264,7 @@ public final class IndexWriter {
         return found
     }
 
-    private func block(_ kind: String, _ body: Data, _ count: Int, _ idBytes: Int) -> Data {
+    private static func block(_ kind: String, _ body: Data, _ count: Int, _ idBytes: Int) -> Data {
         var found = Data(kind.utf8)
         found.append(little: body.checksum())
         found.append(little: UInt64(64 + body.count))
@@ -153,21 +275,6 @@ public final class IndexWriter {
         found.append(body)
         return found
     }
-}
-
-/// Keeps other writers out: Swift's and Python's by `flock`; on Linux Java's, too, whose locks are of another kind. Both
-/// go with the descriptor; the system drops them with the process.
-private func locked(_ descriptor: Int32) -> Bool {
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else { return false }
-    #if os(Linux)
-    var whole = flock()
-    whole.l_type = Int16(F_WRLCK)
-    let ofDescription: Int32 = 37  // F_OFD_SETLK: not lost when this process closes the file elsewhere
-    // A disk that has no such locks has no writer of Java's that takes one either.
-    return fcntl(descriptor, ofDescription, &whole) == 0 || (errno != EAGAIN && errno != EACCES)
-    #else
-    return true
-    #endif
 }
 
 extension Data {
