@@ -12,6 +12,11 @@ public class Embedding {
         this.embeddingSpace = embeddingSpace;
     }
 
+    @Override
+    public String toString() {
+        return getClass().getSimpleName() + " of " + values.length + " numbers in " + embeddingSpace;
+    }
+
     /** Refuses an embedding of another space than {@code space}, which is {@code whose}. */
     void check(String space, String whose) {
         if (embeddingSpace.equals(space)) return;

@@ -3,14 +3,15 @@ package mobileclip;
 import java.io.File;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.nio.CharBuffer;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.Charset;
 import java.util.ArrayList;
 import java.util.BitSet;
 import java.util.Collections;
-import java.util.HashSet;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.zip.CRC32;
 
 /** An index of embeddings (.mcdx), as docs/index_format.md lays it down byte by byte: mapped into memory, and searched
@@ -28,9 +29,11 @@ public final class Index {
     /** Where the slot stands that is valid: 64 or 96. */
     int slot;
     final long end;
+    private final long start;
     private final List<Block> blocks = new ArrayList<>();
     private final BitSet removed = new BitSet();
     private int rows;
+    private Map<String, Integer> rowsById;
 
     /** Numbers per embedding. */
     public final int dimension;
@@ -47,6 +50,7 @@ public final class Index {
         int first;
         int count;
         final long[] arrays = new long[2];
+        long stamps;
         long ends;
         long ids;
     }
@@ -63,11 +67,21 @@ public final class Index {
             this.row = row;
             this.score = score;
         }
+
+        @Override
+        public String toString() {
+            return id + " (row " + row + ", " + score + ")";
+        }
     }
 
-    /** Maps a file into memory. */
-    public static Index open(File file) throws IOException {
-        return new Index(IndexWriter.mapped(file));
+    /** Maps a file into memory. INDEX where it cannot be read, or is none. */
+    public static Index open(File file) {
+        try {
+            return new Index(IndexWriter.mapped(file));
+        } catch (IOException unread) {
+            throw new MobileCLIPException(
+                    MobileCLIPException.Code.INDEX, file.getName() + " cannot be read: " + unread.getMessage(), unread);
+        }
     }
 
     /** An index that is in memory already. */
@@ -100,12 +114,32 @@ public final class Index {
         scale = Float.intBitsToFloat(bytes.getInt(32));
         boolean integers = arrays[arrays.length - 1].equals("int8");
         if (Float.isNaN(scale) || Float.isInfinite(scale) || scale > 0 != integers) throw damaged("its scale");
-        Map<?, ?> description = (Map<?, ?>) Json.parse(new String(copied(DESCRIPTION, told), UTF_8), "the index");
-        embeddingSpace = (String) description.get("embedding_space");
-        tower = (String) description.get("tower");
-        bridgedFrom = (String) description.get("bridged_from");
+        Manifest.Fields description = description(told);
+        embeddingSpace = description.text("embedding_space");
+        tower = description.has("tower") ? description.text("tower") : "image";
+        bridgedFrom = description.has("bridged_from") ? description.text("bridged_from") : null;
+        start = aligned(DESCRIPTION + told);
         end = committed();
-        for (long at = aligned(DESCRIPTION + told); at < end; ) at = block(at, end);
+        if (end < start) throw damaged("its committed end");
+        for (long at = start; at < end; ) at = block(at, end);
+    }
+
+    private Manifest.Fields description(int told) {
+        try {
+            CharBuffer text = UTF_8.newDecoder().decode(ByteBuffer.wrap(copied(DESCRIPTION, told)));
+            Object found = Json.parse(text.toString(), "the description", MobileCLIPException.Code.INDEX);
+            if (!(found instanceof Map)) throw damaged("its description");
+            Manifest.Fields fields = new Manifest.Fields((Map<?, ?>) found);
+            fields.text("variant");
+            String space = fields.text("embedding_space");
+            if (space.isEmpty() || space.codePointCount(0, space.length()) > 1000) throw damaged("its description");
+            Object tower = fields.values.get("tower");
+            boolean known = !fields.values.containsKey("tower") || "image".equals(tower) || "text".equals(tower);
+            if (!known || fields.has("bridged_from") && fields.text("bridged_from") == null) throw damaged("its description");
+            return fields;
+        } catch (CharacterCodingException | IllegalArgumentException wrong) {
+            throw damaged("its description");
+        }
     }
 
     /** Pictures that are there. */
@@ -113,16 +147,74 @@ public final class Index {
         return rows - removed.cardinality();
     }
 
+    /** The numbers of the rows that are there, in ascending order. */
+    public int[] rows() {
+        int[] found = new int[length()];
+        for (int place = 0, row = removed.nextClearBit(0); place < found.length; row = removed.nextClearBit(row + 1)) {
+            found[place++] = row;
+        }
+        return found;
+    }
+
+    /** Their ids, in the same order. */
+    public List<String> ids() {
+        List<String> found = new ArrayList<>();
+        for (int row : rows()) found.add(id(row));
+        return found;
+    }
+
+    /** The row of an id; -1 where it is not in the index. */
+    public synchronized int row(String id) {
+        if (rowsById == null) rowsById = rowsById();
+        Integer found = rowsById.get(id);
+        return found == null ? -1 : found;
+    }
+
+    public boolean contains(String id) {
+        return row(id) >= 0;
+    }
+
+    /** A row's stamp, which tells a changed picture from the one that was embedded; 0 where its writer gave none. A uint64:
+     * large ones are negative. */
+    public long stamp(int row) {
+        Block block = blockOf(row);
+        return bytes.getLong(block.stamps + 8L * (row - block.first));
+    }
+
+    // Of an id that is there twice the later row.
+    Map<String, Integer> rowsById() {
+        Map<String, Integer> found = new HashMap<>();
+        for (int row : rows()) found.put(id(row), row);
+        return found;
+    }
+
     // Of all rows, removed ones too.
-    int rows() {
+    int rowCount() {
         return rows;
     }
 
-    // Those of the rows that are there.
-    Set<String> ids() {
-        Set<String> found = new HashSet<>();
-        for (int row = removed.nextClearBit(0); row < rows; row = removed.nextClearBit(row + 1)) found.add(id(row));
-        return found;
+    int blockCount() {
+        return blocks.size();
+    }
+
+    boolean isRemoved(int row) {
+        return removed.get(row);
+    }
+
+    /** The stored integers of a row of an index of int8. */
+    byte[] integers(int row) {
+        Block block = blockOf(row);
+        return copied(block.arrays[0] + (long) (row - block.first) * dimension, dimension);
+    }
+
+    /** The bytes before the first block. */
+    byte[] header() {
+        return copied(0, (int) start);
+    }
+
+    @Override
+    public String toString() {
+        return "Index of " + length() + " pictures in " + embeddingSpace + ", " + store;
     }
 
     private static MobileCLIPException damaged(String what) {
@@ -152,6 +244,7 @@ public final class Index {
         for (int at = 64; at <= 96; at += 32) {
             if (crc(at, 28) != bytes.getInt(at + 28)) continue;
             long own = bytes.getLong(at);
+            if (own == -1) continue; // the last one has no next: no writer writes it
             if (own + Long.MIN_VALUE <= sequence + Long.MIN_VALUE) continue; // unsigned
             sequence = own;
             slot = at;
@@ -202,24 +295,36 @@ public final class Index {
             found.arrays[index] = place;
             place += aligned((long) count * width(arrays[index]));
         }
-        place += aligned(8L * count); // stamps
+        found.stamps = place;
+        place += aligned(8L * count);
         found.ends = place;
         place += aligned(8L * count);
         found.ids = place;
         if (place + aligned(idBytes) != at + size) throw damaged("a block's size");
-        for (long row = 0, before = 0; row < count; row++) {
+        long before = 0;
+        for (long row = 0; row < count; row++) {
             long end = bytes.getLong(found.ends + 8 * row);
             if (end < before || end > idBytes) throw damaged("its ids");
             before = end;
         }
+        if (count > 0 && before != idBytes) throw damaged("its ids");
         blocks.add(found);
         rows += count;
     }
 
+    // The block of a row: the last that begins at it or before.
     private Block blockOf(int row) {
-        int at = blocks.size() - 1;
-        while (blocks.get(at).first > row) at--;
-        return blocks.get(at);
+        if (row < 0 || row >= rows) {
+            throw new MobileCLIPException(
+                    MobileCLIPException.Code.INDEX, "the index has no row " + row + ": it has " + rows);
+        }
+        int low = 0;
+        for (int high = blocks.size(); high - low > 1; ) {
+            int middle = (low + high) >>> 1;
+            if (blocks.get(middle).first <= row) low = middle;
+            else high = middle;
+        }
+        return blocks.get(low);
     }
 
     /** The id of a row. */
@@ -244,7 +349,7 @@ public final class Index {
         float[] vector = Vectors.unit(values);
         Scores.Query asked = new Scores.Query(vector);
         boolean twice = arrays.length == 2;
-        Best best = new Best(twice ? Math.max(RESCORED, 5 * top) : top);
+        Best best = new Best(twice ? (int) Math.min(Integer.MAX_VALUE, Math.max(RESCORED, 5L * top)) : top);
         for (Block block : blocks) score(asked, block, best);
         double factor = 1;
         if (scale > 0) factor = (double) asked.scale * scale;

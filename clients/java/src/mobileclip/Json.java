@@ -15,21 +15,35 @@ final class Json {
         this.text = text;
     }
 
-    /** What a text holds; {@code file} stands in the message where it is no JSON. */
+    /** What a text holds; {@code file} is named in the message where it is no JSON, or has a key twice in one object, of
+     * which readers differ in the one that they take. */
     static Object parse(String text, String file) {
+        return parse(text, file, MobileCLIPException.Code.BUNDLE);
+    }
+
+    static Object parse(String text, String file, MobileCLIPException.Code code) {
         Json reader = new Json(text);
         try {
             Object found = reader.value(0);
             reader.space();
             if (reader.at == text.length()) return found;
         } catch (IllegalArgumentException | IndexOutOfBoundsException damaged) {
-            throw broken(file, damaged);
+            throw broken(file, code, damaged);
         }
-        throw broken(file, null);
+        throw broken(file, code, null);
     }
 
-    private static MobileCLIPException broken(String file, Throwable cause) {
-        return new MobileCLIPException(MobileCLIPException.Code.BUNDLE, file + " is no JSON: export the bundle again", cause);
+    private static MobileCLIPException broken(String file, MobileCLIPException.Code code, Throwable cause) {
+        String twice = cause instanceof Twice ? " has the key " + cause.getMessage() + " twice" : " is not JSON";
+        return new MobileCLIPException(code, file + twice + ": export the bundle again", cause);
+    }
+
+    private static final class Twice extends IllegalArgumentException {
+        private static final long serialVersionUID = 1;
+
+        Twice(String key) {
+            super(key);
+        }
     }
 
     /** A text as JSON has it. */
@@ -71,6 +85,7 @@ final class Json {
             String name = string();
             space();
             expect(':');
+            if (found.containsKey(name)) throw new Twice(name);
             found.put(name, value(depth + 1));
         } while (more('}'));
         return found;

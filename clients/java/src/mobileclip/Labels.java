@@ -21,6 +21,11 @@ public final class Labels {
             this.label = label;
             this.probability = probability;
         }
+
+        @Override
+        public String toString() {
+            return label + " " + probability;
+        }
     }
 
     Labels(List<String> names, List<? extends Embedding> embedded, Manifest manifest) {

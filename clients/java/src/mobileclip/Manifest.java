@@ -45,7 +45,8 @@ public final class Manifest {
 
         Tower(Fields told) {
             file = told.text("file");
-            if (file.startsWith("/") || file.contains("\\") || ("/" + file + "/").contains("/../")) {
+            // As an address, too, it leads nowhere else than into the bundle.
+            if (!file.matches("[^\\\\%?#:/]+(/[^\\\\%?#:/]+)*") || ("/" + file + "/").matches(".*/[.]{1,2}/.*")) {
                 throw new IllegalArgumentException("`file` " + file);
             }
             precision = told.text("precision");
@@ -73,7 +74,8 @@ public final class Manifest {
             cropFraction = told.has("crop_fraction") ? told.number("crop_fraction") : 0;
             boolean crops = told.oneOf("crop", "none", "center");
             if (!crops && keepsShape) throw new IllegalArgumentException("`crop` none keeps no square");
-            if (size < 1 || size > 8192 || cropFraction < 0 || cropFraction > 1) throw new IllegalArgumentException("`size`");
+            boolean crop = !told.has("crop_fraction") || cropFraction > 0 && cropFraction <= 1;
+            if (size < 1 || size > 8192 || !crop) throw new IllegalArgumentException("`size`");
         }
     }
 
@@ -111,6 +113,11 @@ public final class Manifest {
         Fields entries = told.fields("towers");
         if (entries.values.isEmpty()) throw new IllegalArgumentException("`towers`");
         for (Object name : entries.values.keySet()) towers.put((String) name, new Tower(entries.fields((String) name)));
+    }
+
+    @Override
+    public String toString() {
+        return variant + " of " + dimension + " numbers in " + embeddingSpace;
     }
 
     /** Reads manifest.json; one of a newer schema or of another target is refused. */
@@ -183,7 +190,9 @@ public final class Manifest {
         }
 
         double number(String name) {
-            return get(name, Double.class);
+            double found = get(name, Double.class);
+            if (Double.isInfinite(found) || Double.isNaN(found)) throw new IllegalArgumentException("`" + name + "`");
+            return found;
         }
 
         int whole(String name) {
@@ -226,7 +235,9 @@ public final class Manifest {
             long[] found = new long[all.size()];
             // A dimension that is not fixed is a name or null: here 0, which no tower's own dimension is.
             for (int index = 0; index < found.length; index++) {
-                found[index] = all.get(index) instanceof Double ? ((Double) all.get(index)).longValue() : 0;
+                double one = all.get(index) instanceof Double ? (Double) all.get(index) : 0;
+                if (one < 0 || one != (long) one) throw new IllegalArgumentException("`" + name + "`");
+                found[index] = (long) one;
             }
             return found;
         }

@@ -44,6 +44,11 @@ public final class MobileCLIP implements AutoCloseable {
             this.needed = needed;
             this.bridgedFrom = bridgedFrom;
         }
+
+        @Override
+        public String toString() {
+            return found ? matches.toString() : "nothing found (" + best + ", needed " + needed + ")";
+        }
     }
 
     /** Loads all towers. */
@@ -68,10 +73,20 @@ public final class MobileCLIP implements AutoCloseable {
             if (manifest.relevance != null) relevance = new Relevance(manifest.relevance, manifest.dimension, read("relevance.safetensors"));
         }
         try {
-            for (String tower : wanted) models.put(tower, engine.open(bundle, manifest.towers.get(tower).file));
+            for (String tower : wanted) models.put(tower, open(engine, manifest.towers.get(tower).file));
         } catch (RuntimeException | Error failed) {
             close(); // those that were opened before
             throw failed;
+        }
+    }
+
+    private Engine.Model open(Engine engine, String name) {
+        try {
+            return engine.open(bundle, name);
+        } catch (MobileCLIPException told) {
+            throw told;
+        } catch (RuntimeException failed) {
+            throw Manifest.refused(name + " cannot be loaded (" + failed.getMessage() + ")", failed);
         }
     }
 
@@ -180,8 +195,9 @@ public final class MobileCLIP implements AutoCloseable {
         return labels(names, manifest.template);
     }
 
-    /** {@code template}: with {} where the label goes. */
+    /** {@code names}: two or more, each once; {@code template}: with {} where the label goes. */
     public Labels labels(List<String> names, String template) {
+        Query.checkLabels(names, template);
         List<String> prompts = new ArrayList<>();
         for (String name : names) prompts.add(template.replace("{}", name));
         return new Labels(names, embedTexts(prompts), manifest);
@@ -201,20 +217,22 @@ public final class MobileCLIP implements AutoCloseable {
 
     /** What a text finds in an index. */
     public Answer search(Index index, String text, int top) {
+        Query.checkText(text);
         return search(index, embedText(text), top);
     }
 
     /** The {@code top} nearest of an index, or "nothing found" where the nearest is farther than what the query needs.
      * Pictures as queries, and an index of bits alone or of texts, are not judged. */
     public Answer search(Index index, Embedding query, int top) {
-        return search(index, query, top, Double.NaN);
+        boolean judged = query instanceof Embedding.Text && !index.store.equals("bits-only") && !"text".equals(index.tower);
+        return new Answer(
+                index.search(query, top), judged ? needed((Embedding.Text) query, index.length()) : Double.NaN, index.bridgedFrom);
     }
 
     /** {@code threshold}: the cosine that the nearest needs, in place of what the bundle says; -1 shows everything. */
     public Answer search(Index index, Embedding query, int top, double threshold) {
-        boolean judged = query instanceof Embedding.Text && !index.store.equals("bits-only") && !"text".equals(index.tower);
-        double needed = judged ? needed((Embedding.Text) query, index.length()) : Double.NaN;
-        return new Answer(index.search(query, top), Double.isNaN(threshold) ? needed : threshold, index.bridgedFrom);
+        Query.checkThreshold(threshold);
+        return new Answer(index.search(query, top), threshold, index.bridgedFrom);
     }
 
     /** The bundle's golden inputs through each loaded tower, against the checkpoint's answers; its golden texts through the
@@ -243,7 +261,7 @@ public final class MobileCLIP implements AutoCloseable {
     private void checkTokens(List<?> prompts, Safetensors.Tensor ids) {
         for (int row = 0; row < prompts.size(); row++) {
             boolean there = ids != null && ids.data instanceof int[] && row < ids.shape[0];
-            if (there && Arrays.equals(tokenizer.ids((String) prompts.get(row)).ids, (int[]) row(ids, row, false))) continue;
+            if (there && Arrays.equals(tokenizer.ids(String.valueOf(prompts.get(row))).ids, (int[]) row(ids, row, false))) continue;
             throw Manifest.refused("tokenizer/ is not the checkpoint's: it gives other ids of the golden texts; export the bundle again", null);
         }
     }
@@ -274,7 +292,15 @@ public final class MobileCLIP implements AutoCloseable {
             for (int index = 0; index < wide.length; index++) wide[index] = own[index];
             values = wide;
         }
-        float[] found = model(name).run(tower.input, values, shape, tower.output);
+        float[] found;
+        Engine.Model model = model(name);
+        try {
+            found = model.run(tower.input, values, shape, tower.output);
+        } catch (MobileCLIPException told) {
+            throw told;
+        } catch (RuntimeException failed) {
+            throw Manifest.refused("the " + name + " tower failed (" + failed.getMessage() + ")", failed);
+        }
         if (found.length == width()) return found;
         throw Manifest.refused("the " + name + " tower gives " + found.length + " numbers, and the manifest says "
                 + width() + ": export the bundle again", null);
@@ -289,6 +315,11 @@ public final class MobileCLIP implements AutoCloseable {
         Engine.Model found = models.get(tower);
         if (found == null) throw Manifest.refused("the " + tower + " tower was not loaded: name it in `towers`", null);
         return found;
+    }
+
+    @Override
+    public String toString() {
+        return "MobileCLIP " + manifest + ", towers " + models.keySet();
     }
 
     /** Frees the towers. */

@@ -14,7 +14,7 @@ public final class MobileCLIPException extends RuntimeException {
         PICTURE,
         /** Values outside [0, 1]. */
         RANGE,
-        /** An embedding that is none. */
+        /** A request that has no answer: an embedding with NaN, fewer than one match, labels that are one prompt. */
         QUERY,
         /** An index that is damaged or not understood. */
         INDEX,

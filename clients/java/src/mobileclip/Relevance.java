@@ -19,6 +19,9 @@ final class Relevance {
         try {
             boolean fits = pictures != null && pictures.is("I8", told.whole("images"), dimension) && learned != null
                     && learned.is("F32", dimension);
+            for (int index = 0; fits && index < dimension; index++) {
+                fits = Math.abs(((float[]) learned.data)[index]) <= Float.MAX_VALUE; // NaN is not
+            }
             if (!fits) throw new IllegalArgumentException("`relevance`");
             scale = told.number("scale");
             spread = told.number("spread");

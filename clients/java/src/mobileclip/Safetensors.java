@@ -38,7 +38,9 @@ final class Safetensors {
     static Safetensors parse(byte[] bytes, String file) {
         try {
             ByteBuffer buffer = ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN);
-            int length = (int) Math.min(buffer.getLong(), Integer.MAX_VALUE);
+            long told = buffer.getLong();
+            if (told < 0 || told > bytes.length - 8) throw new IndexOutOfBoundsException(file);
+            int length = (int) told;
             Object header = Json.parse(new String(bytes, 8, length, Charset.forName("UTF-8")), file);
             Map<String, Tensor> tensors = new HashMap<>();
             for (Map.Entry<?, ?> entry : ((Map<?, ?>) header).entrySet()) {
@@ -57,17 +59,21 @@ final class Safetensors {
 
     private static Tensor tensor(Map<?, ?> told, ByteBuffer buffer, int start) {
         String dtype = (String) told.get("dtype");
-        List<?> sides = (List<?>) told.get("shape");
-        int[] shape = new int[sides.size()];
-        long count = 1;
+        long[] sides = wholes(told.get("shape"));
+        int[] shape = new int[sides.length];
         int width = dtype.endsWith("8") ? 1 : 4;
+        long size = width;
         for (int index = 0; index < shape.length; index++) {
-            shape[index] = ((Double) sides.get(index)).intValue();
-            count *= shape[index];
-            if (shape[index] < 0 || count > Integer.MAX_VALUE) throw new IndexOutOfBoundsException(dtype);
+            size *= sides[index];
+            if (sides[index] > Integer.MAX_VALUE || size > buffer.capacity()) throw new IndexOutOfBoundsException(dtype);
+            shape[index] = (int) sides[index];
         }
-        buffer.position(start + ((Double) ((List<?>) told.get("data_offsets")).get(0)).intValue());
-        if (count * width > buffer.remaining()) throw new IndexOutOfBoundsException(dtype);
+        long[] offsets = wholes(told.get("data_offsets"));
+        if (offsets.length != 2 || offsets[1] > buffer.capacity() - start || offsets[1] - offsets[0] != size) {
+            throw new IndexOutOfBoundsException(dtype);
+        }
+        buffer.position(start + (int) offsets[0]);
+        long count = size / width;
         if (dtype.equals("F32")) {
             float[] data = new float[(int) count];
             buffer.asFloatBuffer().get(data);
@@ -87,5 +93,16 @@ final class Safetensors {
             throw new IllegalArgumentException(dtype);
         }
         return new Tensor(dtype, shape, data);
+    }
+
+    private static long[] wholes(Object list) {
+        List<?> all = (List<?>) list;
+        long[] found = new long[all.size()];
+        for (int index = 0; index < found.length; index++) {
+            double one = (Double) all.get(index);
+            if (!(one >= 0 && one == Math.rint(one) && one < 1L << 53)) throw new IllegalArgumentException("an offset or a side");
+            found[index] = (long) one;
+        }
+        return found;
     }
 }

@@ -40,8 +40,9 @@ public final class Tokenizer {
 
     Tokenizer(Map<?, ?> vocabulary, String merges, Manifest.Text settings) {
         for (Map.Entry<?, ?> entry : vocabulary.entrySet()) {
-            if (!(entry.getValue() instanceof Double)) throw apart();
-            this.vocabulary.put((String) entry.getKey(), ((Double) entry.getValue()).intValue());
+            Object id = entry.getValue();
+            if (!(id instanceof Double) || (Double) id < 0 || (Double) id != ((Double) id).intValue()) throw apart();
+            this.vocabulary.put((String) entry.getKey(), ((Double) id).intValue());
         }
         for (String line : merges.split("\r?\n")) {
             if (!line.isEmpty() && !line.startsWith("#version")) ranks.put(line, ranks.size());

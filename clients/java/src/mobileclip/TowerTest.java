@@ -48,6 +48,11 @@ public final class TowerTest {
         passed = precision.equals("fp32") ? farthest <= RELATIVE : worst >= bound(precision);
     }
 
+    @Override
+    public String toString() {
+        return tower + (passed ? " passed" : " failed") + ": cosine " + cosine + ", relative " + relative + ", " + inputs + " inputs";
+    }
+
     /** The cosine that a precision's answers need. */
     static double bound(String precision) {
         Double found = COSINES.get(precision);

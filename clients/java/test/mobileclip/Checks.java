@@ -33,6 +33,9 @@ final class Checks {
         all.search();
         all.relevance();
         all.writing();
+        all.gathering();
+        all.hostile();
+        all.refusals();
         all.manifests();
         if (given.length > 1) {
             all.tokenizer();
@@ -249,14 +252,16 @@ final class Checks {
         try (IndexWriter writer = IndexWriter.create(file, manifest)) {
             writer.add(ids.subList(0, 30), embeddings.subList(0, 30));
             check("nothing before the commit", Index.open(file).length() == 0);
-            refused("a new index in place of one that is being written", MobileCLIPException.Code.INDEX, () -> created(file, manifest));
+            refused("a new index in place of one that is being written", MobileCLIPException.Code.INDEX, () -> IndexWriter.create(file, manifest));
+            check("the lock file", lockOf(file).exists());
             writer.commit();
             refused("an id twice", MobileCLIPException.Code.INDEX, () -> writer.add(ids.subList(3, 4), embeddings.subList(3, 4)));
             refused("an embedding of another space", MobileCLIPException.Code.SPACE,
                     () -> writer.add(Collections.singletonList("x"), Collections.singletonList(new Embedding(new float[128], "t"))));
             refused("a row that is not there", MobileCLIPException.Code.INDEX, () -> writer.remove(30));
-            refused("two writers", MobileCLIPException.Code.INDEX, () -> writer(file));
+            refused("two writers", MobileCLIPException.Code.INDEX, () -> IndexWriter.open(file));
         }
+        check("the lock file goes with its writer", !lockOf(file).exists());
         try (java.io.FileOutputStream more = new java.io.FileOutputStream(file, true)) {
             more.write(new byte[] {1, 2, 3}); // of a writer that was killed
         }
@@ -291,23 +296,113 @@ final class Checks {
         }
         byte[] bits = Base64.getDecoder().decode((String) maps(json("search").get("cases")).get(4).get("index"));
         Files.write(file.toPath(), bits);
-        refused("an index of another store", MobileCLIPException.Code.INDEX, () -> writer(file));
+        refused("an index of another store", MobileCLIPException.Code.INDEX, () -> IndexWriter.open(file));
+        refused("an index that is not there", MobileCLIPException.Code.INDEX, () -> IndexWriter.open(new File(file.getPath() + ".none")));
+        refused("a folder that is not there", MobileCLIPException.Code.INDEX,
+                () -> IndexWriter.create(new File(file.getPath() + ".none", "library.mcdx"), manifest));
+        refused("a file that is not there", MobileCLIPException.Code.INDEX, () -> Index.open(new File(file.getPath() + ".none")));
     }
 
-    private static void created(File file, Manifest manifest) {
-        try {
-            IndexWriter.create(file, manifest).close();
-        } catch (IOException unread) {
-            throw new java.io.UncheckedIOException(unread);
+    private static File lockOf(File file) {
+        return new File(file.getParentFile(), "." + file.getName() + ".partial.lock");
+    }
+
+    private void gathering() throws Exception {
+        Manifest manifest = Manifest.parse((String) maps(json("manifests").get("cases")).get(0).get("manifest"), "onnx");
+        File file = temporary();
+        List<String> ids = new ArrayList<>();
+        try (IndexWriter writer = IndexWriter.create(file, manifest)) {
+            for (int row = 0; row < 500; row++) {
+                ids.add("" + row);
+                writer.add(ids.subList(row, row + 1), one(manifest, row), new long[] {row});
+            }
+            writer.remove(Arrays.asList("7", "none"));
+            writer.add(Collections.singletonList("7"), one(manifest, 7), new long[] {-1});
+            check("what a writer knows", writer.contains("7") && !writer.contains("none") && writer.ids().size() == 500);
+            writer.commit();
+            Index index = Index.open(file);
+            check("one block", index.blockCount() == 1 && index.length() == 500 && index.row("7") == 500 && index.stamp(500) == -1);
+            for (int row = 0; row < 30; row++) { // each alone, as an app may do it
+                writer.remove(Collections.singletonList("" + row));
+                writer.add(Collections.singletonList(row + ".jpg"), one(manifest, row));
+                writer.commit();
+            }
+            Index many = Index.open(file);
+            List<Index.Match> before = many.search(one(manifest, 12).get(0), 5);
+            check("rows that went", many.blockCount() == 31 && writer.compact() == 31 && writer.compact() == 0);
+            Index compacted = Index.open(file);
+            check("a compacted index", compacted.blockCount() == 1 && compacted.rowCount() == 500 && compacted.ids().equals(many.ids()));
+            List<Index.Match> after = compacted.search(one(manifest, 12).get(0), 5);
+            for (int place = 0; place < 5; place++) {
+                Index.Match match = before.get(place);
+                check("the same matches", match.id.equals(after.get(place).id) && match.score == after.get(place).score);
+            }
+            for (int row : many.rows()) check("stamps", many.stamp(row) == compacted.stamp(compacted.row(many.id(row))));
+            refused("ids without embeddings", MobileCLIPException.Code.QUERY, () -> writer.add(ids, one(manifest, 1)));
+            refused("two writers after compacting", MobileCLIPException.Code.INDEX, () -> IndexWriter.open(file));
+            writer.add(Collections.singletonList("new"), one(manifest, 600));
+            writer.commit();
+        }
+        check("after compacting", Index.open(file).contains("new") && file.getParentFile().list((place, name) -> name.endsWith(".mcdx.new")).length == 0);
+    }
+
+    private static List<Embedding> one(Manifest manifest, int seed) {
+        return Collections.singletonList(new Embedding(noised(manifest.dimension, seed), manifest.embeddingSpace));
+    }
+
+    private void hostile() throws Exception {
+        Map<?, ?> all = json("hostile");
+        for (Map<?, ?> one : maps(all.get("indices"))) {
+            byte[] bytes = Base64.getDecoder().decode((String) one.get("index"));
+            refused((String) one.get("what"), code(one), () -> Index.open(ByteBuffer.wrap(bytes)));
+        }
+        for (Map<?, ?> one : maps(all.get("tensors"))) {
+            byte[] bytes = Base64.getDecoder().decode((String) one.get("file"));
+            refused((String) one.get("what"), code(one), () -> Safetensors.parse(bytes, "golden.safetensors"));
+        }
+        for (Map<?, ?> one : maps(all.get("holds"))) {
+            Index index = Index.open(ByteBuffer.wrap(Base64.getDecoder().decode((String) one.get("index"))));
+            List<?> rows = (List<?>) one.get("rows");
+            check("ids of " + one.get("what"), index.ids().equals(one.get("ids")) && index.length() == rows.size());
+            for (int place = 0; place < rows.size(); place++) {
+                int row = index.rows()[place];
+                double stamp = Double.parseDouble(Long.toUnsignedString(index.stamp(row)));
+                check("a row of " + one.get("what"), rows.get(place).equals((double) row) && index.row(index.id(row)) == row
+                        && ((List<?>) one.get("stamps")).get(place).equals(stamp));
+            }
+            check("an id that is not there", !index.contains("none") && index.row("none") == -1);
+            for (int row : new int[] {-1, index.rowCount()}) {
+                refused("a row that is not there", MobileCLIPException.Code.INDEX, () -> index.id(row));
+                refused("a row that is not there", MobileCLIPException.Code.INDEX, () -> index.stamp(row));
+            }
         }
     }
 
-    private static void writer(File file) {
-        try {
-            IndexWriter.open(file).close();
-        } catch (IOException unread) {
-            throw new java.io.UncheckedIOException(unread);
+    private void refusals() throws Exception {
+        Map<?, ?> all = json("refusals");
+        for (Map<?, ?> one : maps(all.get("labels"))) {
+            List<String> names = new ArrayList<>();
+            for (Object name : (List<?>) one.get("names")) names.add((String) name);
+            refused((String) one.get("what"), code(all), () -> Query.checkLabels(names, (String) one.get("template")));
         }
+        MobileCLIP model = bundle.file("manifest.json").exists() ? MobileCLIP.load(bundle, replay(bundle)) : null;
+        Index index = Index.open(ByteBuffer.wrap(Base64.getDecoder().decode((String) maps(json("hostile").get("holds")).get(1).get("index"))));
+        Embedding query = new Embedding(new float[] {1, 0, 0, 0, 0, 0, 0, 0}, "s");
+        for (Map<?, ?> one : maps(all.get("search"))) {
+            String text = (String) one.get("text");
+            Object told = one.get("threshold");
+            double threshold = told instanceof Double ? (Double) told
+                    : told == null ? 0 : Double.parseDouble(((String) told).replace("nan", "NaN").replace("inf", "Inf"));
+            refused((String) one.get("what"), code(all), () -> {
+                Query.checkText(text);
+                Query.checkThreshold(threshold);
+                index.search(query, whole(one, "top"));
+            });
+            if (model == null) continue;
+            if (text.trim().isEmpty()) refused("a search for it", code(all), () -> model.search(index, text));
+            else if (told != null) refused("a search by it", code(all), () -> model.search(index, query, 3, threshold));
+        }
+        if (model != null) refused("labels that are one prompt", code(all), () -> model.labels(Arrays.asList("a", "b"), "a photo"));
     }
 
     private static float[] noised(int width, int seed) {
@@ -536,8 +631,8 @@ final class Checks {
         MobileCLIP each = MobileCLIP.load(changed(bundle, "manifest.json", biased.getBytes(StandardCharsets.UTF_8)), replayOf(bundle));
         double cosine = Vectors.dot(each.embedText("a dog").values, each.embedImage(picture).values);
         double wanted = 1 / (1 + Math.exp(7.5 - model.manifest.logitScale * cosine));
-        for (Labels.Share share : each.labels(Arrays.asList("a dog", "a dog"), "{}").classify(each.embedImage(picture))) {
-            check("a network that judges each label alone", Math.abs(share.probability - wanted) < 1e-12);
+        for (Labels.Share share : each.labels(Arrays.asList("a dog", "a cat"), "{}").classify(each.embedImage(picture))) {
+            if (share.label.equals("a dog")) check("a network that judges each label alone", Math.abs(share.probability - wanted) < 1e-12);
         }
     }
 
