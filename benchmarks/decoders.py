@@ -3,7 +3,7 @@
     python benchmarks/decoders.py
 
 The clients' equality with Python begins at decoded pixels. Here the same 16 photographs are decoded by Pillow, by
-Java's ImageIO and by the browsers that are installed (through `pixels` of clients/js). Each result goes through the
+Java's package (`ImageFiles`) and by the browsers that are installed (through `pixels` of clients/js). Each result goes through the
 same preprocessing and nano; bytes and embeddings are compared. Beside them stands what another quality of the same
 photograph changes, saved by Pillow. Writes benchmarks/results/decoders.json and the table in docs/clients.md. About a
 minute.
@@ -36,34 +36,6 @@ KEPT = Figures("decoders", "clients.md")
 PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "towers" / "samples").glob("*.jpg"))
 QUALITY, PATIENCE = 95, 300
 Pixels = npt.NDArray[np.uint8]
-JAVA = """
-import java.awt.image.BufferedImage;
-import java.io.File;
-import java.nio.file.Files;
-import javax.imageio.ImageIO;
-
-class Decode {
-    public static void main(String[] files) throws Exception {
-        for (String file : files) {
-            BufferedImage read = ImageIO.read(new File(file));
-            int width = read.getWidth(), height = read.getHeight();
-            // As an app draws it: grey pictures, too, become sRGB.
-            int[] argb = new int[width * height];
-            if (read.getRaster().getNumBands() == 1) {
-                int[] grey = read.getRaster().getPixels(0, 0, width, height, (int[]) null);
-                for (int at = 0; at < grey.length; at++) argb[at] = grey[at] * 0x10101;
-            } else {
-                read.getRGB(0, 0, width, height, argb, 0, width);
-            }
-            byte[] found = new byte[3 * argb.length];
-            for (int at = 0; at < argb.length; at++) {
-                for (int one = 0; one < 3; one++) found[3 * at + one] = (byte) (argb[at] >> 16 - 8 * one);
-            }
-            Files.write(new File(file + ".rgb").toPath(), found);
-        }
-    }
-}
-"""
 BROWSER = """
 import { pixels } from "./mobileclip/browser.js";
 for (let number = 0; number < COUNT; number += 1) {
@@ -77,7 +49,7 @@ await fetch("ended", { method: "POST" });
 def main() -> None:
     """Decode, compare, write the figures, and renew the table."""
     wanted = [np.asarray(load_image(file)) for file in PHOTOGRAPHS]
-    ways: dict[str, Callable[[], list[Pixels]]] = {"Java's ImageIO": java}
+    ways: dict[str, Callable[[], list[Pixels]]] = {"`ImageFiles` of clients/java": java}
     for one in installed_browsers().values():
         ways[f"{one.family.capitalize()}'s canvas"] = partial(browser, one.family, wanted)
     ways[f"for comparison: Pillow, saved again in quality {QUALITY}"] = lambda: [resaved(one) for one in wanted]
@@ -105,15 +77,17 @@ def told(*command: str) -> str:
 
 
 def java() -> list[Pixels]:
-    """uint8 [H, W, 3] of each photograph."""
+    """uint8 [H, W, 3] of each photograph, by `ImageFiles` of clients/java."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        (folder / "Decode.java").write_text(JAVA, encoding="utf-8")
+        folder, package = Path(place), ROOT / "clients" / "java"
+        subprocess.run([package / "build.sh", folder], check=True)
+        path = f"{folder / 'mobileclip.jar'}:{folder / 'mobileclip-desktop.jar'}"
+        program = package / "test" / "mobileclip" / "Decode.java"
+        subprocess.run(["javac", "--release", "8", "-Xlint:-options", "-cp", path, "-d", folder, program], check=True)
         files = [Path(shutil.copy(file, folder)) for file in PHOTOGRAPHS]
-        subprocess.run(["java", "-Djava.awt.headless=true", folder / "Decode.java", *files], check=True)
-        return [
-            np.fromfile(f"{file}.rgb", np.uint8).reshape(*np.asarray(Image.open(file)).shape[:2], 3) for file in files
-        ]
+        command = ["java", "-Djava.awt.headless=true", "-cp", f"{path}:{folder}", "mobileclip.Decode"]
+        subprocess.run([*command, *files], check=True, stdout=subprocess.DEVNULL)
+        return [np.fromfile(f"{file}.rgb", np.uint8).reshape(*np.asarray(load_image(file)).shape) for file in files]
 
 
 def browser(family: str, wanted: list[Pixels]) -> list[Pixels]:

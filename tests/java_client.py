@@ -17,9 +17,10 @@ APT = "apt-get install default-jdk-headless"
 
 @dataclass(frozen=True)
 class JavaClient:
-    """`jar`: the package; `tests`: its test classes; `java` and `javac`: the programs."""
+    """`jar`: the package; `desktop`: the one for files; `tests`: their test classes; `java` and `javac`: the programs."""
 
     jar: Path
+    desktop: Path
     tests: Path
     java: str
     javac: str
@@ -28,7 +29,7 @@ class JavaClient:
         self, main: str, *words: str | Path, more: tuple[Path, ...] = (), options: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
         """A program of the package's tests, or another on the same class path; `options`: of Java's."""
-        path = os.pathsep.join(map(str, (self.jar, self.tests, *more)))
+        path = os.pathsep.join(map(str, (self.jar, self.desktop, self.tests, *more)))
         command = [
             self.java,
             "-Dfile.encoding=UTF-8",
@@ -46,8 +47,18 @@ def built(require_tool: Callable[[str, str], str], folder: Path) -> JavaClient:
     """Builds the jar by the package's own script, and compiles its tests against the jar alone."""
     java, javac = require_tool("java", APT), require_tool("javac", APT)
     output(JAVA / "build.sh", folder, timeout=300)
-    client = JavaClient(folder / "mobileclip.jar", folder / "tests", java, javac)
+    client = JavaClient(folder / "mobileclip.jar", folder / "mobileclip-desktop.jar", folder / "tests", java, javac)
     sources = [str(path) for path in (JAVA / "test").rglob("*.java")]
-    command = [javac, "--release", "8", "-Xlint:-options", "-cp", str(client.jar), "-d", str(client.tests), *sources]
+    command = [
+        javac,
+        "--release",
+        "8",
+        "-Xlint:-options",
+        "-cp",
+        f"{client.jar}{os.pathsep}{client.desktop}",
+        "-d",
+        str(client.tests),
+        *sources,
+    ]
     subprocess.run(command, check=True, timeout=300)
     return client

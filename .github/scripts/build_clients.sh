@@ -31,11 +31,15 @@ separator=:
 javac --release 8 -encoding UTF-8 -Xlint:-options -cp "$java/mobileclip.jar" -d "$java/tests" clients/java/test/mobileclip/*.java
 java -cp "$java/mobileclip.jar$separator$java/tests" mobileclip.Checks clients/vectors
 cp "$java/mobileclip.jar" "$folder/mobileclip-$version.jar"
+cp "$java/mobileclip-desktop.jar" "$folder/mobileclip-desktop-$version.jar"
+cp "$java/mobileclip-sources.jar" "$folder/mobileclip-$version-sources.jar"
 # The same bytes on every system: one builds it.
 if [[ $(uname) == Linux ]]; then
 	clients/kotlin/fetch.sh build/kotlin
 	clients/kotlin/build.sh build/kotlin/jar "$java/mobileclip.jar" build/kotlin
-	cp build/kotlin/jar/mobileclip-kotlin.jar "$folder/mobileclip-kotlin-$version.jar"
+	for name in onnx kotlin; do
+		cp "build/kotlin/jar/mobileclip-$name.jar" "$folder/mobileclip-$name-$version.jar"
+	done
 fi
 
 (cd clients/js && node --test test/vectors.test.js)

@@ -19,12 +19,12 @@ from client_vectors import FOLDER, noise, random_pictures
 from conversions import ROOT
 from exports import Exports
 from java_client import JAVA, JavaClient
-from PIL import Image
+from PIL import Image, ImageCms
 from programs import output
 from tokenizer_vectors import is_mojibake, learned_from_german, odd_texts
 
 from mobileclip_deploy.network.model.precision import PRECISIONS
-from mobileclip_deploy.network.model.preprocessing import tower_bytes
+from mobileclip_deploy.network.model.preprocessing import load_image, tower_bytes
 from mobileclip_deploy.network.model.tokenizer import encode, write_tokenizer_files
 from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.search.index import Index
@@ -82,6 +82,48 @@ def test_random_pictures_and_texts_give_pythons_numbers(
     assert {line.split()[0]: float(line.split()[1]) for line in gates} == bounds
 
 
+def stored_pictures(folder: Path) -> list[Path]:
+    """Files of each kind that Java reads: of EXIF's orientations, grey, of one bit, of 16 bits, in inks, with alpha."""
+    picture = Image.fromarray(noise(3 * 21 * 16, 5).reshape(16, 21, 3)).resize((63, 48))
+    for orientation in (1, 3, 6, 7):
+        exif = Image.Exif()
+        exif[274] = orientation
+        for kind in ("jpg", "png"):
+            picture.save(folder / f"orientation{orientation}.{kind}", exif=exif)
+    for mode, kind in (
+        ("L", "jpg"),
+        ("CMYK", "jpg"),
+        ("L", "png"),
+        ("LA", "png"),
+        ("1", "png"),
+        ("P", "png"),
+        ("RGB", "bmp"),
+    ):
+        picture.convert(mode).save(folder / f"{mode}.{kind}")
+    see_through = picture.convert("RGBA")
+    see_through.putalpha(picture.convert("L"))
+    see_through.save(folder / "alpha.png")
+    wide = noise(2 * 48 * 63, 6).view("<u2").reshape(48, 63)
+    Image.fromarray(wide).save(folder / "wide.png")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture.save(folder / "profile.jpg", icc_profile=profile)
+    picture.convert("L").save(folder / "profile.png", icc_profile=profile)
+    return sorted(folder.iterdir())
+
+
+def test_files_are_decoded_to_pythons_pixels(client: JavaClient, tmp_path: Path) -> None:
+    files = [*stored_pictures(tmp_path), tmp_path / "none.jpg"]
+    files[-1].write_text("not a picture")
+    done = client.run("mobileclip.Decode", *files, options=("-Djava.awt.headless=true",))
+    assert done.returncode == 0, done.stderr
+    *sides, refused = done.stdout.splitlines()
+    assert refused == "PICTURE"
+    for file, line in zip(files, sides, strict=False):
+        wanted = np.asarray(load_image(file))
+        assert line == f"{wanted.shape[1]} {wanted.shape[0]}", file.name
+        assert np.array_equal(np.fromfile(f"{file}.rgb", np.uint8), wanted.ravel()), file.name
+
+
 @pytest.mark.whole
 def test_the_jar_is_for_java_8_and_android_and_needs_nothing_else(client: JavaClient, tmp_path: Path) -> None:
     with zipfile.ZipFile(client.jar) as jar:
@@ -122,7 +164,7 @@ FAULTS = {
     "half of the merges": ("Tokenizer", "vocabulary.size() - UNMERGED)", "ranks.size())", "half of the merges"),
     "another space": ("Embedding", "if (embeddingSpace.equals(space))", "if (!space.isEmpty())", "another space"),
     "schema 3": ("Manifest", "NEWEST_SCHEMA = 2", "NEWEST_SCHEMA = 3", "a newer schema"),
-    "a cut index": ("Index", 'throw damaged("it is shorter than what was committed")', "return 0", "cut in the"),
+    "a cut index": ("Index", 'throw damaged("it is shorter than what was committed")', "return start", "cut in the"),
     "removed rows": ("Index", "&& !removed.get(block.first + index)", "", "matches of"),
     "another checkpoint's words": (
         "MobileCLIP",
@@ -157,7 +199,7 @@ def test_a_planted_fault_is_told(client: JavaClient, exports: Exports, tmp_path:
     assert len({*files}) == len(files)
     command = [client.javac, "--release", "8", "-Xlint:-options", "-cp", client.jar, "-d", tmp_path / "classes"]
     subprocess.run([*command, *files], check=True, timeout=300)
-    path = os.pathsep.join(map(str, (tmp_path / "classes", client.jar, client.tests)))
+    path = os.pathsep.join(map(str, (tmp_path / "classes", client.jar, client.desktop, client.tests)))
     bundle = exports.bundle("onnx", "fp16" if "a self-test that passes" in faults else "fp32").path
     words = [client.java, "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", "-cp", path, "mobileclip.Checks"]
     done = subprocess.run([*words, FOLDER, bundle], capture_output=True, text=True, encoding="utf-8", timeout=300)

@@ -76,7 +76,13 @@ def path(
     (folder / "Classifier.kt").write_text(block, encoding="utf-8")
     stand_ins = (ROOT / "tests" / "android_classes" / "android").rglob("*.java")
     subprocess.run([client.javac, "--release", "11", "-d", folder / "android", *stand_ins], check=True, timeout=300)
-    classes = (client.jar, folder / "mobileclip-kotlin.jar", runtime, folder / "android")
+    classes = (
+        client.jar,
+        folder / "mobileclip-kotlin.jar",
+        folder / "mobileclip-onnx.jar",
+        runtime,
+        folder / "android",
+    )
     sample = (KOTLIN / "sample/src/main/kotlin").rglob("*.kt")
     words = ["-no-reflect", "-Werror", "-cp", ":".join(map(str, classes)), "-d", folder / "app.jar"]
     words += [folder / "Classifier.kt", *sample, HERE / "Main.kt"]
@@ -144,6 +150,7 @@ def test_onnx_runtime_s_own_java_classes_answer_as_python_does(asked: Asked) -> 
         assert (says == "true", ids) == (answer.found, [match.id for match in answer.matches])
         assert [float(needed), float(best)] == pytest.approx([answer.needed, answer.best], abs=1e-5)
     assert [answer.found for answer in wanted] == [True, False]
+    assert told["suspended"] == [f"{' '.join(match.id for match in wanted[0].matches)} true null", "QUERY true"]
     assert int(told["cut"][0]) > 0
     embedded = load_batch(IMAGES[:1], bundle.manifest.preprocess).numpy()
     ids = encode(["a photo of a dog"])

@@ -23,7 +23,7 @@ def test_java_and_python_keep_each_other_out(client: JavaClient, tmp_path: Path)
     create(path, header, [(["a"], [0], np.eye(8, dtype=np.float32)[:1])])
     with IndexWriter.open(path):
         assert client.run("mobileclip.Holds", path).stdout == "refused INDEX\n"
-    class_path = os.pathsep.join(map(str, (client.jar, client.tests)))
+    class_path = os.pathsep.join(map(str, (client.jar, client.desktop, client.tests)))
     command = [client.java, "-cp", class_path, "mobileclip.Holds", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as java:
         # It has opened the file to read it, and closed it: a lock of the process would be lost by that.

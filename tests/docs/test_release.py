@@ -100,10 +100,13 @@ def test_the_clients_are_built_hold_to_the_vectors_and_have_the_toolkits_version
     packaged = VERSION[1].replace(".dev", "-dev.")
     assert {one.name for one in (tmp_path / "dist").iterdir()} == {
         f"mobileclip-{VERSION[1]}.jar",
+        f"mobileclip-{VERSION[1]}-sources.jar",
+        f"mobileclip-desktop-{VERSION[1]}.jar",
         f"mobileclip-kotlin-{VERSION[1]}.jar",
+        f"mobileclip-onnx-{VERSION[1]}.jar",
         f"mobileclip-{packaged}.tgz",
     }
-    with zipfile.ZipFile(tmp_path / "dist" / f"mobileclip-kotlin-{VERSION[1]}.jar") as jar:
+    with zipfile.ZipFile(tmp_path / "dist" / f"mobileclip-onnx-{VERSION[1]}.jar") as jar:
         told = jar.read("META-INF/MANIFEST.MF").decode()
         assert f"Implementation-Version: {VERSION[1]}\r\n" in told
         assert "mobileclip/OnnxEngine.class" in jar.namelist()

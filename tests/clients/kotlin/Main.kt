@@ -2,6 +2,11 @@ import android.content.res.AssetManager
 import android.graphics.Bitmap
 import java.io.File
 import java.nio.file.Path
+import kotlin.coroutines.Continuation
+import kotlin.coroutines.EmptyCoroutineContext
+import kotlin.coroutines.startCoroutine
+import java.util.concurrent.CompletableFuture
+import java.util.concurrent.ExecutionException
 import mobileclip.*
 import mobileclip.sample.bundle
 
@@ -15,13 +20,17 @@ fun main(words: Array<String>) {
         println("labels ${Classifier(assets).probabilities(bitmap).entries.joinToString(" ") { "${it.key}=${it.value}" }}")
     }
     val bundle = folder.resolve("nano-onnx-fp32")
-    mobileCLIP(bundle).use { model ->
+    MobileCLIP(bundle).use { model ->
         for (test in model.selfTest()) println("test ${test.tower} ${test.inputs} ${test.relative} ${test.passed}")
         val library = Index.open(folder.resolve("library.mcdx"))
         for (text in listOf("rocket", "xqzv bloop")) {
             val answer = model.search(library, text, 3)
             println("search ${answer.found} ${answer.needed} ${answer.best} ${answer.matches.joinToString(" ") { it.id }}")
         }
+        val found = blocking { model.find(library, "rocket", top = 3) }
+        println("suspended ${found.matches.joinToString(" ") { it.id }} ${found.found} ${library.rowOrNull("none")}")
+        val refused = runCatching { blocking { model.find(library, "rocket", threshold = Double.NaN) } }.exceptionOrNull()
+        println("suspended ${(refused as MobileCLIPException).code} ${model.neededOrNull(model.embedText("dog"), 100)?.isFinite()}")
         println("cut ${model.embedText("dog ".repeat(100)).rest.length}")
         val picture = Picture.of(Picture.Layout.RGBA, pixels, words[2].toInt(), pixels.size / 4 / words[2].toInt())
         println("image ${model.embedImage(picture).values.joinToString(" ")}")
@@ -43,4 +52,11 @@ fun main(words: Array<String>) {
             println("refused $name ${error.code}")
         }
     }
+}
+
+/** As `runBlocking` of kotlinx.coroutines, which an app has. */
+private fun <T> blocking(work: suspend () -> T): T {
+    val answer = CompletableFuture<T>()
+    work.startCoroutine(Continuation(EmptyCoroutineContext) { result -> result.fold(answer::complete, answer::completeExceptionally) })
+    return try { answer.get() } catch (error: ExecutionException) { throw error.cause ?: error }
 }

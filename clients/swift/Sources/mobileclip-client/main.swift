@@ -93,14 +93,11 @@ func run(_ arguments: [String]) async throws {
         }
     case ("embed", 4...):
         let model = try await load(arguments[1])
-        guard let scale = model.manifest.int8Scale else { end("the bundle says no int8_scale: export it again\n", code: 1) }
         let library = URL(fileURLWithPath: arguments[2])
         let writer =
             FileManager.default.fileExists(atPath: library.path)
             ? try IndexWriter(appendingTo: library)
-            : try IndexWriter.create(
-                at: library, embeddingSpace: model.embeddingSpace, variant: model.manifest.variant,
-                dimension: model.manifest.dimension, scale: scale)
+            : try IndexWriter.create(at: library, manifest: model.manifest)
         let files = arguments[3...].map { PictureFile(URL(fileURLWithPath: $0)) }
         let embedded = try await model.embed(images: files)
         try writer.add(zip(files, embedded).map { (id: $0.url.lastPathComponent, embedding: $1) })

@@ -196,6 +196,138 @@ final class IndexTests: XCTestCase {
         }
     }
 
+    private struct Hostile: Decodable {
+        struct Damaged: Decodable {
+            let what, code: String
+            let index: Data?
+            let file: Data?
+        }
+        struct Holds: Decodable {
+            let what: String
+            let index: Data
+            let ids: [String]
+            let rows: [Int]
+            let stamps: [UInt64]
+        }
+        let indices, tensors: [Damaged]
+        let holds: [Holds]
+    }
+
+    func testDamagedFilesAreRefused() throws {
+        let vectors = try Vectors.read("hostile", Hostile.self)
+        for one in vectors.indices {
+            let content = try XCTUnwrap(one.index)
+            assertRefused(try XCTUnwrap(MobileCLIPError.Code(rawValue: one.code)), one.what) { _ = try Index(content) }
+        }
+        for one in vectors.tensors {
+            let content = try XCTUnwrap(one.file)
+            assertRefused(try XCTUnwrap(MobileCLIPError.Code(rawValue: one.code)), one.what) { _ = try SafeTensors(content, named: "x") }
+        }
+    }
+
+    func testWhatAnIndexHolds() throws {
+        for one in try Vectors.read("hostile", Hostile.self).holds {
+            let index = try Index(one.index)
+            XCTAssertEqual(index.ids, one.ids, one.what)
+            XCTAssertEqual(index.rows, one.rows, one.what)
+            XCTAssertEqual(try index.rows.map(index.stamp), one.stamps, one.what)
+            XCTAssertEqual(one.ids.map(index.row(of:)), one.rows, one.what)
+            XCTAssertFalse(index.contains("none"))
+            for row in [-1, (one.rows.last ?? 0) + 1000] {
+                assertRefused(.index) { _ = try index.id(row) }
+                assertRefused(.index) { _ = try index.stamp(row) }
+            }
+        }
+    }
+
+    private struct Refusals: Decodable {
+        struct Labels: Decodable {
+            let what, template: String
+            let names: [String]
+        }
+        struct Search: Decodable {
+            struct Threshold: Decodable {
+                let value: Double
+                init(from decoder: any Decoder) throws {
+                    let container = try decoder.singleValueContainer()
+                    value = try (try? container.decode(Double.self)) ?? XCTUnwrap(Double(try container.decode(String.self)))
+                }
+            }
+            let what, text: String
+            let top: Int
+            let threshold: Threshold?
+        }
+        let labels: [Labels]
+        let search: [Search]
+    }
+
+    func testRequestsThatHaveNoAnswerAreRefused() throws {
+        let refusals = try Vectors.read("refusals", Refusals.self)
+        for one in refusals.labels {
+            assertRefused(.query, one.what) { try Query.check(labels: one.names, template: one.template) }
+        }
+        let index = try Index(try Vectors.read("hostile", Hostile.self).holds[1].index)
+        let query = TextEmbedding(values: [1, 0, 0, 0, 0, 0, 0, 0], embeddingSpace: "s", tokens: 3, rest: "")
+        for one in refusals.search {
+            assertRefused(.query, one.what) {
+                try Query.check(text: one.text)
+                _ = try index.answer(query, relevance: nil, top: one.top, threshold: one.threshold?.value)
+            }
+        }
+        XCTAssertEqual(try index.search(query, top: .max).count, 2)
+    }
+
+    func testAWriterGathersRemovesByIDAndCompacts() throws {
+        let url = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID().uuidString).mcdx")
+        addTeardownBlock { try? FileManager.default.removeItem(at: url) }
+        func picture(_ number: Int, _ id: String? = nil) -> (id: String, embedding: Embedding) {
+            let values = Vectors.noise(40, UInt32(number)).map { Float($0) - 127.5 }
+            return (id ?? "\(number)", Embedding(values: values, embeddingSpace: "s"))
+        }
+        func blocks() throws -> Int { try IndexFile(try Data(contentsOf: url), checked: true).blocks.count }
+        let lock = url.deletingLastPathComponent().appendingPathComponent(".\(url.lastPathComponent).partial.lock").path
+        do {
+            let writer = try IndexWriter.create(at: url, embeddingSpace: "s", variant: "nano", dimension: 40, scale: 0.004)
+            XCTAssertTrue(FileManager.default.fileExists(atPath: lock))
+            assertRefused(.index, "a new index in the place of one that is written") {
+                _ = try IndexWriter.create(at: url, embeddingSpace: "s", variant: "nano", dimension: 40, scale: 0.004)
+            }
+            for number in 0..<500 { try writer.add([picture(number)], stamps: [UInt64(number)]) }
+            try writer.remove(ids: ["7", "none"])
+            try writer.add([picture(7)], stamps: [.max])
+            XCTAssertEqual([writer.contains("7"), writer.contains("none"), writer.ids.count == 500], [true, false, true])
+            try writer.commit()
+            let index = try Index(contentsOf: url)
+            XCTAssertEqual(try blocks(), 1)
+            XCTAssertEqual([index.count, index.row(of: "7")], [500, 500])
+            XCTAssertEqual(try index.stamp(500), .max)
+            for number in 0..<30 {  // each alone, as an app may do it
+                try writer.remove(ids: ["\(number)"])
+                try writer.add([picture(number, "\(number).jpg")])
+                try writer.commit()
+            }
+            let many = try Index(contentsOf: url)
+            XCTAssertEqual(try blocks(), 31)
+            let before = try many.search(picture(12).embedding, top: 5)
+            XCTAssertEqual(try writer.compact(), 31)
+            XCTAssertEqual(try writer.compact(), 0)
+            let compacted = try Index(contentsOf: url)
+            XCTAssertEqual(try blocks(), 1)
+            XCTAssertEqual(compacted.ids, many.ids)
+            XCTAssertEqual(try compacted.rows.map(compacted.stamp), try many.rows.map(many.stamp))
+            let after = try compacted.search(picture(12).embedding, top: 5)
+            XCTAssertEqual(after.map(\.id), before.map(\.id))
+            XCTAssertEqual(after.map(\.score), before.map(\.score))
+            assertRefused(.query) { try writer.add([picture(1, "x")], stamps: []) }
+            assertRefused(.index, "two writers") { _ = try IndexWriter(appendingTo: url) }
+            try writer.add([picture(600, "new")])
+            try writer.commit()
+        }
+        XCTAssertFalse(FileManager.default.fileExists(atPath: lock))
+        XCTAssertTrue(try Index(contentsOf: url).contains("new"))
+        assertRefused(.index) { _ = try IndexWriter(appendingTo: url.appendingPathExtension("none")) }
+    }
+
     func testSumsOfProductsAreExact() {
         for width in [1, 3, 15, 16, 17, 40, 512, 65536] {
             let rows = Vectors.noise(3 * width, 1).map { Int8(bitPattern: $0) }

@@ -74,8 +74,6 @@ public struct Manifest: Decodable, Sendable {
     let classifier: Classes?
     let relevance: RelevanceNumbers?
 
-    private struct Towers: Decodable { let image, text: TowerEntry? }
-
     private enum CodingKeys: String, CodingKey {
         case variant, target, template, preprocess, towers, classifier, relevance
         case embeddingSpace = "embedding_space"
@@ -98,8 +96,8 @@ public struct Manifest: Decodable, Sendable {
         template = try fields.decode(String.self, forKey: .template)
         tokens = try fields.decodeIfPresent(Tokens.self, forKey: .tokens)
         preprocess = try fields.decode(Preprocess.self, forKey: .preprocess)
-        let towers = try fields.decode(Towers.self, forKey: .towers)
-        (image, text) = (towers.image, towers.text)
+        let towers = try fields.decode([String: TowerEntry].self, forKey: .towers)
+        (image, text) = (towers["image"], towers["text"])
         classifier = try fields.decodeIfPresent(Classes.self, forKey: .classifier)
         relevance = try fields.decodeIfPresent(RelevanceNumbers.self, forKey: .relevance)
     }
@@ -138,6 +136,7 @@ extension Manifest {
             throw MobileCLIPError(.bundle, "manifest.json is not understood (\(told(error))): export the bundle again")
         }
         try manifest.check()
+        try manifest.relevance.map { try check(file: $0.file.file) }
         return manifest
     }
 
@@ -146,8 +145,19 @@ extension Manifest {
             let known = Manifest.targets.joined(separator: ", ")
             throw MobileCLIPError(.bundle, "the bundle is for \(target), and this package knows \(known): export it for one of them")
         }
-        guard !towers.isEmpty, dimension > 0, logitScale.isFinite, (logitBias ?? 0).isFinite, preprocess.size > 0 else {
+        let share = preprocess.cropFraction ?? 1
+        guard !towers.isEmpty, (1...65536).contains(dimension), logitScale.isFinite, (logitBias ?? 0).isFinite,
+            (1...8192).contains(preprocess.size), share > 0, share <= 1, (tokens?.contextLength ?? 2) >= 2
+        else {
             throw MobileCLIPError(.bundle, "manifest.json names no towers, or sizes that are none: export the bundle again")
+        }
+    }
+
+    /// A file of the bundle: as an address, too, it leads nowhere else.
+    static func check(file: String) throws {
+        let parts = file.split(separator: "/", omittingEmptySubsequences: false)
+        guard !parts.contains(where: { ["", ".", ".."].contains($0) }), !file.contains(where: { "\\%?#:".contains($0) }) else {
+            throw MobileCLIPError(.bundle, "manifest.json names a file outside of the bundle: \(file)")
         }
     }
 
@@ -156,10 +166,7 @@ extension Manifest {
         guard let entry = self[tower] else {
             throw MobileCLIPError(.bundle, "the bundle has no \(tower.rawValue) tower: export it with one")
         }
-        let parts = entry.file.split(separator: "/", omittingEmptySubsequences: false)
-        guard !parts.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }), !entry.file.contains("\\") else {
-            throw MobileCLIPError(.bundle, "manifest.json names a file outside of the bundle: \(entry.file)")
-        }
+        try Manifest.check(file: entry.file)
         let (input, wanted, types): (Tensor, [Int], [String])
         switch tower {
         case .image:

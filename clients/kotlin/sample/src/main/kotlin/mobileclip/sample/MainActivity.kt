@@ -6,6 +6,7 @@ import android.graphics.ImageDecoder
 import android.net.Uri
 import android.os.Bundle
 import android.widget.TextView
+import java.io.IOException
 import kotlin.concurrent.thread
 import mobileclip.MobileCLIP
 import mobileclip.MobileCLIPException
@@ -24,6 +25,10 @@ class MainActivity : Activity() {
                 address?.let(::told) ?: "Share a picture with this app."
             } catch (error: MobileCLIPException) {
                 error.message
+            } catch (error: IOException) { // a file that is not a picture, or is gone
+                "This picture cannot be read: ${error.message}"
+            } catch (error: SecurityException) {
+                "The other app does not let this one read the picture."
             }
             runOnUiThread { shown.text = text }
         }
@@ -31,13 +36,17 @@ class MainActivity : Activity() {
 
     private fun told(address: Uri): String {
         val picture = ImageDecoder.decodeBitmap(ImageDecoder.createSource(contentResolver, address)).picture()
+        val model = model(this)
         return model.labels(listOf("pizza", "rocket", "a red car")).probabilities(model.embedImage(picture))
             .entries.joinToString("\n") { (label, share) -> "%.0f%% %s".format(100 * share, label) }
     }
 
-    private val model get() = loaded ?: MobileCLIP.load(assets.bundle("bundle"), OnnxEngine()).also { loaded = it }
-
     private companion object {
-        var loaded: MobileCLIP? = null // once a process: loading takes as long as many inferences
+        private var loaded: MobileCLIP? = null
+
+        /** Once a process, whichever thread asks first: loading takes as long as many inferences. */
+        @Synchronized
+        fun model(activity: Activity): MobileCLIP =
+            loaded ?: MobileCLIP.load(activity.assets.bundle("bundle"), OnnxEngine()).also { loaded = it }
     }
 }
