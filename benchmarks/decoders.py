@@ -3,8 +3,8 @@
     python benchmarks/decoders.py
 
 The clients' equality with Python begins at decoded pixels. Here the same 16 photographs are decoded by Pillow, by
-`ImageFiles` of clients/java and by the browsers that are installed (`pixels` of clients/js). Each result goes through the
-same preprocessing and nano; bytes and embeddings are compared. Beside them stands what another quality of the same
+`ImageFiles` of clients/java and by the browsers that are installed (`pixels` of clients/js). Each result goes through
+the same preprocessing and nano; bytes and embeddings are compared. Beside them stands what another quality of the same
 photograph changes, saved by Pillow. Writes benchmarks/results/decoders.json and the table in docs/clients.md. About a
 minute.
 """

@@ -17,7 +17,7 @@ APT = "apt-get install default-jdk-headless"
 
 @dataclass(frozen=True)
 class JavaClient:
-    """`jar`: the package; `desktop`: the one for files; `tests`: their tests' classes; `java`, `javac`: the programs."""
+    """`jar`: the package; `desktop`: the one for files; `tests`: their tests' classes; `java`, `javac`: programs."""
 
     jar: Path
     desktop: Path
