@@ -205,7 +205,21 @@ def _tensors() -> Iterator[tuple[str, bytes]]:
         yield f"the header {text!r}", file(text)
     for key in ("dtype", "shape", "data_offsets"):
         yield f"{key} null", one(**{key: None})
-    for offsets in ([-64, 0], [64, 0], [0, 128], [0, 32], [0.5, 64], ["0", "64"], [0], [], [0, 64, 64], [0, 2**63], {}):
+    for offsets in (
+        [-64, 0],
+        [64, 0],
+        [64, 128],
+        [32, 96],
+        [0, 128],
+        [0, 32],
+        [0.5, 64],
+        ["0", "64"],
+        [0],
+        [],
+        [0, 64, 64],
+        [0, 2**63],
+        {},
+    ):
         yield f"the offsets {offsets}", one(data_offsets=offsets)
     for shape in ([2, 9], [-2, -8], [2, 8.5], ["2", 8], [2**62, 4], [2**32, 2**32], 16, {}):
         yield f"the shape {shape}", one(shape=shape)

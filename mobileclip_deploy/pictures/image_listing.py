@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput
 from mobileclip_deploy.network.model.image_files import walk_images
+
+log = logging.getLogger(__name__)
 
 
 class ImageListing(AbstractContextManager["ImageListing"]):
@@ -78,10 +82,13 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    empty = True
-    for file in walk_images(path):
+    empty, left_out = True, Counter[str]()
+    for file in walk_images(path, left_out):
         empty = False
         yield file
+    if left_out:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
+        log.warning("note: %s: left out of this folder: %s; convert them to JPEG or PNG", path, kinds)
     if empty:
         raise InvalidInput(f"{path} holds no images")
 

@@ -34,6 +34,8 @@ from mobileclip_deploy.spaces.int8 import scale_of
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64
 """An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""
+UNSTAMPED = 0
+"""The stamp of rows whose writer gave none, such as an app: they are not embedded again."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class _Source:
         """
         chosen, count = self._stamped(), len(self.listing)
         if known:  # whose names are in memory anyway: what is new fits beside them
-            new = [(name, stamp) for name, stamp in chosen if known.get(name, (0, None))[1] != stamp]
+            new = [(name, stamp) for name, stamp in chosen if known.get(name, (0, None))[1] not in (stamp, UNSTAMPED)]
             chosen, count = iter(new), len(new)
         if count:
             yield from self._texts(chosen) if isinstance(self.listing, tuple) else self._images(chosen, count)

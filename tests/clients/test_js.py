@@ -229,6 +229,7 @@ def project(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.Te
     (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
     packed = ran(folder, npm, "pack", "--silent", str(PACKAGE)).stdout.strip()
     assert packed.startswith("mobileclip-")
+    assert not re.search(r"\]\(\.\./", README), "a link that leads nowhere once the package is installed"
     quietly = ("--silent", "--ignore-scripts", "--no-audit")
     done = ran(folder, npm, "install", *quietly, f"./{packed}", "typescript@5", "onnxruntime-web@1.30.0")
     assert done.returncode == 0, done.stderr
@@ -253,7 +254,9 @@ def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(pro
     assert told[0].startswith("wrong.ts(")
     assert told[0].endswith("Type 'string' is not assignable to type 'number'.")
     installed = {path.name for path in (project / "node_modules/mobileclip").iterdir()}
-    assert installed == {"package.json", "src", "types", "README.md"}
+    assert installed == {"package.json", "src", "types", "README.md", "LICENSE", "NOTICE"}
+    for name in ("LICENSE", "NOTICE"):
+        assert (project / "node_modules/mobileclip" / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 @pytest.mark.whole  # it installs what a page loads

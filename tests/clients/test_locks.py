@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,11 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.search.index_file import Description, Header
 from mobileclip_deploy.search.storage import Store
 from mobileclip_deploy.search.writing import IndexWriter, create
+
+if sys.platform == "linux":
+    import fcntl
+
+    WHOLE_FILE = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 @pytest.mark.whole  # it builds the Java package once more
@@ -33,3 +40,24 @@ def test_java_and_python_keep_each_other_out(client: JavaClient, tmp_path: Path)
         java.stdin.close()
     with IndexWriter.open(path) as (_, index):
         assert len(index) == 1
+
+
+@pytest.mark.whole  # as the one above
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, whose locks of a descriptor Java sees")
+def test_the_lock_file_of_an_output_keeps_java_out_and_is_javas_while_it_writes(
+    client: JavaClient, tmp_path: Path
+) -> None:
+    path, lock = tmp_path / "library.mcdx", tmp_path / ".library.mcdx.partial.lock"
+    header = Header(Store("int8", 8, 1 / 127), Description(embedding_space="s", variant="nano"))
+    create(path, header, [(["a"], [0], np.eye(8, dtype=np.float32)[:1])])
+    with lock.open("w+b") as stream:
+        fcntl.fcntl(stream, fcntl.F_OFD_SETLK, WHOLE_FILE)
+        assert client.run("mobileclip.Holds", path).stdout == "refused INDEX\n"
+    class_path = os.pathsep.join(map(str, (client.jar, client.desktop, client.tests)))
+    command = [client.java, "-cp", class_path, "mobileclip.Holds", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as java:
+        assert java.stdout.readline() == "held, 1 picture read\n"
+        with lock.open("r+b") as stream, pytest.raises(BlockingIOError):
+            fcntl.fcntl(stream, fcntl.F_OFD_SETLK, WHOLE_FILE)
+        java.stdin.close()
+    assert not lock.exists()

@@ -54,9 +54,15 @@ def test_an_index_is_kept_up_to_date_and_found_in(exports: Exports, photos: Path
     assert "exists" in refused("search", library, "rocket", "--html", tmp_path / "found.html")
     (tmp_path / "away.png").rename(photos / "1f355.png")
 
-    before = library.read_bytes()
+    app, held = tmp_path / "app.mcdx", Index(library)  # rows without stamps, as an app writes them
+    create(app, held.header, [(ids, [0] * len(ids), vectors) for ids, _, vectors in held.parts()])
     (photos / "broken.png").unlink()
-    assert run("embed", bundle.path, photos, "-o", library, "--incremental", "--json").json["computed"] == 0
+    assert run("embed", bundle.path, photos, "-o", app, "--incremental", "--json").json["computed"] == 0
+    before = library.read_bytes()
+    (photos / "phone.HEIC").write_bytes(b"")
+    again = run("embed", bundle.path, photos, "-o", library, "--incremental", "--json")
+    assert again.json["computed"] == 0
+    assert "left out of this folder: 1 .heic; convert them to JPEG or PNG" in again.stderr
     assert library.read_bytes() == before
 
     Image.open(PICTURES / "1f431.png").save(photos / "1f697.png")  # the automobile's file holds a cat now

@@ -1,6 +1,8 @@
 // What browsers have and Node does not: pictures from files.
 
 import { MobileCLIPError } from "./errors.js";
+import { upright } from "./pictures.js";
+import { browserTurns, orientation } from "./webp.js";
 
 const MAX_BYTES = 100e6;
 // Browsers make no canvas of more; Chromium's limit for one side is 65535, Safari's area is the smallest.
@@ -9,6 +11,7 @@ const MAX_PIXELS = 100e6;
 /** The pixels of a picture file (a Blob), for `embedImage`; in a worker too. EXIF's orientation is applied, colours stay
  * as they are stored, what is transparent stands on white. */
 export async function pixels(blob) {
+  if (!(blob instanceof Blob)) throw new MobileCLIPError("picture", "a picture file is a File or a Blob");
   if (blob.size > MAX_BYTES) throw new MobileCLIPError("picture", `larger than ${MAX_BYTES / 1e6} MB`);
   let picture;
   try {
@@ -24,5 +27,7 @@ export async function pixels(blob) {
   context.fillRect(0, 0, width, height);
   context.drawImage(picture, 0, 0);
   picture.close();
-  return context.getImageData(0, 0, width, height);
+  const found = context.getImageData(0, 0, width, height);
+  const turned = blob.type === "image/webp" || !blob.type ? orientation(new Uint8Array(await blob.arrayBuffer())) : 1;
+  return turned === 1 || await browserTurns() ? found : upright(found, turned);
 }

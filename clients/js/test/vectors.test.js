@@ -10,6 +10,7 @@ import { rgb, upright } from "../src/pictures.js";
 import { byNumbers, integerProducts } from "../src/products.js";
 import { Relevance } from "../src/relevance.js";
 import { parse } from "../src/safetensors.js";
+import { orientation } from "../src/webp.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}.json`, import.meta.url)));
 const refused = (code) => (error) => error.name === "MobileCLIPError" && error.code === code;
@@ -101,6 +102,14 @@ test("requests that have no answer are refused before anything runs", async () =
   }
   assert.throws(() => upright(undefined, 6), refused("picture"));
   for (const bytes of [undefined, "MCDX", 3]) assert.throws(() => Index.open(bytes), refused("index"));
+});
+
+test("the orientation of a WebP file is read, and of a damaged one nothing is", () => {
+  const webp = Buffer.from("UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0PRET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=", "base64");
+  assert.equal(orientation(webp), 6);
+  assert.equal(orientation(Buffer.concat([webp, Buffer.alloc(7)])), 6);
+  for (let cut = 0; cut < webp.length; cut += 1) assert.ok([1, 6].includes(orientation(webp.subarray(0, cut))));
+  assert.equal(orientation(Buffer.from("not a picture at all")), 1);
 });
 
 test("sums of products are the same by vectors and by numbers, at every width", () => {

@@ -1,2 +1,3 @@
+import type { Picture } from "./mobileclip.js";
 /** The pixels of a picture file, for `embedImage`. */
-export function pixels(blob: Blob): Promise<ImageData>;
+export function pixels(blob: Blob): Promise<Picture>;

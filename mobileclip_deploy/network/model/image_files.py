@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mobileclip_deploy.errors import InvalidInput, worded
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """Endings of the files that count as images in a folder, in lower case."""
+OTHER_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jp2", ".jpx", ".jxl"})
+"""Endings of pictures in formats that a folder is not searched for."""
 IMAGE_BYTES = 1 << 29
 """Most bytes of a picture's file. Without compression, 100 megapixels take 300 or 400 MB."""
 
@@ -20,9 +23,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(walk_images(folder))
 
 
-def walk_images(folder: Path) -> Iterator[Path]:
+def walk_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[Path]:
     """As `image_files`, one after the other as the system tells of them, in no order. Links to folders are not
-    followed, and what may not be read holds nothing."""
+    followed, and what may not be read holds nothing. `left_out` counts the `OTHER_SUFFIXES`."""
     left = [str(folder)]
     while left:
         try:
@@ -32,8 +35,11 @@ def walk_images(folder: Path) -> Iterator[Path]:
         with entries:
             for entry in entries:
                 path = Path(entry.path)
-                if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+                suffix, hidden = path.suffix.lower(), path.name.startswith(".")
+                if suffix in IMAGE_SUFFIXES and not hidden:
                     yield path
+                elif left_out is not None and suffix in OTHER_SUFFIXES and not hidden:
+                    left_out[suffix] += 1
                 if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
 
