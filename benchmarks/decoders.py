@@ -33,7 +33,7 @@ from mobileclip_deploy.parity.inputs import embed_images
 from mobileclip_deploy.web.demo import client_sources
 
 KEPT = Figures("decoders", "clients.md")
-PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "towers" / "samples").glob("*.jpg"))
+PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "parity" / "samples").glob("*.jpg"))
 QUALITY, PATIENCE = 95, 300
 Pixels = npt.NDArray[np.uint8]
 BROWSER = """

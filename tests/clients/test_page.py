@@ -43,7 +43,7 @@ DECLARED = {
         re.M,
     ),
 }
-OWN = {"Swift": {"computeUnits", "relevance"}, "Java, Kotlin": {"close"}, "JavaScript": set[str]()}
+OWN = {"Swift": {"computeUnits", "relevance"}, "Java, Kotlin": {"close", "toString"}, "JavaScript": set[str]()}
 RESULTS = {"towers", "tower", "inputs", "cosine", "relative", "gate", "failure", "passed", "sentence"}
 """Of Swift's self-test, whose types stand in the same file."""
 
