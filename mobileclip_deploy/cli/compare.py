@@ -43,7 +43,7 @@ def compare(
         return
     from mobileclip_deploy.errors import GateFailed, NotRun, Undecided, UsageError
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
-    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
     if markdown and as_json:

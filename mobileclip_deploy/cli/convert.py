@@ -52,7 +52,7 @@ def convert(checkpoint: Path, layout: str, output: Path, languages: str | None, 
       mobileclip-deploy convert siglip2.safetensors --layout open_clip --languages de,en --language-texts texts/
         -o siglip2_de_en.safetensors
     """
-    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
     weights_file(asked["variant"], checkpoint)
 

@@ -102,7 +102,7 @@ def is_bundle(subject: Path | None) -> bool:
 def check_subject(subject: Path | None) -> None:
     """Refuses a bundle or a checkpoint that cannot be opened, before torch is imported."""
     from mobileclip_deploy.artifacts.bundle import Bundle
-    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
     if subject is not None and is_bundle(subject):
         Bundle.unread(subject)

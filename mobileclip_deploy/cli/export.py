@@ -156,7 +156,7 @@ def export(
     from mobileclip_deploy.artifacts.towers.contexts import parse_contexts
     from mobileclip_deploy.cli.output import conclude, note, print_json, progress
     from mobileclip_deploy.export.request import ExportChoices, choose, requested
-    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
     words: Any = {name: given.pop(name) for name in ExportChoices.__annotations__ if name in given}

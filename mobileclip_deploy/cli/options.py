@@ -201,7 +201,7 @@ def load(choice: ModelChoice, decide: Callable[[Source], Result]) -> Result:
     Raises:
         UsageError: a variant without its checkpoint, or options that contradict each other.
     """
-    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
     weights_file(choice.variant, choice.checkpoint, choice.download)  # refused before torch is imported
 

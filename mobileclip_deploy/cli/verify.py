@@ -84,7 +84,7 @@ def verify(
       mobileclip-deploy verify out/nano-litert-fp16 --place gpu
     """
     from mobileclip_deploy.evaluation.dataset_files import check_dataset
-    from mobileclip_deploy.network.checkpoints.weights_files import weights_file
+    from mobileclip_deploy.network.checkpoints.named_weights import weights_file
     from mobileclip_deploy.parity import parse_gates
 
     gates = parse_gates(gate_texts) if gate_texts else None

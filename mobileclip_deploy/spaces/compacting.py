@@ -23,7 +23,7 @@ from mobileclip_deploy.evaluation.learnable import (
     different_texts,
 )
 from mobileclip_deploy.evaluation.needed import axes_pictures
-from mobileclip_deploy.network.checkpoints.compacting import Axes
+from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.provenance import Compacted

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mobileclip_deploy.network.model.precision import PRECISIONS, Precision, precision_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # the rules stand in every target's table, which must not wai
 
     from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer, Storage
-    from mobileclip_deploy.targets.target import Target
 
 Holds = Callable[["Layer", "TowerName", Precision], bool]
 """Something that holds of a weight of a tower, or does not, at a precision."""
@@ -82,8 +81,14 @@ class StorageRules:
     small: bool = False
 
 
+class HasRules(Protocol):
+    """A target, as far as its rules of storage are concerned."""
+
+    def rules(self, precision: str) -> StorageRules | None: ...
+
+
 def storage_of(
-    target: Target, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
+    target: HasRules, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
 ) -> Storage:
     """How a target stores a tower or classifier: see `stored`."""
     return stored(target.rules(precision), tower, module, precision, four_bit)

@@ -17,7 +17,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.metrics import paired_difference
-from mobileclip_deploy.network.checkpoints.compacting import Axes
+from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.parity import Check

@@ -22,7 +22,7 @@ from mobileclip_deploy.errors import WHY, DependencyMissing, InvalidInput, NotRu
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.evaluate import Measurement
 from mobileclip_deploy.evaluation.looks import Looks
-from mobileclip_deploy.network.checkpoints.compacting import Axes
+from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.precision import precision_of

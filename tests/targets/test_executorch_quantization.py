@@ -22,8 +22,8 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored
 from mobileclip_deploy.targets.executorch.backends import FreeShape
-from mobileclip_deploy.targets.executorch.pipeline import Stages
 from mobileclip_deploy.targets.executorch.quantization import quantize
+from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.quiet import quiet
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import layers

@@ -8,7 +8,8 @@ from pathlib import Path
 from mobileclip_deploy.artifacts.bundle.opening import Bundle
 from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.errors import CheckpointError
-from mobileclip_deploy.network.checkpoints.compacting import Axes, compact
+from mobileclip_deploy.network.checkpoints.axes import Axes
+from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
 from mobileclip_deploy.network.checkpoints.preprocessing import CARD
 from mobileclip_deploy.network.checkpoints.source import Source

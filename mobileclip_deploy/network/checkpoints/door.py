@@ -9,7 +9,8 @@ from pathlib import Path
 from mobileclip_deploy.base.arguments import Count
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
-from mobileclip_deploy.network.checkpoints.weights_files import BUILTIN, weights_file
+from mobileclip_deploy.network.checkpoints.named_weights import weights_file
+from mobileclip_deploy.network.checkpoints.weights_files import BUILTIN
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 
 

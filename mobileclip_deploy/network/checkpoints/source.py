@@ -12,7 +12,7 @@ from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import Variant
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.network.checkpoints.compacting import Axes
+    from mobileclip_deploy.network.checkpoints.axes import Axes
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.targets.coreai.asset import Asset
-from mobileclip_deploy.targets.coreai.opening import graph_of
 from mobileclip_deploy.targets.coreai.weights import RESTORED
 from mobileclip_deploy.targets.graph import Constant, Graph, Node, Wire
 from mobileclip_deploy.targets.mil.description import Argument, Operation
@@ -174,11 +174,13 @@ def _of_two_and_three(number: int) -> bool:
     return number == 1
 
 
-def lint_asset(asset: Asset, device: str, function: str | None = None) -> tuple[LintReport, ...]:
+def lint_asset(
+    asset: Asset, device: str, graph_of: Callable[[str], Graph], function: str | None = None
+) -> tuple[LintReport, ...]:
     """Apply the shared rules and Core AI's own to every operation of a function, or of each: see `Artifact.lint`."""
     chosen = find_device(device)
     names = [function] if function is not None else list(asset.functions)
-    return tuple(_lint(asset.path, name, graph_of(asset, name), chosen) for name in names)
+    return tuple(_lint(asset.path, name, graph_of(name), chosen) for name in names)
 
 
 def _lint(path: Path, function: str, graph: Graph, device: Device) -> LintReport:

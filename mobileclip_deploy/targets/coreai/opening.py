@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from mobileclip_deploy.base.files import artifact_bytes
@@ -86,7 +86,7 @@ class CoreAIArtifact(Artifact):
     def lint(self, device: str) -> tuple[LintReport, ...]:
         from mobileclip_deploy.targets.coreai.linting import lint_asset
 
-        return lint_asset(self.asset, device, self.function)
+        return lint_asset(self.asset, device, partial(graph_of, self.asset), self.function)
 
     def runner(self) -> Runner:
         return CoreAIRunner(self.path, self.function, wide=True)

@@ -17,7 +17,7 @@ from mobileclip_deploy.targets.foreign.executorch import without_idle_passes
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules
-from mobileclip_deploy.targets.values import TowerJob
+from mobileclip_deploy.targets.values import Ports, TowerJob
 
 if TYPE_CHECKING:
     from executorch.exir.backend.partitioner import Partitioner
@@ -186,6 +186,8 @@ def _floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
         return precision.bits == 4 and not layer.is_projection and layer.inputs % GROUP != 0
     return not precision.calibrated or (tower == "image" and stays_float(layer.name, layer.is_depthwise))
 
+
+PORTS = Ports("input_0", "input_0", "output_0", "output_0", ids="int64")
 
 RULES = StorageRules(
     eight=integers(8, scale_bytes=4),

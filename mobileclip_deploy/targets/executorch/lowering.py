@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from mobileclip_deploy.errors import refusing
 from mobileclip_deploy.targets.artifact import Attached, Origin
-from mobileclip_deploy.targets.executorch.backends import ETRECORD, Backend, FreeShape, LoweringJob
+from mobileclip_deploy.targets.executorch.backends import ETRECORD, PORTS, Backend, FreeShape, LoweringJob
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
-from mobileclip_deploy.targets.executorch.target import PORTS
 from mobileclip_deploy.targets.values import Expected
 
 # Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).

@@ -17,7 +17,7 @@ from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.targets.executorch.backends import FreeShape, stays_float
 from mobileclip_deploy.targets.executorch.embedding import PaletteEmbedding, quantize_embeddings
 from mobileclip_deploy.targets.executorch.lowering import traced
-from mobileclip_deploy.targets.executorch.pipeline import Stages
+from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.grids.grid import Grid
 
 # Smallest step of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale

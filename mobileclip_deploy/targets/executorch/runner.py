@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,20 @@ import torch
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.errors import NotRun, running
 from mobileclip_deploy.targets.benchmarking import KernelTime, Session, SessionSetup, by_work
-from mobileclip_deploy.targets.executorch.program_file import DTYPES
+from mobileclip_deploy.targets.executorch.program_file import DTYPES, ProgramFile
 from mobileclip_deploy.targets.foreign.executorch import LOAD, SET_THREADS, import_exir
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.executorch.opening import ExecuTorchArtifact
+
+class Program(Protocol):
+    """An opened .pte: its path, and the program in it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def file(self) -> ProgramFile: ...
 
 
 class RuntimeRunner:
@@ -29,7 +36,7 @@ class RuntimeRunner:
     The pool belongs to the process: the runner that is made last sets it for all.
     """
 
-    def __init__(self, artifact: ExecuTorchArtifact, threads: int) -> None:
+    def __init__(self, artifact: Program, threads: int) -> None:
         path, program = artifact.path, artifact.file
         self._input = program.inputs[0]
         self._batch = next(iter(program.tensor(program.plan["inputs"][0])["sizes"]), 1)  # so many at most in one call

@@ -13,6 +13,7 @@ from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, Attached
 from mobileclip_deploy.targets.executorch.backends import (
     DEFAULT_BACKEND,
+    PORTS,
     RULES,
     UNAVAILABLE,
     ExecuTorchOptions,
@@ -21,14 +22,13 @@ from mobileclip_deploy.targets.executorch.backends import (
 )
 from mobileclip_deploy.targets.options import TargetOptions
 from mobileclip_deploy.targets.target import Target
-from mobileclip_deploy.targets.values import Form, Ports, Precisions, RuntimePlace, TensorInfo, TowerJob
+from mobileclip_deploy.targets.values import Form, Precisions, RuntimePlace, TensorInfo, TowerJob
 
 if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName, Variant
     from mobileclip_deploy.parity import Check
 
 # A .pte does not name its tensors: clients set and get them by position.
-PORTS = Ports("input_0", "input_0", "output_0", "output_0", ids="int64")
 
 
 class ExecuTorchTarget(Target):

@@ -24,9 +24,9 @@ from mobileclip_deploy.targets.foreign import exchanged
 from mobileclip_deploy.targets.grids.encode import int4_blocks, int8_channels, pack_int4
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.litert.bands import deal_out
+from mobileclip_deploy.targets.litert.computing import computed_values, float_places
 from mobileclip_deploy.targets.litert.editing import Editor
 from mobileclip_deploy.targets.litert.model_file import ModelFile, parse_model
-from mobileclip_deploy.targets.litert.opening import computed_values, float_places
 from mobileclip_deploy.targets.litert.weights import in_torch_layout, weight_place
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.ranges import ranges_of

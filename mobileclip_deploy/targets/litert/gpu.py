@@ -24,9 +24,9 @@ from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.interpreter import python, run_within
 from mobileclip_deploy.errors import NotRun
 from mobileclip_deploy.targets.artifact import Compiled, Extreme, Left
+from mobileclip_deploy.targets.litert.computing import computed_values
 from mobileclip_deploy.targets.litert.gpu_process import ANSWERED, COMPILED
-from mobileclip_deploy.targets.litert.model_file import ModelFile
-from mobileclip_deploy.targets.litert.opening import LiteRTArtifact, computed_values
+from mobileclip_deploy.targets.litert.model_file import ModelFile, OpenedModel
 from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, LintReport, RuleText
 
 FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
@@ -59,7 +59,7 @@ def software_vulkan() -> Path:
     return found[0]
 
 
-def compile_for_gpu(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
+def compile_for_gpu(artifact: OpenedModel, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
     """See `Artifact.compiled`."""
     path, model = artifact.path, artifact.model
     _ = artifact.graph  # the runtime trusts what a file says of its tensors
@@ -157,7 +157,7 @@ def _refusal(run: _Run) -> str:
     return f"the compiler {run.end}{why}"
 
 
-def extremes(artifact: LiteRTArtifact, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
+def extremes(artifact: OpenedModel, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
     """The largest value that a file computes in float32 over all inputs, and the largest sum behind a mean of it.
 
     A sum is that of the values without their signs, so that it bounds every order of adding up; None where there is no
@@ -189,7 +189,7 @@ REFUSED = RuleText(
 )
 
 
-def lint_model(artifact: LiteRTArtifact, device: str) -> LintReport:
+def lint_model(artifact: OpenedModel, device: str) -> LintReport:
     """Compile a file for the GPU as `Artifact.compiled`, and say of each operation whether it runs there."""
     model, found = artifact.model, compile_for_gpu(artifact)
     reasons = {(one.type, one.name): one.reason for one in found.left}

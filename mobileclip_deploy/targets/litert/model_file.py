@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import Malformed
 from mobileclip_deploy.targets.flatbuffer import array, at, schema
+from mobileclip_deploy.targets.graph import Graph
 from mobileclip_deploy.targets.grids.decode import unpack_int4
 from mobileclip_deploy.targets.values import as_bytes
 
@@ -208,3 +210,16 @@ def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
         raise Malformed(f"{kind} has options of its own or state")
     settings = {} if entry["options"] is None else dict(entry["options"][1])
     return Operator(kind, code["version"], entry["inputs"], entry["outputs"], settings)
+
+
+class OpenedModel(Protocol):
+    """An opened .tflite: its path, what the file holds, and its graph, which refuses what the runtime would trust."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def model(self) -> ModelFile: ...
+
+    @property
+    def graph(self) -> Graph: ...

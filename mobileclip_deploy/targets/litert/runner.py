@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.errors import running
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
-from mobileclip_deploy.targets.litert.model_file import SIGNATURE
+from mobileclip_deploy.targets.litert.model_file import SIGNATURE, OpenedModel
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 from mobileclip_deploy.targets.values import TensorInfo, require_shape
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.litert.opening import LiteRTArtifact
 
 
 class LiteRTRunner:
@@ -26,7 +23,7 @@ class LiteRTRunner:
         content: what to run instead of what stands in the file; `how` it was changed, in words.
     """
 
-    def __init__(self, artifact: LiteRTArtifact, content: bytes | None = None, how: str = "") -> None:
+    def __init__(self, artifact: OpenedModel, content: bytes | None = None, how: str = "") -> None:
         import torch  # a process that times a file loads none
 
         path, model = artifact.path, artifact.model

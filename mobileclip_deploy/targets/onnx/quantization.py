@@ -24,8 +24,8 @@ from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity import compare
 from mobileclip_deploy.targets.grids.encode import int8_channels
 from mobileclip_deploy.targets.onnx.editing import Editor, array, op, taken, write_model
+from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.onnx.runner import open_session
-from mobileclip_deploy.targets.onnx.target import RULES
 from mobileclip_deploy.targets.onnx.weights import (
     Quantized,
     Weight,

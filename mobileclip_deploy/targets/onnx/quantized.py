@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,25 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import Malformed, refusing
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
-from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
 from mobileclip_deploy.targets.quantized import Pair, QuantizedFile, quantized_values
 
 ONE = "plain_one"
 
 
-def plain_model(artifact: OnnxArtifact) -> onnx.ModelProto:
+class OnnxFile(Protocol):
+    """An opened ONNX file: its path, its graph, and a copy of its model that may be changed."""
+
+    @property
+    def file(self) -> Path: ...
+
+    @property
+    def graph(self) -> Graph: ...
+
+    def copied(self) -> onnx.ModelProto: ...
+
+
+def plain_model(artifact: OnnxFile) -> onnx.ModelProto:
     """The model with every float16 raised to float32, and inputs of products and convolutions left as they are.
 
     Weights stay as they are stored, and so do biases: where they are integers they are restored.
@@ -101,7 +112,7 @@ PAIR = Pair(
 class QuantizedOnnx(QuantizedFile):
     """A file with QuantizeLinear nodes."""
 
-    def __init__(self, artifact: OnnxArtifact) -> None:
+    def __init__(self, artifact: OnnxFile) -> None:
         path, graph = artifact.file, artifact.graph
         with refusing(f"{path}: what it quantizes cannot be read", KeyError, ValueError):
             self.values, self.bias_steps = tuple(quantized_values(graph, PAIR)), dict(_bias_steps(graph))

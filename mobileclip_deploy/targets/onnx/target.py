@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact, Attached
-from mobileclip_deploy.targets.grids.grid import Grid, integers
+from mobileclip_deploy.targets.onnx.rules import RULES
 from mobileclip_deploy.targets.options import TargetOptions, option
-from mobileclip_deploy.targets.rules import Shared, StorageRules
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Ports, RuntimePlace, TensorInfo, TowerJob
 
@@ -23,21 +22,6 @@ RUNTIME = "onnxruntime"
 # Threads that spin while they wait would steal the core from the next candidate.
 CPU = RuntimePlace(
     RUNTIME, "cpu", options=(("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
-)
-
-# The scale of a block is searched for, and a negative one mirrors the range.
-FOUR = Grid(4, "integers", block=32, low=-8, high=7, scale_bytes=4)
-
-
-RULES = StorageRules(
-    eight=integers(8, scale_bytes=4),
-    four=Shared(FOUR),
-    # The table's noise is what a text tower at 4 bits has most of. Its scales can be float16 (those of products
-    # cannot), so blocks half as long cost it no byte.
-    words=Shared(replace(FOUR, scale_bytes=2), (16,)),
-    # ONNX Runtime has 4-bit products and look-ups, no 4-bit convolutions. The projection would cost nano's text tower
-    # 3 dB of its 21.
-    coarse=lambda layer, tower, _: layer.is_table or (layer.is_product(tower) and not layer.is_projection),
 )
 
 

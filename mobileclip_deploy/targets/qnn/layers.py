@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +12,18 @@ import onnx.shape_inference
 
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.targets.artifact import LayerNoise
+from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
 from mobileclip_deploy.targets.onnx.quantized import plain_model
 from mobileclip_deploy.targets.onnx.runner import OnnxRunner
+from mobileclip_deploy.targets.qnn.chips import Chip
 from mobileclip_deploy.targets.qnn.emulator import emulated
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 RESTORING = ("DequantizeLinear", "Cast", "Mul", "Slice", "Split", "Reshape", "Transpose")
 
 
-def layer_noise(artifact: QnnArtifact, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
-    """What is behind each layer, in the order of the graph: on the emulator of the first chip, and on ONNX Runtime's
+def layer_noise(artifact: OnnxArtifact, chip: Chip, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
+    """What is behind each layer, in the order of the graph: on the emulator of a chip, and on ONNX Runtime's
     CPU, each against the same numbers in float32 with no activation quantized.
 
     The model is compiled again with these values as results. Where one is quantized, what is dequantized from it is
@@ -46,7 +44,7 @@ def layer_noise(artifact: QnnArtifact, inputs: npt.NDArray[np.generic]) -> Itera
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         path.write_bytes(written.SerializeToString())
-        npu = emulated(artifact.contexts[0].chip, path, artifact.inputs[0], inputs)
+        npu = emulated(chip, path, artifact.inputs[0], inputs)
     for layer, name in found.items():
         yield LayerNoise(layer, _decibels(exact[name], npu[name]), _decibels(exact[name], cpu[name]))
 
@@ -83,7 +81,7 @@ def _behind(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
 
 
 def _computed(
-    artifact: QnnArtifact, model: onnx.ModelProto, inputs: npt.NDArray[np.generic]
+    artifact: OnnxArtifact, model: onnx.ModelProto, inputs: npt.NDArray[np.generic]
 ) -> dict[str, npt.NDArray[np.float32]]:
     runner = OnnxRunner(artifact.file, model.SerializeToString(), as_written=True)
     rows = [runner.values(row) for row in np.split(inputs, len(inputs))]

@@ -9,8 +9,8 @@ from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, 
 from mobileclip_deploy.targets.qnn.emulator import placement
 
 if TYPE_CHECKING:
+    from mobileclip_deploy.targets.onnx.opening import OnnxArtifact
     from mobileclip_deploy.targets.qnn.chips import Chip
-    from mobileclip_deploy.targets.qnn.opening import QnnArtifact
 
 UNSUPPORTED = RuleText(
     name="unsupported",
@@ -23,7 +23,7 @@ UNSUPPORTED = RuleText(
 )
 
 
-def lint_model(artifact: QnnArtifact, chip: Chip, tokens: int) -> LintReport:
+def lint_model(artifact: OnnxArtifact, chip: Chip, tokens: int) -> LintReport:
     """Compile a model for a chip, and say of each of its operations whether it runs on the NPU.
 
     Args:

@@ -160,7 +160,7 @@ class QnnArtifact(OnnxArtifact):
         """On the emulator of the first chip."""
         from mobileclip_deploy.targets.qnn.layers import layer_noise
 
-        yield from layer_noise(self, inputs)
+        yield from layer_noise(self, self.contexts[0].chip, inputs)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
         """For each of its chips; a model that is not compiled for the chips that binaries are written for."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
-from mobileclip_deploy.targets.onnx.target import RULES, OnnxTarget
+from mobileclip_deploy.targets.onnx.rules import RULES
+from mobileclip_deploy.targets.onnx.target import OnnxTarget
 from mobileclip_deploy.targets.qnn.options import QnnOptions
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import Form, Pace, Precisions, RuntimePlace, TensorInfo, TowerJob
@@ -79,7 +80,7 @@ class QnnTarget(Target):
         from mobileclip_deploy.targets.qnn.writing import write_artifact
 
         ports = self.ports(job.variant, job.tower, job.form)
-        write_artifact(job, path, ports, self)
+        write_artifact(job, path, ports, self.options, self.rules(job.precision))
         return ()
 
     def open(self, path: Path, function: str | None = None) -> Artifact:

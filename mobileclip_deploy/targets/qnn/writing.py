@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -17,10 +16,9 @@ from mobileclip_deploy.targets.onnx.quantization import Quantizing
 from mobileclip_deploy.targets.qnn.chips import Chip
 from mobileclip_deploy.targets.qnn.context import UNION, beside, pointed
 from mobileclip_deploy.targets.qnn.emulator import compile_for
+from mobileclip_deploy.targets.qnn.options import QnnOptions
+from mobileclip_deploy.targets.rules import StorageRules
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
-
-if TYPE_CHECKING:
-    from mobileclip_deploy.targets.qnn.target import QnnTarget
 
 MISREAD = 16
 """Tokens of a norm behind which Qualcomm's compiler gets a product wrong: where the norm's result is rounded to 16 bits
@@ -28,18 +26,19 @@ and the int8 weights have a step a column, 2 of the 16 rows are right, on every 
 tokens are right, and so are 8 bits and one step (QAIRT 2.51; docs/qualcomm.md)."""
 
 
-def write_artifact(job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], target: QnnTarget) -> None:
+def write_artifact(
+    job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], options: QnnOptions, rules: StorageRules
+) -> None:
     """Write the model, and compile it for each chip, and for all of them where a union is wanted; in float32, which no
     NPU computes in, the model alone.
 
     Raises:
         ExportError: the tower was refused; of operations that an NPU does not take the text names the first.
     """
-    options = target.options
     path.mkdir(parents=True, exist_ok=True)
     source = path / f"{path.stem}.onnx"
     finish = partial(lift_norms, contexts=job.form.contexts)
-    how = Quantizing(target.rules(job.precision), beforehand=True, finish=finish)
+    how = Quantizing(rules, beforehand=True, finish=finish)
     write_graph(job, source, *ports, how)
     if job.precision == "fp32":
         return

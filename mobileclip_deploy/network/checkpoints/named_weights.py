@@ -1,0 +1,47 @@
+"""The file of weights that a user names, here or on the hub. Imports no torch, which takes a second."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.checkpoints.weights_files import (
+    BUILTIN,
+    HUB,
+    builtin_checkpoint,
+    checkpoint_file,
+    container_of,
+)
+from mobileclip_deploy.network.model.variants import load_variant
+
+if TYPE_CHECKING:
+    from mobileclip_deploy.network.checkpoints.hub import HubFile
+
+
+def weights_file(
+    variant: str | None, checkpoint: str | PathLike[str] | None = None, download: bool = False
+) -> Path | HubFile:
+    """The file with the weights that a user names, here or on the hub; see `load_model`.
+
+    Raises:
+        UsageError: unknown variant, one without its checkpoint, or no repository of the hub.
+        CheckpointError: there is no such file, or by its first bytes it is no checkpoint.
+    """
+    if download and (variant is None or checkpoint is not None):
+        raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
+    reference = str(checkpoint) if checkpoint is not None else ""
+    if download or reference.startswith(HUB):
+        from mobileclip_deploy.network.checkpoints import hub
+
+        return hub.usual_source(variant) if download and variant else hub.parse(reference)
+    if variant is not None:
+        named = load_variant(variant).name  # an unknown name is refused before the file is read
+        if checkpoint is None and named != BUILTIN:
+            raise UsageError(f"{variant} needs its weights: give `checkpoint`, or `download=True`")
+    if checkpoint is None:
+        return builtin_checkpoint()
+    found = checkpoint_file(Path(checkpoint))
+    container_of(found)
+    return found
