@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import click
@@ -33,7 +35,19 @@ __all__ = ["cli", "main"]
 
 
 class Ordered(click.Group):
-    """Commands in the order of a user's way, not of the alphabet."""
+    """Commands in the order of a user's way, not of the alphabet.
+
+    They are loaded when the first is needed, since a command of a wing imports this package.
+    """
+
+    @cached_property
+    def commands(self) -> dict[str, click.Command]:  # type: ignore[override]
+        return {command.name or "": add_quiet(command) for command in in_order()}
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.__dict__.pop("commands")  # click's own, which is empty
+        add_quiet(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -63,6 +77,15 @@ class Ordered(click.Group):
             sys.exit(128 + signal.SIGPIPE)
 
 
+def in_order() -> Iterator[click.Command]:
+    """Yields the commands that are installed, in the order of a user's way."""
+    yield from (variants, layouts, inspect, reparameterize, convert, export)
+    yield from filter(None, map(find, ("sweep",)))
+    yield from (verify, lint, evaluate, compare, classify)
+    last = ("embed", "search", "bridge", "reinforce", "train", "recover", "devices", "benchmark", "report", "demo")
+    yield from filter(None, map(find, (*last, "doctor")))
+
+
 @click.group(cls=Ordered, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "-V", "--version", package_name="mobileclip-deploy", message="%(prog)s %(version)s")
 def cli() -> None:
@@ -80,29 +103,6 @@ def cli() -> None:
 
     The result is on stdout, progress and errors are on stderr.
     """
-
-
-for command in (
-    variants,
-    layouts,
-    inspect,
-    reparameterize,
-    convert,
-    export,
-    find("sweep"),
-    verify,
-    lint,
-    evaluate,
-    compare,
-    classify,
-    *map(
-        find, ("embed", "search", "bridge", "reinforce", "train", "recover", "devices", "benchmark", "report", "demo")
-    ),
-    find("doctor"),
-):
-    if command is not None:
-        cli.add_command(add_quiet(command))
-add_quiet(cli)
 
 
 def main() -> None:
