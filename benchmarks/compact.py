@@ -31,12 +31,12 @@ from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.learnable import judged_texts
 from mobileclip_deploy.evaluation.metrics import paired_difference, percentage
 from mobileclip_deploy.network.checkpoints.door import load_model
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import models_dir
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
-from mobileclip_deploy.parity.samples import prompts, read_prompts
+from mobileclip_deploy.network.samples import prompts, read_prompts
 from mobileclip_deploy.search import Store
 from mobileclip_deploy.search.index import RESCORED
 from mobileclip_deploy.search.scoring import Query

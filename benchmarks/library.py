@@ -357,7 +357,7 @@ def moved(work: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
     from subjects import Subjects
 
     import mobileclip_deploy as mcd
-    from mobileclip_deploy.parity.samples import image_paths
+    from mobileclip_deploy.network.samples import image_paths
 
     s0 = Subjects(work).bundle(VARIANT, "onnx", "fp32")
     nano = mcd.load_model()

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from measuring import Figures, golden_source, in_turns, markdown, processor, versions
 
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.onnx.runner import open_session

@@ -72,8 +72,8 @@ def measure(golden: str, target: str) -> dict[str, Any]:
     from mobileclip_deploy.export.door import export_plan
     from mobileclip_deploy.export.plan import plan_export
     from mobileclip_deploy.export.request import ExportRequest, Writing, choose
+    from mobileclip_deploy.network import inputs
     from mobileclip_deploy.network.checkpoints.source import Source
-    from mobileclip_deploy.parity import inputs
 
     source = Source.of(_model(golden))
     exact, seconds = inputs.embed_exactly, {}

@@ -28,14 +28,14 @@ from measuring import Figures, markdown, versions
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.pairs import read_pairs
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.parity import Gates, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import bundle_embedder, model_embedder
-from mobileclip_deploy.pictures.pairs import read_pairs
 from mobileclip_deploy.training.recovery.plan import Settings
 
 KEPT = Figures("recovery", "reinforcement.md")

@@ -24,7 +24,7 @@ from typing import Any
 from measuring import ROOT, Figures, markdown
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.training.reinforcement.teachers import Teacher
 

@@ -18,13 +18,14 @@ import numpy.typing as npt
 from measuring import ROOT, Figures, markdown
 from safetensors.numpy import load_file, save_file
 
+from mobileclip_deploy.base.intervals import Interval, mean_interval
 from mobileclip_deploy.errors import GateFailed
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
-from mobileclip_deploy.evaluation.metrics import Interval, mean_interval, percentage
+from mobileclip_deploy.evaluation.metrics import percentage
 from mobileclip_deploy.network.checkpoints.door import load_model
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.search import STORES, Index, Store
 from mobileclip_deploy.search.bridging import Bridge, BridgeDescription, cross, learn

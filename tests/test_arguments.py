@@ -16,7 +16,7 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.arguments import Bounds, checked
 from mobileclip_deploy.errors import MobileClipDeployError, RuntimeFailed, UsageError
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 FUNCTIONS = [name for name in mcd.__all__ if name[0].islower()]
 # What nothing takes, and what a kind of parameter does not take besides.

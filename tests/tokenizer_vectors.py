@@ -15,7 +15,7 @@ import ftfy
 
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TokenizerSpec, models_dir
-from mobileclip_deploy.parity.samples import prompts
+from mobileclip_deploy.network.samples import prompts
 from mobileclip_deploy.training.language.vocabulary import learned_vocabulary
 
 FILE = Path(__file__).parents[1] / "clients" / "vectors" / "tokenizer.json"

@@ -15,11 +15,11 @@ from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Writing
 from mobileclip_deploy.export.steps import Written, write_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Target, TowerJob, get_target
 from mobileclip_deploy.targets.jobs import tower_job

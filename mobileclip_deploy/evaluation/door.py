@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "evaluate_on",
     "load_runner",
+    "parse_templates",
 ]
 
 NO_DATASET = (

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset import Dataset, check_tasks
-from mobileclip_deploy.evaluation.metrics import Interval, classify, percentage, retrieval_ranks
+from mobileclip_deploy.evaluation.metrics import classify, percentage, retrieval_ranks
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import embed_classes, embed_prompts, unit
 from mobileclip_deploy.pictures.pictures import Reading, embed_dataset_images

@@ -16,7 +16,7 @@ from mobileclip_deploy.evaluation.needed import Needed
 from mobileclip_deploy.network.model.preprocessing import decode_image, load_batch, preprocess
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import Variant
-from mobileclip_deploy.parity.samples import calibration_prompts, image_paths, prompts
+from mobileclip_deploy.network.samples import calibration_prompts, image_paths, prompts
 from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 
 

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
 
 from mobileclip_deploy.base.files.arrays import Floats
+from mobileclip_deploy.base.intervals import Interval, mean_interval
 
-RESAMPLES, SEED = 1000, 0
 # Standard errors of a 95% interval that holds whichever of two looks it is taken at: Pocock's constant for two.
 LOOKED_TWICE = 2.178
 # Rows of a similarity matrix in memory at a time: COCO's 5,000 x 25,000 would take 500 MB at once.
 BLOCK = 256
 
 Ranks = npt.NDArray[np.int64]
-
-
-class Interval(BaseModel, frozen=True):
-    """A figure in percent with its 95% bootstrap interval over the examples (1,000 resamples, seed 0); of a share that
-    all or none have, the exact one."""
-
-    value: float
-    low: float
-    high: float
 
 
 def ranks_of(similarity: Floats, truth: Ranks) -> Ranks:
@@ -205,18 +194,3 @@ def divergence(wanted: Floats, found: Floats, candidates: tuple[Floats, Floats],
 def _log_sum(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     top = rows.max(axis=1, keepdims=True)
     return top + np.log(np.exp(rows - top).sum(axis=1, keepdims=True))
-
-
-def mean_interval(values: npt.NDArray[np.float64]) -> Interval:
-    """The mean of shares [N], 0 to 1 each, in percent, with its bootstrap interval."""
-    low, high = resampled(lambda drawn: float(values[drawn].mean()), len(values))
-    return Interval(value=100 * float(values.mean()), low=low, high=high)
-
-
-def resampled(statistic: Callable[[Ranks], float], examples: int) -> tuple[float, float]:
-    """The 95% bootstrap interval, in percent, of a statistic of the numbers [N] of the examples that were drawn. A
-    resample may hold none of the examples that count: what is not finite is left out."""
-    generator = np.random.default_rng(SEED)
-    found = [statistic(generator.integers(0, examples, examples)) for _ in range(RESAMPLES)]
-    low, high = np.percentile([value for value in found if np.isfinite(value)], [2.5, 97.5])
-    return 100 * float(low), 100 * float(high)

@@ -18,8 +18,8 @@ from mobileclip_deploy.export.request import ExportChoices, choose, requested
 from mobileclip_deploy.export.steps import NotWritten, Written, begun_bundle, write_bundle
 from mobileclip_deploy.network.checkpoints.compacting import compact
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.compacting import fit_compact
 from mobileclip_deploy.spaces.relevance import learn_relevance

@@ -16,10 +16,10 @@ from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
-from mobileclip_deploy.parity.inputs import Inputs, embed, embed_exactly
 from mobileclip_deploy.parity.metrics import compare, flat, spread
 
 # Embeddings of different inputs that have cosines above 0.9999 to each other. Trained networks have spreads of 0.5 and

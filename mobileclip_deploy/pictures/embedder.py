@@ -16,10 +16,10 @@ from mobileclip_deploy.artifacts.towers.taken import taken_inputs
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import TOWERS, Preprocess, TokenizerSpec, TowerName, no_text_tower
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
 from mobileclip_deploy.pictures.image_sources import AS_IT_STANDS, View
 from mobileclip_deploy.targets import Runner, found_places, installed_target
 from mobileclip_deploy.targets.values import ThreadedRunner

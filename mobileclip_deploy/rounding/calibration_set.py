@@ -19,10 +19,10 @@ from mobileclip_deploy.evaluation.learnable import (
     different_texts,
 )
 from mobileclip_deploy.evaluation.needed import ROUNDING
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.variants import TowerName, Variant
-from mobileclip_deploy.parity.samples import read_prompts
-from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.network.samples import read_prompts
 from mobileclip_deploy.rounding.methods import check_folder
 
 # 24 gave nano's text tower 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).

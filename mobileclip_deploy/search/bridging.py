@@ -16,8 +16,8 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
 from mobileclip_deploy.base.files.names import Name
+from mobileclip_deploy.base.intervals import Interval, mean_interval
 from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, worded
-from mobileclip_deploy.evaluation.metrics import Interval, mean_interval
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.pictures.embedding import unit

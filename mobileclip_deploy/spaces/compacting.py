@@ -25,12 +25,12 @@ from mobileclip_deploy.evaluation.learnable import (
 from mobileclip_deploy.evaluation.needed import axes_pictures
 from mobileclip_deploy.network.checkpoints.axes import Axes
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import Inputs, embed_exactly
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.provenance import Compacted
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TOWERS, Variant
-from mobileclip_deploy.parity.inputs import Inputs, embed_exactly
-from mobileclip_deploy.parity.samples import prompts, read_prompts
+from mobileclip_deploy.network.samples import prompts, read_prompts
 from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.spaces.axes import fit_axes
 from mobileclip_deploy.spaces.int8 import INT8_MOST, rounded_scale

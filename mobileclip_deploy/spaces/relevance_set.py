@@ -17,11 +17,11 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND, check_background
+from mobileclip_deploy.network.inputs import Inputs, embed_exactly, exact_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.preprocessing import decode_image, preprocess
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.inputs import Inputs, embed_exactly, exact_texts
 from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 from mobileclip_deploy.spaces.axes import told_apart
 from mobileclip_deploy.spaces.relevance_fit import Samples

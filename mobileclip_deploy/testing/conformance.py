@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy import Bundle
 from mobileclip_deploy.base.files import artifact_sha256, files_of
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
@@ -27,12 +27,12 @@ from mobileclip_deploy.export.plan import BundlePlan
 from mobileclip_deploy.export.request import ExportRequest, Writing
 from mobileclip_deploy.export.steps import begun_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.precision import is_precision, precision_of
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import TOWERS, TokenizerSpec, TowerName, Variant, load_variant
 from mobileclip_deploy.parity import ParityReport
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Artifact, Target, TowerJob, get_target, restored_target
 from mobileclip_deploy.targets.benchmarking import SessionSetup

@@ -13,9 +13,9 @@ from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import check_scheduler, require_scheduler
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.architecture import MobileCLIP
-from mobileclip_deploy.pictures.pairs import read_pairs
 from mobileclip_deploy.training.datacompdr.writing import BFLOAT16, FLOAT32
 from mobileclip_deploy.training.language.distilling import DistilledTower, TowerRow, distil
 from mobileclip_deploy.training.language.recipe import read_tower_recipe

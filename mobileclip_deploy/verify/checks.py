@@ -10,10 +10,10 @@ import torch
 
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
+from mobileclip_deploy.network.inputs import embed
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Bound, Check, ParityReport
-from mobileclip_deploy.parity.inputs import embed
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.verify.activations import check_activations
 from mobileclip_deploy.verify.attachments import check_attachments

@@ -20,11 +20,11 @@ from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.tokenizer import write_tokenizer_files
 from mobileclip_deploy.network.model.variants import Variant
+from mobileclip_deploy.network.samples import calibration_prompts
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.parity.inputs import sample_inputs
-from mobileclip_deploy.parity.samples import calibration_prompts
 from mobileclip_deploy.spaces.int8 import scale_of
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.verify.claims import written_by, written_by_this_version

@@ -10,12 +10,13 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row
+from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
 from mobileclip_deploy.evaluation.door import NO_DATASET
 from mobileclip_deploy.evaluation.evaluate import Measurement, Measuring, measure
-from mobileclip_deploy.evaluation.metrics import Interval, paired_difference
+from mobileclip_deploy.evaluation.metrics import paired_difference
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import precision_label
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName

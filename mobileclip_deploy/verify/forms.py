@@ -13,8 +13,8 @@ from mobileclip_deploy.artifacts.towers.contexts import fitting
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed
 from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Bound, Check
-from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import Runner
 from mobileclip_deploy.targets.values import PictureRunner
 from mobileclip_deploy.verify.subject import Subject

@@ -16,12 +16,12 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import accuracy_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
+from mobileclip_deploy.network.samples import read_prompts
 from mobileclip_deploy.parity import Gates
 from mobileclip_deploy.parity.gates import exported_gates
-from mobileclip_deploy.parity.inputs import Inputs, sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import read_prompts
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
 from mobileclip_deploy.verify.axes import fitted_again

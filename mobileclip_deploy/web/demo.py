@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy import Bundle, load_model
 from mobileclip_deploy.base.arguments import Bounds
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.base.files.leftovers import temporary_folder
@@ -20,7 +20,6 @@ from mobileclip_deploy.base.pages.server import PageServer, serving
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 from mobileclip_deploy.export.door import export
-from mobileclip_deploy.network.checkpoints.door import load_model
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.variants import TOWERS, models_dir, no_text_tower
 from mobileclip_deploy.parity.gates import exported_gates

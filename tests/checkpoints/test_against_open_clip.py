@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from tiny import TINY
 from unfilled import Unfilled
 
+from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.loading import Origin, load
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
-from mobileclip_deploy.parity import samples
 
 # open_clip's name of the architecture, its tag of the published weights, our variant.
 MODELS = [

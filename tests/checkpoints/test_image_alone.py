@@ -29,13 +29,13 @@ from unfilled import Unfilled
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.fitting import fitting
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.open_clip import canonical_names
 from mobileclip_deploy.network.model.open_clip_files import class_names
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.network.model.variants import load_variant, variant_names
-from mobileclip_deploy.parity import samples
 
 CLASSIFIERS = [name for name in variant_names() if name.startswith("fastvit_")]
 IMAGES = samples.image_paths()[:2]

@@ -17,9 +17,9 @@ from tiny import PIECES, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import CheckpointError, InvalidInput, UsageError
+from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.convert import convert
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.parity import samples
 from mobileclip_deploy.spaces.compacting import check_size
 
 SIZE = 900

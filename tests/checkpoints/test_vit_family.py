@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from unfilled import Unfilled
 
+from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.checkpoints.fitting import fitting
 from mobileclip_deploy.network.checkpoints.loading import load
 from mobileclip_deploy.network.checkpoints.open_clip import canonical_names
@@ -24,7 +25,6 @@ from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import models_dir, variant_names
-from mobileclip_deploy.parity import samples
 
 # Our variant: open_clip's name of the architecture, its tag of the published weights.
 PUBLISHED = {

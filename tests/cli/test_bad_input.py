@@ -14,7 +14,7 @@ from exports import Exports
 from mobileclip_deploy.evaluation import looks
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.variants import variant_names
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import targets
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")

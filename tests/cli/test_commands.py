@@ -25,7 +25,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark import doctor
 from mobileclip_deploy.cli import output, terminal
 from mobileclip_deploy.network.model.variants import models_dir, variant_names
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 OWN = "mobileclip-deploy"
 

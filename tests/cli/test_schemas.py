@@ -14,7 +14,7 @@ from exports import Exports
 from mobileclip_deploy.benchmark.documents import write_document
 from mobileclip_deploy.cli import cli
 from mobileclip_deploy.cli.schemas import DOCUMENTS, published
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 

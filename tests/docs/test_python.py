@@ -16,7 +16,7 @@ import pytest
 from exports import Exports
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = [

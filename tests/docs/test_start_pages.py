@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 PAGES = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("start_ios.md", "start_android.md")}
 LITERT = (ROOT / "docs" / "litert.md").read_text(encoding="utf-8")

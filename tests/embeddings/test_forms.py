@@ -21,7 +21,7 @@ from tiny import CAUSAL, known
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.pictures.embedding import at_length_one
 
 SIZE = 8

@@ -21,10 +21,10 @@ from transformers_client import CLIENT, install
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.network.inputs import sample_inputs
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Gates, compare
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.web.demo import client_sources
 
 HERE = Path(__file__).parent / "transformers_js"

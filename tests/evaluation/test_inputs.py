@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.network.model.variants import load_variant
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 NANO = load_variant("nano")
 MEAN = NANO.model_copy(

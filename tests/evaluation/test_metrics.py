@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.evaluation.metrics import (
-    Interval,
     Loss,
     divergence,
     paired_difference,

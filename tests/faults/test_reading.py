@@ -15,8 +15,8 @@ from faults import coreai_edits, coreml_edits, executorch_edits, litert_edits, o
 from faults.edits import Edit, said_of
 from faults.files import Files, levels
 
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.targets import get_target
 
 FORMATS: dict[str, ModuleType] = {

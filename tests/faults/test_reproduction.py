@@ -16,7 +16,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.verify import checks
 from mobileclip_deploy.verify.checks import verify_subject

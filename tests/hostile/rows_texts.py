@@ -13,7 +13,7 @@ from hostile.rows_results import HARM
 from hostile.table import Row, both, edit, write
 from json_files import put
 
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 BUNDLE = "onnx-fp16"
 ENTITIES = "&" + "amp;" * 20_000

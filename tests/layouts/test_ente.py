@@ -20,9 +20,9 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.benchmark.cells import _resizing
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.samples import image_paths, prompts
 
 Floats = npt.NDArray[np.float32]
 

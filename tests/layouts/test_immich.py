@@ -20,9 +20,9 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.samples import image_paths, prompts
 
 pytestmark = pytest.mark.whole  # test_layouts.py has its names, test_picquery.py an app of ONNX
 

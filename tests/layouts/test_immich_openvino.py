@@ -13,9 +13,9 @@ from exports import Exports
 from programs import missing, output
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.samples import image_paths, prompts
 
 # `onnxruntime-openvino` is called `onnxruntime` when it is imported, as the package that every other test needs.
 FOLDER = Path(__file__).parents[2] / "build" / "openvino"

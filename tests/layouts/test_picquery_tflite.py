@@ -20,8 +20,8 @@ from exports import Exports
 from litert_files import require_litert
 
 import mobileclip_deploy as mcd
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.samples import image_paths, prompts
 
 require_litert()
 pytestmark = pytest.mark.whole  # of layouts; test_picquery.py reads the other module's files

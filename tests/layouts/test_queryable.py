@@ -19,9 +19,9 @@ from exports import Exports
 from PIL import Image
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
-from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets.coreml.opening import CoreMLArtifact
 
 pytestmark = pytest.mark.whole  # test_layouts.py has its names, targets/ the packages of Core ML

@@ -24,7 +24,7 @@ from mobileclip_deploy.errors import DependencyMissing, InvalidInput
 from mobileclip_deploy.network.model import tokenizer as module
 from mobileclip_deploy.network.model.tokenizer import CLIP, TokenizerFile, encode, tokenizer_file, write_tokenizer_files
 from mobileclip_deploy.network.model.variants import TokenizerSpec
-from mobileclip_deploy.parity.samples import prompts
+from mobileclip_deploy.network.samples import prompts
 
 SENTENCES = """
 a photo of a dog|don't we've they'll I'm you're he'd it's|3.14159 and 2,718 & 50% off!|tic-tac-toe (again?) #win @home

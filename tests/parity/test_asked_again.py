@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny import tiny_variant
 
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP, build_model
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.parity.inputs import Inputs
 from mobileclip_deploy.parity.reference import EXACT, Reference
 
 

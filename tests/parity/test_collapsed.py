@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from tiny import checkpoint, write_cards
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model import variants
 from mobileclip_deploy.parity import Check, Gates, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.parity.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
 
 RANDOM = np.random.default_rng(0)

@@ -10,10 +10,10 @@ import torch
 from command_line import strict_json
 from tiny import tiny_variant
 
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.network.model.architecture import build_model
 from mobileclip_deploy.parity import Deviation, Gates, compare
 from mobileclip_deploy.parity.gates import passes
-from mobileclip_deploy.parity.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
 
 REF = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])

@@ -19,10 +19,10 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import ImageTower
 from mobileclip_deploy.errors import GateFailed, InvalidInput
 from mobileclip_deploy.network.model.variants import TowerName
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Gates, ParityReport, compare
 from mobileclip_deploy.parity.gates import passes
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import image_paths
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.parity.inputs import Inputs
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
 
 

@@ -30,12 +30,12 @@ from mobileclip_deploy.export.request import ExportRequest
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers
 from mobileclip_deploy.export.smallest.prediction import measure_layers, mixes
 from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.precision import PRECISIONS, parse_precisions
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import Gates, compare
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.coreml import compression
 from mobileclip_deploy.targets.coreml.options import DEPLOYMENT_TARGETS, NEEDED

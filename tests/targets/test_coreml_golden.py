@@ -23,10 +23,10 @@ from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.network.checkpoints.identity import identify
 from mobileclip_deploy.network.checkpoints.loading import assemble
 from mobileclip_deploy.network.folding import fold
+from mobileclip_deploy.network.inputs import embed_images
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName, load_variant
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.parity.inputs import embed_images
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import total_bytes

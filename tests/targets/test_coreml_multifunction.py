@@ -19,8 +19,8 @@ from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.network.model.precision import parse_precisions
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.graph import first_difference
 from mobileclip_deploy.targets.mil import load

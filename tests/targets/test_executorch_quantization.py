@@ -16,8 +16,8 @@ from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.errors import ExportError
 from mobileclip_deploy.network.folding import PASSES
 from mobileclip_deploy.network.folding.batch_norms import FoldAttentionNorm
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import build_model
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.executorch.authoring import authored

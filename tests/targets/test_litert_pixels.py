@@ -13,7 +13,7 @@ from tiny import WORDS, known
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import get_target
 
 pytestmark = pytest.mark.whole  # test_conformance.py runs a file that takes floats

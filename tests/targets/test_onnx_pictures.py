@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.export.request import ExportRequest, choose
 from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.network.model.variants import Preprocess
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets import targets
 from mobileclip_deploy.targets.onnx.pictures import LARGE, LARGE_RATIO, take_pictures
 from mobileclip_deploy.verify.forms import SIZES

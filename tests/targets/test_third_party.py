@@ -19,8 +19,8 @@ from third_party import installed
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput
-from mobileclip_deploy.parity.inputs import embed_texts
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.inputs import embed_texts
+from mobileclip_deploy.network.samples import image_paths, prompts
 
 
 @pytest.fixture(scope="module")

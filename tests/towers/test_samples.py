@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.network import samples
 from mobileclip_deploy.network.model.preprocessing import load_image
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity import samples
-from mobileclip_deploy.parity.samples import calibration_prompts, image_paths, prompts, read_prompts
+from mobileclip_deploy.network.samples import calibration_prompts, image_paths, prompts, read_prompts
 
 FOLDER = Path(samples.__file__).parent
 

@@ -15,7 +15,7 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 
 BUNDLES = (
     ("onnx", "fp32"),

@@ -9,11 +9,11 @@ from exports import Exports
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import ImageTower, example_input, make_tower
 from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.parity.inputs import Inputs, sample_inputs
 
 BOUND = 2e-6
 CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}

@@ -17,7 +17,7 @@ from writing import slow_runtime
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.evaluation.dataset import Dataset
-from mobileclip_deploy.parity.samples import image_paths
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.targets.graph import changed_constant
 
 pytestmark = pytest.mark.usefixtures("stored_conversions")

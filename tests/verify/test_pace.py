@@ -12,8 +12,8 @@ from writing import slow_runtime, subject
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName, load_variant
+from mobileclip_deploy.network.samples import prompts
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import prompts
 from mobileclip_deploy.pictures.embedder import TorchRunner
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact

@@ -15,7 +15,7 @@ from mobileclip_deploy.network.model.image_files import IMAGE_SUFFIXES, image_fi
 from mobileclip_deploy.network.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName, Variant
-from mobileclip_deploy.parity.samples import calibration_prompts, image_paths, read_prompts
+from mobileclip_deploy.network.samples import calibration_prompts, image_paths, read_prompts
 
 T = TypeVar("T")
 # More images change the ranges little and take as long as one evaluation each.

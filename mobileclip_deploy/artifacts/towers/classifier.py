@@ -13,9 +13,9 @@ from mobileclip_deploy.artifacts.towers.head import LabelSet
 from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.folding import is_folded
+from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.tokenizer import encode
-from mobileclip_deploy.parity.inputs import exact_texts
 
 
 class Normalised(nn.Module):

@@ -10,9 +10,9 @@ from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.weights_files import check_folded_output
 from mobileclip_deploy.network.folding import FoldReport, fold, is_folded
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import normalize
-from mobileclip_deploy.parity.inputs import sample_inputs
 
 
 def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: bool = False) -> FoldReport:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from mobileclip_deploy.evaluation.metrics import Interval, resampled
+from mobileclip_deploy.base.intervals import Interval, resampled
 
 Counts = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

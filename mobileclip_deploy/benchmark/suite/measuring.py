@@ -15,12 +15,13 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.pages import filled_page
+from mobileclip_deploy.base.intervals import Interval
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.suite import figures
 from mobileclip_deploy.benchmark.suite.samples import read_captioned, read_puzzles, read_samples
 from mobileclip_deploy.benchmark.suite.tasks import Suite, SuiteTask, published, published_source
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
-from mobileclip_deploy.evaluation.metrics import Interval, classify, retrieval_ranks
+from mobileclip_deploy.evaluation.metrics import classify, retrieval_ranks
 from mobileclip_deploy.pictures.embedder import Embedder
 from mobileclip_deploy.pictures.embedding import BATCH, embed_classes, embed_prompts, unit
 from mobileclip_deploy.pictures.pictures import Reading, embed_contents, embed_dataset_images

@@ -54,8 +54,8 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
     from mobileclip_deploy.base.scheduling import check_scheduler
+    from mobileclip_deploy.evaluation.pairs import check_pairs
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
-    from mobileclip_deploy.pictures.pairs import check_pairs
 
     check_scheduler(asked["scheduler"])
     check_pairs(asked["pairs"])

@@ -23,8 +23,8 @@ from torch import Tensor
 from mobileclip_deploy.base.files import file_sha256, read_regular, write_whole
 from mobileclip_deploy.base.files.tars import read_extent, scan
 from mobileclip_deploy.errors import InvalidInput, worded
+from mobileclip_deploy.evaluation.pairs import Pair
 from mobileclip_deploy.network.model.preprocessing import decode_image
-from mobileclip_deploy.pictures.pairs import Pair
 from mobileclip_deploy.training.datacompdr import members
 from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, draw, replay
 from mobileclip_deploy.training.reinforcement.building import Making, ShardFormat

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.pairs import Pairs
 from mobileclip_deploy.network.model.preprocessing import normalize
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.pictures.pairs import Pairs
 from mobileclip_deploy.training.recovery.plan import RecoveryPlan, Settings, check_enough
 from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.training.reinforcement.samples import Choice, ReinforcedDataset, collate

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 from mobileclip_deploy.base.arguments import Bounds, Count, Seed, checked_fields
 from mobileclip_deploy.base.files import check_file_destination
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.pairs import Pairs, read_pairs
 from mobileclip_deploy.network.model.precision import RECOVERABLE, parse_precisions, precision_of
 from mobileclip_deploy.network.model.variants import TOWERS, TowerName
-from mobileclip_deploy.pictures.pairs import Pairs, read_pairs
 from mobileclip_deploy.targets import Target, get_target, targets
 from mobileclip_deploy.training.reinforcement.index import INDEX
 

@@ -18,8 +18,8 @@ from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import Failed, Task, require_scheduler, run_tasks
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.pairs import Pair, Pairs
 from mobileclip_deploy.network.model.preprocessing import load_image
-from mobileclip_deploy.pictures.pairs import Pair, Pairs
 from mobileclip_deploy.training.reinforcement.augmentation import draw
 from mobileclip_deploy.training.reinforcement.index import (
     INDEX,

@@ -25,9 +25,9 @@ from mobileclip_deploy.base.files import file_sha256, write_whole
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import Failed, Task, run_tasks
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_sentence, suggestion
+from mobileclip_deploy.evaluation.pairs import Pair, Pairs
 from mobileclip_deploy.network.model.preprocessing import load_image
 from mobileclip_deploy.network.model.tokenizer import CLIP
-from mobileclip_deploy.pictures.pairs import Pair, Pairs
 
 TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = CLIP.first[0], CLIP.eot, CLIP.pad  # open_clip's CoCa models have CLIP's vocabulary

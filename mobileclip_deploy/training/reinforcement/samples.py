@@ -18,10 +18,10 @@ from torch.utils.data import Dataset
 
 from mobileclip_deploy.base.files import content_sha256, file_sha256
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.pairs import PAIRS_BYTES, Pairs, parse_pairs
 from mobileclip_deploy.network.model.preprocessing import load_image
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import Variant
-from mobileclip_deploy.pictures.pairs import PAIRS_BYTES, Pairs, parse_pairs
 from mobileclip_deploy.pictures.text_files import read_text
 from mobileclip_deploy.training.reinforcement.augmentation import crop, draw, transform
 from mobileclip_deploy.training.reinforcement.index import OURS, PAIRS, Index, TeacherEntry, read_index

@@ -22,10 +22,10 @@ from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset, read_dataset
 from mobileclip_deploy.evaluation.evaluate import measure
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.model.architecture import LARGEST_LOGIT_FACTOR, MobileCLIP
 from mobileclip_deploy.network.model.variants import load_variant
 from mobileclip_deploy.pictures.embedder import model_embedder
-from mobileclip_deploy.pictures.pairs import read_pairs
 from mobileclip_deploy.training.datacompdr.dataset import PublishedDataset
 from mobileclip_deploy.training.datacompdr.joining import shard_files
 from mobileclip_deploy.training.reinforcement.index import INDEX, OURS, read_index

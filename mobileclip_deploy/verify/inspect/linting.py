@@ -11,7 +11,7 @@ from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.base.files import StrPath
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.parity.inputs import Inputs
+from mobileclip_deploy.network.inputs import Inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import Artifact, Target, installed_target, restored_target, target_of
 from mobileclip_deploy.targets.mil import Program

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.parity.inputs import embed_images, embed_texts
 from mobileclip_deploy.targets import Abilities, Artifact, Target, TargetOptions, TensorInfo, TowerJob
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.rules import StorageRules

@@ -30,11 +30,11 @@ from mobileclip_deploy.export.smallest import NothingPasses, Smallest, find_smal
 from mobileclip_deploy.export.smallest.candidates import Candidate, TowerChoice
 from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
+from mobileclip_deploy.network.samples import image_paths
 from mobileclip_deploy.parity import compare
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
-from mobileclip_deploy.parity.samples import image_paths
 from mobileclip_deploy.pictures.embedder import Embedder, model_embedder
 
 PRECISIONS = ("fp32", "fp16", "w8", "w4")

@@ -23,8 +23,8 @@ from writing import written
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import example_input, make_tower
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.network.inputs import sample_inputs
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.parity.inputs import sample_inputs
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.mil import load

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import InvalidInput, UsageError
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
 from mobileclip_deploy.network.model.variants import load_variant
-from mobileclip_deploy.pictures.pairs import read_pairs
 from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce
 from mobileclip_deploy.training.reinforcement.index import read_index
 from mobileclip_deploy.training.reinforcement.samples import ReinforcedDataset, collate

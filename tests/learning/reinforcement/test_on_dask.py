@@ -10,7 +10,7 @@ from emoji_pairs import contents, write_pairs
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.errors import UsageError
-from mobileclip_deploy.pictures.pairs import read_pairs
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.training.reinforcement.building import ReinforcementSettings, reinforce, task_memory
 from mobileclip_deploy.training.reinforcement.teachers import Teacher, borrowed, lend
 

@@ -14,7 +14,7 @@ from PIL import Image
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.model.variants import load_variant, models_dir
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.samples import image_paths, prompts
 from mobileclip_deploy.rounding.calibration_set import read_calibration_set
 
 NANO = load_variant("nano")

@@ -13,9 +13,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 import mobileclip_deploy as mcd
+from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.variants import load_variant
-from mobileclip_deploy.pictures.pairs import read_pairs
 from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.samples import Batch, PlainDataset, collate
 from mobileclip_deploy.training.trainer.objective import AnchoredObjective, Towers

@@ -15,7 +15,7 @@ from mobileclip_deploy.network.model.architecture import MobileCLIP
 from mobileclip_deploy.network.model.preprocessing import load_batch, normalize
 from mobileclip_deploy.network.model.tokenizer import CLIP, encode
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
-from mobileclip_deploy.parity.samples import image_paths, prompts
+from mobileclip_deploy.network.samples import image_paths, prompts
 
 BATCH = 32
 # In float64 every activation is twice as large.
