@@ -9,8 +9,8 @@ from mobileclip_deploy.cli.output import megabytes, note, print_table
 from mobileclip_deploy.cli.terminal import say
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.base.intervals import Interval
+    from mobileclip_deploy.errors import MobileClipDeployError
     from mobileclip_deploy.evaluation.evaluate import EvaluationResult
     from mobileclip_deploy.export.smallest import SearchLog
     from mobileclip_deploy.export.steps import Written

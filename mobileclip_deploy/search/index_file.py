@@ -118,7 +118,7 @@ def joined_arrays(blocks: Sequence[Block], data: npt.NDArray[np.uint8], store: S
 def _joined(data: npt.NDArray[np.uint8], offsets: Sequence[int], sizes: Sequence[int]) -> npt.NDArray[np.uint8]:
     if len(offsets) == 1:
         return data[offsets[0] : offsets[0] + sizes[0]]
-    whole = memoryview(data)
+    whole = data.data
     parts = (whole[offset : offset + size] for offset, size in zip(offsets, sizes, strict=True))
     return np.frombuffer(b"".join(parts), np.uint8)
 
@@ -182,7 +182,7 @@ def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: S
     if slot.end > len(data):
         raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} are there: its end")
     told = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as the file has it: other writers spell it otherwise
-    found, place, whole = [], _up(DESCRIPTION + told), memoryview(data)
+    found, place, whole = [], _up(DESCRIPTION + told), data.data
     if slot.end < place:
         raise _damaged(where, "its committed end")
     while place < slot.end:

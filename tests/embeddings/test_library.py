@@ -16,6 +16,7 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.search import Index, spaces
 from mobileclip_deploy.search.library import int8_scale
+from mobileclip_deploy.search.writing import create
 
 PICTURES = models_dir() / "nano" / "evaluation" / "images"
 NAMED = {"1f697": "automobile", "1f355": "pizza", "1f431": "cat face", "1f680": "rocket"}
