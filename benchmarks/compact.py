@@ -37,10 +37,9 @@ from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.network.model.variants import models_dir
 from mobileclip_deploy.network.samples import prompts, read_prompts
-from mobileclip_deploy.search import Store
 from mobileclip_deploy.search.index import RESCORED
 from mobileclip_deploy.search.scoring import Query
-from mobileclip_deploy.search.storage import signs
+from mobileclip_deploy.search.storage import Store, signs
 from mobileclip_deploy.spaces.axes import SHRINKAGE, fit_axes, mean_axes, turned_for_signs
 from mobileclip_deploy.spaces.int8 import rounded_scale
 

@@ -141,8 +141,9 @@ def random_index(path: Path, count: int, dimension: int) -> Any:
     """An int8 index of random unit vectors, of which there are a multiple of 10,000."""
     import numpy as np
 
-    from mobileclip_deploy.search import Index, Store
+    from mobileclip_deploy.search.index import Index
     from mobileclip_deploy.search.index_file import Description, Header
+    from mobileclip_deploy.search.storage import Store
     from mobileclip_deploy.search.writing import Rows, create
 
     chance, at_once = np.random.default_rng(0), 10_000

@@ -22,7 +22,7 @@ from measuring import cells, in_turns, random_index
 from usearch.index import MetricKind  # type: ignore[attr-defined]
 from usearch.index import search as usearch_exact
 
-from mobileclip_deploy.search import Index
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.scoring import Query
 
 SIZES = ((300_000, 512), (1_000_000, 64))

@@ -27,9 +27,10 @@ from mobileclip_deploy.network.inputs import embed_images, embed_texts
 from mobileclip_deploy.network.model.preprocessing import load_batch
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.pictures.embedding import at_length_one
-from mobileclip_deploy.search import STORES, Index, Store
 from mobileclip_deploy.search.bridging import Bridge, BridgeDescription, cross, learn
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.storage import STORES, Store
 from mobileclip_deploy.search.writing import create
 from mobileclip_deploy.spaces.axes import fit_axes
 from mobileclip_deploy.spaces.int8 import rounded_scale

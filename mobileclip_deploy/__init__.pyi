@@ -20,7 +20,7 @@ from mobileclip_deploy.network.checkpoints.convert import (
 )
 from mobileclip_deploy.network.checkpoints.cutting import Languages as Languages
 from mobileclip_deploy.network.checkpoints.door import load_model as load_model
-from mobileclip_deploy.search import Index as Index
+from mobileclip_deploy.search.index import Index as Index
 from mobileclip_deploy.search.door import (
     BridgeResult as BridgeResult,
     EmbeddingFile as EmbeddingFile,

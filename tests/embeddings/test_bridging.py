@@ -12,9 +12,10 @@ from embeddings.indices import units
 from safetensors.torch import load_file, save_file
 
 from mobileclip_deploy.errors import GateFailed, InvalidInput
-from mobileclip_deploy.search import Index, Store
 from mobileclip_deploy.search.bridging import Bridge, learn
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import Description, Header
+from mobileclip_deploy.search.storage import Store
 from mobileclip_deploy.search.writing import create
 
 OLD, NEW = 24, 32

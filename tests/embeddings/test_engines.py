@@ -14,7 +14,7 @@ from embeddings.indices import header, units, written
 from usearch.index import Index as Graph
 
 from mobileclip_deploy.base.files import file_sha256
-from mobileclip_deploy.search import Index
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.writing import IndexWriter, create
 
 

@@ -10,8 +10,10 @@ import pytest
 from embeddings.indices import DIMENSION, SCALE, header, units, written
 
 from mobileclip_deploy.errors import InvalidInput, UsageError
-from mobileclip_deploy.search import STORES, Index, writing
+from mobileclip_deploy.search import writing
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.scoring import Query
+from mobileclip_deploy.search.storage import STORES
 from mobileclip_deploy.search.writing import IndexWriter, create
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.network.model.variants import models_dir
-from mobileclip_deploy.search import Index, spaces
+from mobileclip_deploy.search import spaces
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import int8_scale
 from mobileclip_deploy.search.writing import create
 

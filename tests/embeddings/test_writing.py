@@ -20,8 +20,10 @@ import pytest
 from embeddings.indices import units, written
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError
-from mobileclip_deploy.search import STORES, Index, writing
+from mobileclip_deploy.search import writing
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import DESCRIPTION, SLOTS, Slot, read_slot
+from mobileclip_deploy.search.storage import STORES
 from mobileclip_deploy.search.writing import IndexWriter, compact
 
 APPEND = """

@@ -22,7 +22,8 @@ from mobileclip_deploy.base.files import artifact_sha256
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.network.model.provenance import tensors_sha256
 from mobileclip_deploy.network.samples import image_paths
-from mobileclip_deploy.search import Index, spaces
+from mobileclip_deploy.search import spaces
+from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import int8_scale
 from mobileclip_deploy.spaces.axes import fit_axes, mean_axes
 from mobileclip_deploy.spaces.compacting import read_fitting_set
