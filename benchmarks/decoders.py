@@ -33,7 +33,7 @@ from mobileclip_deploy.network.model.preprocessing import load_image, preprocess
 from mobileclip_deploy.web.demo import client_sources
 
 KEPT = Figures("decoders", "clients.md")
-PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "parity" / "samples").glob("*.jpg"))
+PHOTOGRAPHS = sorted((ROOT / "mobileclip_deploy" / "network" / "samples").glob("*.jpg"))
 QUALITY, PATIENCE = 95, 300
 Pixels = npt.NDArray[np.uint8]
 BROWSER = """

@@ -44,10 +44,10 @@ def excuse(file: Path, function: Function, owner: ast.AST | None) -> str | None:
         return "command"
     if owner is None and name in DOORS.get(module, ()):
         return "public function"
-    if module.startswith("mil.ops.") and "op" in decorators(function):
+    if module.startswith("targets.mil.ops.") and "op" in decorators(function):
         return "operation of mil"
     block = isinstance(owner, ast.ClassDef) and "nn.Module" in map(ast.unparse, owner.bases)
-    return "block" if block and name == "__init__" and module.startswith("model.architecture.") else None
+    return "block" if block and name == "__init__" and module.startswith("network.model.architecture.") else None
 
 
 def long_ones(folder: Path) -> Iterator[tuple[str, str | None]]:
