@@ -20,7 +20,7 @@ void fill_in(Json& object, const Json& defaults) {
 }
 
 Json with_defaults(Json document) {
-    fill_in(document.at("protocol"), {{"golden_inputs", 0}, {"short_probe", false}});
+    fill_in(document.at("protocol"), {{"golden_inputs", 0}});
     for (auto& cell : document.at("cells")) {
         for (const char* name : {"bundle", "variant", "target", "precision", "accuracy", "backend", "compute_units", "golden",
                                  "gate", "resizing"}) {

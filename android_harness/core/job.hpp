@@ -39,10 +39,9 @@ struct Protocol {
     double seconds_per_round;
     Json reload_each_round, trim_fraction, statistic;
     std::int64_t golden_inputs;  // 0: all
-    bool short_probe;            // of the limit of the cores
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Protocol, name, warm_up_iterations, rounds, iterations_per_round, seconds_per_round,
-                                   reload_each_round, trim_fraction, statistic, golden_inputs, short_probe)
+                                   reload_each_round, trim_fraction, statistic, golden_inputs)
 
 struct Tensor {
     std::string name;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
-#include <set>
 
 #include "files.hpp"
 #include "machine.hpp"
@@ -14,9 +12,7 @@
 namespace bench {
 namespace {
 
-constexpr std::chrono::milliseconds kVersionLimit = std::chrono::minutes(1), kPeakLimit = std::chrono::minutes(5);
-// Ours, beside the runners: measures the limit of the cores in a process of its own, as every round is.
-constexpr const char* kPlan = "mobileclip-bench";
+constexpr std::chrono::milliseconds kVersionLimit = std::chrono::minutes(1);
 
 // The program that runs a runtime's cells.
 std::string program(const std::string& runtime) { return "mobileclip-bench-" + runtime; }
@@ -58,35 +54,6 @@ Json runtime_versions(const Job& job, const PlanOptions& options) {
     return versions;
 }
 
-// The limit of the cores, for every number of threads that the job has; of what fails, nothing but a line for people.
-Json peaks_of(const Job& job, const PlanOptions& options) {
-    std::set<int> threads;
-    for (const auto& cell : job.cells) threads.insert(cell.threads);
-    // No longer than a round may take: whoever ends a slow run counts it as one.
-    const auto limit = std::min(kPeakLimit, options.turn_limit);
-    auto found = Json::array();
-    for (const int count : threads) {
-        std::vector<std::string> words{"--peak", std::to_string(count)};
-        if (job.protocol.short_probe) words.push_back("--short");
-        const auto outcome = run_process(options.runners / kPlan, words, limit, start_on(options, count));
-        if (auto one = answer_of(outcome); one.is_object()) {
-            found.push_back(std::move(one));
-            std::fprintf(stderr, "the limit of these cores was measured, threads: %d\n", count);  // a word for whoever waits
-        } else {
-            const auto why = outcome.error.empty() ? std::string("no JSON was written") : outcome.error;
-            std::fprintf(stderr, "the limit of these cores was not found: %s\n", one_line(why).c_str());
-        }
-    }
-    return found;
-}
-
-// Those that a start before this one found: they are of cores that had not run yet.
-Json peaks_in(const std::filesystem::path& record, const Job& job, const PlanOptions& options) {
-    std::ifstream stream(record, std::ios::binary);
-    const auto earlier = stream ? Json::parse(stream, nullptr, false) : Json();
-    return earlier.is_object() && earlier.contains("peaks") ? earlier["peaks"] : peaks_of(job, options);
-}
-
 std::vector<Turn> left_of(const Job& job, const std::vector<Json>& finished, const PlanOptions& options) {
     auto turns = outstanding(job, finished);
     const auto later = [&](const Turn& turn) { return options.first && turn.round != 0; };
@@ -115,7 +82,6 @@ void run_plan(const PlanOptions& options) {
     const auto before = snapshot();
     const auto versions = runtime_versions(job, options);
     const auto record_file = options.folder / (job.run_id + ".run.json");
-    const auto peaks = peaks_in(record_file, job, options);
     const auto all = job.order.size();
     for (auto left = left_of(job, finished, options); !left.empty(); left = left_of(job, finished, options)) {
         finished.push_back(run_turn(job, left.front(), options));
@@ -132,7 +98,6 @@ void run_plan(const PlanOptions& options) {
                       {"harness", describe_harness()},
                       {"runtimes", versions},
                       {"environment", {{"before", before}, {"after", snapshot()}}},
-                      {"peaks", peaks},
                       {"rounds", finished}};
     replace_file(record_file, compact(record) + "\n");
 }

@@ -8,7 +8,6 @@
 #include "files.hpp"
 #include "lock.hpp"
 #include "machine.hpp"
-#include "peak.hpp"
 #include "plan.hpp"
 #include "process.hpp"
 #include "round.hpp"
@@ -20,7 +19,6 @@ constexpr const char* kUsage =
     "                        [--simulated] [--loader FILE] [--pin THREADS=CORE[,CORE...]]...\n"
     "       mobileclip-bench --held FILE        says whether a benchmark holds the lock FILE: exit code 4 if so\n"
     "       mobileclip-bench --stop FILE        ends the benchmark that holds the lock FILE\n"
-    "       mobileclip-bench --peak THREADS [--short]  what so many threads reach on these cores, as JSON\n"
     "       mobileclip-bench --version          what this is, as JSON\n"
     "FOLDER holds job.json and what it names. Rounds are appended to <run_id>.rounds.jsonl there, <run_id>.run.json\n"
     "is written at the end. Exit codes: 0 the plan was run (failed rounds are in the record), 2 wrong use or a bad job,\n"
@@ -55,14 +53,6 @@ int main(int argc, char** argv) {
     try {
         if (argc == 3 && std::string(argv[1]) == "--held") return bench::is_held(argv[2]) ? 4 : 0;
         if (argc == 3 && std::string(argv[1]) == "--stop") return stop(argv[2]);
-        if (argc >= 3 && argc <= 4 && std::string(argv[1]) == "--peak") {
-            const int threads = std::stoi(argv[2]);
-            if (threads < 1 || threads > 1024) throw std::invalid_argument(argv[2]);
-            const bool is_short = argc == 4;
-            if (is_short && std::string(argv[3]) != "--short") throw std::invalid_argument(argv[3]);
-            std::printf("%s\n", bench::compact(bench::measure_peak(threads, is_short)).c_str());
-            return 0;
-        }
         if (argc == 2 && std::string(argv[1]) == "--version") {
             std::printf("%s\n", bench::compact(bench::describe_harness()).c_str());
             return 0;

@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include <set>
 #include <sys/stat.h>
 
 #include "files.hpp"
@@ -59,42 +58,8 @@ TEST_CASE("the plan is run in its order, and the record is whole") {
     const auto record = it.record();
     CHECK(record["job"] == tests::job());
     CHECK(record["runtimes"]["onnxruntime"] == "9.9");
-    CHECK(record["peaks"] == Json::array());
     CHECK(it.rounds("a").at(0)["status"] == "done");
     CHECK(it.rounds("b").size() == 2);
-}
-
-TEST_CASE("the limit of the cores is measured for every number of threads, by a process of its own") {
-    ScriptedPlan it;
-    tests::write(it.folder.path / "bin/mobileclip-bench", "#!/bin/sh\necho \"{\\\"threads\\\":$2,\\\"asked\\\":\\\"$*\\\"}\"\n");
-    chmod((it.folder.path / "bin/mobileclip-bench").c_str(), 0755);
-    run_plan(it.options);
-    std::set<int> wanted, found;
-    for (const auto& cell : it.job.cells) wanted.insert(cell.threads);
-    const auto record = it.record();
-    for (const auto& one : record["peaks"]) found.insert(one["threads"].get<int>());
-    CHECK(found == wanted);
-    CHECK(record["peaks"].size() == wanted.size());
-    CHECK(record["peaks"][0]["asked"] == "--peak 1 --short");  // as this job wants it
-    auto thorough = tests::job();
-    thorough["protocol"].erase("short_probe");
-    tests::write(it.folder.path / "job.json", thorough.dump());
-    it.options.resume = true;
-    run_plan(it.options);
-    CHECK(it.record()["peaks"][0]["asked"] == "--peak 1 --short");  // of cores that had not run yet
-    std::filesystem::remove(it.folder.path / "run-1.run.json");
-    run_plan(it.options);
-    CHECK(it.record()["peaks"][0]["asked"] == "--peak 1");
-}
-
-TEST_CASE("a probe that hangs takes no longer than a round may, and costs none") {
-    ScriptedPlan it;
-    tests::write(it.folder.path / "bin/mobileclip-bench", "#!/bin/sh\nexec sleep 600\n");
-    chmod((it.folder.path / "bin/mobileclip-bench").c_str(), 0755);
-    it.options.turn_limit = 1s;
-    run_plan(it.options);
-    CHECK(it.record()["peaks"] == Json::array());
-    CHECK(it.rounds("a").size() == 2);
 }
 
 TEST_CASE("a plan that was begun is neither begun again nor lost") {

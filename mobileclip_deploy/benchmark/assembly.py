@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from mobileclip_deploy.artifacts.towers.arithmetic import tower_arithmetic
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
-from mobileclip_deploy.benchmark.limit import arithmetic_of
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
+from mobileclip_deploy.errors import UsageError
 
 OWN = (
     *("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes"),
@@ -44,6 +45,21 @@ def complete(result: Result) -> Result:
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(with_fields(computed, **changes))
     return result.model_copy(update={"cells": tuple(cells)})
+
+
+def arithmetic_of(cell: Cell) -> int | None:
+    """Arithmetic operations of one inference of a cell; None where the file's variant is not known here.
+
+    They are those of the network with all branches folded, also for a cell of torch that runs it unfolded.
+    """
+    if cell.variant is None:
+        return None
+    shape = cell.input.shape
+    length = shape[-1] if cell.tower == "text" else min(shape[-2:]) if len(shape) == 4 else shape[0]
+    try:
+        return tower_arithmetic(cell.variant, cell.tower, length)
+    except UsageError:  # of a card that is not here, or a size that it cannot have
+        return None
 
 
 def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:

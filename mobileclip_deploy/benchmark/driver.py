@@ -17,7 +17,7 @@ from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.documents import append, outstanding, parse_document, read_stream, write_document
 from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
-from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Peak, RoundResult, Run, Snapshot
+from mobileclip_deploy.benchmark.result import Device, Environment, Harness, RoundResult, Run, Snapshot
 from mobileclip_deploy.errors import WHY, DependencyMissing, NotRun, UsageError, refusing, suggestion
 from mobileclip_deploy.targets import found_places, get_target, targets
 from mobileclip_deploy.targets.values import RuntimePlace
@@ -111,14 +111,7 @@ class Plan:
         if finished.run_id == self.job.run_id and turn in self.outstanding:
             append(self.stream, judge(finished, self.job, self.expected))
 
-    def record(
-        self,
-        device: Device,
-        harness: Harness,
-        runtimes: dict[str, str],
-        environment: Environment,
-        peaks: tuple[Peak, ...] = (),
-    ) -> Run:
+    def record(self, device: Device, harness: Harness, runtimes: dict[str, str], environment: Environment) -> Run:
         """What this plan's device found: every round that was kept."""
         return Run(
             schema_version=1,
@@ -128,7 +121,6 @@ class Plan:
             harness=harness,
             runtimes=runtimes,
             environment=environment,
-            peaks=peaks,
             rounds=read_stream(self.stream, self.job),
         )
 

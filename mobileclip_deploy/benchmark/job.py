@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from mobileclip_deploy.base.files.names import LONGEST_PATH, Name, Prose, Sha256
 from mobileclip_deploy.errors import UsageError, suggestion
@@ -20,6 +21,8 @@ RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$", max_length=LONGEST_PATH)
 ]
 """Below the job's folder, with `/`, without `..`: safe in a shell too."""
+Former = Annotated[SkipJsonSchema[Any], AfterValidator(lambda _: None), Field(exclude=True)]
+"""A field of documents of 0.3 and before: accepted, dropped, and no longer written."""
 CHECKPOINT = "torch"
 """Target and runtime of a cell that is not an artifact but the checkpoint itself."""
 Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
@@ -35,8 +38,7 @@ class Protocol(Frozen):
     """How often a cell is measured. A round lasts for at least `iterations_per_round` and `seconds_per_round`.
 
     `trim_fraction` of each round's samples is dropped at both ends for the trimmed mean. `statistic` is the figure that
-    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all. `short_probe`: a phone measures
-    the limit of its cores in a tenth of the time, by smaller products and once.
+    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all.
     """
 
     name: Identifier
@@ -48,7 +50,7 @@ class Protocol(Frozen):
     trim_fraction: Annotated[float, Field(ge=0, lt=0.5)]
     statistic: Literal["median", "p90", "trimmed_mean"]
     golden_inputs: Count = 0
-    short_probe: bool = False
+    short_probe: Former = None
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -111,7 +113,6 @@ def quick(protocol: Protocol) -> Protocol:
             "iterations_per_round": 3,
             "seconds_per_round": 0.0,
             "golden_inputs": 8,
-            "short_probe": True,
         }
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mobileclip_deploy.benchmark.job import Cell
-from mobileclip_deploy.benchmark.limit import on_cores
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
 from mobileclip_deploy.network.model.precision import PRECISIONS, is_precision
 from mobileclip_deploy.parity import Bound, Gates
@@ -19,12 +18,20 @@ SLOW_CLOCK = 0.9
 """A core that ran below this share of its highest clock was throttled, or had not sped up yet."""
 
 
+ELSEWHERE = ("gpu", "npu", "webgpu", "vulkan", "qnn", "coreml", "mps")
+"""Backends that compute on another device than the cores."""
+
 # Multiplications and additions a nanosecond that nothing reaches by far. Of the cores none does more than those with
 # tiles of int8, 2,048 a cycle of each (AMX), which is 10 a picosecond; of what stands beside them phones and Macs are
 # advertised with 40 to 80 TOP/s, one card of a data centre with 2,000.
 CORE_OPERATIONS, DEVICE_OPERATIONS = 20_000, 5_000_000
 # Nanoseconds that calling a runtime takes before anything is computed: it looks its inputs up, and goes through locks.
 CALL = 100
+
+
+def on_cores(cell: Cell) -> bool:
+    """Returns True if a cell computes on the cores alone."""
+    return cell.compute_units in (None, "cpuOnly") and cell.backend not in ELSEWHERE
 
 
 def impossible(cell: Cell, summary: Summary, operations: int | None) -> tuple[str, ...]:

@@ -10,11 +10,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Base64Bytes, Field, model_validator
 
 from mobileclip_deploy.base.files.names import Name, Prose
-from mobileclip_deploy.benchmark.job import Cell, Count, Frozen, Identifier, Job, Positive, Turn
+from mobileclip_deploy.benchmark.job import Cell, Count, Former, Frozen, Identifier, Job, Positive, Turn
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, RuntimeFailed
 
-Rate = Annotated[float, Field(ge=1, lt=2**63)]
-"""So many a second."""
 ThermalState = Literal["nominal", "fair", "serious", "critical"]
 
 
@@ -170,21 +168,6 @@ class OperatorTime(Frozen):
     work: OperatorWork | None = None
 
 
-class Peak(Frozen):
-    """What these cores reached before the first round in a product of two matrices of `side` x `side`: multiplications
-    and additions per second in float32 and in int8 (None: not measured), in which engine, and the bytes per second that
-    a copy reads and writes, in memory and within a cache. CPU time at one thread, wall time at several.
-    """
-
-    engine: Name
-    threads: Annotated[Count, Field(ge=1)]
-    side: Annotated[Count, Field(ge=1)] = 1024
-    float32_operations_per_second: Rate
-    int8_operations_per_second: Rate | None = None
-    copied_bytes_per_second: Rate
-    cached_bytes_per_second: Rate | None = None
-
-
 class RoundResult(Frozen):
     """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
 
@@ -237,7 +220,7 @@ class RoundResult(Frozen):
 
 
 class _Measured(Frozen):
-    """What was asked for, and what it was measured on. `peaks`: the limit of its cores, by number of threads."""
+    """The job, and what it was measured on."""
 
     schema_version: Literal[1]
     run_id: Identifier
@@ -246,7 +229,7 @@ class _Measured(Frozen):
     harness: Harness
     runtimes: dict[Name, Name]
     environment: Environment
-    peaks: Annotated[tuple[Peak, ...], Field(fail_fast=True)] = ()
+    peaks: Former = None
 
     @model_validator(mode="after")
     def _of_the_job(self) -> Self:

@@ -193,7 +193,6 @@ RUNS = (
     refused("a device of its own kind", lambda d: d["device"].update(kind="toaster"), "device.kind"),
     refused("a device that is no stand-in in words", lambda d: d["device"].update(simulated="no"), "device.simulated"),
     refused("no cores", lambda d: d["device"].update(cores=0), "device.cores"),
-    refused("a limit below zero threads", lambda d: d.update(peaks=[{"threads": -1}]), "peaks.0"),
     refused("a version to come", lambda d: d.update(schema_version=2), "schema_version"),
     refused("no job", lambda d: d.pop("job"), "job"),
     refused("a job of fewer turns", lambda d: d["job"]["order"].pop(), "job: order must hold every round"),

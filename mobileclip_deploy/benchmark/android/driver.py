@@ -102,9 +102,8 @@ class AndroidDriver(Driver):
                 rounds.tell()
                 self._measure(session, rounds, first)
         after = snapshot(adb, session.fixed_performance)
-        peaks = rounds.fetch_peaks(adb, programs.base)
         self._clean(adb, plan)
-        return plan.record(phone.device, harness, runtimes, Environment(before=before, after=after), peaks)
+        return plan.record(phone.device, harness, runtimes, Environment(before=before, after=after))
 
     def _find_runners(self, plan: Plan, progress: Progress) -> Runners:
         return find_runners(self.runners or self._settings.runners, plan.proven, progress, self.runtime_versions)

@@ -6,7 +6,7 @@ from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.benchmark.documents import parse_document, parse_stream
 from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
-from mobileclip_deploy.benchmark.result import Peak, RoundResult, Run
+from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import InvalidInput
 
 
@@ -33,13 +33,6 @@ class Rounds:
         content = self._content(adb, f"{folder}/job/{name}").encode()
         for finished in parse_stream(content, self.plan.job, f"the phone's {name}"):
             self.plan.keep(finished)
-
-    def fetch_peaks(self, adb: Adb, folder: str) -> tuple[Peak, ...]:
-        """The limit of the phone's cores, as its record of the run has it; none where the run was over before its
-        end."""
-        name = f"{self.plan.job.run_id}.run.json"
-        found = self._content(adb, f"{folder}/job/{name}")
-        return parse_document(found, Run, f"the phone's {name}").peaks if found else ()
 
     def tell(self, what: str = "") -> None:
         """Report how many turns are behind us, and what is going on: the next cell, if nothing else."""

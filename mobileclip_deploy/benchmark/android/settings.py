@@ -88,10 +88,8 @@ class AndroidSettings:
         return 120 + 10 * protocol.seconds_per_round + 2 * inferences
 
     def total_limit(self, job: Job) -> float:
-        """Seconds after which the phone ends a run: for its rounds, for a probe of the cores' limit at each number of
-        threads, which may take as long as a round, and once more for starting the programs."""
-        probes = len({cell.threads for cell in job.cells})
-        return self.turn_limit(job.protocol) * (len(job.order) + probes + 1)
+        """Seconds after which the phone ends a run: for its rounds, and once more for starting the programs."""
+        return self.turn_limit(job.protocol) * (len(job.order) + 1)
 
 
 @dataclass(frozen=True)

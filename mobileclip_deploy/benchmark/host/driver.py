@@ -1,19 +1,16 @@
-"""The host's driver: finds the limit of the machine, runs the rounds, and keeps what came of them."""
+"""The host's driver: runs the rounds, and keeps what came of them."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import subprocess
 
-from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
-from mobileclip_deploy.benchmark.host.rounds import PATIENCE_SECONDS, death, pools, run_round, side_by_side
+from mobileclip_deploy.benchmark.host.rounds import run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
-from mobileclip_deploy.benchmark.result import Environment, Harness, Peak, Run
+from mobileclip_deploy.benchmark.result import Environment, Harness, Run
 from mobileclip_deploy.targets import get_target, targets
 
 
@@ -38,8 +35,6 @@ class HostDriver(Driver):
     def run(self, plan: Plan, progress: Progress) -> Run:
         job = plan.job
         before = plan.environment_before(snapshot)
-        progress("the limit of this machine")
-        peaks = [_peak(threads, progress) for threads in sorted({cell.threads for cell in job.cells})]
         counter = RoundCounter(len(job.order), progress)
         while turns := plan.outstanding:
             now = side_by_side(plan, turns)
@@ -50,22 +45,7 @@ class HostDriver(Driver):
         counter.tell(len(job.order), "done")
         harness = Harness.own("host")
         environment = Environment(before=before, after=snapshot())
-        return plan.record(describe(), harness, _versions(job), environment, tuple(filter(None, peaks)))
-
-
-def _peak(threads: int, progress: Progress) -> Peak | None:
-    """What the probe finds, in a process of its own, as every cell is; None where it fails, of which is told."""
-    words = ("-m", "mobileclip_deploy.benchmark.host.peak", str(threads))
-    command, environment = python(*words, variables=pools(threads))
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        progress(f"the limit of this machine was not found within {PATIENCE_SECONDS} s: no share of it is told")
-        return None
-    if done.returncode == 0 and done.stdout.strip():
-        return parse_document(done.stdout, Peak, "the probe of this machine's limit")
-    progress(f"the limit of this machine was not found, {death(done.returncode, done.stderr)}: no share of it is told")
-    return None
+        return plan.record(describe(), harness, _versions(job), environment)
 
 
 def _versions(job: Job) -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""Where things stand in a report's figures: accuracy over latency, as in the paper, and operators below the roof of
-their cores. Places are in pixels from the upper left corner. The page draws them as SVG, and Pillow as a PNG."""
+"""Layout of a report's figures: accuracy over latency, as in the paper. Coordinates are in pixels from the upper left
+corner. The page draws them as SVG, and Pillow as a PNG."""
 
 from __future__ import annotations
 
@@ -10,19 +10,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from mobileclip_deploy.benchmark.limit import Roofline, Share, limit_of
 from mobileclip_deploy.benchmark.report.points import REFERENCE, Figure, Point, figures
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import InvalidInput
 
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 56
-ROOFLINE_TOP = 28
-SMALLEST, LARGEST = 4.0, 26.0
-"""Radii of a spot: of one that takes no time, and of one that takes all of it."""
 MOST_TICKS = 9
-LETTER = 6.5
-"""Width of a letter of a roof's label."""
 SCALE = 2  # pixels of the picture per unit of the drawing: text stays sharp on a phone and in print
 HEAD, LINE = 44, 18  # units above a figure for its title, and for each line below it
 INK, GREY, GRID, OWN = "#1b1b1f", "#76767f", "#d5d5dc", "#0b57c4"  # as in page.css, light
@@ -87,37 +81,6 @@ class Drawing(Frame):
     measured: tuple[Measured, ...]
 
 
-@dataclass(frozen=True)
-class Roof:
-    """A line of the roof as an SVG polyline, and the words at its right end; `from_memory`: bytes from there."""
-
-    points: str
-    label: str
-    x: float
-    y: float
-    from_memory: bool
-
-
-@dataclass(frozen=True)
-class Spot:
-    """An operator; its area grows with its share of the time. `label`: None where there is no room for it."""
-
-    share: Share
-    x: float
-    y: float
-    radius: float
-    label: Label | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RooflineDrawing(Frame):
-    """A roofline laid out: operations a byte across, 10^9 of them a second down, both on logarithmic axes."""
-
-    roofline: Roofline
-    roofs: tuple[Roof, ...]
-    spots: tuple[Spot, ...]
-
-
 def draw(figure: Figure) -> Drawing:
     """Lay a figure out, with room around its points."""
     points = (*figure.points, *figure.reference)
@@ -146,53 +109,6 @@ def draw(figure: Figure) -> Drawing:
         published=tuple(published),
         measured=tuple(Measured(one, x(one.low), x(one.x), x(one.high), y(one.y)) for one in figure.points),
     )
-
-
-def draw_roofline(drawn: Roofline) -> RooflineDrawing:
-    """Lay a roofline out. Operators that multiply nothing have no place in it; the table beside it has them."""
-    placed = [(one, one.per_byte, one.per_second / 1e9) for one in drawn.shares if one.per_second and one.per_byte]
-    peak, used = drawn.peak, {share.arithmetic for share, _, _ in placed}
-    limits = [(name, limit) for name in ("float32", "int8") if (limit := limit_of(peak, name)) and name in used]
-    dense, fast = [across for _, across, _ in placed], [down for _, _, down in placed]
-    x0, x1 = min(dense) / 3, max(*dense, 100.0) * 3
-    y0, y1 = min(fast) / 3, max(*fast, *(limit / 1e9 for _, limit in limits), 1.0) * 2
-    x, y = _logarithmic(x0, x1, LEFT, WIDTH - RIGHT), _logarithmic(y0, y1, HEIGHT - BOTTOM, ROOFLINE_TOP)
-
-    def roof(name: str, limit: float, moved: float, from_memory: bool) -> Roof:
-        ridge = min(max(limit / moved, x0), x1)
-        start = max(x0, y0 * 1e9 / moved)
-        corners = [(start, start * moved / 1e9), (ridge, min(limit, ridge * moved) / 1e9), (x1, limit / 1e9)]
-        points = " ".join(f"{x(across):.1f},{y(down):.1f}" for across, down in corners if across >= start)
-        text = f"{name}: {limit / 1e9:.0f} GOP/s"
-        return Roof(points, "" if from_memory else text, x(x1), y(limit / 1e9), from_memory)
-
-    cached = peak.cached_bytes_per_second
-    roofs = [roof(name, limit, peak.copied_bytes_per_second, cached is not None) for name, limit in limits]
-    roofs += [roof(name, limit, cached, False) for name, limit in limits if cached]
-    return RooflineDrawing(
-        roofline=drawn,
-        top=ROOFLINE_TOP,
-        across=tuple((x(value), value) for value in ticks(x0, x1)),
-        down=tuple((y(value), value) for value in ticks(y0, y1)),
-        roofs=tuple(roofs),
-        spots=_spots([(one, x(across), y(down)) for one, across, down in placed], roofs),
-    )
-
-
-def _spots(placed: list[tuple[Share, float, float]], roofs: list[Roof]) -> tuple[Spot, ...]:
-    """The largest first, which gets its label before the others."""
-    ordered = [
-        (one, x, y, SMALLEST + (LARGEST - SMALLEST) * math.sqrt(one.time_percent / 100))
-        for one, x, y in sorted(placed, key=lambda it: -it[0].time_percent)
-    ]
-    taken: list[Box] = [(x - radius, y - radius, x + radius, y + radius) for _, x, y, radius in ordered]
-    taken += [(roof.x - LETTER * len(roof.label), roof.y - 17, roof.x, roof.y - 3) for roof in roofs if roof.label]
-    spots = []
-    for one, x, y, radius in ordered:
-        label = _free(_label_places(one.name, x, y, radius + 3), taken)
-        taken += [label.box] if label else []
-        spots.append(Spot(one, x, y, radius, label))
-    return tuple(spots)
 
 
 def _logarithmic(low: float, high: float, first: float, last: float) -> Callable[[float], float]:

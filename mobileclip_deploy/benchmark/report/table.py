@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mobileclip_deploy.benchmark.job import Cell
-from mobileclip_deploy.benchmark.limit import describe_peak, reached
 from mobileclip_deploy.benchmark.neural_engine import neural_engine_use, operations_elsewhere, planned_placement
 from mobileclip_deploy.benchmark.report.points import milliseconds
 from mobileclip_deploy.benchmark.result import Browser, CellResult, Result, Snapshot
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 SHOWN_LINES = 8
 """Lines under a name that a card shows before it is unfolded."""
-LIMITS = ("GOP/s", "of float32's limit, %", "of int8's limit, %")
-"""Columns of a result whose run measured the limit of its cores."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,6 @@ def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
     }
     span = f"{_number(interval.low / 1e6)} to {_number(interval.high / 1e6)}" if interval else ""
     warnings = ", ".join(dict.fromkeys(text.partition(":")[0] for text in found.warnings))
-    near = reached(cell, found, result.peaks)
-    limits = (near.per_second / 1e9, near.float32_percent, near.int8_percent) if near else (None, None, None)
     first = next((item for item in found.rounds if item.round == 0), None)
     times: dict[str, float | None] = {
         "p90, ms": summary.p90_ns if summary else None,
@@ -89,7 +84,6 @@ def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
         "status": Field(found.status, found.status),
         "answers": _answers(found, result.self_reported),
         "warnings": Field(warnings, float(len(found.warnings))),
-        **({name: _figure(value) for name, value in zip(LIMITS, limits, strict=True)} if result.peaks else {}),
         **{name: _figure(None if time is None else time / 1e6) for name, time in times.items()},
         "last/first": _figure(summary.last_over_first if summary else None),
         "memory, MB": _figure(None if found.peak_memory_bytes is None else found.peak_memory_bytes / 1e6),
@@ -141,7 +135,6 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
             f"{protocol.name}: {at_least} and {protocol.seconds_per_round:g} s, reported: {protocol.statistic}",
         ),
         ("order shuffled with seed", str(result.job.seed)),
-        ("limit", "; ".join(map(describe_peak, result.peaks)) or None),
         ("before", _state(environment.before)),
         ("after", _state(environment.after) if environment.after else "never reached"),
     )

@@ -13,8 +13,8 @@ from mobileclip_deploy.base.files.pages import filled_page
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.judgement import run_warnings
-from mobileclip_deploy.benchmark.limit import OPERATOR_COLUMNS, operator_rows, operator_shares, rooflines
-from mobileclip_deploy.benchmark.report.drawing import draw, draw_roofline, write_png
+from mobileclip_deploy.benchmark.report.drawing import draw, write_png
+from mobileclip_deploy.benchmark.report.operators import OPERATOR_COLUMNS, operator_rows
 from mobileclip_deploy.benchmark.report.points import REFERENCE, device_name, figures
 from mobileclip_deploy.benchmark.report.table import SHOWN_LINES, card, columns, conditions, remarks, rows
 from mobileclip_deploy.benchmark.result import Result
@@ -96,8 +96,6 @@ def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> st
         reference=REFERENCE,
         operator_columns=OPERATOR_COLUMNS,
         operator_rows=operator_rows,
-        operator_shares=operator_shares,
-        roofline_drawings=lambda result: [draw_roofline(one) for one in rooflines(result)],
         results=results,
         count=sum(len(result.cells) for result in results),
         devices=list(dict.fromkeys(device_name(result) for result in results)),
@@ -124,10 +122,10 @@ def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -
         lines += _table(columns(result), [[field.text for field in row] for row in rows(result)])
         lines += ["", *(f"- {in_markdown(label)}: {in_markdown(text)}" for label, text in remarks(result, lints))]
         lines += ["", *(f"- {in_markdown(term)}: {in_markdown(text)}" for term, text in conditions(result)), ""]
-        for drawn in rooflines(result):
-            lines += [f"### How near to the limit: {in_markdown(drawn.cell.label)}, {drawn.cell.runtime}", ""]
-            lines += [in_markdown(f"{drawn.summary}."), ""]
-            lines += [*_table(OPERATOR_COLUMNS, operator_rows(drawn.shares)), ""]
+        for cell, found in result.pairs():
+            if found.profile:
+                lines += [f"### Operators of {in_markdown(cell.label)}, {cell.runtime}", ""]
+                lines += [*_table(OPERATOR_COLUMNS, operator_rows(found.profile)), ""]
     for figure in figures(results):
         lines += [
             f"## Accuracy against latency: {in_markdown(figure.device)}",

@@ -57,9 +57,6 @@ def test_all_runtimes_are_measured_checked_and_marked_simulated(phones: Phones, 
     assert result.environment.after is not None
     assert result.runtimes == {name: harness.version(name) for name in runtimes}
     assert result.harness.affinity == (1,)
-    (limit,) = result.peaks
-    assert limit.threads == 1
-    assert limit.float32_operations_per_second > 0
     assert phones.asked() == ["svc power stayon true"] * 2  # for the first rounds, and for the others
     assert phones.stays_on() is None
     assert re.fullmatch(r"6 of 6 rounds, about 0 s left: done", told[-1])
@@ -89,7 +86,6 @@ def test_cells_are_pinned_by_their_own_number_of_threads(phones: Phones, built: 
     plan = tiny.plan(tmp_path / "plan", threads=(1, 2))
     result = run(phones, scripted_runners(built, tmp_path / "bin", script), plan)
     assert result.harness.affinity == (1,)  # two cores of one kind there are not
-    assert [limit.threads for limit in result.peaks] == [1, 2]
     found = {path.name: path.read_text().split()[-1] for path in (phones.storage / "x").glob("cores.*")}
     assert found == {"cores.tiny.onnxruntime": "1", "cores.tiny.onnxruntime.t2": "0-1"}
 

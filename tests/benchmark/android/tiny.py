@@ -142,7 +142,7 @@ def plan(
     names = [cell["id"] for cell in cells]
     job = documents.job(
         run_id="20261124T180000Z-android-0011",
-        protocol=documents.PROTOCOL | {"rounds": rounds, "short_probe": True},
+        protocol=documents.PROTOCOL | {"rounds": rounds},
         cells=cells,
         order=[{"cell": name, "round": number} for number in range(rounds) for name in names],
     )

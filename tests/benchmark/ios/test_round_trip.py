@@ -33,9 +33,6 @@ def test_a_job_goes_to_the_phone_and_its_result_comes_back(benchmark: IphoneBenc
         assert cell.load_again_ns is not None
         assert cell.peak_memory_bytes is not None
     assert result.harness.quality_of_service == "userInitiated"
-    (peak,) = result.peaks
-    assert (peak.threads, peak.int8_operations_per_second) == (1, None)
-    assert min(peak.float32_operations_per_second, peak.copied_bytes_per_second) > 0
     assert not benchmark.output.with_name("result.json.partial").exists()
 
 

@@ -113,7 +113,7 @@ public final class BenchRun {
         String run = "{\"schema_version\":1,\"run_id\":" + Json.quoted(id()) + ",\"job\":" + text.trim() + ",\"device\":" + json(phone.device())
                 + ",\"harness\":" + json(phone.harness()) + ",\"runtimes\":{\"" + RUNTIME + "\":" + Json.quoted(OrtEnvironment.getEnvironment().getVersion())
                 + "},\"environment\":{\"before\":" + new String(bytes(before), StandardCharsets.UTF_8) + ",\"after\":" + json(phone.snapshot())
-                + "},\"peaks\":[],\"rounds\":[" + joined(finished.values()) + "]}\n";
+                + "},\"rounds\":[" + joined(finished.values()) + "]}\n";
         write(record(), run);
         return record();
     }

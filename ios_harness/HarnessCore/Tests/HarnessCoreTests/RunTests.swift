@@ -26,10 +26,6 @@ final class RunTests: XCTestCase {
         // per cell: first, 2 golden (round 0), 2 warm-up and 5 samples a round
         XCTAssertEqual(runtime.inferences, 2 * (2 * (1 + 2 + 5) + 2))
         XCTAssertTrue(record.device.simulated)
-        let peaks = try XCTUnwrap(record.peaks)
-        XCTAssertEqual(peaks.map(\.threads), Set(record.job.cells.map(\.threads)).sorted())
-        XCTAssertTrue(peaks.allSatisfy { $0.float32OperationsPerSecond > 0 && $0.copiedBytesPerSecond > 0 })
-        XCTAssertTrue(peaks.allSatisfy { $0.int8OperationsPerSecond == nil && ($0.cachedBytesPerSecond != nil) == ($0.threads == 1) })
         XCTAssertEqual(try DocumentFiles.read(folder.run(runtime).recordFile, as: BenchmarkRecord.self), record)
     }
 
@@ -49,7 +45,6 @@ final class RunTests: XCTestCase {
         let record = try XCTUnwrap(try folder.run(FakeRuntime(folder)).run())
         XCTAssertEqual(record.rounds(of: judged[0].cell).map(\.status), [.invalid])
         XCTAssertEqual(record.rounds(of: judged[1].cell).map(\.status), [.done, .done])
-        XCTAssertEqual(record.peaks, progress.peaks)
     }
 
     func testJobsOfABundleAreCopiedToWhereTheyCanBeRun() throws {

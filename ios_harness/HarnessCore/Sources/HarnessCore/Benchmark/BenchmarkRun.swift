@@ -39,7 +39,7 @@ public struct BenchmarkRun {
         let earlier = try? DocumentFiles.read(progressFile, as: RunProgress.self)
         var progress = RunProgress(
             runId: job.runId, state: .running, error: nil, finishedTurns: 0, turns: job.order.count, turn: nil, attempt: 0,
-            before: earlier?.before ?? machine.snapshot(), peaks: earlier?.peaks)
+            before: earlier?.before ?? machine.snapshot())
         do {
             return try turns(earlier, &progress, onlyFirst, observe, stop)
         } catch {
@@ -57,9 +57,6 @@ public struct BenchmarkRun {
     ) throws -> BenchmarkRecord? {
         let stream = RoundStream(file: streamFile, job: job)
         var finished = try stream.read()
-        let isShort = job.protocol.shortProbe ?? false
-        let peaks = progress.peaks ?? Set(job.cells.map(\.threads)).sorted().map { CoreLimit.measure(threads: $0, isShort: isShort) }
-        progress.peaks = peaks
         let runner = RoundRunner(job: job, folder: jobFolder, runtimes: runtimes, machine: machine)
         while let turn = stream.outstanding(finished).first(where: { !onlyFirst || $0.round == 0 }) {
             if stop() { return nil }
@@ -82,7 +79,7 @@ public struct BenchmarkRun {
         let record = BenchmarkRecord(
             schemaVersion: job.schemaVersion, runId: job.runId, job: job, device: machine.device, harness: machine.harness,
             runtimes: Dictionary(uniqueKeysWithValues: used.map { ($0.name, $0.version) }),
-            environment: RunEnvironment(before: progress.before, after: machine.snapshot()), peaks: peaks, rounds: finished)
+            environment: RunEnvironment(before: progress.before, after: machine.snapshot()), rounds: finished)
         try DocumentFiles.write(record, to: recordFile)
         (progress.state, progress.turn, progress.finishedTurns) = (.finished, nil, finished.count)
         try DocumentFiles.write(progress, to: progressFile)

@@ -17,6 +17,4 @@ public struct RunProgress: Codable, Equatable, Sendable {
     public var attempt: Int
     /// The device before the first round, however often the run was interrupted.
     public var before: Snapshot
-    /// The limit of the cores, likewise.
-    public var peaks: [Peak]?
 }

@@ -40,8 +40,6 @@ public struct MeasurementProtocol: Codable, Equatable, Sendable {
     public var statistic: Statistic
     /// Check at most so many; 0, and absent, is all.
     public var goldenInputs: Int?
-    /// Measure the limit of the cores once, by a smaller product; absent is false.
-    public var shortProbe: Bool?
 }
 
 /// An input or output as the runtime takes it: batch 1, no free dimension.

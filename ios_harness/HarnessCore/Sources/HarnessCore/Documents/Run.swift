@@ -41,19 +41,6 @@ public struct RunEnvironment: Codable, Equatable, Sendable {
     public var after: Snapshot?
 }
 
-/// What these cores reached before the first round in a product of two matrices of `side` x `side`, in multiplications and
-/// additions a second, and in copies, in bytes a second that are read and written. int8 is nil: Apple's CPU has no public
-/// call for such a product.
-public struct Peak: Codable, Equatable, Sendable {
-    public var engine: String
-    public var threads: Int
-    public var side: Int
-    public var float32OperationsPerSecond: Double
-    public var int8OperationsPerSecond: Double?
-    public var copiedBytesPerSecond: Double
-    public var cachedBytesPerSecond: Double?
-}
-
 /// One run on one device.
 public struct BenchmarkRecord: Codable, Equatable, Sendable {
     public var schemaVersion: Int
@@ -63,6 +50,5 @@ public struct BenchmarkRecord: Codable, Equatable, Sendable {
     public var harness: HarnessDescription
     public var runtimes: [String: String]
     public var environment: RunEnvironment
-    public var peaks: [Peak]?
     public var rounds: [RoundResult]
 }
