@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clients_speed import section as clients
+from devices import section as devices
 from export_cost import section as export_costs
 from measuring import ROOT, markdown
 from ratios import STEADY, Row, ratio_rows
@@ -35,7 +36,7 @@ def main() -> None:
             parts.append(f"Not measured yet: `python benchmarks/suites.py {name}`.")
     parts.append(litert(json.loads((RESULTS / "litert_goldens.json").read_text(encoding="utf-8"))))
     parts.append((NOTES / "int8_limits.md").read_text(encoding="utf-8").strip())
-    parts += [part for part in (export_costs(), clients()) if part]
+    parts += [part for part in (export_costs(), clients(), devices()) if part]
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
