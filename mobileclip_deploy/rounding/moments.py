@@ -37,22 +37,16 @@ BLOCK = 256
 @dataclass(frozen=True)
 class Moments:
     """Weighted moments of the inputs of one layer, by the groups of a convolution: `second` [G, n, n], `first` [G, n],
-    `mass` [G], the sum of the weights, and `squares` [G], that of their squares."""
+    `mass` [G], the sum of the weights."""
 
     second: Tensor
     first: Tensor
     mass: Tensor
-    squares: Tensor
 
     @property
     def mean(self) -> Tensor:
         """Mean of the inputs, [G, n]."""
         return self.first / self.mass.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-
-    @property
-    def count(self) -> Tensor:
-        """How many values of the same weight say as much as these, [G] (Kish, 1965)."""
-        return self.mass**2 / self.squares.clamp(min=torch.finfo(torch.float32).tiny)
 
     def centred(self) -> Tensor:
         """Second moments about the mean, [G, n, n]: what is left of an error once the bias has taken up its mean."""
@@ -78,7 +72,7 @@ class _Sums:
             torch.zeros(groups, min(BLOCK, numbers - start), numbers - start) for start in range(0, numbers, BLOCK)
         ]
         self._first = torch.zeros(groups, numbers)
-        self._mass, self._squares = torch.zeros(2, groups)
+        self._mass = torch.zeros(groups)
 
     def add(self, columns: Tensor, weights: Tensor) -> None:
         """Columns [G, n, P], each as often as its weight [G, P] says."""
@@ -89,19 +83,18 @@ class _Sums:
             block.baddbmm_(rest[:, :BLOCK], rest.transpose(1, 2))
         self._first += (columns @ roots[:, :, None])[..., 0]
         self._mass += weights.sum(dim=1)
-        self._squares += weights.square().sum(dim=1)
 
     def moments(self) -> Moments:
         """What was added, and nothing is left here."""
         groups, numbers = self._first.shape
         if len(self._blocks) == 1:
-            return Moments(self._blocks.pop(), self._first, self._mass, self._squares)
+            return Moments(self._blocks.pop(), self._first, self._mass)
         second = torch.empty(groups, numbers, numbers)
         for start in range(0, numbers, BLOCK):
             block = self._blocks.pop(0)
             second[:, start : start + BLOCK, start:] = block
             second[:, start:, start : start + BLOCK] = block.transpose(1, 2)
-        return Moments(second, self._first, self._mass, self._squares)
+        return Moments(second, self._first, self._mass)
 
 
 def gather(

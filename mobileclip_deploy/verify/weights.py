@@ -7,18 +7,14 @@ It needs no converter, so that artifacts of other versions are checked as well.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
-
-import torch
 
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.parity import Check
 from mobileclip_deploy.parity.report import Status, StoredLayer
-from mobileclip_deploy.rounding.layer_answers import LayerAnswers, layer_answers
-from mobileclip_deploy.rounding.verified import Choice, tower_to_round, unlike_choice
+from mobileclip_deploy.rounding.verified import unlike_learned
 from mobileclip_deploy.targets.storage import stored_in_half
-from mobileclip_deploy.verify.matching import Matched, matched_weights
+from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.subject import Subject, lacks_to_convert
 
 STEP = "weights"
@@ -47,17 +43,13 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     wrong = [f"{name} is not in the file" for name in missing]
     half, rows, chosen = stored_in_half(grids), [], subject.chosen(tower)
     wrong += [f"{name}, whose rounding was learned, is no layer of it" for name in sorted({*chosen} - {*grids})]
-    rounding = subject.bundle.manifest.rounding
-    method = rounding.towers[tower].method if rounding is not None and chosen else ""
-    answers = _answers(subject, tower, [match for match in found if match.layer in chosen])
     # Which weight is stored how, the version that wrote the bundle decided; this one may decide otherwise.
     writer = subject.bundle.manifest.environment.get(OURS)
     another, otherwise = writer not in (None, importlib.metadata.version(OURS)), 0
     for match in found:
         grid = grids[match.layer].describe()
         if match.layer in chosen:
-            choice = Choice(grids[match.layer], chosen[match.layer], method, half)
-            text = unlike_choice(match, choice, answers.get(match.layer))
+            text = unlike_learned(match, grids[match.layer], chosen[match.layer])
         elif another and match.elsewhere(grids[match.layer]) is not None:
             text = match.off_its_own(half or match.stored.bits == 16)
             grid = f"{match.stored.bits}-bit {match.stored.kind}"
@@ -88,14 +80,3 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
     subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)
     status: Status = "failed" if wrong or not found else "passed"
     return [Check(step=STEP, tower=tower, status=status, detail=detail)]
-
-
-def _answers(subject: Subject, tower: TowerName, learned: Sequence[Matched]) -> dict[str, LayerAnswers]:
-    """What the layers whose rounding was learned answer to what reaches them of the reference's inputs."""
-    if not learned:
-        return {}
-    assert subject.source is not None
-    inputs = torch.from_numpy(subject.evidence.reference.inputs.of(tower))
-    short = tower == "text" and bool(subject.contexts)
-    module = tower_to_round(subject.source, tower, subject.target, short)
-    return layer_answers(module, learned, subject.grids(tower), inputs)

@@ -94,7 +94,6 @@ TABLES = [
     ("reinforcement_throughput", None),
     ("coreai_unseen", "rows"),
     ("qnn_goldens", None),
-    ("rounding_faults", None),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,15 +23,13 @@ from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.variants import load_variant, models_dir
-from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.rounding import rounding
 from mobileclip_deploy.rounding.calibration_set import CalibrationSet, read_calibration_set
 from mobileclip_deploy.rounding.kept import forget
-from mobileclip_deploy.rounding.layer_answers import layer_answers
 from mobileclip_deploy.rounding.moments import gather
 from mobileclip_deploy.rounding.rounding import Learning, round_source
 from mobileclip_deploy.rounding.tuning import TuningSettings
-from mobileclip_deploy.rounding.verified import Choice, stored_sha256, unlike_choice
+from mobileclip_deploy.rounding.verified import stored_sha256, unlike_learned
 from mobileclip_deploy.targets import get_target
 from mobileclip_deploy.targets.grids.encode import int4_blocks
 from mobileclip_deploy.targets.grids.train import to_nearest
@@ -126,20 +124,14 @@ def test_numbers_far_from_the_checkpoints_are_refused_whatever_the_manifest_says
     layers = opened.manifest.rounding.towers["text"].layers
     found = [match for match in matched_weights(module, stored)[0] if match.layer in layers]
     assert len(found) == len(layers)
-    ids = torch.from_numpy(Reference.read(opened.golden).inputs.ids)
-
-    def told(own: Sequence[Matched], sha256: Callable[[Matched], str]) -> list[str | None]:
-        answers = layer_answers(module, own, grids, ids)
-        choices = [Choice(grids[match.layer], sha256(match), "gptq", half=False) for match in own]
-        return [unlike_choice(match, choice, answers[match.layer]) for match, choice in zip(own, choices, strict=True)]
 
     def swapped(match: Matched) -> Matched:
         values = match.stored.values.copy()
         values[[0, 1]] = values[[1, 0]]
         return dataclasses.replace(match, stored=dataclasses.replace(match.stored, values=values))
 
-    assert told(found, lambda match: layers[match.layer]) == [None] * len(found)
-    others = told([swapped(match) for match in found], lambda match: stored_sha256(match.stored))
+    assert [unlike_learned(match, grids[match.layer], layers[match.layer]) for match in found] == [None] * len(found)
+    others = [unlike_learned(one, grids[one.layer], stored_sha256(one.stored)) for one in map(swapped, found)]
     assert all(str(one).startswith("is no rounding of the checkpoint's: outputs 0, 1") for one in others), others
 
 
