@@ -126,8 +126,8 @@ def print_search(log: SearchLog) -> None:
         say("more pictures: about how many more than the dataset has would tell whether the candidate passes")
     if len(rows) < log.candidates:
         say(
-            f"{log.candidates - len(rows)} more of {log.candidates} hold a tower that failed or is predicted to, are "
-            "predicted to be noisier than another that is no larger, or were not reached."
+            f"{log.candidates - len(rows)} of {log.candidates} candidates were not tried: predicted to fail, no better "
+            "than one of the same size, or not reached in time."
         )
     points = [
         [

@@ -49,36 +49,32 @@ class Paired:
     losses: dict[str, Loss]
     divergence: float
 
-    def outcome(self, bound: float, times: float = 1.0) -> Literal["passed", "failed", "undecided"]:
-        """Whether as much as `bound` points is lost: failed where one loss is more by its whole interval (so many
-        `times` as wide), passed where none can be, else undecided."""
-        sides = {loss.side(bound, times) for loss in self.losses.values()}
+    def outcome(self, bound: float) -> Literal["passed", "failed", "undecided"]:
+        """Whether as much as `bound` points is lost: failed where one loss is more by its whole interval,
+        passed where none can be, else undecided."""
+        sides = {loss.side(bound) for loss in self.losses.values()}
         return "failed" if 1 in sides else "undecided" if None in sides else "passed"
 
-    def more_for(self, bound: float, times: float = 1.0) -> int | None:
+    def more_for(self, bound: float) -> int | None:
         """How many more pictures like these would tell of every loss (`Loss.more_for`); None where no number would, and
         where these do."""
-        open_ = [loss for loss in self.losses.values() if loss.side(bound, times) is None]
-        found = [loss.more_for(bound, times) for loss in open_]
+        open_ = [loss for loss in self.losses.values() if loss.side(bound) is None]
+        found = [loss.more_for(bound) for loss in open_]
         return None if None in found else max((more for more in found if more is not None), default=None)
 
-    def describe(self, bound: float, times: float = 1.0) -> str:
-        """In words: each loss, and the divergence; their intervals so many `times` as wide decide."""
-        told = [f"{name} drops {loss.describe(bound, times)}" for name, loss in self.losses.items()]
-        widened = [] if times == 1 else [f"intervals taken {times:.2f} times as wide"]
-        return "; ".join([*told, f"KL {self.divergence:.2g} nats", *widened])
+    def describe(self, bound: float) -> str:
+        """In words: each loss, and the divergence."""
+        told = [f"{name} drops {loss.describe(bound)}" for name, loss in self.losses.items()]
+        return "; ".join([*told, f"KL {self.divergence:.2g} nats"])
 
 
-def paired_looks(
-    own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False, times: float = 1.0
-) -> Paired:
+def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False) -> Paired:
     """What `found` loses of figures against `own`.
 
     Args:
         figures: of `Measurement.hits`; those that the dataset has none of are left out.
         bound: in points; where one look tells on which side of it every loss is, there is no second.
         exact: the two compute the same but for rounding in float32.
-        times: how wide an interval is taken, in intervals of 95%.
 
     Raises:
         InvalidInput: an image cannot be used.
@@ -90,7 +86,7 @@ def paired_looks(
         both = own.first(count), found.first(count)
         pairs = {name: (_hits(both[0], name), _hits(both[1], name)) for name in figures if name in before.hits}
         paired = Paired({name: paired_loss(*hits, exact) for name, hits in pairs.items()}, apart)
-        if paired.outcome(bound, times) != "undecided":
+        if paired.outcome(bound) != "undecided":
             break
     return paired
 

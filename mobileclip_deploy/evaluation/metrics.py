@@ -104,31 +104,28 @@ class Loss:
         spread = squares + self.unseen - difference**2 / self.examples
         return 100 * LOOKED_TWICE * math.sqrt(max(spread, 0.0)) / (self.examples * self.looks)
 
-    def side(self, bound: float, times: float = 1.0) -> int | None:
-        """On which side of a bound, in points, the whole interval lies, taken so many `times` as wide: -1 below or at
-        it, 1 above; None: neither."""
-        if self.points + times * self.error <= bound:
+    def side(self, bound: float) -> int | None:
+        """On which side of a bound, in points, the whole interval lies: -1 below or at it, 1 above; None: neither."""
+        if self.points + self.error <= bound:
             return -1
-        return 1 if self.points - times * self.error > bound else None
+        return 1 if self.points - self.error > bound else None
 
-    def more_for(self, bound: float, times: float = 1.0) -> int | None:
-        """How many more examples like these would tell on which side of a bound, in points, the loss is, its interval
-        taken so many `times` as wide; None where these do, and where it is the bound itself, which no number would
-        tell."""
+    def more_for(self, bound: float) -> int | None:
+        """How many more examples like these would tell on which side of a bound, in points, the loss is; None
+        where these do, and where it is the bound itself, which no number would tell."""
         apart = abs(self.points - bound)
-        if self.side(bound, times) is not None or apart == 0:
+        if self.side(bound) is not None or apart == 0:
             return None
-        return max(1, math.ceil(self.examples * ((times * self.error / apart) ** 2 - 1)))
+        return max(1, math.ceil(self.examples * ((self.error / apart) ** 2 - 1)))
 
-    def describe(self, bound: float, times: float = 1.0) -> str:
-        """In words, and whether the interval, so many `times` as wide, leaves it open on which side of the bound the
-        loss is."""
+    def describe(self, bound: float) -> str:
+        """In words, and whether the interval leaves it open on which side of the bound the loss is."""
         over = "" if self.looks == 1 else f" in {self.looks} looks"
         text = f"{self.points:+.2f} \N{PLUS-MINUS SIGN} {self.error:.2f} points"
         text += f" ({self.lost} lost, {self.won} won{over})"
-        if self.side(bound, times) is not None:
+        if self.side(bound) is not None:
             return text
-        more = self.more_for(bound, times)
+        more = self.more_for(bound)
         told = "no number of examples would tell" if more is None else f"{more:,} more would tell"
         return f"{text}, undecided: {told}"
 

@@ -62,14 +62,11 @@ class SampledReference:
 @dataclass(frozen=True)
 class Evidence:
     """What bundles of one source are held against: its answers to real inputs, and its accuracy, where that counts, on
-    a whole dataset or on some images of it. `times`: how wide the interval of what accuracy loses is taken, in
-    intervals of 95%; more than 1 where several artifacts are asked of the same images. `cut`: what smaller embeddings
-    lost there."""
+    a whole dataset or on some images of it. `cut`: what smaller embeddings lost there."""
 
     reference: Reference
     task: Looks | None = None
     sampled: SampledReference | None = None
-    times: float = 1.0
     cut: Check | None = None
 
 

@@ -50,8 +50,7 @@ def check_task(subject: Subject) -> list[Check]:
         return [Check.not_run("task", "both", str(error))]
     found = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
     exact = all(precision_of(entry.precision).bits == 32 for entry in subject.bundle.manifest.towers.values())
-    times = subject.evidence.times
-    return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact, times), gates, times)]
+    return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact), gates)]
 
 
 def runner_for_all(subject: Subject, tower: TowerName) -> Runner:
@@ -96,20 +95,20 @@ def stored_runner(module: nn.Module, found: Sequence[Matched], grids: Storage) -
     return TorchRunner(f"torch {torch.__version__} with the weights that stand in the file", compute)
 
 
-def judged(own: Looks, found: Looks, paired: Paired, gates: Gates, times: float = 1.0) -> Check:
+def judged(own: Looks, found: Looks, paired: Paired, gates: Gates) -> Check:
     """The check of accuracy: the figures are of the pictures as they stand, the losses of all looks."""
     before, after = own.plain.result.figures, found.plain.result
     figures = {name: after.figures[name].value for name in paired.losses}
     return Check(
         step="task",
         tower="both",
-        status=paired.outcome(gates.task, times),
+        status=paired.outcome(gates.task),
         engine=after.engine,
         gate=f"drop <= {gates.task:g} points",
         figures=figures | {f"{name}_drop": before[name].value - value for name, value in figures.items()},
         losses={name: Lost.model_validate(loss, from_attributes=True) for name, loss in paired.losses.items()},
         divergence=paired.divergence,
-        detail=paired.describe(gates.task, times),
+        detail=paired.describe(gates.task),
     )
 
 

@@ -17,9 +17,8 @@ Outcome = Literal["passed", "failed", "undecided"]
 class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
     both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits.
-    `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `widened`:
-    by what the interval of its accuracy was multiplied on the images kept for confirming; None where it did not come to
-    that. `more`: of an undecided one, how many more pictures to confirm it on would tell; None where no number would.
+    `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `more`: of an
+    undecided one, how many more pictures to confirm it on would tell; None where no number would.
     """
 
     precisions: dict[TowerName, Name]
@@ -28,7 +27,6 @@ class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     predicted_snr_db: dict[TowerName, float | None] = {}
     drops: dict[Name, float] = {}
     four_bit: dict[TowerName, tuple[Name, ...]] = {}
-    widened: float | None = None
     more: int | None = None
     outcome: Outcome
     reason: Prose | None = None
@@ -55,7 +53,7 @@ class SearchLog(BaseModel, frozen=True):
     can store layers at bits of their own. `candidates`: how many combinations there were; `ruled_out`: choices of a
     tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of the rest those combinations
     that are worth trying, but for towers that failed since. `fallback`: the bundle is the target's default precision,
-    since nothing that passed is smaller.
+    undecided, since nothing smaller passed.
     """
 
     schema_version: Literal[1] = 1

@@ -1,12 +1,10 @@
-"""The search: of the candidates that none is nearer than without being larger, the smallest that passes every gate.
+"""Finds the smallest bundle that passes every gate: candidates are tried in the order of their predicted bytes.
 
-Bytes and noise of each are predicted first, without a conversion. A tower that fails its own gate is tried once, and
-whatever holds it is passed over; accuracy, which needs both towers, is measured only for what is left. The bundle
-itself is then written and verified in full, as every export is: if that fails, the search goes on. So what is returned
-has passed, but for one case: where nothing passes that is no larger than the target's default precision, too few images
-are the reason, and that precision is written, undecided. Accuracy is confirmed on other images than it was chosen on:
-of many candidates the first that passes has luck on its side. In which order they are confirmed, and why, stands in
-`trials`.
+Bytes and noise are predicted first, without a conversion; only Pareto-optimal candidates are tried. A tower that fails
+its own gate is tried once, and whatever holds it is passed over. Accuracy is chosen on a third of the images and
+confirmed on the others, once for each candidate. The first that is confirmed is written and verified in full, as every
+export is. Nothing corrects for how many were held against the same images; the report says how many. Too few images
+write the target's default precision, undecided, before anything larger.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ from mobileclip_deploy.export.smallest.candidates import (
 )
 from mobileclip_deploy.export.smallest.log import Point, SearchLog, Trial
 from mobileclip_deploy.export.smallest.prediction import Layer, Prediction, Predictor, measure_layers
-from mobileclip_deploy.export.smallest.trials import START, Trials, going_down, going_up
+from mobileclip_deploy.export.smallest.trials import Trials
 from mobileclip_deploy.export.steps import ExportGateFailed, NotWritten, Written, write_bundle
 from mobileclip_deploy.network.checkpoints.source import Source
 from mobileclip_deploy.network.model.precision import parse_precisions, precision_of
@@ -54,6 +52,8 @@ from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.verify.subject import Evidence, checkpoint_looks
+
+NOT_CONFIRMED = "holds its gates, and was not confirmed: the search ended before"
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def find_smallest(
     dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> Smallest:
-    """Write the smallest bundle that passes to the plan's place; the default precision where that is smaller, neither
-    refused nor confirmed.
+    """Write the smallest bundle that passes to the plan's place; the default precision before anything larger, where
+    the images neither refuse nor confirm it.
 
     What is computed is kept in a folder `.NAME.search` beside it until the bundle is there: the same command goes on
     where it was stopped, and decides the same.
@@ -137,8 +137,7 @@ class _Search:
     ruled_out: dict[TowerName, dict[str, str]] = field(default_factory=dict)
     candidates: int = 0
     tried: dict[Candidate, Trial] = field(default_factory=dict)
-    held: list[Candidate] = field(default_factory=list)
-    asked: int = 0
+    confirmed: int = 0
 
     def run(self) -> Smallest | None:
         """The smallest that passes; None where nothing does.
@@ -151,109 +150,59 @@ class _Search:
                 self._prepare(tower)
         counts = [len(found) + len(self.ruled_out.get(tower, {})) for tower, found in self.choices.items()]
         self.candidates = math.prod(counts)
-        start = self._start()
-        if start is not None:
-            self._go_down(start)
-        while self.held:
-            if (found := self._settle(self.held.pop())) is not None:
-                return found
-        return self._go_up(start) or self._write_default()
-
-    def _start(self) -> Candidate | None:
-        """Where the way down begins: the smallest that is predicted to be near enough, or the nearest of all. Without
-        images to confirm on nothing can be passed by luck, and there is no way down."""
-        found = self._affordable()
-        if self.task is None or not found:
-            return None
-        near = (one for one in found if (level := decibels(one.noise[0])) is None or level >= START)
-        return next(near, found[-1])
-
-    def _go_down(self, candidate: Candidate | None) -> None:
-        """Confirm one after the other, each smaller than the one before, until one is not; those that their gates or
-        the images that are chosen on refuse are passed over."""
-        while candidate is not None:
-            if self._try_once(candidate) and not self._confirmed(candidate, going_down()):
-                return
-            limit = candidate.predicted
-            below = [one for one in self._affordable() if one not in self.tried and one.predicted <= limit]
-            candidate = below[-1] if below else None
-
-    def _go_up(self, start: Candidate | None) -> Smallest | None:
-        """The first that passes, from the smallest upward; above the start where there was one."""
-        least = 0 if start is None else start.predicted
-        while True:
-            above = (one for one in self._affordable() if one not in self.tried and one.predicted >= least)
-            candidate = next(above, None)
-            if candidate is None:
-                return None
-            if not self._try_once(candidate):
+        while (candidate := self._next()) is not None:
+            if not self._holds(candidate) or not self._may_be_written(candidate):
                 continue
-            if self.task is not None:
-                self.asked += 1
-                if not self._confirmed(candidate, going_up(self.asked)):
-                    continue
-                self.held.pop()
-            if (found := self._settle(candidate)) is not None:
+            if (found := self._write(candidate)) is not None:
                 return found
+        return None
 
-    def _settle(self, candidate: Candidate) -> Smallest | None:
-        """Write what passed; the default precision instead, where that is smaller."""
-        return self._write_default(candidate) or self._write(candidate)
-
-    def _write_default(self, passed: Candidate | None = None) -> Smallest | None:
-        """Write the target's default precision, though the images do not confirm it; None where it is not smaller than
-        what passed, larger than is allowed, or fails.
-
-        If it was not asked yet, it is as the next on the way up.
-        """
-        default, most = self._default(), self.limits.max_size
-        limit = math.inf if most is None else 1e6 * most
-        if default is None or default.predicted > limit or (passed and default.predicted >= passed.predicted):
-            return None
-        if default not in self.tried:
-            self._try_once(default)
-        size = self.tried[default].bytes
-        if size is None or size > limit or (passed and size >= (self.tried[passed].bytes or 0)):
-            return None
-        if self.task is not None and self.tried[default].widened is None:
-            self.asked += 1
-            if self._confirmed(default, going_up(self.asked)):
-                self.held.remove(default)
-        return None if self.tried[default].outcome == "failed" else self._write(default, passed, default=True)
+    def _next(self) -> Candidate | None:
+        """The smallest that was not tried. The default precision comes before all that is larger."""
+        left = [one for one in self._affordable() if one not in self.tried]
+        default = self._default()
+        if default is None or default in self.tried or (left and left[0].predicted < default.predicted):
+            return left[0] if left else None
+        return default
 
     def _default(self) -> Candidate | None:
-        """The target's default precision; None where the gate of a tower refuses it."""
+        """The target's default precision; None where it is too large, or the gate of a tower refuses it."""
         plan = self.trials.plan
         named = parse_precisions(plan.target.abilities.default_precision, plan.towers)
         found = [next((one for one in self.choices[tower] if one.precision == named[tower]), None) for tower in named]
         choices = tuple(one for one in found if one is not None)
-        return Candidate(choices) if len(choices) == len(found) else None
+        candidate = Candidate(choices)
+        return candidate if len(choices) == len(found) and self._is_affordable(candidate) else None
 
     def _affordable(self) -> list[Candidate]:
         """The frontier as far as it is not too large."""
-        most = self.limits.max_size
-        return [one for one in self._frontier() if most is None or one.predicted <= 1e6 * most]
+        return [one for one in self._frontier() if self._is_affordable(one)]
 
-    def _try_once(self, candidate: Candidate) -> bool:
-        """Whether a candidate may be confirmed."""
+    def _is_affordable(self, candidate: Candidate) -> bool:
+        return self.limits.max_size is None or candidate.predicted <= 1e6 * self.limits.max_size
+
+    def _holds(self, candidate: Candidate) -> bool:
+        """Tries a candidate: its gates, and its accuracy on the images that are chosen on."""
         self._go_on()
         self.tried[candidate] = self._try(candidate)
-        return self.tried[candidate].outcome == "passed"
+        return self.tried[candidate].outcome != "failed"
 
-    def _confirmed(self, candidate: Candidate, times: float) -> bool:
-        """Whether a candidate's accuracy holds on the images that it was not chosen on; then it is `held`."""
-        assert self.task is not None
+    def _may_be_written(self, candidate: Candidate) -> bool:
+        """Confirms a candidate's accuracy on the images that it was not chosen on.
+
+        The default precision may be written undecided.
+        """
+        if self.task is None:
+            return True
         bound = self.limits.max_drop
         self._go_on()
-        paired = self.trials.losses(candidate, self.task, bound, times)
-        outcome = paired.outcome(bound, times)
-        told = f"confirming: {paired.describe(bound, times)}"
-        more = paired.more_for(bound, times) if outcome == "undecided" else None
-        reason = None if outcome == "passed" else told
-        self._say(candidate, outcome=outcome, reason=reason, widened=round(times, 4), more=more)
-        if outcome == "passed":
-            self.held.append(candidate)
-        return outcome == "passed"
+        paired = self.trials.losses(candidate, self.task, bound)
+        self.confirmed += 1
+        outcome = paired.outcome(bound)
+        if outcome != "passed":
+            more = paired.more_for(bound) if outcome == "undecided" else None
+            self._say(candidate, outcome=outcome, reason=f"confirming: {paired.describe(bound)}", more=more)
+        return outcome == "passed" or (outcome == "undecided" and candidate == self._default())
 
     def log(self) -> SearchLog:
         """All that was tried so far."""
@@ -341,19 +290,14 @@ class _Search:
             update={
                 "bytes": size,
                 "drops": {name: round(drop, 4) for name, drop in drops.items()},
-                "outcome": "failed" if over else "passed",
-                "reason": "; ".join(over) or None,
+                "outcome": "failed" if over else "undecided",
+                "reason": "; ".join(over) or NOT_CONFIRMED,
             }
         )
 
-    def _write(self, candidate: Candidate, passed: Candidate | None = None, default: bool = False) -> Smallest | None:
+    def _write(self, candidate: Candidate) -> Smallest | None:
         """Write the bundle as any other, verified, and let it take its place under the name that was asked for; None
-        where it does not pass, which its trial says then.
-
-        Args:
-            passed: a larger one that it is written instead of.
-            default: it is the default precision, which is written where the images do not tell, too.
-        """
+        where it does not pass, which its trial says then."""
         trials, plan = self.trials, self.trials.plan
         found = replace(
             plan,
@@ -364,24 +308,26 @@ class _Search:
             request=replace(plan.request, writing=replace(plan.request.writing, force=True)),
             search=None,
         )
-        evidence = Evidence(trials.reference, self.task, times=self.tried[candidate].widened or 1.0)
+        evidence = Evidence(trials.reference, self.task)
         try:
             written = write_bundle(found, trials.source, evidence, trials.progress)
         except GateFailed as error:
             self._say(candidate, outcome="failed", reason=str(error))
             return None
         assert written.report is not None
-        if written.report.undecided and not default:
-            reason = "; ".join(check.describe() for check in written.report.undecided)
-            self._say(candidate, outcome="undecided", reason=reason)
-            return None
+        undecided = "; ".join(check.describe() for check in written.report.undecided)
+        if undecided:
+            self._say(candidate, outcome="undecided", reason=undecided)
+            if candidate != self._default():
+                return None
+        else:
+            self._say(candidate, outcome="passed", reason=None)
         self.tried[candidate] = self.tried.pop(candidate)  # the last one is the bundle
-        log = self.log().model_copy(update={"fallback": default})
+        log = self.log().model_copy(update={"fallback": bool(undecided)})
         with staged_bundle(plan.path, plan.request.writing.force) as staging:
             shutil.copytree(written.bundle.path, staging, dirs_exist_ok=True)
             (staging / SEARCH_LOG).write_text(log.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        instead = None if passed is None else self.tried[passed]
-        notes = (*written.report.notes, *(_fallen_back(log, instead) if default else _undecided(log)))
+        notes = (*written.report.notes, *_undecided(log), *_told_of_luck(self.confirmed))
         report = written.report.model_copy(update={"bundle": plan.path.name, "notes": notes})
         return Smallest(Bundle(plan.path, written.bundle.manifest), report, log)
 
@@ -405,28 +351,24 @@ class _Search:
 
 
 def _undecided(log: SearchLog) -> tuple[str, ...]:
-    """That smaller candidates may pass, and how many pictures would tell; nothing where the pictures decided."""
+    """That smaller candidates, or what is written, may pass, and how many pictures would tell; nothing where the
+    pictures decided."""
     *before, written = log.trials
-    size = written.bytes or 0
-    smaller = [one for one in before if one.outcome == "undecided" and one.bytes is not None and one.bytes < size]
-    if not smaller:
+    undecided = [one for one in before if one.outcome == "undecided" and one.bytes is not None]
+    if log.fallback:
+        text = f"nothing smaller than the default precision passed; that is written, undecided: {_named(written)}"
+        return (f"{text}{_more([*undecided, written])}",)
+    if not undecided:
         return ()
-    told = f"{log.dataset} has too few pictures to tell whether smaller candidates pass ({len(smaller)} undecided)"
-    return (f"{told}{_more(smaller)}; written are {size / 1e6:.1f} MB",)
+    text = f"{log.dataset} has too few pictures to tell whether smaller candidates pass ({len(undecided)} undecided)"
+    return (f"{text}{_more(undecided)}; written are {(written.bytes or 0) / 1e6:.1f} MB",)
 
 
-def _fallen_back(log: SearchLog, passed: Trial | None) -> tuple[str, ...]:
-    """That the default precision is written, why, and what would be needed for more; and what passed instead."""
-    written = log.trials[-1]
-    told = f"nothing smaller than the default precision passed; that is written: {_named(written)}"
-    if written.outcome == "undecided":
-        told += f", undecided, since {log.dataset} has too few pictures to tell whether it passes"
-    undecided = [one for one in log.trials if one.outcome == "undecided" and one.bytes is not None]
-    told += _more(undecided)
-    if passed is not None:
-        asked = ",".join(f"{tower}={precision}" for tower, precision in passed.precisions.items())
-        told += f"; {_named(passed)} passed and is larger: `precision='{asked}'` writes it"
-    return (told,)
+def _told_of_luck(confirmed: int) -> tuple[str, ...]:
+    """That one of several passes by luck more easily than one alone."""
+    if confirmed < 2:
+        return ()
+    return (f"accuracy was confirmed on the same images for {confirmed} candidates: one of them may pass by luck",)
 
 
 def _more(undecided: Sequence[Trial]) -> str:

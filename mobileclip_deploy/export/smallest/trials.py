@@ -1,18 +1,9 @@
-"""Trying candidates: each tower is exported once per precision and kept, so that a stopped search goes on.
-
-Several candidates have their accuracy confirmed on the same images, and one of several passes by luck more easily than
-one alone. Where they are asked in an order that was fixed before, and the first that does not pass ends it, each may be
-asked as if it were alone (fixed-sequence testing; Maurer, Hothorn and Lehmacher, in Vollmar, Biometrie in der
-chemisch-pharmazeutischen Industrie 6, 1995): to pass wrongly, the first one that should not has to. So the search
-begins with a candidate that is predicted to be near, and goes down from it. Only where that one does not pass does it
-go up, with what was kept of the 5% for that.
-"""
+"""Trying candidates: each tower is exported once per precision and kept, so that a stopped search goes on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import NormalDist
 
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256, replacing
@@ -37,14 +28,6 @@ from mobileclip_deploy.targets.values import Shared
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.pace import asked_rows
 from mobileclip_deploy.verify.task import TASK_FIGURES, stand_in, stored_runner
-
-# The sequence begins at the smallest candidate that is predicted to have so many dB: on nano such lose nothing that
-# 1,274 images show (docs/precisions.md: w8 has 26 and is passed, 20 is undecided).
-START = 30.0
-WRONG = 0.05
-# Part of `WRONG` for the way down. The first on the way up has half of the rest, the next half of what is left, and so
-# on.
-DOWN = 0.04
 
 
 @dataclass(frozen=True)
@@ -119,18 +102,18 @@ class Trials:
         figures = found.result.figures
         return {name: own[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
 
-    def losses(self, candidate: Candidate, own: Looks, bound: float, times: float) -> Paired:
+    def losses(self, candidate: Candidate, own: Looks, bound: float) -> Paired:
         """What a candidate loses on the images that accuracy is confirmed on.
 
         Args:
             own: the checkpoint's measurements of them.
-            bound: in points; times: of the usual width of an interval.
+            bound: in points.
         """
         found = Looks(
             self._embedder(candidate), own.dataset, Measuring(cache=self.folder / "embeddings"), progress=self.progress
         )
         exact = all(precision_of(name).bits == 32 for name in candidate.precisions.values())
-        return paired_looks(own, found, TASK_FIGURES, bound, exact, times)
+        return paired_looks(own, found, TASK_FIGURES, bound, exact)
 
     def _embedder(self, candidate: Candidate) -> Embedder:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
@@ -157,18 +140,3 @@ class Trials:
             return stored_runner(module, matched_weights(module, weights)[0], grids)
 
         return stand_in(target, artifact, stored) or artifact.runner()
-
-
-def going_down() -> float:
-    """By what an interval of 95% is multiplied on the way down, whichever candidate it is: 1.05."""
-    return _times(DOWN)
-
-
-def going_up(number: int) -> float:
-    """By what it is multiplied of candidate 1, 2, 3, ... on the way up: 1.43, 1.54, 1.65, ... (Bonferroni)."""
-    return _times((WRONG - DOWN) / 2**number)
-
-
-def _times(share: float) -> float:
-    normal = NormalDist()
-    return normal.inv_cdf(1 - share / 2) / normal.inv_cdf(1 - WRONG / 2)
