@@ -56,7 +56,7 @@ __all__ = [
 GROUP = "mobileclip_deploy.targets"
 RETIRED = {"torchscript": (".ts", "examples/third_party_target")}
 """Targets that have left the package: the suffix of their artifacts, and the package of the repository to install."""
-RETIRED_OPTIONS = ("as_maps",)
+RETIRED_OPTIONS = ("as_maps", "image_entry")
 """Options that targets no longer have."""
 
 

@@ -19,17 +19,13 @@ import torch
 from conversions import Store
 from coreai_assets import Assets, require_coreai
 from tiny import inputs
-from writing import chosen, job_of
 
-from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import artifact_bytes
-from mobileclip_deploy.errors import InvalidInput, NotRun, UsageError
-from mobileclip_deploy.network.model.variants import TOWERS
-from mobileclip_deploy.parity.metrics import compare
+from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.targets import get_target, restored_target
 from mobileclip_deploy.targets.coreai.asset import TensorType, _spelled
 from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
-from mobileclip_deploy.targets.graph import Constant, Graph, first_difference
+from mobileclip_deploy.targets.graph import Constant, Graph
 
 require_coreai()
 
@@ -161,81 +157,10 @@ def test_operations_that_apples_reader_cannot_read_do_not_end_the_process(assets
         _ = get_target("coreai").open(copy).ports
 
 
-@pytest.mark.whole
-def test_both_towers_in_one_asset_are_those_that_they_are_alone(assets: Assets, tmp_path: Path) -> None:
-    target = chosen("coreai", multifunction=True)
-    files = {tower: f"{tower}.aimodel" for tower in TOWERS}
-    assets.write("image", "fp32", tmp_path / files["image"])
-    assets.write("text", "w4", tmp_path / files["text"])
-    places = target.place(tmp_path, assets.model.variant, files)
-    assert {place.file for place in places.values()} == {"tiny_mci.aimodel"}
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny_mci.aimodel"]
-    for tower, precision in (("image", "fp32"), ("text", "w4")):
-        joined = target.open(tmp_path / places[tower].file, places[tower].function)
-        alone = target.open(assets.path(tower, precision))
-        assert first_difference(joined.graph, alone.graph) is None
-        assert np.array_equal(*(one.runner()(inputs(tower)) for one in (joined, alone)))
-    told = target.open(tmp_path / "tiny_mci.aimodel").inspection
-    assert set(told.functions) == set(TOWERS)
-    assert told.metadata["precision"] == "image=fp32,text=w4"
-    with pytest.raises(InvalidInput, match="one of them must be named"):
-        _ = target.open(tmp_path / "tiny_mci.aimodel").ports
-
-
-def test_one_tower_alone_is_not_joined_and_a_bundle_written_as_maps_is_refused() -> None:
-    with pytest.raises(UsageError, match="leave it out for the text tower alone"):
-        chosen("coreai", multifunction=True).require({"text": "fp16"})
-    with pytest.raises(UsageError, match="written with `as_maps`"):
-        restored_target("coreai", {"as_maps": "on"})
-
-
-@pytest.mark.whole
-def test_an_image_tower_that_takes_a_picture_is_the_tower_behind_its_bytes(assets: Assets, tmp_path: Path) -> None:
-    from mobileclip_deploy.targets.coreai.editing import bytes_of
-
-    target, path = chosen("coreai", image_entry=True), tmp_path / "picture.aimodel"
-    target.write(job_of(assets.model, "image", "fp32"), path)
-    taken, _ = target.open(path).ports
-    assert (taken, taken.shape) == (target.tensors(assets.model.variant, "image")[0], (1, 3, 64, 64))
-    graph = target.open(path).graph
-    assert graph.inputs == ("image image32BGRA [64, 64]",)
-    assert (graph.nodes[0].type, graph.nodes[0].settings["result"]) == ("image_to_tensor", "uint8 [64, 64, 4]")
-    findings = [one.rule for operation in target.open(path).lint("a14")[0].operations[:6] for one in operation.findings]
-    assert findings == []  # of what makes three planes of the bytes
-    pixels = np.rint(inputs("image") * 255).astype(np.float32) / 255
-    with torch.no_grad():
-        wanted = make_tower(assets.model, "image")(torch.from_numpy(pixels)).numpy()
-    runner = target.open(path).runner()
-    assert "a picture's bytes in its place" in runner.engine
-    assert compare(wanted, runner(pixels)).relative < 1e-5
-    # What the file was before: other channels for these would have given other answers.
-    assert compare(wanted, runner(pixels[:, ::-1])).relative > 1e-3
-    assert bytes_of(pixels[0])[3, 5].tolist() == [*(np.rint(255 * pixels[0, ::-1, 3, 5])), 255]
-    again = tmp_path / "again.aimodel"
-    target.write(job_of(assets.model, "image", "fp32"), again)
-    assert first_difference(target.open(again).graph, graph) is None
-
-
-@pytest.mark.whole
-def test_apples_runtime_knows_the_picture_and_takes_none_on_linux(assets: Assets, tmp_path: Path) -> None:
-    from coreai.runtime import HAS_IMAGE_SUPPORT
-
-    from mobileclip_deploy.targets.coreai.runner import CoreAIRunner
-
-    if HAS_IMAGE_SUPPORT:
-        pytest.skip("this system's runtime takes pictures")
-    target, path = chosen("coreai", image_entry=True), tmp_path / "picture.aimodel"
-    target.write(job_of(assets.model, "image", "fp32"), path)
-    with mock.patch("mobileclip_deploy.targets.coreai.runner.give_bytes", return_value=False):
-        runner = CoreAIRunner(path)
-    assert type(runner._function.desc.input_descriptor("image")).__name__ == "ImageDescriptor"
-
-
-def test_what_takes_a_picture_is_not_measured_on_a_phone_and_says_so() -> None:
-    target = get_target("coreai")
-    with pytest.raises(NotRun, match="measure the bundle without `image_entry`"):
-        target.places("ios", {"image_entry": "on"})
-    assert [place.label for place in target.places("host", {"image_entry": "on"})] == ["coreai"]
+@pytest.mark.parametrize("option", ["as_maps", "image_entry"])
+def test_a_bundle_written_with_an_option_that_is_gone_is_refused(option: str) -> None:
+    with pytest.raises(UsageError, match=f"written with `{option}`"):
+        restored_target("coreai", {option: "on"})
 
 
 def test_a_table_of_900_rows_is_no_hexadecimal_number() -> None:

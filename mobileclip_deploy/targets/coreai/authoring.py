@@ -1,5 +1,5 @@
 """A tower as a Core AI program: its weights put on their grids, torch.export, Apple's converter in release mode, our
-metadata; both towers in one asset.
+metadata.
 
 The integers, scales and tables are ours. Apple's own palettizer rounds float16 weights to four decimal places first:
 what is above 6.55 overflows there, and the weight stays uncompressed without a word (coreai-opt 0.3.0).
@@ -8,7 +8,6 @@ what is above 6.55 overflows there, and the weight stays uncompressed without a 
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mobileclip_deploy.network.model.variants import TowerName, Variant
-from mobileclip_deploy.targets.coreai.asset import OWN, Asset, is_readable
-from mobileclip_deploy.targets.coreai.editing import FromBytes, take_image
-from mobileclip_deploy.targets.foreign.coreai import CONTEXT, LAYERS, mlir
+from mobileclip_deploy.targets.coreai.asset import is_readable
+from mobileclip_deploy.targets.foreign.coreai import LAYERS
 from mobileclip_deploy.targets.grids.encode import integers_of, tables_of
 from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
@@ -41,15 +38,10 @@ class HalfTower(nn.Module):
         return self.tower(x.half() if x.is_floating_point() else x).float()
 
 
-def write_asset(
-    job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str, picture: bool = False
-) -> None:
+def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str) -> None:
     """Convert a tower and write the .aimodel, its weights as `storage` says.
 
     The same job gives the same content, not the same bytes: Apple's converter names constants and functions at random.
-
-    Args:
-        picture: an image tower takes one, 32-bit BGRA, in place of float32 pixels.
     """
     with conversion(f"Core AI conversion of the {job.tower} tower"), torch.no_grad(), hold_back():
         import coreai_torch
@@ -58,17 +50,12 @@ def write_asset(
         if job.precision != "fp32":
             module = HalfTower(compressed(module, storage)).eval()
         example = job.example if job.tower == "image" else job.example.to(torch.int32)
-        if picture:
-            module = FromBytes(module).eval()
-            example = torch.zeros(*example.shape[2:], 4, dtype=torch.uint8)  # [1, 3, S, S] -> [S, S, 4]
         exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
         # The other mode writes where on this machine each operation's code stands.
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
         program = converter.add_exported_program(
             exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
         ).to_coreai()
-        if picture:
-            take_image(program)
         program.save_asset(path, _metadata(job))
     is_readable(path)
 
@@ -100,35 +87,6 @@ def metadata_of(description: str, licence: str, own: Mapping[str, Any]) -> Any:
     for name, value in own.items():
         metadata.set_custom(name, value)
     return metadata
-
-
-def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None:
-    """Write one asset whose functions are called as the towers, and remove those of one function each that it was made
-    of.
-    """
-    with conversion("Core AI asset of both towers"), hold_back():
-        ir = mlir()
-        from coreai.authoring import Context
-
-        context = CONTEXT(Context())
-        first = Asset(next(iter(towers.values())), context)
-        precisions = {}
-        for tower, source in towers.items():
-            asset = first if source == first.path else Asset(source, context)
-            with context, ir.Location.unknown():
-                asset.function(None).attributes["sym_name"] = ir.StringAttr.get(tower)
-                precisions[tower] = asset.metadata[OWN]["precision"]
-                if asset is not first:
-                    for graph in asset.graphs.values():
-                        graph.operation.clone(ip=ir.InsertionPoint(first.module.body))
-        own = dict(first.metadata[OWN])
-        own["precision"] = ",".join(f"{tower}={precision}" for tower, precision in precisions.items())
-        del own["tower"]
-        description = f"{variant.title}, both towers, a function each: embeddings of dimension {variant.embed_dim}"
-        first.program.save_asset(path, metadata_of(description, first.metadata["license"], own))
-    is_readable(path)
-    for source in towers.values():
-        shutil.rmtree(source)
 
 
 class Integers(nn.Module):

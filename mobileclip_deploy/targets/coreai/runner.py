@@ -19,8 +19,6 @@ from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.errors import running
 from mobileclip_deploy.targets.coreai.asset import Asset
 from mobileclip_deploy.targets.coreai.editing import (
-    bytes_of,
-    give_bytes,
     raise_to_float32,
     restore_weights,
     widen_products,
@@ -41,9 +39,6 @@ class CoreAIRunner:
         plain: compute in float32, with the numbers that stand in the file.
         wide: sum products and convolutions of float16 in float32, which takes a twentieth of the time for nano's text
             tower and half of it for its image tower; for many inputs.
-
-    An image tower that takes a picture takes its bytes here, as `inputs` [N, 3, S, S] in [0, 1]: Apple's runtime takes
-    pictures on Apple's systems alone.
     """
 
     def __init__(self, path: Path, function: str | None = None, *, plain: bool = False, wide: bool = False) -> None:
@@ -52,13 +47,12 @@ class CoreAIRunner:
         self._input, self._output = (side[0][0] for side in asset.named_ports(graph))
         self._name = next(name for name, one in asset.functions.items() if one == graph)
         changed = restore_weights(asset, whole=plain)
-        self._picture = give_bytes(asset, graph)
-        how = "; a picture's bytes in its place" if self._picture else ""
+        how = ""
         if plain:
             raise_to_float32(asset)
-            how = f", float32{how}"
+            how = ", float32"
         elif wide and widen_products(asset):
-            how += "; float16 products summed in float32"
+            how = "; float16 products summed in float32"
         version = importlib.metadata.version("coreai-core")
         self.engine = f"Core AI {version} (Apple's runtime, CPU{how})"
         self._loop = asyncio.new_event_loop()
@@ -74,13 +68,8 @@ class CoreAIRunner:
         from coreai.runtime import NDArray
 
         descriptor = self._function.desc.input_descriptor(self._input)
-        wanted = list(descriptor.shape)  # of a picture's bytes [S, S, 4]
-        wanted = [1, 3, *wanted[:2]] if self._picture else wanted
-        require_shape(inputs, wanted)
-        if self._picture:
-            rows = [bytes_of(row) for row in inputs]
-        else:
-            rows = [row[None] for row in np.ascontiguousarray(inputs, dtype=descriptor.dtype)]
+        require_shape(inputs, list(descriptor.shape))
+        rows = [row[None] for row in np.ascontiguousarray(inputs, dtype=descriptor.dtype)]
         with running(f"{self.engine} failed"):
             answers = self._wait(self._answers([NDArray(row) for row in rows]))
         return np.concatenate(answers).astype(np.float32)

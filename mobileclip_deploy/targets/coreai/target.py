@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mobileclip_deploy.errors import NotRun, UsageError
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.targets.abilities import Abilities
 from mobileclip_deploy.targets.artifact import Artifact
 from mobileclip_deploy.targets.grids.grid import Grid, integers
-from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.rules import Shared, StorageRules, storage_of
 from mobileclip_deploy.targets.target import Target
 from mobileclip_deploy.targets.values import (
     ComputeUnits,
     Pace,
-    Place,
     Ports,
     Precisions,
     RuntimePlace,
-    TensorInfo,
     TowerJob,
 )
 
 if TYPE_CHECKING:
-    from mobileclip_deploy.network.model.variants import TowerName, Variant
+    from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.parity import Check
 
 # By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are
@@ -55,22 +49,9 @@ RULES = StorageRules(
 )
 
 
-@dataclass(frozen=True)
-class CoreAIOptions(TargetOptions):
-    """`multifunction` puts both towers into one asset, one function per tower. `image_entry`: the image tower takes a
-    picture, 32-bit BGRA as a camera gives it, in place of float32 pixels."""
-
-    multifunction: bool = option("--multifunction", "Both towers in one asset, a function each.", default=False)
-    image_entry: bool = option(
-        "--image-entry", "The image tower takes a picture (32-bit BGRA), not float32 pixels.", default=False
-    )
-
-
 class CoreAITarget(Target):
     name = "coreai"
     title = "Core AI"
-    Options = CoreAIOptions
-    options: CoreAIOptions
     abilities = Abilities(
         packages=("coreai_torch",),  # which is for one version of coreai-core
         extra="coreai",
@@ -85,9 +66,6 @@ class CoreAITarget(Target):
         input_types={"image": ("float32",), "text": ("int32",)},
         no_pictures="its converter has no antialiased resizing, without which embeddings of photographs are other ones",
         no_contexts="what checks its programs here reads none of a free length, and what is not checked is not written",
-        not_searched={
-            "multifunction": "smallest searches a precision for each tower; leave `multifunction` out",
-        },
         ports=Ports(embedding="final_emb_1"),
         rules=RULES,
         places={"ios": PLACES, "mac": PLACES},
@@ -95,14 +73,6 @@ class CoreAITarget(Target):
         runtime_modules=("coreai.runtime",),
         pace=PACE,
     )
-
-    def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        super().require(precisions, mixed)
-        if self.options.multifunction and len(precisions) == 1:
-            (tower,) = precisions
-            raise UsageError(
-                f"`multifunction` puts both towers into one asset; leave it out for the {tower} tower alone"
-            )
 
     def advice(self, precisions: Precisions) -> str | None:
         """What others report of these precisions on devices, which nothing here can see."""
@@ -115,37 +85,18 @@ class CoreAITarget(Target):
             "device before you ship it."
         )
 
-    def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        pixels = "uint8" if self.options.image_entry else "float32"
-        return replace(self.abilities.ports, pixels=pixels).of(variant, tower, labels)
-
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
         from mobileclip_deploy.targets.coreai.authoring import write_asset
 
         storage = storage_of(self, job.tower, job.module, job.precision, job.four_bit)
-        picture = self.options.image_entry and job.tower == "image"
         source, result = self.ports(job.variant, job.tower, job.form)
-        write_asset(job, path, storage, source.name, result.name, picture)
+        write_asset(job, path, storage, source.name, result.name)
         return ()
-
-    def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
-        if not self.options.multifunction:
-            return super().place(folder, variant, files)
-        from mobileclip_deploy.targets.coreai.authoring import join
-
-        name = f"{variant.name}.aimodel"
-        join({tower: folder / file for tower, file in files.items()}, folder / name, variant)
-        return {tower: Place(name, tower) for tower in files}
 
     def open(self, path: Path, function: str | None = None) -> Artifact:
         from mobileclip_deploy.targets.coreai.opening import CoreAIArtifact
 
         return CoreAIArtifact(path, function)
-
-    def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        if device in self.abilities.places and self.options.restored(options).image_entry:
-            raise NotRun("the harness hands Core AI no pictures: measure the bundle without `image_entry`")
-        return super().places(device, options)
 
 
 def _has_blocks(tower: TowerName, precision: str) -> bool:
