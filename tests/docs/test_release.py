@@ -62,7 +62,8 @@ def test_a_release_of_another_tag_without_a_changelog_or_into_a_folder_that_hold
 
 def test_the_image_is_built_from_all_that_the_wheel_holds() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
-    held = {*wheel["wheel"]["packages"], *wheel["wheel"]["force-include"], "pyproject.toml", "README.md"}
+    included = {path.removeprefix("/") for path in wheel["wheel"]["include"]}
+    held = {*included, *wheel["wheel"]["force-include"], "pyproject.toml", "README.md"}
     kept = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {source.partition("/")[0] for source in held} <= {line.removeprefix("!") for line in kept}
 
@@ -86,6 +87,10 @@ def test_the_wheel_and_the_archive_are_built_and_hold_what_the_package_needs(tmp
     checked = subprocess.run([sys.executable, SCRIPTS / "check_wheel.py", less], capture_output=True, text=True)
     assert checked.returncode == 1
     assert "models/nano/weights.safetensors: 0 files, 1 at least are wanted" in checked.stderr
+    with zipfile.ZipFile(less, "a") as more:
+        more.writestr("mobileclip_deploy/models/nano/recipes/run1.yaml", "steps: 1")
+    checked = subprocess.run([sys.executable, SCRIPTS / "check_wheel.py", less], capture_output=True, text=True)
+    assert "models/nano/recipes/run1.yaml: nothing in the package reads it" in checked.stderr
 
 
 @pytest.mark.whole  # tests/clients builds and checks the same
