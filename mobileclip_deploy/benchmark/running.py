@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mobileclip_deploy.base.files import check_file_destination
 from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.answers import Expected
 from mobileclip_deploy.benchmark.assembly import assemble
@@ -34,12 +35,18 @@ def run_benchmark(request: Request, driver: Driver, options: RunOptions, progres
 
     Raises:
         UsageError: the output exists, or an interrupted run stands there and `resume` was not given, or the other way
-            round, or another run was interrupted.
+            round, or another run was interrupted; or another process writes the output.
         NotRun: the device runs nothing of it.
         RuntimeFailed: the device was lost.
     """
+    replaces = options.force or options.resume
+    check_file_destination(options.output, replaces)
+    with sole_writer(options.output, "benchmark", force=replaces):
+        return _run(request, driver, options, progress)
+
+
+def _run(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Outcome:
     output, seed = options.output, options.seed
-    check_file_destination(output, options.force or options.resume)
     folder = output.with_name(f"{output.name}.partial")
     stored = _interrupted(folder, options.resume)
     run_id = stored.run_id if stored else _run_id(driver.kind)

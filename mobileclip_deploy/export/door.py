@@ -11,6 +11,7 @@ from typing import Unpack
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, severity
 from mobileclip_deploy.export.plan import BundlePlan, ExportPlan, plan_export
@@ -131,8 +132,16 @@ def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
     """Write every bundle of a plan; the checkpoint is asked for its answers once, before it is folded.
 
     Raises:
+        UsageError: another process writes a bundle of the plan, or has written it meanwhile.
         MobileClipDeployError: the worst of what went wrong; see `export_all`.
     """
+    with contextlib.ExitStack() as stack:
+        for bundle in plan.bundles:
+            stack.enter_context(sole_writer(bundle.path, "export", force=bundle.request.writing.force))
+        return _export(plan, progress)
+
+
+def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     full = plan.source
     if plan.fitted_to is not None:
         plan = replace(plan, source=compact(full, *fit_compact(full, plan.fitted_to, progress)))

@@ -9,6 +9,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.arguments import Count, StoreName
 from mobileclip_deploy.base.files import StrPath, check_file_destination, optional_path, paths
 from mobileclip_deploy.base.files.names import INDEX_SUFFIX
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -64,24 +65,26 @@ def embed(
         force: replace an output that is there.
 
     Raises:
-        UsageError: the output cannot be used, the bundle lacks the tower, or it answers with probabilities of labels or
-            with tokens.
+        UsageError: the output cannot be used or has a writer already, the bundle lacks the tower, or it answers with
+            probabilities of labels or with tokens.
         InvalidInput: a source cannot be read, or holds nothing, or none of the images can be used.
         RuntimeFailed: nothing here can run the bundle.
     """
     path = Path(output)
     indexed = path.suffix == INDEX_SUFFIX
     check_embedding_output(path, store, incremental, prune, force)
-    if indexed and isinstance(bundle, MobileCLIP):
-        raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
-    subject, given = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle), paths(sources)
-    if asked_tower(given) == "image":
-        refuse_other_answers(subject)
-    how = Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg)
-    if indexed:
-        assert isinstance(subject, Bundle)
-        return embed_to_index(subject, given, path, Keeping(store or "int8", incremental, prune), how, progress)
-    return embed_to_file(subject, given, path, normalise=normalise, how=how, progress=progress)
+    with sole_writer(path, "embed", force=force, update=incremental):
+        if indexed and isinstance(bundle, MobileCLIP):
+            raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
+        subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
+        given = paths(sources)
+        if asked_tower(given) == "image":
+            refuse_other_answers(subject)
+        how = Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg)
+        if indexed:
+            assert isinstance(subject, Bundle)
+            return embed_to_index(subject, given, path, Keeping(store or "int8", incremental, prune), how, progress)
+        return embed_to_file(subject, given, path, normalise=normalise, how=how, progress=progress)
 
 
 def search(
@@ -122,7 +125,8 @@ def search(
     listed = [texts] if isinstance(texts, str) else texts
     result = search_index(opened, chosen, listed, paths(images), top, threshold)
     if page is not None:
-        write_page(result, opened.description.tower, page)
+        with sole_writer(page, "search", force=force):
+            write_page(result, opened.description.tower, page)
     return result
 
 
@@ -155,17 +159,18 @@ def bridge(
     if path.suffix != suffix:
         raise UsageError(f"{path}: give a name that ends with {suffix}")
     check_file_destination(path, force)
-    old = source if isinstance(source, Index) else Index(source)
-    if to is not None:
-        learned = learn(old, to if isinstance(to, Index) else Index(to))
-        learned.save(path)
-        return BridgeResult(path, learned.description, None)
-    assert by is not None
-    if not Path(by).is_dir():
-        learned = Bridge.read(Path(by))
-        return BridgeResult(path, learned.description, len(cross(old, learned, path)))
-    bundle = Bundle.of(by)
-    learned = Bridge.of_axes(bundle, old)
-    count = len(cross(old, learned, path))
-    remember(bundle.manifest.embedding_space, bundle.path)
-    return BridgeResult(path, learned.description, count)
+    with sole_writer(path, "bridge", force=force):
+        old = source if isinstance(source, Index) else Index(source)
+        if to is not None:
+            learned = learn(old, to if isinstance(to, Index) else Index(to))
+            learned.save(path)
+            return BridgeResult(path, learned.description, None)
+        assert by is not None
+        if not Path(by).is_dir():
+            learned = Bridge.read(Path(by))
+            return BridgeResult(path, learned.description, len(cross(old, learned, path)))
+        bundle = Bundle.of(by)
+        learned = Bridge.of_axes(bundle, old)
+        count = len(cross(old, learned, path))
+        remember(bundle.manifest.embedding_space, bundle.path)
+        return BridgeResult(path, learned.description, count)

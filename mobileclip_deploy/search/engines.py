@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mobileclip_deploy.base.files import StrPath, check_file_destination, file_sha256, replacing
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.errors import InvalidInput, UsageError, needed
 from mobileclip_deploy.network.checkpoints.writing import Rows
 from mobileclip_deploy.search.embedding_files import describe_array, write_array
@@ -43,7 +44,7 @@ def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False
         check_file_destination(path, force)
     if not len(index):
         raise InvalidInput(f"{index.path} holds no embeddings")
-    with replacing(output) as partial:
+    with sole_writer(output, "search", force=force), replacing(output) as partial:
         write(index, partial)
     if beside is not None:
         told = {

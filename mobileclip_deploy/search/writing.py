@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,12 +15,10 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files import replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.leftovers import lock_file
+from mobileclip_deploy.base.files.writers import busy
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
 from mobileclip_deploy.search.index import Index, Segment
 from mobileclip_deploy.search.index_file import Header, Slot, gone_block, rows_block
-
-if sys.platform != "win32":
-    import fcntl
 
 AT_ONCE = 1 << 14
 """Rows per block at most: of 512 int8 numbers they take 8 MB."""
@@ -124,10 +120,16 @@ def create(path: Path, header: Header, parts: Iterable[Rows]) -> int:
     """Write a new index, whole or not at all; what was at `path` is replaced. How many int8 components were clipped.
 
     Raises:
+        UsageError: another process appends to the index that is there.
         InvalidInput: see `IndexWriter.add`.
         DiskFull: there is no room.
     """
-    with replacing(path) as partial, partial.open("w+b") as stream:
+    with contextlib.ExitStack() as stack:
+        if sys.platform != "win32" and path.is_file():
+            with contextlib.suppress(InvalidInput):  # a file that cannot be written is replaced all the same
+                stack.enter_context(_locked(path))
+        partial = stack.enter_context(replacing(path))
+        stream = stack.enter_context(partial.open("w+b"))
         stream.write(header.to_bytes())
         writer = IndexWriter(path, stream, header, Slot(0, 0), 0)
         for rows in gathered(parts):
@@ -198,28 +200,9 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
         while descriptor is None:  # somebody compacted it between opening and locking
             descriptor = lock_file(path, os.O_NONBLOCK)
     except BlockingIOError:
-        raise UsageError(f"another process writes {path}; try again when it has ended") from None
+        raise busy(path) from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
-    if not _lock_of_java(descriptor):
-        os.close(descriptor)
-        raise UsageError(f"another process writes {path}; try again when it has ended")
     # Unbuffered: where the disk is full, what a buffer holds would be written once more after the file was cut.
     with os.fdopen(descriptor, "r+b", buffering=0) as stream:
         yield stream
-
-
-def _lock_of_java(descriptor: int) -> bool:
-    """Whether Java's writers are kept out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has
-    such locks of a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the
-    file that it has read: there it is always True.
-    """
-    if sys.platform != "linux":
-        return True
-    # l_type, l_whence, l_start, l_len (0: to the end), l_pid
-    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
-    except OSError as error:  # a disk without such locks has no Java writer that takes one either
-        return error.errno not in (errno.EAGAIN, errno.EACCES)
-    return True

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mobileclip_deploy.base.arguments import Count, Seed
 from mobileclip_deploy.base.files import StrPath, optional_path
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.base.scheduling import check_scheduler, require_scheduler
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
@@ -26,6 +27,7 @@ from mobileclip_deploy.training.recovery.recovering import recover as _recover
 from mobileclip_deploy.training.reinforcement.building import SAFETENSORS, Existing, Reinforced, ReinforcementSettings
 from mobileclip_deploy.training.reinforcement.building import reinforce as _reinforce
 from mobileclip_deploy.training.reinforcement.captioning import CaptionSettings, caption_pairs, load_captioner
+from mobileclip_deploy.training.reinforcement.index import INDEX
 from mobileclip_deploy.training.reinforcement.policy import AugmentationPolicy
 from mobileclip_deploy.training.reinforcement.teachers import Teacher
 from mobileclip_deploy.training.trainer.leading import OtherFailed, leads
@@ -107,13 +109,17 @@ def reinforce(
     if isinstance(teachers, MobileCLIP):
         teachers = (teachers,)
     asked = [Teacher.of(Source.of(model).model) for model in (teachers() if callable(teachers) else teachers)]
-    if captioner is not None:
-        kept = Path(f"{output}.captions.jsonl")
-        require_scheduler(scheduler)
-        read = caption_pairs(
-            read, load_captioner(captioner), CaptionSettings(synthetic, seed), kept, progress, scheduler
-        )
-    return _reinforce(read, asked, Path(output), settings, progress, scheduler)
+    folder = Path(output)
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    with sole_writer(folder / INDEX, "reinforce", force=True):
+        if captioner is not None:
+            kept = Path(f"{output}.captions.jsonl")
+            require_scheduler(scheduler)
+            read = caption_pairs(
+                read, load_captioner(captioner), CaptionSettings(synthetic, seed), kept, progress, scheduler
+            )
+        return _reinforce(read, asked, folder, settings, progress, scheduler)
 
 
 def train(

@@ -15,6 +15,7 @@ from mobileclip_deploy import Bundle, load_model
 from mobileclip_deploy.base.arguments import Bounds
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.base.files.leftovers import temporary_folder
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import PageServer, serving
 from mobileclip_deploy.base.progress import Progress, silent
@@ -161,10 +162,12 @@ def write_demo(
     """
     path = Path(folder)
     check_bundle_destination(path, SETTINGS, force)
-    with _page(bundle, images, True, progress) as page:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            _write(page, partial)
+    with (
+        sole_writer(path, "demo", force=force),
+        _page(bundle, images, True, progress) as page,
+        replacing(path) as partial,
+    ):
+        _write(page, partial)
     return path
 
 

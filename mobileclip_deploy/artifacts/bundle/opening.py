@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mobileclip_deploy.base.files import (
 )
 from mobileclip_deploy.base.files.leftovers import clear_leftovers
 from mobileclip_deploy.base.files.names import is_below, with_fields, within
+from mobileclip_deploy.base.files.writers import made_folder
 from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
@@ -283,20 +284,12 @@ def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
     """
     clear_leftovers(path.parent)  # a bundle that a killed export had set aside is back before it is asked for
     check_bundle_destination(path, MANIFEST, force)
-    absent = [folder for folder in path.absolute().parents if not folder.exists()]
     with contextlib.ExitStack() as stack:
-        stack.callback(_remove_empty, absent)  # of a failed export not even the folders above it stay
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(made_folder(path.parent))  # of a failed export not even the folders above it stay
             staging = stack.enter_context(replacing(path))
             staging.mkdir()
         except OSError as error:
             reason = f"{path} cannot be written ({error.strerror})"
             raise UsageError(f"{reason}; choose another output with `output`") from error
         yield staging
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()

@@ -7,6 +7,7 @@ import json
 import torch
 
 from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.checkpoints.weights_files import check_folded_output
 from mobileclip_deploy.network.folding import FoldReport, fold, is_folded
@@ -37,7 +38,7 @@ def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: b
         pixels, ids = normalize(torch.from_numpy(inputs.pixels), model.variant.preprocess), torch.from_numpy(inputs.ids)
     report = fold(model, pixels, ids)
     if place is not None and beside is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        folded.save(model, place)
-        write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
+        with sole_writer(place, "reparameterize", force=force):
+            folded.save(model, place)
+            write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
     return report

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mobileclip_deploy.base.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
+from mobileclip_deploy.base.files.writers import publish, publish_folder
 from mobileclip_deploy.errors import DiskFull, InvalidInput, Malformed, UsageError, first_problem, no_room, worded
 
 if TYPE_CHECKING:
@@ -120,9 +121,10 @@ def replacing(path: Path) -> Iterator[Path]:
     When the block does not end well, what it wrote is removed and what was at `path` stays. A file is on the disk
     before it takes its place, so that a power cut leaves the old one or the new one, whole. The folder of `path` must
     exist. What killed processes left in it is removed first. Two may write the same path at the same time, and the
-    later one wins.
+    later one wins, unless it is an output that has one writer (`sole_writer`).
 
     Raises:
+        UsageError: the path is of a new output, and something has appeared there (`sole_writer`).
         DiskFull: no room is left, there or where temporary files are.
         OSError: the place cannot be written; FileNotFoundError if the block wrote nothing.
     """
@@ -134,7 +136,7 @@ def replacing(path: Path) -> Iterator[Path]:
         else:
             with claim.partial.open("rb") as stream:
                 os.fsync(stream.fileno())
-            claim.partial.replace(path)
+            publish(claim)
 
 
 @contextlib.contextmanager
@@ -171,6 +173,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def _take_place_of_folder(claim: Claim) -> None:
     # A rename replaces a file in one step but no folder that holds something: the old one is set aside first.
     path, replaced = claim.path, claim.replaced
+    if publish_folder(claim):
+        return
     try:
         if path.exists():
             path.rename(replaced)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
 import secrets
 import shutil
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from pathlib import Path
 if sys.platform != "win32":  # Windows has no such locks: there nothing is claimed, and nothing removed
     import fcntl
 
-LOCK = re.compile(r"\.(?P<name>.+)\.partial-(?P<token>[0-9a-f]{8})\.lock")
+LOCK = re.compile(r"\.(?P<name>.+)\.partial(?:-(?P<token>[0-9a-f]{8}))?\.lock")
 # Short: a socket's path, which ends in it, has room for 104 characters on macOS.
 TEMPORARY = "mcd"
 OWN = re.compile(rf"\.{TEMPORARY}\.partial-[0-9a-f]{{8}}")
@@ -27,15 +29,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """Names beside `path` that are one process's own while it holds the lock."""
+    """Names beside `path` that are one process's own while it holds the lock.
+
+    Attributes:
+        token: drawn by the process. Empty: the claim is of `path` itself, by its one writer (`sole_writer`), and
+            `partial` holds what the next writer goes on with.
+    """
 
     path: Path
-    token: str
+    token: str = ""
 
     @property
     def partial(self) -> Path:
         """What is being written."""
-        return self.path.parent / f".{self.path.name}.partial-{self.token}"
+        return self.path.parent / f".{self.path.name}.partial{'-' * bool(self.token)}{self.token}"
 
     @property
     def replaced(self) -> Path:
@@ -79,7 +86,7 @@ def clear_leftovers(folder: Path) -> None:
         return
     try:
         claims = [
-            Claim(folder / match["name"], match["token"])
+            Claim(folder / match["name"], match["token"] or "")
             for entry in os.scandir(folder)
             if (match := LOCK.fullmatch(entry.name)) is not None
         ]
@@ -102,13 +109,14 @@ def clear_leftovers(folder: Path) -> None:
 def _clear(claim: Claim) -> list[str]:
     """Tidy up after a claim whose lock is held; the lock's file goes last. What was done, by name."""
     done = []
-    if claim.replaced.exists() and not claim.path.exists():
-        claim.replaced.rename(claim.path)
-        done.append(f"{claim.path.name} put back")
-    for left in (claim.replaced, claim.partial):
-        if left.exists() or left.is_symlink():
-            remove(left)
-            done.append(f"{left.name} removed")
+    if claim.token:
+        if claim.replaced.exists() and not claim.path.exists():
+            claim.replaced.rename(claim.path)
+            done.append(f"{claim.path.name} put back")
+        for left in (claim.replaced, claim.partial):
+            if left.exists() or left.is_symlink():
+                remove(left)
+                done.append(f"{left.name} removed")
     claim.lock.unlink(missing_ok=True)
     return done
 
@@ -117,13 +125,14 @@ def lock_file(file: Path, flags: int) -> int | None:
     """An open descriptor that holds the lock of a file; None where the file was removed meanwhile.
 
     Raises:
-        OSError: it cannot be opened; or, not to wait (O_NONBLOCK), it is locked or cannot be.
+        OSError: it cannot be opened; or, not to wait (O_NONBLOCK), it is locked (BlockingIOError) or cannot be.
     """
     assert sys.platform != "win32"
     descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
     try:
         if flags & os.O_NONBLOCK:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_as_java(descriptor)
         else:
             with contextlib.suppress(OSError):  # a disk without locks: then nobody else removes anything either
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -134,6 +143,25 @@ def lock_file(file: Path, flags: int) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+def _lock_as_java(descriptor: int) -> None:
+    """Keeps Java's writers out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has such locks of
+    a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the file that it has
+    read: there nothing is done.
+
+    Raises:
+        BlockingIOError: Java holds the lock.
+    """
+    if sys.platform != "linux":
+        return
+    # l_type, l_whence, l_start, l_len (0: to the end), l_pid
+    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
+    except OSError as error:  # a disk without such locks has no Java writer that takes one either
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise BlockingIOError(error.errno, error.strerror) from None
 
 
 def remove(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mobileclip_deploy.base.escaping import in_markdown, markdown_row
 from mobileclip_deploy.base.files import StrPath, check_file_destination, paths, write_whole
 from mobileclip_deploy.base.files.pages import filled_page
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.judgement import run_warnings
@@ -67,12 +68,12 @@ def report(
         lints = tuple(one for bundle in linted for one in lint(bundle))
     # A picture first: of results without one nothing is written.
     for path in sorted(written, key=lambda one: one.suffix != ".png"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".png":
-            write_png(found, path)
-        else:
-            text = html_page(found, lints) if path.suffix == ".html" else markdown_page(found, lints)
-            write_whole(path, text)
+        with sole_writer(path, "report", force=force):
+            if path.suffix == ".png":
+                write_png(found, path)
+            else:
+                text = html_page(found, lints) if path.suffix == ".html" else markdown_page(found, lints)
+                write_whole(path, text)
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import StrPath, optional_path, write_whole
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.suite.measuring import SuiteResult, html_page, measure_suite
 from mobileclip_deploy.benchmark.suite.tasks import asked_suite
@@ -56,6 +57,6 @@ def evaluate_suite(
         embedder_of(whole, TOWERS), listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
     )
     if page is not None:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(page, html_page(result))
+        with sole_writer(page, "evaluate", force=force):
+            write_whole(page, html_page(result))
     return result

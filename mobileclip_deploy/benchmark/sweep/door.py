@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.files import StrPath, write_whole
-from mobileclip_deploy.base.files.leftovers import clear_leftovers
+from mobileclip_deploy.base.files.leftovers import LOCK, clear_leftovers
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, check_scheduler, require_scheduler, run_tasks
 from mobileclip_deploy.benchmark.driver import get_driver
@@ -59,8 +60,8 @@ def sweep(
 
     Raises:
         InvalidInput: the file or a checkpoint cannot be used.
-        UsageError: an unknown target, precision or option; the folder holds something else; or a bundle needs more
-            memory than there is.
+        UsageError: an unknown target, precision or option; the folder holds something else, or another sweep writes
+            it; or a bundle needs more memory than there is.
         DependencyMissing: a target's packages, or Dask, are not installed.
         RuntimeFailed: the scheduler does not answer or is lost; what was done stays.
     """
@@ -74,13 +75,23 @@ def sweep(
     folder = Path(output)
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULT).is_file():
+    if _holds_other_files(folder):
         raise UsageError(f"{folder} exists and holds no sweep; choose another output with `output`")
+    with sole_writer(folder / RESULT, "sweep", force=True):
+        return _sweep(read, folder, scheduler, progress)
+
+
+def _holds_other_files(folder: Path) -> bool:
+    if not folder.is_dir() or (folder / RESULT).is_file():
+        return False
+    return any(LOCK.fullmatch(path.name) is None for path in folder.iterdir())
+
+
+def _sweep(read: Specification, folder: Path, scheduler: str | None, progress: Progress) -> SweepResult:
     progress("looking at what there is to do")
     cells, notes = list_cells(read)
     _check_measuring(read)
     cells = with_contents(cells, read)
-    folder.mkdir(parents=True, exist_ok=True)
     clear_leftovers(folder)
     rows: dict[str, Row] = {cell.record: kept(cell, folder) or cell.row for cell in cells}
 

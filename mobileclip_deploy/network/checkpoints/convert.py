@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mobileclip_deploy.base.files import StrPath, check_file_destination, file_sha256
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import CheckpointError, UsageError, suggestion
 from mobileclip_deploy.network.checkpoints import folded
@@ -82,7 +83,8 @@ def convert(
     if layout == folded.NAME and languages is not None:
         raise UsageError("a folded file names the checkpoint that it is made of; cut the vocabulary first, then fold")
     if layout == folded.NAME:
-        return _fold(identity, source, output, preprocess, progress)
+        with sole_writer(output, "convert", force=force):
+            return _fold(identity, source, output, preprocess, progress)
     tokens = identity.variant.tokenizer
     if tokens is not None and tokens.brought and output.suffix != ".safetensors":
         raise UsageError(f"{source} brings a vocabulary, and {output.name} has no place for it; write a .safetensors")
@@ -108,7 +110,8 @@ def convert(
     if (taken := chosen_preprocess(identity, preprocess)) is not None:
         metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")
-    write_tensors(output, tensors, metadata)
+    with sole_writer(output, "convert", force=force):
+        write_tensors(output, tensors, metadata)
     return Conversion(output, identity.variant.name, identity.layout, layout, len(tensors), (*identity.notes, *notes))
 
 

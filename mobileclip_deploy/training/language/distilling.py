@@ -4,6 +4,7 @@ to both sides of a row what the teacher answers to the English one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from mobileclip_deploy.training.language.parallel import (
 from mobileclip_deploy.training.language.recipe import TowerRecipe
 from mobileclip_deploy.training.language.student import started, student, teacher_of, write_checkpoint
 from mobileclip_deploy.training.language.vocabulary import learned_vocabulary
-from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state
+from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state, sole_training
 from mobileclip_deploy.training.trainer.processes import Processes, joined
 
 HELD_OUT_SHARE, MOST_HELD_OUT, BATCH = 50, 1000, 256
@@ -232,10 +233,11 @@ def distil(
     Raises:
         MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
-    with joined(recipe.device) as processes:
+    with joined(recipe.device) as processes, ExitStack() as stack:
         tell = progress if processes.first else silent
         path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
         source = processes.together(lambda: teacher_of(path))
+        processes.together(lambda: stack.enter_context(sole_training(folder, processes)))
         known = processes.together(lambda: read_state(folder))
         data = processes.together(lambda: _data(recipe, source, folder, tell))
         if recipe.batch % processes.count:

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from mobileclip_deploy.base.files import write_whole
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.network.checkpoints import folded
 from mobileclip_deploy.network.model.architecture import MobileCLIP
@@ -85,8 +86,14 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
     The source is folded in place, and not changed otherwise; towers that the plan does not name stay as they are.
 
     Raises:
+        UsageError: another process writes the output.
         InvalidInput: the data or the output cannot be used.
     """
+    with sole_writer(plan.request.output, "recover", force=plan.request.force):
+        return _recover(plan, progress)
+
+
+def _recover(plan: RecoveryPlan, progress: Progress) -> Recovery:
     source = plan.source.folded()
     dataset = own_embeddings(plan, progress)
     result = copy.deepcopy(source.model)

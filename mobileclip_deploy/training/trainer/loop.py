@@ -5,9 +5,10 @@ torch's AdamW, its schedules and its averaged model; what is learned, and from w
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mobileclip_deploy.base.files import replacing
+from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.training.trainer.network import optimizer, schedule
@@ -132,7 +134,6 @@ class Training(ABC, Generic[Network, Item, Row]):
     def run(self, items: Iterable[Item], progress: Progress, measured: Callable[[Row], None]) -> int:
         """Make all steps that are left; the number of the one that it began with."""
         first, steps = self.step, self.settings.steps
-        self.folder.mkdir(parents=True, exist_ok=True)
         for item in items:
             self.update(item)
             last = self.step == steps
@@ -147,15 +148,25 @@ class Training(ABC, Generic[Network, Item, Row]):
         return first
 
 
+@contextlib.contextmanager
+def sole_training(folder: Path, processes: Processes) -> Iterator[None]:
+    """Holds the lock of a training's folder; the first process does, for all.
+
+    Raises:
+        UsageError: the folder is a file, cannot be written, or another training writes it.
+    """
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; choose another output with `output`")
+    with sole_writer(folder / CHECKPOINT, "train", force=True) if processes.first else contextlib.nullcontext():
+        yield
+
+
 def read_state(folder: Path) -> dict[str, Any] | None:
     """What a training saved in its folder; None where nothing was.
 
     Raises:
-        UsageError: the folder is a file.
         InvalidInput: damaged, or no file.
     """
-    if folder.is_file():
-        raise UsageError(f"{folder} is a file; choose another output with `output`")
     file = folder / CHECKPOINT
     if not file.exists():
         return None

@@ -38,7 +38,7 @@ from mobileclip_deploy.training.reinforcement.samples import (
     TrainingData,
     collate,
 )
-from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state
+from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_state, sole_training
 from mobileclip_deploy.training.trainer.network import start, write_weights
 from mobileclip_deploy.training.trainer.objective import Embedded, Objective, Towers, objective
 from mobileclip_deploy.training.trainer.processes import ALONE, Processes, joined
@@ -254,12 +254,15 @@ def train(
     Raises:
         MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
     """
-    with safe_children(), joined(recipe.device) as processes:  # the recipe's workers, too
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(safe_children())  # the recipe's workers, too
+        processes = stack.enter_context(joined(recipe.device))
         if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
             raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
         tell = progress if processes.first else silent
         dataset = processes.together(lambda: training_data(recipe, tell))
         processes.together(lambda: _check_shares(recipe, processes))
+        processes.together(lambda: stack.enter_context(sole_training(folder, processes)))
         known = processes.together(lambda: read_state(folder))
         training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
         loader = DataLoader(

@@ -1,0 +1,181 @@
+"""One writer of an output at a time, of all processes and hosts. A new output replaces nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mobileclip_deploy.base.files.leftovers import Claim, lock_file
+from mobileclip_deploy.errors import DiskFull, UsageError, no_room
+
+# Another run that clears leftovers holds the lock of a dead writer for a moment.
+TRIES, PAUSE = 5, 0.02
+WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
+"""What a disk says that has no locks: the output is written without one."""
+NAME = re.compile(rb"([a-z][a-z-]{0,40})\n")
+
+_new: set[Path] = set()
+
+
+@contextlib.contextmanager
+def sole_writer(path: Path, command: str, *, force: bool, update: bool = False) -> Iterator[None]:
+    """Holds the lock of an output, which its owner takes before it reads or removes anything of that output.
+
+    The folder of `path` is made, and removed again if it stays empty. While the block runs, `replacing(path)` refuses
+    to replace what was not there at the beginning, unless `force` says so.
+
+    Args:
+        command: the name that a second writer's refusal says.
+        force: what is at `path` may be replaced.
+        update: what is at `path` is kept and extended.
+
+    Raises:
+        UsageError: another writer has the lock, something is at `path`, or the folder cannot be written.
+        DiskFull: no room is left.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(made_folder(path.parent))
+            stack.enter_context(_locked(path, command))
+        except OSError as error:
+            if no_room(error):
+                raise DiskFull(str(path.parent)) from None
+            reason = f"{path} is not writable ({error.strerror})"
+            raise UsageError(f"{reason}; choose another output with `output`") from None
+        if os.path.lexists(path):
+            if not (force or update):
+                raise _existing(path)
+        elif not force:
+            stack.callback(_new.discard, _key(path))
+            _new.add(_key(path))
+        yield
+
+
+def publish(claim: Claim) -> None:
+    """Puts a claim's partial file in its place: instead of what is there, or only where nothing is (`sole_writer`).
+
+    Raises:
+        UsageError: the output is a new one, and something has appeared at its path.
+    """
+    if _key(claim.path) not in _new:
+        claim.partial.replace(claim.path)
+        return
+    with _refusing_existing(claim.path):
+        try:
+            os.link(claim.partial, claim.path)  # unlike a rename it never replaces
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without hard links: the lock alone keeps other writers out
+            if os.path.lexists(claim.path):
+                raise FileExistsError from None
+            claim.partial.replace(claim.path)
+    _new.discard(_key(claim.path))
+
+
+def publish_folder(claim: Claim) -> bool:
+    """Puts a new output's folder in its place; False where the output is none, and may replace what is there.
+
+    Raises:
+        UsageError: something has appeared at its path.
+    """
+    if _key(claim.path) not in _new:
+        return False
+    with _refusing_existing(claim.path):
+        claim.partial.rename(claim.path)  # fails on a file, and on a folder that holds something
+    _new.discard(_key(claim.path))
+    return True
+
+
+def busy(path: Path, command: str | None = None) -> UsageError:
+    """The refusal of a second writer."""
+    writer = "process" if command is None else f"`{command}`"
+    return UsageError(f"another {writer} writes {path}; run this again when it has ended")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, command: str) -> Iterator[None]:
+    lock = Claim(path).lock
+    descriptor = _opened(path, lock)
+    if descriptor is None:
+        yield
+        return
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{command}\n".encode())
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _opened(path: Path, lock: Path) -> int | None:
+    """A descriptor that holds the lock; None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    for remaining in reversed(range(TRIES)):
+        try:
+            descriptor = None
+            while descriptor is None:  # its owner ended between our opening and locking it
+                descriptor = lock_file(lock, os.O_CREAT | os.O_NONBLOCK)
+            return descriptor
+        except BlockingIOError:
+            if not remaining:
+                raise busy(path, _writer(lock)) from None
+            time.sleep(PAUSE)
+        except OSError as error:
+            if error.errno in WITHOUT_LOCKS:
+                if not lock.stat().st_size:  # else it has an owner, who found locks
+                    lock.unlink()
+                return None
+            raise
+    return None
+
+
+def _writer(lock: Path) -> str | None:
+    """The command that a lock file names."""
+    with contextlib.suppress(OSError), lock.open("rb") as stream:
+        name = NAME.fullmatch(stream.read(64))
+        return None if name is None else name[1].decode()
+    return None
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it; what was made and is empty at the end is removed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    absent = [one for one in (folder.absolute(), *folder.absolute().parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for one in absent:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+
+
+@contextlib.contextmanager
+def _refusing_existing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        if not os.path.lexists(path):
+            raise
+        raise _existing(path) from None
+
+
+def _existing(path: Path) -> UsageError:
+    reason = f"{path} exists"
+    return UsageError(f"{reason}; replace it with `force=True`, or choose another output with `output`")
+
+
+def _key(path: Path) -> Path:
+    return path.parent.resolve() / path.name

@@ -1,0 +1,124 @@
+"""An output has one writer at a time, and a new output replaces nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from command_line import refusal, run
+from exports import Exports
+
+from mobileclip_deploy.base.files import replacing
+from mobileclip_deploy.base.files.writers import sole_writer
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.pictures.cache import EmbeddingStore
+
+# Holds an output's lock until it is killed, or its input ends.
+WRITER = """
+import sys
+from pathlib import Path
+from mobileclip_deploy.base.files.writers import sole_writer
+with sole_writer(Path(sys.argv[1]), "embed", force=False, update=True):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_second_writer_is_refused_and_a_killed_one_is_followed(tmp_path: Path) -> None:
+    output = tmp_path / "a" / "inc.mcdx"
+    command = [sys.executable, "-c", WRITER, str(output)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "ready\n"
+        assert names(tmp_path / "a") == [".inc.mcdx.partial.lock"]
+        with pytest.raises(UsageError) as refused, sole_writer(output, "export", force=True):
+            pass
+        assert str(refused.value) == f"another `embed` writes {output}; run this again when it has ended"
+        first.send_signal(signal.SIGKILL)
+    (tmp_path / "a" / ".inc.mcdx.partial").write_text("what was embedded")
+    with sole_writer(output, "embed", force=False):
+        pass
+    assert names(tmp_path / "a") == [".inc.mcdx.partial"]
+
+
+def write_file(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+def write_folder(path: Path, content: str) -> None:
+    path.mkdir()
+    (path / "x").write_text(content)
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_appeared_meanwhile_is_replaced_only_where_force_says_so(
+    tmp_path: Path, write: Callable[[Path, str], None], force: bool
+) -> None:
+    output = tmp_path / "out"
+    refusing = nullcontext() if force else pytest.raises(UsageError, match="out exists; replace it with `force=True`")
+    with refusing, sole_writer(output, "embed", force=force), replacing(output) as partial:
+        write(partial, "new")
+        write(output, "another's")
+    content = (output / "x" if output.is_dir() else output).read_text()
+    assert (content, names(tmp_path)) == ("new" if force else "another's", ["out"])
+
+
+def test_an_output_is_written_where_the_disk_has_neither_locks_nor_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    monkeypatch.setattr(os, "link", unsupported)
+    with sole_writer(tmp_path / "out", "embed", force=False), replacing(tmp_path / "out") as partial:
+        partial.write_text("new")
+    with pytest.raises(UsageError, match="exists"), sole_writer(tmp_path / "out", "embed", force=False):
+        pass
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("output", "arguments"),
+    [
+        ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx")),
+        ("e.mcdx", ("embed", "BUNDLE", "EMOJI", "-o", "e.mcdx", "--incremental")),
+        ("e.npy", ("embed", "BUNDLE", "EMOJI", "-o", "e.npy", "--force")),
+        ("nano-onnx-fp32", ("export", "--target", "onnx", "--precision", "fp32", "-o", ".")),
+        ("t/checkpoint.pt", ("train", "recipe.yaml", "-o", "t")),
+        ("s/sweep.json", ("sweep", "sweep.toml", "-o", "s")),
+        pytest.param("f.safetensors", ("reparameterize", "-o", "f.safetensors"), marks=pytest.mark.whole),
+        pytest.param("d", ("demo", "BUNDLE", "--static", "d"), marks=pytest.mark.whole),
+        ("r.json", ("benchmark", "BUNDLE", "--device", "host", "--json", "r.json", "--resume")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value[:1] + value[-1:]),
+)
+def test_no_command_touches_what_another_is_writing(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = str(exports.bundle("onnx", "fp16").path)
+    recipe = "version: 1\nvariant: nano\ndata: data\nsteps: 1\nbatch: 2\nlearning_rate: 0.1\ndistillation: 0\n"
+    Path("recipe.yaml").write_text(recipe)
+    shutil.copytree(models_dir() / "nano" / "evaluation", "data")
+    Path("sweep.toml").write_text('version = 1\ntargets = ["onnx"]\n')
+    with sole_writer(Path(output), "embed", force=True):
+        if "/" not in output:
+            EmbeddingStore(Path(f".{output}.partial"), {}).close()
+        before = sorted(map(str, Path().rglob("*")))
+        words = ({"BUNDLE": bundle, "EMOJI": "emoji"}.get(word, word) for word in arguments)
+        assert f"another `embed` writes {output}; run this again" in refusal(run(*words))
+        assert sorted(map(str, Path().rglob("*"))) == before
