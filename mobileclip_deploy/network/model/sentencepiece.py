@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import Any
 
 from mobileclip_deploy.base.files.names import with_fields
-from mobileclip_deploy.errors import WHY, InvalidInput, needed, refusing
+from mobileclip_deploy.errors import InvalidInput, needed, refusing
+from mobileclip_deploy.network.model.tokenizer_json import AddedToken, Normalizer, TokenizerJson
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 
 BLANK = "\u2581"
@@ -40,20 +41,20 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
     Raises:
         InvalidInput: no tokenizer.json, or one of another kind.
     """
-    with refusing(f"it is no tokenizer.json ({WHY})", ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        told = json.loads(content)
-        model, added = told["model"], told["added_tokens"]
-        vocabulary: dict[str, int] = {str(piece): int(id) for piece, id in model["vocab"].items()}
-        vocabulary |= {str(one["content"]): int(one["id"]) for one in added}
-        merges = [tuple(one.split(" ", 1) if isinstance(one, str) else one) for one in model["merges"]]
-    if other := [f"{name} {model.get(name)!r}" for name, value in KNOWN.items() if model.get(name, value) != value]:
-        raise InvalidInput(f"it is of another kind ({', '.join(other)}), not SentencePiece's BPE with bytes")
-    if unlike := _unlike(told.get("normalizer")):
-        raise InvalidInput(f"it changes texts by {unlike}, which is not known here")
+    file = TokenizerJson.read(content)
+    model, added = file.model, file.added_tokens
+    settings = model.model_dump(include=set(KNOWN), exclude_unset=True)
+    other = [f"{name} {str(value)[:40]}" for name, value in settings.items() if value != KNOWN[name]]
+    if other or model.vocab is None:
+        kind = ", ".join(other) or "a list of pieces"
+        raise InvalidInput(f"it is of another kind ({kind}), not SentencePiece's BPE with bytes")
+    if unlike := _unlike(file.normalizer):
+        raise InvalidInput(f"it changes texts by {unlike[:40]}, which is not known here")
+    vocabulary, merges = model.vocab | {token.content: token.id for token in added}, model.merges
     if rows is not None:
-        late = {str(one["content"]) for one in added if one["id"] >= rows} - set(model["vocab"])
+        late = {token.content for token in added if token.id >= rows} - set(model.vocab)
         vocabulary = {piece: id for piece, id in vocabulary.items() if piece not in late}
-        added = [one for one in added if one["content"] not in late]
+        added = tuple(token for token in added if token.content not in late)
     in_order = sorted(vocabulary, key=vocabulary.__getitem__)
     if rows is not None and len(in_order) > rows:
         raise InvalidInput(f"it has {len(in_order):,} pieces for a table of {rows:,} rows: they do not belong together")
@@ -62,9 +63,13 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
     if any(len(pair) != 2 or "".join(pair) not in vocabulary for pair in merges):
         raise InvalidInput("a merge gives no piece of its vocabulary")
     for id, what in ((like.eot, "end"), (like.pad, "padding")):
-        if not 0 <= id < len(in_order) or not any(one["id"] == id and one.get("special") for one in added):
+        if not 0 <= id < len(in_order) or not any(token.id == id and token.special for token in added):
             raise InvalidInput(f"it has no special token {id}, the {what} of a text")
-    return with_content(like, rows or len(in_order), _content(in_order, merges, added, model.get("unk_token"), like))
+    if any(vocabulary[token.content] != token.id for token in added):
+        raise InvalidInput("an added token has two ids")
+    if model.unk_token is not None and model.unk_token not in vocabulary:
+        raise InvalidInput("its token for unknown characters is no piece of its vocabulary")
+    return with_content(like, rows or len(in_order), _content(in_order, merges, added, model.unk_token, like))
 
 
 def with_content(like: TokenizerSpec, size: int, content: dict[str, Any]) -> TokenizerSpec:
@@ -74,18 +79,18 @@ def with_content(like: TokenizerSpec, size: int, content: dict[str, Any]) -> Tok
     return with_fields(like, vocab_size=size, file_sha256=digest, file=text)
 
 
-def _unlike(normalizer: Any) -> str | None:
+def _unlike(normalizer: Normalizer | None) -> str | None:
     """What changes a text otherwise than by small letters and the sign for blanks."""
     if normalizer is None:
         return None
-    kind = normalizer.get("type")
-    if kind not in PLAIN:
-        return str(kind)
-    if kind == "Sequence":
-        return next(filter(None, map(_unlike, normalizer["normalizers"])), None)
-    if kind == "Replace" and normalizer != {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}:
-        ours = any(normalizer == replaced(*pair) for pair in CLEANING)
-        return None if ours or normalizer == _ends() else "Replace"
+    if normalizer.type not in PLAIN:
+        return normalizer.type
+    if normalizer.type == "Sequence":
+        return next(filter(None, map(_unlike, normalizer.normalizers)), None)
+    change = normalizer.model_dump(exclude_unset=True)
+    if normalizer.type == "Replace" and change != {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}:
+        ours = any(change == replaced(*pair) for pair in CLEANING)
+        return None if ours or change == _ends() else "Replace"
     return None
 
 
@@ -129,19 +134,18 @@ def _cleaning(like: TokenizerSpec) -> tuple[dict[str, Any], ...]:
 def _content(
     in_order: Sequence[str],
     merges: Sequence[Sequence[str]],
-    added: Sequence[dict[str, Any]],
+    added: Sequence[AddedToken],
     unknown: str | None,
     like: TokenizerSpec,
 ) -> dict[str, Any]:
     """The content of tokenizer.json in our own form: cleaning, vocabulary, end, length and padding."""
     end = in_order[like.eot]
-    flags = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
     behind: list[dict[str, Any]] = [{"SpecialToken": {"id": end, "type_id": 0}}]
     one: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
     two: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 0}}
     return {
         **framed(like.context_length, like.pad, in_order[like.pad]),
-        "added_tokens": [{flag: token[flag] for flag in flags} for token in sorted(added, key=lambda one: one["id"])],
+        "added_tokens": [token.model_dump() for token in sorted(added, key=lambda token: token.id)],
         "normalizer": {
             "type": "Sequence",
             "normalizers": [
@@ -196,8 +200,8 @@ def fast_tokenizer(file: str) -> Any:
 
 def pieces(tokens: TokenizerSpec) -> tuple[str, ...]:
     """What each id stands for."""
-    found: dict[str, int] = json.loads(tokens.file)["model"]["vocab"]
-    return tuple(sorted(found, key=found.__getitem__))
+    vocabulary = TokenizerJson.read(tokens.file).model.vocab or {}
+    return tuple(sorted(vocabulary, key=vocabulary.__getitem__))
 
 
 def byte_piece(piece: str) -> int | None:
@@ -216,7 +220,7 @@ def reach(tokens: TokenizerSpec, used: Iterable[int]) -> tuple[int, ...]:
     vocabulary, ranks = _merges(tokens)
     known = {piece: id for id, piece in enumerate(vocabulary)}
     found = {id for id, piece in enumerate(vocabulary) if byte_piece(piece) is not None}
-    found |= {int(one["id"]) for one in json.loads(tokens.file)["added_tokens"] if one["special"]}
+    found |= {token.id for token in TokenizerJson.read(tokens.file).added_tokens if token.special}
     for id in used:
         if id in found:
             continue
@@ -228,7 +232,7 @@ def reach(tokens: TokenizerSpec, used: Iterable[int]) -> tuple[int, ...]:
 
 @cache
 def _merges(tokens: TokenizerSpec) -> tuple[tuple[str, ...], dict[tuple[str, str], int]]:
-    merges = json.loads(tokens.file)["model"]["merges"]
+    merges = TokenizerJson.read(tokens.file).model.merges
     return pieces(tokens), {(left, right): rank for rank, (left, right) in enumerate(merges)}
 
 
@@ -251,14 +255,14 @@ def without(tokens: TokenizerSpec, rows: Sequence[int]) -> TokenizerSpec:
     Raises:
         InvalidInput: end or padding is not among them.
     """
-    told = json.loads(tokens.file)
+    file = TokenizerJson.read(tokens.file)
     all_pieces = pieces(tokens)
     number = {row: new for new, row in enumerate(rows)}
     if tokens.eot not in number or tokens.pad not in number:
         raise InvalidInput("a vocabulary needs its end and its padding")
     names = [all_pieces[row] for row in rows]
     have = set(names)
-    merges = [pair for pair in told["model"]["merges"] if {*pair, "".join(pair)} <= have]
-    added = [one | {"id": number[one["id"]]} for one in told["added_tokens"] if one["id"] in number]
+    merges = [pair for pair in file.model.merges if {*pair, "".join(pair)} <= have]
+    added = [with_fields(token, id=number[token.id]) for token in file.added_tokens if token.id in number]
     like = with_fields(tokens, eot=number[tokens.eot], pad=number[tokens.pad])
-    return with_content(like, len(names), _content(names, merges, added, told["model"]["unk_token"], like))
+    return with_content(like, len(names), _content(names, merges, added, file.model.unk_token, like))

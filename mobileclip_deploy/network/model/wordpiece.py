@@ -7,11 +7,11 @@ file gives one token less.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from mobileclip_deploy.errors import WHY, InvalidInput, refusing
+from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.sentencepiece import framed, with_content
+from mobileclip_deploy.network.model.tokenizer_json import TokenizerJson
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -48,17 +48,14 @@ def _pieces(content: str) -> list[str]:
         if len(set(names)) < len(names):
             raise InvalidInput("a piece stands there twice; give one piece per line, in the order of the ids")
         return names
-    with refusing(f"it is no tokenizer.json ({WHY})", ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        told = json.loads(content)
-        kind, vocabulary = told["model"].get("type"), told["model"]["vocab"]
-        cased = (told.get("normalizer") or {}).get("lowercase") is False
-        names = sorted(vocabulary, key=vocabulary.__getitem__)
-        ids = [int(vocabulary[name]) for name in names]
-    if kind not in (None, "WordPiece") or not isinstance(vocabulary, dict):
-        raise InvalidInput(f"it is of another kind ({kind}), not BERT's WordPiece")
-    if cased:
+    file = TokenizerJson.read(content)
+    kind, vocabulary = file.model.type, file.model.vocab
+    if kind not in (None, "WordPiece") or vocabulary is None:
+        raise InvalidInput(f"it is of another kind ({str(kind)[:40]}), not BERT's WordPiece")
+    if file.normalizer is not None and file.normalizer.lowercase is False:
         raise InvalidInput("it keeps capitals, which this text tower was not trained with")
-    if ids != list(range(len(names))):
+    names = sorted(vocabulary, key=vocabulary.__getitem__)
+    if [vocabulary[name] for name in names] != list(range(len(names))):
         raise InvalidInput("its ids are not those from 0 up, each once")
     return names
 

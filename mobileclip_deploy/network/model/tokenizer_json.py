@@ -1,0 +1,82 @@
+"""Parts of a tokenizer.json that are read, the format of Hugging Face's `tokenizers`. It may be a stranger's."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, FailFast, Field, PlainValidator, Strict, ValidationError
+
+from mobileclip_deploy.base.files import check_items
+from mobileclip_deploy.errors import WHY, Malformed, refusing
+
+# Gemma's, of 262,144 pieces and 580,604 merges, has 2.1 million.
+MOST_ITEMS = 5_000_000
+MOST_IDS = 1 << 31
+
+
+def _vocabulary(value: Any) -> dict[str, int] | None:
+    """Ids by piece; None of a list, which other kinds have."""
+    if isinstance(value, list):
+        return None
+    if not isinstance(value, dict):
+        raise Malformed("not an object")
+    for piece, id in value.items():  # the first wrong one ends it: pydantic keeps a complaint about each
+        if type(id) is not int or not 0 <= id < MOST_IDS:
+            raise Malformed(f"{piece[:80]!r} has no id from 0 up")
+    return value
+
+
+def _pair(merge: tuple[str, str] | str) -> tuple[str, ...]:
+    return tuple(merge.split(" ", 1)) if isinstance(merge, str) else merge
+
+
+Merge = Annotated[tuple[str, str] | str, AfterValidator(_pair)]
+
+
+class AddedToken(BaseModel, frozen=True):
+    """A token that is found in a text before anything else."""
+
+    id: Annotated[int, Strict(), Field(ge=0, lt=MOST_IDS)]
+    content: str
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+    normalized: bool
+    special: bool
+
+
+class Normalizer(BaseModel, extra="allow"):
+    """A change of texts, by its type; of a sequence all changes."""
+
+    type: str
+    normalizers: Annotated[tuple[Normalizer, ...], FailFast()] = ()
+    lowercase: bool | None = None
+
+
+class PieceModel(BaseModel, extra="allow"):
+    """The vocabulary: ids by piece (None of another kind's list), and pairs of pieces that are merged, the first to
+    apply first."""
+
+    type: str | None = None
+    vocab: Annotated[dict[str, int] | None, PlainValidator(_vocabulary)]
+    merges: Annotated[tuple[Merge, ...], FailFast()] = ()
+    unk_token: str | None = None
+
+
+class TokenizerJson(BaseModel):
+    """A tokenizer.json."""
+
+    model: PieceModel
+    added_tokens: Annotated[tuple[AddedToken, ...], FailFast()] = ()
+    normalizer: Normalizer | None = None
+
+    @classmethod
+    def read(cls, content: str) -> TokenizerJson:
+        """Reads a file's text.
+
+        Raises:
+            InvalidInput: no tokenizer.json, or one with more items than a vocabulary has.
+        """
+        check_items("it", content, MOST_ITEMS)
+        with refusing(f"it is no tokenizer.json ({WHY})", ValidationError):
+            return cls.model_validate_json(content)
