@@ -29,6 +29,8 @@ from mobileclip_deploy.base.arguments import checked
 # ONNX Runtime 1.29 and newer tells Microsoft which models a process loads, with a number of this machine, unless this
 # stands in the environment when it is imported. What you set yourself stays.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Hugging Face's packages tell the hub their version and their user's agent with what they fetch.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 # Where each name comes from. Imported when it is first used: the command line's --help needs none of torch.
 DOORS = {

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+LONGEST_LINE = 2000
+
+
 class MobileClipDeployError(Exception):
     """Base of every error this package raises on purpose. Its text is one line that says what to do next.
 
@@ -40,8 +43,12 @@ class MobileClipDeployError(Exception):
 
     @property
     def line(self) -> str:
-        """The text, in one line."""
-        return " ".join(str(self).split())
+        """The text, in one line of at most `LONGEST_LINE` characters: its end says what to do."""
+        line = " ".join(str(self).split())
+        if len(line) <= LONGEST_LINE:
+            return line
+        end = line[-LONGEST_LINE // 4 :]
+        return f"{line[: LONGEST_LINE - len(end) - 5]} ... {end}"
 
     @property
     def remedy(self) -> str | None:
@@ -137,6 +144,27 @@ class NotRun(RuntimeFailed):
     """A check could not be carried out here. It is reported as not run, never as passed."""
 
 
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """The first of several names, and how many more there are: a stranger's file can hold thousands."""
+    every = [name[:80] for name in names]
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+LITTLE_MEMORY = "there is not enough memory; end other programs, or raise the limit (`ulimit -v`)"
+MEMORY = ("Cannot allocate memory", "failed to map segment", "DefaultCPUAllocator", "std::bad_alloc")
+
+
+def no_memory(error: BaseException) -> bool:
+    """Returns whether an error says that there is no memory left, or came of one that does."""
+    return any(
+        isinstance(one, MemoryError)
+        or getattr(one, "errno", None) == errno.ENOMEM
+        or any(words in str(one) for words in MEMORY)
+        for one in causes(error)
+    )
+
+
 def no_room(error: BaseException) -> bool:
     """Whether an error says that the disk, a quota or a limit is full, or came of one that does."""
     # What is written in other languages tells it in words.
@@ -160,6 +188,8 @@ def of_system(error: OSError) -> MobileClipDeployError:
     """What the system refused, in one line with the file that it is about."""
     if no_room(error):
         return DiskFull(str(error.filename or "the output"))
+    if no_memory(error):
+        return RuntimeFailed(LITTLE_MEMORY)
     return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
 
 

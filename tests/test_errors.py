@@ -34,6 +34,7 @@ from mobileclip_deploy.errors import (
     Malformed,
     RuntimeFailed,
     first_problem,
+    listed,
     refusing,
     running,
     worded,
@@ -119,6 +120,13 @@ def test_what_python_and_the_system_say() -> None:
     assert worded(OSError(errno.EIO, "Input/output error")) == "Input/output error"
     assert worded(Malformed("it holds half a character")) == "it holds half a character"
     assert worded(InvalidInput("a.json:\nhas no prompts")) == "a.json: has no prompts"
+
+
+def test_a_line_has_an_end_whatever_a_stranger_s_file_holds() -> None:
+    error = InvalidInput(f"{', '.join(map(str, range(100_000)))} are there; remove them")
+    assert len(error.line) == 2000
+    assert (error.line[:4], error.remedy) == ("0, 1", "remove them")
+    assert listed(map(str, range(12))) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
 
 
 def test_a_refusal_says_why_at_its_place_and_keeps_the_cause() -> None:

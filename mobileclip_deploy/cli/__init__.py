@@ -17,7 +17,7 @@ from mobileclip_deploy.cli.classify import classify
 from mobileclip_deploy.cli.commands import WINGS, find, missing
 from mobileclip_deploy.cli.compare import compare
 from mobileclip_deploy.cli.convert import convert
-from mobileclip_deploy.cli.ending import ended_by_signals, told_errors
+from mobileclip_deploy.cli.ending import check_current_folder, ended_by_signals, told_errors
 from mobileclip_deploy.cli.evaluate import evaluate
 from mobileclip_deploy.cli.export import export
 from mobileclip_deploy.cli.inspect import inspect
@@ -112,6 +112,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     guard_logging()
     with told_errors(), ended_by_signals(), safe_children():
+        check_current_folder()
         with own_temporary_folder():
             code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,14 @@ from typing import ClassVar, NoReturn
 import click
 
 from mobileclip_deploy.cli.output import print_error
-from mobileclip_deploy.errors import MobileClipDeployError, UsageError, of_system
+from mobileclip_deploy.errors import (
+    LITTLE_MEMORY,
+    MobileClipDeployError,
+    RuntimeFailed,
+    UsageError,
+    no_memory,
+    of_system,
+)
 
 CLEAN = "nothing half-written was left behind"
 
@@ -87,6 +95,24 @@ def told_errors() -> Iterator[None]:
         told = _told(error)
         print_error(told)
         raise SystemExit(told.exit_code) from error
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not no_memory(error):
+            raise
+        told = RuntimeFailed(LITTLE_MEMORY)
+        print_error(told)
+        raise SystemExit(told.exit_code) from error
+
+
+def check_current_folder() -> None:
+    """Refuses a current folder that was removed: torch's libraries end the process there.
+
+    Raises:
+        UsageError: it was removed.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder was removed; change to another one, and run this again") from None
 
 
 def _told(error: BaseException) -> MobileClipDeployError:

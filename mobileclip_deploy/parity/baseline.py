@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from mobileclip_deploy.base.files import read_model
 from mobileclip_deploy.base.files.names import Name, Sha256
-from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.errors import InvalidInput, listed
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.parity.report import Check, ParityReport
 
@@ -108,6 +108,25 @@ def figures_of(check: Check) -> dict[str, float]:
     return figures if check.deviation.snr_db is None else figures | {"snr_db": check.deviation.snr_db}
 
 
+def accepted_figures(name: str, weights: str | None, checkpoint_sha256: str, lock: ParityLock) -> LockedBundle:
+    """Returns the accepted figures of a bundle of a checkpoint.
+
+    Raises:
+        InvalidInput: the lock does not know the bundle, or was accepted for another checkpoint.
+    """
+    accepted = lock.bundles.get(name)
+    if accepted is None:
+        known = listed(lock.bundles) or "none"
+        raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with `accept=True`")
+    same = accepted.weights is not None and accepted.weights == weights
+    if not same and accepted.checkpoint_sha256 != checkpoint_sha256:
+        raise InvalidInput(
+            f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with "
+            "`accept=True`"
+        )
+    return accepted
+
+
 def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Container[str] = ()) -> list[Check]:
     """One check (step "baseline") for each tower and for accuracy: failed where a figure drifted.
 
@@ -116,18 +135,9 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Cont
             measured. Any other figure that is not there any more has drifted.
 
     Raises:
-        InvalidInput: the lock does not know the bundle, or was accepted for another checkpoint.
+        InvalidInput: see `accepted_figures`.
     """
-    accepted = lock.bundles.get(name)
-    if accepted is None:
-        known = ", ".join(lock.bundles) or "none"
-        raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with `accept=True`")
-    same = accepted.weights is not None and accepted.weights == today.weights
-    if not same and accepted.checkpoint_sha256 != today.checkpoint_sha256:
-        raise InvalidInput(
-            f"{name} is of another checkpoint than the figures in the lock file; accept those of this one with "
-            "`accept=True`"
-        )
+    accepted = accepted_figures(name, today.weights, today.checkpoint_sha256, lock)
     drifted: dict[str, list[str]] = {tower: [] for tower in (*accepted.bytes, *today.bytes)}
     missing: dict[str, list[str]] = {}
     for check, figures in accepted.checks.items():

@@ -7,6 +7,7 @@ had not added yet, and leaves nothing that is half written.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from mobileclip_deploy.errors import DiskFull, InvalidInput
 
 SHARD = 256
 FORMAT = "2"
+LONGEST_PATH = 480
+"""SQLite opens paths of 512 bytes; the names of its journals take some of them."""
 PATIENCE = 60.0
 """Seconds that one process waits for another that adds to the same file."""
 
@@ -43,6 +46,11 @@ class EmbeddingStore:
         self._file = folder / f"{key}.sqlite"
         self._lock = threading.Lock()
         self._pending: dict[str, npt.NDArray[np.float32]] = {}
+        if len(os.fsencode(self._file.absolute())) > LONGEST_PATH:
+            raise InvalidInput(
+                f"the path of {self._file.name} has more than {LONGEST_PATH} bytes, which SQLite does not open; choose "
+                f"a shorter one than {str(folder)[:80]}..."
+            )
         if folder.exists() and not folder.is_dir():
             raise InvalidInput(f"the cache {folder} is a file; give a folder")
         try:

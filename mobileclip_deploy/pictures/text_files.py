@@ -39,6 +39,8 @@ class BadRows:
 M = TypeVar("M", bound=BaseModel)
 # Bounds of a list of classes or templates, and of a table or Karpathy's JSON (COCO's: 144 MB, 10 million items).
 LIST_BYTES, TABLE_BYTES = 16 << 20, 2 << 30
+LINE_BYTES = 1 << 20
+"""Of one line: a row with its captions, a class, a template."""
 LIST_ITEMS, TABLE_ITEMS = 2_000_000, 20_000_000
 
 
@@ -46,11 +48,14 @@ def read_lines(path: Path, bad: BadRows, limit: int = LIST_BYTES) -> list[tuple[
     """Numbered lines (from 1) that are not blank, without their ends; a byte order mark is left out.
 
     Raises:
-        InvalidInput: the file cannot be read or is larger than `limit` bytes, or a line is not UTF-8 (unless bad rows
-            are skipped).
+        InvalidInput: the file cannot be read or is larger than `limit` bytes, or a line is not UTF-8 or longer than
+            `LINE_BYTES` (unless bad rows are skipped).
     """
     lines = []
     for number, raw in enumerate(_read_bytes(path, limit).removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        if len(raw) > LINE_BYTES:
+            bad.add(f"{path}:{number}: a line of {len(raw):,} bytes; at most {LINE_BYTES:,} are read")
+            continue
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:

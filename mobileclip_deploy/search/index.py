@@ -169,6 +169,8 @@ class Index:
         best = Best(max(RESCORED, 5 * top) if self.store.name == "bits" else top)
         for segment in self.segments:
             for start, scores in scored(kind, segment.arrays[kind], query, self.store):
+                if kind.startswith("float") and not np.isfinite(scores).all():
+                    raise InvalidInput(f"{self.path} holds embeddings that are not finite; write it again with `embed`")
                 gone = segment.gone[start : start + len(scores)]
                 if gone.any():
                     scores = np.where(gone, -np.inf, scores)

@@ -14,7 +14,7 @@ from mobileclip_deploy.base.files import StrPath, check_file_destination, write_
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError, severity
 from mobileclip_deploy.parity import ParityReport
-from mobileclip_deploy.parity.baseline import ParityLock, check_drift, locked_figures, read_lock
+from mobileclip_deploy.parity.baseline import ParityLock, accepted_figures, check_drift, locked_figures, read_lock
 from mobileclip_deploy.verify.checks import verify_subject
 from mobileclip_deploy.verify.explanation import Explanation, explain_subject
 from mobileclip_deploy.verify.opening import VerifyRequest, opened_subject
@@ -48,6 +48,16 @@ class Baseline:
         if not accept or Path(lock).exists():
             read_lock(Path(lock))  # refused before anything is verified
         return cls(Path(lock), accept)
+
+    def require(self, bundle: Bundle, name: str) -> None:
+        """Refuses, before anything is verified, a bundle that the lock file does not know.
+
+        Raises:
+            InvalidInput: the lock file is damaged, or does not know this bundle or its checkpoint.
+        """
+        if not self.accept:
+            checkpoint = bundle.manifest.checkpoint
+            accepted_figures(name, checkpoint.weights, checkpoint.sha256, read_lock(self.lock))
 
     def judged(self, bundle: Bundle, report: ParityReport) -> ParityReport:
         """The report with a check more a tower: whether its figures are those last accepted, within noise. Where they
@@ -156,6 +166,8 @@ def verify_bundle(
     """
     began = time.monotonic()
     with opened_subject(request, progress) as subject:
+        if baseline is not None:
+            baseline.require(subject.bundle, subject.name)
         report = verify_subject(subject)
         explanations = explain_subject(subject) if explain else None
     if baseline is not None:

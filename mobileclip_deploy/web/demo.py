@@ -139,6 +139,15 @@ def demo(
             raise
 
 
+def write_opening(address: str, folder: Path) -> Path:
+    """Writes a page that leads to an address: every user of a machine sees the words of a browser's command, and only
+    this one reads the file."""
+    page = folder / "open.html"
+    page.touch(mode=0o600)
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">', encoding="utf-8")
+    return page
+
+
 def write_demo(
     bundle: Bundle | StrPath | None,
     folder: StrPath,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from command_line import PROGRAM, refusal, run, strict_json
 
 from mobileclip_deploy import errors
+from mobileclip_deploy.cli.ending import told_errors
 from mobileclip_deploy.targets import targets
 
 KNOWN = ", ".join([*targets(), "all"])
@@ -59,6 +61,30 @@ def test_an_unknown_option_is_an_error_like_the_others() -> None:
 @pytest.mark.parametrize("arguments", [["benchmark", "gone", "--json", "file"], ["inspect", "--", "--json"]])
 def test_errors_are_a_line_where_no_json_is_asked_for(arguments: list[str]) -> None:
     refusal(run(*arguments))
+
+
+def test_a_current_folder_that_was_removed_is_refused_before_torch_ends_the_process(tmp_path: Path) -> None:
+    gone = f'cd {tmp_path}; mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    done = subprocess.run(["sh", "-c", gone, "sh", *PROGRAM, "embed", "a", "b", "-o", "c.npy"], capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: the current folder was removed; change to another one, and run this again\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("unable to mmap 13269426 bytes from file <a>: Cannot allocate memory (12)"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_is_said_in_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, told_errors():
+        raise error
+    assert ended.value.code == 3
+    assert "not enough memory; end other programs" in capsys.readouterr().err
 
 
 def test_every_error_has_a_kind_of_its_own() -> None:

@@ -60,6 +60,12 @@ def test_a_release_of_another_tag_without_a_changelog_or_into_a_folder_that_hold
     assert refused() == "dist is not empty: what lies there would be published too\n"
 
 
+def test_every_path_in_the_notice_is_there() -> None:
+    paths = re.findall(r"[a-z_]+/[\w/]+(?:\.md|/)", (ROOT / "NOTICE").read_text(encoding="utf-8"))
+    assert len(paths) > 6
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_the_image_is_built_from_all_that_the_wheel_holds() -> None:
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     included = {path.removeprefix("/") for path in wheel["wheel"]["include"]}

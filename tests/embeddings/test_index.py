@@ -112,6 +112,17 @@ def test_a_query_that_has_no_direction_is_refused(tmp_path: Path) -> None:
         index.search(zeros + 1, 0)
 
 
+@pytest.mark.parametrize("store", ["float16", "float32"])
+def test_an_index_with_embeddings_that_are_not_finite_is_refused(store: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mcdx", units(3), store)
+    index = Index(path)
+    content = bytearray(path.read_bytes())
+    content[index.blocks[0].start : index.blocks[0].start + 4] = b"\xff" * 4  # NaN
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match="not finite; write it again"):
+        Index(path).search(units(1))
+
+
 def test_an_embedding_that_is_none_is_not_taken(tmp_path: Path) -> None:
     path = written(tmp_path / "a.mcdx", units(3))
     before = path.read_bytes()

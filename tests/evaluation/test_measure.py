@@ -151,6 +151,13 @@ def test_a_killed_process_loses_what_it_had_not_added(tmp_path: Path) -> None:
     assert [name in again for name in names] == [True] * SHARD + [False] * 3
 
 
+def test_a_path_that_sqlite_does_not_open_is_refused_as_too_long(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["d" * 100] * 5)
+    with pytest.raises(InvalidInput, match="more than 480 bytes, which SQLite does not open; choose a shorter one"):
+        EmbeddingStore(folder, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_file_is_named_not_used(tmp_path: Path) -> None:
     store = EmbeddingStore(tmp_path, {"artifact": "a"})
     store.add(["x"], np.zeros((1, 2), np.float32))

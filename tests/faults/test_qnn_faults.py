@@ -112,6 +112,8 @@ FAULTS: dict[str, tuple[Edit, str]] = {
     "out of the bundle, as Windows says it": (said("ep_cache_context", "..\\other.bin"), NOT_OWN),
     "a path that is no text": (said("ep_cache_context", 1), NOT_OWN),
     "a binary in the model": (said("embed_mode", 1), "points to"),
+    "spilled, and no number": (said("max_size", "many"), "max_size is not a number of bytes"),
+    "spilled, below 0": (said("max_size", -1), "max_size is not a number of bytes"),
     "nothing is pointed to": (said("main_context", 0), "nothing in it points to"),
     "another provider": (said("source", "OpenVINOExecutionProvider"), "of another provider"),
     "another graph of the binary": (said("partition_name", "QNNExecutionProvider_1"), "does not hold the graph"),

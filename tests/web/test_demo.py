@@ -4,10 +4,12 @@ sent anywhere."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,11 +264,22 @@ def test_a_written_page_opens_again_without_a_network(exports: Exports, npm: Non
 
 
 @pytest.mark.whole
-def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, cached: None) -> None:
-    command = [*PROGRAM, "demo", str(exports.bundle("onnx", "fp32").path)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_the_command_says_the_address_and_ends_with_ctrl_c(exports: Exports, tmp_path: Path, cached: None) -> None:
+    command = [*PROGRAM, "demo", str(exports.bundle("onnx", "fp32").path), "--open"]
+    opener, opened = tmp_path / "xdg-open", tmp_path / "opened"
+    opener.write_text(f'#!/bin/sh\nstat -c %a "$1" > {opened}\necho "$1" >> {opened}\ncat "$1" >> {opened}\n')
+    opener.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     line = running.stdout.readline()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{20,}/\n", line)
+    running.stderr.readline()
+    deadline = time.monotonic() + 20
+    while not (opened.exists() and line.strip() in opened.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    mode, words, _ = opened.read_text().split("\n", 2)
+    assert (mode, line.strip() in words) == ("600", False)  # everybody sees a process's words
     running.send_signal(signal.SIGINT)
     assert running.wait(60) == 130
     assert running.stderr.read().endswith("error: interrupted: the page has ended\n")

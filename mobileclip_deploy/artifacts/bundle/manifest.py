@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, PositiveFloat, field_validator, model_validator
 
@@ -18,7 +18,7 @@ from mobileclip_deploy.network.model.licences import Answer, LicenceUse
 from mobileclip_deploy.network.model.precision import is_precision
 from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.provenance import Provenance
-from mobileclip_deploy.network.model.scores import Scores
+from mobileclip_deploy.network.model.scores import LARGEST, Scores
 from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
 from mobileclip_deploy.parity import Check, ParityReport
 
@@ -237,8 +237,8 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     licence: LicenceEntry | None = None
     embed_dim: int
     int8_scale: PositiveFloat | None = None
-    logit_scale: float
-    logit_bias: float | None = None
+    logit_scale: Annotated[float, Field(ge=0, le=LARGEST)]
+    logit_bias: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] | None = None
     template: Template
     tokenizer: TokenizerSpec | None = None
     preprocess: PreprocessEntry

@@ -30,14 +30,15 @@ def plain_text(text: str) -> str:
 
 
 def plain_path(file: str) -> str:
-    """The path, if it is relative, leads nowhere but down, and names no hidden file, on any system.
+    """The path, if it is relative, leads nowhere but down, and names no hidden file, on any system. No part of it can
+    be taken for a command's option.
 
     Raises:
         ValueError: it is none.
     """
     path = PurePosixPath(plain_text(file))
     plain = file == path.as_posix() and not path.is_absolute() and not {"\\", ":"} & set(file)
-    if not plain or not path.parts or any(part[0] == "." or len(part) > LONGEST_PART for part in path.parts):
+    if not plain or not path.parts or any(part[0] in ".-" or len(part) > LONGEST_PART for part in path.parts):
         raise Malformed(f"{file[:60]!r} is no plain path inside a bundle")
     return file
 

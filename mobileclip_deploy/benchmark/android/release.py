@@ -6,7 +6,10 @@ size and SHA-256 of the archive. While no repository is named there nothing is f
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
@@ -133,7 +136,8 @@ def _download(release: Release, into: Path, progress: Progress) -> None:
 def _unpack(archive: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     told = f"{archive} is no archive of runners ({WHY}): {HOW_TO_GET}"
-    kinds = (zipfile.BadZipFile, KeyError, ValidationError, NotImplementedError)
+    # zipfile says of an encrypted member RuntimeError; of damaged ones whatever their compression's module says.
+    kinds = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, lzma.LZMAError)
     with refusing(told, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
         if sum(one.file_size for one in opened.infolist()) > MOST_BYTES:
             raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
@@ -142,8 +146,8 @@ def _unpack(archive: Path, folder: Path) -> Path:
             partial.mkdir()
             for name in (CONTENTS, *contents.files):
                 (partial / name).write_bytes(opened.read(name))
-    if not _is_whole(folder):
-        raise RuntimeFailed(
-            f"{archive} is damaged: a file in it has not the hash that its {CONTENTS} says. {HOW_TO_GET}"
-        )
+            if not _is_whole(partial):
+                raise RuntimeFailed(
+                    f"{archive} is damaged: a file in it has not the hash that its {CONTENTS} says. {HOW_TO_GET}"
+                )
     return folder

@@ -129,6 +129,9 @@ def assemble(
         )
     # assign: the model is on the meta device, so there is nothing to copy into.
     model.load_state_dict(weights, assign=True)
+    if not model.scores.bounded:
+        reason = "logit_scale or logit_bias is beyond what float32 can score with"
+        raise CheckpointError(f"{identity.file.path}: {reason}; give an undamaged file")
     if identity.layout == llava.NAME:
         fold_structure(model)
     return model.requires_grad_(False).eval()

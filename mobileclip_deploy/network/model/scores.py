@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+LARGEST = 1e6
+"""Of the factor and of the bias: SigLIP's are 118 and -17; far beyond this float32 overflows."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -15,6 +18,11 @@ class Scores:
 
     scale: float
     bias: float | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether float32 can hold the logits."""
+        return 0 <= self.scale <= LARGEST and abs(self.bias or 0) <= LARGEST
 
     def of(self, cosines: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Scores [N, L] from 0 to 1 of pictures' cosines with labels [N, L]; a softmax's rows sum to 1."""

@@ -155,6 +155,8 @@ class _Reader:
         if len(self._devices) > 1 or not self._devices <= {*range(len(DEVICES))}:
             raise Malformed("its operations run on several devices")
         device = DEVICES[next(iter(self._devices), 0)]
+        if not {*results} <= self._numbers.keys():
+            raise Malformed("it returns a value that nothing computes")
         told = tuple(self._numbers[name] for name in results)
         named = tuple((at, self._numbers[name]) for at, name in self._names)
         return MlxFunction(version, said, device, inputs, tuple(steps), told, named, tuple(self._streams), place)

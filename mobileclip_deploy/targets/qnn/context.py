@@ -28,6 +28,7 @@ NODE, DOMAIN = "EPContext", "com.microsoft"
 PROVIDER = "QNNExecutionProvider"
 COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"
 LABELS = {chip.label: chip for chip in CHIPS}
+MOST_SPILLED = 1 << 40
 UNION = "union"
 """In the place of a chip, of the binary that several share."""
 # The head of a binary: its length, then where the rest begins and how long that is; behind it a table.
@@ -161,6 +162,8 @@ def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
             )
         if said.get("source") != PROVIDER:
             raise Malformed("it is of another provider")
+        if type(size := said.get("max_size", 0)) is not int or not 0 <= size <= MOST_SPILLED:
+            raise Malformed("its max_size is not a number of bytes")
     if not any(_settings(node).get("main_context", 1) for node in nodes):
         raise Malformed(f"nothing in it points to {own!r}")
 

@@ -28,6 +28,7 @@ from mobileclip_deploy.errors import InvalidInput, UsageError, first_sentence, s
 from mobileclip_deploy.evaluation.pairs import Pair, Pairs
 from mobileclip_deploy.network.model.preprocessing import load_image
 from mobileclip_deploy.network.model.tokenizer import CLIP
+from mobileclip_deploy.pictures.text_files import LINE_BYTES
 
 TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = CLIP.first[0], CLIP.eot, CLIP.pad  # open_clip's CoCa models have CLIP's vocabulary
@@ -253,7 +254,7 @@ class _Done:
         try:
             with file.open(encoding="utf-8") as stream:
                 if stream.readline() == head:
-                    for line in stream:  # the last one may be half written
+                    for line in iter(lambda: stream.readline(LINE_BYTES), ""):  # the last one may be half written
                         found = json.loads(line)
                         self.batches[found["start"]] = found
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -34,9 +34,10 @@ def demo(
       mobileclip-deploy demo out/nano-onnx-fp32 --images ~/Pictures --open
       mobileclip-deploy demo out/nano-onnx-fp32 --static site/
     """
+    from mobileclip_deploy.base.files.leftovers import temporary_folder
     from mobileclip_deploy.cli.output import note, print_json, progress
     from mobileclip_deploy.web.demo import demo as serve
-    from mobileclip_deploy.web.demo import write_demo
+    from mobileclip_deploy.web.demo import write_demo, write_opening
 
     def ready(address: str) -> None:
         if as_json:
@@ -45,11 +46,11 @@ def demo(
             say(address)
         note("Open this address in a browser of this machine; Ctrl-C ends the page.")
         if opened:
-            click.launch(address)
+            click.launch(str(write_opening(address, folder)))
 
     if bundle is None:
         note("Using the built-in checkpoint nano; name a bundle to show your own.")
-    with progress() as update:
+    with progress() as update, temporary_folder() as folder:
         if static is None:
             serve(bundle, images=images, port=port, ready=ready, progress=update)
             return

@@ -159,6 +159,14 @@ def test_an_archive_at_hand_is_unpacked_once_and_what_is_none_is_refused(archive
         with pytest.raises(RuntimeFailed, match=said):
             unpacked_runners(tmp_path / "bad.zip")
     assert not list(tmp_path.rglob("elsewhere"))
+    whole = bytearray(archive.read_bytes())
+    central = whole.index(b"PK\x01\x02")
+    for offset, value in ((central + 8, 1), (30 + 12 + 9, 0xFF)):  # encrypted; other bytes in its place
+        changed = whole.copy()
+        changed[offset] ^= value
+        (tmp_path / "bad.zip").write_bytes(changed)
+        with pytest.raises(RuntimeFailed, match=r"bad\.zip (is no archive of runners|is damaged)"):
+            unpacked_runners(tmp_path / "bad.zip")
 
 
 def test_runners_are_refused_where_no_android_phone_is_meant(tmp_path: Path) -> None:
