@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from command_line import refusal, run
 from exports import Exports
+from files.writer_storm import kills, races
 
 from mobileclip_deploy.base.files import replacing
 from mobileclip_deploy.base.files.writers import sole_writer
@@ -122,3 +123,10 @@ def test_no_command_touches_what_another_is_writing(
         words = ({"BUNDLE": bundle, "EMOJI": "emoji"}.get(word, word) for word in arguments)
         assert f"another `embed` writes {output}; run this again" in refusal(run(*words))
         assert sorted(map(str, Path().rglob("*"))) == before
+
+
+@pytest.mark.whole  # one kill and one second writer: above
+def test_killed_and_racing_writers_leave_whole_outputs() -> None:
+    found = kills(10, 1)
+    assert found["as before"] + found["new"] == 10
+    assert sum(races(10, 1).values()) == 30
