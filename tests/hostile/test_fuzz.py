@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import resource
 import shutil
@@ -18,6 +19,7 @@ from embeddings.indices import units, written
 from exports import Exports
 from hostile.table import alarm
 from litert_files import Files, require_litert
+from pieces import tokenizer_json
 from safetensors.torch import load_file
 
 import mobileclip_deploy as mcd
@@ -28,12 +30,14 @@ from mobileclip_deploy.benchmark.sweep.specification import read_specification
 from mobileclip_deploy.errors import MobileClipDeployError
 from mobileclip_deploy.evaluation.dataset_files import read_dataset
 from mobileclip_deploy.network.checkpoints.weights_files import builtin_checkpoint
-from mobileclip_deploy.network.model.variants import models_dir
+from mobileclip_deploy.network.model.sentencepiece import spec_of
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.network.model.variants import TokenizerSpec, models_dir
 from mobileclip_deploy.parity.baseline import read_lock
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.training.trainer.recipe import read_recipe
 
-SEEDS = range(8)
+SEEDS, DOCUMENT_SEEDS = range(8), range(16)
 SECONDS = 60
 MEGABYTES = 500  # more than the process had before
 BUNDLE = ("onnx", "fp16")
@@ -98,6 +102,16 @@ def search_all(path: Path) -> None:
     assert len([name for names, _ in index.vectors() for name in names]) == len(index)
 
 
+LIKE = TokenizerSpec(
+    kind="sentencepiece", cleaning="canonicalize", vocab_size=900, context_length=16, sot=None, eot=1, pad=0
+)
+
+
+def tokenize(path: Path) -> None:
+    """Read a vocabulary, and encode a text with it."""
+    encode(["a cat \u732b"], spec_of(path.read_text(encoding="utf-8", errors="replace"), LIKE, 900))
+
+
 READERS: dict[str, tuple[Callable[[Exports, Path], Path], Callable[[Path], Any]]] = {
     "manifest": (of_bundle("manifest.json"), lambda path: Bundle.open(path.parent)),
     "golden": (of_bundle("golden.safetensors"), Reference.read),
@@ -127,7 +141,13 @@ READERS: dict[str, tuple[Callable[[Exports, Path], Path], Callable[[Path], Any]]
     "index": (lambda _, folder: written(folder / "a.mcdx", units(60), "bits"), search_all),
     "layout": (text("mine.json", mcd.read_layout("immich").model_dump_json()), read_layout),
     "table": (a_table, lambda path: read_dataset(path.parent)),
+    "tokenizer.json": (lambda exports, folder: text("tokenizer.json", tokenizer_json())(exports, folder), tokenize),
 }
+DOCUMENTS = ("manifest", "measurements", "job", "result", "lock", "layout", "tokenizer.json")
+VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1.5, 2**70, 1e308, "", "x", "../x", "\x1b[2J", "\u202e"),
+    *([], {}, [[]], [None], {"type": 3}, ["x"] * 1000, "y" * 100_000),
+)
 
 
 def flip(content: bytearray, place: int, chance: random.Random) -> None:
@@ -177,6 +197,27 @@ def words(content: bytearray, place: int, chance: random.Random) -> None:
 EDITS = (flip, flip, fill, number, cut, repeat, words)
 
 
+def replace_values(path: Path, seed: int) -> None:
+    """Give some places of a JSON document other values, or none."""
+    chance, document = random.Random(seed), json.loads(path.read_text(encoding="utf-8"))
+    for _ in range(chance.randint(1, 3)):
+        place = document
+        while True:
+            keys = list(place) if isinstance(place, dict) else range(len(place))
+            if not keys:
+                break
+            key = chance.choice(keys)
+            if isinstance(place[key], dict | list) and place[key] and chance.random() < 0.8:
+                place = place[key]
+                continue
+            if chance.random() < 0.2:
+                del place[key]
+            else:
+                place[key] = chance.choice(VALUES)
+            break
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
 def damage(path: Path, seed: int) -> None:
     """Make some edits of a file, half of them near its ends, where most formats say what follows."""
     chance, content = random.Random(seed), bytearray(path.read_bytes())
@@ -197,6 +238,23 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(name: str, seed: int, exp
     make, read = READERS[name]
     path = make(exports, tmp_path)
     damage(path, seed)
+    check(read, path)
+
+
+@pytest.mark.once("name")
+@pytest.mark.parametrize("seed", DOCUMENT_SEEDS)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_with_other_values_is_read_or_refused_in_one_line(
+    name: str, seed: int, exports: Exports, tmp_path: Path
+) -> None:
+    make, read = READERS[name]
+    path = make(exports, tmp_path)
+    replace_values(path, seed)
+    check(read, path)
+
+
+def check(read: Callable[[Path], Any], path: Path) -> None:
+    """Whether a file is read, or refused in one line, in bounded time and memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with alarm(SECONDS):
         try:

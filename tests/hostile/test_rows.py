@@ -16,6 +16,7 @@ import pytest
 from command_line import PROGRAM, Outcome, run
 from exports import Exports
 from hostile.table import Row, alarm
+from hostile.test_fuzz import DOCUMENT_SEEDS, DOCUMENTS, READERS, SEEDS
 
 SECONDS = 20  # of CPU time
 PATIENCE = 120  # for what waits, on a busy machine
@@ -37,7 +38,9 @@ ROWS: list[Row] = [
 
 
 def test_there_are_enough_rows_each_with_a_name_of_its_own() -> None:
-    assert len({str(row) for row in ROWS}) == len(ROWS) >= 300
+    assert len({str(row) for row in ROWS}) == len(ROWS) >= 850
+    by_seed = len(READERS) * len(SEEDS) + len(DOCUMENTS) * len(DOCUMENT_SEEDS)
+    assert len(ROWS) + by_seed >= 1000
 
 
 @pytest.mark.once(by=lambda given: given["row"].kind)
