@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -153,16 +154,27 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 
 LITTLE_MEMORY = "there is not enough memory; end other programs, or raise the limit (`ulimit -v`)"
 MEMORY = ("Cannot allocate memory", "failed to map segment", "DefaultCPUAllocator", "std::bad_alloc")
+ONEDNN = "could not create a primitive"
+"""Where memory is limited, oneDNN says no more than this."""
 
 
 def no_memory(error: BaseException) -> bool:
     """Returns whether an error says that there is no memory left, or came of one that does."""
+    words = (*MEMORY, ONEDNN) if _memory_is_limited() else MEMORY
     return any(
         isinstance(one, MemoryError)
         or getattr(one, "errno", None) == errno.ENOMEM
-        or any(words in str(one) for words in MEMORY)
+        or any(text in str(one) for text in words)
         for one in causes(error)
     )
+
+
+def _memory_is_limited() -> bool:
+    if sys.platform == "win32":
+        return False
+    import resource  # not on Windows
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def no_room(error: BaseException) -> bool:

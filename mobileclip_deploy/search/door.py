@@ -21,7 +21,7 @@ from mobileclip_deploy.search.engines import export_index
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.library import IndexFile, Keeping, embed_to_index
 from mobileclip_deploy.search.page import write_page
-from mobileclip_deploy.search.requested import asked_tower, check_embedding_output
+from mobileclip_deploy.search.requested import asked_tower, check_embedding_output, description_beside
 from mobileclip_deploy.search.searching import SearchResult, search_index
 from mobileclip_deploy.search.spaces import bundle_of_space, remember
 
@@ -73,7 +73,7 @@ def embed(
     path = Path(output)
     indexed = path.suffix == INDEX_SUFFIX
     check_embedding_output(path, store, incremental, prune, force)
-    with sole_writer(path, "embed", force=force, update=incremental):
+    with sole_writer(path, "embed", force=force, update=incremental, beside=description_beside(path)):
         if indexed and isinstance(bundle, MobileCLIP):
             raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
         subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)

@@ -44,7 +44,13 @@ def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False
         check_file_destination(path, force)
     if not len(index):
         raise InvalidInput(f"{index.path} holds no embeddings")
-    with sole_writer(output, "search", force=force), replacing(output) as partial:
+    with sole_writer(output, "search", force=force, beside=beside):
+        _write(index, output, beside, write)
+    return files
+
+
+def _write(index: Index, output: Path, beside: Path | None, write: Callable[[Index, Path], None]) -> None:
+    with replacing(output) as partial:
         write(index, partial)
     if beside is not None:
         told = {
@@ -61,7 +67,6 @@ def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False
             "artifact": index.description.artifact,
         }
         describe_array(beside, told, (name for _, name, _ in index))
-    return files
 
 
 def _array(index: Index, path: Path) -> None:

@@ -84,7 +84,7 @@ def kills(count: int, seed: int) -> Counter[str]:
                 go.unlink()
             writer = Writer(output, kind, "killed", go, True)
             go.touch()
-            time.sleep(chance.uniform(0, 0.1))
+            time.sleep(chance.uniform(0, 0.2))
             writer.process.kill()
             writer.ended()
             who, kept = whole_or_aside(output), output.with_name(".result.partial")

@@ -38,7 +38,7 @@ def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: b
         pixels, ids = normalize(torch.from_numpy(inputs.pixels), model.variant.preprocess), torch.from_numpy(inputs.ids)
     report = fold(model, pixels, ids)
     if place is not None and beside is not None:
-        with sole_writer(place, "reparameterize", force=force):
+        with sole_writer(place, "reparameterize", force=force, beside=beside):
             folded.save(model, place)
             write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
     return report

@@ -24,7 +24,9 @@ _new: set[Path] = set()
 
 
 @contextlib.contextmanager
-def sole_writer(path: Path, command: str, *, force: bool, update: bool = False) -> Iterator[None]:
+def sole_writer(
+    path: Path, command: str, *, force: bool, update: bool = False, beside: Path | None = None
+) -> Iterator[None]:
     """Holds the lock of an output, which its owner takes before it reads or removes anything of that output.
 
     The folder of `path` is made, and removed again if it stays empty. While the block runs, `replacing(path)` refuses
@@ -34,6 +36,7 @@ def sole_writer(path: Path, command: str, *, force: bool, update: bool = False) 
         command: the name that a second writer's refusal says.
         force: what is at `path` may be replaced.
         update: what is at `path` is kept and extended.
+        beside: another file of the same output, such as its description, with the same rules.
 
     Raises:
         UsageError: another writer has the lock, something is at `path`, or the folder cannot be written.
@@ -54,6 +57,8 @@ def sole_writer(path: Path, command: str, *, force: bool, update: bool = False) 
         elif not force:
             stack.callback(_new.discard, _key(path))
             _new.add(_key(path))
+        if beside is not None:
+            stack.enter_context(sole_writer(beside, command, force=force, update=update))
         yield
 
 

@@ -89,7 +89,8 @@ def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
         UsageError: another process writes the output.
         InvalidInput: the data or the output cannot be used.
     """
-    with sole_writer(plan.request.output, "recover", force=plan.request.force):
+    output, force = plan.request.output, plan.request.force
+    with sole_writer(output, "recover", force=force, beside=report_path(output)):
         return _recover(plan, progress)
 
 
