@@ -155,7 +155,13 @@ def _next(bundle: Bundle) -> Terms:
 
 
 def _command(name: str, path: Path, *words: str) -> str:
-    return " ".join(["mobileclip-deploy", name, shlex.quote(os.fspath(path)), *words])
+    return " ".join(["mobileclip-deploy", name, _word(path), *words])
+
+
+def _word(path: Path) -> str:
+    """Returns a path as a word of a command line; one that begins with a dash is no option."""
+    text = os.fspath(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def print_artifact(path: Path, found: ArtifactInspection) -> None:
@@ -184,7 +190,7 @@ def print_checkpoint(path: Path, found: CheckpointInspection) -> None:
         ("licence", f"of the weights: {found.licence}{_uses(found)}"),
         ("sha256", found.sha256),
         *(("note", in_flags(text)) for text in found.notes),
-        ("next", f"mobileclip-deploy export --target all --checkpoint {shlex.quote(os.fspath(path))} -o out/"),
+        ("next", f"mobileclip-deploy export --target all --checkpoint {_word(path)} -o out/"),
     ]
     print_terms(rows)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
-from command_line import run, strict_json
+from command_line import refusal, run, strict_json
 from exports import Exports
 
 import mobileclip_deploy as mcd
@@ -108,3 +109,17 @@ def test_the_summary_of_a_step_is_appended_to(tmp_path: Path, monkeypatch: pytes
     assert run("verify", tmp_path / "bundle").code == 2
     told = summary.read_text(encoding="utf-8")
     assert told.startswith("before\n### bundle: could not be verified\n\ndamaged\n")
+
+
+def test_a_bundle_that_the_lock_file_does_not_know_is_refused_before_it_is_verified(
+    exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(several, "verify_subject", mock.Mock(side_effect=AssertionError("it was verified")))
+    lock = tmp_path / "parity.lock.json"
+    bundle = exports.bundle("onnx", "fp16").path
+    for bundles, why in (
+        ({}, "has no bundle"),
+        ({bundle.name: {"checkpoint_sha256": "0" * 64, "checks": {}, "bytes": {}}}, "of another checkpoint"),
+    ):
+        lock.write_text(json.dumps({"bundles": bundles}), encoding="utf-8")
+        assert why in refusal(run("--quiet", "verify", bundle, "--baseline", lock))
