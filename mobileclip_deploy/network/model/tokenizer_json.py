@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, FailFast, Field, PlainValidator, Strict, ValidationError
+from pydantic import BaseModel, BeforeValidator, FailFast, Field, PlainValidator, Strict, ValidationError
 
 from mobileclip_deploy.base.files import check_items
 from mobileclip_deploy.errors import WHY, Malformed, refusing
@@ -26,11 +26,11 @@ def _vocabulary(value: Any) -> dict[str, int] | None:
     return value
 
 
-def _pair(merge: tuple[str, str] | str) -> tuple[str, ...]:
-    return tuple(merge.split(" ", 1)) if isinstance(merge, str) else merge
+def _parts(merge: Any) -> Any:
+    return merge.split(" ", 1) if isinstance(merge, str) else merge
 
 
-Merge = Annotated[tuple[str, str] | str, AfterValidator(_pair)]
+Merge = Annotated[tuple[str, ...], BeforeValidator(_parts)]
 
 
 class AddedToken(BaseModel, frozen=True):
