@@ -30,7 +30,7 @@ from mobileclip_deploy.errors import InvalidInput, NotRun
 from mobileclip_deploy.network.model.precision import PRECISIONS
 from mobileclip_deploy.network.model.scores import softmax
 from mobileclip_deploy.network.model.variants import TowerName
-from mobileclip_deploy.parity.gates import Gates, exported_gates
+from mobileclip_deploy.parity.gates import Gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.targets.values import RuntimePlace
 from mobileclip_deploy.verify.subject import head_of
@@ -60,7 +60,7 @@ class Cells:
             raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
         places = self._driver.places(manifest.target, manifest.options)
         name, head = self._name(bundle.path.name), head_of(bundle)
-        gate_at = partial(_gate, exported_gates(manifest.options), probabilities=bool(head.names))
+        gate_at = partial(_gate, manifest.gates, probabilities=bool(head.names))
         for tower in self._towers(bundle):
             entry = manifest.towers[tower]
             if entry.output.dtype == DICTIONARY:
@@ -125,7 +125,7 @@ class Cells:
                 input=source,
                 output=Tensor(name="output", dtype="float32", shape=(1, *_answer(bundle, tower))),
                 golden=self._golden(bundle, tower, source),
-                gate=_gate(exported_gates(manifest.options), "fp32"),
+                gate=_gate(manifest.gates, "fp32"),
             )
             yield from self._spread(cell, tuple(RuntimePlace(CHECKPOINT, form) for form in self._request.torch))
 
@@ -156,7 +156,7 @@ class Cells:
             input=fitted.input,
             output=fitted.output,
             golden=self._golden(bundle, fitted.tower, fitted.input) if fitted.comparable else None,
-            gate=_loosest(exported_gates(bundle.manifest.options)) if fitted.comparable else None,
+            gate=_loosest(bundle.manifest.gates) if fitted.comparable else None,
         )
         yield from self._spread(cell, places)
 

@@ -32,13 +32,13 @@ from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.parity import Check, StoredWeights, value_tolerance
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.rounding.rounding import Rounded, RoundedTower
-from mobileclip_deploy.rounding.verified import learned_floats, stored_sha256, tower_to_round
 from mobileclip_deploy.spaces.int8 import scale_of
 from mobileclip_deploy.targets import Place
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import stored_in_half
 from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.companions import write_companions
+from mobileclip_deploy.verify.learned_rounding import learned_floats, stored_sha256, tower_to_round
 from mobileclip_deploy.verify.matching import matched_weights
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.

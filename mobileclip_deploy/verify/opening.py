@@ -20,7 +20,6 @@ from mobileclip_deploy.network.inputs import Inputs, sample_inputs
 from mobileclip_deploy.network.model.variants import TOWERS
 from mobileclip_deploy.network.samples import read_prompts
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.pictures.embedder import model_embedder
 from mobileclip_deploy.targets import installed_target
@@ -59,7 +58,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
         UsageError: its format is not compiled for the place.
     """
     bundle = Bundle.of(request.bundle)
-    gates = request.gates or exported_gates(bundle.manifest.options)
+    gates = request.gates or bundle.manifest.gates
     source = open_source(bundle, request.checkpoint)
     stored = Reference.read(bundle.golden)
     target = installed_target(bundle.manifest.target)

@@ -32,13 +32,13 @@ from mobileclip_deploy.parity import Bound, Check, Gates, StoredWeights
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.parity.report import StoredLayer
 from mobileclip_deploy.pictures.embedder import model_embedder
-from mobileclip_deploy.rounding.verified import read_floats, tower_to_round, with_stored
 from mobileclip_deploy.targets import Artifact, Form, Runner, Target, restored_target
 from mobileclip_deploy.targets.jobs import tower_job
 from mobileclip_deploy.targets.quantized import QuantizedFile
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage, summary
 from mobileclip_deploy.targets.values import Shared
+from mobileclip_deploy.verify.learned_rounding import read_floats, tower_to_round, with_stored
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.pace import AskedAhead, asked_rows, told_time
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mobileclip_deploy import Bundle, load_model
+from mobileclip_deploy import Bundle, export_all, load_model
 from mobileclip_deploy.base.arguments import Bounds
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.base.files.leftovers import temporary_folder
@@ -20,10 +20,8 @@ from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtim
 from mobileclip_deploy.base.pages.server import PageServer, serving
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
-from mobileclip_deploy.export.door import export
 from mobileclip_deploy.network.model.image_files import image_files
 from mobileclip_deploy.network.model.variants import TOWERS, models_dir, no_text_tower
-from mobileclip_deploy.parity.gates import exported_gates
 from mobileclip_deploy.targets import get_target
 
 PAGE = Path(__file__).parent / "page"
@@ -205,7 +203,7 @@ def _page(
     _pictures(pictures)  # what cannot be had is told before anything is exported
     runtime_folder(progress)
     with temporary_folder() as place:
-        built_in = export(load_model(), "onnx", "fp32", place, verify=False, progress=progress)
+        (built_in,) = export_all(load_model(), "onnx", "fp32", place, verify=False, progress=progress)
         yield DemoPage.of(built_in, pictures or _emoji(place / "emoji"), offline, progress)
 
 
@@ -256,7 +254,7 @@ def _pictures(folder: Path | None) -> list[Path]:
 
 def _settings(bundle: Bundle, images: list[str], offline: bool) -> dict[str, Any]:
     manifest = bundle.manifest
-    gates = exported_gates(manifest.options)
+    gates = manifest.gates
     bounds = {tower: gates.shipped(manifest.towers[tower].precision) for tower in TOWERS}
     precisions = " and ".join(dict.fromkeys(manifest.towers[tower].precision for tower in TOWERS))
     megabytes = sum(manifest.towers[tower].bytes for tower in TOWERS) / 1e6

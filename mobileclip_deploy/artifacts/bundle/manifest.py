@@ -20,7 +20,8 @@ from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.provenance import Provenance
 from mobileclip_deploy.network.model.scores import LARGEST, Scores
 from mobileclip_deploy.network.model.variants import Preprocess, TokenizerSpec, TowerName, no_text_tower
-from mobileclip_deploy.parity import Check, ParityReport
+from mobileclip_deploy.parity import Check, Gates, ParityReport
+from mobileclip_deploy.parity.gates import exported_gates
 
 MANIFEST = "manifest.json"
 
@@ -251,6 +252,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
         if (self.axes is None) != (self.checkpoint.compacted is None):
             raise ValueError("`axes` and `checkpoint.compacted` go together: both are of smaller embeddings")
         return self
+
+    @property
+    def gates(self) -> Gates:
+        """Gates that the bundle was exported with, by its recorded options."""
+        return exported_gates(self.options)
 
     @property
     def scores(self) -> Scores:
