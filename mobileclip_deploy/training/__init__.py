@@ -1,1 +1,2 @@
-"""Training: datasets reinforced by teachers, students of them, towers that win back what precision costs."""
+"""Training: datasets reinforced by teachers, students of them, towers that win back the accuracy lost to a
+precision."""

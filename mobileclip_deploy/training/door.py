@@ -1,5 +1,5 @@
-"""`reinforce`, `train`, `train_text_tower` and `recover`: reinforced datasets, students of them, text towers for other
-languages, towers trained for a precision."""
+"""Public functions of this room. `reinforce` makes reinforced datasets, `train` trains students on them,
+`train_text_tower` distils text towers for other languages, and `recover` trains towers for a precision."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ __all__ = [
 
 
 FORMS = {"safetensors": SAFETENSORS, "datacompdr": FLOAT32, "datacompdr-bf16": BFLOAT16}
-"""How reinforced shards can be written."""
+"""Forms in which reinforced shards can be written."""
 R = TypeVar("R")
 
 
@@ -70,32 +70,33 @@ def reinforce(
     force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:
-    """Store teachers' embeddings of augmented images and of captions (docs/reinforcement.md); resumes what was stopped,
-    as far as the images have the same contents.
+    """Stores teachers' embeddings of augmented images and of captions (docs/reinforcement.md). Resumes a stopped run if
+    the images have the same contents.
 
     Args:
         pairs: a folder with a dataset.json, a .jsonl manifest, or a folder of images.
         teachers: one or several from `load_model`, with both towers; training forms are folded in place. Or a function
-            that loads them, which is called when nothing else is left to refuse.
+            that loads them, called after every other check.
         output: the dataset's folder.
-        augmentations: of each image; `policy` says how far they go.
+        augmentations: number per image; `policy` sets their strength.
         seed: of the augmentations.
         shard_rows: pairs in a file.
-        write: "safetensors", or the form in which Apple publishes such datasets, which `train` reads and `recover` does
-            not: "datacompdr" (float32) or "datacompdr-bf16". Its augmentations are the published ones.
-        captioner: a CoCa model of open_clip that writes `synthetic` captions for each image, which are stored behind
-            those that a pair has: "coca_ViT-L-14:FILE", "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME".
-        scheduler: "local", for as many processes on this machine as its cores and its memory allow; or the address of
-            a Dask scheduler, such as "tcp://10.0.0.1:8786", whose workers see pairs and output under the same names.
-            Each shard, and eight images that get captions, are a task on one thread. None for this process alone.
-        force: keep nothing of a dataset that stands in the folder, whatever it was made of.
+        write: "safetensors", or the form in which Apple publishes such datasets: "datacompdr" (float32) or
+            "datacompdr-bf16". `train` reads that form, `recover` does not. Its augmentations are the published ones.
+        captioner: a CoCa model of open_clip that writes `synthetic` captions for each image: "coca_ViT-L-14:FILE",
+            "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME". They are stored after the captions that a pair has.
+        scheduler: "local", for as many processes as the cores and the memory of this machine allow. Or the address of a
+            Dask scheduler, such as "tcp://10.0.0.1:8786", whose workers see pairs and output under the same names. Each
+            shard is a task on one thread, and so is each batch of eight images that get captions. None for this process
+            alone.
+        force: keep nothing of an existing dataset in the folder, whatever its pairs, teachers and settings.
 
     Raises:
         UsageError: the folder holds something else, the form is unknown, or has no policy; or a shard needs more memory
             than a process can have.
         DependencyMissing: `scheduler` without Dask.
-        RuntimeFailed: the scheduler does not answer or is lost; what was stored stays.
-        InvalidInput: pairs or images cannot be used; what was stored before stays.
+        RuntimeFailed: the scheduler does not answer or is lost; stored shards stay.
+        InvalidInput: pairs or images cannot be used; shards stored before stay.
     """
     if write not in FORMS:
         raise UsageError(f"unknown form {write!r}{suggestion(write, FORMS)}; known: {', '.join(FORMS)}")
@@ -108,18 +109,18 @@ def reinforce(
     read = read_pairs(Path(pairs))
     if isinstance(teachers, MobileCLIP):
         teachers = (teachers,)
-    asked = [Teacher.of(Source.of(model).model) for model in (teachers() if callable(teachers) else teachers)]
+    loaded = [Teacher.of(Source.of(model).model) for model in (teachers() if callable(teachers) else teachers)]
     folder = Path(output)
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
     with sole_writer(folder / INDEX, "reinforce", force=True):
         if captioner is not None:
-            kept = Path(f"{output}.captions.jsonl")
+            cache = Path(f"{output}.captions.jsonl")
             require_scheduler(scheduler)
             read = caption_pairs(
-                read, load_captioner(captioner), CaptionSettings(synthetic, seed), kept, progress, scheduler
+                read, load_captioner(captioner), CaptionSettings(synthetic, seed), cache, progress, scheduler
             )
-        return _reinforce(read, asked, folder, settings, progress, scheduler)
+        return _reinforce(read, loaded, folder, settings, progress, scheduler)
 
 
 def train(
@@ -131,15 +132,15 @@ def train(
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
-    """Train on a reinforced dataset, on shards as Apple publishes them or on plain pairs (docs/reinforcement.md), or go
-    on where the same run was stopped. Under torchrun all processes train together, to the weights of one.
+    """Trains on a reinforced dataset, on shards as Apple publishes them or on plain pairs (docs/reinforcement.md).
+    Resumes a stopped run of the same training. Under torchrun all processes train together, to the weights of one.
 
     Args:
         recipe: a YAML file, see `training.Recipe`.
         output: folder for the checkpoint, the log and the trained weights.
-        data: instead of what the recipe names as `data`.
+        data: replaces the recipe's `data`.
         images: of published shards, the folder of the shards that hold images and true captions.
-        measured: told loss and held-out recall whenever they are measured.
+        measured: called with loss and held-out recall at each measurement.
 
     Raises:
         InvalidInput: the recipe or its data cannot be used.
@@ -150,7 +151,7 @@ def train(
 
 
 def _told_once(read: Callable[[], R]) -> R:
-    """What is read; what is wrong with it the first process says, and the others end with it."""
+    """Calls `read`. The first process raises its error; the others raise `OtherFailed`, so that it is printed once."""
     try:
         return read()
     except MobileClipDeployError as error:
@@ -169,16 +170,16 @@ def train_text_tower(
     progress: Progress = silent,
     measured: Callable[[TowerRow], None] = lambda _: None,
 ) -> DistilledTower:
-    """Distil a text tower for other languages over parallel sentences, or go on where the same run was stopped
-    (docs/languages.md). The image tower stays byte for byte as it is. Under torchrun all processes train together.
+    """Distils a text tower for other languages over parallel sentences (docs/languages.md). Resumes a stopped run of
+    the same training. The image tower stays byte for byte as it is. Under torchrun all processes train together.
 
     Args:
         recipe: a YAML file, see `language.TowerRecipe`; its defaults when None.
         output: folder for the checkpoint of the training and, at the end, weights.safetensors.
-        parallel: tables of sentences with one column per language (.tsv, .jsonl, .parquet), instead of the recipe's.
-        languages: the columns to learn beside `en`, instead of the recipe's.
-        checkpoint: the teacher, in training form with both towers; the recipe's, or else the built-in one, when None.
-        measured: told what is found of held-out sentences whenever it is measured.
+        parallel: tables of sentences with one column per language (.tsv, .jsonl, .parquet); replaces the recipe's.
+        languages: the columns to learn in addition to `en`; replaces the recipe's.
+        checkpoint: the teacher, in training form with both towers. The recipe's, or else the built-in one, when None.
+        measured: called with the recall on held-out sentences at each measurement.
 
     Raises:
         InvalidInput: the recipe or the sentences cannot be used.
@@ -186,8 +187,8 @@ def train_text_tower(
         GateFailed: a language was not learned, or English was lost.
     """
     files = (parallel,) if isinstance(parallel, str | PathLike) else parallel
-    told = optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
-    read = _told_once(lambda: read_tower_recipe(*told))
+    options = optional_path(recipe), tuple(map(Path, files)), tuple(languages), optional_path(checkpoint)
+    read = _told_once(lambda: read_tower_recipe(*options))
     return distil(read, Path(output), progress, measured)
 
 
@@ -204,18 +205,20 @@ def recover(
     force: bool = False,
     progress: Progress = silent,
 ) -> Recovery:
-    """Train towers on the grid of a precision to answer as they did in float (docs/reinforcement.md).
+    """Trains towers on the grid of a precision to reproduce their float embeddings (docs/reinforcement.md).
 
     Args:
         model: from `load_model`; a training form is folded in place.
         precision: one for both towers, or "image=w4,text=w4p".
-        data: images and captions like those of the app, as for `reinforce`, or what this checkpoint reinforced.
+        data: images and captions like those of the app, as for `reinforce`, or a dataset that this checkpoint
+            reinforced.
         output: .safetensors, a folded checkpoint to export at that precision.
         tower: "image", "text" or "both".
         target: whose grids to train on, such as "coreml", "onnx" or "executorch" (XNNPACK); export for it then.
-        work: where the original's embeddings are kept; beside the output when None.
-        settings: how long to train.
-        force: replace the output, embed anew what is stored beside it, and replace what `work` holds of other data.
+        work: folder for the original's embeddings; next to the output when None.
+        settings: length of the training.
+        force: replace the output, embed again the data stored next to it, and replace a dataset of other data in
+            `work`.
 
     Raises:
         UsageError: the target or precision cannot be recovered for, the checkpoint lacks a tower, or the output exists.

@@ -1,4 +1,4 @@
-"""`recover`: win back what a precision loses."""
+"""`recover`: trains towers to win back the accuracy lost to a precision."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
     from mobileclip_deploy.cli.output import print_json, print_table, progress
     from mobileclip_deploy.training.recovery.plan import RecoveryRequest, Settings, plan_recovery
 
-    chosen = {one.name: asked.pop(one.name) for one in fields(Settings) if one.name in asked}
+    chosen = {field.name: asked.pop(field.name) for field in fields(Settings) if field.name in asked}
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
     request = RecoveryRequest(**asked, settings=settings)
     plan = load(choice, lambda source: plan_recovery(request, source))
@@ -73,11 +73,11 @@ def recover(choice: ModelChoice, as_json: bool, **asked: Any) -> None:
         return
     rows = [
         [
-            f"{one.tower} {one.precision}",
-            *(f"{c.mean:.4f}, {c.worst:.4f}, {c.agreement:.1%}" for c in (one.without, one.trained)),
-            "trained" if one.kept else "as it was",
+            f"{tower.tower} {tower.precision}",
+            *(f"{c.mean:.4f}, {c.worst:.4f}, {c.agreement:.1%}" for c in (tower.without, tower.trained)),
+            "trained" if tower.kept else "as it was",
         ]
-        for one in result.towers
+        for tower in result.towers
     ]
     print_table(None, ["tower", ">without (mean, worst, agrees)", ">trained (mean, worst, agrees)", "kept"], rows)
     say("cosine of the embeddings with the float original's, over inputs that were not trained on; agrees: the")

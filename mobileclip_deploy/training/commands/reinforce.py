@@ -1,4 +1,4 @@
-"""`reinforce`: store teachers' embeddings beside a dataset."""
+"""`reinforce`: stores teachers' embeddings next to a dataset."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     with progress() as update:
 
         def teachers() -> list[MobileCLIP]:
-            found = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
-            for teacher in found:
+            models = [load_model(None, file, announce=note, progress=update) for file in teacher_files or (None,)]
+            for teacher in models:
                 note_provenance(Source.of(teacher).provenance)
-            return found
+            return models
 
         result = door.reinforce(**asked, teachers=teachers, progress=update)
     if as_json:

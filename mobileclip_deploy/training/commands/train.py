@@ -1,4 +1,4 @@
-"""`train`: a small model on a reinforced dataset, or a text tower for other languages."""
+"""`train`: trains a small model on a reinforced dataset, or a text tower for other languages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def train(
         raise UsageError("--data and --images go with images; a text tower has --parallel")
     if not text_tower and (parallel or languages or checkpoint is not None):
         raise UsageError("--parallel, --languages and --checkpoint go with --text-tower")
-    listed = tuple(one.strip() for one in languages.split(",")) if languages else ()
+    listed = tuple(part.strip() for part in languages.split(",")) if languages else ()
     try:
         if text_tower:
             _text_tower(recipe, output, parallel, listed, checkpoint, as_json)
@@ -76,7 +76,7 @@ def train(
         else:
             _network(recipe, output, data, images, as_json)
     except OtherFailed as error:
-        raise SystemExit(error.exit_code) from error  # the process that failed has said why
+        raise SystemExit(error.exit_code) from error  # the process that failed has printed why
 
 
 def _network(recipe: Path, output: Path, data: Path | None, images: Path | None, as_json: bool) -> None:
@@ -86,7 +86,7 @@ def _network(recipe: Path, output: Path, data: Path | None, images: Path | None,
     if leads():
         read_recipe(recipe, data, images)
 
-    # From here on torch is needed, which takes more than a second to import: what was refused before did not wait.
+    # Code from here on imports torch, which takes more than a second: earlier refusals did not wait for it.
     from mobileclip_deploy import train as run
     from mobileclip_deploy.cli.output import note, print_table, quiet
     from mobileclip_deploy.training.trainer.running import LogRow
@@ -140,7 +140,7 @@ def _text_tower(
 
     def show(row: TowerRow) -> None:
         if not quiet():
-            recalls = ", ".join(f"{language} {one.recall:.1f}%" for language, one in row.found.items())
+            recalls = ", ".join(f"{language} {result.recall:.1f}%" for language, result in row.found.items())
             note(f"step {row.step}, loss {row.loss:.3f}, held-out sentences found @1: {recalls}")
 
     with _progress() as update:
@@ -177,7 +177,7 @@ def _text_tower(
 
 
 def _progress() -> AbstractContextManager[Progress]:
-    """How far a training is, told by the process that tells a user anything."""
+    """Returns the progress printer of the first process, and a silent one in the others."""
     from mobileclip_deploy.base.progress import silent
     from mobileclip_deploy.cli.output import progress
     from mobileclip_deploy.training.trainer.leading import leads
@@ -188,8 +188,8 @@ def _progress() -> AbstractContextManager[Progress]:
 def _print_result(result: Trained | DistilledTower) -> None:
     from mobileclip_deploy.cli.output import print_json
 
-    told = {name: value for name, value in vars(result).items() if name not in ("folder", "weights")}
-    print_json({"output": result.weights} | told)
+    fields = {name: value for name, value in vars(result).items() if name not in ("folder", "weights")}
+    print_json({"output": result.weights} | fields)
 
 
 def _say_written(weights: Path, resumed_at: int) -> None:

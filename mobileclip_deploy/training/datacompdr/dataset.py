@@ -1,4 +1,4 @@
-"""Training from reinforced shards as Apple publishes them: nothing is unpacked, every sample is read where it lies."""
+"""Training data from reinforced shards as Apple publishes them. Nothing is unpacked; every sample is read in place."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ DATACOMPDR = (PublishedTeacher(embed_dim=768, scale=100).entry(),) * 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sample by its number; and shares in [0, 1) that decide which of its augmentations, of its sets of synthetic
-    captions, of the captions of that set, and whether the synthetic one is taken where they are mixed. How many there
-    are of each is known when the sample is read."""
+    """A sample's index and random shares in [0, 1). The shares choose one of its augmentations, of its sets of
+    synthetic captions and of the captions in that set. `mixed` decides whether the synthetic caption is used where
+    captions are mixed. The number of choices is known only when the sample is read."""
 
     row: int
     view: float
@@ -46,8 +46,8 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Said:
-    """A sample without its image: true caption, sets of synthetic ones, augmentations, and the embeddings [K, D] of the
-    augmented images, [1, D] of the true caption and [C, D] of each set."""
+    """A sample without its image: true caption, sets of synthetic ones and augmentations. With the embeddings [K, D] of
+    the augmented images, [1, D] of the true caption and [C, D] of each set."""
 
     text: str
     synthetic: dict[str, tuple[str, ...]]
@@ -58,18 +58,18 @@ class Said:
 
 
 class _Unusable(ValueError):
-    """The image cannot be used: the sample is skipped and counted."""
+    """Error of an image that cannot be used: the sample is skipped and counted."""
 
 
 class _OtherTeachers(ValueError):
-    """Embeddings that are not of the recipe's teachers."""
+    """Error of embeddings that are not of the recipe's teachers."""
 
 
 class PublishedDataset(TrainingData):
-    """Reinforced shards (DataCompDR, DFNDR, what raygen or `reinforce --write datacompdr` writes) for a student.
+    """Reinforced shards for a student: DataCompDR, DFNDR, or files of raygen or `reinforce --write datacompdr`.
 
-    Where an image cannot be decoded or is smaller than the crop of it, the next sample is taken, and the sample says
-    how many were passed over.
+    If an image cannot be decoded or is smaller than its crop, the next sample is taken. The sample then counts the
+    samples that were passed over.
 
     Raises:
         InvalidInput: see `join`; the first sample is damaged, or its embeddings are not of the recipe's teachers.
@@ -89,7 +89,7 @@ class PublishedDataset(TrainingData):
         self.dimensions = [teacher.embed_dim for teacher in self.teachers]
         self.joined: Joined = join(folder, self.settings.images, self.settings.skip_bad, progress)
         if not self.settings.skip_bad:
-            self.said(0)  # other teachers than the recipe's are refused now, not at the first step
+            self.said(0)  # refuses other teachers than the recipe's now, not at the first step
 
     @property
     def captioned(self) -> bool:
@@ -97,7 +97,7 @@ class PublishedDataset(TrainingData):
 
     @property
     def pairs_sha256(self) -> str:
-        """SHA-256 of the shards' names and of where everything lies in them."""
+        """SHA-256 of the shards' names and of the positions of all members in them."""
         digest = hashlib.sha256()
         for shard in self.joined.shards:
             digest.update(shard.relative_to(self.folder).as_posix().encode() + b"\0")
@@ -108,13 +108,13 @@ class PublishedDataset(TrainingData):
         return len(self.joined)
 
     def choose(self, count: int, generator: torch.Generator) -> list[Drawn]:
-        """`count` samples at random, none twice while there are others."""
+        """Draws `count` samples at random, all different if there are enough."""
         total = len(self)
         if total > 64 * count:  # a permutation of millions for each batch would take longer than the batch
-            found: dict[int, None] = {}
-            while len(found) < count:
-                found |= dict.fromkeys(torch.randint(total, (count,), generator=generator).tolist())
-            rows = list(found)[:count]
+            distinct: dict[int, None] = {}
+            while len(distinct) < count:
+                distinct |= dict.fromkeys(torch.randint(total, (count,), generator=generator).tolist())
+            rows = list(distinct)[:count]
         else:
             turns = -(-count // total)
             rows = torch.cat([torch.randperm(total, generator=generator) for _ in range(turns)])[:count].tolist()
@@ -136,10 +136,10 @@ class PublishedDataset(TrainingData):
         raise InvalidInput(f"{self.folder}: none of {tries:,} samples in a row can be used, the last one: {reason}")
 
     def said(self, row: int) -> Said:
-        """What a sample holds beside its image.
+        """Reads a sample without its image.
 
         Raises:
-            InvalidInput: damaged, or of other teachers or captions than there are.
+            InvalidInput: damaged, or of other teachers or captions than the dataset has.
         """
         text = self._decoded(row, "text", members.text)
         synthetic = self._decoded(row, "synthetic", members.captions) if self.joined.where(row, "synthetic") else {}
@@ -148,10 +148,10 @@ class PublishedDataset(TrainingData):
         try:
             return self._matched(text, synthetic, augmentations, stored)
         except _OtherTeachers as error:
-            where = self.joined.where(row, "embeddings")
-            assert where is not None
+            extent = self.joined.where(row, "embeddings")
+            assert extent is not None
             advice = "say how long each one's are and its scale with `teachers` under `datacompdr:` in the recipe"
-            raise InvalidInput(f"{where[0]}: {member_name(*where)}: {error}; {advice}") from error
+            raise InvalidInput(f"{extent[0]}: {member_name(*extent)}: {error}; {advice}") from error
         except ValueError as error:
             raise self._refusal(row, "embeddings", error) from error
 
@@ -166,14 +166,14 @@ class PublishedDataset(TrainingData):
         if missing:
             raise Malformed(f"no {missing[0]} beside {', '.join(stored) or 'nothing'}")
         images, texts = stored["image_emb"], stored["text_emb"]
-        wanted = sum(self.dimensions)
+        length = sum(self.dimensions)
         for name, value in stored.items():
-            if value.shape[1] != wanted and (name in ("image_emb", "text_emb") or name.endswith("_emb")):
+            if value.shape[1] != length and (name in ("image_emb", "text_emb") or name.endswith("_emb")):
                 listed = " + ".join(map(str, self.dimensions))
                 raise _OtherTeachers(f"{name} has {value.shape[1]} values where the teachers give {listed}")
         if len(images) != len(augmentations):
             raise Malformed(f"{len(augmentations)} augmentations, but image_emb has {len(images)} rows")
-        # The rows behind the true caption's are those of all sets; newer writers give each set an array of its own.
+        # Rows after the true caption's are those of all sets; newer writers give each set its own array.
         sets = {}
         first = 1
         for key, listed_captions in synthetic.items():
@@ -191,37 +191,37 @@ class PublishedDataset(TrainingData):
         return Said(text, synthetic, augmentations, images, texts[:1], sets)
 
     def _sample(self, row: int, choice: Drawn, skipped: int) -> Sample:
-        said = self.said(row)
-        view = int(choice.view * len(said.augmentations))
+        stored = self.said(row)
+        view = int(choice.view * len(stored.augmentations))
         with refusing(WHY, ValueError, into=_Unusable):
             crop = replay(
-                members.image(self._read(row, "image")), said.augmentations[view], self.variant.preprocess.size
+                members.image(self._read(row, "image")), stored.augmentations[view], self.variant.preprocess.size
             )
-        texts, rows = [said.text], [said.true[0]]
-        keys = [key for key, one in said.synthetic.items() if one and re.match(self.settings.captions, key)]
+        texts, rows = [stored.text], [stored.true[0]]
+        keys = [key for key, listed in stored.synthetic.items() if listed and re.match(self.settings.captions, key)]
         if keys:
             key = keys[int(choice.chosen_set * len(keys))]
-            caption = int(choice.caption * len(said.synthetic[key]))
-            texts.append(said.synthetic[key][caption])
-            rows.append(said.sets[key][caption])
+            caption = int(choice.caption * len(stored.synthetic[key]))
+            texts.append(stored.synthetic[key][caption])
+            rows.append(stored.sets[key][caption])
         if self.settings.mix_synthetic is not None:
-            taken = len(texts) - 1 if choice.mixed < self.settings.mix_synthetic else 0
-            texts, rows = [texts[taken]], [rows[taken]]
+            chosen = len(texts) - 1 if choice.mixed < self.settings.mix_synthetic else 0
+            texts, rows = [texts[chosen]], [rows[chosen]]
         return Sample(
             row,
             crop,
             None,
             torch.full((len(texts),), -1),
             torch.from_numpy(encode(texts, self.variant.tokens)),
-            tuple(said.images[view].float().split(self.dimensions)),
+            tuple(stored.images[view].float().split(self.dimensions)),
             tuple(torch.stack(rows).float().split(self.dimensions, dim=1)),
             skipped,
         )
 
     def _read(self, row: int, part: str) -> bytes:
-        where = self.joined.where(row, part)
-        assert where is not None, part
-        return read_extent(*where, members.LIMIT)
+        extent = self.joined.where(row, part)
+        assert extent is not None, part
+        return read_extent(*extent, members.LIMIT)
 
     def _decoded(self, row: int, part: str, decode: Callable[[bytes], _T]) -> _T:
         try:
@@ -230,6 +230,6 @@ class PublishedDataset(TrainingData):
             raise self._refusal(row, part, error) from error
 
     def _refusal(self, row: int, part: str, error: ValueError) -> InvalidInput:
-        where = self.joined.where(row, part)
-        assert where is not None, part
-        return members.refusal(where[0], member_name(*where), error)
+        extent = self.joined.where(row, part)
+        assert extent is not None, part
+        return members.refusal(extent[0], member_name(*extent), error)

@@ -27,10 +27,10 @@ ABSENT = -1
 
 
 class Rows(NamedTuple):
-    """Where samples lie. Arrays instead of objects: DataCompDR-12M is then about a gigabyte, which processes that load
-    data share. `file` is the number of the reinforced shard of each sample [N], `places` where each of PARTS lies
-    [N, 5, 2] (offset, size; offset -1: there is none), `apart` whether image and text lie in the shard of images
-    [N, 2], `kind` the number of the embeddings' ending [N]."""
+    """Positions of samples, as arrays and not objects: DataCompDR-12M then takes about a gigabyte, which loading
+    processes share. `file`: index of each sample's reinforced shard [N]. `places`: offset and size of each of PARTS [N,
+    5, 2] (offset -1: it is absent). `apart`: whether image and text are in the shard of images [N, 2]. `kind`: index of
+    the embeddings' ending [N]."""
 
     file: npt.NDArray[np.int32]
     places: npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 
 @dataclass
 class Joined:
-    """The samples that have an image, a true caption, augmentations and embeddings, and what was left out."""
+    """Samples that have an image, a true caption, augmentations and embeddings; and counts of the others."""
 
     shards: tuple[Path, ...]
     images: tuple[Path | None, ...]
@@ -53,38 +53,38 @@ class Joined:
         return len(self.rows.file)
 
     def where(self, row: int, part: str) -> tuple[Path, Extent] | None:
-        """The tar and the extent of a part of a sample; None where it has none."""
-        number = PARTS.index(part)
-        offset, size = self.rows.places[row, number].tolist()
+        """Returns the tar and the extent of a part of a sample. None if it has no such part."""
+        index = PARTS.index(part)
+        offset, size = self.rows.places[row, index].tolist()
         if offset == ABSENT:
             return None
         shard = self.rows.file[row]
-        other = self.images[shard] if number < 2 and self.rows.apart[row, number] else None
+        other = self.images[shard] if index < 2 and self.rows.apart[row, index] else None
         return other or self.shards[shard], Extent(offset, size)
 
     def ending(self, row: int) -> str:
-        """Ending of the name of the embeddings' member."""
+        """Returns the ending of the name of the embeddings' member."""
         return ENDINGS["embeddings"][self.rows.kind[row]]
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The tars of a folder, to the bottom, in order."""
+    """Returns all tars below a folder, sorted."""
     return sorted(folder.rglob("*.tar"))
 
 
 def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Progress = silent) -> Joined:
-    """Look through all shards of a folder, and for their images through those of the same names in another one.
+    """Scans all shards of a folder, and the shards of the same names in another folder for their images.
 
     Samples without an image or without a true caption are counted and left out.
 
     Args:
-        images: a folder of shards; None where the images stand in the reinforced shards.
-        skip_bad: leave out shards that cannot be read, and samples that lack what teachers said.
-        progress: told which shard comes next.
+        images: a folder of shards; None if the images are in the reinforced shards.
+        skip_bad: leave out unreadable shards, and samples without augmentations or embeddings.
+        progress: called with a line before each shard.
 
     Raises:
-        InvalidInput: no shards, one that cannot be read, a sample without augmentations or embeddings, or no sample
-            is left.
+        InvalidInput: no shards, one that cannot be read, a sample without augmentations or embeddings, or no sample is
+            left.
     """
     shards = shard_files(folder)
     if not shards:
@@ -93,10 +93,10 @@ def join(folder: Path, images: Path | None, skip_bad: bool = False, progress: Pr
     bad: list[str] = []
     parts: list[Rows] = []
     counts = {"image": 0, "text": 0}
-    for number, (shard, other) in enumerate(zip(shards, others, strict=True)):
-        progress(f"looking through shard {number + 1} of {len(shards)}")
+    for index, (shard, other) in enumerate(zip(shards, others, strict=True)):
+        progress(f"looking through shard {index + 1} of {len(shards)}")
         try:
-            parts.append(_samples(number, shard, other, counts, bad if skip_bad else None))
+            parts.append(_samples(index, shard, other, counts, bad if skip_bad else None))
         except InvalidInput as error:
             if not skip_bad:
                 raise
@@ -120,32 +120,32 @@ def _others(folder: Path, shards: list[Path], images: Path | None) -> list[Path 
         return [None] * len(shards)
     if not images.is_dir():
         raise InvalidInput(f"no folder of shards at {images}; give the one with the images")
-    found = {file.relative_to(images).with_suffix(""): file for file in shard_files(images)}
-    if not found:
+    by_path = {file.relative_to(images).with_suffix(""): file for file in shard_files(images)}
+    if not by_path:
         raise InvalidInput(f"{images} holds no shards (*.tar)")
-    named = {file.stem: file for file in found.values()}
-    if len(named) < len(found):  # numbers begin anew in each subfolder: the name alone does not tell
-        named = {}
-    return [found.get(shard.relative_to(folder).with_suffix(""), named.get(shard.stem)) for shard in shards]
+    by_stem = {file.stem: file for file in by_path.values()}
+    if len(by_stem) < len(by_path):  # numbers begin at 0 in each subfolder: the name alone is ambiguous
+        by_stem = {}
+    return [by_path.get(shard.relative_to(folder).with_suffix(""), by_stem.get(shard.stem)) for shard in shards]
 
 
 def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int], bad: list[str] | None) -> Rows:
     inside = scan(shard)
     outside = _by_uid(other, scan(other), inside) if other is not None else {}
-    places: list[list[tuple[int, int]]] = []
+    positions: list[list[tuple[int, int]]] = []
     apart: list[tuple[bool, bool]] = []
     kinds: list[int] = []
     for key, parts in inside.items():
-        beside = outside.get(key, {})
-        image, image_apart = _found(parts, beside, IMAGE_SUFFIXES)
-        text, text_apart = _found(parts, beside, ENDINGS["text"])
+        outer = outside.get(key, {})
+        image, image_apart = _found(parts, outer, IMAGE_SUFFIXES)
+        text, text_apart = _found(parts, outer, ENDINGS["text"])
         if image is None:
             counts["image"] += 1
             continue
         if text is None:
             counts["text"] += 1
             continue
-        kind = next((place for place, ending in enumerate(ENDINGS["embeddings"]) if ending in parts), ABSENT)
+        kind = next((index for index, ending in enumerate(ENDINGS["embeddings"]) if ending in parts), ABSENT)
         if kind == ABSENT or "paug.json" not in parts:
             lack = "paug.json" if kind != ABSENT else "npz or pth.gz"
             line = f"{shard}: {key} has no {lack}: it is not reinforced"
@@ -154,19 +154,22 @@ def _samples(number: int, shard: Path, other: Path | None, counts: dict[str, int
             bad.append(line)
             continue
         rest = (parts.get("syn.json"), parts["paug.json"], parts[ENDINGS["embeddings"][kind]])
-        places.append([(ABSENT, 0) if one is None else (one.offset, one.size) for one in (image, text, *rest)])
+        positions.append(
+            [(ABSENT, 0) if extent is None else (extent.offset, extent.size) for extent in (image, text, *rest)]
+        )
         apart.append((image_apart, text_apart))
         kinds.append(kind)
     return Rows(
         np.full(len(kinds), number, np.int32),
-        np.array(places, np.int64).reshape(-1, len(PARTS), 2),
+        np.array(positions, np.int64).reshape(-1, len(PARTS), 2),
         np.array(apart, np.bool_).reshape(-1, 2),
         np.array(kinds, np.int8),
     )
 
 
 def _found(parts: dict[str, Extent], beside: dict[str, Extent], endings: tuple[str, ...]) -> tuple[Extent | None, bool]:
-    """The first of endings there is, and whether it stands in the other shard. An empty file is none."""
+    """Returns the first existing member of these endings, and whether it is in the other shard. Empty files do not
+    count."""
     for apart, listed in ((False, parts), (True, beside)):
         for ending in endings:
             if ending in listed and listed[ending].size:
@@ -177,14 +180,15 @@ def _found(parts: dict[str, Extent], beside: dict[str, Extent], endings: tuple[s
 def _by_uid(
     shard: Path, samples: dict[str, dict[str, Extent]], wanted: dict[str, dict[str, Extent]]
 ) -> dict[str, dict[str, Extent]]:
-    """Samples of a shard of images by their uid: their keys, or as img2dataset numbers them, what their json says."""
+    """Returns the samples of a shard of images by uid. Their keys are uids; img2dataset numbers them and puts the uid
+    into each sample's json."""
     if not samples or samples.keys() & wanted.keys():
         return samples
     named = {}
     for parts in samples.values():
         if "json" in parts:
             with contextlib.suppress(ValueError, RecursionError):
-                described = json.loads(read_extent(shard, parts["json"], LIMIT))
-                if isinstance(described, dict):
-                    named[str(described.get("uid"))] = parts
+                metadata = json.loads(read_extent(shard, parts["json"], LIMIT))
+                if isinstance(metadata, dict):
+                    named[str(metadata.get("uid"))] = parts
     return named

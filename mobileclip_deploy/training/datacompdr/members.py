@@ -1,8 +1,8 @@
-"""What stands in the members of a sample, read without executing anything: captions, augmentations, embeddings, image.
+"""Decoders of a sample's members, which execute nothing in them: captions, augmentations, embeddings, image.
 
 The members are those that apple/ml-mobileclip-dr writes (src/raygen/datasetio.py, `TarWriter`, at commit 418551d) and
-apple/ml-mobileclip reads (hf_dataset_example.py at commit 4144bb1): `syn.json`, `paug.json`, `npz` or `pth.gz`, `txt`
-and the image.
+apple/ml-mobileclip reads (hf_dataset_example.py at commit 4144bb1). They are `syn.json`, `paug.json`, `npz` or
+`pth.gz`, `txt` and the image.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from mobileclip_deploy.training.datacompdr.randaugment import Augmentation, pars
 IMAGE_SUFFIXES = ("jpg", "png", "jpeg", "webp")
 FORMATS = ("JPEG", "PNG", "WEBP")
 LIMIT = 64 << 20
-"""Bytes of a member, and of what comes out of it. Thirty float32 embeddings of 1,536 values take 0.2 MB."""
+"""Most bytes of a member, packed and unpacked. Thirty float32 embeddings of 1,536 values take 0.2 MB."""
 
 
 def text(content: bytes) -> str:
-    """A true caption.
+    """Decodes a true caption.
 
     Raises:
         ValueError: it is not UTF-8.
@@ -42,7 +42,7 @@ def text(content: bytes) -> str:
 
 
 def captions(content: bytes) -> dict[str, tuple[str, ...]]:
-    """The sets of synthetic captions by their keys, in the order of the file.
+    """Decodes the sets of synthetic captions by their keys, in the order of the file.
 
     Raises:
         ValueError: no JSON object of lists of texts.
@@ -50,43 +50,43 @@ def captions(content: bytes) -> dict[str, tuple[str, ...]]:
     sets: dict[str, tuple[str, ...]] = {}
     for key, value in _object(content).items():
         listed = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, str) for one in listed):
+        if not all(isinstance(caption, str) for caption in listed):
             raise Malformed(f"{key} is no list of texts")
         sets[key] = tuple(listed)
     return sets
 
 
 def parameters(content: bytes) -> tuple[Augmentation, ...]:
-    """The augmentations. `param_aug` is a list, or a text that holds one as JSON, as the published files have it.
+    """Decodes the augmentations. `param_aug` is a list or, as in the published files, a text that holds one as JSON.
 
     Raises:
         ValueError: neither.
     """
-    found = _object(content).get("param_aug")
-    if isinstance(found, str):
-        found = _json(found)
-    if not isinstance(found, list) or not found:
+    stored = _object(content).get("param_aug")
+    if isinstance(stored, str):
+        stored = _json(stored)
+    if not isinstance(stored, list) or not stored:
         raise Malformed("param_aug is no list of augmentations")
-    return tuple(parse(one) for one in found)
+    return tuple(parse(augmentation) for augmentation in stored)
 
 
 def embeddings(content: bytes, suffix: str) -> dict[str, Tensor]:
-    """The float arrays of an `npz`, or of a `pth.gz`, which is what torch.save wrote, compressed: [rows, values].
+    """Decodes the float arrays [rows, values] of an `npz`, or of a `pth.gz`, a compressed file of torch.save.
 
     Raises:
         ValueError: damaged, pickled objects, larger than `LIMIT`, no table of floats, or values that are not finite.
     """
-    found = {"npz": _npz, "pth.gz": _torch}[suffix](content)
-    for name, value in found.items():
+    arrays = {"npz": _npz, "pth.gz": _torch}[suffix](content)
+    for name, value in arrays.items():
         if value.ndim != 2 or not value.is_floating_point():
             raise Malformed(f"{name} is {str(value.dtype).removeprefix('torch.')} {list(value.shape)}, no embeddings")
         if not torch.isfinite(value).all():
             raise Malformed(f"{name} holds NaN or infinite numbers")
-    return found
+    return arrays
 
 
 def image(content: bytes) -> Image.Image:
-    """An image as the published pipeline decodes it: RGB, transparency dropped, the EXIF orientation not applied. The
+    """Decodes an image as the published pipeline does: RGB, transparency dropped, the EXIF orientation not applied. The
     crops were drawn on such pixels.
 
     Raises:
@@ -107,10 +107,10 @@ def _json(content: str | bytes) -> Any:
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
-    found = _json(content)
-    if not isinstance(found, dict):
-        raise Malformed(f"a {type(found).__name__} instead of a JSON object")
-    return found
+    value = _json(content)
+    if not isinstance(value, dict):
+        raise Malformed(f"a {type(value).__name__} instead of a JSON object")
+    return value
 
 
 def _npz(content: bytes) -> dict[str, Tensor]:
@@ -121,10 +121,10 @@ def _npz(content: bytes) -> dict[str, Tensor]:
     ):
         if sum(entry.file_size for entry in archive.infolist()) > LIMIT:
             raise Malformed(f"unpacks to more than {LIMIT:,} bytes")
-        found = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
+        contents = {entry.filename.removesuffix(".npy"): archive.read(entry) for entry in archive.infolist()}
     with refusing(f"the npz holds {WHY}", ValueError, into=Malformed):
-        arrays = {name: plain_array(value, "f") for name, value in found.items()}
-    return {name: torch.from_numpy(one.astype(one.dtype.newbyteorder("="))) for name, one in arrays.items()}
+        arrays = {name: plain_array(value, "f") for name, value in contents.items()}
+    return {name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for name, array in arrays.items()}
 
 
 def _torch(content: bytes) -> dict[str, Tensor]:
@@ -133,23 +133,23 @@ def _torch(content: bytes) -> dict[str, Tensor]:
         with zipfile.ZipFile(io.BytesIO(unpacked)) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                 raise Malformed("the pth.gz holds a compressed zip, which torch.save does not write")
-        found = torch.load(io.BytesIO(unpacked), map_location="cpu", weights_only=True)
+        tensors = torch.load(io.BytesIO(unpacked), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise Malformed("the pth.gz holds pickled objects, which are never run") from None
     except Malformed:
         raise
-    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+    except Exception as error:  # a damaged pickle can raise any exception
         raise Malformed(f"the pth.gz is damaged ({worded(error)})") from error
-    if not isinstance(found, dict) or not all(
+    if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided and value.is_contiguous()
-        for name, value in found.items()
+        for name, value in tensors.items()
     ):
         raise Malformed("the pth.gz holds something else than named tensors")
-    return found
+    return tensors
 
 
 def _gunzipped(content: bytes) -> bytes:
-    """What was packed by gzip; of a bomb no more than the limit is unpacked."""
+    """Unpacks gzip, but no more than the limit of a bomb."""
     with refusing(f"the pth.gz is damaged ({WHY})", OSError, EOFError, zlib.error, into=Malformed):
         unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LIMIT + 1)
     if len(unpacked) > LIMIT:
@@ -158,7 +158,7 @@ def _gunzipped(content: bytes) -> bytes:
 
 
 def refusal(shard: object, name: str, error: ValueError) -> InvalidInput:
-    """What is wrong with one member, as the user is told."""
+    """Returns the error for one bad member of a shard."""
     return InvalidInput(
         f"{shard}: {name}: {worded(error)}; download the shard again, or leave such samples out with "
         "`skip_bad: true` in the recipe"

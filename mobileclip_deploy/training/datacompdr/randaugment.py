@@ -1,8 +1,8 @@
 """Augmentations as Apple's reinforced datasets store them: a crop in source pixels, then operations of RandAugment.
 
-The form is that of apple/ml-mobileclip, training/dr/transforms.py at commit 4144bb1 (`compress`, `decompress`): a list
-of the parameters of each transform that has any, here random_resized_crop and rand_augment. The operations are those of
-torchvision's RandAugment (arXiv 1909.13719) with nearest neighbours and black outside, which are Pillow's own.
+The form is that of apple/ml-mobileclip, training/dr/transforms.py at commit 4144bb1 (`compress`, `decompress`). It
+lists the parameters of each transform that has any, here random_resized_crop and rand_augment. The operations are those
+of torchvision's RandAugment (arXiv 1909.13719) with nearest neighbours and black outside, which are Pillow's own.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch import Tensor
 from mobileclip_deploy.errors import Malformed, refusing
 
 MAGNITUDE, BINS = 9, 31
-"""torchvision's defaults, which the published datasets were made with: one strength for all, the tenth of 31."""
+"""torchvision's defaults, used for the published datasets: one strength for all operations, the tenth of 31."""
 SCALE, RATIO, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """`box` is top, left, height and width of the crop in pixels of the image; `operations` are pairs of a number of
-    OPERATIONS and a magnitude, None where RandAugment was skipped."""
+    """One stored augmentation. `box` is top, left, height and width of the crop in pixels of the image. `operations`
+    are pairs of an index of OPERATIONS and a magnitude, None where RandAugment was skipped."""
 
     box: tuple[int, int, int, int]
     operations: tuple[tuple[int, float], ...] | None
 
     def stored(self) -> list[Any]:
-        """As JSON holds it."""
-        return [list(self.box), None if self.operations is None else [list(one) for one in self.operations]]
+        """Returns its form in JSON."""
+        return [list(self.box), None if self.operations is None else [list(operation) for operation in self.operations]]
 
 
 def _affine(image: Image.Image, matrix: tuple[float, float, float, float, float, float]) -> Image.Image:
@@ -43,7 +43,8 @@ def _affine(image: Image.Image, matrix: tuple[float, float, float, float, float,
 
 
 def _angle(magnitude: float) -> float:
-    # torchvision's way round by degrees, and its sine by cosine below: the last bit decides which pixel is the nearest.
+    # As torchvision computes it, through degrees, and with sine by cosine below: the last bit decides the nearest
+    # pixel.
     return math.radians(math.degrees(math.atan(magnitude)))
 
 
@@ -76,8 +77,9 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "AutoContrast": lambda image, _: ImageOps.autocontrast(image),
     "Equalize": lambda image, _: ImageOps.equalize(image),
 }
-"""In the order of their numbers. The magnitude of shears is a tangent, of translations pixels, of rotations degrees,
-of colours what is added to 1, of Posterize bits that stay, of Solarize the grey value from which on it is inverted."""
+"""Operations by name, in the order of their stored indices. Magnitudes are a tangent for shears, pixels for
+translations, degrees for rotations and the addition to 1 for colours. For Posterize they are the bits that stay, for
+Solarize the lowest grey value that is inverted."""
 _FUNCTIONS = tuple(OPERATIONS.values())
 _POSTERIZE = tuple(OPERATIONS).index("Posterize")
 
@@ -92,25 +94,25 @@ _STORED: TypeAdapter[Any] = TypeAdapter(
 
 
 def parse(stored: Any) -> Augmentation:
-    """One augmentation from JSON.
+    """Parses one augmentation from JSON.
 
     Raises:
         ValueError: it is of another form.
     """
-    what = "top, left, height and width of a crop, and operations as number and magnitude, or none"
-    with refusing(f"an augmentation is {what}", ValidationError, into=Malformed):
-        found = Augmentation(*_STORED.validate_python(stored))
-    for number, magnitude in found.operations or ():
-        if number == _POSTERIZE and not 0 <= magnitude <= 8:
+    form = "top, left, height and width of a crop, and operations as number and magnitude, or none"
+    with refusing(f"an augmentation is {form}", ValidationError, into=Malformed):
+        augmentation = Augmentation(*_STORED.validate_python(stored))
+    for index, magnitude in augmentation.operations or ():
+        if index == _POSTERIZE and not 0 <= magnitude <= 8:
             raise Malformed(f"{magnitude} bits cannot stay of 8")
-    return found
+    return augmentation
 
 
 def replay(image: Image.Image, augmentation: Augmentation, size: int) -> Tensor:
-    """An augmentation of an RGB image: uint8 [3, size, size].
+    """Applies an augmentation to an RGB image: uint8 [3, size, size].
 
-    As the published training replays it, whatever the student's size: the crop is resized (bicubic) to it, and the
-    magnitudes are not scaled.
+    Follows the published training at every student's size: the crop is resized (bicubic), and the magnitudes are not
+    scaled.
 
     Raises:
         ValueError: the crop reaches beyond the image.
@@ -119,14 +121,15 @@ def replay(image: Image.Image, augmentation: Augmentation, size: int) -> Tensor:
     if top + height > image.height or left + width > image.width:
         raise Malformed(f"an image of {image.width} x {image.height} pixels has no crop {list(augmentation.box)}")
     view = image.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
-    for number, magnitude in augmentation.operations or ():
-        view = _FUNCTIONS[number](view, magnitude)
+    for index, magnitude in augmentation.operations or ():
+        view = _FUNCTIONS[index](view, magnitude)
     return torch.from_numpy(np.array(view)).permute(2, 0, 1).contiguous()
 
 
 def draw(count: int, width: int, height: int, size: int, chance: np.random.Generator) -> tuple[Augmentation, ...]:
-    """Augmentations of an image as the published datasets' were drawn: torchvision's RandomResizedCrop (scale 0.08 to
-    1, ratio 3/4 to 4/3) and two operations of RandAugment at magnitude 9 of 31, for views of `size` pixels."""
+    """Draws augmentations of an image as the published datasets' were drawn, for views of `size` pixels. They are
+    torchvision's RandomResizedCrop (scale 0.08 to 1, ratio 3/4 to 4/3) and two operations of RandAugment at magnitude 9
+    of 31."""
     return tuple(
         Augmentation(_drawn_box(width, height, chance), tuple(_drawn(size, chance) for _ in range(2)))
         for _ in range(count)
@@ -147,7 +150,7 @@ def _drawn_box(width: int, height: int, chance: np.random.Generator) -> tuple[in
 
 
 def _strength(share: float, size: int) -> Sequence[tuple[float, bool]]:
-    """Magnitude of each operation at a share of its range, and whether its sign is drawn (torchvision's
+    """Returns the magnitude of each operation at a share of its range, and whether its sign is drawn (torchvision's
     `RandAugment._augmentation_space`)."""
     shear, shift, colour = (0.3 * share, True), (150.0 / 331.0 * size * share, True), (0.9 * share, True)
     posterize = (float(8 - round(MAGNITUDE / ((BINS - 1) / 4))), False)
@@ -157,6 +160,6 @@ def _strength(share: float, size: int) -> Sequence[tuple[float, bool]]:
 
 
 def _drawn(size: int, chance: np.random.Generator) -> tuple[int, float]:
-    number = int(chance.integers(len(_FUNCTIONS)))
-    magnitude, signed = _strength(MAGNITUDE / (BINS - 1), size)[number]
-    return number, -magnitude if signed and chance.integers(2) else magnitude
+    index = int(chance.integers(len(_FUNCTIONS)))
+    magnitude, signed = _strength(MAGNITUDE / (BINS - 1), size)[index]
+    return index, -magnitude if signed and chance.integers(2) else magnitude

@@ -1,4 +1,4 @@
-"""What a recipe says of published reinforced shards that they do not say themselves."""
+"""Recipe settings for published reinforced shards, which the shards themselves lack."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ Beside = Annotated[Path, AfterValidator(_beside)]
 
 
 class PublishedTeacher(BaseModel, frozen=True, extra="forbid"):
-    """One teacher: how many of the values of an embedding are its own, and the factor of its cosines."""
+    """One teacher: the number of an embedding's values that are its own, and the factor of its cosines."""
 
     embed_dim: int = Field(gt=0)
     scale: float = Field(gt=0)
 
     def entry(self) -> TeacherEntry:
-        """As the index of a reinforced dataset names a teacher; what shards do not tell stays empty."""
+        """Returns an index entry for this teacher; fields that shards do not contain stay empty."""
         return TeacherEntry(file="", sha256="", variant="", embed_dim=self.embed_dim, image_size=224, scale=self.scale)
 
 
 class ShardSettings(BaseModel, frozen=True, extra="forbid"):
-    """Settings of a training on published shards. `images` is the folder of shards with the images and true captions,
-    where these are not in the reinforced shards. `teachers` lie one after another in each embedding; where left
-    out, those that an index.json beside the shards names, else DataCompDR's. `captions` is a regular expression of the
-    keys of synthetic captions that are used, one of which is drawn for each sample. With `mix_synthetic` a sample has
-    one caption instead of two, a synthetic one in that share of cases. `skip_bad` leaves out what is damaged instead of
-    refusing it."""
+    """Settings of a training on published shards. `images`: folder of the shards with images and true captions, if
+    these are not in the reinforced shards. `teachers`: their values are concatenated in each embedding. When left out,
+    they are those of an index.json next to the shards, else DataCompDR's. `captions`: regular expression of the keys of
+    usable synthetic captions; one is drawn for each sample. With `mix_synthetic` a sample has one caption and
+    not two, a synthetic one in that share of cases. `skip_bad` leaves out damaged samples instead of refusing them."""
 
     images: Beside | None = None
     teachers: tuple[PublishedTeacher, ...] | None = Field(default=None, min_length=1)

@@ -1,7 +1,8 @@
-"""Writing reinforced shards in the published form, so that Apple's own training and this one read them.
+"""Writing of reinforced shards in the published form, so that Apple's own training and this one can read them.
 
-Members and their order are those of apple/ml-mobileclip-dr, src/raygen/datasetio.py (`TarWriter`) at commit 418551d;
-images and true captions stand beside, as its training wants them joined. The same content gives the same bytes.
+Members and their order are those of apple/ml-mobileclip-dr, src/raygen/datasetio.py (`TarWriter`) at commit 418551d.
+Images and true captions are in the same shard, as its training expects after joining. The same content gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tu
 def said(
     image: Image.Image, drawn: tuple[Augmentation, ...], texts: tuple[str, ...], teachers: Sequence[Teacher]
 ) -> tuple[Tensor, Tensor]:
-    """What teachers say of augmentations of an image and of texts: float32 [K, sum of D] and [T, sum of D]. All see the
-    views of the largest of them."""
+    """Returns teachers' embeddings of augmentations of an image and of texts: float32 [K, sum of D] and [T, sum of D].
+    All teachers see views of the largest teacher's size."""
     size = max(teacher.entry.image_size for teacher in teachers)
     views = torch.stack([replay(image, one, size) for one in drawn]).float() / 255
     return (
@@ -89,7 +90,7 @@ def said(
 
 
 def _image(content: bytes, file: Path) -> tuple[str, bytes]:
-    """The file as it is, or as PNG where the published readers do not know its format."""
+    """Returns the file as it is, or as PNG if the published readers cannot read its format."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
             if opened.format in NAMES:

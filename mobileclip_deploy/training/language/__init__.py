@@ -1,1 +1,1 @@
-"""Distilling a text tower for other languages over parallel sentences; the image tower stays as it is."""
+"""Distillation of a text tower for other languages over parallel sentences; the image tower stays as it is."""

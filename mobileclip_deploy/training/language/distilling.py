@@ -1,5 +1,5 @@
-"""Distilling a text tower over parallel sentences (as arXiv 2004.09813 does for sentence embeddings): a student answers
-to both sides of a row what the teacher answers to the English one."""
+"""Distillation of a text tower over parallel sentences (as arXiv 2004.09813 does for sentence embeddings). For both
+sides of a row the student learns the teacher's embedding of the English side."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ from mobileclip_deploy.training.trainer.loop import WEIGHTS, Training, read_stat
 from mobileclip_deploy.training.trainer.processes import Processes, joined
 
 HELD_OUT_SHARE, MOST_HELD_OUT, BATCH = 50, 1000, 256
-"""One English sentence in so many is held out, where the recipe names no table; of each language so many pairs at most
-are asked."""
+"""Held-out settings: one English sentence in HELD_OUT_SHARE is held out if the recipe names no table. Each language is
+measured on MOST_HELD_OUT pairs at most, embedded by BATCH."""
 
 
 @dataclass(frozen=True)
 class TowerRow:
-    """How far a training is: the mean loss since the last row, and by language what was found of what is held out."""
+    """Progress of a training: the mean loss since the last row, and the retrieval results on held-out sentences by
+    language."""
 
     step: int
     loss: float
@@ -56,8 +57,8 @@ class TowerRow:
 
 @dataclass(frozen=True)
 class DistilledTower:
-    """A finished training: the checkpoint, where it was taken up, its rows, the pairs by language, what was left out by
-    reason, and the size of its vocabulary."""
+    """A finished training: the checkpoint, the step at which it was resumed, its rows and the pairs by language.
+    `left_out` counts the texts left out by reason, `vocabulary` its tokens."""
 
     weights: Path
     resumed_at: int
@@ -69,7 +70,8 @@ class DistilledTower:
 
 @dataclass(frozen=True)
 class _Data:
-    """`learned` and `held_out` pairs, with the teacher's unit embeddings [E, D] of the English sentences of each."""
+    """Pairs that are `learned` and `held_out`, with the teacher's unit embeddings [E, D] of the English sentences of
+    each."""
 
     learned: Parallel
     held_out: Parallel
@@ -78,13 +80,13 @@ class _Data:
 
 
 def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: float, temperature: float) -> Tensor:
-    """Half the squared distance of unit vectors, and the cross-entropy of each text among the batch's sentences and
-    further ones.
+    """Returns half the squared distance of unit vectors, plus the cross-entropy of each text among the batch's
+    sentences and further ones.
 
     Args:
         texts: unit length [B, D], the student's.
         targets: unit length [B + N, D], the teacher's: of the sentence of each text, then of N others.
-        same: [B, B + N], whether the sentence is that of the text; beside its own place it is no negative then.
+        same: [B, B + N], true where a candidate is the text's own sentence; repeats of it do not count as negatives.
         contrast: weight of the cross-entropy.
     """
     distance = (1 - (texts * targets[: len(texts)]).sum(dim=1)).mean()
@@ -93,12 +95,12 @@ def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: fl
     logits = texts @ targets.T / temperature
     others = same & ~torch.eye(*same.shape, dtype=torch.bool, device=same.device)
     logits = logits.masked_fill(others, float("-inf"))
-    wanted = torch.arange(len(texts), device=texts.device)
-    return distance + contrast * F.cross_entropy(logits, wanted)
+    labels = torch.arange(len(texts), device=texts.device)
+    return distance + contrast * F.cross_entropy(logits, labels)
 
 
 class _Training(Training[TextTransformer, int, TowerRow]):
-    """A text tower, of batches of texts; the number of a step decides which."""
+    """Trains a text tower on batches of texts, which the index of the step decides."""
 
     called, row = "tower", TowerRow
 
@@ -114,8 +116,8 @@ class _Training(Training[TextTransformer, int, TowerRow]):
         self.recipe, self.data = recipe, data
         self.device = torch.device(processes.device(recipe.device))
         first = None if recipe.start is None else started(recipe.start, source)
-        told = None if first is None else first.provenance.distilled
-        self.form = recipe.form if told is None else told.form
+        distilled = None if first is None else first.provenance.distilled
+        self.form = recipe.form if distilled is None else distilled.form
         self.tokens = self._tokens(known) if first is None else first.variant.tokens
         torch.manual_seed(recipe.seed)
         tower = student(source, self.tokens, recipe) if first is None else first.model.text
@@ -145,16 +147,17 @@ class _Training(Training[TextTransformer, int, TowerRow]):
         return learned_vocabulary(sentences, self.recipe.vocabulary, self.recipe.context)
 
     def kept(self) -> dict[str, Any]:
-        """What was found before the first step, and the vocabulary."""
-        begun = {language: asdict(one) for language, one in self.begun.items()}
+        """Returns the results before the first step, and the vocabulary."""
+        begun = {language: asdict(result) for language, result in self.begun.items()}
         return {"begun": begun, "merges": list(self.tokens.merges)}
 
     def gradients(self, item: int) -> Tensor:
-        """The loss of this process's share of the batch of step number `item`."""
+        """Computes the loss of this process's share of the batch of step `item`, and leaves its gradients in the
+        weights."""
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + item)
         rows, sentences = self.texts.drawn(self.recipe.batch, self.recipe.english, generator)
-        own = self.texts.ids[self.processes.share(rows.tolist())].to(self.device)
-        texts = self.processes.gathered(F.normalize(self.parallel(own.long()), dim=1))
+        ids = self.texts.ids[self.processes.share(rows.tolist())].to(self.device)
+        texts = self.processes.gathered(F.normalize(self.parallel(ids.long()), dim=1))
         further = torch.randint(len(self.targets), (self.recipe.negatives,), generator=generator)
         candidates = torch.cat([sentences, further]).to(self.device)
         same = candidates[: len(sentences), None] == candidates[None]
@@ -163,14 +166,14 @@ class _Training(Training[TextTransformer, int, TowerRow]):
         return loss
 
     def measure(self) -> TowerRow:
-        """How far the training is."""
+        """Returns a log row of the averaged weights."""
         return TowerRow(self.step, sum(self.losses) / len(self.losses), self._found())
 
     def _found(self) -> dict[str, Found]:
-        """What the running average of the weights finds of what is held out, by language."""
+        """Measures the running average of the weights on the held-out sentences, by language."""
         held_out = self.data.held_out
         right, languages = np.array(held_out.english_of, dtype=np.int64), np.array(held_out.languages)
-        told = {
+        results = {
             ENGLISH: found(
                 self._embedded(held_out.english), self.data.held_out_targets, np.arange(len(held_out.english))
             )
@@ -179,8 +182,8 @@ class _Training(Training[TextTransformer, int, TowerRow]):
             rows = np.flatnonzero(languages == language)[:MOST_HELD_OUT]
             if len(rows):
                 texts = self._embedded([held_out.texts[row] for row in rows])
-                told[language] = found(texts, self.data.held_out_targets, right[rows])
-        return told
+                results[language] = found(texts, self.data.held_out_targets, right[rows])
+        return results
 
     @torch.no_grad()
     def _embedded(self, texts: Any) -> npt.NDArray[np.float32]:
@@ -189,8 +192,8 @@ class _Training(Training[TextTransformer, int, TowerRow]):
 
 
 class LearnedTexts:
-    """Ids of every text that is learned, int32 [P + E, L], pairs first and English sentences behind them; each language
-    is drawn as often as the others."""
+    """Ids of every text that is learned, int32 [P + E, L]: pairs first, English sentences after them. Each language is
+    drawn as often as the others."""
 
     def __init__(self, pairs: Parallel, tokens: TokenizerSpec) -> None:
         different = {text: row for row, text in enumerate(dict.fromkeys((*pairs.texts, *pairs.english)))}
@@ -198,27 +201,30 @@ class LearnedTexts:
         self.ids = torch.from_numpy(ids[[different[text] for text in (*pairs.texts, *pairs.english)]])
         self.sentences = torch.tensor([*pairs.english_of, *range(len(pairs.english))])
         languages, weights = np.array(pairs.languages), torch.tensor(pairs.weights, dtype=torch.float64)
-        self.rows = [torch.from_numpy(np.flatnonzero(languages == one)) for one in dict.fromkeys(pairs.languages)]
+        self.rows = [
+            torch.from_numpy(np.flatnonzero(languages == language)) for language in dict.fromkeys(pairs.languages)
+        ]
         self.until = [weights[rows].cumsum(0) for rows in self.rows]
         self.english_until = torch.tensor(pairs.english_weights, dtype=torch.float64).cumsum(0)
         self.pairs = len(pairs)
 
     def drawn(self, count: int, english: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows [B] of `ids`, the share `english` of them English, and the sentence [B] of each."""
-        own = round(count * english)
-        which = torch.randint(len(self.rows), (count - own,), generator=generator)
+        """Draws rows [B] of `ids`, the share `english` of them English, and returns them with the sentence [B] of
+        each."""
+        english_rows = round(count * english)
+        languages = torch.randint(len(self.rows), (count - english_rows,), generator=generator)
         shares = torch.rand(count, generator=generator, dtype=torch.float64)
         rows = torch.empty(count, dtype=torch.int64)
-        for number, (own_rows, until) in enumerate(zip(self.rows, self.until, strict=True)):
-            here = torch.nonzero(which == number).flatten()
-            rows[here] = own_rows[_places(until, shares[here])]
-        rows[count - own :] = self.pairs + _places(self.english_until, shares[count - own :])
+        for language, (own_rows, until) in enumerate(zip(self.rows, self.until, strict=True)):
+            positions = torch.nonzero(languages == language).flatten()
+            rows[positions] = own_rows[_places(until, shares[positions])]
+        rows[count - english_rows :] = self.pairs + _places(self.english_until, shares[count - english_rows :])
         rows = rows[torch.randperm(count, generator=generator)]
         return rows, self.sentences[rows]
 
 
 def _places(until: Tensor, shares: Tensor) -> Tensor:
-    """Where shares of the whole lie in running sums of weights."""
+    """Returns the indices at which shares of the whole fall in running sums of weights."""
     return torch.searchsorted(until, shares * until[-1], right=True).clamp(max=len(until) - 1)
 
 
@@ -228,22 +234,23 @@ def distil(
     progress: Progress = silent,
     measured: Callable[[TowerRow], None] = lambda _: None,
 ) -> DistilledTower:
-    """As `learning.door.train_text_tower`, of a recipe that was read; the folder keeps the teacher's embeddings, too.
+    """Distils as `training.door.train_text_tower` does, from a parsed recipe. The folder keeps the teacher's
+    embeddings, too.
 
     Raises:
-        MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
+        MobileClipDeployError: as there; or, OtherFailed, another process of this training failed.
     """
     with joined(recipe.device) as processes, ExitStack() as stack:
-        tell = progress if processes.first else silent
+        report = progress if processes.first else silent
         path = builtin_checkpoint() if recipe.teacher is None else checkpoint_file(recipe.teacher)
         source = processes.together(lambda: teacher_of(path))
         processes.together(lambda: stack.enter_context(sole_training(folder, processes)))
-        known = processes.together(lambda: read_state(folder))
-        data = processes.together(lambda: _data(recipe, source, folder, tell))
+        state = processes.together(lambda: read_state(folder))
+        data = processes.together(lambda: _data(recipe, source, folder, report))
         if recipe.batch % processes.count:
             raise UsageError(f"a batch of {recipe.batch} cannot be dealt out to {processes.count} processes")
-        training = processes.together(lambda: _Training(recipe, source, data, known, (folder, processes)))
-        first = training.run(range(training.step, recipe.steps), tell, measured)
+        training = processes.together(lambda: _Training(recipe, source, data, state, (folder, processes)))
+        first = training.run(range(training.step, recipe.steps), report, measured)
         if processes.first:
             check_learned(training.begun, training.log[-1].found, recipe.english_bound, recipe.start is not None)
             made = distilled_from(source.model, recipe.languages, training.form)
@@ -265,31 +272,33 @@ def _data(recipe: TowerRecipe, source: Source, folder: Path, progress: Progress)
         learned, held_out = everything, read_parallel((recipe.held_out,), recipe.languages, recipe.filters)
         _refuse_seen(learned, held_out, recipe.held_out)
     folder.mkdir(parents=True, exist_ok=True)
-    embedded = [_embedded(source, one.english, folder, progress) for one in (learned, held_out)]
+    embedded = [_embedded(source, pairs.english, folder, progress) for pairs in (learned, held_out)]
     return _Data(learned, held_out, torch.from_numpy(embedded[0]), embedded[1])
 
 
 def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
-    """The pairs without every fiftieth English sentence, by its hash, and those of these sentences; a text that stands
-    in both is learned alone."""
-    held = {
-        number
-        for number, text in enumerate(pairs.english)
+    """Splits the pairs by their English sentences: every fiftieth, by its hash, is held out. A text that is on both
+    sides is only learned."""
+    held_out = {
+        index
+        for index, text in enumerate(pairs.english)
         if int(pair_sha256(ENGLISH, text)[:8], 16) % HELD_OUT_SHARE == 0
     }
     rows = range(len(pairs))
-    kept = [row for row in rows if pairs.english_of[row] not in held]
-    seen = {(pairs.languages[row], pairs.texts[row]) for row in kept}
+    learned = [row for row in rows if pairs.english_of[row] not in held_out]
+    seen = {(pairs.languages[row], pairs.texts[row]) for row in learned}
     out = [
-        row for row in rows if pairs.english_of[row] in held and (pairs.languages[row], pairs.texts[row]) not in seen
+        row
+        for row in rows
+        if pairs.english_of[row] in held_out and (pairs.languages[row], pairs.texts[row]) not in seen
     ]
     missing = sorted(set(pairs.languages) - {pairs.languages[row] for row in out})
-    if missing or not kept:
+    if missing or not learned:
         raise InvalidInput(
             f"too few sentences to hold some out ({', '.join(missing) or 'all'}): give more, or a recipe with a table "
             "as `held_out`"
         )
-    return pairs.some(kept), pairs.some(out)
+    return pairs.some(learned), pairs.some(out)
 
 
 def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:
@@ -308,6 +317,6 @@ def _refuse_seen(learned: Parallel, held_out: Parallel, file: Path) -> None:
 
 
 def _embedded(source: Source, english: tuple[str, ...], folder: Path, progress: Progress) -> npt.NDArray[np.float32]:
-    """The teacher's unit embeddings [E, D], kept in the folder."""
-    told = about("teacher", progress)
-    return unit(embed_texts(model_embedder(source.model), english, cache=folder / "teacher", progress=told))
+    """Returns the teacher's unit embeddings [E, D], cached in the folder."""
+    report = about("teacher", progress)
+    return unit(embed_texts(model_embedder(source.model), english, cache=folder / "teacher", progress=report))

@@ -1,4 +1,4 @@
-"""What a text tower has learned, on sentences that it did not see: each text looks for its own English sentence."""
+"""Judgement of a text tower on sentences that it did not see: each text searches for its own English sentence."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mobileclip_deploy.evaluation.metrics import ranks_of
 from mobileclip_deploy.training.language.parallel import ENGLISH
 
 CHANCE, SURE = 0.5, 3.0
-"""Half of candidates that tell nothing come before the right one. `SURE`: standard errors that a share has to differ
-by before it counts as another one."""
+"""Constants of the verdict. `CHANCE`: share of candidates before the right one if texts carry no information. `SURE`:
+standard errors by which two shares must differ to count as different."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """How the texts of one language find their English sentence among all held-out ones: their number, recall@1 in
-    percent, and `before`, the mean share of the other candidates that are nearer than the right one (0 to 1; 0.5 by
-    chance)."""
+    """Retrieval results of one language, whose texts search their English sentence among all held-out ones. `texts`:
+    their number; `recall`: recall@1 in percent. `before`: mean share of the other candidates that are nearer than the
+    right one (0 to 1; 0.5 by chance)."""
 
     texts: int
     candidates: int
@@ -31,10 +31,12 @@ class Found:
 
 
 def found(texts: npt.NDArray[np.float32], english: npt.NDArray[np.float32], right: npt.NDArray[np.int64]) -> Found:
-    """Args:
-    texts: unit length [M, D], of one language, by the tower that is judged.
-    english: unit length [K, D], by the teacher.
-    right: [M], the sentence of each text.
+    """Measures the retrieval of one language.
+
+    Args:
+        texts: unit length [M, D], of one language, by the tower that is judged.
+        english: unit length [K, D], by the teacher.
+        right: [M], the index of each text's sentence.
     """
     ranks = ranks_of(texts @ english.T, right)
     others = max(len(english) - 1, 1)
@@ -44,31 +46,31 @@ def found(texts: npt.NDArray[np.float32], english: npt.NDArray[np.float32], righ
 def check_learned(
     begun: Mapping[str, Found], told: Mapping[str, Found], english_bound: float, goes_on: bool = False
 ) -> None:
-    """Refuse a tower that learned nothing of a language, or lost English.
+    """Refuses a tower that learned nothing of a language, or lost English.
 
     Args:
-        begun: what was found before the first step. A tower that begins with its teacher's layers knows words that a
-            language shares with English.
-        told: what is found now.
-        goes_on: the tower had learned the languages before; then it must not find less than it did.
+        begun: results before the first step. A tower that begins with its teacher's layers knows words that a language
+            shares with English.
+        told: results now.
+        goes_on: the tower had learned the languages before; then it must not get worse.
 
     Raises:
-        GateFailed: a language's texts are no nearer to their own sentences than they were, or than to others', as where
-            the lines of one side are in another order; or fewer than `english_bound` percent of the English sentences
-            find themselves.
+        GateFailed: a language's texts are no nearer to their own sentences than before, or than to others', for example
+            if the lines of one side are in another order. Or fewer than `english_bound` percent of the English
+            sentences find themselves.
     """
-    for language, one in told.items():
-        error = 1 / math.sqrt(12 * one.texts)  # of the mean of so many shares that are uniform from 0 to 1
+    for language, row in told.items():
+        error = 1 / math.sqrt(12 * row.texts)  # of the mean of `texts` shares that are uniform from 0 to 1
         before = begun[language].before + (SURE * error if goes_on else -SURE * error)
-        if language != ENGLISH and one.before > min(before, CHANCE - SURE * error):
+        if language != ENGLISH and row.before > min(before, CHANCE - SURE * error):
             raise GateFailed(
-                f"{language}: of {one.candidates:,} held-out English sentences {one.before:.0%} are nearer to a text "
+                f"{language}: of {row.candidates:,} held-out English sentences {row.before:.0%} are nearer to a text "
                 f"than its own; before the training {begun[language].before:.0%} were, and half are by chance. Do the "
                 "two sides of a row say the same?"
             )
-    own = told.get(ENGLISH)
-    if own is not None and own.recall < english_bound:
+    english = told.get(ENGLISH)
+    if english is not None and english.recall < english_bound:
         raise GateFailed(
-            f"{own.recall:.1f}% of the held-out English sentences find themselves, and {english_bound:g}% are the "
+            f"{english.recall:.1f}% of the held-out English sentences find themselves, and {english_bound:g}% are the "
             "bound (`english_bound`); give English a larger share (`english`), or train for more steps"
         )

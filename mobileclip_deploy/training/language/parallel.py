@@ -1,4 +1,4 @@
-"""Parallel sentences: reading tables of them, and leaving out what nothing can be learned from."""
+"""Parallel sentences: reading of tables, and filters of texts that teach nothing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TABLES = (".tsv", ".jsonl", ".parquet")
 LONGEST_LINE = 1 << 20
 
 SCRIPTS: dict[str, list[str]] = json.loads(Path(__file__).with_name("scripts.json").read_text(encoding="utf-8"))
-"""How Unicode's names of a language's letters begin. A language that is not here is taken in any script."""
+"""First words of Unicode's names of a language's letters. A language that is not listed is accepted in any script."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What is left out: texts of more than `longest` characters, and texts of a known language of whose letters less
-    than the share `script` is of its own script."""
+    """Filters of texts. `longest`: most characters. `script`: smallest share of letters in the language's own script,
+    for listed languages."""
 
     longest: int = 300
     script: float = 0.5
@@ -36,9 +36,9 @@ class Filters:
 
 @dataclass(frozen=True)
 class Parallel:
-    """English sentences, each once, and their pairs: `texts[i]` is in `languages[i]` and says what sentence number
-    `english_of[i]` says. `weights[i]`: how often it is drawn beside the others of its language; `english_weights`: how
-    often each English sentence is drawn, to keep it. `left_out`: how many texts were left out, by reason."""
+    """English sentences, each once, and their pairs. `texts[i]` is in `languages[i]` and a translation of sentence
+    `english_of[i]`. `weights[i]`: frequency of the pair relative to others of its language. `english_weights`:
+    frequency of each English sentence, to keep English. `left_out`: number of texts left out, by reason."""
 
     english: tuple[str, ...]
     english_weights: tuple[float, ...]
@@ -52,43 +52,43 @@ class Parallel:
         return len(self.texts)
 
     def counts(self) -> dict[str, int]:
-        """Pairs by language."""
+        """Returns the number of pairs by language."""
         return dict(Counter(self.languages))
 
     def some(self, rows: Sequence[int]) -> Parallel:
-        """These pairs alone, and their English sentences."""
-        kept = {old: new for new, old in enumerate(dict.fromkeys(self.english_of[row] for row in rows))}
+        """Returns only these pairs, with their English sentences."""
+        new_index = {old: new for new, old in enumerate(dict.fromkeys(self.english_of[row] for row in rows))}
         return Parallel(
-            tuple(self.english[old] for old in kept),
-            tuple(self.english_weights[old] for old in kept),
+            tuple(self.english[old] for old in new_index),
+            tuple(self.english_weights[old] for old in new_index),
             tuple(self.texts[row] for row in rows),
             tuple(self.languages[row] for row in rows),
-            tuple(kept[self.english_of[row]] for row in rows),
+            tuple(new_index[self.english_of[row]] for row in rows),
             tuple(self.weights[row] for row in rows),
             self.left_out,
         )
 
     @property
     def sha256(self) -> str:
-        """What tells these pairs from all others."""
+        """Hash that identifies these pairs."""
         parts = (self.english, self.english_weights, self.texts, self.languages, self.english_of, self.weights)
         return content_sha256(json.dumps(parts, ensure_ascii=False).encode())
 
 
 def pair_sha256(language: str, text: str) -> str:
-    """What tells a text from others, as the tokenizer sees it."""
+    """Returns a hash of a text as the tokenizer sees it."""
     return content_sha256(f"{language}\t{cleaned(text)}".encode())
 
 
 def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filters | None = None) -> Parallel:
-    """Read tables with one column per language: `en`, and each of `languages`. A row may lack some of them. A column
-    `weight` says how often a row is drawn beside the others; 1 where it is left out.
+    """Reads tables with one column per language: `en`, and each of `languages`. A row may lack some of them. A column
+    `weight` gives the relative frequency of a row; 1 when left out.
 
     A table is a .tsv whose first line names the columns, a .jsonl of objects, or a .parquet. The same pair counts once.
 
     Raises:
-        InvalidInput: a file cannot be read, is not UTF-8, lacks the column `en` or any other, or a language has no pair
-            that is left.
+        InvalidInput: a file cannot be read, is not UTF-8, lacks the column `en` or any other; or a language has no pair
+            left.
         UsageError: no language, the same twice, or English among them.
         DependencyMissing: a .parquet without pyarrow.
     """
@@ -98,56 +98,56 @@ def read_parallel(files: Sequence[Path], languages: Sequence[str], filters: Filt
     english: dict[str, int] = {}
     english_weights: list[float] = []
     pairs: dict[tuple[str, str, int], float] = {}
-    known: set[str] = set()
-    for row in (row for file in files for row in _rows(file, known)):
+    columns: set[str] = set()
+    for row in (row for file in files for row in _rows(file, columns)):
         sentence = _kept(row.get(ENGLISH), ENGLISH, filters, left_out)
         if sentence is None:
             continue
         weight = _weight(row.get(WEIGHT))
-        number = english.setdefault(sentence, len(english))
-        if number == len(english_weights):
+        index = english.setdefault(sentence, len(english))
+        if index == len(english_weights):
             english_weights.append(weight)
-        english_weights[number] = max(english_weights[number], weight)
+        english_weights[index] = max(english_weights[index], weight)
         for language in languages:
-            if not (given := row.get(language)):
+            if not (value := row.get(language)):
                 continue
-            text = _kept(given, language, filters, left_out)
+            text = _kept(value, language, filters, left_out)
             if text is None:
                 continue
-            if (language, text, number) in pairs:
+            if (language, text, index) in pairs:
                 left_out["the same pair again"] += 1
-            pairs.setdefault((language, text, number), weight)
-    found = Parallel(
+            pairs.setdefault((language, text, index), weight)
+    parallel = Parallel(
         tuple(english),
         tuple(english_weights),
         tuple(text for _, text, _ in pairs),
         tuple(language for language, _, _ in pairs),
-        tuple(number for _, _, number in pairs),
+        tuple(index for _, _, index in pairs),
         tuple(pairs.values()),
         dict(left_out),
     )
-    _check_found(found, files, languages, known)
-    return found
+    _check_found(parallel, files, languages, columns)
+    return parallel
 
 
 def check_columns(parallel: Parallel, tokens_of: Callable[[Sequence[str]], Sequence[int]]) -> None:
-    """Refuse tables whose English column is not English, as where two columns were swapped: the teacher's vocabulary,
-    learned on English, needs fewer tokens per character for English than for any other language.
+    """Refuses tables whose English column is not English, for example if two columns were swapped. The teacher's
+    vocabulary, learned on English, needs fewer tokens per character for English than for any other language.
 
     Args:
-        tokens_of: number of the teacher's tokens of each text.
+        tokens_of: returns the number of the teacher's tokens of each text.
 
     Raises:
-        InvalidInput: a language takes fewer than the English beside it.
+        InvalidInput: a language takes fewer than the English of its rows.
     """
     for language in parallel.counts():
-        rows = [row for row, one in enumerate(parallel.languages) if one == language][:SAMPLED]
+        rows = [row for row, name in enumerate(parallel.languages) if name == language][:SAMPLED]
         sides = [parallel.english[parallel.english_of[row]] for row in rows], [parallel.texts[row] for row in rows]
-        own, other = (sum(tokens_of(side)) / max(sum(map(len, side)), 1) for side in sides)
-        if own > other and len(rows) >= FEWEST_SAMPLED:
+        base, rate = (sum(tokens_of(side)) / max(sum(map(len, side)), 1) for side in sides)
+        if base > rate and len(rows) >= FEWEST_SAMPLED:
             raise InvalidInput(
-                f"the column {ENGLISH} takes {own:.2f} of the teacher's tokens per character, the column {language} "
-                f"{other:.2f}: English takes fewer than any other language; are the columns swapped?"
+                f"the column {ENGLISH} takes {base:.2f} of the teacher's tokens per character, the column {language} "
+                f"{rate:.2f}: English takes fewer than any other language; are the columns swapped?"
             )
 
 
@@ -155,13 +155,13 @@ SAMPLED, FEWEST_SAMPLED = 2000, 20
 
 
 def own_script(text: str, language: str) -> float:
-    """The share of a text's letters that are of its language's script; 1 where there is no letter, or the language's
-    script is not known."""
+    """Returns the share of a text's letters that are of its language's script. 1 without letters, or if the language's
+    script is not listed."""
     letters = [char for char in text if char.isalpha()]
-    wanted = SCRIPTS.get(language)
-    if wanted is None or not letters:
+    scripts = SCRIPTS.get(language)
+    if scripts is None or not letters:
         return 1.0
-    return sum(_script(char) in wanted for char in letters) / len(letters)
+    return sum(_script(char) in scripts for char in letters) / len(letters)
 
 
 @cache
@@ -170,24 +170,24 @@ def _script(char: str) -> str:
 
 
 def _weight(given: object) -> float:
-    """A row's weight; 1 where it has none.
+    """Returns a row's weight; 1 if it has none.
 
     Raises:
-        InvalidInput: no number above 0.
+        InvalidInput: not a number above 0.
     """
     if given in (None, ""):
         return 1.0
     try:
-        found = float(str(given))
+        weight = float(str(given))
     except ValueError:
-        found = math.nan
-    if not 0 < found < math.inf:
+        weight = math.nan
+    if not 0 < weight < math.inf:
         raise InvalidInput(f"the column {WEIGHT} holds {str(given)[:40]!r} instead of a number above 0")
-    return found
+    return weight
 
 
 def _kept(given: object, language: str, filters: Filters, left_out: Counter[str]) -> str | None:
-    """A text without blanks around it; None where it is left out, which is counted."""
+    """Returns a text with its blanks normalised. None if it is left out, which is counted."""
     if given is not None and not isinstance(given, str):
         raise InvalidInput(f"the column {language} holds {type(given).__name__} instead of texts")
     text = " ".join((given or "").split())
@@ -221,7 +221,7 @@ def _check_found(found: Parallel, files: Sequence[Path], languages: Sequence[str
 
 
 def _rows(file: Path, known: set[str]) -> Iterator[Mapping[str, object]]:
-    """The rows of a table; the names of its columns are added to `known`."""
+    """Yields the rows of a table; the names of its columns are added to `known`."""
     if file.suffix.lower() not in TABLES:
         raise InvalidInput(f"{file}: parallel sentences are one of {', '.join(TABLES)}, with one column per language")
     if not file.is_file():

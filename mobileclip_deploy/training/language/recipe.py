@@ -17,16 +17,16 @@ from mobileclip_deploy.training.trainer.recipe import Optimisation, read_fields,
 class TowerRecipe(Optimisation, frozen=True):
     """A text tower distilled over parallel sentences. Paths are relative to the recipe's file.
 
-    `parallel`: tables with one column per language (`read_parallel`). `languages`: those to learn, beside English.
-    `teacher`: the checkpoint; the built-in one when left out. `held_out`: a table like those, of which nothing is
-    trained on; one English sentence in fifty when left out. `vocabulary`: how many tokens are learned; `context`: how
-    many a text has. `begin` "teacher": with the layers of the teacher's text tower and the rows of the tokens that both
+    `parallel`: tables with one column per language (`read_parallel`). `languages`: those to learn, in addition to
+    English. `teacher`: the checkpoint; the built-in one when left out. `held_out`: a table like those, never trained
+    on; one English sentence in fifty when left out. `vocabulary`: number of tokens that are learned; `context`: tokens
+    of a text. `begin` "teacher": with the layers of the teacher's text tower and the rows of the tokens that both
     vocabularies have; "random": with neither. `form`: a variant with a smaller text tower, whose form is learned; the
-    teacher's when left out. `start`: a checkpoint that was distilled before, from the same teacher, to go on from, with
-    its vocabulary, context and form. `english`: the share of every batch that is English, to keep it.
-    `contrast`: the weight of the contrast within the batch beside the distance, at the `temperature`, with so many
-    further English sentences as `negatives`, whose embeddings are kept. `longest`, `script`: see `Filters`.
-    `english_bound`: percent of the held-out English sentences that have to find themselves.
+    teacher's when left out. `start`: a checkpoint distilled from the same teacher, to continue from, with its
+    vocabulary, context and form. `english`: the share of every batch that is English, to keep it. `contrast`: the
+    weight of the contrast within the batch, relative to the distance. `temperature`: of the contrast. `negatives`:
+    number of further English sentences in it, by their stored embeddings. `longest`, `script`: see `Filters`.
+    `english_bound`: percent of the held-out English sentences that must find themselves.
     """
 
     parallel: tuple[Beside, ...] = Field(min_length=1)
@@ -53,11 +53,11 @@ class TowerRecipe(Optimisation, frozen=True):
 
     @property
     def filters(self) -> Filters:
-        """What is left out of the sentences."""
+        """Filters of the sentences."""
         return Filters(self.longest, self.script)
 
     def identity(self) -> dict[str, object]:
-        """What decides the result: all but how often it is saved, and where paths lie."""
+        """Returns the settings that decide the result. Left out are the frequency of saving and the paths."""
         return self.model_dump(mode="json", exclude={"checkpoint_every", "parallel", "teacher", "held_out", "start"})
 
 
@@ -67,7 +67,7 @@ def read_tower_recipe(
     languages: Sequence[str] = (),
     teacher: Path | None = None,
 ) -> TowerRecipe:
-    """Read a recipe, or take its defaults where there is none. What is given here stands instead of the recipe's.
+    """Reads a recipe, or takes its defaults if `path` is None. Other arguments replace the recipe's fields.
 
     Raises:
         InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
@@ -78,8 +78,8 @@ def read_tower_recipe(
             "a text tower is learned from parallel sentences: give `parallel` and `languages`, or a recipe"
         )
     content = {"version": 1, "steps": 5000, "batch": 256, "learning_rate": 1e-3} if path is None else read_fields(path)
-    given = {"parallel": [str(one.absolute()) for one in parallel], "languages": list(languages)}
-    content |= {name: value for name, value in given.items() if value}
+    overrides = {"parallel": [str(file.absolute()) for file in parallel], "languages": list(languages)}
+    content |= {name: value for name, value in overrides.items() if value}
     if teacher is not None:
         content["teacher"] = str(teacher.absolute())
     recipe = recipe_of(TowerRecipe, content, path)

@@ -1,4 +1,4 @@
-"""The text tower that is taught, of the teacher's form with another vocabulary and context; and its checkpoint."""
+"""The student: a text tower of the teacher's form with another vocabulary and context; and its checkpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXT = "text."
 
 
 def teacher_of(path: Path) -> Source:
-    """A checkpoint whose text tower can be taught again.
+    """Opens a checkpoint as a teacher of text towers.
 
     Raises:
         UsageError: it lacks a tower, is folded, or its text tower was distilled itself.
@@ -44,45 +44,45 @@ def teacher_of(path: Path) -> Source:
 
 
 def started(path: Path, source: Source) -> Source:
-    """A checkpoint that was distilled from the same teacher, to go on from.
+    """Opens a checkpoint that was distilled from the same teacher, to continue from.
 
     Raises:
         UsageError: it is another checkpoint's, or folded.
     """
-    found = Source.of(load(path))
-    told = found.provenance.distilled
-    if told is None or told.source_weights != source.provenance.weights or is_folded(found.model):
+    earlier = Source.of(load(path))
+    distilled = earlier.provenance.distilled
+    if distilled is None or distilled.source_weights != source.provenance.weights or is_folded(earlier.model):
         raise UsageError(
             f"{path} is no checkpoint in training form whose text tower was distilled from {source.provenance.file}"
         )
-    return found
+    return earlier
 
 
 def student(source: Source, tokens: TokenizerSpec, recipe: TowerRecipe) -> TextTransformer:
-    """A text tower in training form and training mode, of the recipe's form, `tokens` its vocabulary and context.
+    """Builds a text tower in training form and mode, of the recipe's form, with the vocabulary and context of `tokens`.
 
-    With `begin` "teacher" it has the teacher's layers (of a smaller form some, evenly spread, the first and the last
-    among them), its first positions, and the row of each token that both vocabularies have (other rows are the mean of
-    all, with noise). Of another width, or with other heads, it has nothing of the teacher's. With "random" everything
-    is drawn anew but the layer scales.
+    With `begin` "teacher" it gets the teacher's layers, its first positions, and the row of each token that both
+    vocabularies have. A smaller form gets evenly spread layers, with the first and the last among them. Other rows are
+    the mean of all, with noise. A tower of another width or with other heads gets nothing from the teacher. With
+    "random" everything is drawn except the layer scales.
 
     Raises:
-        UsageError: the form is larger than the teacher's, or of no known variant.
+        UsageError: the form is larger than the teacher's, or of an unknown variant.
     """
     teacher, variant = source.model.text, source.variant
-    own = variant.with_text_form(recipe.form).text
+    form = variant.with_text_form(recipe.form).text
     assert teacher is not None
     assert variant.text is not None
-    assert own is not None
-    if own.width > variant.text.width or own.depth > variant.text.depth:
+    assert form is not None
+    if form.width > variant.text.width or form.depth > variant.text.depth:
         raise UsageError(
-            f"the text tower of {recipe.form} has {own.depth} layers of width {own.width}, and the teacher's "
+            f"the text tower of {recipe.form} has {form.depth} layers of width {form.width}, and the teacher's "
             f"{variant.text.depth} of {variant.text.width}; `form` names a smaller one"
         )
-    tower = TextTransformer(own, tokens, variant.embed_dim)
+    tower = TextTransformer(form, tokens, variant.embed_dim)
     torch.nn.init.normal_(tower.token_embedding.weight, std=EMBEDDING_STD)
     torch.nn.init.normal_(tower.positional_embedding, std=EMBEDDING_STD)
-    alike = (own.width, own.heads, own.mlp_ratio) == (variant.text.width, variant.text.heads, variant.text.mlp_ratio)
+    alike = (form.width, form.heads, form.mlp_ratio) == (variant.text.width, variant.text.heads, variant.text.mlp_ratio)
     if recipe.begin == "teacher" and alike:
         _take(tower, teacher, tokens, variant.tokens)
     return tower.requires_grad_(True).train()
@@ -95,8 +95,8 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
             getattr(tower, name).load_state_dict(value.state_dict())
     for transformers in (True, False):  # the others are RepMixers
         mine, theirs = (
-            [block for block in one.blocks if isinstance(block, TransformerBlock) == transformers]
-            for one in (tower, teacher)
+            [block for block in model.blocks if isinstance(block, TransformerBlock) == transformers]
+            for model in (tower, teacher)
         )
         for place, block in enumerate(mine if theirs else ()):
             spread = round(place * (len(theirs) - 1) / max(len(mine) - 1, 1))
@@ -113,16 +113,20 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
 
 
 def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tokens: TokenizerSpec, path: Path) -> None:
-    """The teacher's checkpoint with another text tower: every other tensor with the bytes that it has there, the text
-    tower in the dtype that the teacher's has, and the vocabulary in the metadata."""
+    """Writes the teacher's checkpoint with another text tower. Every other tensor keeps its bytes. The text tower gets
+    the dtype of the teacher's, and the vocabulary goes into the metadata."""
     identity = identify(open_tensors(teacher))
     card = identity.variant.with_tokenizer(tokens).with_text_form(made.form)
-    own = Candidate(card, identity.layout, identity.towers)
-    file, known = identity.file, identity.candidate.expected
-    dtype = file.read(known["text.projection.weight"].key).dtype
-    kept = {ours: entry.key for ours, entry in known.items() if not ours.startswith(TEXT) and entry.key in file.shapes}
-    tensors = {own.name(ours): file.read(key) for ours, key in kept.items()}
+    candidate = Candidate(card, identity.layout, identity.towers)
+    file, stored_keys = identity.file, identity.candidate.expected
+    dtype = file.read(stored_keys["text.projection.weight"].key).dtype
+    keys = {
+        ours: entry.key for ours, entry in stored_keys.items() if not ours.startswith(TEXT) and entry.key in file.shapes
+    }
+    tensors = {candidate.name(ours): file.read(key) for ours, key in keys.items()}
     for name, value in tower.state_dict().items():
-        tensors |= own.stored({f"{TEXT}{name}": value.cpu().to(dtype) if value.is_floating_point() else value.cpu()})
-    told = dict(file.metadata) | {"variant": own.variant.name, "layout": own.layout, "form": "training"}
-    write_tensors(path, tensors, told | described(tokens, made))
+        tensors |= candidate.stored(
+            {f"{TEXT}{name}": value.cpu().to(dtype) if value.is_floating_point() else value.cpu()}
+        )
+    metadata = dict(file.metadata) | {"variant": candidate.variant.name, "layout": candidate.layout, "form": "training"}
+    write_tensors(path, tensors, metadata | described(tokens, made))

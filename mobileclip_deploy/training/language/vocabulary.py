@@ -1,4 +1,4 @@
-"""Learning a vocabulary of CLIP's kind: lower case, CLIP's splitting, byte-level BPE, "</w>" at the end of a word."""
+"""Learning of a vocabulary like CLIP's: lower case, CLIP's splitting, byte-level BPE, "</w>" at the end of a word."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mobileclip_deploy.network.model.tokenizer import CLIP, PIECES, cleaned
 from mobileclip_deploy.network.model.variants import FIRST_MERGE, TokenizerSpec
 
 MOST_TOKENS = CLIP.vocab_size
-"""As many as CLIP's own: open_clip's tokenizer reads no more merges."""
+"""Largest vocabulary, CLIP's own: open_clip's tokenizer reads no more merges."""
 END = "</w>"
 
 
 def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> TokenizerSpec:
-    """A vocabulary of at most `size` tokens, learned by Hugging Face's `tokenizers`. It is smaller where no pair of
-    tokens occurs twice any more.
+    """Learns a vocabulary of at most `size` tokens by Hugging Face's `tokenizers`. It is smaller if no pair of tokens
+    occurs twice any more.
 
     Raises:
-        InvalidInput: the size has no place for bytes and a merge, or is larger than open_clip's tokenizer can read.
+        InvalidInput: the size has no room for bytes and a merge, or is larger than open_clip's tokenizer can read.
         DependencyMissing: `tokenizers` is not installed.
     """
     if not FIRST_MERGE + 2 < size <= MOST_TOKENS:
@@ -34,8 +34,8 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
         ]
     )
     alphabet = sorted(splits.ByteLevel.alphabet())
-    # All 512 have their places before the trainer meets them in its words, whose order changes from run to run: places
-    # decide which of two equally frequent pairs comes first.
+    # All 512 get their ids before the trainer meets them in its words, whose order changes from run to run. Ids decide
+    # which of two equally frequent pairs comes first.
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=size - 2,
         min_frequency=2,
@@ -47,7 +47,7 @@ def learned_vocabulary(texts: Iterable[str], size: int, context_length: int) -> 
     merges = [" ".join(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     if not merges:
         raise InvalidInput("no two characters occur together twice: give more sentences")
-    # Two merges may give one token; it has one place, and the first of them.
+    # Two merges may give one token; it keeps one id, and the first of them.
     first = {merge.replace(" ", ""): merge for merge in reversed(merges)}
     merges = [merge for merge in merges if first[merge.replace(" ", "")] == merge]
     return TokenizerSpec.own(merges, context_length)

@@ -1,1 +1,1 @@
-"""Recovery of what aggressive quantization loses: towers trained on the grid of a precision."""
+"""Recovery of the accuracy lost to aggressive quantization: towers trained on the grid of a precision."""

@@ -1,4 +1,4 @@
-"""What a tower is trained on: inputs, and what the float original said of them, from its own reinforced dataset."""
+"""Training inputs of a tower with the float original's embeddings of them, from its own reinforced dataset."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ COMPARED = 256
 
 
 def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
-    """A reinforced dataset whose teacher is the original itself: the plan's data if it is one, or made of its images.
+    """Returns a reinforced dataset whose teacher is the original itself: the plan's data if it is one, or made from its
+    images.
 
     Raises:
-        InvalidInput: the data was made by another checkpoint, or holds too few images or captions (then nothing was
-            written), or what cannot be read.
+        InvalidInput: the data was made by another checkpoint, holds too few images or captions (then nothing was
+            written), or cannot be read.
     """
-    original, wanted = plan.source.model, plan.source.provenance
+    original, provenance = plan.source.model, plan.source.provenance
     settings, data = plan.request.settings, plan.request.data
     if plan.request.pairs is not None:
         _check_captions(plan.request.pairs, plan)
@@ -47,12 +48,12 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
     entry = dataset.index.teachers[0]
     if entry.embed_dim != original.variant.embed_dim:
         raise InvalidInput(
-            f"{data} holds embeddings of {entry.embed_dim} numbers (by {entry.file}), {wanted.file} gives "
+            f"{data} holds embeddings of {entry.embed_dim} numbers (by {entry.file}), {provenance.file} gives "
             f"{original.variant.embed_dim}; recover from images, or from a dataset that this checkpoint reinforced"
         )
-    if len(dataset.index.teachers) != 1 or not entry.is_of(wanted.sha256, wanted.weights):
+    if len(dataset.index.teachers) != 1 or not entry.is_of(provenance.sha256, provenance.weights):
         raise InvalidInput(
-            f"{data} was reinforced by {', '.join(one.file for one in dataset.index.teachers)}, not by {wanted.file} "
+            f"{data} was reinforced by {', '.join(t.file for t in dataset.index.teachers)}, not by {provenance.file} "
             "alone; recover from images, or from a dataset that this checkpoint reinforced"
         )
     check_enough(dataset.pairs, plan.request)
@@ -61,7 +62,7 @@ def own_embeddings(plan: RecoveryPlan, progress: Progress) -> ReinforcedDataset:
 
 
 def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
-    """Refuse captions of which the text tower sees too few different ones."""
+    """Refuses data with too few captions that differ for the text tower."""
     if "text" not in plan.request.precisions:
         return
     needed, tokens = plan.request.settings.held_back, plan.source.variant.tokens
@@ -75,11 +76,12 @@ def _check_captions(pairs: Pairs, plan: RecoveryPlan) -> None:
 
 @dataclass(frozen=True)
 class TowerInputs:
-    """Inputs of one tower in its own terms, and the original's unit embeddings [N, D] of them.
+    """Inputs of one tower, preprocessed for it, with the original's unit embeddings [N, D] of them.
 
-    `draw`: so many of those that are trained on, at random. `held_back`: up to 256 that are not trained on, the same
-    every time. `across` are the original's unit embeddings [M, D] of what they are ranked against: captions for images,
-    images for captions (and for images without captions); `scale` is its factor of the cosines.
+    `draw`: returns a number of random training inputs. `held_back`: returns up to 256 inputs that are not trained on,
+    the same every time. `across`: the original's unit embeddings [M, D] that they are ranked against. Those are
+    captions for images, and images for captions (and for images without captions). `scale` is its factor of the
+    cosines.
     """
 
     draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
@@ -89,25 +91,26 @@ class TowerInputs:
 
 
 def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Settings) -> TowerInputs:
-    """The inputs of a tower: augmented images, normalised as the variant says, or the ids of all different captions."""
+    """Returns the inputs of a tower: augmented images, normalised for the variant, or the ids of all different
+    captions."""
     images = F.normalize(dataset.images[0].flatten(0, 1).float(), dim=1)
     scale = dataset.index.teachers[0].scale
     if tower == "text":
         first = torch.from_numpy(np.sort(np.unique(dataset.ids.numpy(), axis=0, return_index=True)[1]))
         ids = dataset.ids[first]
-        wanted = F.normalize(dataset.texts[0][first].float(), dim=1)
-        kept, trained = _split(len(ids), settings.held_back)
+        targets = F.normalize(dataset.texts[0][first].float(), dim=1)
+        held, trained = _split(len(ids), settings.held_back)
 
         def taken(rows: Tensor) -> tuple[Tensor, Tensor]:
-            return ids[rows], wanted[rows]
+            return ids[rows], targets[rows]
 
         return TowerInputs(
             lambda count, chance: taken(trained[torch.randint(len(trained), (count,), generator=chance)]),
-            lambda: taken(kept[:COMPARED]),
+            lambda: taken(held[:COMPARED]),
             images,
             scale,
         )
-    kept, trained = _split(len(dataset), settings.held_back)
+    held, trained = _split(len(dataset), settings.held_back)
 
     def loaded(choices: list[Choice]) -> tuple[Tensor, Tensor]:
         batch = collate([dataset[choice] for choice in choices])
@@ -115,13 +118,13 @@ def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Setting
 
     return TowerInputs(
         lambda count, chance: loaded(dataset.choose(count, chance, trained)),
-        lambda: loaded([Choice(int(row), 0, None) for row in kept[:COMPARED]]),
+        lambda: loaded([Choice(int(row), 0, None) for row in held[:COMPARED]]),
         F.normalize(dataset.texts[0].float(), dim=1) if dataset.pairs.captioned else images,
         scale,
     )
 
 
 def _split(count: int, held_back: int) -> tuple[Tensor, Tensor]:
-    """Numbers that are held back, spread evenly, and the others."""
-    numbers = torch.arange(count)
-    return numbers[::held_back], numbers[numbers % held_back != 0]
+    """Returns the indices that are held back, spread evenly, and the others."""
+    indices = torch.arange(count)
+    return indices[::held_back], indices[indices % held_back != 0]

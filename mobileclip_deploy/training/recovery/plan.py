@@ -1,4 +1,4 @@
-"""What is recovered, decided once: a request becomes a plan, and what cannot be recovered is refused here."""
+"""Plan of a recovery: a request becomes a plan here, and requests that cannot be recovered are refused."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ if TYPE_CHECKING:  # a request is refused before torch is imported
     from mobileclip_deploy.network.checkpoints.source import Source
     from mobileclip_deploy.training.reinforcement.building import Existing
 
-"""What can be recovered; of the others fp32 and fp16 lose nothing, and w4p-p50 would have to learn which weights go."""
+"""RECOVERABLE lists the precisions that can be recovered. fp32 and fp16 lose nothing, and w4p-p50 would have to learn
+its pattern of zeros."""
 
 
 @checked_fields
 @dataclass(frozen=True)
 class Settings:
-    """`steps` of `batch` inputs for each tower, Adam with a warm-up of a tenth and a cosine to 0 from `learning_rate`.
+    """Settings of a recovery: `steps` of `batch` inputs for each tower, by Adam. The learning rate warms up over a
+    tenth of the steps to `learning_rate` and falls along a cosine to 0.
 
     `images` of the data (spread evenly over it) are embedded, `augmentations` of each. One in `held_back` of them is
-    not trained on but decides whether what was trained is kept.
+    not trained on but decides whether the trained tower is kept.
 
     Raises:
-        UsageError: one of them is no number, or out of its bounds.
+        UsageError: one of them is not a number, or out of its bounds.
     """
 
     steps: Count = 300
@@ -45,19 +47,19 @@ class Settings:
 
 
 def report_path(output: Path) -> Path:
-    """Where the report of a recovery is written."""
+    """Returns the path of a recovery's report."""
     return output.with_suffix(".report.json")
 
 
 @dataclass(frozen=True)
 class RecoveryRequest:
-    """What a user asked for; made by the command line and by `mobileclip_deploy.recover` alike.
+    """A user's request; made by the command line and by `mobileclip_deploy.recover` alike.
 
-    The fields are the arguments of `learning.door.recover`. A report is written beside the output.
+    The fields are the arguments of `training.door.recover`. A report is written next to the output.
 
     Raises:
-        UsageError: the output is no .safetensors, or it or the report exists and `force` is not given; an unknown
-            tower or target, or a precision that loses nothing, cannot be trained on or is not the target's.
+        UsageError: the output is not a .safetensors, or it or the report exists without `force`; an unknown tower or
+            target; or a precision that loses nothing, cannot be trained on or is not the target's.
         InvalidInput: there is no data, or too few images, or no captions for the text tower.
     """
 
@@ -77,10 +79,10 @@ class RecoveryRequest:
             check_file_destination(file, self.force)
         if self.tower not in (*TOWERS, "both"):
             raise UsageError(f"unknown tower {self.tower!r}; known: {', '.join(TOWERS)}, both")
-        known = [name for name, one in targets().items() if one.abilities.recoverable]
+        recoverable = [name for name, one in targets().items() if one.abilities.recoverable]
         precisions, target = self.precisions, get_target(self.target)
-        if target.label not in known:
-            raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(known)}")
+        if target.label not in recoverable:
+            raise UsageError(f"cannot recover for target {target.label!r}; known: {', '.join(recoverable)}")
         for tower, precision in precisions.items():
             if precision_of(precision).rest not in RECOVERABLE:
                 raise UsageError(f"precision {precision} cannot be recovered; {', '.join(RECOVERABLE)} can")
@@ -94,7 +96,7 @@ class RecoveryRequest:
 
     @cached_property
     def pairs(self) -> Pairs | None:
-        """The pairs of the data that are used, read once; None of a dataset that was reinforced.
+        """Pairs of the data that are used, read once. None for a reinforced dataset.
 
         Raises:
             InvalidInput: see `read_pairs`.
@@ -103,11 +105,11 @@ class RecoveryRequest:
             return None
         pairs = read_pairs(self.data)
         count = min(self.settings.images, len(pairs.rows))
-        return Pairs(pairs.folder, tuple(pairs.rows[number * len(pairs.rows) // count] for number in range(count)))
+        return Pairs(pairs.folder, tuple(pairs.rows[index * len(pairs.rows) // count] for index in range(count)))
 
     @property
     def precisions(self) -> dict[TowerName, str]:
-        """The precision of each tower that is asked for.
+        """Precision of each requested tower.
 
         Raises:
             UsageError: an unknown precision.
@@ -116,7 +118,7 @@ class RecoveryRequest:
 
 
 def check_enough(pairs: Pairs, request: RecoveryRequest) -> None:
-    """Refuse data of which nothing could be held back from training.
+    """Refuses data from which nothing could be held back from training.
 
     Raises:
         InvalidInput: too few images, or no captions for the text tower.
@@ -133,7 +135,7 @@ def check_enough(pairs: Pairs, request: RecoveryRequest) -> None:
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """A request with the source whose towers are trained, and the target, settled, whose grids they are trained on."""
+    """A request, the source whose towers are trained, and the resolved target on whose grids they are trained."""
 
     source: Source
     target: Target
@@ -141,19 +143,19 @@ class RecoveryPlan:
 
     @property
     def work(self) -> Path:
-        """Where the original's embeddings are kept."""
+        """Folder of the original's embeddings."""
         return self.request.work or self.request.output.with_suffix(".embeddings")
 
     @property
     def existing(self) -> Existing:
-        """What becomes of embeddings that stand there."""
+        """Policy for embeddings that are already there."""
         if self.request.work is not None:
             return "replace" if self.request.force else "continue"
         return "discard" if self.request.force else "replace"  # its own, and worth nothing to anybody else
 
 
 def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
-    """Decide what the checkpoint decides, before anything runs.
+    """Resolves a request with the checkpoint, before anything runs.
 
     Raises:
         UsageError: a tower that the checkpoint lacks, or a checkpoint that was recovered before.
@@ -161,7 +163,7 @@ def plan_recovery(request: RecoveryRequest, source: Source) -> RecoveryPlan:
     for tower in request.precisions:
         if tower not in source.model.towers:
             raise UsageError(f"this checkpoint has no {tower} tower; recover the one it has (`tower`)")
-    # What one tower needs decides how the other is stored.
+    # The precision of one tower can decide how the other is stored.
     target = get_target(request.target).settled(request.precisions)
     if source.provenance.recovered is not None:
         raise UsageError(f"{source.provenance.file} was recovered before; give the checkpoint it was made from")

@@ -1,4 +1,4 @@
-"""Recovery: towers trained on the grid of a precision, kept where that brings them closer to their float original."""
+"""Recovery: towers trained on the grid of a precision, kept if that brings them closer to their float original."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from mobileclip_deploy.training.recovery.training import Closeness, closeness, t
 
 @dataclass(frozen=True)
 class GridWeight:
-    """A weight on its grid: what it is rounded to, and the SHA-256 of its integers (int8 or uint8, in the order of the
-    weight's numbers), with which an artifact's can be compared."""
+    """A weight on its grid. `grid` describes the grid. `sha256` is the hash of its integers (int8 or uint8, in the
+    order of the weight's elements), to compare with an artifact's."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,9 +47,9 @@ class GridWeight:
 
 @dataclass(frozen=True)
 class TowerRecovery:
-    """One tower: how close to its float original it is without and with training, and what was kept.
+    """One tower: its closeness to the float original without and with training.
 
-    `weights` are those of the trained tower, also where it was not kept.
+    `weights` are those of the trained tower, even if it was not kept.
     """
 
     tower: TowerName
@@ -60,13 +60,13 @@ class TowerRecovery:
 
     @property
     def kept(self) -> bool:
-        """Whether the trained tower is the better one."""
+        """True if the trained tower is the better one."""
         return self.trained.better_than(self.without)
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was written, and how it came out for each tower; `report` holds the same as JSON."""
+    """Result of a recovery for each tower, and the written files; `report` holds the same as JSON."""
 
     output: Path
     report: Path
@@ -75,15 +75,16 @@ class Recovery:
     inputs: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        towers = [asdict(one) | {"kept": one.kept} for one in self.towers]
+        """Returns the result for JSON."""
+        towers = [asdict(tower) | {"kept": tower.kept} for tower in self.towers]
         return {"output": str(self.output), "target": self.target, "inputs": self.inputs, "towers": towers}
 
 
 def recover(plan: RecoveryPlan, progress: Progress = silent) -> Recovery:
-    """Train towers on the grid of their precision and write the model, folded, where that helped, and a report.
+    """Trains towers on the grid of their precision. Writes the folded model, with each trained tower that is closer,
+    and a report.
 
-    The source is folded in place, and not changed otherwise; towers that the plan does not name stay as they are.
+    The source is folded in place, and not changed otherwise. Towers that the plan does not name stay as they are.
 
     Raises:
         UsageError: another process writes the output.
@@ -109,9 +110,9 @@ def _recover(plan: RecoveryPlan, progress: Progress) -> Recovery:
     recovered = _record(source.provenance, outcomes, name)
     result.provenance = source.provenance.model_copy(update={"recovered": recovered, "notes": notes})
     folded.save(result, plan.request.output)
-    told = Recovery(plan.request.output, report_path(plan.request.output), name, tuple(outcomes), len(dataset))
-    write_whole(told.report, json.dumps(told.as_dict(), indent=2) + "\n")
-    return told
+    recovery = Recovery(plan.request.output, report_path(plan.request.output), name, tuple(outcomes), len(dataset))
+    write_whole(recovery.report, json.dumps(recovery.as_dict(), indent=2) + "\n")
+    return recovery
 
 
 def _tower(
@@ -138,9 +139,9 @@ def _tower(
 def _activations(
     model: MobileCLIP, tower: TowerName, quantized: Sequence[str], inputs: TowerInputs
 ) -> AbstractContextManager[None]:
-    given, _ = inputs.held_back()
+    held, _ = inputs.held_back()
     encode = _encoder(model, tower)
-    return rounded_activations(getattr(model, tower), quantized, lambda: encode(given) if quantized else None)
+    return rounded_activations(getattr(model, tower), quantized, lambda: encode(held) if quantized else None)
 
 
 def _encoder(model: MobileCLIP, tower: TowerName) -> Any:
@@ -155,12 +156,13 @@ def _grid_weight(name: str, module: nn.Module, grid: TrainableGrid) -> GridWeigh
 
 
 def _record(source: Provenance, outcomes: list[TowerRecovery], target: str) -> Recovered | None:
-    """What the file says it was recovered for; None where no trained tower was kept, so that it is a folded copy."""
-    kept: dict[str, str] = {outcome.tower: outcome.precision for outcome in outcomes if outcome.kept}
-    if not kept:
+    """Returns the file's record of the recovery. None if no trained tower was kept, so that the file is a folded
+    copy."""
+    precisions: dict[str, str] = {outcome.tower: outcome.precision for outcome in outcomes if outcome.kept}
+    if not precisions:
         return None
     return Recovered(
-        precisions=kept,
+        precisions=precisions,
         target=target,
         source_file=source.file,
         source_sha256=source.sha256,

@@ -1,4 +1,4 @@
-"""A tower whose weights, and activations where the precision says so, are rounded as an export will round them."""
+"""A tower with weights rounded as an export will round them, and activations too if the precision needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mobileclip_deploy.targets.rules import storage_of
 
 
 def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) -> nn.Module:
-    """Put a grid under every weight of a tower that an export quantizes: the tower.
+    """Puts a grid on every weight of a tower that an export quantizes. Returns the tower.
 
     Args:
         model: folded; changed in place.
@@ -39,7 +39,7 @@ def attach(model: MobileCLIP, tower: TowerName, precision: str, target: Target) 
 
 @torch.no_grad()
 def round_plainly(tower: nn.Module) -> None:
-    """Leave what an export without training makes of every weight in the place of its grid, in place."""
+    """Replaces every grid by the weight that an export without training would store, in place."""
     for _, layer, grid in list(grids(tower)):
         weight = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
         plain = grid.plain(weight.detach())
@@ -48,7 +48,7 @@ def round_plainly(tower: nn.Module) -> None:
 
 
 def grids(tower: nn.Module) -> Iterator[tuple[str, nn.Module, TrainableGrid]]:
-    """Every quantized module of a tower, by name, with its grid."""
+    """Yields every quantized module of a tower, by name, with its grid."""
     for name, module in tower.named_modules():
         if parametrize.is_parametrized(module, "weight"):
             (grid,) = module.parametrizations["weight"]
@@ -57,13 +57,13 @@ def grids(tower: nn.Module) -> Iterator[tuple[str, nn.Module, TrainableGrid]]:
 
 
 def detach(tower: nn.Module) -> None:
-    """Leave the rounded weights in the place of what rounds them, in place."""
+    """Replaces the grids by the rounded weights, in place."""
     for _, module, _ in list(grids(tower)):
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
 class _Rounding:
-    """Rounding of a value to int8 within the range that it had over inputs, as the targets find it."""
+    """Rounding of a value to int8 within its range over inputs, computed as the targets do."""
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
@@ -81,11 +81,11 @@ class _Rounding:
 
 @contextmanager
 def rounded_activations(tower: nn.Module, names: Collection[str], run: Callable[[], object]) -> Iterator[None]:
-    """Round what goes into and comes out of convolutions and linear layers to int8, asymmetric, one range per tensor.
+    """Rounds inputs and outputs of convolutions and linear layers to int8, asymmetric, one range per tensor.
 
     Args:
-        names: of the layers, those whose weights are on a grid: what a target leaves in floats it computes in floats.
-        run: runs the tower on inputs that the ranges are measured on, before anything is rounded.
+        names: of the layers whose weights are on a grid; a target computes the others in floats.
+        run: runs the tower on inputs for measuring the ranges, before anything is rounded.
     """
     layers = [tower.get_submodule(name) for name in names]
     layers = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]

@@ -1,4 +1,4 @@
-"""Training a rounded tower to answer as its float original did."""
+"""Training of a rounded tower to reproduce its float original's embeddings."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class Closeness:
-    """How near a tower is to its float original over inputs that were not trained on: mean and worst cosine, and the
-    share of inputs whose nearest embedding of the other tower is the one that the original names."""
+    """Distance of a tower from its float original over inputs that were not trained on: mean and worst cosine.
+    `agreement`: share of inputs whose nearest embedding of the other tower is the same as the original's."""
 
     mean: float
     worst: float
     agreement: float
 
     def better_than(self, other: Closeness) -> bool:
-        """Nearer, and not at the cost of what is named first: retrieval ranks by small differences."""
+        """Returns whether the mean cosine is higher and the agreement not lower: retrieval ranks by small
+        differences."""
         return self.mean > other.mean and self.agreement >= other.agreement
 
 
 @torch.no_grad()
 def closeness(encode: Encode, inputs: TowerInputs, batch: int) -> Closeness:
-    """How close a tower is to the original."""
-    given, wanted = inputs.held_back()
-    found = torch.cat([encode(part) for part in given.split(batch)])
-    cosines = F.cosine_similarity(found.double(), wanted.double())
-    # Not a number is as far away as anything can be.
+    """Measures a tower on the held-back inputs."""
+    held, expected = inputs.held_back()
+    actual = torch.cat([encode(part) for part in held.split(batch)])
+    cosines = F.cosine_similarity(actual.double(), expected.double())
+    # NaN counts as the largest distance.
     cosines = torch.nan_to_num(cosines, nan=-1.0)
-    ours, theirs = ((side @ inputs.across.T).argmax(dim=1) for side in (found, wanted))
-    agreement = (ours == theirs) & torch.isfinite(found).all(dim=1)
+    ours, theirs = ((side @ inputs.across.T).argmax(dim=1) for side in (actual, expected))
+    agreement = (ours == theirs) & torch.isfinite(actual).all(dim=1)
     return Closeness(float(cosines.mean()), float(cosines.min()), float(agreement.double().mean()))
 
 
@@ -53,10 +54,10 @@ def train(
     fixed: frozenset[str],
     progress: Progress,
 ) -> None:
-    """Minimise how far the tower's embeddings are from the original's, in place; the tower ends in eval mode.
+    """Minimises the distance of the tower's embeddings from the original's, in place. The tower ends in eval mode.
 
-    The loss is 1 - cosine, and a tenth of the divergence between what the two say of `RANKED` embeddings of the other
-    tower: what retrieval and classification ask.
+    The loss is 1 - cosine, and a tenth of the divergence between both towers' rankings of `RANKED` embeddings of the
+    other modality. Retrieval and classification depend on these rankings.
 
     Args:
         tower: folded, with grids attached (`attach`).
@@ -71,9 +72,9 @@ def train(
         optimizer, settings.learning_rate, total_steps=settings.steps, pct_start=WARM_UP
     )
     for step in range(settings.steps):
-        given, wanted = inputs.draw(settings.batch, generator)
+        drawn, expected = inputs.draw(settings.batch, generator)
         others = inputs.across[torch.randint(len(inputs.across), (RANKED,), generator=generator)]
-        loss = distance(F.normalize(encode(given), dim=1), wanted, others, inputs.scale)
+        loss = distance(F.normalize(encode(drawn), dim=1), expected, others, inputs.scale)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

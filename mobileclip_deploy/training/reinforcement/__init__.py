@@ -1,1 +1,2 @@
-"""Reinforced datasets (arXiv 2311.17049): what teachers know, stored once beside the data, for training without."""
+"""Reinforced datasets (arXiv 2311.17049): teachers' embeddings stored once with the data, for training without
+teachers."""

@@ -1,8 +1,8 @@
 """Augmentations as numbers: drawn once, stored, and replayed to the same pixels at any image size.
 
-An augmentation is a random resized crop (Pillow's antialiased resize of a box), a mirror image, then rotation and
-shear about the centre and a linear map of the colours. Sizes and places are fractions of the image, so that teachers
-and students that take images of different sizes see the same view.
+An augmentation is a random resized crop (Pillow's antialiased resize of a box) and a mirror image. Then follow rotation
+and shear about the centre, and a linear map of the colours. Sizes and positions are fractions of the image, so that
+teachers and students with other input sizes see the same view.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling
 def draw(
     policy: AugmentationPolicy, count: int, width: int, height: int, chance: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    """Augmentations for one image of `width` x `height` pixels: float32 [count, len(PARAMETERS)]."""
+    """Draws augmentations for one image of `width` x `height` pixels: float32 [count, len(PARAMETERS)]."""
     area = chance.uniform(*policy.scale, count) * width * height
     ratio = np.exp(chance.uniform(math.log(policy.ratio[0]), math.log(policy.ratio[1]), count))
-    # Clamped to the image rather than drawn again: the same number of draws for every image.
+    # Clamped to the image, not drawn again: every image takes the same number of draws.
     wide = np.minimum(np.sqrt(area * ratio) / width, 1.0)
     high = np.minimum(np.sqrt(area / ratio) / height, 1.0)
     left, top = chance.uniform(size=count) * (1 - wide), chance.uniform(size=count) * (1 - high)
@@ -41,7 +41,7 @@ def draw(
 
 
 def crop(image: Image.Image, parameters: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """The boxes of augmentations [K, P] cut out of one RGB image and resized: uint8 [K, 3, size, size]."""
+    """Cuts the boxes of augmentations [K, P] from one RGB image and resizes them: uint8 [K, 3, size, size]."""
     boxes = parameters[:, :4].double().numpy()
     sides = np.array([image.width, image.height])
     views = []
@@ -54,9 +54,9 @@ def crop(image: Image.Image, parameters: Tensor, size: int, interpolation: str =
 
 
 def transform(crops: Tensor, parameters: Tensor) -> Tensor:
-    """Mirror, rotate, shear and colour crops uint8 [N, 3, S, S] as augmentations [N, P] say: float32 in [0, 1].
+    """Mirrors, rotates, shears and colours crops uint8 [N, 3, S, S] by augmentations [N, P]: float32 in [0, 1].
 
-    What turns in from outside is the edge repeated. Channels last: the image tower then trains and runs nearly twice as
+    Pixels from outside the crop repeat its edge. Channels last: the image tower then trains and runs nearly twice as
     fast on a CPU, because every convolution keeps the layout of its input.
     """
     columns = dict(zip(PARAMETERS, parameters.float().unbind(1), strict=True))
@@ -72,12 +72,12 @@ def transform(crops: Tensor, parameters: Tensor) -> Tensor:
 
 
 def replay(image: Image.Image, parameters: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
-    """All augmentations [K, P] of one RGB image: float32 [K, 3, size, size] in [0, 1], before mean and std."""
+    """Returns all augmentations [K, P] of one RGB image: float32 [K, 3, size, size] in [0, 1], before mean and std."""
     return transform(crop(image, parameters, size, interpolation), parameters)
 
 
 def _colours(columns: dict[str, Tensor]) -> Tensor:
-    """Hue (Rodrigues' rotation about the grey axis), saturation and contrast as matrices of RGB [N, 3, 3]."""
+    """Returns hue (Rodrigues' rotation about the grey axis), saturation and contrast as matrices of RGB [N, 3, 3]."""
     axis = torch.full((3,), 3**-0.5)
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) * 3**-0.5
     sine, cosine = columns["hue"].sin()[:, None, None], columns["hue"].cos()[:, None, None]
@@ -88,5 +88,5 @@ def _colours(columns: dict[str, Tensor]) -> Tensor:
 
 
 def _offsets(columns: dict[str, Tensor]) -> Tensor:
-    """Contrast turns about mid-grey; [N, 1, 1]."""
+    """Returns the offsets of the colours [N, 1, 1]: brightness, and contrast, which turns about mid-grey."""
     return (columns["brightness"] + 0.5 * (1 - columns["contrast"]))[:, None, None]

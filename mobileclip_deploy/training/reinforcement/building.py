@@ -1,4 +1,4 @@
-"""Making a reinforced dataset: shard after shard, each recorded when complete, so that a stop loses one at most."""
+"""Making of a reinforced dataset, shard by shard. Each complete shard is recorded, so that a stop loses one at most."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from mobileclip_deploy.training.reinforcement.shards import SHARDS, Shard, read_
 from mobileclip_deploy.training.reinforcement.teachers import BATCH, Lent, Teacher, Views, borrowed, lend
 
 Existing = Literal["continue", "replace", "discard"]
-"""What becomes of a dataset that stands in the folder: go on with it and refuse one of other pairs, teachers or
-settings; go on with it and replace such a one; or begin anew."""
+"""Policy for a dataset that is already in the folder. "continue": resume it, refuse one of other pairs, teachers or
+settings. "replace": resume it, replace such a one. "discard": begin from nothing."""
 
 TARS = f"{'[0-9]' * 8}.tar"
 TEACHERS = "teachers"
 LEFT_BY_IT = (PAIRS, f".{PAIRS}.", f".{INDEX}.", f".{TEACHERS}.")
 MOST_SHARDS = 15_000
-"""An index of more would be larger than any file of settings that is read."""
+"""Most shards of a dataset: a larger index would exceed the size limit of settings files."""
 OWN_BYTES, PIXEL_BYTES, PICTURE_BYTES = 600_000_000, 240, 500_000
 """Bytes of memory: of a process without weights; of an image tower per pixel of a batch (measured: 150 at most); of one
 picture."""
@@ -49,7 +49,8 @@ picture."""
 
 @dataclass(frozen=True)
 class Making:
-    """Pairs that become one shard, the first of them number `first`; `folder` is what their images are relative to."""
+    """Pairs that become one shard; `first` is the index of the first. `folder` is the folder that their images are
+    relative to."""
 
     rows: Sequence[Pair]
     first: int
@@ -59,8 +60,8 @@ class Making:
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """How shards are stored: the `format` and `dtype` that the index names, how one is written (made of what, for which
-    index, into which folder), and how the SHA-256 of its image files are read."""
+    """Storage form of shards. `format` and `dtype` are those that the index names. `write` makes a shard and writes it
+    into a folder; `digests` reads the SHA-256 of its image files."""
 
     format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"]
     dtype: Literal["bfloat16", "float32"]
@@ -73,7 +74,7 @@ def _write(making: Making, index: Index, folder: Path) -> ShardEntry:
 
 
 def _digests(folder: Path, index: Index, entry: ShardEntry) -> list[str]:
-    return [bytes(one).hex() for one in read_shard(folder, index, entry).image_sha256.numpy()]
+    return [bytes(digest).hex() for digest in read_shard(folder, index, entry).image_sha256.numpy()]
 
 
 SAFETENSORS = ShardFormat(OURS, "bfloat16", _write, _digests)
@@ -82,9 +83,9 @@ SAFETENSORS = ShardFormat(OURS, "bfloat16", _write, _digests)
 
 @dataclass(frozen=True)
 class ReinforcementSettings:
-    """How many `augmentations` of each image, how far they go (`policy`), the `seed` that they are drawn by (each
-    image's depend on it and on the image's number alone), how many pairs stand in a file, and in which format; and what
-    becomes of a dataset that was there before (`existing`)."""
+    """Settings of `reinforce`. `augmentations`: number per image, with strengths by `policy`. `seed`: each image's
+    draws depend on it and on the image's index alone. `shard_rows`: pairs in a file, written in `shard_format`.
+    `existing`: policy for a dataset that is already in the folder."""
 
     augmentations: int = 4
     policy: AugmentationPolicy = field(default_factory=AugmentationPolicy)
@@ -96,7 +97,7 @@ class ReinforcementSettings:
 
 @dataclass(frozen=True)
 class Reinforced:
-    """A complete dataset in `folder`; `made` and `kept` count shards that were written now, or found intact."""
+    """A complete dataset in `folder`; `made` and `kept` count shards that were written now, or were already intact."""
 
     folder: Path
     index: Index
@@ -113,15 +114,15 @@ def reinforce(
     progress: Progress = silent,
     scheduler: str | None = None,
 ) -> Reinforced:
-    """As `learning.door.reinforce`, of what was read. The result depends on the arguments alone, not on where earlier
-    runs were stopped; on a scheduler each shard computes on one thread, so that the bytes are the same on any number of
-    processes.
+    """Makes a dataset as `training.door.reinforce` does, of pairs that were read. The result depends on the arguments
+    alone, not on where earlier runs stopped. On a scheduler each shard computes on one thread, so that the bytes are
+    the same with any number of processes.
 
     Raises:
-        UsageError: the folder holds a dataset of other pairs, teachers or settings that is not to be replaced, or
-            other files; or the shards are more than an index holds.
+        UsageError: the folder holds other files, or a dataset of other pairs, teachers or settings that must not be
+            replaced; or the shards are more than an index holds.
         DependencyMissing, RuntimeFailed: see `run_tasks`.
-        InvalidInput: an image is missing or cannot be read; shards that are complete stay.
+        InvalidInput: an image is missing or cannot be read; complete shards stay.
     """
     if not teachers or settings.augmentations < 1 or settings.shard_rows < 1:
         raise UsageError("a reinforced dataset needs a teacher, an augmentation and a pair in a shard at least")
@@ -133,7 +134,7 @@ def reinforce(
         )
     lines, shard_format = pairs.as_lines(), settings.shard_format
     ours = shard_format.format == OURS
-    wanted = Index(
+    expected = Index(
         format=shard_format.format,
         dtype=shard_format.dtype,
         images=str(pairs.folder.resolve()),
@@ -146,12 +147,12 @@ def reinforce(
         shard_rows=settings.shard_rows,
         teachers=tuple(teacher.entry for teacher in teachers),
     )
-    found = _begun(folder, wanted, lines, settings.existing)
+    stored = _begun(folder, expected, lines, settings.existing)
     progress("looking at what is stored")
-    kept = {entry.first: entry for entry in found.shards if _holds(folder, found, entry, pairs, shard_format)}
-    index = with_fields(found, images=wanted.images, shards=tuple(kept.values()))
+    intact = {entry.first: entry for entry in stored.shards if _holds(folder, stored, entry, pairs, shard_format)}
+    index = with_fields(stored, images=expected.images, shards=tuple(intact.values()))
     starts = range(0, len(pairs.rows), settings.shard_rows)
-    wanted_names = {first: f"shard {number + 1} of {len(starts)}" for number, first in enumerate(starts)}
+    names = {first: f"shard {index + 1} of {len(starts)}" for index, first in enumerate(starts)}
     failures: list[Failed] = []
 
     def record(_: Task, made: ShardEntry | Failed) -> None:
@@ -163,76 +164,76 @@ def reinforce(
         index = index.model_copy(update={"shards": tuple(shards)})
         index.write(folder)
 
-    with _lent(teachers, folder, scheduler) as given:
-        alone = index.model_copy(update={"shards": ()})  # as it travels
+    with _lent(teachers, folder, scheduler) as lent:
+        bare = index.model_copy(update={"shards": ()})  # without shards, as it is sent to workers
         need = task_memory(teachers, settings)
-        place = folder.absolute()
+        output = folder.absolute()
         tasks = []
-        for first in (one for one in starts if one not in kept):
+        for first in (one for one in starts if one not in intact):
             rows = pairs.rows[first : first + settings.shard_rows]
-            making = Making(rows, first, pairs.folder.absolute(), given)
-            tasks.append(Task(wanted_names[first], _make, (shard_format, making, alone, place, scheduler), need))
+            making = Making(rows, first, pairs.folder.absolute(), lent)
+            tasks.append(Task(names[first], _make, (shard_format, making, bare, output, scheduler), need))
         run_tasks(tasks, record, scheduler, progress=progress)
     if failures:
         raise failures[0].error
-    if len(kept) == len(starts) and index != found:
-        index.write(folder)  # the same pictures, in another place
-    return Reinforced(folder, index, pairs.captioned, made=len(starts) - len(kept), kept=len(kept))
+    if len(intact) == len(starts) and index != stored:
+        index.write(folder)  # the same pictures, in another folder
+    return Reinforced(folder, index, pairs.captioned, made=len(starts) - len(intact), kept=len(intact))
 
 
 def task_memory(teachers: Sequence[Teacher], settings: ReinforcementSettings) -> int:
-    """Bytes that a process has at most which makes a shard: itself and its packages, the weights twice (while they are
-    read), what an image tower keeps of a batch, and the shard.
+    """Returns an upper bound of the bytes of a process that makes a shard. It counts the process with its packages, the
+    weights twice (while they are read), an image tower's activations of a batch, and the shard.
 
     Measured with docs/reinforcement.md's command: a nano's process had 0.4 GB, one of mobileclip_s0 1.2 GB.
     """
     weights = sum(weight.numel() for teacher in teachers for weight in teacher.model.parameters())
     pixels = max(teacher.entry.image_size for teacher in teachers) ** 2
-    said = settings.augmentations * sum(teacher.entry.embed_dim for teacher in teachers)
-    return OWN_BYTES + 8 * weights + BATCH * pixels * PIXEL_BYTES + settings.shard_rows * (PICTURE_BYTES + 8 * said)
+    values = settings.augmentations * sum(teacher.entry.embed_dim for teacher in teachers)
+    return OWN_BYTES + 8 * weights + BATCH * pixels * PIXEL_BYTES + settings.shard_rows * (PICTURE_BYTES + 8 * values)
 
 
 @contextlib.contextmanager
 def _lent(teachers: Sequence[Teacher], folder: Path, scheduler: str | None) -> Iterator[Sequence[Teacher | Lent]]:
-    """The teachers as tasks get them: themselves, or files of their weights for other processes, removed at the end."""
+    """Yields the teachers for tasks: themselves, or files of their weights for other processes, removed at the end."""
     if scheduler is None:
         yield teachers
         return
     with claimed(folder.absolute() / TEACHERS) as claim:
         claim.partial.mkdir()
-        yield [lend(teacher, claim.partial / f"{number}.safetensors") for number, teacher in enumerate(teachers)]
+        yield [lend(teacher, claim.partial / f"{index}.safetensors") for index, teacher in enumerate(teachers)]
 
 
 def _make(shard_format: ShardFormat, making: Making, index: Index, folder: Path, scheduler: str | None) -> ShardEntry:
-    """One shard, in whichever process."""
+    """Makes one shard, in this process or in a worker."""
     if scheduler is not None:
-        torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
-        for place in (folder, making.folder):
-            if not place.is_dir():
+        torch.set_num_threads(1)  # sums of float32 depend on the number of threads
+        for path in (folder, making.folder):
+            if not path.is_dir():
                 raise InvalidInput(
-                    f"{place} is not there on {socket.gethostname()}; pairs and output have to be on a disk that all "
+                    f"{path} is not there on {socket.gethostname()}; pairs and output have to be on a disk that all "
                     "workers see under the same name"
                 )
     return shard_format.write(making, index, folder)
 
 
 def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index:
-    """The index as far as it was made, or a new one."""
+    """Returns the index of a stored dataset that can be resumed, or a new one."""
     if folder.is_file():
         raise UsageError(f"{folder} is a file; choose another output with `output`")
     if (folder / INDEX).is_file():
-        found = read_index(folder)
-        differ = wanted.differences(found)
+        stored = read_index(folder)
+        differ = wanted.differences(stored)
         if not differ and existing != "discard":
-            return found
-        if existing == "continue" and found.shards:  # without a shard it holds nothing that could be lost
+            return stored
+        if existing == "continue" and stored.shards:  # without a shard nothing could be lost
             raise UsageError(
                 f"{folder} holds a dataset with other {', '.join(differ)}; choose another folder, replace it with "
                 "`force=True`, or give what it was made with"
             )
         for shard in (*folder.glob(SHARDS), *folder.glob(TARS)):
             shard.unlink()
-    # What a run leaves that is stopped before its first index is there counts as nothing.
+    # Leftovers of a run that was stopped before its first index was written do not count.
     elif folder.is_dir() and any(not path.name.startswith(LEFT_BY_IT) for path in folder.iterdir()):
         raise UsageError(f"{folder} exists and is no reinforced dataset; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -242,24 +243,24 @@ def _begun(folder: Path, wanted: Index, lines: str, existing: Existing) -> Index
 
 
 def _holds(folder: Path, index: Index, entry: ShardEntry, pairs: Pairs, shard_format: ShardFormat) -> bool:
-    """Whether a shard is whole, and of the pictures as they are now: names and captions alone do not tell."""
+    """Returns whether a shard is whole and of the current pictures: equal names and captions do not prove that."""
     rows = pairs.rows[entry.first : entry.first + entry.rows]
     try:
         return shard_format.digests(folder, index, entry) == [file_sha256(pairs.folder / row.image) for row in rows]
     except (InvalidInput, OSError):
-        return False  # and is made again, or refused with the picture's name
+        return False  # it is made again, or refused with the picture's name
 
 
 def _embed(making: Making, index: Index) -> Shard:
     digests, parameters = [], []
     policy, rows = index.policy or AugmentationPolicy(), making.rows
-    watching = [(teacher, Views(teacher)) for teacher in map(borrowed, making.teachers)]
-    for number, row in enumerate(rows, start=making.first):
+    embedders = [(teacher, Views(teacher)) for teacher in map(borrowed, making.teachers)]
+    for row_index, row in enumerate(rows, start=making.first):
         path = making.folder / row.image
         image = load_image(path)
-        chance = np.random.default_rng((index.seed, number))
+        chance = np.random.default_rng((index.seed, row_index))
         drawn = draw(policy, index.augmentations, image.width, image.height, chance)
-        for _, views in watching:
+        for _, views in embedders:
             views.add(image, torch.from_numpy(drawn))
         parameters.append(drawn)
         digests.append(np.frombuffer(bytes.fromhex(file_sha256(path)), np.uint8))
@@ -268,6 +269,6 @@ def _embed(making: Making, index: Index) -> Shard:
         parameters=torch.from_numpy(np.stack(parameters)),
         image_sha256=torch.from_numpy(np.stack(digests)),
         captions=torch.tensor([len(row.texts) for row in rows]),
-        images=tuple(views.embeddings().reshape(len(rows), index.augmentations, -1) for _, views in watching),
-        texts=tuple(teacher.texts(texts) for teacher, _ in watching),
+        images=tuple(views.embeddings().reshape(len(rows), index.augmentations, -1) for _, views in embedders),
+        texts=tuple(teacher.texts(texts) for teacher, _ in embedders),
     )

@@ -1,9 +1,9 @@
 """Synthetic captions by a CoCa model of open_clip, drawn as MobileCLIP's were (arXiv 2311.17049, section 3.2).
 
-The settings are those of apple/ml-mobileclip-dr, scripts/gen.py (`CaptionModel`) at commit 418551d: nucleus sampling at
-0.9, thirty tokens at most and five at least, cut at the end of the text and at the first full stop. open_clip's own
-`generate` needs transformers and draws from torch's global generator; here each image has a generator of its own, so
-that its captions depend on the seed and its number.
+The settings are those of apple/ml-mobileclip-dr, scripts/gen.py (`CaptionModel`) at commit 418551d. They are nucleus
+sampling at 0.9 and five to thirty tokens. A caption is cut at the end of the text and at the first full stop.
+open_clip's own `generate` needs transformers and draws from torch's global generator. Here each image has its own
+generator, so that its captions depend on the seed and its index.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ TOP_P, LONGEST, SHORTEST = 0.9, 30, 5
 START, END, PAD = CLIP.first[0], CLIP.eot, CLIP.pad  # open_clip's CoCa models have CLIP's vocabulary
 STARTS, ENDS = "<start_of_text>", "<end_of_text>"
 BATCH = 8
-"""Images that are captioned together: a task, and a line of what is kept."""
+"""Images that are captioned together: one task, and one line of the file of finished captions."""
 OWN_BYTES, PIXEL_BYTES = 700_000_000, 240
 
 
 @dataclass(frozen=True)
 class Captioner:
-    """A CoCa model in eval mode, what makes its inputs, what tells it from others, and by which name it is loaded."""
+    """A CoCa model in eval mode, the transform of its images, a hash of its weights, and the name to load it by."""
 
     model: Any
     preprocess: Callable[[Image.Image], Tensor]
@@ -49,8 +49,9 @@ class Captioner:
 
     @property
     def memory(self) -> int:
-        """Bytes that a process has at most which captions a batch: itself, the weights twice while they are read, what
-        the image tower keeps of a batch, and logits of all tokens. For CoCa ViT-L/14 7 GB; no such one was measured."""
+        """Upper bound of the bytes of a process that captions a batch. It counts the process, the weights twice (while
+        they are read), the image tower's activations, and logits of all tokens. For CoCa ViT-L/14 7 GB, which was not
+        measured."""
         weights = sum(weight.numel() for weight in self.model.parameters())
         side = self.model.visual.image_size
         pixels = side[0] * side[1] if isinstance(side, tuple) else side * side
@@ -60,35 +61,37 @@ class Captioner:
     def captions(
         self, images: Sequence[Image.Image], count: int, generators: Sequence[torch.Generator]
     ) -> list[list[str]]:
-        """`count` captions of each RGB image, drawn by the generator of each."""
+        """Draws `count` captions of each RGB image by that image's generator."""
         pixels = torch.stack([self.preprocess(image) for image in images])
-        seen = self.model(pixels)  # without texts: what it computes of images, once instead of at each token
+        seen = self.model(pixels)  # without texts: features of the images, computed once and not at each token
 
         def logits(texts: Tensor) -> Tensor:
             image = {"image_latent": seen["image_features"], "image_embs": seen["image_embs"]}
-            found = self.model(pixels, texts, output_labels=False, **image)
-            last: Tensor = found["logits"][:, -1]
+            outputs = self.model(pixels, texts, output_labels=False, **image)
+            last: Tensor = outputs["logits"][:, -1]
             return last
 
         drawn = [_draw(logits, len(images), generators) for _ in range(count)]
-        return [[_text(ids[number]) for ids in drawn] for number in range(len(images))]
+        return [[_text(ids[index]) for ids in drawn] for index in range(len(images))]
 
 
 def load_captioner(name: str) -> Captioner:
-    """A CoCa model by its name: ARCHITECTURE:FILE, ARCHITECTURE:TAG of open_clip's published weights, or
+    """Loads a CoCa model by its name: ARCHITECTURE:FILE, ARCHITECTURE:TAG of open_clip's published weights, or
     hf-hub:OWNER/NAME. Files are read without executing anything in them.
 
     Raises:
-        UsageError: open_clip knows no such architecture, or it writes no captions.
+        UsageError: open_clip lacks the architecture, or it writes no captions.
         InvalidInput: the weights cannot be read, or are of another architecture.
     """
     import open_clip
 
     architecture, _, weights = (name, "", "") if name.startswith("hf-hub:") else name.partition(":")
-    known = open_clip.list_models()
-    if weights and architecture not in known:
-        near = [one for one in known if one.startswith("coca")]
-        raise UsageError(f"open_clip has no {architecture!r}{suggestion(architecture, near)}; known: {', '.join(near)}")
+    architectures = open_clip.list_models()
+    if weights and architecture not in architectures:
+        captioners = [each for each in architectures if each.startswith("coca")]
+        raise UsageError(
+            f"open_clip has no {architecture!r}{suggestion(architecture, captioners)}; known: {', '.join(captioners)}"
+        )
     if not weights and not name.startswith("hf-hub:"):
         raise UsageError(f"{name!r} names no captioner; give ARCHITECTURE:FILE, ARCHITECTURE:TAG or hf-hub:OWNER/NAME")
     try:
@@ -109,15 +112,16 @@ def load_captioner(name: str) -> Captioner:
 
 
 def nucleus(logits: Tensor, share: float = TOP_P) -> Tensor:
-    """Probabilities [N, V] of the fewest tokens that have `share` of the probability together (arXiv 1904.09751)."""
-    ordered, places = logits.softmax(1).sort(1, descending=True)
+    """Returns probabilities [N, V] of the fewest tokens that have `share` of the probability together (arXiv
+    1904.09751)."""
+    ordered, indices = logits.softmax(1).sort(1, descending=True)
     # A token stays if those before it do not have the share yet; the first always does.
-    kept = ordered * (ordered.cumsum(1) - ordered < share)
-    return torch.zeros_like(logits).scatter(1, places, kept / kept.sum(1, keepdim=True))
+    selected = ordered * (ordered.cumsum(1) - ordered < share)
+    return torch.zeros_like(logits).scatter(1, indices, selected / selected.sum(1, keepdim=True))
 
 
 def _draw(logits: Callable[[Tensor], Tensor], rows: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Token ids [N, LONGEST], padded."""
+    """Draws token ids [N, LONGEST], padded."""
     texts = torch.full((rows, 1), START)
     for length in range(1, LONGEST - 1):
         ended = (texts[:, -1] == END) | (texts[:, -1] == PAD)
@@ -144,7 +148,7 @@ def _text(ids: Tensor) -> str:
 
 @dataclass(frozen=True)
 class CaptionSettings:
-    """How many captions each image gets, and the `seed` that they are drawn by."""
+    """Number of captions per image, and the `seed` that they are drawn by."""
 
     count: int
     seed: int
@@ -152,8 +156,8 @@ class CaptionSettings:
 
 @dataclass(frozen=True)
 class Captioning:
-    """A batch of images that get captions: those of `rows`, the first of them number `start`, relative to `folder`; by
-    the captioner called `name`, which has to be the one of this `identity`."""
+    """A batch of images to caption: those of `rows`, relative to `folder`; `start` is the index of the first. `name`
+    and `identity` are those of the captioner, which every worker must match."""
 
     name: str
     identity: str
@@ -171,11 +175,10 @@ def caption_pairs(
     progress: Progress = silent,
     scheduler: str | None = None,
 ) -> Pairs:
-    """The same pairs with synthetic captions of each behind those that they have.
+    """Returns the same pairs, each with synthetic captions added after its own.
 
     Args:
-        kept: a file for what is done: a run that was stopped goes on, as far as captioner, settings and images are the
-            same.
+        kept: a file of finished captions. A stopped run resumes from it if captioner, settings and images are the same.
         scheduler: see `scheduling.run_tasks`; a batch is a task, which then computes on one thread.
 
     Raises:
@@ -185,35 +188,35 @@ def caption_pairs(
     if not pairs.captioned:
         raise InvalidInput(f"{pairs.folder} has no true captions, which synthetic ones stand beside; give them as text")
     done = _Done(kept, {"captioner": captioner.identity, **vars(settings), "top_p": TOP_P})
-    found: dict[int, list[list[str]]] = {}
+    captions: dict[int, list[list[str]]] = {}
     tasks, failures = [], list[Failed]()
     for start in range(0, len(pairs.rows), BATCH):
         rows = pairs.rows[start : start + BATCH]
         texts = done.get(start, _digests(pairs.folder, rows))
         if texts is not None:
-            found[start] = texts
+            captions[start] = texts
             continue
-        what = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, settings)
+        batch = Captioning(captioner.name, captioner.identity, pairs.folder.absolute(), rows, start, settings)
         name = f"captions of images {start} to {start + len(rows) - 1}"
-        tasks.append(Task(name, _caption, (what, captioner if scheduler is None else None), captioner.memory))
+        tasks.append(Task(name, _caption, (batch, captioner if scheduler is None else None), captioner.memory))
 
     def record(_: Task, made: tuple[int, list[str], list[list[str]]] | Failed) -> None:
         if isinstance(made, Failed):
             failures.append(made)
             return
         start, digests, texts = made
-        found[start] = texts
+        captions[start] = texts
         done.add(start, digests, texts)
 
     run_tasks(tasks, record, scheduler, progress=progress)
     if failures:
         raise failures[0].error
-    drawn = [texts for start in sorted(found) for texts in found[start]]
+    drawn = [texts for start in sorted(captions) for texts in captions[start]]
     return Pairs(
         pairs.folder,
         tuple(
-            row.model_copy(update={"captions": (*row.captions, *own)})
-            for row, own in zip(pairs.rows, drawn, strict=True)
+            row.model_copy(update={"captions": (*row.captions, *synthetic)})
+            for row, synthetic in zip(pairs.rows, drawn, strict=True)
         ),
     )
 
@@ -223,14 +226,14 @@ def _digests(folder: Path, rows: Sequence[Pair]) -> list[str]:
 
 
 def _caption(what: Captioning, captioner: Captioner | None) -> tuple[int, list[str], list[list[str]]]:
-    """The number of the first image, the SHA-256 of the image files, and their captions: each image's depend on the
-    seed and its number. A process of its own has no `captioner` and loads it by its name.
+    """Captions a batch. Returns the index of its first image, the SHA-256 of its image files, and their captions. They
+    depend on the seed and the image's index. A worker process has no `captioner` and loads it by its name.
 
     Raises:
-        InvalidInput: by that name it finds another one, or no such pictures.
+        InvalidInput: that name loads another captioner, or a picture is missing.
     """
     if captioner is None:
-        torch.set_num_threads(1)  # sums of float32 depend on how many threads share them
+        torch.set_num_threads(1)  # sums of float32 depend on the number of threads
         captioner = _once_loaded(what.name)
     if captioner.identity != what.identity:
         raise InvalidInput(
@@ -238,7 +241,7 @@ def _caption(what: Captioning, captioner: Captioner | None) -> tuple[int, list[s
         )
     digests, images = _digests(what.folder, what.rows), [load_image(what.folder / row.image) for row in what.rows]
     seed = what.settings.seed * 1_000_003 + what.start
-    chance = [torch.Generator().manual_seed(seed + at) for at in range(len(images))]
+    chance = [torch.Generator().manual_seed(seed + index) for index in range(len(images))]
     return what.start, digests, captioner.captions(images, what.settings.count, chance)
 
 
@@ -246,7 +249,8 @@ _once_loaded = lru_cache(maxsize=1)(load_captioner)
 
 
 class _Done:
-    """Captions that were made, one line per batch after one line of settings; what is not such a line is made anew."""
+    """Cache of finished captions: one line of settings, then one line per batch. An unreadable line ends the reading;
+    its captions are made again."""
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         self.file, self.batches = file, dict[int, Any]()
@@ -255,18 +259,18 @@ class _Done:
             with file.open(encoding="utf-8") as stream:
                 if stream.readline() == head:
                     for line in iter(lambda: stream.readline(LINE_BYTES), ""):  # the last one may be half written
-                        found = json.loads(line)
-                        self.batches[found["start"]] = found
+                        record = json.loads(line)
+                        self.batches[record["start"]] = record
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, head + "".join(json.dumps(one) + "\n" for one in self.batches.values()))
+        write_whole(file, head + "".join(json.dumps(record) + "\n" for record in self.batches.values()))
 
     def get(self, start: int, digests: list[str]) -> list[list[str]] | None:
-        found = self.batches.get(start)
-        if found is None or found.get("images") != digests:
+        record = self.batches.get(start)
+        if record is None or record.get("images") != digests:
             return None
-        texts: list[list[str]] = found["captions"]
+        texts: list[list[str]] = record["captions"]
         return texts
 
     def add(self, start: int, digests: list[str], texts: list[list[str]]) -> None:

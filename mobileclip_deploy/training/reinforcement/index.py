@@ -1,4 +1,4 @@
-"""The index of a reinforced dataset: what it was made from, by which teachers, and which shards are complete."""
+"""The index of a reinforced dataset: its pairs, settings and teachers, and the complete shards."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PUBLISHED: Literal["mobileclip-deploy/datacompdr"] = "mobileclip-deploy/datacomp
 
 
 class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
-    """One teacher. `scale` is the factor of its cosines, `image_size` what it saw the augmented images at. `weights`:
-    the hash of its tensors, the same whatever file holds them; None in what earlier versions wrote."""
+    """One teacher. `scale` is the factor of its cosines, `image_size` the size at which it saw the augmented images.
+    `weights`: the hash of its tensors, the same in every file that holds them; None in files of earlier versions."""
 
     file: LongPath
     sha256: Sha256 | Literal[""]
@@ -31,17 +31,18 @@ class TeacherEntry(BaseModel, frozen=True, extra="forbid"):
     weights: Sha256 | None = None
 
     def is_of(self, sha256: str, weights: str | None) -> bool:
-        """Whether a checkpoint, a file or its weights, is this teacher's."""
+        """Returns whether a file hash or a hash of weights is this teacher's."""
         return self.sha256 == sha256 or (weights is not None and self.weights == weights)
 
     def answers_as(self, other: TeacherEntry) -> bool:
-        """Whether both say the same of every pair: the same weights, whatever file they came from, used alike."""
+        """Returns whether both give the same embeddings for every pair: equal weights, from whatever file, used
+        alike."""
         use = {"variant", "embed_dim", "image_size", "scale"}
         return self.is_of(other.sha256, other.weights) and self.model_dump(include=use) == other.model_dump(include=use)
 
 
 class ShardEntry(BaseModel, frozen=True, extra="forbid"):
-    """One file of `rows` pairs, the first of which is number `first`."""
+    """One file of `rows` pairs; `first` is the index of the first pair."""
 
     file: PlainPath
     sha256: Sha256
@@ -50,11 +51,11 @@ class ShardEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class Index(BaseModel, frozen=True, extra="forbid"):
-    """index.json; the format is described in docs/reinforcement.md. Beside shards in the published form it says what
-    those do not: teachers and completeness. Augmentations are then the published ones, without `parameters` and policy.
+    """index.json; the format is described in docs/reinforcement.md. With shards in the published form it adds teachers
+    and completeness, which those lack. Augmentations are then the published ones, without `parameters` and policy.
 
-    `images` is the folder that the pairs' images are relative to, `augmentations` how many each image has. A dataset
-    is complete when its shards hold all `rows`.
+    `images` is the folder that the pairs' images are relative to, `augmentations` the number per image. A dataset is
+    complete when its shards hold all `rows`.
     """
 
     format: Literal["mobileclip-deploy/reinforced", "mobileclip-deploy/datacompdr"] = OURS
@@ -73,19 +74,22 @@ class Index(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def stored(self) -> int:
-        """How many pairs the shards hold."""
+        """Number of pairs in the shards."""
         return sum(shard.rows for shard in self.shards)
 
     def differences(self, other: Index) -> list[str]:
-        """What decides the content and is not the same: not what has been done of it, nor where the images lie."""
+        """Returns names of the fields that decide the content and differ. Completed shards and the images' folder are
+        not compared."""
         pairs = zip(self.teachers, other.teachers, strict=False)
         same = len(self.teachers) == len(other.teachers) and all(mine.answers_as(theirs) for mine, theirs in pairs)
         mine, theirs = (index.model_dump(exclude={"shards", "images", "teachers"}) for index in (self, other))
         return [name for name, value in mine.items() if theirs[name] != value] + ([] if same else ["teachers"])
 
     def require_complete(self, folder: Path) -> None:
-        """Raises:
-        InvalidInput: shards are missing.
+        """Checks that no shard is missing.
+
+        Raises:
+            InvalidInput: shards are missing.
         """
         if self.stored != self.rows:
             raise InvalidInput(
@@ -94,15 +98,15 @@ class Index(BaseModel, frozen=True, extra="forbid"):
             )
 
     def write(self, folder: Path) -> None:
-        """Write index.json; whole or as it was."""
+        """Writes index.json, atomically."""
         write_whole(folder / INDEX, self.model_dump_json(indent=2) + "\n")
 
 
 def read_index(folder: Path) -> Index:
-    """The index of a reinforced dataset.
+    """Reads the index of a reinforced dataset.
 
     Raises:
-        InvalidInput: there is none, it is damaged, or it is of another version.
+        InvalidInput: missing, damaged, or of another version.
     """
     missing = f"{folder} is no reinforced dataset: it has no {INDEX}; make one with `mobileclip-deploy reinforce`"
     return read_model(Index, folder / INDEX, missing, "; make the dataset again in another folder")

@@ -1,4 +1,4 @@
-"""How far augmentations go, and the numbers that each of them is."""
+"""Bounds of augmentations, and the parameters of one augmentation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PARAMETERS = (
     "saturation",
     "hue",
 )
-"""The columns of an augmentation, float32. The box in fractions of the image's sides; angles in radians; brightness is
-added to [0, 1], contrast and saturation are factors."""
+"""Columns of an augmentation, float32. The box is in fractions of the image's sides, angles are in radians. Brightness
+is added to [0, 1]; contrast and saturation are factors."""
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -35,7 +35,8 @@ Rising = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class _Asked(type(BaseModel)):  # type: ignore[misc]  # pydantic's own metaclass has no public name
-    """A model that refuses what Python gives it as every public function does; what reads files has its own words."""
+    """Metaclass of a model that raises `UsageError` when called from Python, as public functions do. Reading of files
+    has its own error texts."""
 
     def __call__(cls, *arguments: Any, **fields: Any) -> Any:
         if arguments:
@@ -47,8 +48,8 @@ class _Asked(type(BaseModel)):  # type: ignore[misc]  # pydantic's own metaclass
 
 
 class AugmentationPolicy(BaseModel, metaclass=_Asked):
-    """How far augmentations go. Each of affine and colour operations is applied with `probability`, at a magnitude that
-    is uniform up to the bound given; `scale` and `ratio` are the crop's share of the area and its aspect in pixels."""
+    """Bounds of augmentations. Each affine and colour operation is applied with `probability`, at a magnitude that is
+    uniform up to its bound. `scale` and `ratio` are the crop's share of the area and its aspect in pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -1,5 +1,5 @@
-"""Pairs for training: augmented images with their captions as token ids, chosen by number so that a run can go on; of a
-reinforced dataset with what teachers said. No teacher runs."""
+"""Pairs for training: augmented images with their captions as token ids, and teachers' answers if the dataset is
+reinforced. Chosen by index, so that a run can resume. No teacher runs here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mobileclip_deploy.training.reinforcement.shards import read_shard
 
 @dataclass(frozen=True)
 class Choice:
-    """Which augmentation of which pair, and which of its synthetic captions (None: it has none)."""
+    """Indices of a pair, one of its augmentations and one of its synthetic captions (None: it has none)."""
 
     row: int
     augmentation: int
@@ -40,10 +40,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Sample:
-    """One choice: a crop uint8 [3, S, S] and its parameters [P], None where the crop is the whole augmentation; the
-    numbers [T] of its true and its synthetic caption among all captions of the dataset (T is 0 to 2; -1 where captions
-    have no numbers) and their ids [T, L]; for each teacher its embeddings of the image [D] and of those captions
-    [T, D]; and how many rows were `skipped` that could not be used before this one was taken."""
+    """A training sample of one choice.
+
+    A crop uint8 [3, S, S] and its parameters [P], None where the crop is the whole augmentation. The indices [T] of its
+    true and its synthetic caption among all captions of the dataset (T is 0 to 2; -1 where captions have no index), and
+    their ids [T, L]. For each teacher its embeddings of the image [D] and of those captions [T, D]. `skipped`: number
+    of unusable rows that were passed over for this one.
+    """
 
     row: int
     crop: Tensor
@@ -57,8 +60,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples together: the pairs' numbers int64 [B]; pixels float32 [B, 3, S, S] in [0, 1]; captions int64 [B, T] and
-    their ids [B, T, L]; for each teacher float32 images [B, D] and texts [B, T, D]; the rows that were `skipped`."""
+    """Stacked samples: the pairs' indices int64 [B]; pixels float32 [B, 3, S, S] in [0, 1]; captions int64 [B, T] and
+    their ids [B, T, L]; for each teacher float32 images [B, D] and texts [B, T, D]; the number of `skipped` rows."""
 
     rows: Tensor
     pixels: Tensor
@@ -69,7 +72,7 @@ class Batch:
     skipped: int = 0
 
     def labels(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """With everything changed but the pixels."""
+        """Returns a copy with `change` applied to every tensor except the pixels."""
         return replace(
             self,
             rows=change(self.rows),
@@ -81,7 +84,7 @@ class Batch:
 
 
 class TrainingData(Dataset[Sample], ABC):
-    """What a student of `variant` can be trained on: samples, by choices that a generator draws."""
+    """Training data for a student of `variant`: samples, by choices that a generator draws."""
 
     variant: Variant
     teachers: tuple[TeacherEntry, ...]
@@ -89,38 +92,38 @@ class TrainingData(Dataset[Sample], ABC):
     @property
     @abstractmethod
     def captioned(self) -> bool:
-        """Whether there are captions."""
+        """True if there are captions."""
 
     @property
     @abstractmethod
     def pairs_sha256(self) -> str:
-        """What tells these pairs from others."""
+        """Hash that identifies these pairs."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many pairs there are."""
+        """Returns the number of pairs."""
 
     @abstractmethod
     def __getitem__(self, choice: Any) -> Sample:
-        """One of what `choose` gives."""
+        """Returns the sample of a choice from `choose`."""
 
     @abstractmethod
     def choose(self, count: int, generator: torch.Generator) -> list[Any]:
-        """A batch of choices."""
+        """Draws a batch of choices."""
 
 
 class PairDataset(TrainingData):
-    """Image-text pairs for a student of `variant`, with `augmentations` of each image and what `teachers` say."""
+    """Image-text pairs for a student of `variant`, with `augmentations` of each image and the answers of `teachers`."""
 
     def __init__(
         self, pairs: Pairs, variant: Variant, augmentations: int, teachers: tuple[TeacherEntry, ...] = ()
     ) -> None:
         self.pairs, self.variant, self.augmentations, self.teachers = pairs, variant, augmentations, teachers
         self.captions = torch.tensor([len(row.texts) for row in pairs.rows])
-        # Captions of all pairs stand one after another: those of pair i from first_caption[i] on, the true one first.
+        # Captions of all pairs are concatenated: those of pair i start at first_caption[i], the true one first.
         self.first_caption = torch.cat((torch.zeros(1, dtype=torch.int64), self.captions.cumsum(0)))
         texts = [text for row in pairs.rows for text in row.texts]
-        different = {text: number for number, text in enumerate(dict.fromkeys(texts))}  # each is tokenized once
+        different = {text: index for index, text in enumerate(dict.fromkeys(texts))}  # each is tokenized once
         self.ids = torch.empty(0, variant.tokens.context_length, dtype=torch.int64)  # [captions of all pairs, L]
         if texts:
             self.ids = torch.from_numpy(encode(list(different), variant.tokens))[[different[text] for text in texts]]
@@ -139,20 +142,20 @@ class PairDataset(TrainingData):
 
     @abstractmethod
     def read(self, choice: Choice) -> tuple[Image.Image, Tensor]:
-        """The image, and the parameters [P] of its augmentation."""
+        """Returns the image, and the parameters [P] of its augmentation."""
 
     def said(self, choice: Choice, captions: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """What each teacher said of the augmented image [D], and of captions [T] by their numbers [T, D]."""
+        """Returns each teacher's embeddings of the augmented image [D], and of captions, given by index [T]: [T, D]."""
         return (), ()
 
     def __getitem__(self, choice: Choice) -> Sample:
         spec = self.variant.preprocess
         image, parameters = self.read(choice)
         start = int(self.first_caption[choice.row])
-        places = [start] if self.captions[choice.row] else []
+        indices = [start] if self.captions[choice.row] else []
         if choice.synthetic is not None:
-            places.append(start + 1 + choice.synthetic)
-        captions = torch.tensor(places, dtype=torch.int64)
+            indices.append(start + 1 + choice.synthetic)
+        captions = torch.tensor(indices, dtype=torch.int64)
         return Sample(
             choice.row,
             crop(image, parameters[None], spec.size, spec.interpolation)[0],
@@ -163,8 +166,8 @@ class PairDataset(TrainingData):
         )
 
     def choose(self, count: int, generator: torch.Generator, rows: Tensor | None = None) -> list[Choice]:
-        """`count` pairs at random, none twice while there are others, each with an augmentation and a synthetic caption
-        of its own (the true one again where it has none)."""
+        """Draws `count` pairs at random; a pair repeats only after all others were drawn. Each has an augmentation and
+        a synthetic caption of its own (None if it has no synthetic caption)."""
         rows = torch.arange(len(self)) if rows is None else rows
         order = torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(-(-count // len(rows)))])
         chosen = order[:count]
@@ -178,7 +181,7 @@ class PairDataset(TrainingData):
 
 
 class PlainDataset(PairDataset):
-    """Pairs that no teacher saw. An augmentation is drawn when it is read: seed, pair and its own number decide it."""
+    """Pairs without teachers. An augmentation is drawn when it is read, from the seed, the pair's and its own index."""
 
     def __init__(self, pairs: Pairs, variant: Variant, policy: AugmentationPolicy, seed: int) -> None:
         super().__init__(pairs, variant, augmentations=2**31)
@@ -207,8 +210,8 @@ class ReinforcedDataset(PairDataset):
         teachers = range(len(self.teachers))
         self.parameters = torch.cat([shard.parameters for shard in shards])
         self.image_sha256 = torch.cat([shard.image_sha256 for shard in shards])
-        self.images = tuple(torch.cat([shard.images[number] for shard in shards]) for number in teachers)
-        self.texts = tuple(torch.cat([shard.texts[number] for shard in shards]) for number in teachers)
+        self.images = tuple(torch.cat([shard.images[index] for shard in shards]) for index in teachers)
+        self.texts = tuple(torch.cat([shard.texts[index] for shard in shards]) for index in teachers)
         if not torch.equal(torch.cat([shard.captions for shard in shards]), self.captions):
             raise InvalidInput(f"{folder}: {PAIRS} has other captions than the shards; make the dataset again")
         self._seen: set[int] = set()
@@ -238,7 +241,8 @@ def _pairs(folder: Path, index: Index, images: Path | None) -> Pairs:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """A batch; a sample without synthetic caption takes its true one in the place of it when others have one."""
+    """Stacks samples into a batch. If others have a synthetic caption, a sample without one repeats its true
+    caption."""
     width = max(len(sample.ids) for sample in samples)
 
     def filled(values: Tensor) -> Tensor:
@@ -256,12 +260,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
         pixels,
         torch.stack([filled(sample.captions) for sample in samples]),
         torch.stack([filled(sample.ids) for sample in samples]),
-        tuple(_unit(torch.stack([sample.images[number] for sample in samples])) for number in teachers),
-        tuple(_unit(torch.stack([filled(sample.texts[number]) for sample in samples])) for number in teachers),
+        tuple(_unit(torch.stack([sample.images[index] for sample in samples])) for index in teachers),
+        tuple(_unit(torch.stack([filled(sample.texts[index]) for sample in samples])) for index in teachers),
         sum(sample.skipped for sample in samples),
     )
 
 
 def _unit(stored: Tensor) -> Tensor:
-    """Rounding to bfloat16 changes lengths by up to a thousandth."""
+    """Returns rows scaled to length 1: rounding to bfloat16 changes lengths by up to a thousandth."""
     return F.normalize(stored.float(), dim=-1)

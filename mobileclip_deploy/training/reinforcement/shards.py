@@ -21,9 +21,9 @@ SHARD_BYTES = 8 << 30
 
 @dataclass(frozen=True)
 class Shard:
-    """`n` pairs: augmentations float32 [n, K, P]; SHA-256 of the image files uint8 [n, 32]; how many captions each has
-    int64 [n]; and for each teacher bfloat16 unit embeddings of the augmented images [n, K, D] and of all captions
-    [sum of counts, D], the true one of a pair first."""
+    """`n` pairs: augmentations float32 [n, K, P]; SHA-256 of the image files uint8 [n, 32]; number of captions per pair
+    int64 [n]; and for each teacher bfloat16 unit embeddings of the augmented images [n, K, D] and of all captions [sum
+    of counts, D], the true one of a pair first."""
 
     parameters: Tensor
     image_sha256: Tensor
@@ -32,17 +32,17 @@ class Shard:
     texts: tuple[Tensor, ...]
 
     def tensors(self) -> dict[str, Tensor]:
-        """By the names they are stored under."""
+        """Returns the tensors by the names they are stored under."""
         named = {"parameters": self.parameters, "image_sha256": self.image_sha256, "captions": self.captions}
-        named |= {f"images.{number}": value for number, value in enumerate(self.images)}
-        return named | {f"texts.{number}": value for number, value in enumerate(self.texts)}
+        named |= {f"images.{index}": value for index, value in enumerate(self.images)}
+        return named | {f"texts.{index}": value for index, value in enumerate(self.texts)}
 
 
 def write_shard(folder: Path, first: int, shard: Shard) -> ShardEntry:
-    """Write a shard, whole or not at all; the same content gives the same bytes.
+    """Writes a shard, whole or not at all; the same content gives the same bytes.
 
     Returns:
-        What the index says of it.
+        Its entry for the index.
     """
     content = save({name: value.contiguous() for name, value in shard.tensors().items()})
     name = f"shard-{first:08d}.safetensors"
@@ -52,10 +52,10 @@ def write_shard(folder: Path, first: int, shard: Shard) -> ShardEntry:
 
 
 def read_shard(folder: Path, index: Index, entry: ShardEntry) -> Shard:
-    """Read a shard and check it against the index.
+    """Reads a shard and checks it against the index.
 
     Raises:
-        InvalidInput: missing, or other bytes than were written, or embeddings of another size than the teachers'.
+        InvalidInput: missing, changed since it was written, or with embeddings of another size than the teachers'.
     """
     file = folder / entry.file
     absent, damaged = f"{file} cannot be read ({WHY}); {_AGAIN}", f"{file} is damaged ({WHY}); {_AGAIN}"
@@ -85,18 +85,18 @@ def _checked(tensors: dict[str, Tensor], index: Index, entry: ShardEntry, file: 
             f"{file} has no tensor {error.args[0]}; made with fewer teachers than the index says"
         ) from None
     captions = int(shard.captions.sum())
-    wanted: dict[str, tuple[int, ...]] = {
+    shapes: dict[str, tuple[int, ...]] = {
         "parameters": (entry.rows, index.augmentations, len(index.parameters)),
         "image_sha256": (entry.rows, 32),
         "captions": (entry.rows,),
     }
     for number, teacher in enumerate(index.teachers):
-        wanted[f"images.{number}"] = (entry.rows, index.augmentations, teacher.embed_dim)
-        wanted[f"texts.{number}"] = (captions, teacher.embed_dim)
+        shapes[f"images.{number}"] = (entry.rows, index.augmentations, teacher.embed_dim)
+        shapes[f"texts.{number}"] = (captions, teacher.embed_dim)
     for name, value in shard.tensors().items():
-        if tuple(value.shape) != wanted[name]:
+        if tuple(value.shape) != shapes[name]:
             raise InvalidInput(
-                f"{file}: {name} is {list(value.shape)} where the index's teachers give {list(wanted[name])}; "
+                f"{file}: {name} is {list(value.shape)} where the index's teachers give {list(shapes[name])}; "
                 "it is of another dataset, make this one again in another folder"
             )
         if value.is_floating_point() and not torch.isfinite(value.float()).all():

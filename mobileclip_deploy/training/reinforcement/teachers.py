@@ -1,5 +1,5 @@
-"""Teachers: loaded checkpoints, folded for speed, that embed augmented images and captions; and the same for other
-processes: weights in a file on the disk that all see, the rest travels with each task."""
+"""Teachers: loaded, folded checkpoints that embed augmented images and captions. `Lent` is a teacher for other
+processes: its weights are in a file on a shared disk, the rest travels with each task."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Teacher:
-    """A folded checkpoint and what the index says of it."""
+    """A folded checkpoint and its entry in the index."""
 
     model: MobileCLIP
     entry: TeacherEntry
 
     @classmethod
     def of(cls, model: MobileCLIP) -> Teacher:
-        """A loaded checkpoint as a teacher; a training form is folded in place.
+        """Makes a teacher of a loaded checkpoint; a training form is folded in place.
 
         Raises:
             UsageError: it lacks a tower, or was not loaded from a file.
@@ -60,8 +60,8 @@ class Teacher:
 
     @torch.no_grad()
     def views(self, pixels: Tensor) -> Tensor:
-        """Unit embeddings float32 [N, D] of images [N, 3, S, S] in [0, 1]; those of another size are resized (bicubic),
-        as apple/ml-mobileclip-dr does it (scripts/gen.py at commit 418551d)."""
+        """Returns unit embeddings float32 [N, D] of images [N, 3, S, S] in [0, 1]. Images of another size are resized
+        (bicubic), as in apple/ml-mobileclip-dr (scripts/gen.py at commit 418551d)."""
         spec = self.model.variant.preprocess
         parts = []
         for part in pixels.split(BATCH):
@@ -72,14 +72,14 @@ class Teacher:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str], dtype: torch.dtype = torch.bfloat16) -> Tensor:
-        """Unit embeddings [N, D] of texts; each different one is computed once."""
+        """Returns unit embeddings [N, D] of texts. Equal texts are computed once."""
         different = list(dict.fromkeys(texts))
         if not different:
             return torch.empty(0, self.entry.embed_dim, dtype=dtype)
         ids = torch.from_numpy(encode(different, self.model.variant.tokens))
         embedded = self._unit(torch.cat([self.model.encode_text(part) for part in ids.split(BATCH)])).to(dtype)
-        place = {text: number for number, text in enumerate(different)}
-        return embedded[[place[text] for text in texts]]
+        index_of = {text: index for index, text in enumerate(different)}
+        return embedded[[index_of[text] for text in texts]]
 
     def _unit(self, embedded: Tensor) -> Tensor:
         if not torch.isfinite(embedded).all():
@@ -88,7 +88,7 @@ class Teacher:
 
 
 class Views:
-    """A teacher's embeddings of augmented images, which are given one after another; a batch is in memory at a time."""
+    """A teacher's embeddings of augmented images that are added one after another; memory holds one batch at a time."""
 
     def __init__(self, teacher: Teacher) -> None:
         self.teacher = teacher
@@ -96,14 +96,14 @@ class Views:
         self._done: list[Tensor] = []
 
     def add(self, image: Image.Image, parameters: Tensor) -> None:
-        """The augmentations [K, P] of one RGB image."""
+        """Adds the augmentations [K, P] of one RGB image."""
         spec = self.teacher.model.variant.preprocess
         self._waiting += replay(image, parameters, spec.size, spec.interpolation)
         while len(self._waiting) >= BATCH:
             self._embed(BATCH)
 
     def embeddings(self) -> Tensor:
-        """Unit embeddings bfloat16 [N, D] of all augmentations that were given."""
+        """Returns unit embeddings bfloat16 [N, D] of all added augmentations."""
         if self._waiting:
             self._embed(len(self._waiting))
         return torch.cat(self._done)
@@ -117,14 +117,14 @@ class Views:
 
 @dataclass(frozen=True)
 class Lent:
-    """A teacher whose tensors, of no size here, stand in a file."""
+    """A teacher with meta tensors; the real ones are in `file`."""
 
     teacher: Teacher
     file: Path
 
 
 def lend(teacher: Teacher, file: Path) -> Lent:
-    """Write a teacher's tensors, buffers included that no checkpoint has.
+    """Writes a teacher's tensors to a file, with the buffers that no checkpoint has.
 
     Raises:
         InvalidInput: the file cannot be written.
@@ -149,7 +149,7 @@ _BORROWED: dict[Path, Teacher] = {}
 
 
 def borrowed(teacher: Teacher | Lent) -> Teacher:
-    """The teacher itself; one that was lent is read once in a process.
+    """Returns the teacher itself. A lent teacher is read once per process.
 
     Raises:
         InvalidInput: its file cannot be read here.
@@ -158,8 +158,8 @@ def borrowed(teacher: Teacher | Lent) -> Teacher:
         return teacher
     file = teacher.file
     if file not in _BORROWED:
-        for other in [one for one in _BORROWED if one.parent != file.parent]:
-            del _BORROWED[other]  # of a run before, in a process that serves many
+        for other in [path for path in _BORROWED if path.parent != file.parent]:
+            del _BORROWED[other]  # of an earlier run, in a process that serves many
         with refusing(f"the teacher's weights {file} cannot be read here ({WHY})", OSError):
             tensors = load_file(file)
         model = teacher.teacher.model.to_empty(device="cpu")

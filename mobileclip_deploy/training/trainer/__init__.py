@@ -1,1 +1,1 @@
-"""Training small models on reinforced datasets, as a recipe says."""
+"""Training of small models on reinforced datasets, set by a recipe."""

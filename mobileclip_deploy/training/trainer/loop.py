@@ -1,6 +1,6 @@
-"""What every training shares: steps with a running average of the weights, saved whole, and taken up to the same bits.
+"""Base of every training: steps with a running average of the weights, atomic checkpoints, bit-exact resumption.
 
-torch's AdamW, its schedules and its averaged model; what is learned, and from what, stands in a subclass.
+Uses torch's AdamW, its schedules and its averaged model. A subclass says what is learned, and from which items.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ Row = TypeVar("Row")
 
 
 class Training(ABC, Generic[Network, Item, Row]):
-    """A network in training mode on its device, and everything that a step changes, which is made of one item.
-    `objective`: what is trained with it only for the sake of the loss. `identity`: all that decides the result.
-    `called`: the network's name in what is saved; `row`: the dataclass of a row of the log."""
+    """A network in training mode on its device, and all state that a step changes. Each step consumes one item.
+    `objective`: a module that is trained with the network only for the sake of the loss. `identity`: all settings that
+    decide the result. `called`: the network's name in the checkpoint. `row`: the dataclass of a row of the log."""
 
     called: ClassVar[str]
     row: ClassVar[type]
@@ -61,22 +61,22 @@ class Training(ABC, Generic[Network, Item, Row]):
 
     @abstractmethod
     def gradients(self, item: Item) -> Tensor:
-        """The loss of a step, a scalar, whose gradients then stand in the weights."""
+        """Computes the loss of a step, a scalar, and leaves its gradients in the weights."""
 
     @abstractmethod
     def measure(self) -> Row:
-        """A row of the log."""
+        """Returns a row of the log."""
 
     @property
     def averaged(self) -> Network:
-        """The running average of the weights, in eval mode."""
+        """Running average of the weights, in eval mode."""
         return cast(Network, self.average.module.eval())
 
     def bound(self) -> None:
-        """Keep weights within their bounds, after a step."""
+        """Clamps weights to their bounds after a step."""
 
     def kept(self) -> dict[str, Any]:
-        """What is saved beside all that every training saves."""
+        """Returns additional state of a subclass for the checkpoint."""
         return {}
 
     def _parts(self) -> dict[str, Any]:
@@ -84,12 +84,12 @@ class Training(ABC, Generic[Network, Item, Row]):
         return {self.called: self.network} | {name: getattr(self, name) for name in names}
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from what was saved.
+        """Continues from a saved state.
 
         Raises:
-            UsageError: it is of another training.
+            UsageError: the state is of another training.
         """
-        # Fields that an earlier version did not have stood at their defaults, which are None.
+        # Fields that an earlier version did not have were at their defaults, which are None.
         differ = [name for name, value in self.identity.items() if state["identity"].get(name) != value]
         if differ:
             raise UsageError(
@@ -101,14 +101,14 @@ class Training(ABC, Generic[Network, Item, Row]):
         self.log = TypeAdapter(list[self.row]).validate_python(state["log"])  # type: ignore[name-defined]
 
     def save(self) -> None:
-        """Save everything that a training needs to go on."""
+        """Saves all state that a training needs to continue."""
         state = {name: part.state_dict() for name, part in self._parts().items()} | self.kept()
         state |= {"step": self.step, "losses": self.losses, "log": [asdict(row) for row in self.log]}  # type: ignore[call-overload]
         with replacing(self.folder / CHECKPOINT) as partial:
             torch.save(state | {"identity": self.identity}, partial)
 
     def update(self, item: Item) -> None:
-        """One step, of this process's share of it."""
+        """Makes one step, on this process's share of the item."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.gradients(item)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
@@ -120,10 +120,10 @@ class Training(ABC, Generic[Network, Item, Row]):
         self.step += 1
 
     def agreed(self, loss: Tensor) -> Tensor:
-        """The loss, if it is a number in all processes.
+        """Returns the loss if it is finite in all processes.
 
         Raises:
-            InvalidInput, OtherFailed: it is none, here or there.
+            InvalidInput, OtherFailed: the loss is NaN or infinite, here or in another process.
         """
         bad = None
         if not torch.isfinite(loss):
@@ -132,7 +132,7 @@ class Training(ABC, Generic[Network, Item, Row]):
         return loss
 
     def run(self, items: Iterable[Item], progress: Progress, measured: Callable[[Row], None]) -> int:
-        """Make all steps that are left; the number of the one that it began with."""
+        """Makes all remaining steps. Returns the index of the first one."""
         first, steps = self.step, self.settings.steps
         for item in items:
             self.update(item)
@@ -162,10 +162,10 @@ def sole_training(folder: Path, processes: Processes) -> Iterator[None]:
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """What a training saved in its folder; None where nothing was.
+    """Reads the saved state of a training from its folder. None if nothing was saved.
 
     Raises:
-        InvalidInput: damaged, or no file.
+        InvalidInput: damaged, or not a regular file.
     """
     file = folder / CHECKPOINT
     if not file.exists():

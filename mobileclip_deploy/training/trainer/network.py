@@ -1,4 +1,4 @@
-"""The network that is trained, its optimizer, and what is written of it."""
+"""The trained network, its optimizer and schedule, and the file of its weights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ EMBEDDING_STD = 0.02
 
 
 def start(recipe: Recipe) -> MobileCLIP:
-    """The network that a training begins with, in training mode.
+    """Returns the network that a training begins with, in training mode.
 
     Raises:
-        UsageError: the recipe goes on from a folded checkpoint, which has nothing left to train.
+        UsageError: the recipe continues from a folded checkpoint, which has nothing left to train.
         CheckpointError: its checkpoint cannot be read.
     """
     variant = load_variant(recipe.variant)
@@ -59,7 +59,7 @@ def _draw(model: MobileCLIP, layer_scale: float) -> None:
 
 
 def optimizer(model: nn.Module, objective: nn.Module, recipe: Optimisation) -> torch.optim.AdamW:
-    """AdamW; matrices and kernels of the model decay, everything else and the objective's own does not."""
+    """Returns AdamW. Matrices and kernels of the model decay; other parameters and those of the objective do not."""
     decaying = [parameter for name, parameter in model.named_parameters() if _decays(name, parameter)]
     chosen = {id(parameter) for parameter in decaying}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in chosen] + [*objective.parameters()]
@@ -68,8 +68,8 @@ def optimizer(model: nn.Module, objective: nn.Module, recipe: Optimisation) -> t
 
 
 def schedule(optimizer: torch.optim.Optimizer, recipe: Optimisation) -> torch.optim.lr_scheduler.LRScheduler:
-    """How the learning rate goes: torch's one cycle, or up along a line and down along a cosine to 0, as open_clip
-    (src/open_clip_train/scheduler.py, `cosine_lr`) has it for the papers' runs."""
+    """Returns the schedule of the learning rate: torch's one cycle, or a linear rise followed by a cosine down to 0.
+    The latter is open_clip's `cosine_lr` (src/open_clip_train/scheduler.py), as in the papers' runs."""
     if recipe.warmup_steps is None:
         return torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
@@ -93,7 +93,7 @@ def _decays(name: str, parameter: Tensor) -> bool:
 
 
 def write_weights(model: MobileCLIP, path: Path) -> None:
-    """A checkpoint in training form, float32, in the first layout that the variant's card names."""
+    """Writes a checkpoint in training form, float32, in the first layout that the variant's card names."""
     layout, state = _layout(model.variant), model.state_dict()
     candidate = Candidate(load_variant(model.variant.name), layout, model.towers)
     tensors = candidate.stored({ours: state[ours].cpu() for ours in candidate.expected})

@@ -1,5 +1,5 @@
-"""What a training minimises: the loss of multi-modal reinforced training of a batch (MobileCLIP, arXiv 2311.17049,
-section 3.3), or CLIP's loss beside one anchor per true caption."""
+"""Objectives of a training. One is the loss of multi-modal reinforced training (MobileCLIP, arXiv 2311.17049, section
+3.3). The other is CLIP's loss plus a loss against one anchor per true caption."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mobileclip_deploy.training.trainer.recipe import AnchorSettings, Recipe
 
 @dataclass(frozen=True)
 class TeacherBatch:
-    """What one teacher says of a batch: unit embeddings [B, D'] of images and texts, and the factor of its cosines
-    (the inverse of its temperature). D' is the teacher's own."""
+    """Answers of one teacher for a batch: unit embeddings [B, D'] of images and texts, with D' of the teacher. `scale`
+    is the factor of its cosines, the inverse of its temperature."""
 
     images: Tensor
     texts: Tensor
@@ -31,24 +31,24 @@ class TeacherBatch:
 
 
 def clip_loss(images: Tensor, texts: Tensor, scale: Tensor, positives: Tensor | None = None) -> Tensor:
-    """CLIP's loss: cross-entropy of images against texts and of texts against images, their mean.
+    """Returns CLIP's loss: the mean of the cross-entropies of images against texts and of texts against images.
 
     Args:
         images, texts: unit embeddings [B, D], pair by pair.
         scale: the factor of the cosines.
-        positives: [B, B] nonzero where image i and text j belong together, for batches in which a caption occurs more
-            than once; the diagonal when None.
+        positives: [B, B] nonzero where image i and text j belong together, for batches that repeat a caption; the
+            diagonal when None.
     """
     logits = scale * images @ texts.T
-    wanted = torch.eye(len(images), dtype=logits.dtype, device=logits.device)
+    expected = torch.eye(len(images), dtype=logits.dtype, device=logits.device)
     if positives is not None:
-        wanted = positives.to(logits.dtype)
-    return 0.5 * (soft_cross_entropy(logits, wanted) + soft_cross_entropy(logits.T, wanted.T))
+        expected = positives.to(logits.dtype)
+    return 0.5 * (soft_cross_entropy(logits, expected) + soft_cross_entropy(logits.T, expected.T))
 
 
 def distillation_loss(images: Tensor, texts: Tensor, scale: Tensor, teachers: Sequence[TeacherBatch]) -> Tensor:
-    """Half the divergence KL(teacher || student) of the softmax over texts of each image, and half that over images of
-    each text; mean over the batch and over teachers, each at its own temperature.
+    """Returns half of KL(teacher || student) of each image's softmax over texts, plus half of that of each text's
+    softmax over images. It is averaged over the batch and over teachers, each at its own temperature.
 
     Args:
         images, texts: the student's unit embeddings [B, D].
@@ -71,7 +71,7 @@ def reinforced_loss(
     weight: float,
     positives: Tensor | None = None,
 ) -> Tensor:
-    """(1 - weight) CLIP's loss + weight distillation, for one set of captions; see its two parts.
+    """Returns (1 - weight) CLIP's loss + weight distillation, for one set of captions; see the two functions above.
 
     The paper adds this for the true and for a synthetic caption of each image.
     """
@@ -84,18 +84,19 @@ def reinforced_loss(
 
 
 def soft_cross_entropy(logits: Tensor, positives: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of logits [R, C] against the uniform distribution over each row's positives (0 or 1, [R, C])."""
+    """Returns the cross-entropy of logits [R, C] against the uniform distribution over each row's positives (0 or 1,
+    [R, C])."""
     return F.cross_entropy(logits, positives / positives.sum(1, keepdim=True), label_smoothing=label_smoothing)
 
 
 def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
-    """KL(softmax(theirs) || softmax(ours)) of each row, mean over rows."""
+    """Returns KL(softmax(theirs) || softmax(ours)) of each row, mean over rows."""
     return F.kl_div(F.log_softmax(ours, 1), F.log_softmax(theirs, 1), reduction="batchmean", log_target=True)
 
 
 class Embedded(NamedTuple):
-    """What the towers say of a batch: unit embeddings of its images [B, D] and of the texts that an objective
-    reads [C, D], and the factor of their cosines."""
+    """Unit embeddings of a batch: its images [B, D] and the texts that an objective reads [C, D]. `scale` is the factor
+    of their cosines."""
 
     images: Tensor
     texts: Tensor
@@ -103,8 +104,8 @@ class Embedded(NamedTuple):
 
 
 class Towers(nn.Module):
-    """A model as a training asks it: unit embeddings of images in [0, 1] and of ids, and the factor of their cosines.
-    `autocast`: towers compute in bfloat16 where torch thinks it safe; weights and the rest stay float32."""
+    """A model that returns unit embeddings of images in [0, 1] and of ids, and the factor of their cosines. `autocast`:
+    towers compute in bfloat16 where torch considers it safe; weights and the rest stay float32."""
 
     def __init__(self, model: MobileCLIP, autocast: bool = False) -> None:
         super().__init__()
@@ -120,20 +121,21 @@ class Towers(nn.Module):
 
 
 class Objective(nn.Module, ABC):
-    """The loss of a batch, and what is trained with the model only for the sake of it (`parameters()`)."""
+    """The loss of a batch, and parameters that are trained with the model only for the sake of it (`parameters()`)."""
 
     @abstractmethod
     def read(self, batch: Batch, rank: int = 0, count: int = 1) -> Tensor:
-        """Token ids [C, L] of the texts that the text tower reads of a batch; of the share of one of `count`
-        processes, which has every `count`th pair from number `rank` on."""
+        """Returns token ids [C, L] of the batch's texts that the text tower reads. With several processes the batch is
+        the share of process `rank`: every `count`th pair, beginning with index `rank`."""
 
     @abstractmethod
     def loss(self, embedded: Embedded, batch: Batch) -> Tensor:
-        """The loss, a scalar, of a whole batch, whose pixels it does not look at."""
+        """Returns the loss of a whole batch, a scalar. Does not read the batch's pixels."""
 
 
 def objective(recipe: Recipe, dataset: TrainingData, model: MobileCLIP) -> Objective:
-    """What the recipe minimises. Anchors begin at random, or where a model that goes on has their captions."""
+    """Returns the recipe's objective. Anchors begin at random; with a `start` checkpoint, at its embeddings of their
+    captions."""
     if recipe.anchors is None:
         return ReinforcedObjective(dataset, recipe.distillation)
     if not isinstance(dataset, PairDataset):
@@ -145,7 +147,7 @@ def objective(recipe: Recipe, dataset: TrainingData, model: MobileCLIP) -> Objec
 
 
 class ReinforcedObjective(Objective):
-    """The reinforced loss, the sum over the true and the synthetic captions; CLIP's own where `weight` is 0."""
+    """The reinforced loss, summed over the true and the synthetic captions; CLIP's own where `weight` is 0."""
 
     def __init__(self, dataset: TrainingData, weight: float) -> None:
         super().__init__()
@@ -159,30 +161,30 @@ class ReinforcedObjective(Objective):
         count, captions = batch.ids.shape[:2]
         texts = embedded.texts.reshape(count, captions, -1)  # [B, T, D]
         total = images.new_zeros(())
-        for number in range(captions):
-            ids = batch.ids[:, number]
+        for column in range(captions):
+            ids = batch.ids[:, column]
             same = (ids[:, None] == ids[None]).all(dim=2).to(device)  # [B, B]
             teachers = [
-                TeacherBatch(image.to(device), text[:, number].to(device), theirs)
+                TeacherBatch(image.to(device), text[:, column].to(device), theirs)
                 for image, text, theirs in zip(batch.images, batch.texts, self.scales, strict=True)
             ]
-            total = total + reinforced_loss(images, texts[:, number], embedded.scale, teachers, self.weight, same)
+            total = total + reinforced_loss(images, texts[:, column], embedded.scale, teachers, self.weight, same)
         return total
 
 
 class AnchoredObjective(Objective):
     """CLIP's loss over the captions that are read, and both towers against a trained vector for each true caption.
 
-    For data in which few captions have many images each: an image meets all K captions as negatives, though the text
-    tower reads only some of the batch's. A caption is a positive of every image whose pair lists it ("cat" of a dozen).
-    The anchors are dropped after training.
+    Made for data in which few captions have many images each. An image meets all K captions as negatives, though the
+    text tower reads only some of the batch's. A caption is a positive of every image whose pair lists it ("cat" of a
+    dozen). The anchors are dropped after training.
     """
 
     def __init__(self, pairs: Pairs, embed_dim: int, settings: AnchorSettings) -> None:
         super().__init__()
         self.settings = settings
-        names = {name: number for number, name in enumerate(dict.fromkeys(row.texts[0] for row in pairs.rows))}
-        self.concepts = torch.tensor([names[row.texts[0]] for row in pairs.rows])  # [N], a number below K
+        names = {name: index for index, name in enumerate(dict.fromkeys(row.texts[0] for row in pairs.rows))}
+        self.concepts = torch.tensor([names[row.texts[0]] for row in pairs.rows])  # [N], an index below K
         owners: dict[str, set[int]] = {}
         for row in pairs.rows:
             for text in row.texts:
@@ -192,12 +194,12 @@ class AnchoredObjective(Objective):
 
     @torch.no_grad()
     def place(self, model: MobileCLIP, dataset: PairDataset) -> None:
-        """Put the anchors where the model has the captions that they stand for."""
+        """Sets the anchors to the model's embeddings of their captions."""
         mode = model.training
         first = dataset.first_caption[:-1]
-        places = torch.empty(len(self.weight), dtype=torch.int64)
-        places[self.concepts] = first  # any of a caption's pairs: the ids are the same
-        ids = dataset.ids[places].to(model.logit_scale.device)
+        indices = torch.empty(len(self.weight), dtype=torch.int64)
+        indices[self.concepts] = first  # any of a caption's pairs: the ids are the same
+        ids = dataset.ids[indices].to(model.logit_scale.device)
         embedded = torch.cat([model.eval().encode_text(part) for part in ids.split(256)])
         model.train(mode)
         self.weight.copy_(F.normalize(embedded, dim=1))
@@ -212,13 +214,13 @@ class AnchoredObjective(Objective):
         column = read % batch.ids.shape[1]  # the true caption of one pair, the synthetic one of the next
         concepts = self.concepts[batch.rows.cpu()].to(images.device)  # [B]
         meaning = texts.new_zeros(len(read), len(self.weight))  # [C, K]: 1 where a caption is true of a concept
-        for number, caption in enumerate(batch.captions[read, column].tolist()):
-            meaning[number, self.owners[caption]] = 1
+        for index, caption in enumerate(batch.captions[read, column].tolist()):
+            meaning[index, self.owners[caption]] = 1
         pairs = meaning[:, concepts]  # [C, B]
         anchors, scale = F.normalize(self.weight, dim=1), embedded.scale
         smoothing = self.settings.label_smoothing
         loss = F.cross_entropy(scale * images @ anchors.T, concepts, label_smoothing=smoothing)
         loss = loss + soft_cross_entropy(scale * texts @ anchors.T, meaning, smoothing)
-        logits, told = scale * texts @ images.T, pairs.any(dim=0)
-        both = soft_cross_entropy(logits, pairs) + soft_cross_entropy(logits.T[told], pairs.T[told])
+        logits, captioned = scale * texts @ images.T, pairs.any(dim=0)
+        both = soft_cross_entropy(logits, pairs) + soft_cross_entropy(logits.T[captioned], pairs.T[captioned])
         return loss + 0.5 * both

@@ -1,8 +1,8 @@
-"""The processes of one training: alone, or as many as `torchrun` started, each with its share of every batch.
+"""The processes of one training: one alone, or all that `torchrun` started, each with its share of every batch.
 
-Every process has the whole batch's embeddings and computes the same loss of them. Gathering hands gradients back to the
-process whose embeddings they are, summed over processes, and DistributedDataParallel averages over processes what
-arrives at the weights: both together are the gradient of the one loss.
+Every process has the whole batch's embeddings and computes the same loss from them. Gathering returns gradients to the
+process that computed the embeddings, summed over processes. DistributedDataParallel averages gradients of the weights
+over processes. Both together are the gradient of the one loss.
 """
 
 from __future__ import annotations
@@ -26,59 +26,60 @@ from mobileclip_deploy.training.trainer.leading import OtherFailed
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=6)
-"""So long processes wait for each other: one of them measures on the held-out set alone. When one ends, torchrun ends
-the others."""
+"""Longest wait of processes for each other, since one of them alone measures on the held-out set. When a process ends,
+torchrun ends the others."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which one of how many this is. Rank 0 writes, measures and tells."""
+    """Rank of this process and number of processes. Rank 0 writes, measures and prints."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """True if this process writes."""
         return self.rank == 0
 
     def device(self, name: str) -> str:
-        """The recipe's device; of GPUs the one that is this process's."""
+        """Returns the recipe's device; for "cuda" the GPU of this process."""
         if self.count == 1 or name != "cuda":
             return name
         return f"cuda:{int(os.environ.get('LOCAL_RANK', self.rank))}"
 
     def share(self, batch: list[T]) -> list[T]:
-        """This process's part of a batch: every `count`th, so that no two have the same, and all have some of the first
-        ones."""
+        """Returns this process's part of a batch: every `count`th item. No two parts overlap, and all have some of the
+        first items."""
         return batch[self.rank :: self.count]
 
     def together(self, act: Callable[[], T]) -> T:
-        """What `act` gives, once it has ended well in all processes.
+        """Returns the result of `act` once it has succeeded in all processes.
 
         Raises:
-            MobileClipDeployError: its own, here.
+            MobileClipDeployError: `act` failed here.
             OtherFailed: it failed in another process.
         """
         error: MobileClipDeployError | None = None
-        found: list[T] = []
+        results: list[T] = []
         try:
-            found.append(act())
-        except MobileClipDeployError as refused:
-            error = refused
+            results.append(act())
+        except MobileClipDeployError as exception:
+            error = exception
         if self.count > 1:
-            told: list[tuple[str, int] | None] = [None] * self.count
-            distributed.all_gather_object(told, None if error is None else (error.line, error.exit_code))
-            failed = [rank for rank, one in enumerate(told) if one is not None]
-            if failed and (error is None or failed[0] != self.rank):  # the lowest tells
-                line, code = told[failed[0]] or ("", 2)
+            errors: list[tuple[str, int] | None] = [None] * self.count
+            distributed.all_gather_object(errors, None if error is None else (error.line, error.exit_code))
+            failed = [rank for rank, message in enumerate(errors) if message is not None]
+            if failed and (error is None or failed[0] != self.rank):  # the lowest failed rank prints its own error
+                line, code = errors[failed[0]] or ("", 2)
                 raise OtherFailed(line, code)
         if error is not None:
             raise error
-        return found[0]
+        return results[0]
 
     def agreed(self, error: MobileClipDeployError | None) -> None:
-        """Go on if no process has an error; a number travels at each step, and words only where it is not 0.
+        """Returns if no process has an error. Each step exchanges one number; error texts are exchanged only if it is
+        not 0.
 
         Raises:
             MobileClipDeployError, OtherFailed: see `together`.
@@ -98,8 +99,8 @@ class Processes:
         self.together(act)
 
     def gathered(self, values: Tensor) -> Tensor:
-        """Rows [B / count, ...] of all processes as those of the batch [B, ...]; gradients go back to where rows came
-        from."""
+        """Returns the rows [B / count, ...] of all processes as those of the batch [B, ...]. Gradients flow back to the
+        process of each row."""
         if self.count == 1:
             return values
         if values.requires_grad:
@@ -110,32 +111,32 @@ class Processes:
         return torch.stack(parts, dim=1).flatten(0, 1)
 
     def widened(self, batch: Batch, device: torch.device) -> Batch:
-        """This process's share, with as many captions a pair as the other shares have: where no pair of it has a
-        synthetic caption, its true one stands for it, as it does beside pairs that have one."""
+        """Returns this process's share with as many captions per pair as the largest share has. Missing synthetic
+        captions repeat the true one, as `collate` does within a share."""
         if self.count == 1:
             return batch
-        found = torch.tensor(batch.ids.shape[1], device=device)
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-        columns = [*range(batch.ids.shape[1]), *([0] * (int(found) - batch.ids.shape[1]))]
-        texts = tuple(one[:, columns] for one in batch.texts)
+        width = torch.tensor(batch.ids.shape[1], device=device)
+        distributed.all_reduce(width, distributed.ReduceOp.MAX)
+        columns = [*range(batch.ids.shape[1]), *([0] * (int(width) - batch.ids.shape[1]))]
+        texts = tuple(embedded[:, columns] for embedded in batch.texts)
         return replace(batch, captions=batch.captions[:, columns], ids=batch.ids[:, columns], texts=texts)
 
     def labels(self, batch: Batch, device: torch.device) -> Batch:
-        """What a loss needs to know of the whole batch: all but the pixels, which stay this process's."""
+        """Returns the whole batch without its pixels, which stay this process's. A loss needs no more."""
         if self.count == 1:
             return batch
         return batch.labels(lambda values: self.gathered(values.to(device)))
 
     def total(self, number: int) -> int:
-        """The sum of a number over all processes."""
+        """Returns the sum of a number over all processes."""
         if self.count == 1:
             return number
-        found = torch.tensor(number, device=_current_device())
-        distributed.all_reduce(found)
-        return int(found)
+        summed = torch.tensor(number, device=_current_device())
+        distributed.all_reduce(summed)
+        return int(summed)
 
     def averaged(self, gradients: nn.Module) -> None:
-        """The mean over processes of the gradients of a module that DistributedDataParallel has not."""
+        """Averages over processes the gradients of a module that DistributedDataParallel does not wrap."""
         if self.count == 1:
             return
         for weight in gradients.parameters():
@@ -144,7 +145,7 @@ class Processes:
                 weight.grad /= self.count
 
     def parallel(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over processes."""
+        """Returns the module with its gradients averaged over processes."""
         if self.count == 1:
             return module
         return DistributedDataParallel(module, broadcast_buffers=False)
@@ -161,11 +162,11 @@ def _current_device() -> torch.device:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """The processes that torchrun started, connected by gloo, or by nccl where the device is "cuda"; this one alone
-    where it was not torchrun.
+    """Yields the processes that torchrun started, connected by gloo, or by nccl if the device is "cuda". Without
+    torchrun it yields this process alone.
 
     Raises:
-        UsageError: they cannot be connected, there are fewer GPUs than processes, or the device is not to be had here.
+        UsageError: they cannot be connected, there are fewer GPUs than processes, or this machine lacks the device.
     """
     try:
         torch.empty(0, device=device)
@@ -195,7 +196,7 @@ def joined(device: str) -> Iterator[Processes]:
 
 
 class AcrossProcesses(nn.BatchNorm2d):
-    """BatchNorm2d whose mean and variance are of all processes' values. torch's own SyncBatchNorm is for GPUs alone."""
+    """BatchNorm2d with mean and variance over all processes. torch's own SyncBatchNorm works only on GPUs."""
 
     def forward(self, values: Tensor) -> Tensor:
         if not self.training:
@@ -204,7 +205,7 @@ class AcrossProcesses(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         shape, over = (1, -1, 1, 1), (0, 2, 3)
-        count = distributed.get_world_size() * values.numel() / values.shape[1]  # all have as many
+        count = distributed.get_world_size() * values.numel() / values.shape[1]  # every process has as many
         mean = collective.all_reduce(values.sum(over)) / count  # [C]
         centred = values - mean.view(shape)
         variance = collective.all_reduce(centred.square().sum(over)) / count  # [C]
@@ -218,10 +219,11 @@ class AcrossProcesses(nn.BatchNorm2d):
 
 
 def normalise_across(model: nn.Module, device: str) -> nn.Module:
-    """The model, every BatchNorm of it over the batch of all processes; its weights stay the same tensors."""
+    """Replaces every BatchNorm of the model by one over the batch of all processes. Its weights stay the same
+    tensors."""
     if device.startswith("cuda"):
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = AcrossProcesses  # it has the same state, and others refer to it
+            module.__class__ = AcrossProcesses  # keeps its state, and references to it stay valid
     return model

@@ -42,11 +42,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dfndr-12m": _12M | {"datacompdr": {"teachers": _V2}},
     "dfndr-2b": _1B | {"datacompdr": {"teachers": _V2, "captions": "^syn_text_dfn_mscoco38k$"}},
 }
-"""`datacompdr-1b` is that of the S variants, `datacompdr-1b-vit` that of ViT-B/16."""
+"""Presets of the papers' runs: `datacompdr-1b` is for the S variants, `datacompdr-1b-vit` for ViT-B/16."""
 
 
 class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Numbers are numbers: YAML's yes and no would count as 1 and 0."""
+    """Base that refuses booleans for numbers, since YAML's yes and no would count as 1 and 0."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -59,16 +59,16 @@ class _Fields(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 class AnchorSettings(_Fields, frozen=True):
-    """Settings of a training with one trained vector, an anchor, for each different true caption: how many of a batch's
-    captions are read (the anchors stand for the others), and the label smoothing of the cross-entropy against anchors.
-    """
+    """Settings of a training with one trained vector, an anchor, for each different true caption. `captions`: number of
+    a batch's captions that are read (anchors represent the others). `label_smoothing`: of the cross-entropy against
+    anchors."""
 
     captions: int = Field(default=32, gt=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
 class Optimisation(_Fields, frozen=True):
-    """How long and how fast a training goes, and by which optimizer; see `Recipe`."""
+    """Length, speed and optimizer of a training; see `Recipe`."""
 
     version: Literal[1]
     steps: int = Field(gt=0)
@@ -89,16 +89,16 @@ class Optimisation(_Fields, frozen=True):
 class Recipe(Optimisation, frozen=True):
     """A training of one variant on a reinforced dataset or on plain pairs. Paths are relative to the recipe's file.
 
-    `start` is a checkpoint to go on from; without one weights are drawn, with layer scales at `layer_scale` (the
-    published 1e-5 is for runs a hundred times longer). `evaluation` is a dataset to measure recall on; the built-in
-    held-out set when left out. `distillation` is the lambda of arXiv 2311.17049, `average` the decay of the running
-    average of the weights, which is what is measured and written. `learning_rate` is reached after the share `warmup`
-    of all `steps` and falls to 0 along a cosine. Plain pairs need `distillation` 0; their images are augmented anew at
-    every step, as far as `augmentation` says (the policy of `reinforce` when left out). `anchors` is for pairs in which
-    few captions have many images each, without teachers. `datacompdr` is for shards as Apple publishes them. `preset`
-    names one of the papers' runs, whose fields stand where the recipe has none. With `schedule` "cosine" the rate rises
-    linearly over `warmup_steps`, as open_clip's. `accumulate`: in how many parts a batch goes through the towers, for
-    devices that have no memory for all of it; the loss is that of the whole batch. `autocast`: towers compute in it.
+    `start` is a checkpoint to continue from. Without it weights are drawn, with layer scales at `layer_scale`. (The
+    published 1e-5 is for runs a hundred times longer.) `evaluation` is a dataset to measure recall on; the built-in
+    held-out set when left out. `distillation` is the lambda of arXiv 2311.17049. `average` is the decay of the running
+    average of the weights, which are measured and written. `learning_rate` is reached after the share `warmup` of all
+    `steps` and falls to 0 along a cosine. Plain pairs need `distillation` 0. Their images are augmented at every step
+    by the policy `augmentation` (that of `reinforce` when left out). `anchors` is for pairs in which few captions have
+    many images each, without teachers. `datacompdr` is for shards as Apple publishes them. `preset` names one of the
+    papers' runs, whose fields replace those that the recipe leaves out. With `schedule` "cosine" the rate rises
+    linearly over `warmup_steps`, as open_clip's. `accumulate`: number of parts in which a batch passes the towers, for
+    devices with little memory; the loss is that of the whole batch. `autocast`: type in which the towers compute.
     """
 
     variant: str
@@ -127,7 +127,8 @@ class Recipe(Optimisation, frozen=True):
         return self
 
     def identity(self) -> dict[str, object]:
-        """What decides the result: all but how often it is saved, how many processes load data, and where paths lie."""
+        """Returns the settings that decide the result. Left out are the frequency of saving, the number of loading
+        processes and the paths."""
         aside = {"checkpoint_every", "workers", "data", "start", "evaluation", "preset"}
         fields = self.model_dump(mode="json", exclude=aside)
         if self.datacompdr is not None:
@@ -158,11 +159,11 @@ EXAMPLES = {
     "teacher": "mobileclip_s0.pt",
     "held_out": "held_out.tsv",
 }
-"""What a field may look like; the others have a default, which is their example."""
+"""Examples of fields; a field without one here has a default, which is its example."""
 
 
 def _in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
-    """The first problem of a recipe: which field it is, what is wrong with it, and what it may look like."""
+    """Returns a message about the first problem of a recipe: the field, its problem and an example."""
     first = error.errors(include_url=False, include_input=False)[0]
     if not first["loc"]:
         more = " `steps: 2000`" if first["type"] == "model_type" else ""
@@ -174,18 +175,18 @@ def _in_words(error: ValidationError, recipe: type[BaseModel]) -> str:
         "datacompdr": ShardSettings,
     }
     if first["type"] == "extra_forbidden":
-        known = (models[name] if len(first["loc"]) > 1 else recipe).model_fields
+        allowed = (models[name] if len(first["loc"]) > 1 else recipe).model_fields
         wrong = str(first["loc"][-1])
-        place = f"{name}." if len(first["loc"]) > 1 else ""
-        return f"unknown field {place}{wrong}{suggestion(wrong, known)}; known: {', '.join(known)}"
+        prefix = f"{name}." if len(first["loc"]) > 1 else ""
+        return f"unknown field {prefix}{wrong}{suggestion(wrong, allowed)}; known: {', '.join(allowed)}"
     field = recipe.model_fields.get(name)
     example = EXAMPLES.get(name) or (None if field is None else json.dumps(field.default))
-    what = "is missing" if first["type"] == "missing" else f"cannot be that: {problem(first)}"
-    return f"field {'.'.join(map(str, first['loc']))} {what}; for example `{name}: {example}`"
+    complaint = "is missing" if first["type"] == "missing" else f"cannot be that: {problem(first)}"
+    return f"field {'.'.join(map(str, first['loc']))} {complaint}; for example `{name}: {example}`"
 
 
 class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """Refuses a field that is given twice, of which YAML's own loaders keep the last."""
+    """Loader that refuses a field that is given twice; YAML's own loaders keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -198,7 +199,7 @@ class _Once(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
 
 
 def read_fields(path: Path) -> Any:
-    """What a recipe's file holds, with nothing checked but that it is YAML of a recipe's size.
+    """Reads a recipe's file. Checks only that it is YAML of a recipe's size.
 
     Raises:
         InvalidInput: missing, or not YAML.
@@ -206,19 +207,19 @@ def read_fields(path: Path) -> Any:
     with refusing(f"{path} is not YAML", yaml.YAMLError, ValueError, RecursionError):
         with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
             text = read_regular(path, RECIPE_BYTES).decode("utf-8")
-        if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner takes a time of their square
+        if text.count("[") + text.count("{") > MOST_BRACKETS:  # the scanner's time grows with their square
             raise InvalidInput(f"{path} is nested more deeply than a recipe")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few of them make billions of items
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # a few expand to billions of items
             raise InvalidInput(f"{path} refers back to itself (*name), which a recipe does not need; write it out")
         return yaml.load(text, _Once)
 
 
 def read_recipe(path: Path, data: Path | None = None, images: Path | None = None) -> Recipe:
-    """Read a recipe.
+    """Reads a recipe.
 
     Args:
-        data: instead of what the recipe names as `data`.
-        images: instead of what it names as `datacompdr.images`.
+        data: replaces the recipe's `data`.
+        images: replaces the recipe's `datacompdr.images`.
 
     Raises:
         InvalidInput: missing, not YAML, or a field that is unknown, missing or out of range.
@@ -235,7 +236,7 @@ def read_recipe(path: Path, data: Path | None = None, images: Path | None = None
 
 
 def recipe_of(kind: type[_R], content: Any, path: Path | None) -> _R:
-    """The recipe that a file's fields are, or that options are where there is no file.
+    """Validates the fields of a recipe, from a file or, if `path` is None, from options.
 
     Raises:
         InvalidInput: a field is unknown, missing or out of range.
@@ -247,13 +248,15 @@ def recipe_of(kind: type[_R], content: Any, path: Path | None) -> _R:
 
 
 def _with_preset(content: dict[Any, Any], path: Path) -> dict[Any, Any]:
-    """The fields of a recipe on those of the run that it names."""
+    """Returns the fields of a recipe merged over those of the preset that it names."""
     name = content.get("preset")
     if name is None:
         return dict(content)
     if not isinstance(name, str) or name not in PRESETS:
-        known = ", ".join(PRESETS)
-        raise InvalidInput(f"{path}: unknown preset {str(name)[:40]!r}{suggestion(str(name), PRESETS)}; known: {known}")
+        presets = ", ".join(PRESETS)
+        raise InvalidInput(
+            f"{path}: unknown preset {str(name)[:40]!r}{suggestion(str(name), PRESETS)}; known: {presets}"
+        )
     merged = PRESETS[name] | content
     for field, value in PRESETS[name].items():
         if isinstance(value, dict) and isinstance(content.get(field), dict):

@@ -1,4 +1,4 @@
-"""Training both towers on image-text pairs, which torch's DataLoader brings."""
+"""Training of both towers on image-text pairs, loaded by torch's DataLoader."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ LOG = "log.csv"
 
 @dataclass(frozen=True)
 class LogRow:
-    """How far a training is: mean loss since the last row, learning rate, the factor of the cosines, and recall@1 of
-    the averaged weights on the held-out set in percent, both ways."""
+    """Progress of a training. `loss` is the mean since the last row, `scale` the factor of the cosines. Recalls are
+    recall@1 of the averaged weights on the held-out set, in percent."""
 
     step: int
     samples: int
@@ -63,8 +63,8 @@ class LogRow:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a training on published shards did without: samples `without_image` or `without_text`, how often one that
-    cannot be used was `skipped` at a step of this run, and a line for each `bad` shard or sample."""
+    """Omissions of a training on published shards: samples `without_image` or `without_text`. `skipped` counts the
+    unusable samples met at steps of this run. `bad` has a line for each damaged shard or sample."""
 
     samples: int
     without_image: int
@@ -75,8 +75,8 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: its folder, the checkpoint in it, where it was taken up (0: from the start), its log, and
-    what was left out of published shards (None of other data)."""
+    """A finished training: its folder, the checkpoint in it and its log. `resumed_at` is the first step of this run (0:
+    from the start), `left_out` the omissions from published shards (None for other data)."""
 
     folder: Path
     weights: Path
@@ -86,7 +86,7 @@ class Trained:
 
 
 class _Guarded(Dataset[Sample | InvalidInput]):
-    """Hands a refusal on as a value: torch would put the traceback of a process that loads data into its text."""
+    """Returns a refusal as a value: torch would put the traceback of a loading process into its text."""
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -99,13 +99,13 @@ class _Guarded(Dataset[Sample | InvalidInput]):
 
 
 def _together(samples: Sequence[Sample | InvalidInput]) -> Batch | InvalidInput:
-    refused = next((one for one in samples if isinstance(one, InvalidInput)), None)
-    return refused or collate([one for one in samples if isinstance(one, Sample)])
+    refusal = next((sample for sample in samples if isinstance(sample, InvalidInput)), None)
+    return refusal or collate([sample for sample in samples if isinstance(sample, Sample)])
 
 
 def _batches(dataset: TrainingData, recipe: Recipe, first: int, processes: Processes) -> Iterator[list[Any]]:
-    """This process's shares of the batches of a training from step `first` on; each batch depends on the seed and its
-    own number alone."""
+    """Yields this process's shares of the batches of a training from step `first` on. Each batch depends only on the
+    seed and its own index."""
     for step in range(first, recipe.steps):
         # Neighbouring seeds give unrelated numbers: torch mixes them (Mersenne twister, seeded through a hash).
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
@@ -113,7 +113,7 @@ def _batches(dataset: TrainingData, recipe: Recipe, first: int, processes: Proce
 
 
 class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
-    """Both towers, of batches of pairs."""
+    """Trains both towers on batches of pairs."""
 
     called, row = "model", LogRow
     objective: Objective
@@ -139,7 +139,7 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
             self.resume(known)
 
     def gradients(self, item: Batch | InvalidInput) -> Tensor:
-        """The loss of this process's share of a batch, whose gradients then stand in the weights."""
+        """Computes the loss of this process's share of a batch and leaves its gradients in the weights."""
         self.processes.agreed(item if isinstance(item, InvalidInput) else None)
         assert isinstance(item, Batch)
         loss = self._gradients(self.processes.widened(item, self.model.logit_scale.device))
@@ -149,14 +149,15 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
 
     @torch.no_grad()
     def bound(self) -> None:
-        """Keep the factor of the cosines from growing without end."""
+        """Clamps the factor of the cosines to its upper limit."""
         self.model.logit_scale.clamp_(max=math.log(LARGEST_LOGIT_FACTOR))
 
     def _gradients(self, batch: Batch) -> Tensor:
-        """The loss, whose gradients then stand in the weights.
+        """Computes the loss and leaves its gradients in the weights.
 
-        In parts (`accumulate`), every part goes through the towers twice: without gradients, for the loss of the whole
-        batch, and with them, each for what the loss says of its embeddings (arXiv 2101.06983; open_clip has it so too).
+        With `accumulate`, every part passes the towers twice: first without gradients, for the loss of the whole batch.
+        The second pass has gradients, and backpropagates the loss's gradients with respect to its embeddings (arXiv
+        2101.06983; open_clip does the same).
         """
         processes, labels = self.processes, self.processes.labels(batch, self.model.logit_scale.device)
         parts = _parts(batch, self.recipe.accumulate or 1)
@@ -166,30 +167,30 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
             return loss
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         with torch.no_grad():
-            said = [self.towers(part.pixels, self._read(part)) for part in parts]
+            answers = [self.towers(part.pixels, self._read(part)) for part in parts]
             for name, value in self.model.named_buffers():  # BatchNorm counts each part once
                 value.copy_(buffers[name])
-        images, texts = (torch.cat([one[number] for one in said]).requires_grad_() for number in range(2))
-        scale = said[-1][2].clone().requires_grad_()
+        images, texts = (torch.cat([answer[index] for answer in answers]).requires_grad_() for index in range(2))
+        scale = answers[-1][2].clone().requires_grad_()
         loss = self._loss((images, texts, scale), labels)
         loss.backward()
         assert images.grad is not None
         assert texts.grad is not None
-        wanted = zip(images.grad.chunk(len(parts)), texts.grad.chunk(len(parts)), strict=True)
-        for number, (part, (of_images, of_texts)) in enumerate(zip(parts, wanted, strict=True), start=1):
+        targets = zip(images.grad.chunk(len(parts)), texts.grad.chunk(len(parts)), strict=True)
+        for number, (part, (of_images, of_texts)) in enumerate(zip(parts, targets, strict=True), start=1):
             last = number == len(parts)  # gradients are averaged over processes once, with the last part
             alone = processes.count == 1 or last
             with contextlib.nullcontext() if alone else self.parallel.no_sync():  # type: ignore[operator]
-                found = self.parallel(part.pixels, self._read(part))
-                told = (found[0] * of_images).sum() + (found[1] * of_texts).sum()
-                (told + found[2] * (scale.grad if last else 0)).backward()
+                outputs = self.parallel(part.pixels, self._read(part))
+                surrogate = (outputs[0] * of_images).sum() + (outputs[1] * of_texts).sum()
+                (surrogate + outputs[2] * (scale.grad if last else 0)).backward()
         return loss
 
     def _read(self, batch: Batch) -> Tensor:
         return self.objective.read(batch, self.processes.rank, self.processes.count)
 
     def _loss(self, embedded: tuple[Tensor, Tensor, Tensor], labels: Batch) -> Tensor:
-        """Loss of the whole batch, from this process's share of the embeddings."""
+        """Computes the loss of the whole batch, from this process's share of the embeddings."""
         images, texts, scale = embedded
         # Texts of one pair stay together: [C, D] as [b, texts of a pair, D].
         grouped = texts.reshape(len(images), -1, texts.shape[1]) if len(texts) % len(images) == 0 else texts[:, None]
@@ -197,7 +198,7 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
         return self.agreed(self.objective.loss(Embedded(self.processes.gathered(images), gathered, scale), labels))
 
     def measure(self) -> LogRow:
-        """How far the training is."""
+        """Returns a log row of the averaged weights."""
         figures = measure(model_embedder(self.averaged), self.held_out, ("retrieval",)).result.figures
         return LogRow(
             step=self.step,
@@ -211,10 +212,10 @@ class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
 
 
 def training_data(recipe: Recipe, progress: Progress = silent) -> TrainingData:
-    """The pairs that the recipe trains on.
+    """Reads the pairs that the recipe trains on.
 
     Raises:
-        InvalidInput: they are incomplete, damaged or without captions, or plain where the recipe wants teachers.
+        InvalidInput: they are incomplete, damaged or without captions, or plain where the recipe needs teachers.
         UsageError: the recipe augments images whose augmentations are stored, or has fields for other data.
     """
     variant = load_variant(recipe.variant)
@@ -248,23 +249,23 @@ def train(
     progress: Progress = silent,
     measured: Callable[[LogRow], None] = lambda _: None,
 ) -> Trained:
-    """As `learning.door.train`, of a recipe that was read: on one thread of a CPU a run that was stopped goes on to the
+    """Trains as `training.door.train` does, from a parsed recipe. On one thread of a CPU a stopped run resumes to the
     same bits.
 
     Raises:
-        MobileClipDeployError: as there; or, OtherFailed, another process of this training cannot go on.
+        MobileClipDeployError: as there; or, OtherFailed, another process of this training failed.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(safe_children())  # the recipe's workers, too
+        stack.enter_context(safe_children())  # covers the recipe's workers, too
         processes = stack.enter_context(joined(recipe.device))
         if recipe.autocast and recipe.device.startswith("cuda") and not torch.cuda.is_bf16_supported(False):
             raise UsageError("this GPU has no bfloat16; leave the recipe's autocast out")
-        tell = progress if processes.first else silent
-        dataset = processes.together(lambda: training_data(recipe, tell))
+        report = progress if processes.first else silent
+        dataset = processes.together(lambda: training_data(recipe, report))
         processes.together(lambda: _check_shares(recipe, processes))
         processes.together(lambda: stack.enter_context(sole_training(folder, processes)))
-        known = processes.together(lambda: read_state(folder))
-        training = processes.together(lambda: _Training(recipe, dataset, folder, processes, known))
+        state = processes.together(lambda: read_state(folder))
+        training = processes.together(lambda: _Training(recipe, dataset, folder, processes, state))
         loader = DataLoader(
             _Guarded(dataset),
             batch_sampler=_batches(dataset, recipe, training.step, processes),
@@ -276,7 +277,7 @@ def train(
             _write_log(folder, training.log)
             measured(row)
 
-        first = training.run(loader, tell, told)
+        first = training.run(loader, report, told)
         if processes.first:
             _write_log(folder, training.log)
             write_weights(training.averaged, folder / WEIGHTS)
@@ -289,14 +290,14 @@ def train(
 
 def _write_log(folder: Path, rows: Sequence[LogRow]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=[one.name for one in fields(LogRow)], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=[field.name for field in fields(LogRow)], lineterminator="\n")
     writer.writeheader()
     writer.writerows([asdict(row) for row in rows])
     write_whole(folder / LOG, text.getvalue())
 
 
 def _check_shares(recipe: Recipe, processes: Processes) -> None:
-    """Refuse a batch that cannot be dealt out evenly: every share is to count the same."""
+    """Refuses a batch that does not divide evenly: every share must count the same."""
     parts = processes.count * (recipe.accumulate or 1)
     if recipe.batch % parts:
         raise UsageError(
@@ -311,7 +312,7 @@ def _check_shares(recipe: Recipe, processes: Processes) -> None:
 
 
 def _parts(batch: Batch, count: int) -> list[Batch]:
-    """A batch in as many equal parts, one after another."""
+    """Returns a batch cut into `count` equal parts, in order."""
     size = len(batch.rows) // count
     slices = [slice(start, start + size) for start in range(0, len(batch.rows), size)]
-    return [replace(batch.labels(itemgetter(one)), pixels=batch.pixels[one]) for one in slices]
+    return [replace(batch.labels(itemgetter(part)), pixels=batch.pixels[part]) for part in slices]
