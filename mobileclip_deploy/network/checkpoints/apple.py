@@ -30,16 +30,16 @@ BRANCHES = [
 ]
 TEXT = [
     Rule(r"^text\.token_embedding\.", "text_encoder.embedding_layer."),
-    # [L, C] here, [1, 1, L, C] there.
+    # [L, C] here, [1, 1, L, C] in the file.
     Rule(r"^text\.positional_embedding$", "text_encoder.positional_embedding.pos_embed.pos_embed", flatten_leading(2)),
     Rule(r"^text\.blocks\.", "text_encoder.transformer."),
     Rule(r"^text\.final_norm\.", "text_encoder.final_layer_norm."),
-    # A bare matrix there, [C, D]: x @ p. nn.Linear holds [D, C].
+    # A bare matrix in the file, [C, D]: x @ p. nn.Linear holds [D, C].
     Rule(r"^text\.projection\.weight$", "text_encoder.projection_layer", transposed),
     Rule(r"^logit_scale$", "logit_scale"),
 ]
 VIT = [
-    # Our stem counts its GELUs as well: 0, 2, 4 here are 0, 1, 2 there.
+    # Our stem counts its GELUs as well: 0, 2, 4 here are 0, 1, 2 in the file.
     Rule(r"^image\.stem\.(\d)\.bn\.", lambda m: f"image_encoder.model.patch_emb.{int(m[1]) // 2}.block.norm."),
     Rule(r"^image\.stem\.(\d)\.(conv\.)?", lambda m: f"image_encoder.model.patch_emb.{int(m[1]) // 2}.block.conv."),
     Rule(r"^image\.class_token$", "image_encoder.model.cls_token", flatten_leading(2)),
@@ -51,19 +51,19 @@ VIT = [
 
 
 def keymap(variant: Variant) -> KeyMap:
-    """The map from our keys to Apple's for one variant."""
+    """Returns the map from our keys to Apple's for one variant."""
     image = mci_rules(variant.image, "image_encoder.model.") if isinstance(variant.image, MCiTower) else VIT
     return KeyMap([*image, *TEXT, *BRANCHES, *TRANSFORMER])
 
 
 def mci_rules(spec: MCiTower, root: str) -> list[Rule]:
-    """Where the parts of an MCi tower are, below `root`: Apple numbers patch embeddings, positional encodings and
-    stages in one list, `network`."""
+    """Returns rules for the parts of an MCi tower below `root`. Apple numbers patch embeddings, positional encodings
+    and stages in one list, `network`."""
     index: dict[tuple[int, str], int] = {}
     for stage, positional in enumerate(spec.positional):
         present = (stage > 0, positional, True)
-        for part, there in zip(("downsample", "position", "blocks"), present, strict=True):
-            if there:
+        for part, exists in zip(("downsample", "position", "blocks"), present, strict=True):
+            if exists:
                 index[stage, part] = len(index)
 
     def network(match: re.Match[str]) -> str:

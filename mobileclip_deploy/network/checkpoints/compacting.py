@@ -1,7 +1,7 @@
-"""A model with smaller embeddings: both projections end on the same few axes of the embedding space.
+"""Models with smaller embeddings: both projections end on the same few axes of the embedding space.
 
-Nothing is subtracted, so that the cut is a product of matrices and folds into each projection: `W A` for `W`. Which
-axes is another matter (`spaces.axes`); here they are data.
+Nothing is subtracted, so that the cut is a product of matrices and folds into each projection: `W A` for `W`. The axes
+are given here; `spaces.axes` fits them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mobileclip_deploy.network.model.provenance import Compacted
 
 
 def compact(source: Source, axes: Axes, told: Compacted) -> Source:
-    """A copy of a source whose embeddings [N] are the full ones [D] times the axes, in another embedding space.
+    """Returns a copy of a source whose embeddings [N] are the full ones [D] times the axes, in another embedding space.
 
     Args:
-        told: how the axes were fitted; sizes, hash and space are set here to what they are.
+        told: record of the axes' fit; sizes, hash and space are filled in here.
 
     Raises:
         InvalidInput: the axes are of another space than the source's.
@@ -36,25 +36,25 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
     model = copy.deepcopy(source.model)
     for tower in (model.image, model.text):
         if tower is not None:
-            assert isinstance(tower.projection, nn.Linear)  # what gives tokens was refused
+            assert isinstance(tower.projection, nn.Linear)  # models that output tokens were refused
             tower.projection = _projected(tower.projection, axes)
     model.variant = with_fields(model.variant, embed_dim=axes.size)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(told.logit_scale))
-    is_so = {
+    measured = {
         "size": axes.size,
         "full_size": axes.full_size,
         "from_space": source.provenance.embedding_space,
         "axes_sha256": axes.sha256,
         "full_logit_scale": source.model.logit_factor,
     }
-    model.provenance = with_fields(source.provenance, compacted=with_fields(told, **is_so))
+    model.provenance = with_fields(source.provenance, compacted=with_fields(told, **measured))
     return Source(model, model.provenance, axes)
 
 
 @torch.no_grad()
 def _projected(layer: nn.Linear, axes: Axes) -> nn.Linear:
-    """The layer with its outputs times the axes: in float64, rounded once."""
+    """Returns the layer with its outputs times the axes, computed in float64 and rounded once."""
     across = torch.from_numpy(axes.matrix).double().T  # [N, D]
     result = nn.Linear(layer.in_features, axes.size, bias=layer.bias is not None)
     result.weight = nn.Parameter((across @ layer.weight.double()).to(layer.weight.dtype), requires_grad=False)

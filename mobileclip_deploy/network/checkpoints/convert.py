@@ -1,4 +1,4 @@
-"""Convert a checkpoint from one layout to another, where the other can hold the same network."""
+"""Conversion of a checkpoint from one layout to another, if the other can hold the same network."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from mobileclip_deploy.network.model.variants import load_variant
 
 BIAS = "image.projection.bias"
 TOKENS = "token_embedding.weight"
-"""How every layout's name of the table of tokens ends."""
+"""End of every layout's name of the table of tokens."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written: `tensors` of `variant`, from one layout to the other; `notes` for the user."""
+    """Result of a conversion: `tensors` of `variant`, from one layout to the other; `notes` for the user."""
 
     output: Path
     variant: str
@@ -53,21 +53,21 @@ def convert(
     force: bool = False,
     progress: Progress = silent,
 ) -> Conversion:
-    """Write a checkpoint in another layout, or in its own without wrappers and prefixes. Weights keep their dtype.
+    """Writes a checkpoint in another layout, or in its own without wrappers and prefixes. Weights keep their dtype.
 
     Args:
         source: a checkpoint in any layout.
         layout: "apple", "open_clip", "transformers" (SigLIP2) or "folded" (which folds).
         output: .safetensors, or .pt for a plain state dict; folded models are .safetensors.
         variant: as for `load`.
-        preprocess: as for `load`; what is written says it in its metadata.
-        languages: what a SentencePiece vocabulary is cut to. Embeddings stay comparable with the source's, and are the
-            same of texts whose pieces all stay. `notes` tell what the captions lose.
+        preprocess: as for `load`; recorded in the metadata of the output.
+        languages: cuts a SentencePiece vocabulary. Embeddings stay comparable with the source's; texts whose pieces all
+            stay keep theirs exactly. `notes` report the captions' losses.
         force: replace `output` if it exists.
 
     Raises:
         UsageError: unknown layout or variant, the variant has none of that layout, or the output exists.
-        CheckpointError: the source cannot be read, or the other layout cannot hold what it computes.
+        CheckpointError: the source cannot be read, or the other layout cannot hold its network.
         InvalidInput: the output cannot be written.
     """
     layout = layout.lower()
@@ -128,7 +128,8 @@ def _fold(identity: Identity, source: Path, output: Path, preprocess: str | None
 
 
 def _mapped(identity: Identity, layout: str, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors under the other layout's names, and what was added or dropped. `own`: by our names."""
+    """Returns the tensors under the other layout's names, and notes about added or dropped ones. `own`: by our
+    names."""
     card = identity.variant
     if layout not in card.layouts:
         raise UsageError(f"{card.name} has no {layout} checkpoints; {_possible(identity)}")
@@ -155,7 +156,7 @@ def _mapped(identity: Identity, layout: str, own: Mapping[str, Tensor]) -> tuple
 
 
 def _differences(identity: Identity, layout: str) -> list[str]:
-    """What makes the variant another network in a layout than in that of the checkpoint; nothing where it is not."""
+    """Returns the fields in which the variant's network differs between the checkpoint's layout and another one."""
     if "image" not in identity.towers:
         return []
     old, new = (identity.variant.for_layout(name).image.model_dump() for name in (identity.layout, layout))
@@ -163,6 +164,6 @@ def _differences(identity: Identity, layout: str) -> list[str]:
 
 
 def _possible(identity: Identity, but: str | None = None) -> str:
-    """In which layouts the checkpoint can be written, in words."""
+    """Returns the layouts in which the checkpoint can be written, in words."""
     layouts = [name for name in identity.variant.layouts if not _differences(identity, name)]
     return f"it can be written as {' or '.join(name for name in (*layouts, folded.NAME) if name != but)}"

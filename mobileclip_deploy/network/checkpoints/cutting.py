@@ -1,4 +1,4 @@
-"""A vocabulary cut to some languages: rows of a SentencePiece table that their texts do not use are left out."""
+"""Vocabularies cut to some languages: rows of a SentencePiece table that their texts do not use are left out."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant
 Keep = Literal["letters", "used"]
 TEXT_BYTES = 1 << 30
 CLDR = ("{code}/annotations.json", "annotations/{code}/annotations.json")
-"""Where npm's `cldr-annotations-full` has the names of emoji in a language, below its folder or the one inside."""
+"""Paths of the names of emoji in a language, relative to npm's `cldr-annotations-full` or to the folder inside it."""
 
 
 @checked_fields
 @dataclass(frozen=True)
 class Languages:
-    """What a vocabulary is cut to. `codes`: such as "de". `texts`: a folder with a CODE.txt of each, one text per line,
-    or npm's cldr-annotations-full. `keep`: "letters", every piece written in letters of those texts; "used", those
-    alone that the texts are made of. `captions`: a file of a user's own texts, one per line, to tell what they lose.
+    """Languages to which a vocabulary is cut. `codes`: such as "de". `texts`: a folder with a CODE.txt of each, one
+    text per line, or npm's cldr-annotations-full. `keep`: "letters", every piece written in letters of those texts;
+    "used", only pieces that occur in the texts. `captions`: a file of the user's own texts, one per line, to measure
+    their losses.
 
     Raises:
         UsageError: a field is of another kind.
@@ -48,7 +49,7 @@ class Languages:
 def asked_languages(
     codes: Sequence[str] | None, texts: StrPath | None, keep: Keep, captions: StrPath | None
 ) -> Languages | None:
-    """What a user's words ask for; None where no languages are named.
+    """Builds `Languages` from a user's options. None if no languages are named.
 
     Raises:
         UsageError: languages without texts, or the rest without languages.
@@ -66,8 +67,8 @@ def asked_languages(
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut vocabulary: `rows` of the full table stay, ascending. `lost`: the share (0 to 1) of the pieces of the
-    captions that the cut leaves out and other pieces stand for now; None without captions."""
+    """A cut vocabulary: `rows` of the full table stay, ascending. `lost`: share (0 to 1) of the captions' pieces that
+    were left out and are now spelled by other pieces; None without captions."""
 
     tokens: TokenizerSpec
     rows: tuple[int, ...]
@@ -75,18 +76,18 @@ class Cut:
     lost: float | None
 
     def summary(self, full: int) -> str:
-        """One line for the user."""
-        told = f"vocabulary: {len(self.rows):,} of {full:,} pieces, by {self.texts:,} texts"
+        """Returns one line for the user."""
+        line = f"vocabulary: {len(self.rows):,} of {full:,} pieces, by {self.texts:,} texts"
         if self.lost is None:
-            return told
-        return f"{told}; {self.lost:.2%} of the pieces of the captions were left out, and other pieces stand for them"
+            return line
+        return f"{line}; {self.lost:.2%} of the pieces of the captions were left out, and other pieces stand for them"
 
 
 def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
-    """Which rows of a text tower's table the texts of some languages need.
+    """Computes the rows of a text tower's table that the texts of some languages need.
 
-    Of every text whose pieces stay, the ids are the full vocabulary's, renumbered: no merge that is left out takes part
-    in it (`sentencepiece.reach`).
+    If all pieces of a text stay, its ids are the full vocabulary's, renumbered: no merge that was left out takes part
+    (`sentencepiece.reach`).
 
     Raises:
         UsageError: no SentencePiece vocabulary, or no language.
@@ -112,24 +113,24 @@ def cut_vocabulary(variant: Variant, asked: Languages) -> Cut:
     lost = None
     if asked.captions is not None:
         ids = encode(_lines(Path(asked.captions)), tokens)
-        told = ids[(ids != tokens.pad) & (ids != tokens.eot)]
-        lost = float(np.isin(told, rows, invert=True).mean()) if told.size else 0.0
+        pieces_used = ids[(ids != tokens.pad) & (ids != tokens.eot)]
+        lost = float(np.isin(pieces_used, rows, invert=True).mean()) if pieces_used.size else 0.0
     return Cut(without(tokens, rows), rows, len(every), lost)
 
 
 def language_texts(folder: Path, code: str) -> list[str]:
-    """Texts of a language in a folder: CODE.txt, one per line, or CLDR's names of emoji.
+    """Reads texts of a language from a folder: CODE.txt, one per line, or CLDR's names of emoji.
 
     Raises:
-        InvalidInput: neither is there, or it holds nothing.
+        InvalidInput: neither exists, or it holds nothing.
     """
     if not code.replace("-", "").replace("_", "").isalnum():
         raise InvalidInput(f"{code!r} is no code of a language, such as de")
     plain = folder / f"{code}.txt"
     if plain.is_file():
         return _lines(plain)
-    for place in CLDR:
-        path = folder / place.format(code=code)
+    for pattern in CLDR:
+        path = folder / pattern.format(code=code)
         if path.is_file():
             return _names(path)
     raise InvalidInput(
@@ -140,21 +141,21 @@ def language_texts(folder: Path, code: str) -> list[str]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        found = [line.strip() for line in read_regular(path, TEXT_BYTES).decode("utf-8").splitlines()]
+        lines = [line.strip() for line in read_regular(path, TEXT_BYTES).decode("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path} cannot be read as UTF-8; save it as UTF-8") from error
-    if not (texts := [line for line in found if line]):
+    if not (texts := [line for line in lines if line]):
         raise InvalidInput(f"{path} holds no text")
     return texts
 
 
 def _names(path: Path) -> list[str]:
     try:
-        told: Any = read_json(path)
-        entries: Sequence[Any] = list(told["annotations"]["annotations"].values())
-        found = [str(name) for entry in entries for kind in ("default", "tts") for name in entry.get(kind, ())]
+        document: Any = read_json(path)
+        entries: Sequence[Any] = list(document["annotations"]["annotations"].values())
+        names = [str(name) for entry in entries for kind in ("default", "tts") for name in entry.get(kind, ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise InvalidInput(f"{path} is no file of CLDR's annotations; give CODE.txt instead") from error
-    if not found:
+    if not names:
         raise InvalidInput(f"{path} holds no name")
-    return found
+    return names

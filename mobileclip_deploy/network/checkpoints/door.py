@@ -1,4 +1,4 @@
-"""`load_model`: a file, a place on the hub, or the built-in checkpoint, as a model."""
+"""`load_model`: loads a file, a checkpoint on the hub, or the built-in checkpoint."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def load_model(
     announce: Callable[[str], None] | None = None,
     progress: Progress = silent,
 ) -> MobileCLIP:
-    """Load a checkpoint: training form (or folded, if the file is), eval mode, float32.
+    """Loads a checkpoint: training form (or folded, if the file is), eval mode, float32.
 
     Args:
-        variant: its name; told from the file when None.
+        variant: its name; identified from the file when None.
         checkpoint: .pt or .safetensors, or a place on the hub, "hf:owner/name[@revision][:file]"; the built-in nano
             checkpoint when None.
-        download: fetch the variant's published checkpoint, from where its card says.
-        image_size: in pixels, when it was fine-tuned at another than the variant's.
-        preprocess: what pictures are made with: "openai", "card" (the variant's own), or a JSON file such as
-            open_clip_config.json; told from the checkpoint, or from such a file beside it, when None.
+        download: fetch the variant's published checkpoint, from the source on its card.
+        image_size: in pixels, if it was fine-tuned at another size than the variant's.
+        preprocess: "openai", "card" (the variant's own), or a JSON file such as open_clip_config.json. When None, it is
+            read from the checkpoint, or from such a file next to it.
         announce: called with the licence of the weights before anything is downloaded.
-        progress: told how far a download is.
+        progress: called with the progress of a download.
 
     Raises:
-        CheckpointError: the file cannot be had, cannot be read or does not fit the variant; or it was fine-tuned with
-            open_clip, and nothing says on which pictures.
+        CheckpointError: the file cannot be found or read, or does not fit the variant; or it was fine-tuned with
+            open_clip and its preprocessing is unknown.
         InvalidInput: the file of `preprocess` cannot be used.
         UsageError: unknown variant or preprocessing, or a variant without its checkpoint.
     """

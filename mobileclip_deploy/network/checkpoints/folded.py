@@ -25,15 +25,15 @@ METADATA = "mobileclip_deploy"
 
 
 def keymap(variant: Variant) -> KeyMap:
-    """Our keys are our keys."""
+    """Returns the identity: this layout uses our keys."""
     return KeyMap([Rule(r"^", "")])
 
 
 def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
-    """The source checkpoint that a folded file names in its metadata.
+    """Reads the source checkpoint of a folded file from its metadata.
 
     Raises:
-        CheckpointError: the metadata is missing, malformed, or names what this version does not know.
+        CheckpointError: the metadata is missing, malformed, or names an unknown variant or layout.
     """
     text = metadata.get(METADATA)
     if text is None:
@@ -47,9 +47,9 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
 
 
 def save(model: MobileCLIP, path: Path) -> None:
-    """Write a folded model; the file appears whole or not at all.
+    """Writes a folded model; the file appears whole or not at all.
 
-    Beside the provenance as JSON, the metadata says `variant`, `source_sha256` and `folded` for whoever reads the
+    The metadata holds the provenance as JSON. It also has `variant`, `source_sha256` and `folded`, for readers of the
     file without this package.
 
     Raises:

@@ -34,9 +34,9 @@ from mobileclip_deploy.network.model.variants import Variant, load_variant, vari
 REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^:@\s]+))?(:(?P<file>[^\s]+))?")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# What a login page of a network, or a mirror that is none, sends in place of weights.
+# A web page sent in place of weights, by a network's login or by a false mirror.
 PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
-# Files taken from a repository when none is named, the preferred first; a lone .pt or .safetensors comes after these.
+# Files taken from a repository if none is named, the preferred first; a lone .pt or .safetensors comes after these.
 USUAL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 SUFFIXES = (".safetensors", ".pt", ".bin")
 
@@ -46,8 +46,8 @@ Progress = Callable[[int, "int | None"], None]
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file on the hub. Without `revision`, the newest; without `file`, the repository's usual one; `sha256`, when
-    given, is what it must have."""
+    """A file on the hub. Without `revision`, the newest; without `file`, the repository's usual one. `sha256`: its
+    expected hash, if given."""
 
     repository: str
     revision: str | None = None
@@ -61,7 +61,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file in the local cache, and what the provenance says of it: `revision` is the commit."""
+    """A file in the local cache, with its provenance: `revision` is the commit."""
 
     path: Path
     repository: str
@@ -70,20 +70,20 @@ class Fetched:
 
 
 def parse(text: str) -> HubFile:
-    """`hf:owner/name[@revision][:file]`.
+    """Parses `hf:owner/name[@revision][:file]`.
 
     Raises:
         UsageError: it is not of that form.
     """
     match = REFERENCE.fullmatch(text)
-    named = [PurePosixPath(part) for part in match.group("repository", "revision", "file") if part] if match else []
-    if match is None or not text.isprintable() or any(one.is_absolute() or ".." in one.parts for one in named):
+    paths = [PurePosixPath(part) for part in match.group("repository", "revision", "file") if part] if match else []
+    if match is None or not text.isprintable() or any(path.is_absolute() or ".." in path.parts for path in paths):
         raise UsageError(f"{text!r} is no place on the hub; write hf:owner/name, hf:owner/name@revision or ...:file")
     return HubFile(match["repository"], match["revision"], match["file"])
 
 
 def usual_source(variant: str) -> HubFile:
-    """Where a variant's checkpoint is published, as its card says.
+    """Returns the published file of a variant's checkpoint, from its card.
 
     Raises:
         UsageError: unknown variant, or its card names no source.
@@ -102,7 +102,7 @@ def fetch(
     progress: Progress | None = None,
     cache: Path | None = None,
 ) -> Fetched:
-    """Download a checkpoint, or take it from the cache.
+    """Downloads a checkpoint, or takes it from the cache.
 
     Args:
         source: from `parse` or `usual_source`.
@@ -113,8 +113,8 @@ def fetch(
 
     Raises:
         CheckpointError: hub unreachable, no such repository, revision or file, no access, disk full, a page for
-            browsers instead of weights, a place outside of the cache, or another sha256 than the one wanted. Nothing
-            half-downloaded is kept.
+            browsers instead of weights, a path outside of the cache, or another sha256 than expected. No partial file
+            is kept.
         DependencyMissing: huggingface_hub is not installed.
     """
     hub = needed("huggingface_hub", "mobileclip-deploy[hub]")
@@ -125,14 +125,14 @@ def fetch(
             if source.file is None:
                 source = replace(source, file=_usual_file(hub, source))
             path = _download(hub, source, cache, progress)
-            for beside in _beside(source):
+            for companion in _beside(source):
                 with contextlib.suppress(hub.errors.EntryNotFoundError):
-                    _download(hub, replace(source, file=beside), cache)
+                    _download(hub, replace(source, file=companion), cache)
         except CheckpointError:
             raise
         except Exception as error:  # huggingface_hub passes on whatever its HTTP client and the disk raise
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                # Give back the room that it took: before 2.0 huggingface_hub leaves its part, to resume later.
+                # Free the space again: before 2.0 huggingface_hub leaves its part, to resume later.
                 for rest in (_folder(hub, source, cache) / "blobs").glob("*.incomplete"):
                     rest.unlink(missing_ok=True)
             raise CheckpointError(_explain(hub, error, source)) from error
@@ -163,19 +163,23 @@ def _licence(source: HubFile) -> str:
 
 
 def _card(source: HubFile) -> Variant | None:
-    """The variant that is published in the repository, if one is."""
+    """Returns the variant that is published in the repository. None if none is."""
     return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
 
 
 def _beside(source: HubFile) -> Iterator[str]:
-    """Files that tell what the weights do not: pictures, activation, a vocabulary. Of an unknown repository any may be
-    there."""
+    """Yields names of files with data that the weights lack: preprocessing, activation, a vocabulary. An unknown
+    repository may have any of them."""
     from mobileclip_deploy.network.checkpoints import siglip  # imports torch: a wrong reference is refused before it
 
     card = _card(source)
     if card is None:
         yield CONFIG
-    layouts = () if card is None else {one.layout for one in card.sources if one.repository == source.repository}
+    layouts = (
+        ()
+        if card is None
+        else {published.layout for published in card.sources if published.repository == source.repository}
+    )
     if card is None or siglip.NAME in layouts:
         yield from (MODEL_CONFIG, PREPROCESSOR)
     if card is None or (card.tokenizer is not None and card.tokenizer.kind is not None):
@@ -185,7 +189,7 @@ def _beside(source: HubFile) -> Iterator[str]:
 def _usual_file(hub: Any, source: HubFile) -> str:
     card = _card(source)
     if card is not None:
-        return next(known.file for known in card.sources if known.repository == source.repository)
+        return next(published.file for published in card.sources if published.repository == source.repository)
     if hub.constants.HF_HUB_OFFLINE:
         raise CheckpointError(f"{source}: which file cannot be asked offline; write {HUB}{source.repository}:FILE")
     files = _files(hub, source)
@@ -204,10 +208,10 @@ def _files(hub: Any, source: HubFile) -> list[str]:
 
 
 def _held(hub: Any, source: HubFile) -> str:
-    """What a repository holds instead of the file that is wanted."""
+    """Returns a message with the files that a repository has instead of the missing one."""
     try:
         files = _files(hub, source)
-    except Exception:  # this is about to be said in an error, which it must not replace
+    except Exception:  # the message is part of an error, which it must not replace
         return f"could not be asked what it holds; look at its page, and write {HUB}{source.repository}:FILE"
     candidates = [file for file in files if file.endswith(SUFFIXES)]
     if not candidates:
@@ -216,7 +220,7 @@ def _held(hub: Any, source: HubFile) -> str:
 
 
 def _bar(progress: Progress | None) -> type:
-    """A silent stand-in for tqdm that reports to a function."""
+    """Returns a silent replacement of tqdm that reports to a function."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     class Bar(tqdm):  # type: ignore[misc]
@@ -234,9 +238,10 @@ def _bar(progress: Progress | None) -> type:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Errors are raised here in one line; huggingface_hub's own comments on them do not reach the user.
+    """Silences huggingface_hub's own comments on errors, which are raised here in one line.
 
-    Through its own switch: it sets its logger's level itself when it is first used, later than a plain logger would.
+    Uses the library's own switch: it sets its logger's level itself when it is first used, later than a plain logger
+    would.
     """
     from huggingface_hub.utils import logging as hub_logging
 
@@ -277,7 +282,8 @@ def _explain(hub: Any, error: Exception, source: HubFile) -> str:
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The hub's answer: huggingface_hub wraps it when it then looks in the cache in vain."""
+    """Returns the HTTP status of the hub's answer. huggingface_hub wraps that error after a vain look into the
+    cache."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is not None:
@@ -287,17 +293,17 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _folder(hub: Any, source: HubFile, cache: Path | None) -> Path:
-    """What the cache holds of a repository: .../snapshots/COMMIT/FILE, links to .../blobs/HASH."""
+    """Returns the cache folder of a repository: .../snapshots/COMMIT/FILE, links to .../blobs/HASH."""
     return Path(cache or hub.constants.HF_HUB_CACHE) / f"models--{source.repository.replace('/', '--')}"
 
 
 def _commit(path: Path, folder: Path, source: HubFile) -> str:
-    """The commit that a file in the cache is of.
+    """Returns the commit of a file in the cache.
 
-    The hub names the commit and the blob in headers, and huggingface_hub makes paths of them as they are.
+    The hub names the commit and the blob in headers, and huggingface_hub makes paths of them unchecked.
 
     Raises:
-        CheckpointError: the hub's words lead out of the cache. The file is not used, and no link to it is kept.
+        CheckpointError: the hub's headers lead out of the cache. The file is not used, and no link to it is kept.
     """
     name = Path(os.path.relpath(path, folder))
     if is_below(path, folder) and name.parts[0] == "snapshots" and COMMIT.fullmatch(name.parts[1]):
@@ -310,7 +316,8 @@ def _commit(path: Path, folder: Path, source: HubFile) -> str:
 
 
 def _check(path: Path, digest: str, source: HubFile) -> None:
-    """Large files are stored under their sha256, so damage in transfer or on disk is seen."""
+    """Checks a downloaded file. Large files are stored under their sha256, which shows damage in transfer or on
+    disk."""
     stored = path.resolve()
     with stored.open("rb") as opened:
         is_page = PAGE.match(opened.read(4096)) is not None

@@ -1,4 +1,4 @@
-"""What an open checkpoint is: its layout, its variant, its towers, and what is worth saying about it."""
+"""Identification of an open checkpoint: its layout, its variant, its towers, and notes for the user."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PARENTS = 4
 
 
 def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> tuple[Candidate, tuple[str, ...]]:
-    """One of several that a checkpoint fits, and what the user should know about the choice.
+    """Chooses one of several candidates that a checkpoint fits, and returns it with notes for the user.
 
-    What names one decides: `hints` (metadata, the repository it came from), then the file's name, then its folders'.
-    Without, variants that compute the same differ in name and licence alone, and the first is taken, with a note;
-    those that compute different things from the same keys (a causal mask, quick GELU) are refused.
+    A name decides: in `hints` (metadata, its repository), then in the file's name, then in its folders'. Without a
+    name, variants that compute the same differ only in name and licence; the first is taken, with a note. Variants that
+    compute different things from the same keys (a causal mask, quick GELU) are refused.
 
     Raises:
         CheckpointError: the fitting variants compute different things and nothing names one.
@@ -36,12 +36,12 @@ def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> 
         named = _named(fits, text)
         if named:
             return named, ()
-    if len({_network(one) for one in fits}) > 1:
-        apart = len({one.variant.activation for one in fits}) > 1
-        told = (f"{one.variant.name} ({one.variant.activation})" if apart else one.variant.name for one in fits)
-        known = "; open_clip's own ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU" if apart else ""
+    if len({_network(fit) for fit in fits}) > 1:
+        apart = len({fit.variant.activation for fit in fits}) > 1
+        listed = (f"{fit.variant.name} ({fit.variant.activation})" if apart else fit.variant.name for fit in fits)
+        rule = "; open_clip's own ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU" if apart else ""
         raise CheckpointError(
-            f"{path} fits {', '.join(told)}, which compute different things from the same keys{known}; "
+            f"{path} fits {', '.join(listed)}, which compute different things from the same keys{rule}; "
             "say which with `variant`"
         )
     first, *others = _names(fits)
@@ -50,17 +50,17 @@ def choose(fits: Sequence[Candidate], path: Path, hints: Sequence[str] = ()) -> 
 
 
 def _names(candidates: Sequence[Candidate]) -> list[str]:
-    return [one.variant.name for one in candidates]
+    return [candidate.variant.name for candidate in candidates]
 
 
 def _named(candidates: Sequence[Candidate], text: str) -> Candidate | None:
-    """The one whose variant a text names: the one with the longest name in it, in whole words."""
+    """Returns the candidate whose variant has the longest name that is in a text, in whole words."""
     words = _words(text)
     hits = []
-    for one in candidates:
-        published = (source.repository.rpartition("/")[2] for source in one.variant.sources)
-        aliases = map(_words, (one.variant.name, *published))
-        hits += [(len(alias), one.variant.name, one) for alias in aliases if alias in words]
+    for candidate in candidates:
+        published = (source.repository.rpartition("/")[2] for source in candidate.variant.sources)
+        aliases = map(_words, (candidate.variant.name, *published))
+        hits += [(len(alias), candidate.variant.name, candidate) for alias in aliases if alias in words]
     return max(hits, key=lambda hit: hit[:2])[2] if hits else None
 
 
@@ -69,9 +69,9 @@ def _words(text: str) -> str:
 
 
 def _network(candidate: Candidate) -> str:
-    """What decides an embedding, as text."""
-    own = candidate.definition
-    parts = {"image": (own.image, own.preprocess), "text": (own.text, own.tokenizer)}
+    """Returns the fields that decide an embedding, as text."""
+    card = candidate.definition
+    parts = {"image": (card.image, card.preprocess), "text": (card.text, card.tokenizer)}
     return repr([parts[tower] for tower in TOWERS if tower in candidate.towers])
 
 
@@ -80,8 +80,8 @@ REPARAMETERIZED = (".reparam_conv.", ".lkb_reparam.")
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint is. `file` has the names that its layout's key map speaks of; `source` is what a folded file
-    says about the checkpoint it was made from."""
+    """Identity of a checkpoint. `file` has the names that its layout's key map uses. `source` is a folded file's record
+    of the checkpoint it was made from."""
 
     file: TensorFile
     candidate: Candidate
@@ -90,7 +90,7 @@ class Identity:
 
     @property
     def variant(self) -> Variant:
-        """As its card says, whatever the layout."""
+        """Variant as on its card, whatever the layout."""
         return self.candidate.variant
 
     @property
@@ -99,21 +99,21 @@ class Identity:
 
     @property
     def towers(self) -> tuple[str, ...]:
-        """Those that the file holds."""
+        """Towers that the file holds."""
         return self.candidate.towers
 
 
 def identify(file: TensorFile, card: Variant | None = None, repository: str | None = None) -> Identity:
-    """Tell what an open checkpoint is, of itself or as a checkpoint of the variant `card`.
+    """Identifies an open checkpoint, by itself or as a checkpoint of the variant `card`.
 
     Args:
         file: from `open_tensors`.
         card: of the variant it must be of.
-        repository: where on the hub it came from, which tells variants of the same network apart.
+        repository: its repository on the hub, which separates variants of the same network.
 
     Raises:
-        CheckpointError: it is of no known layout, or does not fit the variant (or any); says what differs, and which
-            variant would fit.
+        CheckpointError: it is of no known layout, or does not fit the variant (or any); with the differences, and a
+            variant that would fit.
     """
     if any(map(siglip.KEYS.match, file.shapes)):
         file = siglip.joined(file)
@@ -138,13 +138,13 @@ def identify(file: TensorFile, card: Variant | None = None, repository: str | No
         file = file.renamed(open_clip.canonical_names(file.shapes))
     if layout == llava.NAME:
         file = replace(file.renamed(llava.canonical_names(file.shapes)), notes=(*file.notes, llava.NOTE))
-    found, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
-    found = _with_pieces(file, found)
-    return Identity(file, found, (*file.notes, *notes, *_missing_tower(found), *_converted(file, found)))
+    candidate, notes = _of_names(file, layout, repository) if card is None else (_required(file, layout, card), ())
+    candidate = _with_pieces(file, candidate)
+    return Identity(file, candidate, (*file.notes, *notes, *_missing_tower(candidate), *_converted(file, candidate)))
 
 
 def _bringing(file: TensorFile, card: Variant | None) -> Variant:
-    """The variant that a file with a vocabulary names, with that vocabulary."""
+    """Returns the variant that a file with a vocabulary names, with that vocabulary."""
     if card is None:
         try:
             card = load_variant(file.metadata.get("variant", ""))
@@ -156,7 +156,7 @@ def _bringing(file: TensorFile, card: Variant | None) -> Variant:
 
 
 def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
-    """With the SentencePiece vocabulary that stands beside a file, where its variant has one and it brings none."""
+    """Adds the vocabulary in the file next to a checkpoint, if its variant needs one and it brings none."""
     tokens = found.variant.tokenizer
     if "text" not in found.towers or tokens is None or tokens.kind is None or not tokens.missing:
         return found
@@ -166,15 +166,15 @@ def _with_pieces(file: TensorFile, found: Candidate) -> Candidate:
 
 
 def _of_names(file: TensorFile, layout: str, repository: str | None) -> tuple[Candidate, tuple[str, ...]]:
-    """What names and shapes say that a file is, and what the user should know about it."""
+    """Identifies a file by its names and shapes; returns the candidate and notes for the user."""
     fits = fitting(layout, file.shapes)
     if not fits:
         _refuse_misfit(file, closest(layout, file.shapes))
     if (activation := file.metadata.get(transformers.ACTIVATION)) is not None:
-        fits = [one for one in fits if one.variant.activation == activation] or fits
+        fits = [candidate for candidate in fits if candidate.variant.activation == activation] or fits
     if _has_zero_bias(file, fits[0]):
         # Written by a conversion from Apple's layout, so of a variant that exists there.
-        fits = [one for one in fits if "apple" in one.variant.layouts] or fits
+        fits = [candidate for candidate in fits if "apple" in candidate.variant.layouts] or fits
     return choose(fits, file.path, [hint for hint in (repository, file.metadata.get("variant")) if hint])
 
 
@@ -183,13 +183,13 @@ def _identify_folded(file: TensorFile, variant: Variant | None) -> Identity:
     if variant is not None and variant.name != source.variant:
         raise CheckpointError(f"{file.path} is a {source.variant} checkpoint, not {variant.name}; leave `variant` out")
     card = with_vocabulary(load_variant(source.variant), file.metadata, file.path)
-    found = Candidate(card, folded.NAME, source.towers, source.layout)
-    if not (result := found.fit(file.shapes)).exact:
+    candidate = Candidate(card, folded.NAME, source.towers, source.layout)
+    if not (result := candidate.fit(file.shapes)).exact:
         raise CheckpointError(
             f"{file.path} is no whole folded {source.variant}: {result.describe()}; "
             "write it again with `reparameterize`"
         )
-    return Identity(file, found, _missing_tower(found), source)
+    return Identity(file, candidate, _missing_tower(candidate), source)
 
 
 def _required(file: TensorFile, layout: str, card: Variant) -> Candidate:
@@ -197,10 +197,10 @@ def _required(file: TensorFile, layout: str, card: Variant) -> Candidate:
         fits = _names(fitting(layout, file.shapes))
         hint = f"it fits {' and '.join(fits)}" if fits else f"{card.name} comes in {' and '.join(card.layouts)} layout"
         raise CheckpointError(f"{file.path} is in {layout} layout, which {card.name} has no checkpoints in; {hint}")
-    wanted = Candidate(card, layout, find_towers(layout, file.shapes))
-    if not wanted.fit(file.shapes).exact:
-        _refuse_misfit(file, wanted)
-    return wanted
+    candidate = Candidate(card, layout, find_towers(layout, file.shapes))
+    if not candidate.fit(file.shapes).exact:
+        _refuse_misfit(file, candidate)
+    return candidate
 
 
 def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
@@ -209,16 +209,16 @@ def _refuse_misfit(file: TensorFile, wanted: Candidate) -> NoReturn:
         raise CheckpointError(
             f"{file.path} is {' or '.join(others)}, not {wanted.variant.name}; say so with `variant`, or leave it out"
         )
-    found = wanted.fit(file.shapes)
+    fit = wanted.fit(file.shapes)
     hint = _advice(file.shapes)
-    if hint is None and found.unexpected and not found.missing and not found.misshaped:
-        hint = f"save it without {'it' if len(found.unexpected) == 1 else 'them'}, such as a head of your own"
+    if hint is None and fit.unexpected and not fit.missing and not fit.misshaped:
+        hint = f"save it without {'it' if len(fit.unexpected) == 1 else 'them'}, such as a head of your own"
     hint = hint or "give a checkpoint of a known variant (`variants` lists them)"
-    raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {found.describe()}; {hint}")
+    raise CheckpointError(f"{file.path} does not fit {wanted.variant.name}: {fit.describe()}; {hint}")
 
 
 ADVICE = (
-    # What PEFT, loralib and diffusers call the factors of a low-rank update.
+    # Names that PEFT, loralib and diffusers give the factors of a low-rank update.
     (
         re.compile(r"(^|\.)lora_|^base_model\.model\.|\.base_layer\."),
         "it holds LoRA's factors: merge them into the weights before you save (PEFT: `merge_and_unload()`)",
@@ -229,11 +229,11 @@ ADVICE = (
         "it holds an averaged network beside the trained one: save the state_dict of one of the two alone",
     ),
 )
-"""How names of tensors begin that training frameworks write, and what to do."""
+"""Patterns of tensor names that training tools write, and advice for each."""
 
 
 def _advice(names: Iterable[str]) -> str | None:
-    """The next step for a file that a known tool of training wrote; None for others."""
+    """Returns the next step for a file of a known training tool. None for others."""
     listed = list(names)
     return next((advice for pattern, advice in ADVICE if any(pattern.search(name) for name in listed)), None)
 
@@ -243,14 +243,15 @@ def _missing_tower(found: Candidate) -> tuple[str, ...]:
 
 
 def _has_zero_bias(file: TensorFile, found: Candidate) -> bool:
-    """Whether an open_clip file has the projection bias that a conversion from Apple's layout adds: all zero."""
+    """Returns whether an open_clip file has the projection bias that a conversion from Apple's layout adds: all
+    zero."""
     if found.layout != open_clip.NAME or "image" not in found.towers or not found.definition.image.projection_bias:
         return False
     return not file.read(found.expected["image.projection.bias"].key).any()
 
 
 def _converted(file: TensorFile, found: Candidate) -> tuple[str, ...]:
-    """A warning where open_clip's form of Apple's weights is not the same network.
+    """Returns a warning if open_clip's form of Apple's weights is another network.
 
     Apple's projection has no bias; timm's head has one, which timm's conversion sets to zero and training moves. Both
     compute the same for MCi towers, but timm's ViT-B/16 pads its stem differently.

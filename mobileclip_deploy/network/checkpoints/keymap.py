@@ -1,4 +1,4 @@
-"""Key maps: how a checkpoint layout names and shapes what this package's network calls by its own names."""
+"""Key maps: the names and shapes of a checkpoint layout for each key of this package's network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shape:
-    """How a tensor is laid out on their side: `theirs` maps our tensor to theirs, `ours` the other way."""
+    """Layout of a tensor in their files: `theirs` maps our tensor to theirs, `ours` the other way."""
 
     theirs: Callable[[Tensor], Tensor]
     ours: Callable[[Tensor], Tensor]
@@ -23,13 +23,14 @@ transposed = Shape(lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
 
 
 def flatten_leading(ones: int) -> Shape:
-    """Theirs has `ones` leading dimensions of size 1 that ours does not have."""
+    """Returns the shape of tensors with `ones` leading dimensions of size 1 in their files, and none in ours."""
     return Shape(lambda t: t.reshape((1,) * ones + tuple(t.shape)), lambda t: t.reshape(t.shape[ones:]))
 
 
 def pairs_apart(heads: int) -> Shape:
-    """Rows of stacked queries, keys and values [3C, ...]: theirs has the two numbers of a rotary pair side by side in
-    a head's queries and keys, ours half a head apart. Attention is the same: queries and keys move alike."""
+    """Returns the shape of stacked queries, keys and values [3C, ...] with rotary pairs. In a head's queries and keys
+    their files have the two rows of a pair next to each other, ours half a head apart. Attention is the same: queries
+    and keys move alike."""
 
     def moved(t: Tensor, split: tuple[int, int]) -> Tensor:
         turned, values = t.split((t.shape[0] // 3 * 2, t.shape[0] // 3))
@@ -40,10 +41,10 @@ def pairs_apart(heads: int) -> Shape:
 
 @dataclass(frozen=True)
 class Rule:
-    """Rewrite the part of one of our keys that matches `ours` (a regular expression) into `theirs`.
+    """A rule that rewrites the part of one of our keys that matches `ours` (a regular expression) into `theirs`.
 
-    `theirs` is a template of `re.sub` or a function of the match. A rule that starts at the key's start (`^`) is tried
-    until one matches; the others all apply, in order.
+    `theirs` is a template of `re.sub` or a function of the match. Rules that begin with `^` are tried until one
+    matches. All other rules apply, in order.
     """
 
     ours: str
@@ -56,15 +57,15 @@ class KeyMap:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         compiled = [(re.compile(rule.ours), rule) for rule in rules]
-        # Anchored rules say where a tensor goes, and one of them must; fragments rename parts within.
+        # Anchored rules place a tensor, and one of them must match; fragments rename parts within.
         self._anchored = [(pattern, rule) for pattern, rule in compiled if rule.ours.startswith("^")]
         self._fragments = [(pattern, rule) for pattern, rule in compiled if not rule.ours.startswith("^")]
 
     def theirs(self, key: str) -> tuple[str, Shape]:
-        """Their key for one of ours, and how the tensor is shaped there.
+        """Returns their key for one of ours, and the shape of the tensor there.
 
         Raises:
-            KeyError: no anchored rule knows the key.
+            KeyError: no anchored rule matches the key.
         """
         for pattern, rule in self._anchored:
             name, hits = pattern.subn(rule.theirs, key, count=1)

@@ -14,7 +14,7 @@ from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.network.model.variants import MCiTower, Variant
 
 NAME = "llava"
-TOWERS = {"image": "vision_tower.", "text": "text_tower."}  # the language model is no text tower
+TOWERS = {"image": "vision_tower.", "text": "text_tower."}  # the language model is not a text tower
 NOTE = "the language model, its projector and the tower's unused head are left out"
 
 KEYS = re.compile(r"(model\.)?vision_tower\.vision_tower\.model\.")
@@ -28,12 +28,12 @@ FOLDED = [
 
 
 def keymap(variant: Variant) -> KeyMap:
-    """The map from our keys to FastVLM's, below `vision_tower.`."""
+    """Returns the map from our keys to FastVLM's, below `vision_tower.`."""
     assert isinstance(variant.image, MCiTower)
     return KeyMap([*mci_rules(variant.image, "vision_tower."), Rule(r"^logit_scale$", "logit_scale"), *FOLDED])
 
 
 def canonical_names(keys: Iterable[str]) -> dict[str, str]:
-    """The names `keymap` speaks of: {ours to look up: as in the file}, of the image tower alone."""
-    inside = {key[found.end() :]: key for key in keys if (found := KEYS.match(key))}
+    """Returns the image tower's names as `keymap` uses them: {name to look up: name in the file}."""
+    inside = {key[match.end() :]: key for key in keys if (match := KEYS.match(key))}
     return {f"vision_tower.{name}": key for name, key in inside.items() if not name.startswith(UNUSED)}

@@ -1,4 +1,4 @@
-"""From a checkpoint file to a model: layout, towers and variant told by keys and shapes, weights checked."""
+"""Loading of a checkpoint file as a model: layout, towers and variant by keys and shapes, weights checked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ METHOD = "bicubic, antialiased, class token kept"
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a file before it is opened: where on the hub it came from, and its SHA-256."""
+    """Facts about a file before it is opened: its place on the hub, and its SHA-256."""
 
     repository: str | None = None
     revision: str | None = None
@@ -47,23 +47,23 @@ def load(
     origin: Origin | None = None,
     preprocess: str | Path | TakenPreprocess | None = None,
 ) -> MobileCLIP:
-    """Load a checkpoint into a model in eval mode, float32, with its `variant`, `towers` and `provenance`.
+    """Loads a checkpoint into a model in eval mode, float32, with its `variant`, `towers` and `provenance`.
 
-    Training checkpoints give the training form, folded ones, in whole or in part, the folded form. Nothing in the file
-    is executed. `provenance.notes` says what was assumed or passed over.
+    Training checkpoints give the training form. Folded ones, whole or partly, give the folded form. Nothing in the file
+    is executed. `provenance.notes` lists assumptions and ignored parts.
 
     Args:
         path: .pt, .bin or .safetensors; weights in float16, bfloat16, float32 or float64.
-        variant: name of the variant it must be of; told from keys and shapes when None.
-        image_size: in pixels, when the checkpoint was fine-tuned at, or is to be used at, another than the variant's.
-            A ViT's position table is resampled where it is for another size (`resample`).
-        origin: of the file, for the provenance; a hash that is known is not computed again.
-        preprocess: what pictures are made with, see `chosen_preprocess`.
+        variant: name of the variant it must be of; identified by keys and shapes when None.
+        image_size: in pixels, if the checkpoint was fine-tuned at, or is to be used at, another than the variant's. A
+            ViT's position table for another size is resampled (`resample`).
+        origin: of the file, for the provenance; a known hash is not computed again.
+        preprocess: see `chosen_preprocess`.
 
     Raises:
         CheckpointError: unreadable, not of a known layout, not of the variant, half-folded, or not finite; or
-            fine-tuned with open_clip, and nothing says on which pictures.
-        InvalidInput: what says how pictures are made cannot be used.
+            fine-tuned with open_clip with unknown preprocessing.
+        InvalidInput: the file of the preprocessing cannot be used.
         UsageError: unknown variant or preprocessing, or an image size its tower cannot take.
     """
     card = None if variant is None else load_variant(variant)  # refuses an unknown name before the file is read
@@ -81,20 +81,21 @@ def load_identified(
     taken: TakenPreprocess | None = None,
     read: Mapping[str, Tensor] | None = None,
 ) -> MobileCLIP:
-    """As `load`, of a checkpoint that was opened already. `read`: tensors that `read_weight` gave, by our names."""
+    """Loads as `load` does, from an identified checkpoint. `read`: tensors that `read_weight` returned, by our
+    names."""
     weights = _weights(identity, read or {})
     model = assemble(identity, image_size, weights)
     # Without the counters of batches, which decide nothing and which some files leave out.
-    told = tensors_sha256({name: value.numpy() for name, value in weights.items() if value.is_floating_point()})
-    found = _provenance(identity, path, model, origin, told)
+    weights_hash = tensors_sha256({name: value.numpy() for name, value in weights.items() if value.is_floating_point()})
+    record = _provenance(identity, path, model, origin, weights_hash)
     if identity.source is None and (made := distilled(identity.file.metadata, weights, path)) is not None:
-        found = with_fields(found, distilled=made)
+        record = with_fields(record, distilled=made)
     if taken is not None:
         values = taken.model_dump(exclude={"taken_from"})
         pictures = with_fields(model.variant.preprocess, **values)
         model.variant = with_fields(model.variant, preprocess=pictures)
-        found = with_fields(found, preprocess=taken, notes=(*found.notes, *_told(taken)))
-    model.provenance = found
+        record = with_fields(record, preprocess=taken, notes=(*record.notes, *_told(taken)))
+    model.provenance = record
     return model
 
 
@@ -106,7 +107,8 @@ def _told(taken: TakenPreprocess) -> tuple[str, ...]:
 
 
 def _weights(identity: Identity, read: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor of an identified checkpoint in float32, by our own names; those of `read` are not read again."""
+    """Reads every tensor of an identified checkpoint in float32, by our own names; those in `read` are not read
+    again."""
     return {
         ours: _float32(identity.file, entry, read[ours] if ours in read else read_weight(identity.file, entry, ours))
         for ours, entry in identity.candidate.expected.items()
@@ -116,8 +118,8 @@ def _weights(identity: Identity, read: Mapping[str, Tensor]) -> dict[str, Tensor
 def assemble(
     identity: Identity, image_size: int | None = None, weights: Mapping[str, Tensor] | None = None
 ) -> MobileCLIP:
-    """The model of an identified checkpoint, without provenance; `weights` are its own where they were read already.
-    Raises as `load` does."""
+    """Builds the model of an identified checkpoint, without provenance. `weights`: its tensors, if they were already
+    read. Raises as `load` does."""
     card = identity.variant
     own_size = _size_in_file(identity)
     size = image_size or own_size or card.preprocess.size
@@ -138,20 +140,20 @@ def assemble(
 
 
 def resample(table: Tensor, side: int, class_token: bool) -> Tensor:
-    """A position table [1? + s * s, C] float32 for a grid of `side` x `side` patches: [1? + side * side, C].
+    """Resamples a position table [1? + s * s, C] float32 to a grid of `side` x `side` patches: [1? + side * side, C].
 
-    Bicubic with antialiasing, the class token's row unchanged: what open_clip's `resize_pos_embed` and timm's
-    `resample_abs_pos_embed` compute.
+    Bicubic with antialiasing, the class token's row unchanged, as open_clip's `resize_pos_embed` and timm's
+    `resample_abs_pos_embed` do.
     """
-    kept, grid = table[: int(class_token)], table[int(class_token) :]
+    head, grid = table[: int(class_token)], table[int(class_token) :]
     old = math.isqrt(grid.shape[0])
     grid = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)  # [s * s, C] -> [1, C, s, s]
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat((kept, grid.permute(0, 2, 3, 1).reshape(side * side, -1)))  # back to rows of C, row by row
+    return torch.cat((head, grid.permute(0, 2, 3, 1).reshape(side * side, -1)))  # back to rows of C, row by row
 
 
 def _size_in_file(identity: Identity) -> int | None:
-    """The image size that the file itself says: by its position table, or by a folded file's metadata."""
+    """Returns the image size of the file, from its position table or from a folded file's metadata. None if unknown."""
     card = identity.variant
     if identity.source is not None and identity.source.image_size is not None:
         return identity.source.image_size
@@ -164,7 +166,7 @@ def _size_in_file(identity: Identity) -> int | None:
 
 
 def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
-    """One tensor of a file that fits, in its own dtype and our shape: finite and floating-point, or a counter.
+    """Reads one tensor of a fitting file, in its own dtype and our shape: finite and floating-point, or a counter.
 
     Raises:
         CheckpointError: it cannot be read, is not floating-point, holds NaN or infinity, or is a negative variance.
@@ -186,7 +188,7 @@ def read_weight(file: TensorFile, entry: Expected, ours: str) -> Tensor:
 
 
 def _is_finite(value: Tensor) -> bool:
-    """Whether all values are. One sum tells, many times faster, unless they overflow it."""
+    """Returns whether all values are finite. One sum decides, many times faster, unless it overflows."""
     wide = torch.float64 if value.dtype == torch.float64 else torch.float32
     return bool(torch.isfinite(value.sum(dtype=wide)) or torch.isfinite(value).all())
 
@@ -213,7 +215,7 @@ def _provenance(identity: Identity, path: Path, model: MobileCLIP, origin: Origi
         update: dict[str, Any] = {
             "image_size": other_size,
             "notes": tuple(dict.fromkeys((*identity.source.notes, *notes))),
-            # Whoever writes a file does not decide its licence.
+            # The writer of a file does not decide its licence.
             "licence": card.licence.name,
             "research_only": card.licence.research_only,
         }

@@ -11,12 +11,12 @@ from mobileclip_deploy.network.model.variants import MCiTower, Variant, ViTTower
 NAME = "open_clip"
 TOWERS = {"image": "visual.", "text": "text."}
 
-# Text towers that stand at the top level in OpenAI's form.
+# Text towers at the top level, as in OpenAI's form.
 PLAIN_TEXT = re.compile(r"^(transformer\.resblocks|token_embedding|ln_final|positional_embedding$|text_projection$)")
 # A timm model saved on its own, with the projection as its classifier.
 TIMM = re.compile(r"^(stem\.\d+\.conv_|stages\.\d+\.|patch_embed\.|blocks\.\d+\.attn\.|head\.|final_conv\.|norm_pre\.)")
 KEYS = re.compile(rf"visual\.|text\.(transformer|ln_final)\.|{PLAIN_TEXT.pattern}|{TIMM.pattern}")
-# What OpenAI's state dicts and old open_clip versions hold beside the weights.
+# Entries of OpenAI's state dicts and old open_clip versions that are not weights.
 NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask"}
 
 TEXT = [
@@ -27,7 +27,7 @@ TEXT = [
     Rule(r"^text\.(token_embedding\.weight|positional_embedding)$", r"text.\1"),
     Rule(r"^(logit_scale|logit_bias)$", r"\1"),
 ]
-# With a bias the projection is a linear layer there, which has its weight as ours does.
+# With a bias the projection is a linear layer in the file, whose weight has the same shape as ours.
 BIASED_TEXT = Rule(r"^text\.projection\.weight$", "text.text_projection.weight")
 RESBLOCKS = [
     Rule(r"(resblocks\.\d+)\.norm([12])\.", r"\1.ln_\2."),
@@ -58,8 +58,8 @@ TIMM_VIT = [
         lambda m: f"visual.trunk.patch_embed.backbone.{int(m[1]) // 2}." + ("conv." if m[1] == "4" else ""),
     ),
     Rule(r"^image\.stem\.", "visual.trunk.patch_embed.proj."),
-    Rule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),  # [C] here, [1, 1, C] there
-    Rule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),  # [1, rows, C] there
+    Rule(r"^image\.class_token$", "visual.trunk.cls_token", flatten_leading(2)),  # [C] here, [1, 1, C] in the file
+    Rule(r"^image\.positional_embedding$", "visual.trunk.pos_embed", flatten_leading(1)),  # [1, rows, C] in the file
     Rule(r"^image\.pre_norm\.", "visual.trunk.norm_pre."),
     Rule(r"^image\.blocks\.", "visual.trunk.blocks."),
     Rule(r"^image\.final_norm\.", "visual.trunk.norm."),
@@ -84,7 +84,7 @@ PLAIN_VIT = [
 
 
 def keymap(variant: Variant) -> KeyMap:
-    """The map from our keys to open_clip's for one variant, with the text tower under `text.`."""
+    """Returns the map from our keys to open_clip's for one variant, with the text tower under `text.`."""
     vit = PLAIN_VIT if is_plain(variant) else TIMM_VIT
     if isinstance(variant.image, ViTTower) and variant.image.rotary_grid is not None:
         turned = Rule(r"^image\.(blocks\.\d+\.attention\.qkv)\.", r"visual.trunk.\1.", pairs_apart(variant.image.heads))
@@ -95,16 +95,16 @@ def keymap(variant: Variant) -> KeyMap:
 
 
 def is_plain(variant: Variant) -> bool:
-    """Whether open_clip builds the variant from its own VisionTransformer (which projects without a bias, and puts
-    the text tower at the top level) and not from a timm model (whose head has one)."""
+    """Returns whether open_clip builds the variant from its own VisionTransformer and not from a timm model. The former
+    projects without a bias and puts the text tower at the top level; a timm model's head has a bias."""
     image = variant.image
     bare = isinstance(image, ViTTower) and image.stem == "patch" and image.pooling != "attention"
     return bare and not image.projection_bias
 
 
 def canonical_names(keys: Iterable[str]) -> dict[str, str]:
-    """The names `keymap` speaks of: {ours to look up: as in the file}. Only the form differs: a text tower at the top
-    level goes under `text.`, a timm model under `visual.trunk.`."""
+    """Returns the names as `keymap` uses them: {name to look up: name in the file}. A text tower at the top level goes
+    under `text.`, a timm model under `visual.trunk.`."""
     names = [key for key in keys if key not in NOT_WEIGHTS]
     timm_alone = not any(key.startswith("visual.") for key in names) and any(map(TIMM.match, names))
     return {_canonical(key, timm_alone): key for key in names}
@@ -119,7 +119,7 @@ def _canonical(key: str, timm_alone: bool) -> str:
 
 
 def file_name(key: str, variant: Variant) -> str:
-    """The name under which open_clip itself, or timm where it is timm's model alone, saves a canonical key."""
+    """Returns the name under which open_clip saves a canonical key, or timm for a timm model alone."""
     if variant.text is None:
         return key.removeprefix("visual.trunk.")
     return key.removeprefix("text.") if is_plain(variant) else key

@@ -1,8 +1,8 @@
-"""Which preprocessing a checkpoint was trained with: its variant's own, or what open_clip used when it was fine-tuned.
+"""The preprocessing of a checkpoint: its variant's own, or open_clip's when it was fine-tuned.
 
-open_clip takes mean, std and interpolation from the pretrained weights that it knows by name. Of weights from a local
-file it knows nothing, and trains with OpenAI's mean and std and bicubic, unless `--image-mean`, ... say otherwise. The
-file that it writes does not tell.
+open_clip takes mean, std and interpolation from the pretrained weights that it knows by name. For weights from a local
+file it trains with OpenAI's mean and std and bicubic, unless `--image-mean`, ... set others. The file that it writes
+does not record them.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from mobileclip_deploy.network.model.variants import Preprocess
 
 CARD, OPENAI = "card", "openai"
 METADATA = "preprocess_cfg"
-"""What open_clip's file calls it, and the metadata of what `convert` writes."""
+"""Key in open_clip's file, and in the metadata that `convert` writes."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 RESIZE_MODES = {"shorter_side": "shortest", "squash": "squash"}
-# What open_clip leaves out of its file has these values (open_clip.transform.PreprocessCfg, version 3).
+# Values of keys that open_clip leaves out of its file (open_clip.transform.PreprocessCfg, version 3).
 DEFAULTS = {"mean": MEAN, "std": STD, "interpolation": "bicubic"}
 
 
 def chosen_preprocess(
     identity: Identity, asked: str | Path | TakenPreprocess | None, repository: str | None = None
 ) -> TakenPreprocess | None:
-    """What a checkpoint's pictures are made with, if anything but the variant's card says so.
+    """Chooses a checkpoint's preprocessing. None if only the variant's card sets it.
 
     Args:
-        asked: "openai", "card", a JSON file such as open_clip_config.json, or what was taken before; None: told from
-            the checkpoint, from its metadata or from an open_clip_config.json of the same network beside it.
-        repository: where on the hub it came from.
+        asked: "openai", "card", a JSON file such as open_clip_config.json, or an earlier choice. None: read from the
+            checkpoint's metadata, or from an open_clip_config.json of the same network next to it.
+        repository: its repository on the hub.
 
     Raises:
-        UsageError: what is asked for is neither a word that is known nor a file.
+        UsageError: `asked` is neither a known word nor a file.
         InvalidInput: the file cannot be used.
-        CheckpointError: the checkpoint was fine-tuned with open_clip, and nothing says on which pictures.
+        CheckpointError: the checkpoint was fine-tuned with open_clip, and its preprocessing is unknown.
     """
     card = identity.candidate.definition.preprocess
     if isinstance(asked, TakenPreprocess):
@@ -54,8 +54,8 @@ def chosen_preprocess(
     if identity.source is not None:
         return identity.source.preprocess
     if (text := identity.file.metadata.get(METADATA)) is not None:
-        where = f"its metadata ({METADATA})"
-        return _read(card, _parsed(f"{identity.file.path}: {where}", text), where, identity.file.path)
+        source = f"its metadata ({METADATA})"
+        return _read(card, _parsed(f"{identity.file.path}: {source}", text), source, identity.file.path)
     if identity.layout not in (open_clip.NAME, siglip.NAME):
         return None
     folder = identity.file.path.parent
@@ -63,12 +63,12 @@ def chosen_preprocess(
     of_transformers = identity.layout == siglip.NAME or identity.file.metadata.get(FORM)
     if of_transformers and processor.is_file():
         return _read(card, _parsed(processor), processor.name, processor)
-    beside = folder / CONFIG
-    if beside.is_file():
-        told = _parsed(beside)
-        network = told.get("model_cfg")
+    config_file = folder / CONFIG
+    if config_file.is_file():
+        config = _parsed(config_file)
+        network = config.get("model_cfg")
         if isinstance(network, dict) and network.get("embed_dim") == identity.variant.embed_dim:
-            return _read(card, told, CONFIG, beside)
+            return _read(card, config, CONFIG, config_file)
     _refuse_untold(identity, card, repository)
     return None
 
@@ -87,49 +87,51 @@ def _asked(card: Preprocess, asked: str | Path) -> TakenPreprocess:
 
 
 def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
-    """The object in a file, or in a text that stands where it says."""
+    """Parses the JSON object in a file, or in a text whose source is `where`."""
     with refusing(f"{where} is no JSON ({WHY}); say {OPENAI} or {CARD} with `preprocess`", ValueError):
-        told = json_value(where, text) if text is not None else read_json(Path(where))
-    if not isinstance(told, dict):
+        parsed = json_value(where, text) if text is not None else read_json(Path(where))
+    if not isinstance(parsed, dict):
         raise InvalidInput(f"{where} holds no JSON object; say {OPENAI} or {CARD} with `preprocess`")
-    return told
+    return parsed
 
 
 def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> TakenPreprocess:
-    """Preprocessing as open_clip's file says it, or transformers' (`preprocessor_config.json`), or the values alone."""
-    said = told.get(METADATA, told)
-    if not isinstance(said, dict):
+    """Reads preprocessing from open_clip's file, from transformers' (`preprocessor_config.json`), or from the bare
+    values."""
+    values_of = told.get(METADATA, told)
+    if not isinstance(values_of, dict):
         raise InvalidInput(f"{path}: {METADATA} holds no JSON object; give open_clip's {CONFIG}")
-    if "image_mean" in said:
-        way = {2: "bilinear", 3: "bicubic"}.get(said.get("resample", 3), "another")
-        said = {"mean": said["image_mean"], "std": said.get("image_std"), "interpolation": way}
-    elif not {"mean", "std", "interpolation"} & said.keys() and METADATA not in told:
+    if "image_mean" in values_of:
+        interpolation = {2: "bilinear", 3: "bicubic"}.get(values_of.get("resample", 3), "another")
+        values_of = {"mean": values_of["image_mean"], "std": values_of.get("image_std"), "interpolation": interpolation}
+    elif not {"mean", "std", "interpolation"} & values_of.keys() and METADATA not in told:
         raise InvalidInput(f"{path} says no mean, std or interpolation; give open_clip's {CONFIG}")
-    said = DEFAULTS | {key: value for key, value in said.items() if value is not None}
-    own = RESIZE_MODES[card.resize]
-    if said.get("resize_mode", own) != own:
+    values_of = DEFAULTS | {key: value for key, value in values_of.items() if value is not None}
+    resize = RESIZE_MODES[card.resize]
+    if values_of.get("resize_mode", resize) != resize:
         raise InvalidInput(
-            f"{path}: resize_mode {said['resize_mode']!r} is not this network's, {own!r}: a picture is "
-            f"{card.described}; train and export with {own!r}"
+            f"{path}: resize_mode {values_of['resize_mode']!r} is not this network's, {resize!r}: a picture is "
+            f"{card.described}; train and export with {resize!r}"
         )
     with refusing(f"{path}", ValidationError):
-        values = {key: said[key] for key in ("mean", "std", "interpolation")}
+        values = {key: values_of[key] for key in ("mean", "std", "interpolation")}
         return _named(card, TakenPreprocess(taken_from=name, **values))
 
 
 def _named(card: Preprocess, taken: TakenPreprocess) -> TakenPreprocess:
-    """It is the card's, whoever said it, where its values are."""
+    """Returns the choice, marked as the card's if it has the card's values."""
     same = (taken.mean, taken.std, taken.interpolation) == (card.mean, card.std, card.interpolation)
     return taken.model_copy(update={"taken_from": CARD}) if same else taken
 
 
 def _refuse_untold(identity: Identity, card: Preprocess, repository: str | None) -> None:
-    """Where open_clip trained on and the card has another mean or std than open_clip's own, nobody can tell."""
+    """Refuses a checkpoint that open_clip trained on if the card's mean or std are not open_clip's own: nothing records
+    which were used."""
     file, variant = identity.file, identity.variant
     published = {(source.repository, source.file) for source in variant.sources}
     if not file.traces or (card.mean, card.std) == (MEAN, STD):
         return
-    if any(repository == place or file.path.name == name for place, name in published):
+    if any(repository == hub_name or file.path.name == name for hub_name, name in published):
         return
     raise CheckpointError(
         f"{file.path} was trained with open_clip (it holds {', '.join(file.traces)}), and does not say on which "

@@ -1,7 +1,7 @@
 """transformers' layout of SigLIP and SigLIP2 (`SiglipModel`): `vision_model.*` + `text_model.*`, a pooling head each.
 
-A file has queries, keys and values as three tensors in the layers and as one in the head; this package stacks them the
-other way round. `joined` restacks them when a file is read, `parted` when one is written.
+A file has queries, keys and values as three tensors in the layers and as one in the head. This package does the
+opposite. `joined` restacks them when a file is read, `parted` when one is written.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RULES = [
     Rule(r"^image\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
     Rule(r"^image\.blocks\.", "vision_model.encoder.layers."),
     Rule(r"^image\.final_norm\.", "vision_model.post_layernorm."),
-    Rule(r"^image\.pool\.latent$", "vision_model.head.probe", flatten_leading(2)),  # [C] here, [1, 1, C] there
+    Rule(r"^image\.pool\.latent$", "vision_model.head.probe", flatten_leading(2)),  # [C] here, [1, 1, C] in the file
     Rule(r"^image\.pool\.query\.", "vision_model.head.attention.q_proj."),
     Rule(r"^image\.pool\.key_value\.", "vision_model.head.attention.kv_proj."),
     Rule(r"^image\.pool\.proj\.", "vision_model.head.attention.out_proj."),
@@ -52,12 +52,12 @@ RULES = [
 
 
 def keymap(variant: Variant) -> KeyMap:
-    """The map from our keys to those of a file that `joined` has read."""
+    """Returns the map from our keys to those of a file that `joined` has read."""
     return KeyMap(RULES)
 
 
 def joined(file: TensorFile) -> TensorFile:
-    """The same weights with queries, keys and values of a layer in one tensor, and the head's query in one of its own.
+    """Restacks a file's weights: a layer's queries, keys and values in one tensor, the head's query in one of its own.
 
     Raises:
         CheckpointError: a layer lacks its queries, keys or values, or the model takes patches of any number.
@@ -71,8 +71,8 @@ def joined(file: TensorFile) -> TensorFile:
     for key, shape in file.shapes.items():
         if NOT_WEIGHTS.search(key):
             continue
-        if (one := APART.match(key)) is not None:
-            made[f"{one[1]}qkv_proj.{one[3]}"] = stacked(file, one)
+        if (match := APART.match(key)) is not None:
+            made[f"{match[1]}qkv_proj.{match[3]}"] = stacked(file, match)
         elif (whole := STACKED.match(key)) is not None:
             third = shape[0] // 3
             for name, rows in (("q", slice(0, third)), ("kv", slice(third, None))):
@@ -86,17 +86,17 @@ def joined(file: TensorFile) -> TensorFile:
 
 
 def parted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors by the names and in the stacks that transformers saves: the reverse of `joined`."""
-    found: dict[str, Tensor] = {}
+    """Returns the tensors by the names and in the stacks that transformers saves: the reverse of `joined`."""
+    stored: dict[str, Tensor] = {}
     for key, value in tensors.items():
         if (stack := TOGETHER.match(key)) is not None:
             names = [f"{stack[1]}{which}_proj.{stack[2]}" for which in "qkv"]
-            found |= {name: part.contiguous() for name, part in zip(names, value.chunk(3), strict=True)}
-        elif (asked := ASKED.match(key)) is not None:
-            rest = tensors[f"{asked[1]}kv_proj.{asked[2]}"]
-            found[f"{asked[1]}in_proj_{asked[2]}"] = torch.cat((value, rest))
+            stored |= {name: part.contiguous() for name, part in zip(names, value.chunk(3), strict=True)}
+        elif (query := ASKED.match(key)) is not None:
+            rest = tensors[f"{query[1]}kv_proj.{query[2]}"]
+            stored[f"{query[1]}in_proj_{query[2]}"] = torch.cat((value, rest))
         elif ".head.attention.kv_proj." in key:
             continue  # written with the query
         else:
-            found[key] = value.reshape(1) if key in ("logit_scale", "logit_bias") else value
-    return found
+            stored[key] = value.reshape(1) if key in ("logit_scale", "logit_bias") else value
+    return stored

@@ -1,4 +1,4 @@
-"""A source: a checkpoint that was opened, read and hashed once, handed on whole."""
+"""A source: a checkpoint that was opened, read and hashed once, and is passed on as one value."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A model in eval mode, and where its weights came from: file, SHA-256, variant, layout, licence. `axes`: what its
-    embeddings were cut to, where `provenance.compacted` says so."""
+    """A model in eval mode, and the origin of its weights: file, SHA-256, variant, layout, licence. `axes`: the axes to
+    which its embeddings were cut, if `provenance.compacted` is set."""
 
     model: MobileCLIP
     provenance: Provenance
@@ -26,10 +26,10 @@ class Source:
 
     @classmethod
     def of(cls, model: MobileCLIP) -> Self:
-        """The source of a model from `load_model`.
+        """Returns the source of a model from `load_model`.
 
         Raises:
-            CheckpointError: its weights came from nowhere, so that no bundle can name them.
+            CheckpointError: the model has no provenance, so that no bundle can name its weights.
         """
         if model.provenance is None:
             raise CheckpointError(
@@ -39,11 +39,11 @@ class Source:
 
     @property
     def variant(self) -> Variant:
-        """The card of the model, in the layout and at the image size of the checkpoint."""
+        """Card of the model, in the layout and at the image size of the checkpoint."""
         return self.model.variant
 
     def folded(self) -> Self:
-        """This source with its model folded, in place; what the training form answers has to be asked before.
+        """Folds the model in place and returns this source. Answers of the training form must be computed before.
 
         Raises:
             FoldingError: see `folding.fold`.

@@ -1,4 +1,4 @@
-"""Reading checkpoint files without running anything in them: what a file holds is told by its first bytes. torch's are
+"""Reading of checkpoint files without executing anything in them. The first bytes decide the format. torch's files are
 read through its restricted unpickler, memory-mapped, and the state dict is found in them."""
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, refusin
 from mobileclip_deploy.network.checkpoints.weights_files import container_of
 
 Made = tuple[tuple[int, ...], Callable[[], Tensor]]
-"""The shape of a tensor, and what reads it."""
+"""Shape of a tensor, and the function that reads it."""
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Named tensors of a file, memory-mapped: shapes are known, values are read when asked for.
+    """Named tensors of a file, memory-mapped: shapes are known, values are read on demand.
 
-    `notes` are sentences a user should see: what was passed over, and why. `traces`: what training leaves in a file
-    beside the weights, in words.
+    `notes` are sentences for the user: what was passed over, and why. `traces`: entries that training leaves in a file
+    next to the weights, in words.
     """
 
     path: Path
@@ -41,18 +41,18 @@ class TensorFile:
     traces: tuple[str, ...] = ()
 
     def renamed(self, names: Mapping[str, str]) -> TensorFile:
-        """The same tensors under other names: {new: present}; those not named are left out."""
+        """Returns the same tensors under other names: {new: present}; others are left out."""
         shapes = {new: self.shapes[present] for new, present in names.items()}
         return replace(self, shapes=shapes, read=lambda name: self.read(names[name]))
 
     def remade(self, made: Mapping[str, Made]) -> TensorFile:
-        """The file as if it held these tensors, which are made of its own."""
+        """Returns the file with these tensors in place of its own, from which they are computed."""
         shapes = {name: shape for name, (shape, _) in made.items()}
         return replace(self, shapes=shapes, read=lambda name: made[name][1]())
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Open a checkpoint file, .pt or .safetensors whatever its name says.
+    """Opens a checkpoint file, .pt or .safetensors, whatever its name.
 
     Raises:
         CheckpointError: the file is missing, not a file, empty, truncated, of another format, holds pickled code, or
@@ -86,26 +86,26 @@ def _reader(path: Path, get: Callable[[str], Tensor], names: Mapping[str, str]) 
     def read(name: str) -> Tensor:
         try:
             return get(names[name])
-        except Exception as error:  # what a library raises for a damaged file is its own affair
+        except Exception as error:  # libraries raise any exception for a damaged file
             raise CheckpointError(f"{path}: {name} cannot be read; the file is damaged, get it again") from error
 
     return read
 
 
 def _prefix(names: Mapping[str, str]) -> tuple[str, ...]:
-    """The prefix that training on several processes leaves, if one name has it."""
+    """Returns the prefix that training on several processes leaves, if one name has it."""
     return ("the prefix `module.`",) if any(name.startswith("module.") for name in names.values()) else ()
 
 
 # Prefixes that training code puts before every key: DistributedDataParallel, torch.compile, Lightning, TinyCLIP.
 # TinyCLIP keeps its towers and the temperature in modules of their own.
 WRAPPERS = ("module.", "_orig_mod.", "_image_encoder.", "_text_encoder.", "_logit_scale.")
-# Stripped only where every key has it: `model.` may also be a part of a layout's own names.
+# Stripped only if every key has it: `model.` may also be a part of a layout's own names.
 COMMON = ("model.", "clip.", "net.")
 
 
 def _plain_names(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """The names without wrappers' prefixes: {plain: as in the file}."""
+    """Returns the names without wrappers' prefixes: {plain: name in the file}."""
     stripped = {_unwrapped(name): name for name in names}
     common = next((prefix for prefix in COMMON if all(plain.startswith(prefix) for plain in stripped)), "")
     stripped = {_unwrapped(plain.removeprefix(common)): name for plain, name in stripped.items()}
@@ -127,12 +127,12 @@ OPTIMIZER = {"optimizer", "optimizer_state_dict", "param_groups"}
 TORCHSCRIPT_CODE = "/code/__torch__"
 DEEPEST = 4
 TRACES = ("epoch", "optimizer")
-"""What open_clip's training keeps beside the weights."""
+"""Entries of open_clip's training checkpoints that are not weights."""
 
 
 def _open_pickle(path: Path, zipped: bool) -> TensorFile:
-    """The state dict in a file written by `torch.save`. Of a zip file nothing but names and shapes is read into
-    memory until a tensor is used, so an optimizer's state costs nothing.
+    """Opens the state dict in a file written by `torch.save`. From a zip file only names and shapes are read until a
+    tensor is used, so that an optimizer's state costs nothing.
 
     Raises:
         CheckpointError: damaged, TorchScript, pickled code, or without a state dict.
@@ -145,7 +145,7 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_unpickling(path, str(error))) from error
-    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+    except Exception as error:  # a damaged pickle can raise any exception
         raise CheckpointError(
             f"{path} is not a torch checkpoint: {worded(error)}; download or save it again"
         ) from error
@@ -164,9 +164,9 @@ def _open_pickle(path: Path, zipped: bool) -> TensorFile:
 
 
 def _check_archive(path: Path) -> None:
-    told = f"{path} is not a whole zip file: {WHY}; download or save it again"
+    message = f"{path} is not a whole zip file: {WHY}; download or save it again"
     kinds = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
-    with refusing(told, *kinds, into=CheckpointError), zipfile.ZipFile(path) as archive:
+    with refusing(message, *kinds, into=CheckpointError), zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     if any(TORCHSCRIPT_CODE in entry.filename for entry in entries):
         raise CheckpointError(
@@ -185,7 +185,7 @@ def _unpickling(path: Path, message: str) -> str:
 
 
 def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]:
-    """The tensors, under which key they were, and the key of the plain weights that were passed over for them."""
+    """Returns the tensors, the key that holds them, and the key of the plain weights that were passed over for them."""
     if not isinstance(data, Mapping) or depth == DEEPEST:
         return {}, "", ""
     for name in (*EMA, *STATE_DICT):
@@ -195,7 +195,7 @@ def _state_dict(data: Any, depth: int = 0) -> tuple[dict[str, Tensor], str, str]
             return tensors, name, plain
     if OPTIMIZER & data.keys():
         return {}, "", ""
-    # AveragedModel counts its updates in a tensor beside the weights.
+    # AveragedModel counts its updates in a tensor next to the weights.
     tensors = {key: value for key, value in data.items() if isinstance(key, str) and isinstance(value, Tensor)}
     tensors.pop("n_averaged", None)
     return tensors, "", ""

@@ -1,7 +1,7 @@
 """transformers' CLIPModel: the network that open_clip builds from its own ViTs, under other names.
 
-A file of it is read as open_clip's: queries, keys and values are one matrix there, and projections are transposed.
-`config.json` beside it names the activation, which no tensor tells, and `preprocessor_config.json` the pictures.
+Such a file is read as open_clip's, where queries, keys and values are one matrix and projections are transposed.
+`config.json` next to it names the activation, which no tensor shows, and `preprocessor_config.json` the preprocessing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mobileclip_deploy.network.checkpoints.tensor_files import Made, TensorFile
 from mobileclip_deploy.network.checkpoints.weights_files import MODEL_CONFIG
 
 FORM, ACTIVATION = "form", "activation"
-"""What the metadata of a file that was read as open_clip's say besides its own."""
+"""Keys that are added to the metadata of a file that was read as open_clip's."""
 NAME = "transformers"
 
 KEYS = re.compile(r"(vision|text)_model\.(embeddings|encoder)\.")
@@ -50,19 +50,19 @@ RULES = [
 
 
 def as_open_clip(file: TensorFile) -> TensorFile:
-    """The same weights under open_clip's names.
+    """Returns the same weights under open_clip's names.
 
     Raises:
         CheckpointError: a layer lacks its queries, keys or values, or config.json cannot be read.
     """
     made: dict[str, Made] = {}
-    names = KeyMap([*RULES, Rule(r"^", "")])  # what no rule knows keeps its name
+    names = KeyMap([*RULES, Rule(r"^", "")])  # names without a rule stay
     for key, shape in file.shapes.items():
         if NOT_WEIGHTS.search(key):
             continue
         name, way = names.theirs(key)
-        if (one := APART.match(key)) is not None:
-            made[name] = stacked(file, one)
+        if (match := APART.match(key)) is not None:
+            made[name] = stacked(file, match)
         else:
             turned = shape if way is same else tuple(reversed(shape))
             made[name] = turned, lambda key=key, way=way: way.ours(file.read(key))  # type: ignore[misc]
@@ -72,10 +72,11 @@ def as_open_clip(file: TensorFile) -> TensorFile:
 
 
 def stacked(file: TensorFile, one: re.Match[str]) -> Made:
-    """Queries, keys and values of a layer in one tensor. `one`: what `APART` finds in the name of one of the three.
+    """Returns queries, keys and values of a layer in one tensor. `one`: the match of `APART` with one of the three
+    names.
 
     Raises:
-        CheckpointError: it comes without the others.
+        CheckpointError: one of the three is missing.
     """
     keys = {which: f"{one[1]}{which}_proj.{one[3]}" for which in "qkv"}
     if lacking := [which for which, key in keys.items() if key not in file.shapes]:
@@ -85,12 +86,16 @@ def stacked(file: TensorFile, one: re.Match[str]) -> Made:
 
 
 def _activation(path: Path) -> Mapping[str, str]:
-    """What the model's configuration says, if it lies beside the file; transformers leaves out what is usual."""
+    """Returns the activation in the config.json next to the file; transformers leaves out its default."""
     config = path.parent / MODEL_CONFIG
     if not config.is_file():
         return {}
     damaged = f"{config} cannot be read ({WHY}); save the model again"
     with refusing(damaged, InvalidInput, ValueError, OSError, into=CheckpointError):
-        told: Any = read_json(config)
-    said = told.get("text_config") or told.get("vision_config") or {} if isinstance(told, dict) else {}
-    return {ACTIVATION: "QuickGELU" if said.get("hidden_act", "quick_gelu") == "quick_gelu" else "GELU"}
+        config_json: Any = read_json(config)
+    tower_config = (
+        config_json.get("text_config") or config_json.get("vision_config") or {}
+        if isinstance(config_json, dict)
+        else {}
+    )
+    return {ACTIVATION: "QuickGELU" if tower_config.get("hidden_act", "quick_gelu") == "quick_gelu" else "GELU"}

@@ -1,6 +1,6 @@
-"""A vocabulary that a checkpoint brings, and the form of the text tower that reads it: in the metadata of its
-.safetensors file, where no copy can lose it. One of another kind than CLIP's may stand in the tokenizer.json (or of
-WordPiece's kind in the vocab.txt) beside it, as it is published."""
+"""Vocabularies that checkpoints bring, with the form of the text tower that reads them. They are in the metadata of the
+.safetensors file, so that no copy loses them. A vocabulary of another kind than CLIP's may also be in a tokenizer.json
+next to it, as published (WordPiece's in a vocab.txt)."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ KINDS = {
     "sentencepiece": (sentencepiece.spec_of, (TOKENIZER_FILE,)),
     "wordpiece": (wordpiece.spec_of, (TOKENIZER_FILE, VOCABULARY_FILE)),
 }
-"""How the vocabulary of each kind is read, and the files that may hold it, the preferred first."""
+"""Reader of each kind of vocabulary, and the files that may hold it, the preferred first."""
 LARGEST_CONTEXT = 4096
 
 
 def described(tokens: TokenizerSpec | None, made: Distilled | None = None) -> dict[str, str]:
-    """Metadata that says so: nothing where the vocabulary is CLIP's."""
-    found = {} if made is None else {DISTILLED: made.model_dump_json(exclude_none=True)}
+    """Returns the metadata of a vocabulary and a distillation; nothing for CLIP's vocabulary."""
+    metadata = {} if made is None else {DISTILLED: made.model_dump_json(exclude_none=True)}
     if tokens is None or not tokens.brought or tokens.missing:
-        return found
-    own = {MERGES: "\n".join(tokens.merges)} if tokens.kind is None else {TOKENIZER_FILE: tokens.file}
-    return found | {TOKENIZER: tokens.model_dump_json(exclude_none=True)} | own
+        return metadata
+    content = {MERGES: "\n".join(tokens.merges)} if tokens.kind is None else {TOKENIZER_FILE: tokens.file}
+    return metadata | {TOKENIZER: tokens.model_dump_json(exclude_none=True)} | content
 
 
 def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> Variant:
-    """The variant with the vocabulary that a file brings and the text tower that was distilled with it; as it is where
-    the file brings none.
+    """Returns the variant with the vocabulary that a file brings and the text tower that was distilled with it. If the
+    file brings none, the variant stays as it is.
 
     Raises:
         CheckpointError: the metadata is damaged, its merges are not those that it names, or the form is of an unknown
@@ -51,11 +51,11 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
         return card
     damaged = f"{path}: damaged vocabulary in its metadata ({WHY}); get the file again"
     with refusing(damaged, ValidationError, InvalidInput, into=CheckpointError):
-        told = TokenizerSpec.model_validate_json(metadata.get(TOKENIZER, ""))
+        spec = TokenizerSpec.model_validate_json(metadata.get(TOKENIZER, ""))
         if MERGES in metadata:
-            tokens = told.with_merges(metadata[MERGES].split("\n"))
+            tokens = spec.with_merges(metadata[MERGES].split("\n"))
         else:
-            tokens = told.with_file(metadata[TOKENIZER_FILE])
+            tokens = spec.with_file(metadata[TOKENIZER_FILE])
     if tokens.context_length > LARGEST_CONTEXT:
         raise CheckpointError(f"{path}: a context of {tokens.context_length} tokens; {LARGEST_CONTEXT} are the most")
     made = distilled(metadata, {}, path)
@@ -65,8 +65,8 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
 
 
 def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
-    """The variant with the vocabulary in the file beside a checkpoint; where there is none, with the number of its
-    rows, so that pictures can be embedded, and texts are refused.
+    """Returns the variant with the vocabulary in the file next to a checkpoint. Without such a file only its size is
+    set: pictures can then be embedded, and texts are refused.
 
     Args:
         rows: of the checkpoint's table of tokens.
@@ -75,46 +75,46 @@ def with_file_beside(card: Variant, rows: int, path: Path) -> Variant:
         CheckpointError: the file cannot be used, or has more pieces than the table has rows.
     """
     tokens_of, names = KINDS[card.tokens.kind or "sentencepiece"]
-    beside = next((found for name in names if (found := path.parent / name).is_file()), None)
-    if beside is None:
+    file = next((candidate for name in names if (candidate := path.parent / name).is_file()), None)
+    if file is None:
         return card.with_tokenizer(with_fields(card.tokens, vocab_size=rows))
-    told = f"{beside}: {WHY}; get it from where {path.name} is published"
-    with refusing(told, OSError, ValueError, InvalidInput, into=CheckpointError):
-        tokens = tokens_of(read_regular(beside, FILE_BYTES).decode("utf-8"), card.tokens, rows)
+    message = f"{file}: {WHY}; get it from where {path.name} is published"
+    with refusing(message, OSError, ValueError, InvalidInput, into=CheckpointError):
+        tokens = tokens_of(read_regular(file, FILE_BYTES).decode("utf-8"), card.tokens, rows)
     return card.with_tokenizer(tokens)
 
 
 def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: Path) -> Distilled | None:
-    """What the text tower was distilled from; None of other files.
+    """Reads the record of the text tower's distillation. None for other files.
 
     Raises:
-        CheckpointError: the metadata is damaged, or the image tower is another one since.
+        CheckpointError: the metadata is damaged, or the image tower has changed since.
     """
     if DISTILLED not in metadata:
         return None
-    told = f"{path}: damaged metadata ({WHY}); get the file again"
-    with refusing(told, ValidationError, into=CheckpointError):
-        found = Distilled.model_validate_json(metadata[DISTILLED])
-    own = image_sha256(weights)
-    if own not in (None, found.image_sha256):
+    message = f"{path}: damaged metadata ({WHY}); get the file again"
+    with refusing(message, ValidationError, into=CheckpointError):
+        record = Distilled.model_validate_json(metadata[DISTILLED])
+    actual = image_sha256(weights)
+    if actual not in (None, record.image_sha256):
         raise CheckpointError(
-            f"{path}: its text tower was distilled for the image tower of {found.source_file}, and it holds another "
+            f"{path}: its text tower was distilled for the image tower of {record.source_file}, and it holds another "
             "one; take the image tower of that checkpoint"
         )
-    return found
+    return record
 
 
 def distilled_from(
     model: MobileCLIP, languages: tuple[str, ...], form: str | None = None, cut_from: int | None = None
 ) -> Distilled:
-    """What a checkpoint with another text tower in the space of this one's says of it. `form`, `cut_from`: see
+    """Makes the record of a checkpoint with another text tower in this model's space. `form`, `cut_from`: see
     `Distilled`.
 
     Raises:
         UsageError: the model has no image tower, whose space it would be.
     """
-    own, origin = image_sha256(model.state_dict()), model.provenance
-    if own is None:
+    image, origin = image_sha256(model.state_dict()), model.provenance
+    if image is None:
         raise UsageError("a text tower alone has no space of pictures; give a checkpoint with both towers")
     assert origin is not None
     assert origin.weights is not None
@@ -123,13 +123,13 @@ def distilled_from(
         source_file=origin.file,
         source_sha256=origin.sha256,
         source_weights=origin.weights,
-        image_sha256=own,
+        image_sha256=image,
         form=form,
         cut_from=cut_from,
     )
 
 
 def image_sha256(weights: Mapping[str, Tensor]) -> str | None:
-    """SHA-256 of the image tower's tensors in float32, by our own names; None where there is no image tower."""
+    """Returns the SHA-256 of the image tower's tensors in float32, by our own names. None without an image tower."""
     tower = {name: value for name, value in weights.items() if name.startswith("image.") and value.is_floating_point()}
     return tensors_sha256({name: value.to(torch.float32).numpy() for name, value in tower.items()}) if tower else None

@@ -10,38 +10,38 @@ from mobileclip_deploy.errors import CheckpointError, UsageError, worded
 from mobileclip_deploy.network.model.variants import models_dir
 
 BUILTIN = "nano"
-# What a checkpoint on the hub begins with; `hub` is imported only where one is named.
+# Prefix of a checkpoint on the hub; `hub` is imported only for such names.
 HUB = "hf:"
 CONFIG = "open_clip_config.json"
-"""What open_clip writes beside the weights that it uploads; it may lie beside a checkpoint."""
+"""open_clip's file next to the weights that it uploads; it may also be next to a local checkpoint."""
 MODEL_CONFIG = "config.json"
-"""What transformers writes beside a model's weights."""
+"""transformers' file of the model next to its weights."""
 PREPROCESSOR = "preprocessor_config.json"
-"""What transformers writes beside them of pictures."""
+"""transformers' file of the preprocessing next to the weights."""
 TOKENIZER_FILE = "tokenizer.json"
-"""The vocabulary that stands beside a checkpoint, where it has one of its own; the metadata that hold its text, too."""
+"""Vocabulary next to a checkpoint that has its own; also the metadata key that holds the file's text."""
 VOCABULARY_FILE = "vocab.txt"
-"""The pieces of a WordPiece vocabulary alone, one per line, where there is no tokenizer.json."""
+"""Pieces of a WordPiece vocabulary, one per line, if there is no tokenizer.json."""
 LFS_POINTER = b"version https://git-lfs"
 HEADER_LENGTH = 8
 
 
 def builtin_checkpoint() -> Path:
-    """The trained checkpoint that comes with the package."""
+    """Returns the trained checkpoint that comes with the package."""
     return models_dir() / BUILTIN / "weights.safetensors"
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The file of weights in a folder that transformers' `save_pretrained` wrote; any other path as it is."""
+    """Returns the file of weights if `path` is a folder of transformers' `save_pretrained`, else `path`."""
     weights = path / "model.safetensors"
     return weights if (path / MODEL_CONFIG).is_file() and weights.is_file() else path
 
 
 def check_folded_output(output: Path, force: bool) -> Path:
-    """Where the report beside a folded checkpoint goes, if both can be written.
+    """Returns the path of the report next to a folded checkpoint, after checking that both can be written.
 
     Raises:
-        UsageError: the output is no .safetensors, or exists and `force` is not given.
+        UsageError: the output is not a .safetensors, or exists without `force`.
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"folded models are written as .safetensors, not {output.name}; rename the output")
@@ -52,7 +52,7 @@ def check_folded_output(output: Path, force: bool) -> Path:
 
 
 def container_of(path: Path) -> Literal["safetensors", "zip", "pickle"]:
-    """What holds the tensors of a checkpoint file, whatever its name says: told by its first bytes.
+    """Identifies the container of a checkpoint file by its first bytes, whatever its name.
 
     Raises:
         CheckpointError: the file is missing, not a file, empty, or of another format.

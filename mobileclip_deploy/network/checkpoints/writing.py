@@ -1,4 +1,4 @@
-"""Writing checkpoints: whole or not at all, and the same bytes for the same content."""
+"""Writing of checkpoints: whole or not at all, and the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LENGTH = struct.Struct("<Q")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write named tensors: .safetensors with the metadata, any other suffix by `torch.save` without.
+    """Writes named tensors: .safetensors with the metadata, any other suffix by `torch.save` without.
 
     Raises:
-        InvalidInput: the folder is missing or not writable, or the disk is full (`DiskFull`). Nothing is left behind.
+        InvalidInput: the folder is missing or not writable, or the disk is full (`DiskFull`). No partial file is left.
     """
     with _written(path) as partial:
         if path.suffix == ".safetensors":
@@ -39,37 +39,37 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    """As `replacing`, what cannot be written told in one line."""
+    """Yields a partial file as `replacing` does, and turns write errors into one line."""
     try:
         with replacing(path) as partial:
             yield partial
-            partial.chmod(0o644)  # safetensors writes files that only their owner may read
-    except RuntimeError as error:  # torch tells of a quota where in its C++ it noticed
+            partial.chmod(0o644)  # safetensors makes files that only their owner may read
+    except RuntimeError as error:  # torch reports a full quota as the place in its C++ code
         raise DiskFull(str(path.parent)) from error
     except SafetensorError as error:
-        said = first_sentence(error, 160)
-        raise InvalidInput(f"cannot write {path}: safetensors says {said!r}; choose another place") from error
+        reason = first_sentence(error, 160)
+        raise InvalidInput(f"cannot write {path}: safetensors says {reason!r}; choose another place") from error
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}; choose another place or make room") from error
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Numbers float32 of a shape [N, D], of which `parts` gives some rows after others, as often as it is asked."""
+    """Float32 rows of shape [N, D]. `parts` yields some rows at a time, in order, and can be called repeatedly."""
 
     shape: tuple[int, ...]
     parts: Callable[[], Iterator[npt.NDArray[np.float32]]]
 
 
 def write_rows(path: Path, name: str, rows: Rows, metadata: Mapping[str, str]) -> None:
-    """As `write_tensors` one tensor [N, D] to a .safetensors file, the same bytes, with a part of it in memory.
+    """Writes one tensor [N, D] to a .safetensors file with the bytes of `write_tensors`, one part at a time in memory.
 
     Raises:
         InvalidInput: as `write_tensors`.
     """
-    described = {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, 4 * math.prod(rows.shape)]}
+    entry = {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, 4 * math.prod(rows.shape)]}
     header = json.dumps(
-        {"__metadata__": dict(sorted(metadata.items())), name: described}, ensure_ascii=False, separators=(",", ":")
+        {"__metadata__": dict(sorted(metadata.items())), name: entry}, ensure_ascii=False, separators=(",", ":")
     ).encode()
     header = header.ljust(-(-len(header) // LENGTH.size) * LENGTH.size)
     with _written(path) as partial, partial.open("wb") as stream:
@@ -79,7 +79,7 @@ def write_rows(path: Path, name: str, rows: Rows, metadata: Mapping[str, str]) -
 
 
 def _sort_metadata(path: Path) -> None:
-    """Put the metadata in order, in place: safetensors writes it in an order that changes from run to run."""
+    """Sorts the metadata in place: safetensors writes it in an order that changes from run to run."""
     with path.open("r+b") as stream:
         (length,) = LENGTH.unpack(stream.read(LENGTH.size))
         header = json.loads(stream.read(length))
