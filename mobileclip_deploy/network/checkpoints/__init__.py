@@ -1,1 +1,1 @@
-"""Checkpoints: read .pt and .safetensors safely, tell the layout, map keys; one file per layout."""
+"""Checkpoints: safe reading of .pt and .safetensors, layouts and key maps; one file per layout."""

@@ -107,8 +107,8 @@ def convert(
             made = distilled_from(whole, languages.named, cut_from=full)
         tokens, notes = cut.tokens, (*notes, cut.summary(full))
     metadata |= described(tokens, made)
-    if (taken := chosen_preprocess(identity, preprocess)) is not None:
-        metadata[METADATA] = taken.model_dump_json(exclude={"taken_from"})
+    if (pictures := chosen_preprocess(identity, preprocess)) is not None:
+        metadata[METADATA] = pictures.model_dump_json(exclude={"taken_from"})
     progress(f"writing {output.name}")
     with sole_writer(output, "convert", force=force):
         write_tensors(output, tensors, metadata)

@@ -69,8 +69,8 @@ def load(
     card = None if variant is None else load_variant(variant)  # refuses an unknown name before the file is read
     origin, path = origin or Origin(), checkpoint_file(path)
     identity = identify(open_tensors(path), card, origin.repository)
-    taken = chosen_preprocess(identity, preprocess, origin.repository)
-    return load_identified(identity, path, origin, image_size, taken)
+    pictures = chosen_preprocess(identity, preprocess, origin.repository)
+    return load_identified(identity, path, origin, image_size, pictures)
 
 
 def load_identified(

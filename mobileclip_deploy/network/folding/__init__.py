@@ -37,7 +37,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One pass: blocks folded, and the deviation of the embeddings after it from those before it, its own share."""
+    """One pass: the number of folded blocks, and the deviation of the embeddings after it from those before it."""
 
     name: str
     folded: int
@@ -46,8 +46,8 @@ class PassRecord:
 
 @dataclass(frozen=True)
 class FoldReport:
-    """What `fold` did to a model. Deviations are relative, the worst over the inputs and both towers; None where no
-    inputs were given or nothing was folded. `deviation` is the largest one from the unfolded model after any pass."""
+    """Result of `fold`. Deviations are relative, the worst over the inputs and both towers; None without inputs or if
+    nothing was folded. `deviation` is the largest one from the unfolded model after any pass."""
 
     passes: tuple[PassRecord, ...]
     parameters_before: int
@@ -63,7 +63,7 @@ class FoldReport:
         return any(record.folded for record in self.passes)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the fields, and `changed`."""
+        """Returns the fields, and `changed`, for JSON."""
         return asdict(self) | {"changed": self.changed}
 
 
@@ -75,8 +75,8 @@ class Counts:
 
 
 def count(model: nn.Module) -> Counts:
-    """Parameters, leaf modules that hold some or compute something, and BatchNorms."""
-    # Identity stands where something was folded away: it computes nothing.
+    """Counts parameters, leaf modules that hold some or compute something, and BatchNorms."""
+    # Identity replaces folded modules: it computes nothing.
     leaves = [m for m in model.modules() if not any(m.children()) and not isinstance(m, nn.Identity)]
     return Counts(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -86,14 +86,15 @@ def count(model: nn.Module) -> Counts:
 
 
 def relative_deviation(reference: Tensor, other: Tensor) -> float:
-    """max over rows of ||other - reference|| / ||reference||, computed in float64: two tensors [N, D] or [N, T, D]."""
+    """Returns max over rows of ||other - reference|| / ||reference||, in float64, of two tensors [N, D] or [N, T,
+    D]."""
     reference, other = reference.double().flatten(1), other.double().flatten(1)
     return float(((other - reference).norm(dim=1) / reference.norm(dim=1)).max())
 
 
 @torch.no_grad()
 def embeddings(model: MobileCLIP, images: Tensor | None, ids: Tensor | None) -> list[Tensor]:
-    """Embeddings of the inputs that were given, by the towers that there are: [N, D] each."""
+    """Returns embeddings [N, D] of the given inputs, by the towers that exist."""
     outputs = []
     if images is not None and model.image is not None:
         outputs.append(model.encode_image(images))
@@ -119,11 +120,11 @@ LARGEST_DEVIATION = 1e-3
 
 
 def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = None) -> FoldReport:
-    """Fold a model in place, in float64 arithmetic rounded once per layer; folding twice changes nothing.
+    """Folds a model in place, in float64 arithmetic rounded once per layer; folding twice changes nothing.
 
     Args:
         model: in eval mode, on any device and in any float dtype.
-        images: [N, 3, S, S] after all preprocessing, to measure the deviation on; none is measured without.
+        images: [N, 3, S, S] after all preprocessing, to measure the deviation on; not measured when None.
         ids: [N, L] token ids, likewise.
 
     Raises:
@@ -135,17 +136,17 @@ def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = N
     reference = before_pass = embeddings(model, images, ids)
     records = []
     largest: float | None = None
-    for one in PASSES:
-        folded = one.apply(model)
-        one.ensures(model)
+    for fold_pass in PASSES:
+        folded = fold_pass.apply(model)
+        fold_pass.ensures(model)
         deviation = None
         if folded and reference:
             outputs = embeddings(model, images, ids)
             deviation, whole = (max(map(relative_deviation, old, outputs)) for old in (before_pass, reference))
             if not whole <= LARGEST_DEVIATION:
-                raise FoldingError(f"the {one.name} fold changed the embeddings by {whole:.1e} (relative)")
+                raise FoldingError(f"the {fold_pass.name} fold changed the embeddings by {whole:.1e} (relative)")
             before_pass, largest = outputs, max(whole, largest or 0.0)
-        records.append(PassRecord(one.name, folded, deviation))
+        records.append(PassRecord(fold_pass.name, folded, deviation))
     after = count(model)
     if after.batch_norms:
         raise FoldingError(f"{after.batch_norms} BatchNorms are left, of a structure that no pass knows")
@@ -162,27 +163,27 @@ def fold(model: MobileCLIP, images: Tensor | None = None, ids: Tensor | None = N
 
 
 def _require_one_form(model: MobileCLIP) -> None:
-    for one in PASSES:
-        one.requires(model)
+    for fold_pass in PASSES:
+        fold_pass.requires(model)
     for name, module in model.named_modules():
         variance = module.running_var if isinstance(module, nn.BatchNorm2d) else None
         if variance is not None and not bool((variance >= 0).all()):
             raise FoldingError(f"{name} has a running variance that is negative or NaN; nothing was folded")
-    blocks = [(one, module) for one in PASSES for _, module in one.blocks(model)]
-    pending = {one.name for one, module in blocks if one.pending(module)}
-    done = {one.name for one, module in blocks if one.folded(module)}
+    blocks = [(fold_pass, module) for fold_pass in PASSES for _, module in fold_pass.blocks(model)]
+    pending = {fold_pass.name for fold_pass, module in blocks if fold_pass.pending(module)}
+    done = {fold_pass.name for fold_pass, module in blocks if fold_pass.folded(module)}
     if pending and done:
         raise FoldingError(f"half-folded: {', '.join(sorted(done))} done, {', '.join(sorted(pending))} not")
 
 
 def fold_structure(model: MobileCLIP, passes: Sequence[FoldPass[Any]] = PASSES) -> MobileCLIP:
-    """Fold by some passes without looking at what comes out: on the meta device for the shape that folded checkpoints
-    load into, and of a file that was folded in part for what is left."""
-    for one in passes:
-        one.apply(model)
+    """Folds by some passes without a check of the outputs. Used on the meta device for the shape that folded
+    checkpoints load into, and on a partly folded file for the rest."""
+    for fold_pass in passes:
+        fold_pass.apply(model)
     return model
 
 
 def is_folded(model: MobileCLIP) -> bool:
-    """Whether no block is in training form."""
-    return not any(one.pending(module) for one in PASSES for _, module in one.blocks(model))
+    """Returns whether no block is in training form."""
+    return not any(fold_pass.pending(module) for fold_pass in PASSES for _, module in fold_pass.blocks(model))

@@ -1,4 +1,4 @@
-"""Folds: a BatchNorm goes into the layer beside it, the convolution before it or the projection behind it."""
+"""Folds of a BatchNorm into a neighbouring layer: the convolution before it or the projection after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class FoldConvBN(FoldPass[nn.Module]):
     block = ConvBN
 
     def blocks(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-        """Parents of pairs, since a pair is replaced in its parent; a folded pair is a plain convolution, not seen."""
+        """Yields parents of pairs, since a pair is replaced in its parent. A folded pair is a plain convolution, which
+        is not found."""
         return (
             (name, module)
             for name, module in model.named_modules()
@@ -49,8 +50,8 @@ class FoldAttentionNorm(FoldPass[AttentionBlock]):
     """The BatchNorm before attention -> the weight and a new bias of `qkv`. Blocks with LayerNorm (MCi3, MCi4) are left
     as they are.
 
-    A standalone BatchNorm is y = scale * x + shift. Its only reader is a linear layer, so W (scale * x + shift) =
-    (W diag(scale)) x + W shift: the norm disappears, where converters would keep it, since a reshape stands between.
+    A standalone BatchNorm is y = scale * x + shift. Its only reader is a linear layer, so W (scale * x + shift) = (W
+    diag(scale)) x + W shift. The norm disappears; converters would keep it, since a reshape separates the two.
     """
 
     name = "attention-norm"

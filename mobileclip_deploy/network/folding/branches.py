@@ -1,4 +1,4 @@
-"""Folds: the sum of a block's branches becomes one convolution."""
+"""Folds of a block's branches, whose sum becomes one convolution."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class FoldLargeKernel(FoldPass[LargeKernelConv]):
 
 
 class FoldRepMixer(FoldPass[RepMixer]):
-    """x + s * (mixer(x) - norm(x)) -> `conv` with kernel I + s * (mixer - norm) (arXiv 2303.14189): skip connection and
+    """x + s * (mixer(x) - norm(x)) -> `conv` with kernel I + s * (mixer - norm) (arXiv 2303.14189), skip connection and
     layer scale included. Runs after the MobileOne fold."""
 
     name = "repmixer"

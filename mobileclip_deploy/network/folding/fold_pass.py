@@ -1,8 +1,7 @@
-"""What folds share: a pass that says what it requires, what it does and what it ensures; and the arithmetic, in
-float64.
+"""Base of all folds: a pass with precondition, fold and postcondition; and the arithmetic, in float64.
 
-At inference BatchNorm computes y = (x - mean) / sqrt(var + eps) * weight + bias, that is y = scale * x + shift: an
-affine map, which a convolution takes in.
+At inference BatchNorm computes y = (x - mean) / sqrt(var + eps) * weight + bias, that is y = scale * x + shift. This is
+an affine map, which a convolution can absorb.
 """
 
 from __future__ import annotations
@@ -21,33 +20,35 @@ Block = TypeVar("Block", bound=nn.Module)
 
 
 class FoldPass(ABC, Generic[Block]):
-    """Replaces one kind of training-time structure by what computes the same at inference, in place.
+    """A pass that replaces one kind of training-time structure, in place, by one that computes the same at inference.
 
-    Blocks of the kind are found by type; `pending` tells those still in training form. A model is unfolded, folded or
-    half-folded with regard to a pass, and only the last is refused: applying a pass twice changes nothing.
+    Blocks of the kind are found by type; `pending` is true for those in training form. For each pass a model is
+    unfolded, folded or half-folded, and only the last is refused: applying a pass twice changes nothing.
     """
 
     name: ClassVar[str]
     block: ClassVar[type[nn.Module]]
 
     def pending(self, module: Any) -> bool:
-        """Whether a block of this kind is still in training form: by default one that has no convolution `conv` yet."""
+        """Returns whether a block of this kind is in training form: by default, whether it lacks its convolution
+        `conv`."""
         return module.conv is None
 
     @abstractmethod
     def fold(self, module: Block) -> None:
-        """Fold one block that is in training form."""
+        """Folds one block that is in training form."""
 
     def blocks(self, model: nn.Module) -> Iterator[tuple[str, Any]]:
-        """All blocks of this kind with their names, folded or not."""
+        """Yields all blocks of this kind with their names, folded or not."""
         return ((name, module) for name, module in model.named_modules() if isinstance(module, self.block))
 
     def folded(self, module: Block) -> bool:
-        """Whether a block of this kind is in inference form. Neither form: the pass does not concern the block."""
+        """Returns whether a block of this kind is in inference form. A block may be in neither form: the pass then does
+        not apply to it."""
         return not self.pending(module)
 
     def requires(self, model: nn.Module) -> None:
-        """Precondition: no block of the kind is in training mode, and all are in the same form.
+        """Checks the precondition: no block of the kind is in training mode, and all are in the same form.
 
         Raises:
             FoldingError: a block's BatchNorm statistics still move, or some blocks are folded and others are not.
@@ -64,14 +65,14 @@ class FoldPass(ABC, Generic[Block]):
             )
 
     def apply(self, model: nn.Module) -> int:
-        """Fold every block that is in training form; how many there were."""
+        """Folds every block that is in training form. Returns their number."""
         todo = [module for _, module in self.blocks(model) if self.pending(module)]
         for module in todo:
             self.fold(module)
         return len(todo)
 
     def ensures(self, model: nn.Module) -> None:
-        """Postcondition: no block of the kind is left in training form.
+        """Checks the postcondition: no block of the kind is left in training form.
 
         Raises:
             FoldingError: one is.
@@ -82,7 +83,7 @@ class FoldPass(ABC, Generic[Block]):
 
 
 def batch_norm_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a BatchNorm with running statistics: two float64 tensors [C]."""
+    """Returns scale and shift of a BatchNorm with running statistics: two float64 tensors [C]."""
     assert bn.running_mean is not None
     assert bn.running_var is not None
     # In float64: with a small variance the quotient is large, and its float32 rounding would show in the embeddings.
@@ -91,13 +92,13 @@ def batch_norm_affine(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def fold_conv_bn(pair: ConvBN) -> tuple[Tensor, Tensor]:
-    """Kernel [Cout, Cin/groups, kh, kw] and bias [Cout] of a convolution with its BatchNorm, float64."""
+    """Returns kernel [Cout, Cin/groups, kh, kw] and bias [Cout] of a convolution with its BatchNorm, float64."""
     scale, shift = batch_norm_affine(pair.bn)
     return pair.conv.weight.double() * scale.reshape(-1, 1, 1, 1), shift
 
 
 def identity_kernel(channels: int, groups: int, kernel: tuple[int, int], device: torch.device) -> Tensor:
-    """The kernel that returns its input: [channels, channels/groups, kh, kw], float64."""
+    """Returns the kernel that returns its input: [channels, channels/groups, kh, kw], float64."""
     weight = torch.zeros(channels, channels // groups, *kernel, dtype=torch.float64, device=device)
     # A grouped kernel counts input channels from the start of its group: output c reads c % (channels / groups).
     rows = torch.arange(channels, device=device)
@@ -106,7 +107,7 @@ def identity_kernel(channels: int, groups: int, kernel: tuple[int, int], device:
 
 
 def pad_kernel(weight: Tensor, kernel: tuple[int, int]) -> Tensor:
-    """A kernel centred in zeros up to a larger (odd) size."""
+    """Returns a kernel centred in zeros up to a larger (odd) size."""
     high, wide = (kernel[0] - weight.shape[2]) // 2, (kernel[1] - weight.shape[3]) // 2
     return torch.nn.functional.pad(weight, (wide, wide, high, high))
 
@@ -120,8 +121,8 @@ def convolution(
     padding: int | tuple[int, ...] | str | None = None,
     groups: int,
 ) -> nn.Conv2d:
-    """A convolution with these float64 values, rounded once to the dtype of `like`; keeps the size when `padding` is
-    None."""
+    """Builds a convolution with these float64 values, rounded once to the dtype of `like`; it keeps the size when
+    `padding` is None."""
     kernel = (weight.shape[2], weight.shape[3])
     conv = nn.Conv2d(
         weight.shape[1] * groups,

@@ -1,4 +1,4 @@
-"""A fold: what attention pooling asks is the same for every picture."""
+"""Fold of attention pooling's query, which is the same for every picture."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mobileclip_deploy.network.model.architecture.attention import AttentionPool
 
 
 class FoldPooledQuery(FoldPass[AttentionPool]):
-    """The learned query and its projection -> `asked` = W latent + b, since no input reaches either.
+    """The learned query and its projection -> one vector, W latent + b, since no input reaches either.
 
-    Converters would compute it too, each in its own arithmetic, and a file without the projection's weights cannot be
-    held to the checkpoint's.
+    Converters would compute it too, each in its own arithmetic. A file without the projection's weights could not be
+    compared with the checkpoint's.
     """
 
     name = "pooled-query"

@@ -1,1 +1,1 @@
-"""What a MobileCLIP is: the variants' cards, the network, its tokenizer and preprocessing, precisions, provenance."""
+"""The model: the variants' cards, the network, its tokenizer and preprocessing, precisions, provenance."""

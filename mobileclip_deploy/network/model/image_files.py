@@ -1,4 +1,4 @@
-"""Image files: of folders, told by their endings; and their bytes."""
+"""Image files in folders, recognised by their endings, and their bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mobileclip_deploy.base.files import read_regular
 from mobileclip_deploy.errors import InvalidInput, worded
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-"""Endings of the files that count as images in a folder, in lower case."""
+"""Endings of image files in a folder, in lower case."""
 OTHER_SUFFIXES = frozenset({".avif", ".heic", ".heif", ".jp2", ".jpx", ".jxl"})
 """Endings of pictures in formats that a folder is not searched for."""
 IMAGE_BYTES = 1 << 29
@@ -19,13 +19,13 @@ IMAGE_BYTES = 1 << 29
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files in a folder, to the bottom, that their ending says are images; hidden ones are left out. In order."""
+    """Returns the image files below a folder, by their endings, sorted; hidden ones are left out."""
     return sorted(walk_images(folder))
 
 
 def walk_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[Path]:
-    """As `image_files`, one after the other as the system tells of them, in no order. Links to folders are not
-    followed, and what may not be read holds nothing. `left_out` counts the `OTHER_SUFFIXES`."""
+    """Yields the files of `image_files` in the unsorted order of the system. Links to folders are not followed, and
+    unreadable folders count as empty. `left_out` counts the `OTHER_SUFFIXES`."""
     left = [str(folder)]
     while left:
         try:
@@ -45,7 +45,7 @@ def walk_images(folder: Path, left_out: Counter[str] | None = None) -> Iterator[
 
 
 def image_bytes(path: Path) -> bytes:
-    """The bytes of an image file.
+    """Reads the bytes of an image file.
 
     Raises:
         InvalidInput: missing, not a file, unreadable, or larger than `IMAGE_BYTES`.

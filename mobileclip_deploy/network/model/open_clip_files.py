@@ -1,5 +1,5 @@
-"""What is read of open_clip's files one by one, since the package around them takes seconds to import: single modules,
-and the classes that networks were trained to tell apart."""
+"""Single modules of open_clip, read without the package around them, whose import takes seconds. Also the class names
+of networks that were trained as classifiers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mobileclip_deploy.errors import DependencyMissing
 
 
 def open_clip_module(name: str) -> Any:
-    """A module of open_clip that imports no other of it.
+    """Returns a module of open_clip that imports no other module of it.
 
     Raises:
         DependencyMissing: open_clip_torch is not installed.
@@ -31,17 +31,17 @@ def open_clip_module(name: str) -> Any:
 
 ClassSet = Literal["imagenet_1k"]
 
-# open_clip's list is made for prompts, and calls two pairs of classes by one name. WordNet's first words for one of
+# open_clip's list is made for prompts, and gives two pairs of classes the same name. WordNet's first words for one of
 # each pair.
 TOLD_APART = {744: "projectile", 836: "sunglass"}
 
 
 @cache
 def class_names(classes: ClassSet) -> tuple[str, ...]:
-    """Names of ImageNet's 1,000 classes as OpenAI curated them. No name stands twice.
+    """Returns names of ImageNet's 1,000 classes as OpenAI curated them, all different.
 
     Raises:
         DependencyMissing: open_clip_torch is not installed.
     """
     names = open_clip_module("zero_shot_metadata").IMAGENET_CLASSNAMES
-    return tuple(TOLD_APART.get(number, name) for number, name in enumerate(names))
+    return tuple(TOLD_APART.get(index, name) for index, name in enumerate(names))

@@ -1,13 +1,13 @@
-"""The gates of checks that other packages bring: their names alone, which help names without importing anything."""
+"""Gates of checks that other packages bring: only their names, so that help can list them without imports."""
 
 from __future__ import annotations
 
 from importlib.metadata import entry_points
 
 OWN_CHECKS = "mobileclip_deploy.checks"
-"""Where packages register checks of their own as entry points; the name of one is that of its gate."""
+"""Entry point group in which packages register their own checks; an entry's name is that of its gate."""
 
 
 def own_gates() -> tuple[str, ...]:
-    """The gates of checks that installed packages bring."""
+    """Returns the gates of checks that installed packages bring."""
     return tuple(sorted({entry.name for entry in entry_points(group=OWN_CHECKS)}))

@@ -1,4 +1,4 @@
-"""Precisions: how weights and activations are stored, the gate that they must hold, and their names for users."""
+"""Precisions: the storage of weights and activations, the gate that they must hold, and their names for users."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.network.model.tower_names import TOWERS, TowerName
 
 TABLE = "-table-"
-"""Stands between two precisions, as in `w4p-table-w6p`: everything at the first, the table of words at the second."""
+"""Separator of two precisions, as in `w4p-table-w6p`: the first for everything, the second for the table of words."""
 
-# A table is stored, not computed with: what rounds activations or prunes is none of one, and halves gain nothing.
+# A table is only stored: precisions that round activations or prune do not apply to it, and halves gain nothing.
 TABLES = ("w8", "w6p", "w4p", "w4")
 RESTS = ("w8", "w8a8", "w6p", "w4p", "w4")
 RECOVERABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
@@ -21,15 +21,15 @@ RECOVERABLE = ("w8", "w8a8", "w6p", "w4p", "w4")
 
 @dataclass(frozen=True)
 class Precision:
-    """How weights and activations are stored.
+    """Storage of weights and activations.
 
     Attributes:
-        bits: of one number of a weight: of a float or an integer, or of an index into a table.
-        metric, gate: what the artifact must hold.
-        kind: what a weight is stored as, where a target can.
-        activations: bits of those that are quantized, by ranges that are measured on sample inputs; None: none are.
-        pruned: the share of numbers that are zero, and stored as a bit mask.
-        table: the precision of a text tower's table of words, where it is another than that of the rest.
+        bits: of one element of a weight: of a float or an integer, or of an index into a table.
+        metric, gate: the metric of the artifact, and its bound.
+        kind: storage kind of a weight, if the target supports it.
+        activations: bits of quantized activations, with ranges that are measured on sample inputs; None: not quantized.
+        pruned: share of elements that are zero, and stored as a bit mask.
+        table: precision of a text tower's table of words, if it differs from the rest.
     """
 
     name: str
@@ -44,17 +44,17 @@ class Precision:
 
     @property
     def calibrated(self) -> bool:
-        """Whether activations are measured on sample inputs."""
+        """True if activations are measured on sample inputs."""
         return self.activations is not None
 
     @property
     def rest(self) -> str:
-        """The precision of everything but the table of words: its own name where the table has none."""
+        """Precision of everything but the table of words; its own name if it has no table part."""
         return self.name.partition(TABLE)[0]
 
     @property
     def stored_bits(self) -> int:
-        """What one number takes in the file, scales and tables aside: a pruned one only its bit of the mask."""
+        """Bits of one element in the file, without scales and tables; a pruned one takes only its bit of the mask."""
         return round(self.bits * (1 - self.pruned) + bool(self.pruned))
 
 
@@ -84,16 +84,17 @@ PRECISIONS: dict[str, Precision] = {
 
 
 def is_precision(name: str) -> bool:
-    """Whether it is one of `PRECISIONS`, or two of them with `-table-` between."""
+    """Returns whether it is one of `PRECISIONS`, or two of them with `-table-` between."""
     rest, between, table = name.partition(TABLE)
     return rest in RESTS and table in TABLES if between else name in PRECISIONS
 
 
 def precision_of(name: str) -> Precision:
-    """The precision of a name, `w4p-table-w6p` among them: what is not said of the table is as of the first.
+    """Returns the precision of a name, such as `w4p-table-w6p`. Properties that do not depend on the table are those of
+    the first part.
 
     Raises:
-        KeyError: there is no such precision; whoever takes names from a user asks `is_precision` before.
+        KeyError: no such precision; callers check names from users by `is_precision`.
     """
     if TABLE not in name:
         return PRECISIONS[name]
@@ -108,19 +109,19 @@ def precision_of(name: str) -> Precision:
 def parse_precisions(
     text: str, towers: Sequence[TowerName] = TOWERS, others: Sequence[str] = ()
 ) -> dict[TowerName, str]:
-    """`fp16` or `image=fp16,text=fp32`, in any capitals -> a precision for each of `towers`.
+    """Parses `fp16` or `image=fp16,text=fp32`, in any capitals, into a precision for each of `towers`.
 
-    `w4p-table-w6p` is of text towers, which alone have a table of words; said of both, the image tower has `w4p`.
+    `w4p-table-w6p` is for text towers, which alone have a table of words. Given for both, the image tower gets `w4p`.
 
     Args:
-        others: what the caller takes in the place of such a text, named where this one is refused.
+        others: other values that the caller accepts, named in the refusal.
 
     Raises:
-        UsageError: unknown precision or tower, or a tower left out; the text lists what is known.
+        UsageError: unknown precision or tower, or a tower left out; the text lists the known ones.
     """
     if "=" not in text:
-        found = precision_of(_known(text, others))
-        return {tower: found.name if tower == "text" else found.rest for tower in towers}
+        precision = precision_of(_known(text, others))
+        return {tower: precision.name if tower == "text" else precision.rest for tower in towers}
     pairs = [part.partition("=") for part in text.split(",")]
     chosen = {tower.strip().lower(): _known(name) for tower, _, name in pairs}
     if not set(towers) <= set(chosen) <= set(TOWERS) or len(pairs) != len(chosen):
@@ -132,7 +133,8 @@ def parse_precisions(
 
 
 def precision_label(precisions: dict[TowerName, str]) -> str:
-    """How a bundle's folder names its precisions: `fp16`, or `image-fp16-text-fp32` where towers differ."""
+    """Returns the label of precisions in a bundle's folder name: `fp16`, or `image-fp16-text-fp32` where towers
+    differ."""
     if len(set(precisions.values())) == 1:
         return next(iter(precisions.values()))
     if len(precisions) == 2 and precision_of(precisions["text"]).rest == precisions["image"]:
@@ -141,13 +143,16 @@ def precision_label(precisions: dict[TowerName, str]) -> str:
 
 
 def _known(name: str, others: Sequence[str] = ()) -> str:
-    found = name.strip().lower()
-    if not is_precision(found):
-        known = [*(one for one in PRECISIONS if one != "mixed"), *others]  # which a search chooses, nobody names
-        if TABLE in found:
+    lowered = name.strip().lower()
+    if not is_precision(lowered):
+        listed = [
+            *(precision for precision in PRECISIONS if precision != "mixed"),
+            *others,
+        ]  # set by a search, not by users
+        if TABLE in lowered:
             raise UsageError(
                 f"unknown precision {name.strip()!r}: before `{TABLE}` goes {', '.join(RESTS)}, behind it "
                 f"{', '.join(TABLES)}"
             )
-        raise UsageError(f"unknown precision {name.strip()!r}{suggestion(found, known)}; known: {', '.join(known)}")
-    return found
+        raise UsageError(f"unknown precision {name.strip()!r}{suggestion(lowered, listed)}; known: {', '.join(listed)}")
+    return lowered

@@ -1,4 +1,5 @@
-"""From an image file to a tower's input tensor, exactly as torchvision's Resize, CenterCrop and ToTensor compute it."""
+"""Conversion of an image file to a tower's input tensor, bit for bit as torchvision's Resize, CenterCrop and
+ToTensor."""
 
 from __future__ import annotations
 
@@ -23,34 +24,34 @@ from mobileclip_deploy.network.model.image_files import image_bytes
 from mobileclip_deploy.network.model.variants import Preprocess
 
 MAX_PIXELS = 100_000_000
-"""Images with more pixels are refused before they are decoded, and before they are enlarged; but see MAX_JPEG."""
+"""Most pixels of an image. Larger ones are refused before they are decoded or enlarged; but see MAX_JPEG."""
 
 MAX_JPEG = 250_000_000
 """Most pixels of a JPEG file, such as a phone's photograph of 200 megapixels. JPEG files above `MAX_PIXELS` are decoded
 at half their size, from the same coefficients, which takes a quarter of the memory."""
 
 PIXELS_AT_ONCE = 3 * MAX_PIXELS
-"""That threads may be decoding side by side: each takes 3 to 12 bytes until the picture has its final size."""
+"""Most pixels that threads decode at the same time: each takes 3 to 12 bytes until the picture has its final size."""
 
 # Photographs' formats only: of Pillow's others, one starts Ghostscript (EPS) and several accept any bytes.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-_JPEG = ("JPEG", "MPO")  # several JPEGs in one file, as phones write them, are told from one by Pillow
+_JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in one file, as phones write them; Pillow has another name for it
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs as an error is raised here as InvalidInput
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # errors that it logs are raised here as InvalidInput
 
 
 def load_image(path: str | PathLike[str]) -> Image.Image:
-    """Reads an image file as upright 8-bit RGB; of an animation, the first frame.
+    """Reads an image file as upright 8-bit RGB; the first frame of an animation.
 
     The EXIF orientation is applied. Transparency of any kind (alpha channel, palette, colour key) is composited on
     white. 16-bit grey is scaled to 8 bits with rounding (65535 to 255). CMYK and YCbCr are converted without colour
-    management: an embedded ICC profile is ignored, as the models' training pipelines did. A JPEG of more than
+    management. An embedded ICC profile is ignored, as in the models' training pipelines. A JPEG of more than
     `MAX_PIXELS` pixels is decoded at half its width and height, rounded up.
 
     Raises:
-        InvalidInput: missing, not a file, empty, unreadable, not an image of a known format, truncated or damaged,
-            more than `MAX_PIXELS` pixels, or `MAX_JPEG` of a JPEG (seen from the header, before decoding), or pixels of
+        InvalidInput: missing, not a file, empty, unreadable, not an image of a known format, truncated or damaged; more
+            than `MAX_PIXELS` pixels, or `MAX_JPEG` of a JPEG (seen from the header, before decoding); or pixels of
             unknown range (float).
     """
     if os.path.isdir(path):
@@ -59,34 +60,34 @@ def load_image(path: str | PathLike[str]) -> Image.Image:
 
 
 def decode_image(content: bytes, name: str) -> Image.Image:
-    """As `load_image`, of a file's content; `name` is what errors call it."""
+    """Decodes a file's content as `load_image` does; `name` is the name in errors."""
     with decoded(content, name) as image:
         return image
 
 
 @contextlib.contextmanager
 def decoded(content: bytes, name: str, least: int | None = None) -> Iterator[Image.Image]:
-    """As `decode_image`, for the block: other threads' pictures wait while there are `PIXELS_AT_ONCE` in such blocks.
+    """Decodes as `decode_image`, for the block. Other threads' pictures wait while such blocks hold `PIXELS_AT_ONCE`.
 
     Args:
-        least: a JPEG may be decoded at a half, a quarter or an eighth of its size, with this many pixels a side at
-            least: libjpeg leaves out the finer frequencies, which saves most of the work and changes pixels a little.
+        least: smallest side in pixels of a JPEG that is decoded at a half, a quarter or an eighth of its size. libjpeg
+            leaves out the finer frequencies, which saves most of the work and changes pixels a little.
     """
     if not content:
         raise InvalidInput(f"{name}: an empty file")
-    with contextlib.ExitStack() as held:
-        yield _decode(content, name, least, held)
+    with contextlib.ExitStack() as resources:
+        yield _decode(content, name, least, resources)
 
 
 class _Room:
-    """What threads share of a number, each as much as it needs."""
+    """A shared budget of a number, from which threads reserve."""
 
     def __init__(self, most: int) -> None:
         self._most, self._left, self._changed = most, most, threading.Condition()
 
     @contextlib.contextmanager
     def taken(self, count: int) -> Iterator[None]:
-        """Waits until so much is left; it is given back when the block ends."""
+        """Waits until `count` is available, and returns it when the block ends."""
         count = min(count, self._most)
         with self._changed:
             self._changed.wait_for(lambda: self._left >= count)
@@ -113,7 +114,7 @@ def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitS
                 if pixels > MAX_PIXELS:
                     image.draft(None, (image.width // 2, image.height // 2))
                 elif least is not None:
-                    image.draft(None, (least, least))  # of other formats it does nothing
+                    image.draft(None, (least, least))  # it does nothing for other formats
                 held.enter_context(_room.taken(image.width * image.height))
                 image.load()
                 # Damaged metadata: shown as stored, as browsers and photo viewers do.
@@ -124,8 +125,8 @@ def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitS
         limits = f"{MAX_PIXELS // 10**6} megapixels ({MAX_JPEG // 10**6} of a JPEG)"
         raise InvalidInput(f"{path}: more than {limits}; scale the image down first") from None
     except UnidentifiedImageError:
-        known = ", ".join(_readable_formats())
-        raise InvalidInput(f"{path}: not an image of a known format ({known}); convert it to one of them") from None
+        formats = ", ".join(_readable_formats())
+        raise InvalidInput(f"{path}: not an image of a known format ({formats}); convert it to one of them") from None
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from None
     except Exception as error:  # Pillow's decoders raise OSError, ValueError, SyntaxError, EOFError, struct.error, ...
@@ -133,7 +134,7 @@ def _decode(content: bytes, path: str, least: int | None, held: contextlib.ExitS
 
 
 def _opened(content: bytes) -> ImageFile.ImageFile:
-    """The header of an image. Pillow refuses what has more than 179 megapixels, unless it is asked for a JPEG alone."""
+    """Opens the header of an image. Pillow refuses more than 179 megapixels, except through its JPEG class."""
     try:
         return Image.open(io.BytesIO(content), formats=_readable_formats())
     except Image.DecompressionBombError:
@@ -144,7 +145,7 @@ def _opened(content: bytes) -> ImageFile.ImageFile:
 
 
 def rgb_image(image: Image.Image, name: str) -> Image.Image:
-    """An opened image as `load_image` gives a file: upright 8-bit RGB; `name` is what errors call it.
+    """Converts an opened image to upright 8-bit RGB, as `load_image` does; `name` is the name in errors.
 
     Raises:
         InvalidInput: see `load_image`.
@@ -163,13 +164,13 @@ def rgb_image(image: Image.Image, name: str) -> Image.Image:
 
 
 def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
-    """Resizes and crops an RGB image, before mean and std: those stand inside the exported graph.
+    """Resizes and crops an RGB image, before mean and std, which are inside the exported graph.
 
     Equal bit for bit to torchvision's `Resize(resized, antialias=True)`, `CenterCrop(size)` and `ToTensor()` on a PIL
     image ("squash": `Resize((resized, resized))`). CenterCrop's padding never applies: no side is shorter than that.
 
     Args:
-        image: RGB, as `load_image` gives it.
+        image: RGB, from `load_image`.
         spec: the variant's `preprocess`.
 
     Returns:
@@ -182,7 +183,7 @@ def preprocess(image: Image.Image, spec: Preprocess) -> torch.Tensor:
 
 
 def tower_bytes(image: Image.Image, spec: Preprocess) -> npt.NDArray[np.uint8]:
-    """As `preprocess`, the bytes [3, size, size] that it divides by 255. Computed on the calling thread alone.
+    """Returns the bytes [3, size, size] that `preprocess` divides by 255. Computed on the calling thread alone.
 
     Raises:
         InvalidInput: see `preprocess`.
@@ -209,7 +210,7 @@ def load_batch(paths: Iterable[str | PathLike[str]], spec: Preprocess) -> torch.
     """Reads and preprocesses image files: float32 [N, 3, size, size] in [0, 1].
 
     Raises:
-        InvalidInput: no path was given, or what `load_image` and `preprocess` refuse, naming the file.
+        InvalidInput: no path was given, or `load_image` or `preprocess` refuses a file, which is named.
     """
     tensors = []
     for path in paths:
@@ -237,7 +238,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+    rgb = image if image.mode == "RGB" else image.convert("RGB")  # convert would copy it
     rgb.info = {}  # pixels only: an orientation left here would be applied twice
     return rgb
 

@@ -1,4 +1,4 @@
-"""How long texts may be that others name: templates of prompts and labels, told before a network is loaded."""
+"""Size limits of users' texts, templates of prompts and labels, checked before a network is loaded."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from pydantic import AfterValidator
 TEMPLATE_CHARACTERS = 1_000
 LABEL_CHARACTERS = 1_000
 PLACES = 10
-"""Most places for the label in a template."""
+"""Most placeholders for the label in a template."""
 LABELS, LABELS_BYTES = 100_000, 3 << 20
-"""Together they stand in a manifest, of which 4 MB are read."""
+"""Limits of all labels together: they are written to a manifest, and manifests are read up to 4 MB."""
 
 T = TypeVar("T")
 
 
 def template_fault(template: str) -> str | None:
-    """What makes a template too large, or no text, for a reader; None where nothing does."""
+    """Returns a message if a template is too large, or not Unicode text. None if it is valid."""
     if not _is_unicode(template):
         return f"the template {template[:100]!r} is no Unicode text"
     if len(template) > TEMPLATE_CHARACTERS:
         return f"a template has at most {TEMPLATE_CHARACTERS:,} characters, this one {len(template):,}"
-    if (places := template.count("{}")) > PLACES:
-        return f"a template holds {{}} at most {PLACES} times, this one {places} times"
+    if (count := template.count("{}")) > PLACES:
+        return f"a template holds {{}} at most {PLACES} times, this one {count} times"
     return None
 
 
 def labels_fault(labels: Sequence[str]) -> str | None:
-    """What makes labels, or names of classes, too many, too long or no text, for a reader; None where nothing does."""
+    """Returns a message if labels, or names of classes, are too many, too long or not Unicode text. None if they are
+    valid."""
     if len(labels) > LABELS:
         return f"there can be at most {LABELS:,} labels, and these are {len(labels):,}"
     long = next((label for label in labels if len(label) > LABEL_CHARACTERS), None)
@@ -45,7 +46,7 @@ def labels_fault(labels: Sequence[str]) -> str | None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it can be written: what comes from the command line or JSON may hold half a character."""
+    """Returns whether a text can be written: the command line or JSON may contain half a surrogate pair."""
     return not re.search("[\ud800-\udfff]", text)
 
 

@@ -1,4 +1,4 @@
-"""Where a model's weights came from; carried from the checkpoint into every manifest."""
+"""Origin of a model's weights; carried from the checkpoint into every manifest."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mobileclip_deploy.base.files.names import LongPath, Name, Prose, Sha256
 
 
 class Recovered(BaseModel, frozen=True, extra="forbid"):
-    """That towers were trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose answers
-    they were trained to give. `target` is the one whose export stores the very integers that were trained."""
+    """Record of towers trained for a precision (`recover`): `precisions` by tower, and the checkpoint whose embeddings
+    they were trained to reproduce. `target`: the one whose export stores the very integers that were trained."""
 
     precisions: dict[Name, Name]
     target: Name = "coreml"  # files from before it was recorded were trained for Core ML
@@ -24,7 +24,7 @@ class Recovered(BaseModel, frozen=True, extra="forbid"):
     source_weights: Sha256 | None = None
 
     def advice(self, target: str) -> str | None:
-        """One line for an export to another target; None for the one that the weights were trained for."""
+        """Returns one line for an export to another target. None for the target that the weights were trained for."""
         if target == self.target:
             return None
         return (
@@ -34,14 +34,14 @@ class Recovered(BaseModel, frozen=True, extra="forbid"):
 
 
 class Compacted(BaseModel, frozen=True, extra="forbid"):
-    """That both projections end on `size` axes instead of in the checkpoint's `full_size` numbers, whose embedding
-    space is `from_space`.
+    """Record of projections cut to `size` axes, from the checkpoint's `full_size` dimensions, whose embedding space is
+    `from_space`.
 
-    `axes_sha256`: of the axes' numbers (`tensors_sha256`), which stand beside the model. `fit`: the way they were
-    fitted (`embeddings.axes`), to `pictures` and `captions`, whose SHA-256 is `fitted_sha256`. `own_captions`: False
-    for the packaged prompts. `logit_scale`: what cosines are multiplied by before a softmax, fitted again
-    (`full_logit_scale` is the checkpoint's). `int8_scale`: of an index, an int8 integer times this is a component of a
-    unit vector; of the fitting pictures' components a share `clipped`, 0 to 1, was beyond it.
+    `axes_sha256`: of the axes' values (`tensors_sha256`), which are stored with the model. `fit`: the method that
+    fitted them (`spaces.axes`) to `pictures` and `captions`, whose SHA-256 is `fitted_sha256`. `own_captions`: False
+    for the packaged prompts. `logit_scale`: the factor of cosines before a softmax, fitted again (`full_logit_scale` is
+    the checkpoint's). `int8_scale`: of an index; an int8 integer times it is a component of a unit vector. `clipped`:
+    share (0 to 1) of the fitting pictures' components that were beyond it.
     """
 
     size: PositiveInt
@@ -60,20 +60,20 @@ class Compacted(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def space(self) -> str:
-        """What it adds to the name of an embedding space."""
+        """Suffix for the name of an embedding space."""
         return f"-e{self.size}-{self.axes_sha256[:8]}"
 
 
 class Distilled(BaseModel, frozen=True, extra="forbid"):
-    """That the text tower was distilled from that of another checkpoint, for texts in other `languages` (codes, such as
-    "de"), with a vocabulary of its own. The image tower is the other checkpoint's, and so is the embedding space.
+    """Record of a text tower distilled from that of another checkpoint, for texts in other `languages` (codes, such as
+    "de"), with its own vocabulary. The image tower is the other checkpoint's, and so is the embedding space.
 
-    `cut_from`: the text tower is the other checkpoint's own, and its vocabulary was cut from so many pieces to those of
-    the languages; None of one that was learned.
+    `cut_from`: the text tower is the other checkpoint's own, and its vocabulary was cut from this number of pieces to
+    those of the languages; None if it was learned.
 
     `source_file`, `source_sha256`, `source_weights`: of that checkpoint, as in `Provenance`. `image_sha256`: of the
-    image tower's tensors (`tensors_sha256`), to which it is held when it is opened. `form`: the variant whose text
-    tower has the student's form; None where that is the teacher's.
+    image tower's tensors (`tensors_sha256`), checked at opening. `form`: the variant whose text tower has the student's
+    form; None for the teacher's form.
     """
 
     languages: tuple[Name, ...]
@@ -86,8 +86,8 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
 
 
 class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
-    """What pictures are made with where somebody said so: `taken_from` is "card" (the variant's own), "openai", or the
-    name of the file that said it. Resize and crop are the variant's."""
+    """Chosen preprocessing of pictures: `taken_from` is "card" (the variant's own), "openai", or the name of the file
+    that set it. Resize and crop are the variant's."""
 
     taken_from: LongPath
     mean: tuple[float, float, float]
@@ -96,7 +96,7 @@ class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def space(self) -> str:
-        """What it adds to the name of an embedding space: nothing for the variant's own."""
+        """Suffix for the name of an embedding space; empty for the variant's own."""
         values = f"{self.mean} {self.std} {self.interpolation}"
         return "" if self.taken_from == "card" else f"-{hashlib.sha256(values.encode()).hexdigest()[:8]}"
 
@@ -104,13 +104,13 @@ class TakenPreprocess(BaseModel, frozen=True, extra="forbid"):
 class Provenance(BaseModel, frozen=True, extra="forbid"):
     """The source checkpoint of a model. `layout` is the source's own, also for a folded copy of it.
 
-    `sha256` is the file's, `weights` that of the tensors in it (`tensors_sha256`), the same whatever kind of file holds
-    them; None in what earlier versions wrote. `towers` are those the checkpoint holds. `image_size` is set when it is
-    not the variant's own. `notes` are sentences a user should see: what was assumed, passed over or changed on the way
-    from the file to the model. `preprocess` is set when it was said what pictures are made with. `recovered` is set
-    when the weights were trained for a precision: then `file`, `sha256` and `weights` are of the recovered file.
-    `compacted` is set when both projections were cut to fewer numbers: `file`, `sha256` and `weights` stay those of the
-    checkpoint. `distilled` is set when the text tower was distilled for other languages.
+    `sha256` is the file's, `weights` that of its tensors (`tensors_sha256`), the same in every kind of file; None in
+    files of earlier versions. `towers` are those of the checkpoint. `image_size` is set if it is not the variant's own.
+    `notes` are sentences for the user: assumptions, ignored parts and changes between the file and the model.
+    `preprocess` is set if the preprocessing was chosen. `recovered` is set if the weights were trained for a precision:
+    then `file`, `sha256` and `weights` are of the recovered file. `compacted` is set if both projections were cut to
+    fewer dimensions: `file`, `sha256` and `weights` stay those of the checkpoint. `distilled` is set if the text tower
+    was distilled for other languages.
     """
 
     variant: Name
@@ -133,10 +133,9 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def embedding_space(self) -> str:
-        """One id per source checkpoint's weights and preprocessing: embeddings of different ids must not be compared.
-        What was recovered answers in its source's space, and so does a text tower that was distilled from the source's.
-        Of a checkpoint whose weights have no hash it is the file's.
-        """
+        """Id of the source checkpoint's weights and preprocessing; embeddings with different ids must not be compared.
+        Recovered towers stay in their source's space, and so do distilled text towers. If the weights have no hash, the
+        file's is used."""
         if self.distilled:
             source = self.distilled.source_weights
         elif self.recovered:
@@ -148,22 +147,22 @@ class Provenance(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def text_form(self) -> str | None:
-        """The variant whose text tower has this one's form, where it is not the card's."""
+        """Variant whose text tower has this one's form. None for the card's form."""
         return None if self.distilled is None else self.distilled.form
 
     @property
     def content(self) -> str:
-        """What tells this model's numbers from others': the file's SHA-256, and that of the axes it was cut to."""
+        """Hash that identifies this model's weights: the file's SHA-256, and that of the axes it was cut to."""
         return self.sha256 + ("" if self.compacted is None else f"-{self.compacted.axes_sha256}")
 
     def same_weights(self, other: Provenance) -> bool:
-        """Whether both are of the same weights: the same file, or another one with the same tensors."""
+        """Returns whether both have the same weights: the same file, or another one with the same tensors."""
         return self.sha256 == other.sha256 or (self.weights is not None and self.weights == other.weights)
 
 
 def tensors_sha256(tensors: Mapping[str, npt.NDArray[np.generic]]) -> str:
-    """What tells a checkpoint's weights from all others, whatever file holds them: the SHA-256 of names, dtypes, shapes
-    and bytes, in the order of the names."""
+    """Returns the SHA-256 of names, dtypes, shapes and bytes of tensors, in the order of the names. It identifies
+    weights, whatever file holds them."""
     digest = hashlib.sha256()
     for name, values in sorted(tensors.items()):
         digest.update(f"{name} {values.dtype.str} {list(values.shape)}\n".encode())
@@ -172,5 +171,6 @@ def tensors_sha256(tensors: Mapping[str, npt.NDArray[np.generic]]) -> str:
 
 
 def weight_sha256(values: npt.NDArray[np.generic]) -> str:
-    """What tells a weight in an artifact from all others, whatever a converter called it: its float16 numbers."""
+    """Returns the SHA-256 of a weight's float16 values. It identifies a weight in an artifact, whatever its name
+    there."""
     return hashlib.sha256(np.ascontiguousarray(values, dtype=np.float16).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""From cosines to scores: shares of all labels by a softmax, or a probability for each alone by a sigmoid."""
+"""Scores of cosines: shares of all labels by a softmax, or a probability for each alone by a sigmoid."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LARGEST = 1e6
 
 @dataclass(frozen=True)
 class Scores:
-    """`scale`: what cosines are multiplied by. `bias`: what is added to that before a sigmoid (arXiv 2303.15343); None
-    of a model that was trained with a softmax (arXiv 2103.00020)."""
+    """Score function of a model. `scale`: factor of cosines. `bias`: added to the product before a sigmoid (arXiv
+    2303.15343); None for a model that was trained with a softmax (arXiv 2103.00020)."""
 
     scale: float
     bias: float | None = None
@@ -25,18 +25,18 @@ class Scores:
         return 0 <= self.scale <= LARGEST and abs(self.bias or 0) <= LARGEST
 
     def of(self, cosines: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """Scores [N, L] from 0 to 1 of pictures' cosines with labels [N, L]; a softmax's rows sum to 1."""
+        """Returns scores [N, L] from 0 to 1 of pictures' cosines with labels [N, L]; a softmax's rows sum to 1."""
         logits = self.scale * cosines
         return softmax(logits) if self.bias is None else sigmoid(logits + self.bias)
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Softmax of rows [N, L]."""
+    """Returns the softmax of rows [N, L]."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """1 / (1 + exp(-x)) of every number, by powers that cannot overflow."""
+    """Returns 1 / (1 + exp(-x)) of every element, by powers that cannot overflow."""
     power = np.exp(-np.abs(logits))
     return (np.where(logits >= 0, 1, power) / (1 + power)).astype(np.float32)

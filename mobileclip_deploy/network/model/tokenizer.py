@@ -1,5 +1,5 @@
-"""From text to token ids by open_clip's tokenizer, or by the SentencePiece or WordPiece vocabulary of a checkpoint, and
-the files that give other tokenizers the same vocabulary."""
+"""Encoding of texts as token ids, by open_clip's tokenizer or by a checkpoint's SentencePiece or WordPiece vocabulary.
+Also writes the files that give other tokenizers the same vocabulary."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ FILES = {"sentencepiece": "tokenizer.json", "wordpiece": "tokenizer.json or voca
 TokenizerFile = Literal[
     "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 ]
-"""What clients read the vocabulary, or the tokenizer, from."""
+"""Files from which clients read the vocabulary or the tokenizer."""
 
-# The names that transformers and Apple's apps give to the two special tokens; open_clip's vocabulary has its own.
+# Names of the two special tokens in transformers and Apple's apps; open_clip's vocabulary has its own.
 _SOT = "<|startoftext|>"
 _EOT = "<|endoftext|>"
-# open_clip pads with id 0, which is "!" inside a word. A second name for it is needed in tokenizer.json: with pad_token
-# "!", transformers (5.24) takes every "!" of a prompt for padding and encodes it as 0 instead of 256.
+# open_clip pads with id 0, which is "!" inside a word. tokenizer.json needs a second name for it: with pad_token "!",
+# transformers (5.24) takes every "!" of a prompt for padding and encodes it as 0 instead of 256.
 _PAD = "<|pad|>"
 _PAD_ID = 0
 VERSION = "#version: 0.2"
-"""The first line of merges.txt."""
+"""First line of merges.txt."""
 CLIP = TokenizerSpec()
-"""CLIP's vocabulary, and 77 tokens."""
+"""CLIP's vocabulary, with 77 tokens."""
 
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-# What ftfy does in open_clip's tokenizer: straighten quotes (phones type curly ones), drop control characters.
+# ftfy's work in open_clip's tokenizer: it straightens quotes (phones type curly ones) and drops control characters.
 _SINGLE_QUOTES = "[\u02bc\u2018-\u201b]"
 _DOUBLE_QUOTES = "[\u201c-\u201f]"
 CHARACTERS_A_TOKEN = 64
-"""As many characters of a text as a context's tokens are given are read. Cleaning is quadratic in some texts
-(`&amp;amp;...`) and so are the merges of a long word, and what is behind the last token is cut anyway. Words, signs and
-blanks take about five characters per token, and the longest token of the vocabulary has 32 bytes, so of an honest text
-the tokens that are kept end long before the characters that are read, and nothing behind a word changes its tokens.
-Where they do not fill the context, as after thousands of blanks, the text is refused."""
+"""Number of characters per token of the context that are read of a text. Cleaning is quadratic in some texts
+(`&amp;amp;...`), merging is in long words, and everything after the last token is cut anyway. Words, signs and blanks
+take about five characters per token, and the longest token of the vocabulary has 32 bytes. So the tokens of an honest
+text fill the context long before the last character that is read, and nothing after a word changes its tokens. If they
+do not fill it, as after thousands of blanks, the text is refused."""
 _CONTROL = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
@@ -69,7 +69,7 @@ def _read(texts: Sequence[str]) -> Sequence[str]:
 
 
 def _refuse_cut_short(texts: Sequence[str], full: npt.NDArray[np.bool_], limit: int, context_length: int) -> None:
-    """Refuse a long text whose first characters do not fill the context."""
+    """Refuses a long text whose first characters do not fill the context."""
     for index, text in enumerate(texts):
         if len(text) > limit and not full[index]:
             raise InvalidInput(
@@ -79,17 +79,18 @@ def _refuse_cut_short(texts: Sequence[str], full: npt.NDArray[np.bool_], limit: 
 
 
 def encode(texts: Sequence[str], tokens: TokenizerSpec = CLIP) -> npt.NDArray[np.int64]:
-    """Encodes prompts as open_clip does, in the vocabulary that the checkpoint brings, if it does: int64 [N, L], of
-    CLIP's own SOT 49406, the text, EOT 49407, then 0.
+    """Encodes prompts as open_clip does, or in the vocabulary that the checkpoint brings: int64 [N, L]. CLIP's rows are
+    SOT 49406, the text, EOT 49407, then 0.
 
-    Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. What is too long is cut,
-    and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special tokens.
+    Text is repaired (ftfy), unescaped (HTML), lowercased and stripped of repeated whitespace. A text that is too long
+    is cut, and EOT stays last. As in open_clip, "<start_of_text>" and "<end_of_text>" inside a prompt are the special
+    tokens.
 
     Raises:
-        InvalidInput: `texts` is one string instead of a list of them, holds something else than strings, or a long text
-            with nothing but blanks, entities and the like where the tokens are looked for; or the text tower knows
-            fewer tokens than the texts have, or its vocabulary is missing.
-        DependencyMissing: open_clip_torch is not installed; or `tokenizers`, and the vocabulary is not of CLIP's kind.
+        InvalidInput: `texts` is one string and not a list of strings; or a long text begins with only blanks, entities
+            and the like. Or the text tower has fewer tokens than the texts need, or its vocabulary is missing.
+        DependencyMissing: open_clip_torch is not installed; or `tokenizers`, for a vocabulary of another kind than
+            CLIP's.
     """
     if tokens.missing:
         if tokens.kind is not None:
@@ -119,26 +120,28 @@ def _pieces(texts: Sequence[str], tokens: TokenizerSpec) -> npt.NDArray[np.int64
 
 
 def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
-    """A text as a vocabulary sees it: repaired, unescaped, lower case, single blanks, of some kinds no punctuation."""
-    if tokens.cleaning == "lower":  # letter by letter, as `tokenizers` does: no sigma knows the end of its word
+    """Returns a text as its vocabulary needs it: repaired, unescaped, lower case, single blanks, and for some kinds
+    without punctuation."""
+    if tokens.cleaning == "lower":  # letter by letter, as `tokenizers` does: no sigma has a final form
         return "".join(letter.lower() for letter in text)
     clean = _open_clip_tokenizer(()).clean_fn if tokens.cleaning is None else _open_clip_cleaning(tokens.cleaning)
-    found: str = clean(text)
-    return found
+    result: str = clean(text)
+    return result
 
 
 def unknown_share(text: str, tokens: TokenizerSpec) -> float:
-    """The share (0 to 1) of a text's tokens that are single bytes of letters beyond ASCII, or unknown: what a
-    vocabulary that a checkpoint brings did not learn, as of another script. 0 of CLIP's, which nothing says that of."""
+    """Returns the share (0 to 1) of a text's tokens that are unknown, or single bytes of letters beyond ASCII. A
+    checkpoint's vocabulary did not learn those, for example another script. 0 for CLIP's vocabulary, for which no such
+    data exists."""
     if not tokens.merges and not tokens.file:
         return 0.0
     bare = text[: CHARACTERS_A_TOKEN * tokens.context_length]
     if tokens.kind is not None:
         tokenizer = fast_tokenizer(tokens.file)
         row = tokenizer.encode(cleaned(bare, tokens))
-        found = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used]
-        found = found[len(tokens.first) : -1]
-        return sum(byte_piece(piece) is not None or piece == UNKNOWN for piece in found) / max(len(found), 1)
+        parts = [piece for piece, used in zip(row.tokens, row.attention_mask, strict=True) if used]
+        parts = parts[len(tokens.first) : -1]
+        return sum(byte_piece(piece) is not None or piece == UNKNOWN for piece in parts) / max(len(parts), 1)
     clip = _open_clip_tokenizer(tokens.merges)
     ids = clip.encode(bare)
     single = [clip.decoder[id].removesuffix("</w>") for id in ids if id < FIRST_MERGE]
@@ -146,17 +149,17 @@ def unknown_share(text: str, tokens: TokenizerSpec) -> float:
 
 
 def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
-    """What each id of a vocabulary stands for, as its file writes it: in CLIP's kind bytes as printable characters, and
-    "</w>" at the end of a word."""
+    """Returns the token of each id of a vocabulary, as its file writes it. CLIP's kind has bytes as printable
+    characters, and "</w>" at the end of a word."""
     if tokens.kind is not None:
         return pieces(tokens)
-    found = _open_clip_tokenizer(tokens.merges).encoder
-    return tuple(sorted(found, key=found.__getitem__))
+    ids = _open_clip_tokenizer(tokens.merges).encoder
+    return tuple(sorted(ids, key=ids.__getitem__))
 
 
 def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
-    """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer; of a
-    vocabulary of another kind its `tokenizer.json`.
+    """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer. A
+    vocabulary of another kind gets its `tokenizer.json`.
 
     The bytes depend on the vocabulary of `tokens` alone. `folder` is created when missing.
 
@@ -172,22 +175,23 @@ def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = C
 
 
 def tokenizer_file(name: TokenizerFile, tokens: TokenizerSpec = CLIP) -> bytes:
-    """A file of a vocabulary; transformers.js and others read `tokenizer.json`, `tokenizer_config.json` and
+    """Returns a file of a vocabulary; transformers.js and others read `tokenizer.json`, `tokenizer_config.json` and
     `special_tokens_map.json`.
 
-    Loaded by `tokenizers`, the ids equal `encode`'s except where a prompt holds what tokenizer.json cannot express:
+    Loaded by `tokenizers`, the ids equal `encode`'s unless a prompt contains one of these, which tokenizer.json cannot
+    express:
 
-    - HTML entities, and text that ftfy repairs beyond quotes and control characters: mojibake, terminal escapes,
-      Latin ligatures, full-width and half-width forms;
+    - HTML entities, and text that ftfy repairs beyond quotes and control characters: mojibake, terminal escapes, Latin
+      ligatures, full-width and half-width forms;
     - a capital sigma at the end of a word, an apostrophe before a long s, and a combining iota subscript;
     - the words "<|startoftext|>" and "<|endoftext|>", which become the special tokens ("<start_of_text>" and
       "<end_of_text>" do in open_clip).
 
-    Clients add limits of their own: transformers.js (4.3) drops the last EOT when it truncates, and transformers (5.24)
+    Clients add limits of their own. transformers.js (4.3) drops the last EOT when it truncates. transformers (5.24)
     replaces the normalizer by its own, without the quotes and control characters. The bytes depend on `tokens` alone.
 
     Raises:
-        UsageError: a file of CLIP's kind, of a vocabulary of another kind.
+        UsageError: a file of CLIP's kind, for a vocabulary of another kind.
     """
     if tokens.kind is not None:
         return _piece_file(name, tokens)
@@ -219,13 +223,13 @@ def _piece_file(name: TokenizerFile, tokens: TokenizerSpec) -> bytes:
         special["bos_token"] = names[tokens.sot]
     if name == "special_tokens_map.json":
         return _json(special)
-    # tokenizer.json says all of it; the class of the model's own tokenizer would build another one.
+    # tokenizer.json is complete; the class of the model's own tokenizer would build another one.
     length = {"model_max_length": tokens.context_length - (tokens.last is not None), "padding_side": "right"}
     return _json({**special, **length, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _fast_tokenizer(tokens: TokenizerSpec) -> dict[str, Any]:
-    """The content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
+    """Returns the content of a tokenizer.json, the format of Hugging Face's `tokenizers`."""
     vocabulary = {_PAD: _PAD_ID} | _vocabulary(tokens)
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {
@@ -279,7 +283,7 @@ def _open_clip_cleaning(kind: str) -> Any:
 
 @cache
 def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
-    """open_clip's `SimpleTokenizer`, with its own merges where none are given."""
+    """Returns open_clip's `SimpleTokenizer`, with these merges, or its own if they are empty."""
     module = open_clip_module("tokenizer")
     if not merges:
         return module.SimpleTokenizer()
@@ -290,14 +294,14 @@ def _open_clip_tokenizer(merges: tuple[str, ...]) -> Any:
 
 
 def _vocabulary(tokens: TokenizerSpec) -> dict[str, int]:
-    """Token to id, in the order of the ids."""
+    """Returns token to id, in the order of the ids."""
     tokenizer = _open_clip_tokenizer(tokens.merges)
     renamed = {tokenizer.sot_token_id: _SOT, tokenizer.eot_token_id: _EOT}
     return {renamed.get(id, token): id for token, id in sorted(tokenizer.encoder.items(), key=lambda item: item[1])}
 
 
 def _merges(tokens: TokenizerSpec) -> list[str]:
-    """The merges "left right", the first to apply first."""
+    """Returns the merges "left right", the first to apply first."""
     ranks = _open_clip_tokenizer(tokens.merges).bpe_ranks
     return [f"{left} {right}" for left, right in sorted(ranks, key=ranks.__getitem__)]
 

@@ -1,4 +1,4 @@
-"""What the two towers are called; in a file of its own, since help needs these names and no cards."""
+"""Names of the two towers; in a file of their own, since help needs them without cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variants: what models/*.json says, as frozen models; the only source of architecture facts."""
+"""Variants: the cards models/*.json as frozen models; the only source of architecture facts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LARGEST_IMAGE = 4096
 LARGEST_VOCABULARY = 1 << 28
 """Characters of a tokenizer.json."""
 FIRST_MERGE = 512
-"""The id of the first merge: 256 bytes stand before it, and the same 256 at the end of a word."""
+"""Id of the first merge: after the 256 bytes, and the same 256 at the end of a word."""
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"
 
 
@@ -88,14 +88,14 @@ class MCiTower(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def size_step(self) -> int:
-        """Image sizes are multiples of it: the stem and every stage's patch embedding halve height and width."""
+        """Divisor of image sizes: the stem and every stage's patch embedding halve height and width."""
         return int(2 ** (len(self.depths) + 1))
 
 
 class ViTTower(BaseModel, frozen=True, extra="forbid"):
-    """A ViT image tower: a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs), with
-    rotary positions and attention pooling where it has them (PE-Core; SigLIP2 has the pooling alone, and neither a
-    class token nor a projection), or pooled by the mean of its patches (OpenVision)."""
+    """A ViT image tower with a convolutional stem (MobileCLIP-B) or one patch convolution (OpenAI's, LAION's ViTs).
+    PE-Core adds rotary positions and attention pooling. SigLIP2 has the pooling alone, without a class token or a
+    projection. OpenVision pools by the mean of its patches."""
 
     kind: Literal["vit"]
     width: PositiveInt
@@ -135,7 +135,7 @@ class ViTTower(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def size_step(self) -> int:
-        """Image sizes are multiples of it: the side of a patch."""
+        """Divisor of image sizes: the side of a patch."""
         return self.patch
 
 
@@ -157,18 +157,18 @@ class TextTowerSpec(BaseModel, frozen=True, extra="forbid"):
 
 
 class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
-    """What makes token ids of a text. It is part of the model: bidirectional towers attend to the padding.
+    """Tokenizer of a text tower. It is part of the model: bidirectional towers attend to the padding.
 
-    `kind`: None for CLIP's byte-level BPE; "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
-    characters that no piece has, as Gemma and SigLIP2 have it; "wordpiece" for BERT's, as OpenVision has it.
-    `cleaning`: what is done to a text before; None for CLIP's; "canonicalize", as open_clip calls it, drops ASCII
-    punctuation too; "lower" makes small letters and nothing else, as transformers does for SigLIP2; "whitespace"
-    repairs a text as CLIP's does and leaves capitals to the vocabulary. A text has `sot` before it (None: nothing),
-    `eot` behind it, and then `pad` to the end, where `last` stands (None: nothing).
+    `kind`: None for CLIP's byte-level BPE. "sentencepiece" for SentencePiece's BPE over whole texts, with bytes for
+    characters that no piece has, as in Gemma and SigLIP2. "wordpiece" for BERT's, as in OpenVision. `cleaning`: applied
+    to a text first; None for CLIP's. "canonicalize", as open_clip calls it, drops ASCII punctuation too. "lower" only
+    makes small letters, as transformers does for SigLIP2. "whitespace" repairs a text as CLIP's does and leaves
+    capitals to the vocabulary. A row of ids is `sot` (None: absent), the text, `eot`, then `pad` to the end, with
+    `last` at the last position (None: absent).
 
     `merges_sha256`: of the merges, one per line, of a vocabulary that the checkpoint brings (`own`); None for CLIP's.
-    `merges`: those, each "left right", the first to apply first. `file_sha256`, `file`: of the other kinds, the text of
-    its tokenizer.json. Neither merges nor file stand in JSON; whoever reads a spec from JSON adds them (`with_merges`,
+    `merges`: those, each "left right", the first to apply first. `file_sha256`, `file`: for the other kinds, the text
+    of its tokenizer.json. JSON contains neither merges nor file; readers of a spec add them (`with_merges`,
     `with_file`).
     """
 
@@ -197,31 +197,31 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def first(self) -> tuple[int, ...]:
-        """What every row of ids begins with."""
+        """Tokens at the start of every row of ids."""
         return () if self.sot is None else (self.sot,)
 
     @property
     def brought(self) -> bool:
-        """Whether the checkpoint brings the vocabulary, and not the package."""
+        """True if the checkpoint brings the vocabulary, and not the package."""
         return self.kind is not None or self.merges_sha256 is not None
 
     @property
     def missing(self) -> bool:
-        """Whether it is brought, and was not read."""
+        """True if the checkpoint brings the vocabulary, and it was not read."""
         return self.brought and not self.merges and not self.file
 
     @property
     def described(self) -> str:
-        """What a row of ids is, in words."""
+        """A row of ids, in words."""
         ids = [f"{self.sot}" if self.sot is not None else "", "the text's", f"{self.eot}"]
         end = "the end" if self.last is None else f"{self.last} at the end"
         return f"{', '.join(filter(None, ids))}, then {self.pad} to {end}"
 
     def with_file(self, text: str) -> TokenizerSpec:
-        """This spec with the text of its tokenizer.json.
+        """Returns this spec with the text of its tokenizer.json.
 
         Raises:
-            InvalidInput: it is not the one that it was written with.
+            InvalidInput: the text is another than `file_sha256` names.
         """
         digest = hashlib.sha256(text.encode()).hexdigest()
         if digest != self.file_sha256:
@@ -230,8 +230,8 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def own(cls, merges: Sequence[str], context_length: int) -> TokenizerSpec:
-        """The spec of a byte-level BPE of CLIP's kind with these merges: 256 bytes, the same at the end of a word, one
-        token per merge, then start and end of text."""
+        """Returns the spec of a byte-level BPE of CLIP's kind with these merges. Its tokens are 256 bytes, the same at
+        the end of a word, one token per merge, then start and end of text."""
         size = FIRST_MERGE + len(merges) + 2
         return cls(
             vocab_size=size,
@@ -243,21 +243,21 @@ class TokenizerSpec(BaseModel, frozen=True, extra="forbid"):
         )
 
     def with_merges(self, merges: Sequence[str]) -> TokenizerSpec:
-        """This spec with its merges.
+        """Returns this spec with its merges.
 
         Raises:
-            InvalidInput: they are not those that it was written with.
+            InvalidInput: the merges are others than `merges_sha256` names.
         """
-        wanted = TokenizerSpec.own(merges, self.context_length)
-        if self != wanted.model_copy(update={"merges": self.merges}):
+        own = TokenizerSpec.own(merges, self.context_length)
+        if self != own.model_copy(update={"merges": self.merges}):
             raise InvalidInput(
-                f"the vocabulary ({len(merges):,} merges, SHA-256 {wanted.merges_sha256}) is not that of this tokenizer"
+                f"the vocabulary ({len(merges):,} merges, SHA-256 {own.merges_sha256}) is not that of this tokenizer"
             )
-        return wanted
+        return own
 
 
 class Preprocess(BaseModel, frozen=True, extra="forbid"):
-    """How an image file becomes the tower's input; mean and std are applied inside the exported graph."""
+    """Conversion of an image file to the tower's input; mean and std are applied inside the exported graph."""
 
     size: PositiveInt
     resize: Literal["shorter_side", "squash"] = "shorter_side"
@@ -271,7 +271,7 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def described(self) -> str:
-        """How a picture becomes square, in words."""
+        """The resize and crop of a picture, in words."""
         if self.resize == "squash":
             return f"squeezed to {self.resized} x {self.resized} ({self.interpolation}, antialiased), nothing cropped"
         return (
@@ -287,12 +287,12 @@ class Preprocess(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def resized(self) -> int:
-        """Pixels that the shorter side has before the crop; rounded down, as timm does."""
+        """Pixels of the shorter side before the crop; rounded down, as timm does."""
         return self.size if self.crop_fraction is None else math.floor(self.size / self.crop_fraction)
 
 
 class Published(BaseModel, frozen=True, extra="forbid"):
-    """Figures somebody else published, with where they were read. Never measured by this project."""
+    """Figures that others published, with their sources. Never measured by this project."""
 
     imagenet_top1: float | None = None
     coco_text_to_image_recall1: float | None = Field(None, description="percent, of MSCOCO's 5,000 test pictures")
@@ -304,7 +304,7 @@ class Published(BaseModel, frozen=True, extra="forbid"):
 
 
 class PublishedFile(BaseModel, frozen=True, extra="forbid"):
-    """Where the checkpoint is published: a repository of the hub, and the file there."""
+    """Location of a published checkpoint: a repository of the hub, and the file in it."""
 
     layout: CheckpointLayout
     repository: str
@@ -314,10 +314,10 @@ class PublishedFile(BaseModel, frozen=True, extra="forbid"):
 
 
 class Variant(BaseModel, frozen=True, extra="forbid"):
-    """One model of the family. `layouts` holds what a checkpoint layout changes in the architecture: Apple's and
-    timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
-    checkpoints. `text` and `tokenizer` are None of an image tower alone; `classes` are what such a tower tells apart by
-    itself, and its `embed_dim` numbers are then their logits."""
+    """One model of the family. `layouts` holds the changes that a checkpoint layout makes to the architecture. Apple's
+    and timm's definitions of ViT-B/16 differ in stem padding and LayerNorm epsilon, and both are right for their own
+    checkpoints. `text` and `tokenizer` are None for an image tower alone. `classes`: class set of such a tower that is
+    a classifier; its `embed_dim` outputs are then their logits."""
 
     schema_version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -357,39 +357,39 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def activation(self) -> str:
-        """What follows the linear layers of its transformers: "GELU", or "QuickGELU" as in OpenAI's CLIP. The same
-        weights answer otherwise with the other one, and no file tells which they were trained with."""
+        """Activation after the linear layers of its transformers: "GELU", or "QuickGELU" as in OpenAI's CLIP. The same
+        weights give other embeddings with the other one, and no file records the one they were trained with."""
         towers = (self.image, self.text)
         quick = any(getattr(tower, "activation", None) == "quick_gelu" for tower in towers)
         return "QuickGELU" if quick else "GELU"
 
     @property
     def gives_tokens(self) -> bool:
-        """Whether the image tower answers with one vector per place instead of one per image."""
+        """True if the image tower returns one vector per position instead of one per image."""
         return isinstance(self.image, MCiTower) and not self.image.pooled
 
     @property
     def answer_shape(self) -> tuple[int, ...]:
-        """Shape of the answer to one input, for either tower: (D,), or (T, D) where tokens are given."""
-        places = (self.preprocess.size // self.image.size_step) ** 2
-        return (places, self.embed_dim) if self.gives_tokens else (self.embed_dim,)
+        """Shape of the output for one input, for either tower: (D,), or (T, D) for tokens."""
+        positions = (self.preprocess.size // self.image.size_step) ** 2
+        return (positions, self.embed_dim) if self.gives_tokens else (self.embed_dim,)
 
     @property
     def towers(self) -> tuple[TowerName, ...]:
-        """Those that the network has."""
+        """Towers of the network."""
         return TOWERS if self.text is not None else ("image",)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the network tells apart by itself, in the order of its logits; nothing of a network that embeds."""
+        """Classes of a classifier, in the order of its logits; empty for a network that embeds."""
         return () if self.classes is None else class_names(self.classes)
 
     @property
     def tokens(self) -> TokenizerSpec:
-        """What the text tower is asked with.
+        """Tokenizer of the text tower.
 
         Raises:
-            UsageError: there is no text tower.
+            UsageError: the network has no text tower.
         """
         if self.tokenizer is None:
             raise no_text_tower(self.name)
@@ -397,11 +397,11 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def context_length(self) -> int:
-        """Number of tokens per text; 0 where no texts are taken."""
+        """Number of tokens per text; 0 without a text tower."""
         return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     def for_layout(self, layout: str) -> Variant:
-        """The variant as checkpoints of `layout` define it.
+        """Returns the variant as checkpoints of `layout` define it.
 
         Raises:
             UsageError: no checkpoint of this variant exists in that layout.
@@ -412,17 +412,17 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         data = self.model_dump(mode="json")
         for section, fields in next(iter(changes.values())).items():
             data[section] |= fields
-        found = Variant.model_validate(data)
-        if found.tokenizer is None or self.tokenizer is None:
-            return found
-        return found.with_tokenizer(self.tokenizer.model_copy(update={"cleaning": found.tokenizer.cleaning}))
+        variant = Variant.model_validate(data)
+        if variant.tokenizer is None or self.tokenizer is None:
+            return variant
+        return variant.with_tokenizer(self.tokenizer.model_copy(update={"cleaning": variant.tokenizer.cleaning}))
 
     def with_tokenizer(self, tokenizer: TokenizerSpec | None) -> Variant:
-        """The variant with the vocabulary that a checkpoint brings."""
+        """Returns the variant with the vocabulary that a checkpoint brings."""
         return self.model_copy(update={"tokenizer": tokenizer})
 
     def with_text_form(self, name: str | None) -> Variant:
-        """The variant with the text tower of another variant's form; as it is for None.
+        """Returns the variant with the text tower of another variant's form; unchanged for None.
 
         Raises:
             UsageError: no such variant, or it has no text tower.
@@ -435,7 +435,7 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
         return self.model_copy(update={"text": other.text})
 
     def with_image_size(self, size: int) -> Variant:
-        """The variant as fine-tuned at another image size, in pixels.
+        """Returns the variant as fine-tuned at another image size, in pixels.
 
         Raises:
             UsageError: the image tower cannot take that size.
@@ -450,77 +450,78 @@ class Variant(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def image_input_shape(self) -> tuple[int, int, int]:
-        """(3, S, S): one image after preprocessing."""
+        """Shape (3, S, S) of one image after preprocessing."""
         return (3, self.preprocess.size, self.preprocess.size)
 
 
 def no_text_tower(name: str) -> UsageError:
-    """What to say where texts are asked for of a variant that has its image tower alone."""
+    """Returns the error for texts with a variant that has only an image tower."""
     return UsageError(f"{name} has no text tower: it takes images alone")
 
 
 def models_dir() -> Path:
-    """The folder of cards: beside the modules in a wheel, at the top of the repository in a checkout."""
+    """Returns the folder of cards: in the package in a wheel, at the top of the repository in a checkout."""
     packaged = Path(__file__).parents[2] / "models"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "models"
 
 
 def read_card(path: Path) -> Variant:
-    """Read one variant card.
+    """Reads one variant card.
 
     Raises:
         InvalidInput: not a readable file, not JSON, or a field is missing, unknown or out of range.
     """
     with refusing(f"{path} is not a readable variant card", OSError, UnicodeDecodeError, json.JSONDecodeError):
-        told = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     with refusing(f"{path}", ValidationError):
-        return Variant.model_validate(told)
+        return Variant.model_validate(fields)
 
 
 @cache
 def _cards() -> dict[str, Path]:
-    own = os.environ.get(CARDS_VARIABLE)
-    folders = [models_dir(), *map(Path, own.split(os.pathsep) if own else ())]
+    listed = os.environ.get(CARDS_VARIABLE)
+    folders = [models_dir(), *map(Path, listed.split(os.pathsep) if listed else ())]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
 
 
 def variant_names() -> list[str]:
-    """Names of all packaged variants, sorted, then of those in the folders that MOBILECLIP_DEPLOY_CARDS lists."""
+    """Returns names of all packaged variants, sorted, then of those in the folders that MOBILECLIP_DEPLOY_CARDS
+    lists."""
     return list(_cards())
 
 
 @cache
 def load_variant(name: str) -> Variant:
-    """The variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
+    """Returns the variant called `name`; hyphens and capitals as in `MobileCLIP2-L-14` are accepted.
 
     Raises:
-        UsageError: unknown name; the text has those that are like it.
+        UsageError: unknown name; the text suggests similar ones.
     """
-    wanted = _letters(name)
-    path = next((path for known, path in _cards().items() if _letters(known) == wanted), None)
+    letters = _letters(name)
+    path = next((path for stem, path in _cards().items() if _letters(stem) == letters), None)
     if path is None:
-        close = _of_that_name(wanted) or suggestion(name.lower().replace("-", "_"), _cards())
+        close = _of_that_name(letters) or suggestion(name.lower().replace("-", "_"), _cards())
         raise UsageError(f"unknown variant {name!r}{close}; `variants` lists the {len(_cards())} that are known")
     return read_card(path)
 
 
 def _of_that_name(letters: str) -> str:
-    """What a name of open_clip, such as ViT-B-32 or ViT-B-32-quickgelu, may mean here, and how to tell; else nothing.
+    """Returns a suggestion for a name of open_clip, such as ViT-B-32 or ViT-B-32-quickgelu; else "".
 
-    open_clip says QuickGELU in the architecture's name: its ViT-B-32 has GELU, OpenAI's weights of that name do not.
+    open_clip puts QuickGELU into the architecture's name: its ViT-B-32 has GELU, OpenAI's weights of that name do not.
     """
     bare = letters.removesuffix("quickgelu")
-    found = [read_card(path) for known, path in _cards().items() if bare and bare in _letters(known)]
-    if not any(card.activation == "QuickGELU" for card in found):
+    cards = [read_card(path) for stem, path in _cards().items() if bare and bare in _letters(stem)]
+    if not any(card.activation == "QuickGELU" for card in cards):
         return ""
-    told = ", ".join(
-        f"{card.name} ({card.activation})" for card in found if bare == letters or card.activation != "GELU"
+    listed = ", ".join(
+        f"{card.name} ({card.activation})" for card in cards if bare == letters or card.activation != "GELU"
     )
-    return f", which may be {told}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
+    return f", which may be {listed}; open_clip's ViTs have GELU, those called -quickgelu and OpenAI's have QuickGELU"
 
 
 def variant_cards() -> tuple[Variant, ...]:
-    """The cards of all variants, in the order of `variant_names`.
+    """Returns the cards of all variants, in the order of `variant_names`.
 
     Raises:
         InvalidInput: a card cannot be read.

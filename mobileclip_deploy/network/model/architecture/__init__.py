@@ -1,4 +1,4 @@
-"""The network in its training form, in pure torch; what the numbers are comes from the variant's card."""
+"""The network in its training form, in pure torch; all sizes come from the variant's card."""
 
 from mobileclip_deploy.network.model.architecture.clip import (
     FIRST_LOGIT_BIAS,

@@ -10,10 +10,10 @@ from mobileclip_deploy.network.model.architecture.repmixer import LAYER_SCALE_IN
 
 
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C].
+    """Computes multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C].
 
     `turns`: cosines and sines [L, C / heads] by which queries and keys turn (rotary positions, arXiv 2104.09864); the
-    two numbers of a pair stand half a head apart.
+    two channels of a pair are half a head apart.
 
     No tensor has more than four dimensions and the three parts are one split, which Core ML's Neural Engine and ONNX
     Runtime's float16 graphs both need.
@@ -28,21 +28,21 @@ def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Ten
 
 
 def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Every pair of numbers turned by its angle: [N, heads, L, D] -> [N, heads, L, D]."""
+    """Turns every pair of channels by its angle: [N, heads, L, D] -> [N, heads, L, D]."""
     first, second = x.chunk(2, dim=-1)
     return x * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
 def rotary_turns(side: int, reference: int, size: int, skipped: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [skipped + side * side, size] of a grid of patches, row by row; float32, as timm computes them.
+    """Returns cosines and sines [skipped + side * side, size] of a grid of patches, row by row; float32, as timm's.
 
     Columns turn the first half of the pairs and rows the second, both counted from 1 and scaled to a grid of
     `reference` patches a side. The first `skipped` tokens, such as a class token, are not turned.
     """
     bands = 1.0 / (10000.0 ** (torch.arange(0, size // 4, dtype=torch.int64).to(torch.float32) / (size // 4)))
-    places = (torch.arange(side, dtype=torch.int64).to(torch.float32) + 1.0) / side * reference
-    columns = places.repeat(side)[:, None] * bands  # [side * side, size / 4]
-    rows = places.repeat_interleave(side)[:, None] * bands
+    positions = (torch.arange(side, dtype=torch.int64).to(torch.float32) + 1.0) / side * reference
+    columns = positions.repeat(side)[:, None] * bands  # [side * side, size / 4]
+    rows = positions.repeat_interleave(side)[:, None] * bands
     angles = torch.cat((columns, rows), dim=-1).repeat(1, 2)  # [side * side, size]
     angles = torch.cat((torch.zeros(skipped, size), angles))
     return angles.cos(), angles.sin()
@@ -91,14 +91,14 @@ class AttentionBlock(nn.Module):
 
 
 class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x): the activation OpenAI's CLIP was trained with."""
+    """x * sigmoid(1.702 x): the activation of OpenAI's CLIP."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
 
 
 def activation_of(name: str) -> nn.Module:
-    """The module of an activation that a card names."""
+    """Returns the module of an activation that a card names."""
     if name == "quick_gelu":
         return QuickGELU()
     return nn.GELU(approximate="tanh" if name == "gelu_tanh" else "none")
@@ -120,7 +120,8 @@ class SelfAttention(nn.Module):
 
 class AttentionPool(nn.Module):
     """One learned query over all tokens, then a feed-forward residual: [N, L, C] -> [N, C] (timm's
-    AttentionPoolLatent). Training form: `latent` goes through `query`. Folded: `asked` is what comes out of it."""
+    AttentionPoolLatent). Training form: `latent` goes through `query`. Folded: the projected query is stored, and both
+    are None."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float, activation: str) -> None:
         super().__init__()
@@ -138,16 +139,16 @@ class AttentionPool(nn.Module):
 
     @staticmethod
     def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """One query's answer: [N, heads, 1, D], [N, heads, L, D] twice -> [N, heads, 1, D]."""
+        """Attends with one query: [N, heads, 1, D], [N, heads, L, D] twice -> [N, heads, 1, D]."""
         return F.scaled_dot_product_attention(q, k, v)
 
     def question(self) -> Tensor:
-        """What is asked of every picture: [C]."""
+        """Returns the projected query, the same for every picture: [C]."""
         if self.query is None:
             assert self.asked is not None
             return self.asked
-        asked: Tensor = self.query(self.latent)
-        return asked
+        projected: Tensor = self.query(self.latent)
+        return projected
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape

@@ -19,17 +19,17 @@ from mobileclip_deploy.network.model.scores import Scores
 from mobileclip_deploy.network.model.variants import TOWERS, MCiTower, Variant, no_text_tower
 
 FIRST_LOGIT_BIAS = -10.0
-"""What the bias of sigmoid scores begins with (arXiv 2303.15343, section 3.3)."""
+"""Initial bias of sigmoid scores (arXiv 2303.15343, section 3.3)."""
 LARGEST_LOGIT_FACTOR = 100.0
-"""CLIP's bound (arXiv 2103.00020, section 2.5) of what cosines are multiplied by before a softmax."""
+"""CLIP's upper bound (arXiv 2103.00020, section 2.5) of the factor of cosines before a softmax."""
 
 
 class MobileCLIP(nn.Module):
     """Image tower `image`, text tower `text`, `logit_scale` (a scalar, in log space), and `logit_bias` (a scalar, added
     to logits) of a variant whose scores are sigmoids.
 
-    `towers` names those it has: a checkpoint or a variant of one tower gives a model whose other tower is None.
-    `provenance` names the checkpoint the weights came from; None for weights that came from nowhere.
+    `towers` names the existing ones: a checkpoint or a variant of one tower gives a model whose other tower is None.
+    `provenance` names the checkpoint of the weights; None if there was none.
     """
 
     provenance: Provenance | None = None
@@ -42,29 +42,29 @@ class MobileCLIP(nn.Module):
         self.text = None
         if variant.text is not None and "text" in self.towers:
             self.text = TextTransformer(variant.text, variant.tokens, variant.embed_dim)
-        # CLIP's first temperature; a checkpoint has its own. Who uses it takes exp() and stops at 100, as CLIP does.
+        # CLIP's first temperature; a checkpoint has its own. Users of it take exp() and stop at 100, as CLIP does.
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         sigmoid = variant.scores == "sigmoid"
         self.logit_bias = nn.Parameter(torch.tensor(FIRST_LOGIT_BIAS)) if sigmoid else None
 
     @property
     def logit_factor(self) -> float:
-        """What cosines are multiplied by: exp(`logit_scale`), the inverse temperature; before a softmax at most 100."""
+        """Factor of cosines: exp(`logit_scale`), the inverse temperature; before a softmax at most 100."""
         factor = self.logit_scale.detach().exp()
         return float(factor if self.logit_bias is not None else factor.clamp(max=LARGEST_LOGIT_FACTOR))
 
     @property
     def scores(self) -> Scores:
-        """What makes scores of cosines."""
+        """Function from cosines to scores."""
         return Scores(self.logit_factor, None if self.logit_bias is None else float(self.logit_bias.detach()))
 
     def encode_image(self, x: Tensor) -> Tensor:
-        """Images [N, 3, S, S] float32 after all preprocessing (mean and std applied) -> [N, D], not normalised.
+        """Embeds images [N, 3, S, S] float32 after all preprocessing (mean and std applied): [N, D], not normalised.
 
-        Of what `preprocess` gives, `load_runner(model, "image")` applies mean and std.
+        For the output of `preprocess`, `load_runner(model, "image")` applies mean and std.
 
         Raises:
-            InvalidInput: no tensor of that rank.
+            InvalidInput: not a tensor of that rank.
             UsageError: the model has no image tower.
         """
         if self.image is None:
@@ -73,10 +73,10 @@ class MobileCLIP(nn.Module):
         return self.image(x)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Token ids [N, L], any integer type -> [N, D], not normalised.
+        """Embeds token ids [N, L], of any integer type: [N, D], not normalised.
 
         Raises:
-            InvalidInput: no tensor of that rank.
+            InvalidInput: not a tensor of that rank.
             UsageError: the model has no text tower.
         """
         if self.text is None:
@@ -90,9 +90,9 @@ class MobileCLIP(nn.Module):
 def _require_tensor(given: object, rank: int, what: str, tower: str) -> None:
     if isinstance(given, Tensor) and given.dim() == rank:
         return
-    found = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+    actual = f"a tensor {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
     raise InvalidInput(
-        f"{found} instead of a torch tensor, {what}; torch.from_numpy makes it of an array, or run arrays through "
+        f"{actual} instead of a torch tensor, {what}; torch.from_numpy makes it of an array, or run arrays through "
         f"load_runner(model, '{tower}')"
     )
 
@@ -104,14 +104,14 @@ def _image_tower(variant: Variant) -> MCi | ViT:
 
 
 def build_model(variant: Variant, device: str = "cpu", towers: tuple[str, ...] = TOWERS) -> MobileCLIP:
-    """The network of `variant` in training form and eval mode, initialised at random (or empty on "meta")."""
+    """Builds the network of `variant` in training form and eval mode, initialised at random (or empty on "meta")."""
     with torch.device(device), _NoInitialisation() if device == "meta" else nullcontext():
         model = MobileCLIP(variant, towers)
     return model.eval()
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Leaves parameters as they are made: to draw values that no memory holds costs torch more than a second."""
+    """Mode that skips initialisation: drawing values for the meta device costs torch more than a second."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""MCi image towers: FastViT (arXiv 2303.14189) as MobileCLIP (arXiv 2311.17049, 2508.20691) uses it."""
+"""MCi image towers: FastViT (arXiv 2303.14189) as in MobileCLIP (arXiv 2311.17049, 2508.20691)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mobileclip_deploy.network.model.variants import MCiTower
 
 
 class PatchEmbedding(nn.Sequential):
-    """Halves height and width between stages: [N, C, H, W] -> [N, C', H/2, W/2]."""
+    """Patch embedding that halves height and width between stages: [N, C, H, W] -> [N, C', H/2, W/2]."""
 
     def __init__(self, cin: int, cout: int, squeeze_excite: bool, activation: bool) -> None:
         # The reduction is timm's: a quarter of the channels, in multiples of eight.
@@ -21,7 +21,7 @@ class PatchEmbedding(nn.Sequential):
 
 
 class Stage(nn.Module):
-    """Patch embedding (none before the first stage), positional encoding where the card has one, blocks."""
+    """Patch embedding (none before the first stage), positional encoding if the card has one, blocks."""
 
     def __init__(self, spec: MCiTower, index: int) -> None:
         super().__init__()
@@ -44,9 +44,10 @@ class Stage(nn.Module):
 
 
 class MCi(nn.Module):
-    """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised. S is a multiple of 2 ** (stages + 1).
+    """Image tower: normalised image [N, 3, S, S] -> embedding [N, D], not normalised. S is a multiple of 2 ** (stages +
+    1).
 
-    Where the card says `pooled: false`, what is before pooling: one token per place, row by row, [N, T, D].
+    With `pooled: false` on the card it ends before pooling: one token per position, row by row, [N, T, D].
     """
 
     def __init__(self, spec: MCiTower, embed_dim: int) -> None:
@@ -66,5 +67,5 @@ class MCi(nn.Module):
         x = self.expand(self.stages(self.stem(x)))  # [N, features, S / 2 ** (stages + 1), the same]
         if self.projection is None:
             return x.flatten(2).transpose(1, 2)  # [N, D, H, W] -> [N, H * W, D]
-        # The mean over positions makes the tower independent of S: it runs at image sizes it was not trained at.
+        # The mean over positions makes the tower independent of S: it also runs at image sizes it was not trained at.
         return self.projection(x.mean((2, 3)))

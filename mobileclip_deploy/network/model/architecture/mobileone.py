@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def same_padding(kernel: tuple[int, int]) -> tuple[int, int]:
-    """Zero padding that keeps height and width at stride 1 (odd kernels)."""
+    """Returns the zero padding that keeps height and width at stride 1 (odd kernels)."""
     return kernel[0] // 2, kernel[1] // 2
 
 
@@ -47,8 +47,8 @@ class SqueezeExcite(nn.Module):
 class MobileOneBlock(nn.Module):
     """Sum of a k x k branch, a 1 x 1 `scale` branch and a BatchNorm `skip` branch, then squeeze-excite and GELU.
 
-    The skip branch exists where input and output have the same shape; the scale branch where the kernel is higher
-    than one row, so the text tower's 1 x 11 mixers have none.
+    The skip branch exists if input and output have the same shape. The scale branch exists if the kernel has more than
+    one row, so the text tower's 1 x 11 mixers have none.
     """
 
     def __init__(
@@ -68,7 +68,8 @@ class MobileOneBlock(nn.Module):
         self.kernel, self.stride, self.groups = kernel, stride, groups
         self.branches = nn.ModuleList(ConvBN(cin, cout, kernel, stride, groups) for _ in range(branches))
         self.scale = ConvBN(cin, cout, (1, 1), 1, groups) if scale_branch and kernel[0] > 1 else None
-        # Without a convolution: BatchNorm alone, of the identity. Folding makes a kernel of it that is 1 in its centre.
+        # Without a convolution: BatchNorm alone, of the identity. Folding turns it into a kernel with a 1 in its
+        # centre.
         self.skip = nn.BatchNorm2d(cin) if cin == cout and stride == 1 else None
         self.conv: nn.Conv2d | None = None
         self.se = SqueezeExcite(cout, squeeze) if squeeze else nn.Identity()
@@ -79,7 +80,7 @@ class MobileOneBlock(nn.Module):
             return self.act(self.se(self.conv(x)))
         terms = [branch(x) for branch in self.branches]
         if self.scale is not None:
-            # The pixels that a strided 1 x 1 convolution sees, [N, Cin, H', W']. oneDNN's own of 3 channels, channels
+            # The pixels that a strided 1 x 1 convolution reads, [N, Cin, H', W']. oneDNN's own of 3 channels, channels
             # last, writes past its memory when it computes the gradient (uxlfoundation/oneDNN#6035, torch 2.13).
             terms.append(self.scale(x[:, :, :: self.stride, :: self.stride]))
         if self.skip is not None:

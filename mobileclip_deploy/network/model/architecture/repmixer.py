@@ -20,7 +20,7 @@ class RepMixer(nn.Module):
     def __init__(self, width: int, kernel: tuple[int, int]) -> None:
         super().__init__()
         self.kernel = kernel
-        # No branch and no scale: of the block only the skip BatchNorm is left.
+        # Without branches and scale, only the skip BatchNorm of the block is left.
         self.norm: MobileOneBlock | None = MobileOneBlock(
             width, width, kernel, groups=width, branches=0, scale_branch=False, activation=False
         )

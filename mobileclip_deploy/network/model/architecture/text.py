@@ -28,8 +28,8 @@ class SequenceRepMixerBlock(RepMixerBlock):
 
 
 class TextTransformer(nn.Module):
-    """Token ids [N, L] -> embedding [N, D], not normalised: taken at the first end-of-text token, or at the last of the
-    context, as the spec says."""
+    """Text tower: token ids [N, L] -> embedding [N, D], not normalised. The spec pools at the first end-of-text token,
+    or at the last token of the context."""
 
     causal_mask: Tensor | None
 
@@ -48,15 +48,15 @@ class TextTransformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(width, eps=spec.norm_eps)
         self.projection = nn.Linear(width, embed_dim, bias=spec.projection_bias)
-        # On the CPU even when the rest is built on the meta device: no checkpoint holds it.
+        # On the CPU even if the rest is built on the meta device: no checkpoint holds it.
         mask = torch.full((length, length), MASKED, device="cpu").triu(1) if spec.causal else None
         self.register_buffer("causal_mask", mask, persistent=False)
 
     def features(self, ids: Tensor, short: bool = False) -> Tensor:
-        """Token ids [N, L] -> features of every token [N, L, C], before the last norm.
+        """Returns features of every token [N, L, C], before the last norm, of token ids [N, L].
 
         Args:
-            short: L may be below the context length. Of a causal tower the features of what is there stay the same.
+            short: L may be below the context length. A causal tower's features of the present tokens stay the same.
         """
         length = ids.shape[1]
         position: Tensor = self.positional_embedding

@@ -1,6 +1,6 @@
 """ViT image towers: MobileCLIP-B's with a convolutional stem, plain patch embeddings (ViT-L/14, OpenAI's B/16),
-PE-Core's with rotary positions and attention pooling, SigLIP2's, pooled by attention and without a class token, and
-OpenVision's, pooled by the mean of the patches."""
+PE-Core's with rotary positions and attention pooling. Also SigLIP2's, pooled by attention and without a class token,
+and OpenVision's, pooled by the mean of the patches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from mobileclip_deploy.network.model.variants import ViTTower
 
 
 def convolutional_stem(width: int, padding: int) -> nn.Sequential:
-    """Patches of 16 x 16 by strides 4, 2, 2 (arXiv 2106.14881). Apple pads the first convolution by 1, timm by 0."""
+    """Builds patches of 16 x 16 by strides 4, 2, 2 (arXiv 2106.14881). Apple pads the first convolution by 1, timm by
+    0."""
     inner = width // 4
     return nn.Sequential(
         ConvBN(3, inner, (4, 4), 4, groups=1, padding=padding),
@@ -25,8 +26,8 @@ def convolutional_stem(width: int, padding: int) -> nn.Sequential:
 
 
 class ViT(nn.Module):
-    """Normalised image [N, 3, S, S] -> embedding [N, D], not normalised: of the class token, or pooled by attention or
-    by a mean."""
+    """Image tower: normalised image [N, 3, S, S] -> embedding [N, D], not normalised. It is that of the class token, or
+    pooled by attention or by a mean."""
 
     class_token: Tensor | None
     cosines: Tensor | None
@@ -54,10 +55,12 @@ class ViT(nn.Module):
         pooled = spec.pooling == "attention"
         pool = AttentionPool(width, spec.pooling_heads, spec.mlp_ratio, spec.norm_eps, spec.activation)
         self.pool = pool if pooled else None
-        self.skipped = int(spec.class_token) if spec.pooling == "mean" else None  # tokens that no mean counts
+        self.skipped = (
+            int(spec.class_token) if spec.pooling == "mean" else None
+        )  # number of tokens that the mean leaves out
         turns: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
         if spec.rotary_grid is not None:
-            with torch.device("cpu"):  # even when the rest is built on the meta device: no checkpoint holds them
+            with torch.device("cpu"):  # even if the rest is built on the meta device: no checkpoint holds them
                 side, size = image_size // spec.patch, width // spec.heads
                 turns = rotary_turns(side, spec.rotary_grid, size, skipped=int(spec.class_token))
         self.register_buffer("cosines", turns[0], persistent=False)
