@@ -1,6 +1,6 @@
 """An evaluator of Core ML's ML programs: it reads a .mlpackage as written and computes it with torch, on any system.
 
-Core ML runs on Apple's systems only. This package answers, anywhere, what a written package computes:
+Core ML runs on Apple's systems only. This package computes the results of a written package anywhere:
 
     from mobileclip_deploy.targets.mil import load
 
@@ -8,18 +8,18 @@ Core ML runs on Apple's systems only. This package answers, anywhere, what a wri
     print(program.inputs)                               # names, shapes, colour layout, scale and bias
     outputs = program({"image": pixels})                # uint8 [H, W, 3] in RGB order -> {"out": float32 [1, 512]}
     outputs = program({"image": pixels}, "float16")     # every float16 result rounded to float16
-    for step in program.trace({"image": pixels}):       # what each operation computes
+    for step in program.trace({"image": pixels}):       # the results of each operation
         print(step.operation.type, step.operation.name, {name: v.shape for name, v in step.values.items()})
-    for weight in program.weights:                      # what is stored, and how it is compressed
+    for weight in program.weights:                      # the stored weights, and their compression
         print(weight.name, weight.kind, weight.bytes)
 
-Nothing of the converter's memory is used: the specification is parsed by coremltools' protobuf classes (without
-importing the rest of coremltools) and the weight file is read by itself. A package is treated as untrusted: what does
-not fit together raises `InvalidInput` in one line, nothing outside the package is read, and no size is believed that
-the files do not bear out. An op that is not defined here raises `UnsupportedOperation`, which lists where it occurs.
+Nothing of the converter's memory is used. The specification is parsed by coremltools' protobuf classes (without
+importing the rest of coremltools), and the weight file is read by this package. A package is treated as untrusted:
+contradictions raise `InvalidInput` in one line, nothing outside the package is read, and every declared size is checked
+against the files. An op that is not defined here raises `UnsupportedOperation`, which lists where it occurs.
 
-What is emulated: the definition of each op as coremltools documents it, in float32, and the rounding of results to
-float16. What is not: the order of a device's sums, its approximations of functions, and saturation inside an op.
+Emulated are the definition of each op as coremltools documents it, in float32, and the rounding of results to float16.
+Not emulated are the order of a device's sums, its approximations of functions, and saturation inside an op.
 """
 
 from __future__ import annotations

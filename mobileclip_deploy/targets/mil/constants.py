@@ -1,8 +1,9 @@
-"""Constants of a program: values written in the specification or in the weight file, read when they are needed.
+"""Constants of a program: values written in the specification or in the weight file, read on demand.
 
-The weight file is memory-mapped. Its layout (coremltools' MILBlob storage, version 2): a 64-byte header; then for every
-value a 64-byte record (sentinel 0xDEADBEEF, element type, size in bytes, offset of the data, padding bits of the last
-byte) and its data, both at multiples of 64 bytes. A value's `offset` in the program is that of its record.
+The weight file is memory-mapped. Its layout (coremltools' MILBlob storage, version 2) begins with a 64-byte header.
+Every value then has a 64-byte record (sentinel 0xDEADBEEF, element type, size in bytes, offset of the data, padding
+bits of the last byte) and its data, both at multiples of 64 bytes. A value's `offset` in the program is that of its
+record.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Constant:
 
     Attributes:
         type: its declared type.
-        blob: its bytes in the weight file, uint8, a view; None when it is written in the specification.
-        immediate: the value when it is written in the specification: a numpy array, or a list of text or of integers.
+        blob: its bytes in the weight file, uint8, a view; None if it is written in the specification.
+        immediate: the value if it is written in the specification: a numpy array, or a list of text or of integers.
         nbytes: its size as stored.
     """
 
@@ -54,12 +55,12 @@ class Constant:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape; constants have no unknown dimension."""
+        """Shape; constants have no unknown dimension."""
         return tuple(dim or 0 for dim in self.type.shape)
 
     def array(self) -> npt.NDArray[np.generic]:
-        """The value as a numpy array of the element type's storage type, in its shape: of the weight file a view for
-        whole-byte types, else unpacked to one byte per element.
+        """Returns the value as a numpy array of the element type's storage type, in its shape. From the weight file
+        whole-byte types are a view, others are unpacked to one byte per element.
 
         Raises:
             InvalidInput: it is a list.
@@ -74,7 +75,7 @@ class Constant:
         return unpack_bits(self.blob, dtype.bits, math.prod(self.shape), dtype.kind == "int").reshape(self.shape)
 
     def tensor(self) -> torch.Tensor:
-        """The value as a torch tensor: float16 and float32 as stored, other types in their type for arithmetic.
+        """Returns the value as a torch tensor: float16 and float32 as stored, other types in their type for arithmetic.
 
         Raises:
             InvalidInput: it is a list or text.
@@ -112,15 +113,15 @@ def _immediate_array(tensor: Any, dtype: DType, shape: tuple[int, ...], what: st
 
 
 def read_constant(message: Any, weights: Callable[[str], WeightFile], what: str) -> Constant:
-    """Read a MIL.proto Value.
+    """Reads a MIL.proto Value.
 
     Args:
         message: the protobuf message.
-        weights: gives the weight file of a name such as "@model_path/weights/weight.bin".
+        weights: returns the weight file of a name such as "@model_path/weights/weight.bin".
         what: the value's name, for messages.
 
     Raises:
-        InvalidInput: its type, shape, size or place contradict each other, or lie outside the weight file.
+        InvalidInput: its type, shape, size or offset contradict each other, or are outside the weight file.
     """
     declared = read_type(message.type, f"the constant {what!r}")
     shape = declared.static_shape()
@@ -153,16 +154,16 @@ _VERSION = 2
 
 
 def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bool) -> npt.NDArray[np.generic]:
-    """Unpack elements of `bits` < 8 bits, packed least significant bit first without gaps.
+    """Unpacks elements of `bits` < 8 bits, packed least significant bit first without gaps.
 
     Args:
         packed: uint8 [ceil(count * bits / 8)].
         bits: bits per element, 1 to 7.
         count: number of elements.
-        signed: whether elements are in two's complement.
+        signed: True if elements are in two's complement.
 
     Returns:
-        uint8 [count], or int8 where signed.
+        uint8 [count], or int8 if signed.
     """
     # A group of 8 elements fills exactly `bits` bytes; the groups are read as one integer each.
     groups = -(-count // 8)
@@ -182,7 +183,7 @@ def unpack_bits(packed: npt.NDArray[np.uint8], bits: int, count: int, signed: bo
 
 
 class WeightFile:
-    """A weight file, mapped into memory. Writes to what it returns are private to the process, and do not reach it.
+    """A weight file, mapped into memory. Writes to its views are private to the process and do not reach the file.
 
     Raises:
         InvalidInput: it cannot be read, is truncated, or has another version.
@@ -203,7 +204,7 @@ class WeightFile:
             raise InvalidInput(f"{path} has storage version {version}, expected {_VERSION}")
 
     def blob(self, offset: int, dtype: DType, count: int, what: str) -> npt.NDArray[np.uint8]:
-        """The bytes of the value whose record is at `offset`: a view of the file.
+        """Returns the bytes of the value whose record is at `offset`: a view of the file.
 
         Args:
             offset: of the record, in bytes.
@@ -212,7 +213,7 @@ class WeightFile:
             what: the value's name, for messages.
 
         Raises:
-            InvalidInput: the record or its data lies outside the file, is misaligned, or contradicts the program.
+            InvalidInput: the record or its data is outside the file, is misaligned, or contradicts the program.
         """
         where = f"{self.path}: the value {what!r} at offset {offset}"
         if offset % _ALIGNMENT or not _HEADER.size <= offset <= self.size - _RECORD.size:
@@ -223,7 +224,7 @@ class WeightFile:
         if start % _ALIGNMENT or start < offset + _RECORD.size or start + size > self.size:
             raise InvalidInput(f"{where} has {size} bytes of data at {start}, outside the file of {self.size} bytes")
         if code != dtype.blob:
-            stored = next((one.name for one in BY_NAME.values() if one.blob == code), f"of type {code}")
+            stored = next((known.name for known in BY_NAME.values() if known.blob == code), f"of type {code}")
             raise InvalidInput(f"{where} is {stored} in the file, {dtype} in the program")
         expected = -(-count * dtype.bits // 8)
         if size != expected or (dtype.bits < 8 and padding != expected * 8 - count * dtype.bits):

@@ -1,4 +1,4 @@
-"""What a program says of itself: its operations and its weights, for inspection and for lint rules."""
+"""Description of a program for inspection and for lint rules: its operations and its weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Argument:
     """An input or result of an operation.
 
     Attributes:
-        name: of the value; None where a constant is written in place.
+        name: of the value; None for a constant that is written in place.
         dtype: numpy's name of the element type, or MIL's for sub-byte types ("int4").
-        shape: one entry per dimension, None where it is known at run time only.
-        constant: whether it is known before anything runs.
+        shape: one entry per dimension, None if it is known at run time only.
+        constant: True if it is known before anything runs.
     """
 
     name: str | None
@@ -50,7 +50,8 @@ class Operation:
     _fixed: Mapping[str, tuple[Operand, ...]] = field(repr=False, compare=False)
 
     def constant(self, parameter: str) -> Any:
-        """The value of a constant input: text, a list, or a numpy array (0-d for a scalar); None where it has none.
+        """Returns the value of a constant input: text, a list, or a numpy array (0-d for a scalar). None if it has no
+        such input.
 
         Raises:
             InvalidInput: it is a compressed weight that cannot be decompressed.
@@ -67,14 +68,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant that an operation takes as a tensor of numbers.
+    """A constant that an operation takes as a numeric tensor.
 
     Attributes:
         name: of the value.
-        dtype: the element type that the operation sees.
+        dtype: the element type that the operation receives.
         shape: its shape.
-        bytes: as stored, with everything that decompressing it needs.
-        kind: "const", or the constexpr op types that it goes through, the first applied first, joined by "+".
+        bytes: as stored, with all data that decompression needs.
+        kind: "const", or its constexpr op types, the first applied first, joined by "+".
     """
 
     name: str
@@ -85,12 +86,12 @@ class Weight:
 
 
 def describe_operation(node: Node) -> Operation:
-    """An operation of a function."""
     operands = {parameter: tuple(operand for _, operand in bound) for parameter, bound in node.operands.items()}
     fixed = [operand for bound in operands.values() for operand in bound if not isinstance(operand, Reference)]
     inputs = {
         parameter: tuple(
-            Argument(name, one.type.dtype.name, one.type.shape, not isinstance(one, Reference)) for name, one in bound
+            Argument(name, operand.type.dtype.name, operand.type.shape, not isinstance(operand, Reference))
+            for name, operand in bound
         )
         for parameter, bound in node.operands.items()
     }
@@ -107,7 +108,7 @@ def _is_weight(value: Fixed) -> bool:
 
 
 def describe_weights(graph: Graph) -> tuple[Weight, ...]:
-    """The weights of a function, in program order: from the weight file, compressed, or vectors of floats.
+    """Returns the weights of a function, in program order: from the weight file, compressed, or vectors of floats.
 
     A value that only another constexpr op uses is counted with that one.
     """

@@ -1,4 +1,4 @@
-"""From protobuf to a checked list of operations: names resolved, constants located, nothing evaluated yet."""
+"""Conversion of protobuf to a checked list of operations: names resolved, constants located, nothing evaluated yet."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Node:
     Attributes:
         kind: the op type, such as "conv".
         name: its name.
-        operands: for each of its inputs, the values bound to it (several for a variadic input) with the names that
-            they are bound by, None for a value that is written in place.
+        operands: for each of its inputs, the values bound to it (several for a variadic input), with their names; None
+            for a value that is written in place.
         outputs: names and declared types of its results.
     """
 
@@ -72,7 +72,7 @@ class Graph:
 
 
 class _Scope:
-    """The values that are defined so far."""
+    """Values that are defined so far."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
@@ -157,20 +157,20 @@ def _read_node(operation: Any, name: str, user: str, scope: _Scope) -> Node:
 
 
 def read_graph(function: Any, name: str, weights: Weights) -> Graph:
-    """Read a function of a program.
+    """Reads a function of a program.
 
     Args:
         function: the protobuf message (MILSpec.Function).
         name: its name.
-        weights: gives the weight file of a name such as "@model_path/weights/weight.bin".
+        weights: returns the weight file of a name such as "@model_path/weights/weight.bin".
 
     Raises:
         InvalidInput: a name is undefined, used before its definition or defined twice; a type or constant is invalid;
             an attribute is unknown.
     """
     if function.opset not in _OPSETS:
-        known = ", ".join(_OPSETS)
-        raise InvalidInput(f"the function {name!r} is written in the opset {function.opset!r}; known are {known}")
+        opsets = ", ".join(_OPSETS)
+        raise InvalidInput(f"the function {name!r} is written in the opset {function.opset!r}; known are {opsets}")
     if function.opset not in function.block_specializations:
         raise InvalidInput(f"the function {name!r} has no block for its opset {function.opset}")
     block = function.block_specializations[function.opset]
@@ -186,16 +186,16 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
     nodes: list[Node] = []
     for index, operation in enumerate(block.operations):
         first = operation.outputs[0].name if operation.outputs else f"#{index}"
-        own = _text(operation, "name") or first
-        if not (operation.type.isidentifier() and own.isprintable()):
-            raise InvalidInput(f"an operation has the type {operation.type[:50]!r} and the name {own[:50]!r}")
-        user = f"{operation.type} {own!r}"
+        label = _text(operation, "name") or first
+        if not (operation.type.isidentifier() and label.isprintable()):
+            raise InvalidInput(f"an operation has the type {operation.type[:50]!r} and the name {label[:50]!r}")
+        user = f"{operation.type} {label!r}"
         if operation.type == "const":
             _read_const(operation, user, scope)
         elif operation.type.startswith("constexpr_"):
             _read_constexpr(operation, user, scope)
         else:
-            nodes.append(_read_node(operation, own, user, scope))
+            nodes.append(_read_node(operation, label, user, scope))
             continue
         for output in operation.outputs:
             value = scope.values[output.name]
@@ -208,10 +208,10 @@ def read_graph(function: Any, name: str, weights: Weights) -> Graph:
 
 
 def without_quantization(graph: Graph) -> Graph:
-    """The program without `quantize` and `dequantize`: what took the one's result takes the other's input.
+    """Returns the program without `quantize` and `dequantize`: users of their results take their inputs.
 
     Raises:
-        InvalidInput: it restores what no `quantize` of it rounded, or returns what one did.
+        InvalidInput: it dequantizes a value that no `quantize` rounded, or returns one that was rounded.
     """
     floats: dict[str | None, tuple[str | None, Operand]] = {}
     nodes = []

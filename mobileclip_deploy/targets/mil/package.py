@@ -1,9 +1,9 @@
-"""The files of a .mlpackage: the manifest, paths that cannot leave the package, and the specification.
+"""Files of a .mlpackage: the manifest, paths that cannot leave the package, and the specification.
 
-The specification is parsed by coremltools' protobuf classes, without importing coremltools: that takes seconds, and
-prints a dozen lines of warnings on Linux. The generated modules need only each other, so they are imported under a
-private package name from where coremltools is installed. protobuf's descriptor pool hands the same classes to
-coremltools when it is imported later.
+The specification is parsed by coremltools' protobuf classes without importing coremltools, which takes seconds and
+prints a dozen lines of warnings on Linux. The generated modules need only each other. They are imported under a private
+package name from coremltools' folder. protobuf's descriptor pool returns the same classes to coremltools when it is
+imported later.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Package:
 
     Attributes:
         root: the package folder.
-        folder: of the specification file (model.mlmodel), relative to that.
+        folder: of the specification file (model.mlmodel), relative to `root`.
         specification: the protobuf message (CoreML.Specification.Model).
     """
 
@@ -40,7 +40,7 @@ class Package:
     specification: Any
 
     def data_file(self, name: str) -> Path:
-        """The file that a blob value names, such as "@model_path/weights/weight.bin".
+        """Returns the file that a blob value names, such as "@model_path/weights/weight.bin".
 
         Raises:
             InvalidInput: the name does not start at @model_path, leaves the package, or names no regular file.
@@ -77,14 +77,14 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def open_package(path: str | Path) -> Package:
-    """Read the manifest and the specification of a .mlpackage folder.
+    """Reads the manifest and the specification of a .mlpackage folder.
 
     Args:
         path: the folder.
 
     Raises:
-        InvalidInput: it is not a folder with a readable Manifest.json that names a specification inside it, or that is
-            empty, beyond protobuf's limit or damaged.
+        InvalidInput: not a folder with a readable Manifest.json that names a specification inside it; or the
+            specification is empty, beyond protobuf's limit or damaged.
         DependencyMissing: coremltools is not installed.
     """
     root = Path(path)

@@ -1,4 +1,4 @@
-"""The order of work of a program: operands bound to kernels, types and shapes checked, lifetimes known."""
+"""Execution plan of a program: operands bound to kernels, types and shapes checked, lifetimes computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Lookup = Callable[[Operand, bool], torch.Tensor]
 
 
 class UnsupportedOperation(InvalidInput):
-    """The program holds ops that this evaluator has no definition for.
+    """Error of a program with ops that this evaluator does not define.
 
     Attributes:
         operations: op type -> names of the operations of that type, in program order.
@@ -41,7 +41,7 @@ class Step:
         node: the operation.
         kernel: its definition.
         values: inputs that are Python values known from the start.
-        late: inputs that are Python values to be taken from a computed tensor.
+        late: inputs that are Python values, read from a computed tensor.
         tensors: inputs that are tensors; those of a variadic input in a tuple of several.
         last: the names of the values that nothing uses after this step.
     """
@@ -55,22 +55,22 @@ class Step:
 
 
 def unsupported(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """Op types that the evaluator has no definition for, with the names of their operations."""
-    found: dict[str, tuple[str, ...]] = {}
+    """Returns op types that the evaluator does not define, with the names of their operations."""
+    undefined: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes:
         if node.kind not in OPS:
-            found[node.kind] = (*found.get(node.kind, ()), node.name)
-    return found
+            undefined[node.kind] = (*undefined.get(node.kind, ()), node.name)
+    return undefined
 
 
 def _convert(values: list[Any], kind: str, what: str) -> Any:
-    """Python values read from a tensor, as what a parameter of this kind takes."""
+    """Converts Python values read from a tensor to the type of a parameter of this kind."""
     accepted: dict[str, type | tuple[type, ...]] = {
         "int": int, "ints": int, "float": (int, float), "bool": bool, "bools": bool, "str": str,
     }  # fmt: skip
-    wanted = accepted[kind]
+    expected = accepted[kind]
     for value in values:
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
             raise InvalidInput(f"{what} holds {value!r}, expected {kind.rstrip('s')} values")
     if kind in ("ints", "bools"):
         return tuple(values)
@@ -103,9 +103,9 @@ def _bind(node: Node, kernel: Kernel, last: tuple[str, ...]) -> Step:
             raise InvalidInput(f"the input {name!r} of {node} has {len(operands)} values")
         operand = operands[0]
         if parameter.kind in ("tensor", "tensors", "stored"):
-            for one in operands:
-                if one.type.kind != "tensor" or one.type.dtype.kind == "string":
-                    raise InvalidInput(f"the input {name!r} of {node} is {one.type}, expected numbers")
+            for tensor in operands:
+                if tensor.type.kind != "tensor" or tensor.type.dtype.kind == "string":
+                    raise InvalidInput(f"the input {name!r} of {node} is {tensor.type}, expected numbers")
             tensors.append((parameter, operands))
         elif isinstance(operand, Reference) and parameter.kind in ("str", "labels"):
             raise InvalidInput(f"the input {name!r} of {node} is not a constant")
@@ -120,14 +120,14 @@ def _bind(node: Node, kernel: Kernel, last: tuple[str, ...]) -> Step:
 
 
 def _check_types(step: Step) -> None:
-    """Check the declared element types of the results against those that the op yields."""
+    """Checks the declared element types of the results against those of the op."""
     node, kernel = step.node, step.kernel
     types = {name: bound[0][1].type.dtype for name, bound in node.operands.items()}
-    found = {
+    dtypes = {
         operand.type.dtype.name for name in kernel.same if name in node.operands for _, operand in node.operands[name]
     }
-    if len(found) > 1:
-        raise InvalidInput(f"{node} mixes the element types {sorted(found)}")
+    if len(dtypes) > 1:
+        raise InvalidInput(f"{node} mixes the element types {sorted(dtypes)}")
     rule = kernel.result
     if rule is None:
         return
@@ -139,10 +139,10 @@ def _check_types(step: Step) -> None:
 
 
 def make_plan(graph: Graph) -> tuple[Step, ...]:
-    """Bind every operation of a function to its definition.
+    """Binds every operation of a function to its definition.
 
     Raises:
-        UnsupportedOperation: it holds ops without definition.
+        UnsupportedOperation: it contains ops without definition.
         InvalidInput: an input is unknown, missing or of a wrong kind; element types contradict each other.
     """
     missing = unsupported(graph)
@@ -169,11 +169,11 @@ def make_plan(graph: Graph) -> tuple[Step, ...]:
 
 
 def call(step: Step, lookup: Lookup) -> tuple[Any, ...]:
-    """Run the definition of an operation and check what it yields against what is declared.
+    """Runs the definition of an operation and checks its results against the declared ones.
 
     Args:
         step: the operation.
-        lookup: gives the tensor of an operand: as stored where the second argument says so, else in the type for
+        lookup: returns the tensor of an operand: as stored if the second argument is True, else in the type for
             arithmetic.
 
     Raises:
@@ -188,8 +188,8 @@ def call(step: Step, lookup: Lookup) -> tuple[Any, ...]:
                 raise InvalidInput(f"{what} has rank {tensor.dim()}, expected a scalar or a vector")
             arguments[parameter.name] = _convert(tensor.reshape(-1).tolist(), parameter.kind, what)
         for parameter, operands in step.tensors:
-            found = [lookup(operand, parameter.kind == "stored") for operand in operands]
-            arguments[parameter.name] = found if parameter.kind == "tensors" else found[0]
+            tensors = [lookup(operand, parameter.kind == "stored") for operand in operands]
+            arguments[parameter.name] = tensors if parameter.kind == "tensors" else tensors[0]
         results = step.kernel.function(**arguments)
     except InvalidInput as error:
         raise InvalidInput(f"{step.node}: {error}") from None
@@ -219,24 +219,23 @@ def _checked(step: Step, results: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
-    """Derive the shape of every value without computing any, and check it against what is declared.
+    """Derives the shape of every value without computing any, and checks it against the declared one.
 
-    It does so where the inputs have a static shape; an op that needs values to know its shape is taken at its word here
-    and checked when it runs.
+    Only for inputs with a static shape. An op whose shape depends on values is not checked here, but when it runs.
 
     Raises:
-        InvalidInput: a shape differs from the declared one, or a value would be larger than is accepted.
+        InvalidInput: a shape differs from the declared one, or a value would be too large.
     """
     if any(declared.static_shape() is None for declared in graph.inputs.values()):
         return
-    known = {
+    metas = {
         name: torch.empty(declared.static_shape() or (), dtype=declared.dtype.compute, device="meta")
         for name, declared in graph.inputs.items()
     }
 
     def lookup(operand: Operand, _: bool) -> torch.Tensor:
         if isinstance(operand, Reference):
-            return known[operand.name]
+            return metas[operand.name]
         return torch.empty(tuple(n or 0 for n in operand.type.shape), dtype=operand.type.dtype.compute, device="meta")
 
     for step in steps:
@@ -247,7 +246,7 @@ def check_shapes(graph: Graph, steps: tuple[Step, ...]) -> None:
             if shape is None:
                 return
             numel(shape, f"the result {name!r} of {step.node}")
-            known[name] = torch.empty(shape, dtype=declared.dtype.compute, device="meta")
+            metas[name] = torch.empty(shape, dtype=declared.dtype.compute, device="meta")
         if not step.late and step.kernel.shape is not None:
             _check_rule(step, step.kernel.shape)
         elif not step.late:

@@ -1,4 +1,4 @@
-"""The inputs and outputs of a program: what the specification says of them, and values taken in and given out."""
+"""Inputs and outputs of a program: their descriptions in the specification, and the conversion of values."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Port:
         shape: of the tensor in the program, None for a dimension known at run time only; an image's is [1, C, H, W].
         dtype: of the tensor in the program, numpy's name.
         colour: of an image, "RGB", "BGR", "GRAY" or "GRAY16", else None.
-        scale: what the program first multiplies an image's 0..255 by: one number, or one per channel; None if nothing.
-        bias: what it adds to that; None if nothing.
+        scale: first factor of an image's values 0..255 in the program: one number, or one per channel; None if absent.
+        bias: first addend after that; None if absent.
         shapes: the shapes that a flexible input enumerates; () for none.
         ranges: lowest and highest size of each dimension of a flexible input (highest -1 is unbounded); () for none.
     """
@@ -60,21 +60,21 @@ def _numbers(node: Node, parameter: str) -> tuple[float, ...] | None:
 
 
 def _preprocessing(graph: Graph, name: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """The scale and bias that coremltools' ImageType puts at the start of the program."""
-    found: dict[str, tuple[float, ...]] = {}
-    wanted = {"mul": ("mul", "add", "sub"), "add": ("add", "sub"), "sub": ("add", "sub")}
+    """Returns the scale and bias that coremltools' ImageType puts at the start of the program."""
+    constants: dict[str, tuple[float, ...]] = {}
+    followers = {"mul": ("mul", "add", "sub"), "add": ("add", "sub"), "sub": ("add", "sub")}
     while (node := _only_user(graph, name)) is not None and len(node.outputs) == 1:
-        if node.kind in wanted and set(node.operands) == {"x", "y"}:
+        if node.kind in followers and set(node.operands) == {"x", "y"}:
             numbers = _numbers(node, "y") or _numbers(node, "x")
-            if numbers is None or node.kind in found or (node.kind == "mul" and found):
+            if numbers is None or node.kind in constants or (node.kind == "mul" and constants):
                 break
-            found["add" if node.kind == "sub" else node.kind] = (
+            constants["add" if node.kind == "sub" else node.kind] = (
                 tuple(-n for n in numbers) if node.kind == "sub" else numbers
             )
         elif node.kind != "cast":
             break
         name = node.outputs[0][0]
-    return found.get("mul"), found.get("add")
+    return constants.get("mul"), constants.get("add")
 
 
 def _kind(feature: Any, declared: ValueType) -> str:
@@ -112,20 +112,20 @@ def _port(feature: Any, declared: ValueType, graph: Graph, incoming: bool) -> Po
             raise InvalidInput(f"the image {feature.name!r} is {colour} outside and is {declared} in the program")
         scale, bias = _preprocessing(graph, feature.name) if incoming else (None, None)
         return Port(feature.name, kind, declared.shape, declared.dtype.name, colour, scale, bias)
-    array = feature.type.multiArrayType  # empty for what is no tensor
+    array = feature.type.multiArrayType  # empty if it is not a tensor
     shapes = tuple(tuple(shape.shape) for shape in array.enumeratedShapes.shapes)
     ranges = tuple((int(r.lowerBound), int(r.upperBound)) for r in array.shapeRange.sizeRanges)
     return Port(feature.name, kind, declared.shape, declared.dtype.name, shapes=shapes, ranges=ranges)
 
 
 def read_ports(features: Iterable[Any], types: dict[str, ValueType], graph: Graph, incoming: bool) -> tuple[Port, ...]:
-    """Read the descriptions of a program's inputs or outputs.
+    """Reads the descriptions of a program's inputs or outputs.
 
     Args:
         features: the protobuf messages (FeatureDescription).
         types: the types in the program of the values with those names.
         graph: the program.
-        incoming: whether they are inputs.
+        incoming: True if they are inputs.
 
     Raises:
         InvalidInput: names or types differ between description and program.
@@ -144,13 +144,13 @@ def _image(value: npt.NDArray[Any], port: Port) -> npt.NDArray[Any]:
     if value.ndim == 4 and value.shape[0] == 1:
         value = value[0]
     if value.dtype != np.uint8 or value.ndim != 3 or value.shape[2] != 3:
-        given = f"{value.dtype} {list(value.shape)}"
-        raise InvalidInput(f"the image {port.name!r} is {given}; expected uint8, height x width x 3 in RGB order")
+        actual = f"{value.dtype} {list(value.shape)}"
+        raise InvalidInput(f"the image {port.name!r} is {actual}; expected uint8, height x width x 3 in RGB order")
     return value.transpose(2, 0, 1)[None]
 
 
 def read_input(value: Any, port: Port, declared: ValueType) -> torch.Tensor:
-    """A caller's value as the tensor that the program starts from.
+    """Converts a caller's value to the tensor that the program starts from.
 
     Args:
         value: for an image uint8 [H, W, 3] in RGB order; otherwise numbers in the shape of the port.
@@ -191,9 +191,9 @@ def _shapes(port: Port) -> str:
 
 
 def write_output(value: Any, declared: ValueType, precision: str) -> Any:
-    """A value of the program as a numpy array; labels and dictionaries as they are.
+    """Returns a value of the program as a numpy array; labels and dictionaries as they are.
 
-    float16 values come as float16 where they were rounded to it, and as float32 in float32 arithmetic.
+    float16 values are float16 if they were rounded to it, and float32 in float32 arithmetic.
     """
     if not isinstance(value, torch.Tensor):
         return value

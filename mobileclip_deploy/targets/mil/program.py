@@ -22,7 +22,7 @@ from mobileclip_deploy.targets.mil.plan import Step, call, check_shapes, make_pl
 from mobileclip_deploy.targets.mil.ports import read_input, read_ports, write_output
 
 Precision = Literal["float32", "float16"]
-# What a small package may always keep: decompressing its table for every prompt takes longer than all the rest.
+# A small package may always keep this: decompressing its table for every prompt takes longer than all the rest.
 _ALWAYS_KEPT = 64 * 2**20
 _KEPT_SHARE = 0.5  # of the size of the package; see ConstantStore
 _SMALL = 2**16  # bytes; such values are always kept
@@ -31,7 +31,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Computed:
-    """What an operation computed.
+    """Results of an operation.
 
     Attributes:
         operation: the operation.
@@ -43,20 +43,21 @@ class Computed:
 
 
 class ConstantStore:
-    """Gives the tensors of constants.
+    """Cache of the tensors of constants.
 
     float32 weights are views of the file. float16 weights are converted to float32 for arithmetic, and compressed
-    weights are decompressed; both cost time, so results are kept while they fit the budget, and made again otherwise.
-    A compressed weight is kept in its declared type, since the conversion to float32 is the cheap part.
+    weights are decompressed. Both cost time, so results are kept while they fit the budget, and computed again
+    otherwise. A compressed weight is kept in its declared type, since the conversion to float32 is the cheap part.
     """
 
     def __init__(self, budget: int) -> None:
-        """`budget`: the bytes that may be kept."""
+        """Creates a store that keeps up to `budget` bytes."""
         self._left = budget
         self._kept: dict[tuple[int, bool], torch.Tensor] = {}
 
     def tensor(self, value: Fixed, stored: bool) -> torch.Tensor:
-        """The tensor in the type for arithmetic, float16 in float32; or as `stored` or decompressed, float16 as such.
+        """Returns the tensor in the type for arithmetic, float16 in float32. With `stored` it is as stored or
+        decompressed, float16 as such.
 
         Raises:
             InvalidInput: it cannot be read or decompressed.
@@ -67,9 +68,9 @@ class ConstantStore:
         if stored:
             tensor, costly = value.tensor(), not isinstance(value, Constant)
         else:
-            held = self.tensor(value, True)
-            tensor = held.to(value.type.dtype.compute)
-            costly = tensor is not held and isinstance(value, Constant)
+            raw = self.tensor(value, True)
+            tensor = raw.to(value.type.dtype.compute)
+            costly = tensor is not raw and isinstance(value, Constant)
         size = tensor.numel() * tensor.element_size()
         if costly and (size <= _SMALL or size <= self._left):
             self._left -= size if size > _SMALL else 0
@@ -82,24 +83,24 @@ class Program:
 
     Attributes:
         path: of the package.
-        function: the name of the function that this is.
+        function: the name of this function.
         functions: the names of all functions of the package.
-        default_function: that which runs where none is named.
+        default_function: the one that runs if none is named.
         opset: of the function, such as "CoreML7", which is that of iOS 17.
         specification_version: of the package.
-        metadata: author, license, version, description and what else its writer noted.
-        inputs: what goes in.
-        outputs: what comes out.
-        operations: what is computed at run time, in order.
+        metadata: author, license, version, description and other notes of its writer.
+        inputs: descriptions of the inputs.
+        outputs: descriptions of the outputs.
+        operations: the operations that run, in order.
         weights: the constants that operations take as tensors.
-        unsupported: op types that the evaluator has no definition for -> names of their operations.
-        graph: what all this is read from: operations, each that of the same number of `operations`, and constants.
-        specification: what else the package says that decides how it is run, in protobuf's text: of each input,
-            output and state its type, and of the package its version, functions and the like.
+        unsupported: op types that the evaluator does not define -> names of their operations.
+        graph: source of the above: constants, and operations in the order of `operations`.
+        specification: other facts that decide how the package is run, in protobuf's text: the type of each input,
+            output and state, and the package's version, functions and the like.
     """
 
     def __init__(self, path: Path, model: Any, function: str, graph: Graph, size: int) -> None:
-        """Use `load`. `size`: of the package in bytes."""
+        """Use `load` instead. `size`: of the package in bytes."""
         self.path = path
         self.function = function
         self.functions = tuple(sorted(model.mlProgram.functions))
@@ -125,16 +126,16 @@ class Program:
 
     @property
     def arithmetic(self) -> Precision:
-        """What its results are declared in: float16 where one is."""
+        """Declared arithmetic of its results: float16 if one is."""
         half = any(out.dtype == "float16" for operation in self.operations for out in operation.outputs)
         return "float16" if half else "float32"
 
     def prepared(self) -> Self:
-        """The program itself, ready for evaluation; it may have been loaded for inspection only.
+        """Returns the program itself, ready for evaluation; it may have been loaded for inspection only.
 
         Raises:
             InvalidInput: the program contradicts itself.
-            UnsupportedOperation: (an InvalidInput) it holds ops that the evaluator does not know; they are listed.
+            UnsupportedOperation: (an InvalidInput) it contains ops that the evaluator does not define; they are listed.
         """
         self._steps  # noqa: B018  (computed once)
         return self
@@ -146,7 +147,7 @@ class Program:
         return steps
 
     def without_quantization(self) -> Program:
-        """The same program, whose `quantize` and `dequantize` are left out, ready for evaluation.
+        """Returns the same program without `quantize` and `dequantize`, ready for evaluation.
 
         Raises:
             InvalidInput: as `prepared`.
@@ -155,18 +156,18 @@ class Program:
         return Program(self.path, self._model, self.function, graph, self._size).prepared()
 
     def __call__(self, inputs: Mapping[str, Any], precision: Precision = "float32") -> dict[str, Any]:
-        """Evaluate the program.
+        """Evaluates the program.
 
         Args:
-            inputs: a value for each input: for an image uint8 [H, W, 3] in RGB order, with no scaling, as the program
-                does that; otherwise numbers in the shape of the port. numpy arrays, torch tensors or nested lists.
+            inputs: a value for each input: for an image uint8 [H, W, 3] in RGB order, without scaling, which the
+                program does; otherwise numbers in the shape of the port. numpy arrays, torch tensors or nested lists.
             precision: "float32": arithmetic in float32, float16 results not rounded. "float16": every result that is
-                declared float16 is rounded to float16, sums are accumulated in float32. Constants are what is written
-                in the package either way, compressed ones as decompressed to their declared type.
+                declared float16 is rounded to float16, sums are accumulated in float32. Constants are as written in the
+                package either way, compressed ones as decompressed to their declared type.
 
         Returns:
-            Each output as a numpy array in its declared type (float16 ones in float32 where they were not rounded);
-            a classifier's label as text or int and its probabilities as a dict.
+            Each output as a numpy array in its declared type (float16 ones in float32 if they were not rounded); a
+                classifier's label as text or int and its probabilities as a dict.
 
         Raises:
             InvalidInput: an input is missing, unknown or of another shape or type; or the program contradicts itself.
@@ -177,7 +178,7 @@ class Program:
         return {name: write_output(value, self._types[name], precision) for name, value in outputs.items()}
 
     def many(self, inputs: Sequence[Mapping[str, Any]], precision: Precision = "float32") -> dict[str, Any]:
-        """Evaluate the program on many inputs, some beside each other, which for small ones takes a third of the time.
+        """Evaluates the program on many inputs, in batches by vmap, which for small ones takes a third of the time.
 
         Args:
             inputs: one or more, each as for a call, and all of one shape.
@@ -185,24 +186,24 @@ class Program:
 
         Returns:
             Each output as for a call, with one dimension more in front: [N, *shape]. The last bits of a sum may differ
-            from a call's, which adds in another order.
+                from a call's, which adds in another order.
 
         Raises:
             InvalidInput: as for a call; or an output is a label or a dictionary.
         """
         if any(self._types[name].kind != "tensor" for name in self.graph.outputs):
             raise InvalidInput("a classifier is evaluated on one input at a time")
-        found: dict[str, list[Any]] = {name: [] for name in self.graph.outputs}
+        arrays: dict[str, list[Any]] = {name: [] for name in self.graph.outputs}
         for first in range(0, len(inputs), _AT_ONCE):
             started = [self._start(one, precision) for one in inputs[first : first + _AT_ONCE]]
-            if len(started) == 1:  # for which vmap takes a quarter longer
+            if len(started) == 1:  # vmap takes a quarter longer for one input
                 outputs = {name: value[None] for name, value in self._outputs(started[0], precision).items()}
             else:
                 stacked = {name: torch.stack([one[name] for one in started]) for name in started[0]}
                 outputs = torch.vmap(lambda values: self._outputs(dict(values), precision))(stacked)
             for name, value in outputs.items():
-                found[name].append(write_output(value, self._types[name], precision))
-        return {name: np.concatenate(values) for name, values in found.items()}
+                arrays[name].append(write_output(value, self._types[name], precision))
+        return {name: np.concatenate(values) for name, values in arrays.items()}
 
     def _outputs(self, values: dict[str, Any], precision: Precision) -> dict[str, Any]:
         for _ in self._run(values, precision):
@@ -215,15 +216,15 @@ class Program:
     def trace(
         self, inputs: Mapping[str, Any], precision: Precision = "float32", names: Collection[str] | None = None
     ) -> Iterator[Computed]:
-        """Evaluate the program and give what each operation computes, as it is computed.
+        """Evaluates the program and yields the results of each operation as they are computed.
 
         Args:
             inputs: as for a call.
             precision: as for a call.
-            names: the values that are wanted; evaluation ends with the last of them. All when absent.
+            names: the requested values; evaluation ends with the last of them. All when absent.
 
         Yields:
-            One item an operation that has a wanted result, in program order.
+            One item per operation that has a requested result, in program order.
 
         Raises:
             InvalidInput: as for a call, or a name is not the result of an operation.
@@ -236,20 +237,20 @@ class Program:
             return
         values = self._start(inputs, precision)
         for index, results in self._run(values, precision):
-            wanted = {name: value for name, value in results.items() if waiting is None or name in waiting}
-            if wanted:
-                arrays = {name: write_output(value, self._types[name], precision) for name, value in wanted.items()}
+            requested = {name: value for name, value in results.items() if waiting is None or name in waiting}
+            if requested:
+                arrays = {name: write_output(value, self._types[name], precision) for name, value in requested.items()}
                 yield Computed(self.operations[index], arrays)
             if waiting is not None:
-                waiting -= set(wanted)
+                waiting -= set(requested)
                 if not waiting:
                     return
 
     def constant(self, name: str) -> npt.NDArray[Any]:
-        """A named constant, decompressed, as the operations see it.
+        """Returns a named constant, decompressed, as the operations see it.
 
         Raises:
-            InvalidInput: there is none of that name, or it cannot be decompressed.
+            InvalidInput: unknown name, or it cannot be decompressed.
         """
         if name not in self.graph.fixed:
             raise InvalidInput(f"the program has no constant {name!r}")
@@ -259,20 +260,20 @@ class Program:
         self.prepared()
         if precision not in ("float32", "float16"):
             raise UsageError(f"there is no precision {precision!r}; known are float32, float16")
-        known = {port.name: port for port in self.inputs}
-        unknown = sorted(set(inputs) - set(known))
-        missing = sorted(set(known) - set(inputs))
+        ports = {port.name: port for port in self.inputs}
+        unknown = sorted(set(inputs) - set(ports))
+        missing = sorted(set(ports) - set(inputs))
         if unknown or missing:
-            raise InvalidInput(f"the program's inputs are {sorted(known)}; missing {missing}, unknown {unknown}")
+            raise InvalidInput(f"the program's inputs are {sorted(ports)}; missing {missing}, unknown {unknown}")
         values = {}
-        for name, port in known.items():
+        for name, port in ports.items():
             declared = self.graph.inputs[name]
             value = read_input(inputs[name], port, declared)
             values[name] = _rounded(value) if precision == "float16" and declared.dtype.name == "float16" else value
         return values
 
     def _run(self, values: dict[str, Any], precision: Precision) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run step by step; `values` holds the inputs, then what is alive, and at the end the outputs."""
+        """Runs step by step; `values` contains the inputs, then all live values, and at the end the outputs."""
 
         def lookup(operand: Operand, stored: bool) -> Any:
             return values[operand.name] if isinstance(operand, Reference) else self._store.tensor(operand, stored)
@@ -311,7 +312,7 @@ def _default_function(model: Any) -> str:
 def _specification(model: Any, features: Any) -> dict[str, str]:
     from google.protobuf.text_format import MessageToString
 
-    said = {
+    facts = {
         "specification version": str(model.specificationVersion),
         "updatable": str(model.isUpdatable),
         "predicted feature": features.predictedFeatureName,
@@ -319,12 +320,12 @@ def _specification(model: Any, features: Any) -> dict[str, str]:
     }
     for kind in ("input", "output", "state"):
         for feature in getattr(features, kind):
-            said[f"{kind} {feature.name}"] = MessageToString(feature.type, as_one_line=True)
-    return said
+            facts[f"{kind} {feature.name}"] = MessageToString(feature.type, as_one_line=True)
+    return facts
 
 
 def _features(model: Any, function: str) -> Any:
-    """The message that describes the inputs and outputs of a function."""
+    """Returns the message that describes the inputs and outputs of a function."""
     listed = {item.name: item for item in model.description.functions}
     if not listed:
         return model.description
@@ -334,20 +335,20 @@ def _features(model: Any, function: str) -> Any:
 
 
 def load(path: str | Path, function: str | None = None, evaluate: bool = True) -> Program:
-    """Load an ML program from a .mlpackage.
+    """Loads an ML program from a .mlpackage.
 
     Args:
         path: the package folder.
         function: the function of a package of several; its default function when absent.
-        evaluate: prepare for evaluation at once. Without, only the descriptions are read, which also works for a
-            program that holds ops the evaluator does not know.
+        evaluate: prepare for evaluation at once. Otherwise only the descriptions are read, which also works for a
+            program with ops that the evaluator does not define.
 
     Returns:
         The program. Weights stay in the file until they are used.
 
     Raises:
         InvalidInput: the package is corrupt, not an ML program, or has no such function.
-        UnsupportedOperation: (an InvalidInput) it holds ops that the evaluator does not know; they are listed.
+        UnsupportedOperation: (an InvalidInput) it contains ops that the evaluator does not define; they are listed.
         DependencyMissing: coremltools, whose protobuf classes are used, is not installed.
     """
     package = open_package(path)

@@ -1,4 +1,4 @@
-"""The value types of ML programs: element types with their storage and their arithmetic type, and shapes."""
+"""Value types of ML programs: element types with their storage and their arithmetic type, and shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from mobileclip_deploy.errors import InvalidInput
 
 MAX_ELEMENTS = 2**29
-"""No value of a program may have more elements: 2 GiB in float32, 20 times the largest of a CLIP tower."""
+"""Most elements of a value of a program: 2 GiB in float32, 20 times the largest of a CLIP tower."""
 
 _MAX_RANK = 16
 
@@ -22,14 +22,14 @@ class DType:
     """An element type of MIL.
 
     Attributes:
-        name: numpy's name where numpy has the type ("float16"), else MIL's ("int4").
+        name: numpy's name if numpy has the type ("float16"), else MIL's ("int4").
         code: its number in MIL.proto's DataType.
-        blob: its number in a weight file; None of what stands in the specification alone.
+        blob: its number in a weight file; None if it occurs in the specification alone.
         bits: bits per element as stored.
         kind: "float", "int", "uint", "bool" or "string".
         storage: the numpy type that elements are read into (sub-byte types are unpacked to one byte per element).
-        compute: the torch type that values of this type are held in during evaluation. float16 is held in float32,
-            and rounded where the evaluation asks for it.
+        compute: the torch type of its values during evaluation. float16 is computed in float32, and rounded if the
+            evaluation requires it.
     """
 
     name: str
@@ -76,7 +76,7 @@ class ValueType:
     Attributes:
         kind: "tensor", "list" or "dictionary".
         dtype: the element type (of a dictionary: the type of its keys).
-        shape: one entry per dimension, None where it is known at run time only; () for a scalar.
+        shape: one entry per dimension, None if it is known at run time only; () for a scalar.
     """
 
     kind: str
@@ -88,19 +88,19 @@ class ValueType:
         return f"{'' if self.kind == 'tensor' else self.kind + ' of '}{self.dtype}[{dims}]"
 
     def admits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a value of that shape fits the declared one."""
+        """Returns whether a value of that shape fits the declared one."""
         if len(shape) != len(self.shape):
             return False
         return all(want is None or want == have for want, have in zip(self.shape, shape, strict=True))
 
     def static_shape(self) -> tuple[int, ...] | None:
-        """The shape where every dimension is known, else None."""
-        known = tuple(dim for dim in self.shape if dim is not None)
-        return known if len(known) == len(self.shape) else None
+        """Returns the shape. None if a dimension is unknown."""
+        sizes = tuple(dim for dim in self.shape if dim is not None)
+        return sizes if len(sizes) == len(self.shape) else None
 
 
 def numel(shape: tuple[int, ...], what: str) -> int:
-    """The number of elements of `shape`, refused above `MAX_ELEMENTS`.
+    """Returns the number of elements of `shape`, refused above `MAX_ELEMENTS`.
 
     Raises:
         InvalidInput: a dimension is negative or the product is too large.
@@ -120,10 +120,10 @@ def _dimension(dim: Any) -> int | None:
 
 
 def read_type(message: Any, what: str) -> ValueType:
-    """Read a MIL.proto ValueType.
+    """Reads a MIL.proto ValueType.
 
     Raises:
-        InvalidInput: a rank that contradicts the dimensions, a shape beyond all bounds, an element type that is not
+        InvalidInput: a rank that contradicts the dimensions, a shape that is too large, an element type that is not
             evaluated (bfloat16, float8, uint64), or a kind of type that no tower has (tuples, states).
     """
     kind = message.WhichOneof("type")

@@ -1,4 +1,4 @@
-"""The chips that a package can be linted for, and what public sources say they differ in."""
+"""Chips that a package can be linted for, and their differences by public sources."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Device:
 
     Attributes:
         name: as on the command line.
-        title: what it is built into, for people.
+        title: its products, for people.
         max_extent: the largest width, height or contracted dimension, in elements.
-        sorts: whether topk and argsort are native.
-        int8_activations: whether products of 8-bit activations and weights run faster than float16.
+        sorts: True if topk and argsort are native.
+        int8_activations: True if products of 8-bit activations and weights run faster than float16.
     """
 
     name: str
@@ -27,8 +27,8 @@ class Device:
 
 
 # Extents and sorting: ANEForge, capabilities and op catalog (see sources.py), measured on M1 and M5 and read from
-# compiler targets; an iPhone chip stands with the Mac chip whose Neural Engine has its generation. Activations: Apple's
-# coremltools guide on quantization (A17 Pro, M4).
+# compiler targets. An iPhone chip has the values of the Mac chip whose Neural Engine is of its generation. Activations:
+# Apple's coremltools guide on quantization (A17 Pro, M4).
 DEVICES: dict[str, Device] = {
     device.name: device
     for device in (
@@ -46,14 +46,14 @@ DEVICES: dict[str, Device] = {
     )
 }
 DEFAULT_DEVICE = "a14"
-"""The strictest of them."""
+"""The strictest device."""
 
 
 def find_device(name: str) -> Device:
-    """The device of that name, in any case.
+    """Returns the device of that name, in any case.
 
     Raises:
-        UsageError: there is none; the text lists those that there are.
+        UsageError: unknown; the text lists the known ones.
     """
     try:
         return DEVICES[name.lower()]

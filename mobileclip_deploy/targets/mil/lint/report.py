@@ -1,4 +1,4 @@
-"""The outcome of linting: every operation with its status and findings, and shares; and two outcomes side by side."""
+"""Result of linting: every operation with its status and findings, and shares; and a comparison of two results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUSES: tuple[Status, ...] = ("ready", "risk", "leaves")
 
 
 class Finding(BaseModel, frozen=True):
-    """A rule that an operation, or the package as a whole, falls under; `detail` says what of it does."""
+    """A rule that an operation, or the package as a whole, violates; `detail` names the offending part."""
 
     rule: str
     level: Level
@@ -25,7 +25,7 @@ class Finding(BaseModel, frozen=True):
 
 
 def findings_of(rules: Iterable[Rule[Looked]], looked_at: Looked) -> tuple[Finding, ...]:
-    """The rules that something falls under."""
+    """Returns findings of the rules that something violates."""
     return tuple(
         Finding(rule=rule.name, level=rule.level, detail=detail)
         for rule in rules
@@ -44,14 +44,14 @@ class LintedOperation(BaseModel, frozen=True):
 
     @classmethod
     def of(cls, name: str, type: str, weight_bytes: int, findings: tuple[Finding, ...]) -> Self:
-        """With the status that its findings give it."""
+        """Makes one with the status of its worst finding."""
         levels = {finding.level for finding in findings}
         status: Status = "leaves" if "leaves" in levels else "risk" if "risk" in levels else "ready"
         return cls(name=name, type=type, status=status, weight_bytes=weight_bytes, findings=findings)
 
 
 class RuleText(BaseModel, frozen=True):
-    """A rule that was found broken: what it says and where that comes from (title -> address)."""
+    """A violated rule: its text and its sources (title -> address)."""
 
     name: str
     level: Level
@@ -60,13 +60,13 @@ class RuleText(BaseModel, frozen=True):
 
     @classmethod
     def of(cls, rule: Rule[Any]) -> Self:
-        """A rule without its check."""
+        """Makes the text of a rule, without its check."""
         addresses = {source.title: source.url for source in rule.sources}
         return cls(name=rule.name, level=rule.level, text=rule.text, sources=addresses)
 
 
 class Share(BaseModel, frozen=True):
-    """How much of a program a set of operations is: counts, bytes of weights, and both as fractions of 1."""
+    """Share of a set of operations in a program: counts, bytes of weights, and both as fractions of 1."""
 
     operations: int
     weight_bytes: int
@@ -75,17 +75,17 @@ class Share(BaseModel, frozen=True):
 
 
 class LintReport(BaseModel, frozen=True):
-    """What was found in a program.
+    """Lint results of a program.
 
     Attributes:
         package: the package's name; `function` within it.
-        folder: the folder that the package lies in, by name, such as its bundle's; None where nobody said.
+        folder: name of the package's folder, such as its bundle's; None if unknown.
         device: the chip, by name.
-        evaluated: whether values were looked at, by evaluating the program on an input.
+        evaluated: True if the program was evaluated on an input, so that values were checked.
         operations: in program order.
         package_findings: on the program as a whole.
-        switches: how often, in program order, an op that leaves follows one that does not, or the other way round.
-        rules: those that were found broken.
+        switches: number of changes, in program order, between ops that leave and ops that do not.
+        rules: the violated ones.
     """
 
     schema_version: Literal[1] = 1
@@ -109,11 +109,11 @@ class LintReport(BaseModel, frozen=True):
         package_findings: Iterable[Finding] = (),
         evaluated: bool = False,
     ) -> Self:
-        """A report of these operations.
+        """Makes a report of these operations.
 
         Args:
             where: the function, and the chip.
-            rules: those that were looked for; the report has those that were found broken.
+            rules: the checked rules; the report keeps the violated ones.
         """
         linted, whole = tuple(operations), tuple(package_findings)
         leaving = [operation.status == "leaves" for operation in linted]
@@ -131,25 +131,25 @@ class LintReport(BaseModel, frozen=True):
         )
 
     def share(self, status: Status) -> Share:
-        """The share of the operations of a status."""
+        """Returns the share of the operations of a status."""
         return self._share(tuple(op for op in self.operations if op.status == status))
 
     def found(self, rule: str) -> tuple[LintedOperation, ...]:
-        """The operations that fall under a rule."""
+        """Returns the operations that violate a rule."""
         return tuple(op for op in self.operations if any(finding.rule == rule for finding in op.findings))
 
     def share_of(self, rule: str) -> Share:
-        """The share of the operations that fall under a rule."""
+        """Returns the share of the operations that violate a rule."""
         return self._share(self.found(rule))
 
     @property
     def title(self) -> str:
-        """The package, and the function where it is one of several."""
+        """Name of the package, with the function if it is one of several."""
         return self.package if self.function == "main" else f"{self.package}, function {self.function}"
 
     @property
     def shares(self) -> dict[Status, Share]:
-        """The share of each status."""
+        """Share of each status."""
         return {status: self.share(status) for status in STATUSES}
 
     def _share(self, operations: tuple[LintedOperation, ...]) -> Share:
@@ -171,10 +171,10 @@ class Change(BaseModel, frozen=True):
 
 
 class Comparison(BaseModel, frozen=True):
-    """Two packages on one device: `statuses` always all three, `rules` those that either package falls under.
+    """Two packages on one device: `statuses` always all three, `rules` those that either package violates.
 
-    `before` and `after` tell them apart: by the packages' names, or where these are the same by their folders', and
-    `package` is the name that they share.
+    `before` and `after` distinguish them: by the packages' names, or if these are the same by their folders'. `package`
+    is then the common name.
     """
 
     package: str | None = None
@@ -187,7 +187,7 @@ class Comparison(BaseModel, frozen=True):
 
 
 def compare(before: LintReport, after: LintReport) -> Comparison:
-    """Compare two reports.
+    """Compares two reports.
 
     Raises:
         UsageError: they are of different devices.

@@ -1,4 +1,4 @@
-"""What a rule is: a statement of a public source, and the test whether an operation falls under it."""
+"""Rules: a statement of a public source, and the test whether an operation violates it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from mobileclip_deploy.targets.mil.lint.devices import Device
 Looked = TypeVar("Looked")
 Check = Callable[[Looked], str | None]
 Level = Literal["leaves", "risk", "advice"]
-"""What a finding says: the op will leave the Neural Engine; it may, or may answer wrongly there; it could be better."""
+"""Severity of a finding. "leaves": the op will leave the Neural Engine. "risk": it may leave, or compute wrongly there.
+"advice": it could be better."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a rule comes from: a title and an address."""
+    """Title and address of a rule's source."""
 
     title: str
     url: str
@@ -30,7 +31,7 @@ class DeviceOperation:
     Attributes:
         operation: as the program describes it.
         device: the chip it is to run on.
-        magnitudes: the largest absolute value seen of each result when the program was evaluated; empty if it was not.
+        magnitudes: the largest absolute value of each result when the program was evaluated; empty if it was not.
     """
 
     operation: Operation
@@ -48,28 +49,28 @@ class DeviceOperation:
 
     @property
     def sources(self) -> tuple[Argument, ...]:
-        """The inputs that are computed at run time."""
+        """Inputs that are computed at run time."""
         return tuple(
             argument for bound in self.operation.inputs.values() for argument in bound if not argument.constant
         )
 
     @property
     def rank(self) -> int:
-        """The highest among what is computed and taken."""
+        """Highest rank among computed inputs and results."""
         return max(len(argument.shape) for argument in (*self.sources, *self.operation.outputs))
 
     def argument(self, name: str) -> Argument | None:
-        """An input by the name of its parameter, None where it is not bound to one value."""
+        """Returns an input by the name of its parameter. None if it is not bound to one value."""
         bound = self.operation.inputs.get(name, ())
         return bound[0] if len(bound) == 1 else None
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """A constant input as integers; () where it is absent or not constant."""
+        """Returns a constant input as integers; () if it is absent or not constant."""
         value = self.operation.constant(name)
         return () if value is None else tuple(int(item) for item in value.reshape(-1))
 
     def largest(self) -> float | None:
-        """The largest absolute value seen among the results, None where the program was not evaluated."""
+        """Returns the largest absolute value among the results. None if the program was not evaluated."""
         names = [out.name for out in self.operation.outputs if out.name is not None]
         seen = [self.magnitudes[name] for name in names if name in self.magnitudes]
         return max(seen) if seen else None
@@ -77,14 +78,14 @@ class DeviceOperation:
 
 @dataclass(frozen=True)
 class Rule(Generic[Looked]):
-    """One rule, on an operation of Core ML or of another format, or on a program as a whole: what it looks at.
+    """One rule, on an operation of Core ML or of another format, or on a program as a whole.
 
     Attributes:
         name: a short name, unique among rules.
-        level: what a finding means.
-        text: what the source says, in one line.
-        sources: where it says so.
-        check: for what falls under the rule, what of it does; None for anything else.
+        level: severity of a finding.
+        text: the source's statement, in one line.
+        sources: the sources of the statement.
+        check: returns the offending detail of its argument. None if the rule is not violated.
     """
 
     name: str
@@ -98,7 +99,7 @@ class Rules(list[Rule[Looked]]):
     """Rules in the order in which their checks are written, the worst first."""
 
     def add(self, name: str, level: Level, text: str, *sources: Source) -> Callable[[Check[Looked]], Check[Looked]]:
-        """Make the decorated check a rule. See `Rule`."""
+        """Returns a decorator that makes a check a rule. See `Rule`."""
 
         def added(check: Check[Looked]) -> Check[Looked]:
             self.append(Rule(name, level, text, sources, check))

@@ -1,5 +1,5 @@
-"""All rules: on where an op can run at all, on what is computed there, and on a package as a whole; a program linted by
-them."""
+"""All rules: on the units that can run an op, on the values computed there, and on a package as a whole. Also `lint`,
+which applies them to a program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mobileclip_deploy.targets.mil.program import Program
 
 RULES, PACKAGE_RULES = Rules[DeviceOperation](), Rules[Program]()
 
-# Op types by what public sources say of them: ANEForge's catalog (sources.CATALOG), and what rules single out.
+# Op types by public sources: ANEForge's catalog (sources.CATALOG), and those that rules name.
 _GATHER = {"gather", "gather_along_axis", "gather_nd"}
 _SORTS = {"topk", "argsort"}
 _RECURRENT = {"gru", "lstm", "rnn"}
@@ -156,8 +156,8 @@ def _dilation(on_device: DeviceOperation) -> str | None:
 
 @RULES.add("unknown-op", "risk", "No public source says that this op runs there", sources.CATALOG)
 def _unknown(on_device: DeviceOperation) -> str | None:
-    known = _NATIVE | _NO_HARDWARE | _GATHER | _SORTS | _RECURRENT
-    return None if on_device.type in known else on_device.type
+    listed = _NATIVE | _NO_HARDWARE | _GATHER | _SORTS | _RECURRENT
+    return None if on_device.type in listed else on_device.type
 
 
 @RULES.add("saturation", "risk", "Results of matrix products above 32,752 become infinite", sources.SATURATION)
@@ -211,8 +211,8 @@ def _batch_norm(on_device: DeviceOperation) -> str | None:
 )
 def _narrow(on_device: DeviceOperation) -> str | None:
     shape = on_device.result.shape
-    known = [size for size in shape if size is not None]
-    if len(shape) < 3 or shape[-1] is None or shape[-1] > _NARROW or int(np.prod(known)) < _LARGE:
+    sizes = [size for size in shape if size is not None]
+    if len(shape) < 3 or shape[-1] is None or shape[-1] > _NARROW or int(np.prod(sizes)) < _LARGE:
         return None
     return f"{list(shape)}"
 
@@ -224,8 +224,8 @@ def _narrow(on_device: DeviceOperation) -> str | None:
     sources.QUANTIZED_ACTIVATIONS,
 )
 def _activations(on_device: DeviceOperation) -> str | None:
-    wanted = on_device.type in ("quantize", "dequantize") and bool(on_device.sources)
-    return f"on {on_device.device.name}" if wanted and not on_device.device.int8_activations else None
+    quantized = on_device.type in ("quantize", "dequantize") and bool(on_device.sources)
+    return f"on {on_device.device.name}" if quantized and not on_device.device.int8_activations else None
 
 
 @PACKAGE_RULES.add("flexible-input", "risk", _FLEXIBLE, *_FLEXIBLE_SOURCES)
@@ -241,7 +241,7 @@ def _size(program: Program) -> str | None:
 
 
 def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, Any] | None = None) -> LintReport:
-    """Apply every rule to every operation.
+    """Applies every rule to every operation.
 
     Args:
         program: as loaded; `evaluate=False` suffices without `inputs`.
@@ -254,15 +254,21 @@ def lint(program: Program, device: str = DEFAULT_DEVICE, inputs: Mapping[str, An
     """
     chip = find_device(device)
     magnitudes = measure(program, inputs) if inputs is not None else {}
-    looked = ((one, findings_of(RULES, DeviceOperation(one, chip, magnitudes))) for one in program.operations)
-    operations = [LintedOperation.of(one.name, one.type, one.weight_bytes, findings) for one, findings in looked]
+    checked = (
+        (operation, findings_of(RULES, DeviceOperation(operation, chip, magnitudes)))
+        for operation in program.operations
+    )
+    operations = [
+        LintedOperation.of(operation.name, operation.type, operation.weight_bytes, findings)
+        for operation, findings in checked
+    ]
     rules = [*map(RuleText.of, PACKAGE_RULES), *map(RuleText.of, RULES)]
     package, where = findings_of(PACKAGE_RULES, program), (program.function, chip.name)
     return LintReport.of(program.path.name, where, operations, rules, package, evaluated=inputs is not None)
 
 
 def measure(program: Program, inputs: Mapping[str, Any]) -> dict[str, float]:
-    """The largest absolute value of each floating-point result, computed in float32 so that an overflow is seen."""
+    """Returns the largest absolute value of each floating-point result, computed in float32 to show overflows."""
     magnitudes = {}
     for step in program.trace(inputs, "float32"):
         for name, value in step.values.items():

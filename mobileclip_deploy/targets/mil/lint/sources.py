@@ -1,10 +1,10 @@
-"""The public sources of the rules. Where only experimenters have written something down, it is cited as theirs."""
+"""Public sources of the rules. Statements of experimenters are cited as theirs."""
 
 from mobileclip_deploy.targets.mil.lint.rule import Source
 
 
 def issue(repository: str, number: int, title: str) -> Source:
-    """An issue in one of Apple's repositories."""
+    """Returns an issue in one of Apple's repositories."""
     return Source(f"{repository} #{number}: {title}", f"https://github.com/apple/{repository}/issues/{number}")
 
 

@@ -1,4 +1,4 @@
-"""Definitions of the ops that packages of MobileCLIP use, and of no other forms of them.
+"""Definitions of the ops that packages of MobileCLIP use, in the forms that occur there.
 
 These are the ops that coremltools writes for image towers, text towers and classifiers of every variant, at every
 precision and deployment target that this package exports. Importing this package fills the table `OPS`. A package with

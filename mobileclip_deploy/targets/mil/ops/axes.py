@@ -2,8 +2,8 @@
 
 Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/reduction.py, normalization.py, tensor_operation.py,
 tensor_transformation.py, scatter_gather.py, classify.py, and iOS16 and iOS17. Up to iOS 16 a negative index of a gather
-counts from the end, and a 0 in the shape of a reshape stands for the dimension there; no package of ours holds either,
-and both are refused.
+counts from the end, and a 0 in the shape of a reshape copies that dimension of the input. No package of ours contains
+either, and both are refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mobileclip_deploy.targets.mil.types import BY_NAME
 
 
 def _reduced(shapes: Shapes, values: Values) -> Shape:
-    """The shape rule of reductions: `axes` are gone or, with keep_dims, of size 1."""
+    """Returns the shape of a reduction's result: `axes` are removed or, with keep_dims, of size 1."""
     (x,) = shapes["x"]
     gone = {*axes_of(tuple(values.get("axes", range(len(x)))), len(x))}
     return tuple(
@@ -40,7 +40,7 @@ def _reduced(shapes: Shapes, values: Values) -> Shape:
 
 
 def _reduction(name: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> None:
-    """Register a reduction, from a function of a tensor, dimensions, and whether these stay with size 1."""
+    """Registers a reduction, from a function of a tensor, dimensions, and whether these stay with size 1."""
 
     def compute(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         dims = list(range(x.dim())) if axes is None else sorted({*axes_of(axes, x.dim())})
@@ -64,7 +64,8 @@ def layer_norm(
     beta: Tensor | None = None,
     epsilon: float = 1e-5,
 ) -> Tensor:
-    """gamma * (x - E[x]) / sqrt(Var[x] + epsilon) + beta over `axes`; gamma and beta have the shape of those axes."""
+    """Computes gamma * (x - E[x]) / sqrt(Var[x] + epsilon) + beta over `axes`; gamma and beta have the shape of those
+    axes."""
     dims = sorted(axes_of(axes, x.dim())) if axes is not None else list(range(x.dim()))
     if dims == list(range(x.dim() - len(dims), x.dim())):
         return F.layer_norm(x, [x.shape[dim] for dim in dims], gamma, beta, epsilon)
@@ -78,25 +79,25 @@ def layer_norm(
 
 @op("shape", result=BY_NAME["int32"], exact=True)
 def shape(x: Tensor) -> Tensor:
-    """The shape of x: int32 [rank]. Text towers of several lengths ask for it."""
+    """Returns the shape of x: int32 [rank]. Text towers of several lengths need it."""
     return torch.tensor(tuple(x.shape), dtype=torch.int32)
 
 
 @op("reshape", exact=True)
 def reshape(x: Tensor, shape: Ints) -> Tensor:
-    """x in another shape; one -1 takes what is left."""
+    """Returns x in another shape; one -1 is inferred."""
     return x.reshape(shape)
 
 
 @op("transpose", exact=True)
 def transpose(x: Tensor, perm: Ints) -> Tensor:
-    """x with its dimensions in the order `perm`."""
+    """Returns x with its dimensions in the order `perm`."""
     return x.permute(perm)
 
 
 @op("expand_dims", exact=True)
 def expand_dims(x: Tensor, axes: Ints) -> Tensor:
-    """x with dimensions of size 1 at `axes` of the result."""
+    """Returns x with dimensions of size 1 at `axes` of the result."""
     shape = list(x.shape)
     for axis in sorted(axes_of(axes, x.dim() + len(axes))):
         shape.insert(axis, 1)
@@ -105,7 +106,7 @@ def expand_dims(x: Tensor, axes: Ints) -> Tensor:
 
 @op("squeeze", exact=True)
 def squeeze(x: Tensor, axes: Ints | None = None) -> Tensor:
-    """x without its dimensions of size 1, or without those among `axes`; other sizes are kept as in torch."""
+    """Returns x without its dimensions of size 1, or without those among `axes`; other sizes are kept as in torch."""
     return torch.squeeze(x) if axes is None else torch.squeeze(x, axes)
 
 
@@ -119,19 +120,19 @@ def slice_by_index(
     end_mask: Bools | None = None,
     squeeze_mask: Bools | None = None,
 ) -> Tensor:
-    """x[begin:end:stride] in every dimension, as Python slices; a masked bound is open. Where `squeeze_mask` is set the
-    element at `begin` is taken, whatever `end` is, and the dimension is dropped."""
+    """Returns x[begin:end:stride] in every dimension, as Python slices; a masked bound is open. If `squeeze_mask` is
+    set, the element at `begin` is taken, whatever `end` is, and the dimension is dropped."""
     rank = x.dim()
     for values in (begin, end, stride, begin_mask, end_mask, squeeze_mask):
         if values is not None and len(values) != rank:
             raise InvalidInput(f"slice_by_index has {len(values)} bounds for a value of rank {rank}")
-    places: list[int | slice] = []
+    selectors: list[int | slice] = []
     for axis in range(rank):
         first = 0 if begin_mask is not None and begin_mask[axis] else begin[axis]
         last = None if end_mask is not None and end_mask[axis] else end[axis]
         alone = squeeze_mask is not None and squeeze_mask[axis]
-        places.append(first if alone else slice(first, last, 1 if stride is None else stride[axis]))
-    return x[tuple(places)]
+        selectors.append(first if alone else slice(first, last, 1 if stride is None else stride[axis]))
+    return x[tuple(selectors)]
 
 
 def _concat_shape(shapes: Shapes, values: Values) -> Shape:
@@ -146,7 +147,7 @@ def _concat_shape(shapes: Shapes, values: Values) -> Shape:
 
 @op("concat", result="values", same=("values",), exact=True, shape=_concat_shape)
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
-    """The tensors one after another along `axis`; scalars make a vector."""
+    """Concatenates the tensors along `axis`; scalars make a vector."""
     if interleave:
         raise InvalidInput("a concat whose slices take turns is not evaluated")
     return torch.stack(values) if all(value.dim() == 0 for value in values) else torch.cat(values, axis)
@@ -154,7 +155,7 @@ def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
 
 @op("split", exact=True)
 def split(x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Ints | None = None) -> tuple[Tensor, ...]:
-    """x cut along `axis` into `split_sizes`, or into `num_splits` equal parts."""
+    """Cuts x along `axis` into `split_sizes`, or into `num_splits` equal parts."""
     if split_sizes is not None:
         if num_splits is not None and num_splits != len(split_sizes):
             raise InvalidInput(f"split has {len(split_sizes)} sizes for {num_splits} parts")
@@ -172,23 +173,24 @@ def _gather_shape(shapes: Shapes, values: Values) -> Shape:
 
 @op("gather", exact=True, shape=_gather_shape)
 def gather(x: Stored, indices: Tensor, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
-    """Slices of x along `axis`: x [D], indices [N] -> [D[:axis], N, D[axis + 1:]].
+    """Gathers slices of x along `axis`: x [D], indices [N] -> [D[:axis], N, D[axis + 1:]].
 
-    What a device does for an index out of range is undefined unless `validate_indices` is set; here it is an error
+    A device's result for an index out of range is undefined unless `validate_indices` is set; here it is an error
     either way.
     """
     (axis,) = axes_of((axis,), x.dim())
     if batch_dims or indices.is_floating_point():
         raise InvalidInput("a gather in batches, or by numbers that are not whole, is not evaluated")
-    at = indices.to(torch.int64)
-    if not at.is_meta:
-        at = _Within.apply(at, x.shape[axis])  # type: ignore[no-untyped-call]
+    rows = indices.to(torch.int64)
+    if not rows.is_meta:
+        rows = _Within.apply(rows, x.shape[axis])  # type: ignore[no-untyped-call]
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    return x.index_select(axis, at.reshape(-1)).reshape(shape)
+    return x.index_select(axis, rows.reshape(-1)).reshape(shape)
 
 
 class _Within(torch.autograd.Function):
-    """Indices as they are, looked at: a function of its own because in a vmap no value can be looked at otherwise."""
+    """Identity on indices that checks their range. It is an autograd function because vmap allows reading values only
+    there."""
 
     @staticmethod
     def forward(indices: Tensor, size: int) -> Tensor:
@@ -199,7 +201,7 @@ class _Within(torch.autograd.Function):
 
     @staticmethod
     def setup_context(*_: object) -> None:
-        """Nothing is kept: no gradient is asked for."""
+        """Saves nothing: no gradient is needed."""
 
     @staticmethod
     def vmap(_: object, batched: tuple[int | None, None], indices: Tensor, size: int) -> tuple[Tensor, int | None]:
@@ -208,7 +210,7 @@ class _Within(torch.autograd.Function):
 
 @op("classify", result=None)
 def classify(probabilities: Tensor, classes: Labels) -> tuple[str | int, dict[str | int, float]]:
-    """The label of the largest probability (the first of equal ones), and label -> probability."""
+    """Returns the label of the largest probability (the first of equal ones), and label -> probability."""
     flat = probabilities.reshape(-1)
     if flat.numel() != len(classes):
         raise InvalidInput(f"classify has {len(classes)} classes for {flat.numel()} probabilities")

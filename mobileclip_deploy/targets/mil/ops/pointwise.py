@@ -1,4 +1,4 @@
-"""Ops on every number by itself, or along one axis: arithmetic, activations, casts, quantization.
+"""Ops on every element by itself, or along one axis: arithmetic, activations, casts, quantization.
 
 Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/elementwise_unary.py, elementwise_binary.py, activation.py
 and iOS17/quantization_ops.py.
@@ -19,7 +19,7 @@ _RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 
 
 def _binary(name: str, function: Callable[[Tensor, Tensor], Tensor], *, to_bool: bool = False) -> None:
-    """Register an op of two tensors that broadcast as in numpy."""
+    """Registers an op of two tensors that broadcast as in numpy."""
 
     def compute(x: Tensor, y: Tensor) -> Tensor:
         return function(x, y)
@@ -50,13 +50,14 @@ _unary("tanh", torch.tanh)  # in no package of ours: tests/faults plants it for 
 
 @op("softmax", shape="x")
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along axis."""
+    """Computes exp(x) / sum(exp(x)) along axis."""
     return torch.softmax(x, axis)
 
 
 @op("gelu", shape="x")
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
-    """x * Phi(x) by erf (EXACT), by tanh (TANH_APPROXIMATION), or x * sigmoid(1.702 x) (SIGMOID_APPROXIMATION)."""
+    """Computes x * Phi(x) by erf (EXACT), by tanh (TANH_APPROXIMATION), or x * sigmoid(1.702 x)
+    (SIGMOID_APPROXIMATION)."""
     if mode == "EXACT":
         return F.gelu(x)
     if mode == "TANH_APPROXIMATION":
@@ -68,19 +69,19 @@ def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
 
 @op("clip", shape="x")
 def clip(x: Tensor, alpha: float, beta: float) -> Tensor:
-    """min(max(x, alpha), beta)."""
+    """Computes min(max(x, alpha), beta)."""
     return torch.clamp(x, alpha, beta)
 
 
 @op("select", result="a", same=("a", "b"), exact=True, shape=broadcast)
 def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """a where cond, else b; the three broadcast."""
+    """Returns a where cond, else b; the three broadcast."""
     return torch.where(cond.to(torch.bool), a, b)
 
 
 @op("cast", result=lambda types, values: dtype_named(values["dtype"]), shape="x")
 def cast(x: Tensor, dtype: str) -> Tensor:
-    """x in another element type: toward zero from float to integer, "not zero" to bool."""
+    """Converts x to another element type: toward zero from float to integer, "not zero" to bool."""
     target = dtype_named(dtype)
     if target.kind == "string":
         raise InvalidInput("a cast to text is not evaluated")
@@ -89,7 +90,7 @@ def cast(x: Tensor, dtype: str) -> Tensor:
 
 @op("quantize", result=lambda types, values: dtype_named(values["output_dtype"]), shape="input")
 def quantize(input: Tensor, scale: Tensor, output_dtype: str, zero_point: Tensor | None = None) -> Tensor:
-    """clip(round(input / scale) + zero_point) to int8 or uint8, by one scale; half rounds to even."""
+    """Computes clip(round(input / scale) + zero_point) to int8 or uint8, by one scale; half rounds to even."""
     if output_dtype not in _RANGES:
         raise InvalidInput(f"quantize has the output type {output_dtype!r}, not int8 or uint8")
     quantized = torch.round(input / _single(scale))
@@ -100,7 +101,7 @@ def quantize(input: Tensor, scale: Tensor, output_dtype: str, zero_point: Tensor
 
 @op("dequantize", result="scale", shape="input")
 def dequantize(input: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
-    """scale * (input - zero_point), by one scale."""
+    """Computes scale * (input - zero_point), by one scale."""
     values = input.to(_single(scale).dtype)
     return (values if zero_point is None else values - _single(zero_point).to(scale.dtype)) * scale
 

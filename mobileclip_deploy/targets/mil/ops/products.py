@@ -15,14 +15,14 @@ from mobileclip_deploy.targets.mil.types import numel
 
 
 def _pairs(values: Ints | None, name: str) -> Ints:
-    """Strides or dilations along height and width."""
+    """Returns strides or dilations along height and width."""
     if values is not None and (len(values) != 2 or min(values) < 1):
         raise InvalidInput(f"{name} {list(values)} are not two positive numbers")
     return values or (1, 1)
 
 
 def _padding(pad_type: str, pad: Ints | None) -> Ints:
-    """Rows above and below, columns before and behind."""
+    """Returns the padding: rows above and below, columns left and right."""
     if pad_type not in ("valid", "custom"):
         raise InvalidInput(f"padding of type {pad_type!r} is not evaluated")
     sides = pad if pad is not None and pad_type == "custom" else (0,) * 4
@@ -56,7 +56,8 @@ def conv(
     dilations: Ints | None = None,
     groups: int = 1,
 ) -> Tensor:
-    """Convolution: x [N, C_in, H, W], weight [C_out, C_in / groups, KH, KW], bias [C_out] -> [N, C_out, H', W']."""
+    """Computes a convolution: x [N, C_in, H, W], weight [C_out, C_in / groups, KH, KW], bias [C_out] -> [N, C_out, H',
+    W']."""
     values = {"groups": groups, "strides": strides, "dilations": dilations, "pad_type": pad_type, "pad": pad}
     _conv_shape({"x": (tuple(x.shape),), "weight": (tuple(weight.shape),)}, values)
     top, bottom, left, right = _padding(pad_type, pad)
@@ -75,7 +76,7 @@ def _linear_shape(shapes: Shapes, values: Values) -> Shape:
 
 @op("linear", shape=_linear_shape)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias: x [..., D_in], weight [D_out, D_in], bias [D_out] or absent -> [..., D_out]."""
+    """Computes x weight^T + bias: x [..., D_in], weight [D_out, D_in], bias [D_out] or absent -> [..., D_out]."""
     return F.linear(x, weight, bias)
 
 
@@ -92,7 +93,7 @@ def _matmul_shape(shapes: Shapes, values: Values) -> Shape:
 
 @op("matmul", same=("x", "y"), shape=_matmul_shape)
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
-    """x y over the last two dimensions, the others broadcast; either may be transposed first."""
+    """Computes x y over the last two dimensions, the others broadcast; either may be transposed first."""
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
 
 
@@ -102,6 +103,6 @@ def _attention_shape(shapes: Shapes, values: Values) -> Shape:
 
 @op("scaled_dot_product_attention", result="query", same=("query", "key", "value"), shape=_attention_shape)
 def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    """softmax(Q K^T / sqrt(E) + mask) V: query [B, ..., L, E], key [B, ..., S, E], value [B, ..., S, EV] ->
+    """Computes softmax(Q K^T / sqrt(E) + mask) V: query [B, ..., L, E], key [B, ..., S, E], value [B, ..., S, EV] ->
     [B, ..., L, EV]. The mask broadcasts to [B, ..., L, S]: bool (True takes part), or added to the scores."""
     return F.scaled_dot_product_attention(query, key, value, attn_mask)

@@ -1,11 +1,11 @@
-"""The table of ops: a function per op, whose signature says which inputs the op takes and how they are read.
+"""The table of ops: a function per op, whose signature declares the op's inputs and their conversion.
 
-The annotation of a parameter decides what the function is given:
+The annotation of a parameter decides the type of the function's argument:
 
 - `Tensor`: a torch tensor (float16 values come in float32); `Tensors`: a list of them;
 - `Stored`: a tensor as it is stored, float16 included, so that a large table is not converted as a whole;
-- `int`, `float`, `bool`, `str`, `Ints`, `Bools`, `Labels`: a Python value, read once when the program is built where
-  the input is a constant, and from the computed tensor otherwise.
+- `int`, `float`, `bool`, `str`, `Ints`, `Bools`, `Labels`: a Python value. A constant input is read once when the
+  program is built, another one from the computed tensor.
 
 A parameter without default is required; an input that the function does not name is an error when the program is built.
 """
@@ -55,7 +55,7 @@ _KINDS: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """An input of an op: its name, how it is read (the key in the module's docstring) and whether it must be there."""
+    """An input of an op: its name, its conversion (a key of the module's docstring) and whether it is required."""
 
     name: str
     kind: str
@@ -64,18 +64,18 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the evaluator knows of an op.
+    """Definition of an op for the evaluator.
 
     Attributes:
         function: computes it.
         parameters: its inputs by name.
-        result: the element type of its results: the name of the input that they share it with, a type, a function of
-            the inputs' types and constant values, or None where it is not a tensor.
+        result: element type of its results: the name of an input with the same type, a type, or a function of the
+            inputs' types and constant values. None if the result is not a tensor.
         same: inputs that must have one element type.
-        exact: whether results hold only values of the inputs, so that there is nothing to round.
-        shape: the shape of every result: the name of the input that has it, or a function of the inputs' shapes
-            (several for a variadic input) and constant values. Where it is None, the function itself is run on torch's
-            meta tensors; that is left to ops for which it is cheap, since many meta kernels import torch._dynamo.
+        exact: True if results contain only values of the inputs, so that nothing is rounded.
+        shape: shape of every result: the name of an input with the same shape, or a function of the inputs' shapes
+            (several for a variadic input) and constant values. If None, the function itself is run on torch's meta
+            tensors; only cheap ops do that, since many meta kernels import torch._dynamo.
     """
 
     function: Callable[..., Any]
@@ -88,7 +88,7 @@ class Kernel:
 
 _TABLE: dict[str, Kernel] = {}
 OPS: Mapping[str, Kernel] = MappingProxyType(_TABLE)
-"""Op type -> kernel."""
+"""Kernels by op type."""
 
 
 def _kind(annotation: Any) -> str:
@@ -105,7 +105,7 @@ def op(
     exact: bool = False,
     shape: ShapeRule | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as the definition of the op `name`. See `Kernel` for the rest."""
+    """Registers the decorated function as the definition of the op `name`. See `Kernel` for the rest."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         hints = typing.get_type_hints(function)
@@ -120,7 +120,7 @@ def op(
 
 
 def axes_of(axes: Ints, rank: int) -> list[int]:
-    """Axes of a value of that rank, counted from its first dimension, as they are given.
+    """Returns axes of a value of that rank, in the given order, counted from its first dimension.
 
     Raises:
         InvalidInput: one is outside.
@@ -131,7 +131,7 @@ def axes_of(axes: Ints, rank: int) -> list[int]:
 
 
 def broadcast(shapes: Shapes, values: Values) -> Shape:
-    """The shape rule of elementwise ops: the inputs' shapes, broadcast as in numpy.
+    """Returns the inputs' shapes, broadcast as in numpy: the shape rule of elementwise ops.
 
     Raises:
         ValueError: they do not broadcast.
@@ -140,7 +140,7 @@ def broadcast(shapes: Shapes, values: Values) -> Shape:
 
 
 def dtype_named(name: str) -> DType:
-    """The element type that a `dtype` input names, such as "fp16".
+    """Returns the element type that a `dtype` input names, such as "fp16".
 
     Raises:
         InvalidInput: no such type.
