@@ -1,8 +1,8 @@
-"""A `.mlxfn` file as data: what MLX writes, byte by byte (mlx/export.cpp, 0.32.4), read without MLX.
+"""A `.mlxfn` file as data: MLX's format, byte by byte (mlx/export.cpp, 0.32.4), read without MLX.
 
-It says each operation with its settings and the shape of its result, and constants between them. MLX calls values by
-their addresses and writes the device that traced them; here they have numbers in their order, so that the same function
-gives the same bytes, and the device is the one that it is written for.
+It lists each operation with its settings and the shape of its result, and constants between them. MLX names values by
+their addresses and writes the device that traced them. Here values are numbered in order, so that the same function
+gives the same bytes, and the device is the intended one.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ DTYPES = (
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
     *("float16", "float32", "float64"),
 )
-# The settings of each operation that a tower is made of: i and f for a number, b for a truth value, I for a list of
-# integers, t for a type.
+# Settings of each operation that a tower uses: i and f for a number, b for a truth value, I for a list of integers, t
+# for a type.
 _NONE = "Abs Add Divide Erf Exp Matmul Maximum Minimum Multiply Negative Power Sigmoid Square Subtract Tanh"
 _LISTS = "Broadcast ExpandDims Reshape Squeeze Transpose"
 _OTHERS = "AsType t,BitwiseBinary i,Concatenate i,Convolution IIIIIib,Equal b,Flatten ii,Gather II,Unflatten iI"
 _OTHERS += ",QuantizedMatmul iiib,Reduce iI,Slice III,Softmax b,Sqrt b"
 STATES = dict.fromkeys(_NONE.split(), "") | dict.fromkeys(_LISTS.split(), "I")
-STATES |= dict(one.split() for one in _OTHERS.split(","))
+STATES |= dict(entry.split() for entry in _OTHERS.split(","))
 FORMS = {"i": "<i", "f": "<f", "b": "<B"}
 METADATA_SINCE = [0, 32, 2]
 EARLIER = "0.32.1"
-STREAM = "<iii"  # its number, the kind of its device, the number of that
+STREAM = "<iii"  # its index, the kind of its device, the index of that
 
 
 @dataclass(frozen=True)
 class Declared:
-    """Type and shape of a value, as the file says them."""
+    """Type and shape of a value, as the file declares them."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -55,7 +55,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation. `inputs`: numbers of values; `settings`: as STATES says; `result`: what the file says of it."""
+    """An operation. `inputs`: indices of values; `settings`: in the order of STATES; `result`: its declared type and
+    shape."""
 
     name: str
     inputs: tuple[int, ...]
@@ -65,16 +66,15 @@ class Operation:
 
 @dataclass(frozen=True)
 class MlxFunction:
-    """One function. Values have numbers: `inputs` first, then one per step.
+    """One function. Values are numbered: `inputs` first, then one per step.
 
     Attributes:
-        version: of the MLX that wrote it; `metadata`: a text beside it, None in files of MLX before 0.32.2, which have
-            none.
-        device: where its operations run.
-        steps: operations and constants, each behind what it takes.
-        results: the numbers of what it returns.
-        names, streams, said: where in the file stands what `rewritten` changes: the names of values, each with its
-            number; streams with their devices; the metadata, from and to.
+        version: of the MLX that wrote it; `metadata`: its text, None in files of MLX before 0.32.2, which have none.
+        device: of its operations.
+        steps: operations and constants, each after its inputs.
+        results: indices of the returned values.
+        names, streams, said: positions in the file that `rewritten` changes: the names of values, each with its index;
+            streams with their devices; start and end of the metadata.
     """
 
     version: str
@@ -89,10 +89,10 @@ class MlxFunction:
 
 
 def read_function(path: Path) -> MlxFunction:
-    """Read a file.
+    """Reads a file.
 
     Raises:
-        InvalidInput: it is damaged, or is nothing that an export here writes: several functions, named inputs, an
+        InvalidInput: it is damaged, or has a feature that no export here writes: several functions, named inputs, an
             operation that no tower has.
     """
     with refusing(f"{path} is not a readable MLX function", OSError, ValueError, struct.error):
@@ -100,26 +100,26 @@ def read_function(path: Path) -> MlxFunction:
 
 
 def rewritten(data: bytes, function: MlxFunction, device: Device, metadata: str | None) -> bytes:
-    """A file with other names of values, their numbers; for a device; with other metadata, or in the form without."""
+    """Returns a file with values named by their indices, for a device, with other metadata or in the form without."""
     out = bytearray(data)
-    for place, number in function.names:
-        struct.pack_into("<Q", out, place, number)
-    for place in function.streams:
-        struct.pack_into(STREAM, out, place, DEVICES.index(device), DEVICES.index(device), 0)
+    for offset, index in function.names:
+        struct.pack_into("<Q", out, offset, index)
+    for offset in function.streams:
+        struct.pack_into(STREAM, out, offset, DEVICES.index(device), DEVICES.index(device), 0)
     encoded = b"" if metadata is None else metadata.encode()
     start, end = function.said
     out[start:end] = b"" if metadata is None else struct.pack("<Q", len(encoded)) + encoded
-    if metadata is None:  # by its version alone the form is known
+    if metadata is None:  # the version alone decides the form
         out[: 8 + len(function.version)] = struct.pack("<Q", len(EARLIER)) + EARLIER.encode()
     return bytes(out)
 
 
 class _Reader:
-    """Reads a file from its beginning. Each method raises Malformed where it is not as an export here writes it."""
+    """Parser of a file. Each method raises Malformed if the file is not as an export here writes it."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
-        self._numbers: dict[int, int] = {}  # what the file calls a value -> its number here
+        self._numbers: dict[int, int] = {}  # name of a value in the file -> its index here
         self._devices: set[int] = set()
         self._names: list[tuple[int, int]] = []
         self._streams: list[int] = []
@@ -129,17 +129,17 @@ class _Reader:
         if self.number("i") != 1 or self.number("b"):
             raise Malformed("it holds another number of functions than one, or one of any shape")
         before = self._at
-        # Nothing but the version tells the two forms apart.
+        # Only the version decides between the two forms.
         since = [int(part) for part in version.split(".") if part.isdigit()]
-        said = self.text() if since >= METADATA_SINCE else None
-        place = before, self._at
+        metadata = self.text() if since >= METADATA_SINCE else None
+        metadata_range = before, self._at
         if self.size():
             raise Malformed("its inputs have names")
         names = self.names()
         inputs = tuple(self.declared() for _ in range(self.size()))
         if not len(inputs) == len(names) == len({*names}):
             raise Malformed("its inputs are not told apart")
-        self._numbers = {name: number for number, name in enumerate(names)}
+        self._numbers = {name: index for index, name in enumerate(names)}
         results = self.names()
         steps: list[Operation | Value] = []
         for _ in range(self.size()):
@@ -157,18 +157,20 @@ class _Reader:
         device = DEVICES[next(iter(self._devices), 0)]
         if not {*results} <= self._numbers.keys():
             raise Malformed("it returns a value that nothing computes")
-        told = tuple(self._numbers[name] for name in results)
-        named = tuple((at, self._numbers[name]) for at, name in self._names)
-        return MlxFunction(version, said, device, inputs, tuple(steps), told, named, tuple(self._streams), place)
+        returned = tuple(self._numbers[name] for name in results)
+        positions = tuple((offset, self._numbers[name]) for offset, name in self._names)
+        return MlxFunction(
+            version, metadata, device, inputs, tuple(steps), returned, positions, tuple(self._streams), metadata_range
+        )
 
     def step(self) -> Operation | Value | None:
-        """What stands behind a name; None for an input."""
+        """Reads the value after a name. None for an input."""
         if self.number("b"):
             inputs = tuple(map(self.known, self.names()))
             self._streams.append(self._at)
-            _, device, which = struct.unpack(STREAM, self.take(struct.calcsize(STREAM)))
+            _, device, device_index = struct.unpack(STREAM, self.take(struct.calcsize(STREAM)))
             self._devices.add(device)
-            if which:
+            if device_index:
                 raise Malformed("it runs on another device than the first")
             name = self.text()
             if name not in STATES:
@@ -181,8 +183,8 @@ class _Reader:
             return None
         declared = self.declared()
         count = math.prod(declared.shape)
-        taken = self.take(count * np.dtype(declared.dtype).itemsize)
-        return Value(np.frombuffer(taken, declared.dtype).reshape(declared.shape))
+        content = self.take(count * np.dtype(declared.dtype).itemsize)
+        return Value(np.frombuffer(content, declared.dtype).reshape(declared.shape))
 
     def known(self, name: int) -> int:
         if name not in self._numbers:
@@ -209,12 +211,12 @@ class _Reader:
         return int(value)
 
     def names(self, count: int | None = None) -> tuple[int, ...]:
-        """Names of values, as many as stand before them."""
+        """Reads names of values, by default with their count before them."""
         count = self.size() if count is None else count
         start = self._at
-        found = struct.unpack(f"<{count}Q", self.take(8 * count))
-        self._names += [(start + 8 * index, name) for index, name in enumerate(found)]
-        return found
+        read = struct.unpack(f"<{count}Q", self.take(8 * count))
+        self._names += [(start + 8 * index, name) for index, name in enumerate(read)]
+        return read
 
     def integers(self) -> tuple[int, ...]:
         return struct.unpack(f"<{(count := self.size())}i", self.take(4 * count))

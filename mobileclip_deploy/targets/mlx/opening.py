@@ -1,4 +1,4 @@
-"""An MLX file opened: what it declares, its graph, where its weights stand, and MLX to run it."""
+"""An opened MLX file: its declarations, its graph, its weights, and MLX to run it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MlxArtifact(Artifact):
 
     @cached_property
     def content(self) -> MlxFunction:
-        """What stands there."""
+        """The parsed file."""
         function = read_function(self.path)
         if len(function.inputs) != 1 or len(function.results) != 1 or not function.steps:
             raise InvalidInput(
@@ -43,11 +43,11 @@ class MlxArtifact(Artifact):
     @property
     def contents(self) -> dict[str, dict[str, int]]:
         numbers = (step.numbers for step in self.content.steps if isinstance(step, Value))
-        return counted(self.operators, ((one.dtype.name, one.nbytes) for one in numbers))
+        return counted(self.operators, ((value.dtype.name, value.nbytes) for value in numbers))
 
     @property
     def facts(self) -> dict[str, str]:
-        """The device, and which MLX reads the form: neither is asked when the file is loaded."""
+        """The device, and the MLX versions that read the form: loading a file checks neither."""
         device = f"{self.content.device.upper()} of Apple's chips; MLX never uses the Neural Engine"
         readers = "up to 0.32.1" if self.content.metadata is None else "0.32.2 and newer"
         return {"device": device, "read by": f"MLX {readers}"}
@@ -67,12 +67,12 @@ class MlxArtifact(Artifact):
         return self._running(wide=True)
 
     def _running(self, wide: bool) -> Runner:
-        function = self.content  # damage is told before what is missing
+        function = self.content  # damage is reported before a missing MLX
         return runtime().MlxRunner(self.path, function, wide)
 
 
 def runtime() -> Any:
-    """The module `targets.mlx.runner`, which imports MLX.
+    """Returns the module `targets.mlx.runner`, which imports MLX.
 
     Raises:
         NotRun: MLX is missing, or cannot be imported.
@@ -92,45 +92,49 @@ def _info(name: str, declared: Declared) -> TensorInfo:
 
 
 def _graph(function: MlxFunction) -> Graph:
-    """Settings are those of the operations, and type and shape of each result. A single number that is stretched to a
-    shape is that number."""
-    values: list[Input] = [Wire(None, number) for number in range(len(function.inputs))]
+    """Builds the graph. Its settings are those of the operations, with type and shape of each result. A single element
+    that is broadcast to a shape counts as that element."""
+    values: list[Input] = [Wire(None, index) for index in range(len(function.inputs))]
     nodes: list[Node] = []
-    for number, step in enumerate(function.steps, start=len(values)):
+    for index, step in enumerate(function.steps, start=len(values)):
         if isinstance(step, Value):
-            values.append(Constant(step.numbers, f"value {number}"))
+            values.append(Constant(step.numbers, f"value {index}"))
             continue
-        inputs = tuple((str(place), values[one]) for place, one in enumerate(step.inputs))
+        inputs = tuple((str(position), values[operand]) for position, operand in enumerate(step.inputs))
         first = inputs[0][1] if inputs else None
         if step.name == "Broadcast" and isinstance(first, Constant) and first.values.size == 1:
             values.append(first)
             continue
         inverse = step.name == "Sqrt" and step.settings[0]
-        settings: dict[str, Any] = {f"setting {place}": one for place, one in enumerate(step.settings)}
+        settings: dict[str, Any] = {f"setting {position}": setting for position, setting in enumerate(step.settings)}
         settings |= {"type": step.result.dtype, "shape": step.result.shape}
         values.append(Wire(len(nodes)))
-        nodes.append(Node("Rsqrt" if inverse else step.name, inputs, settings, f"value {number}"))
+        nodes.append(Node("Rsqrt" if inverse else step.name, inputs, settings, f"value {index}"))
     ports = [f"{declared.dtype} {list(declared.shape)}" for declared in function.inputs]
-    results = tuple(values[number] for number in function.results)
-    told = {"device": function.device, "metadata": function.metadata is not None}
-    return Graph(tuple(ports), tuple(nodes), ("result",) * len(results), results, told)
+    results = tuple(values[index] for index in function.results)
+    settings_of_file = {"device": function.device, "metadata": function.metadata is not None}
+    return Graph(tuple(ports), tuple(nodes), ("result",) * len(results), results, settings_of_file)
 
 
 def _stored(view: View, number: int, name: str) -> StoredWeight | None:
-    """The weight of an operation, behind a change of type where there is one, and behind its transposition."""
+    """Returns the weight of an operation, before a change of type, and before its transposition."""
     node = view.nodes[number]
-    given = dict(node.inputs)
+    operands = dict(node.inputs)
     if node.type == "QuantizedMatmul":
-        scale, zero = _grid(view, given)
-        return _integers(numbers_of(given[name]), scale, node.settings["setting 1"], zero)
+        scale, zero = _grid(view, operands)
+        return _integers(numbers_of(operands[name]), scale, node.settings["setting 1"], zero)
     if node.type == "Gather":
-        looked = [dict(one.inputs) for one in view.nodes if one.type == "Gather"]
-        tables = [found for one in looked if one["1"] == given["1"] and (found := numbers_of(one["0"])) is not None]
-        packed = next((one for one in tables if one.dtype == np.uint32), None)
-        if packed is not None:  # its scales are looked up by the same ids, and are no table
-            (scales,) = [one for one in tables if one.dtype == np.float16]
-            return _table(view, number, packed, scales) if numbers_of(given["0"]) is packed else None
-    value = _behind(view, given[name], "AsType")
+        gathers = [dict(gather.inputs) for gather in view.nodes if gather.type == "Gather"]
+        tables = [
+            elements
+            for gather in gathers
+            if gather["1"] == operands["1"] and (elements := numbers_of(gather["0"])) is not None
+        ]
+        packed = next((table for table in tables if table.dtype == np.uint32), None)
+        if packed is not None:  # the same ids look up its scales, which are not a table
+            (scales,) = [table for table in tables if table.dtype == np.float16]
+            return _table(view, number, packed, scales) if numbers_of(operands["0"]) is packed else None
+    value = _behind(view, operands[name], "AsType")
     values = numbers_of(value)
     if values is None or values.dtype.kind != "f":
         return None
@@ -146,27 +150,28 @@ TABLE = WeightTable(
 
 
 def _behind(view: View, value: Input, kind: str) -> Input:
-    """What an operation of a kind takes, where one computes the value; else the value."""
+    """Returns the input of an operation of this kind if one computes the value; else the value."""
     node = view.producer(value)
     return node.inputs[0][1] if node is not None and node.type == kind else value
 
 
 def _grid(view: View, given: dict[str, Input]) -> tuple[npt.NDArray[Any], float]:
-    """The scales of a product's integers, and the integer that stands for 0: what 0 stands for is so many scales."""
+    """Returns the scales of a product's integers, and the integer that means 0. The file stores the value of integer 0
+    as a multiple of the scale."""
     scales, zeros = numbers_of(_behind(view, given["2"], "AsType")), view.producer(given["3"])
     factors = [] if zeros is None or zeros.type != "Multiply" else [value for _, value in zeros.inputs]
-    numbers = [found for value in factors if (found := numbers_of(value)) is not None]
+    numbers = [elements for value in factors if (elements := numbers_of(value)) is not None]
     if scales is None or given["2"] not in factors or len(numbers) != 1 or numbers[0].size != 1:
         raise Malformed("the grid of a product's integers")
     return scales, -float(numbers[0].reshape(-1)[0])
 
 
 def _integers(packed: npt.NDArray[Any] | None, scales: npt.NDArray[Any], bits: int, zero: float) -> StoredWeight:
-    """Integers uint32 [O, I bits / 32] with scales [O, I / group]."""
+    """Decodes integers uint32 [O, I bits / 32] with scales [O, I / group]."""
     if packed is None or packed.ndim != 2 or scales.ndim != 2 or len(packed) != len(scales) or bits not in (4, 8):
         raise Malformed("the integers of a product")
-    stood = packed.view(np.uint8)
-    integers = unpack_int4(stood, 8).astype(np.int16) + 8 if bits == 4 else stood
+    raw = packed.view(np.uint8)
+    integers = unpack_int4(raw, 8).astype(np.int16) + 8 if bits == 4 else raw
     if integers.shape[1] % scales.shape[1]:
         raise Malformed("scales that are not those of its integers")
     step = spread(scales, integers.shape, integers.shape[1] // scales.shape[1])
@@ -174,13 +179,12 @@ def _integers(packed: npt.NDArray[Any] | None, scales: npt.NDArray[Any], bits: i
 
 
 def _table(view: View, number: int, packed: npt.NDArray[Any], scale: npt.NDArray[Any]) -> StoredWeight:
-    """A table of words: what stands behind its look-up takes the integers apart and subtracts the one that stands for
-    0."""
+    """Decodes a table of words. After its look-up, operations unpack the integers and subtract the one that means 0."""
     zeros: list[npt.NDArray[Any]] = []
     group = 1
     while (users := view.consumers(number)) and not zeros:
         (number,) = users
-        numbers = [found for _, value in view.nodes[number].inputs if (found := numbers_of(value)) is not None]
+        numbers = [elements for _, value in view.nodes[number].inputs if (elements := numbers_of(value)) is not None]
         zeros = numbers if view.nodes[number].type == "Subtract" else []
         group = view.nodes[number].settings["shape"][-1] if view.nodes[number].type == "Reshape" else group
     return _integers(packed, scale, 32 * packed.shape[1] // (scale.shape[1] * group), float(zeros[0]))

@@ -1,5 +1,5 @@
-"""MLX on this machine: the file where its device is here; without a GPU its operations on the CPU. Before that MLX does
-its steps one by one, and says of each result what type and shape it has."""
+"""MLX on this machine: it runs the file on its own device if present, else on the CPU. First it replays the steps one
+by one, and the type and shape of each result are checked."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mobileclip_deploy.targets.mlx.function_file import MlxFunction, Operation, 
 from mobileclip_deploy.targets.values import require_shape
 
 ALONE = threading.Lock()
-# MLX runs what it imports on the first stream of the device that anybody made, and refuses a stream that another thread
-# made. So the first ones here are of no thread; one at a time may use them.
-STREAMS = {one: mx.new_thread_unsafe_stream(one) for one in (mx.cpu, mx.gpu) if mx.is_available(one)}
+# MLX runs an imported function on the first stream that anybody made for the device, and refuses a stream of another
+# thread. So the first ones here belong to no thread; only one caller at a time may use them.
+STREAMS = {device: mx.new_thread_unsafe_stream(device) for device in (mx.cpu, mx.gpu) if mx.is_available(device)}
 
 BITWISE = (mx.bitwise_and, mx.bitwise_or, mx.bitwise_xor, mx.left_shift, mx.right_shift)
 REDUCED = (mx.all, mx.any, mx.sum, mx.prod, mx.min, mx.max)
@@ -34,32 +34,32 @@ class MlxRunner:
         wide: instead, step by step and in float32 throughout.
 
     Raises:
-        InvalidInput: a step is not what the file says of its result.
-        RuntimeFailed: MLX does not take the file.
+        InvalidInput: the result of a step differs from the file's declaration.
+        RuntimeFailed: MLX refuses the file.
     """
 
     def __init__(self, path: Path, function: MlxFunction, wide: bool = False) -> None:
         self._function, self._wide = function, wide
         (self._input,) = function.inputs
-        here = function.device == "cpu" or mx.is_available(mx.gpu)
-        self._device = mx.gpu if here and function.device == "gpu" and not wide else mx.cpu
-        place = function.device.upper() if here else "CPU in the place of the GPU"
-        self.engine = f"MLX {importlib.metadata.version('mlx')} ({place})"
+        available = function.device == "cpu" or mx.is_available(mx.gpu)
+        self._device = mx.gpu if available and function.device == "gpu" and not wide else mx.cpu
+        unit = function.device.upper() if available else "CPU in the place of the GPU"
+        self.engine = f"MLX {importlib.metadata.version('mlx')} ({unit})"
         with refusing(f"{path}", Malformed), mx.stream(STREAMS[mx.cpu]):  # nothing is computed yet
             replayed(function, mx.zeros(self._input.shape, getattr(mx, self._input.dtype)))
         self._imported: Any = None
         if not wide:
-            self._import(path, here)
+            self._import(path, available)
 
     def _import(self, path: Path, here: bool) -> None:
-        """Have MLX load the file; of one that this MLX, or this machine, does not take, a copy that it takes."""
+        """Imports the file in MLX, or an adapted copy for this version or this machine."""
         with running(f"{self.engine} cannot load {path}"), temporary_folder() as folder:
             copy, device = folder / path.name, self._function.device if here else "cpu"
             if not here or self._function.metadata is None:
-                told = self._function.metadata or ""
-                copy.write_bytes(rewritten(path.read_bytes(), self._function, device, told))
+                metadata = self._function.metadata or ""
+                copy.write_bytes(rewritten(path.read_bytes(), self._function, device, metadata))
             self._imported = mx.import_function(str(copy if copy.exists() else path))
-            # Numbers are read when they are first needed, and on this thread alone.
+            # Elements are read when they are first needed, and only on this thread.
             self._ask(np.zeros(self._input.shape, self._input.dtype))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
@@ -69,9 +69,9 @@ class MlxRunner:
 
     def _ask(self, row: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         with ALONE, mx.stream(STREAMS[self._device]):
-            given = mx.array(row)
-            found = replayed(self._function, given, wide=True) if self._wide else self._imported(given)[0]
-            return np.array(found)
+            value = mx.array(row)
+            result = replayed(self._function, value, wide=True) if self._wide else self._imported(value)[0]
+            return np.array(result)
 
 
 def _convolved(value: mx.array, weight: mx.array, *settings: Any) -> mx.array:
@@ -117,13 +117,14 @@ STEPS |= {
 
 
 def replayed(function: MlxFunction, given: mx.array, wide: bool = False) -> mx.array:
-    """The function's one result for its one input, not yet computed.
+    """Returns the function's one result for its one input, not yet computed.
 
     Args:
-        wide: every float16 is a float32, but the numbers that stand in the file are as they stand there.
+        wide: every float16 becomes a float32, but elements keep the values in the file.
 
     Raises:
-        Malformed: MLX does not do a step, or its result is another than the file says: a runtime believes the file.
+        Malformed: MLX does not support a step, or its result differs from the file's declaration: a runtime trusts the
+            file.
     """
     values = [given]
     for step in function.steps:
@@ -137,15 +138,15 @@ def replayed(function: MlxFunction, given: mx.array, wide: bool = False) -> mx.a
 
 def _done(step: Operation, inputs: list[mx.array], wide: bool) -> mx.array:
     settings = [
-        getattr(mx, "float32" if wide and one == "float16" else one) if isinstance(one, str) else one
-        for one in step.settings
+        getattr(mx, "float32" if wide and setting == "float16" else setting) if isinstance(setting, str) else setting
+        for setting in step.settings
     ]
     try:
-        found = STEPS[step.name](*inputs, *settings)
+        result = STEPS[step.name](*inputs, *settings)
     except (ValueError, TypeError, IndexError) as error:
         raise Malformed(f"MLX does not do its {step.name}: {first_sentence(error)}") from error
-    dtype = str(found.dtype).removeprefix("mlx.core.").removesuffix("_")
-    said = "float32" if wide and step.result.dtype == "float16" else step.result.dtype
-    if (dtype, found.shape) != (said, step.result.shape):
-        raise Malformed(f"the result of {step.name} is {dtype} {list(found.shape)}, which it says otherwise")
-    return found
+    dtype = str(result.dtype).removeprefix("mlx.core.").removesuffix("_")
+    declared = "float32" if wide and step.result.dtype == "float16" else step.result.dtype
+    if (dtype, result.shape) != (declared, step.result.shape):
+        raise Malformed(f"the result of {step.name} is {dtype} {list(result.shape)}, which it says otherwise")
+    return result

@@ -1,4 +1,4 @@
-"""How an MLX file stores weights."""
+"""Storage of weights in MLX files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.targets.storage import Layer
 
 # Inputs that share a scale: MLX's groups. Its 128 would save a hundredth. At 4 bits 32, which costs no more than MLX's
-# own groups of 64 do: what 0 stands for follows from the scale here, and stands beside it there.
+# own groups of 64: here the zero point follows from the scale, there it is stored with it.
 GROUPS = (64, 32)
 EIGHT = Grid(8, "integers", low=-127, high=127, scale_bytes=2)
 # The scale is searched for, and a negative one mirrors the range.
@@ -21,8 +21,8 @@ FOUR = Grid(4, "integers", low=-8, high=7, scale_bytes=2)
 
 
 def _in_floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
-    """MLX multiplies by integers, groups of inputs, and has no convolution by them: 1 x 1 convolutions, linear layers
-    and the table of words stand on a grid."""
+    """Returns whether a layer stays in floats. MLX multiplies by integers in groups of inputs, and has no such
+    convolution. So 1 x 1 convolutions, linear layers and the table of words are on a grid."""
     window = layer.weight.ndim > 2 and layer.weight[0, 0].numel() > 1
     return window or layer.is_grouped or all(layer.inputs % size for size in GROUPS)
 
@@ -30,7 +30,7 @@ def _in_floats(layer: Layer, tower: TowerName, precision: Precision) -> bool:
 RULES = StorageRules(
     eight=Shared(EIGHT, GROUPS),
     four=Shared(FOUR, GROUPS[-1:]),
-    # The table's noise is what a text tower at 4 bits has most of; no product of MLX's takes it.
+    # The table adds most of the noise of a text tower at 4 bits; no product of MLX uses it.
     words=Shared(FOUR, (16,)),
     floats=_in_floats,
     float_bits=16,

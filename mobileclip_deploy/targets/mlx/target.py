@@ -1,4 +1,4 @@
-"""The MLX target: names, input and output, options; the graph that MLX traces is the ONNX target's."""
+"""The MLX target: names, input and output, options. MLX traces the ONNX target's graph."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ NOT_TIMED = {
     "ios": "MLX runs on iPhones in an app that brings it, and none here does: measure in yours (docs/start_ios.md)",
     "mac": "MLX is timed on a Mac by `device='host'`",
 }
-# The CPU here takes 8 to 60 times as long as torch: it is asked for proof, not for speed.
+# The CPU here takes 8 to 60 times as long as torch: it serves for proof, not for speed.
 PACE = Pace(seconds={"float16": 1.0, "float32": 1.0})
 
 
 @dataclass(frozen=True)
 class MlxOptions(TargetOptions):
-    """`unit`: gpu or cpu, which stands in the file. `reader`: the oldest MLX that reads it, 0.32 (from 0.32.2) or 0.31
-    (up to 0.32.1), whose forms differ."""
+    """Options of the target. `unit`: gpu or cpu, recorded in the file. `reader`: the oldest MLX that reads it, 0.32
+    (from 0.32.2) or 0.31 (up to 0.32.1), which have different forms."""
 
     unit: str = option("--unit", "Where Apple's devices run the file: gpu or cpu.", default="gpu", metavar="UNIT")
     reader: str = option("--reader", "The MLX of the app: 0.32 (from 0.32.2), or 0.31.", default="0.32", metavar="N.NN")
@@ -65,10 +65,10 @@ class MlxTarget(Target):
     )
 
     def settled(self, precisions: Precisions) -> MlxTarget:
-        """As it is; an unknown unit or reader is refused."""
-        for name, known in (("unit", UNITS), ("reader", READERS)):
-            if (given := getattr(self.options, name)) not in known:
-                raise UsageError(f"unknown {name} {given!r}; known: {', '.join(known)}")
+        """Returns the target as it is; refuses an unknown unit or reader."""
+        for name, allowed in (("unit", UNITS), ("reader", READERS)):
+            if (chosen := getattr(self.options, name)) not in allowed:
+                raise UsageError(f"unknown {name} {chosen!r}; known: {', '.join(allowed)}")
         return self
 
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
@@ -87,18 +87,18 @@ class MlxTarget(Target):
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
         if device in NOT_TIMED:
             raise NotRun(NOT_TIMED[device])
-        found = super().places(device, options)
+        places = super().places(device, options)
         if device == "host" and options.get("unit", "gpu") == "gpu" and not _has_gpu():
             raise NotRun(
                 "the file is for Apple's GPUs, and MLX finds none here: benchmark it on a Mac; the time of a CPU says "
                 "nothing of it"
             )
-        return found
+        return places
 
 
 def _has_gpu() -> bool:
     if importlib.util.find_spec("mlx") is None and sys.platform != "darwin":
-        return False  # what is missing on a Mac is MLX
+        return False  # on a Mac it is MLX that is missing
     from mobileclip_deploy.targets.mlx.opening import runtime
 
     mx = runtime().mx

@@ -1,7 +1,7 @@
-"""A float32 ONNX graph, operation by operation in MLX, which traces it.
+"""Traces a float32 ONNX graph in MLX, operation by operation.
 
 MLX's convolutions take channels last. So a picture's values [N, C, H, W] are held as [N, H, W, C] from one convolution
-to the next, and turned back only for what looks at their axes.
+to the next. They are turned back only for operations that depend on the axes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ REDUCED = {"ReduceMax": mx.max, "ReduceMean": mx.mean, "ReduceSum": mx.sum}
 @dataclass(frozen=True)
 class Packed:
     """A weight [O, I] or [rows, width] as integers 0 ... 2^bits - 1, packed into uint32 [O, I bits / 32], the first in
-    the lowest bits; `scales` float16 [O, I / group], of which an integer is so many as it is above 2^(bits - 1)."""
+    the lowest bits. With `scales` float16 [O, I / group] an element is (integer - 2^(bits - 1)) * scale."""
 
     integers: npt.NDArray[np.uint32]
     scales: npt.NDArray[np.float16]
@@ -57,35 +57,35 @@ class Packed:
     group: int
 
     def times(self, value: mx.array) -> mx.array:
-        """[..., I] -> [..., O]."""
+        """Multiplies [..., I] -> [..., O]."""
         scales = mx.array(self.scales).astype(mx.float32)
-        zeros = scales * -(2.0 ** (self.bits - 1))  # what integer 0 stands for
+        zeros = scales * -(2.0 ** (self.bits - 1))  # the value of integer 0
         return mx.quantized_matmul(value, mx.array(self.integers), scales, zeros, True, self.group, self.bits)
 
     def rows(self, ids: mx.array) -> mx.array:
-        """The rows of a table, [..., width]. MLX's own operation can be traced on a GPU alone."""
-        looked, scales = (mx.take(mx.array(part), ids, axis=0) for part in (self.integers, self.scales))
+        """Looks up rows of a table, [..., width]. MLX's own operation can be traced on a GPU alone."""
+        words, scales = (mx.take(mx.array(part), ids, axis=0) for part in (self.integers, self.scales))
         shifts = mx.array(np.arange(0, 32, self.bits, dtype=np.uint32))
-        integers = mx.bitwise_and(mx.right_shift(looked[..., None], shifts), mx.array(2**self.bits - 1, mx.uint32))
+        integers = mx.bitwise_and(mx.right_shift(words[..., None], shifts), mx.array(2**self.bits - 1, mx.uint32))
         blocks = integers.reshape(*scales.shape, self.group).astype(mx.float32) - 2.0 ** (self.bits - 1)
         return (blocks * scales[..., None].astype(mx.float32)).flatten(-2)
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A value, or what [N, C, H, W] is with channels last."""
+    """A value; `last`: an [N, C, H, W] value is stored with channels last."""
 
     value: mx.array
     last: bool = False
 
 
 class Walk:
-    """A graph, and the numbers that stand in the file for its constants.
+    """Callable on a graph, for MLX to trace, with the stored form of its constants.
 
     Args:
-        graph: of one input and one output, every shape of it known.
-        dtype: that it computes in.
-        packed, halves: constants that stand in the file as integers, and as float16, by name.
+        graph: of one input and one output, with only known shapes.
+        dtype: of the computation.
+        packed, halves: constants that the file stores as integers, and as float16, by name.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Walk:
         self._held: dict[ir.Value, _Held] = {}
 
     def __call__(self, given: mx.array) -> mx.array:
-        """Trace it: float32 [1, 3, S, S] or int32 [1, L] -> float32 [1, D].
+        """Traces the graph: float32 [1, 3, S, S] or int32 [1, L] -> float32 [1, D].
 
         Raises:
-            Malformed: it has an operation that is not known here.
+            Malformed: it has an operation that is not supported here.
         """
         (source,), (result,) = self._graph.inputs, self._graph.outputs
         self._held = {source: _Held(given.astype(self._dtype) if given.dtype == mx.float32 else given)}
@@ -109,9 +109,9 @@ class Walk:
     def _computed(self, node: ir.Node) -> list[_Held]:
         kind = node.op_type
         if kind in UNARY or kind == "Gelu":
-            held = self._of(taken(node, 0))
+            operand = self._of(taken(node, 0))
             act = UNARY.get(kind, _tanh_gelu if node.attributes.get_string("approximate", "none") == "tanh" else _gelu)
-            return [_Held(act(held.value), held.last)]
+            return [_Held(act(operand.value), operand.last)]
         if kind in BINARY or kind == "Clip":
             return [self._elementwise(node)]
         if kind in REDUCED:
@@ -120,11 +120,11 @@ class Walk:
             return [_Held(SHAPED[kind](self._first(taken(node, 0)), self._integers(taken(node, 1))))]
         if kind == "Split":
             return [_Held(part) for part in self._split(node)]
-        own: Callable[[ir.Node], _Held | mx.array] | None = getattr(self, f"_{kind.lower()}", None)
-        if own is None:
+        method: Callable[[ir.Node], _Held | mx.array] | None = getattr(self, f"_{kind.lower()}", None)
+        if method is None:
             raise Malformed(f"the operation {kind}, which is not written for MLX")
-        found = own(node)
-        return [found if isinstance(found, _Held) else _Held(found)]
+        result = method(node)
+        return [result if isinstance(result, _Held) else _Held(result)]
 
     # Values
 
@@ -132,19 +132,19 @@ class Walk:
         return self._held[value] if value in self._held else _Held(self._constant(value))
 
     def _first(self, value: ir.Value) -> mx.array:
-        held = self._of(value)
-        return held.value.transpose(FIRST) if held.last else held.value
+        operand = self._of(value)
+        return operand.value.transpose(FIRST) if operand.last else operand.value
 
     def _last(self, value: ir.Value) -> mx.array:
-        """[N, H, W, C]; constants that are stretched over a picture have fewer axes, or one of each."""
-        held = self._of(value)
-        if held.last or held.value.size == 1:
-            return held.value
-        found = held.value.reshape(*[1] * (4 - held.value.ndim), *held.value.shape)
-        return found.transpose(LAST)
+        """Returns [N, H, W, C]; constants that broadcast over a picture have fewer axes, or one of each."""
+        operand = self._of(value)
+        if operand.last or operand.value.size == 1:
+            return operand.value
+        expanded = operand.value.reshape(*[1] * (4 - operand.value.ndim), *operand.value.shape)
+        return expanded.transpose(LAST)
 
     def _constant(self, value: ir.Value, order: tuple[int, ...] | None = None) -> mx.array:
-        """A constant's numbers, in another order of axes; a float in the type that is computed in."""
+        """Returns a constant, in another order of axes; a float in the type of the computation."""
         numbers = _numbers(value)
         numbers = numbers if order is None else np.ascontiguousarray(numbers.transpose(order))
         if numbers.dtype == np.float32:
@@ -166,22 +166,24 @@ class Walk:
         return _Held(BINARY[node.op_type](first, others[0]), last)
 
     def _reduced(self, node: ir.Node) -> _Held:
-        """In float32: of many numbers float16 holds neither their sum nor their squares."""
-        held, axes = self._of(taken(node, 0)), self._integers(taken(node, 1))
+        """Computes in float32: float16 cannot hold sums and squares of many elements."""
+        operand, axes = self._of(taken(node, 0)), self._integers(taken(node, 1))
         keep = bool(node.attributes.get_int("keepdims", 1))
-        if held.last and {axis % 4 for axis in axes} != {2, 3}:
-            held = _Held(self._first(taken(node, 0)))
-        found = REDUCED[node.op_type](held.value.astype(mx.float32), (1, 2) if held.last else axes, keepdims=keep)
-        return _Held(found.astype(self._dtype), held.last and keep)
+        if operand.last and {axis % 4 for axis in axes} != {2, 3}:
+            operand = _Held(self._first(taken(node, 0)))
+        reduced = REDUCED[node.op_type](
+            operand.value.astype(mx.float32), (1, 2) if operand.last else axes, keepdims=keep
+        )
+        return _Held(reduced.astype(self._dtype), operand.last and keep)
 
     def _conv(self, node: ir.Node) -> _Held:
         source, weight, *bias = _inputs(node)
         value = self._last(source)
         if is_pointwise(node):
-            found = self._times(value, weight, lambda numbers: numbers[:, :, 0, 0].T)
+            result = self._times(value, weight, lambda numbers: numbers[:, :, 0, 0].T)
         else:
             top, left, bottom, right = node.attributes.get_ints("pads", [0] * 4)
-            found = mx.conv_general(
+            result = mx.conv_general(
                 value,
                 self._constant(weight, (0, 2, 3, 1)),
                 list(node.attributes.get_ints("strides", [1, 1])),
@@ -189,12 +191,12 @@ class Walk:
                 list(node.attributes.get_ints("dilations", [1, 1])),
                 groups=node.attributes.get_int("group", 1),
             )
-        return _Held(found if not bias else found + self._of(bias[0]).value, True)
+        return _Held(result if not bias else result + self._of(bias[0]).value, True)
 
     def _times(
         self, value: mx.array, weight: ir.Value, turn: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
     ) -> mx.array:
-        """[..., I] -> [..., O] by a constant, which `turn` makes [I, O]."""
+        """Multiplies [..., I] -> [..., O] by a constant, which `turn` brings to [I, O]."""
         if weight.name in self._packed:
             return self._packed[str(weight.name)].times(value)
         half = weight.name in self._halves or self._dtype == mx.float16
@@ -211,49 +213,49 @@ class Walk:
     def _gemm(self, node: ir.Node) -> mx.array:
         left, right, *bias = _inputs(node)
         turned = bool(node.attributes.get_int("transB", 0))
-        found = self._times(self._first(left), right, lambda numbers: numbers.T if turned else numbers)
-        return found if not bias else found + self._first(bias[0])
+        result = self._times(self._first(left), right, lambda numbers: numbers.T if turned else numbers)
+        return result if not bias else result + self._first(bias[0])
 
     def _gather(self, node: ir.Node) -> mx.array:
-        """Rows of a table, or one place along an axis."""
-        table, places = _inputs(node)
+        """Looks up rows of a table, or one position along an axis."""
+        table, indices = _inputs(node)
         if table.name in self._packed:
-            return self._packed[str(table.name)].rows(self._first(places))
-        axis, numbers = node.attributes.get_int("axis", 0), array(places)
+            return self._packed[str(table.name)].rows(self._first(indices))
+        axis, numbers = node.attributes.get_int("axis", 0), array(indices)
         if numbers is None:
-            return mx.take(self._first(table), self._first(places), axis=axis)
-        (place,) = self._integers(places)
+            return mx.take(self._first(table), self._first(indices), axis=axis)
+        (index,) = self._integers(indices)
         value = self._first(table)
-        found = _part(value, axis, place % value.shape[axis], 1)  # a place may be counted from the end
-        return found.squeeze(axis) if numbers.ndim == 0 else found
+        row = _part(value, axis, index % value.shape[axis], 1)  # an index may count from the end
+        return row.squeeze(axis) if numbers.ndim == 0 else row
 
     def _split(self, node: ir.Node) -> list[mx.array]:
-        """Parts as slices: MLX's own operation has several results."""
+        """Splits by slices: MLX's own operation has several results."""
         value, axis = self._first(taken(node, 0)), node.attributes.get_int("axis", 0)
         count = len(node.outputs)
         size = -(-value.shape[axis] // count)
         sizes = self._integers(taken(node, 1)) if len(node.inputs) > 1 else [size] * count
-        return [_part(value, axis, sum(sizes[:place]), size) for place, size in enumerate(sizes)]
+        return [_part(value, axis, sum(sizes[:index]), size) for index, size in enumerate(sizes)]
 
     def _layernormalization(self, node: ir.Node) -> mx.array:
-        """In float32 but for weight and bias; MLX's own operation can be traced on a GPU alone."""
+        """Computes in float32 except for weight and bias; MLX's own operation can be traced on a GPU alone."""
         source, *scaled = _inputs(node)
         value = self._first(source).astype(mx.float32)
         away = value - value.mean(-1, keepdims=True)
         spread = mx.square(away).mean(-1, keepdims=True)
-        found = (away * mx.rsqrt(spread + node.attributes.get_float("epsilon", 1e-5))).astype(self._dtype)
-        weight, *bias = (self._first(one) for one in scaled)
-        return found * weight if not bias else found * weight + bias[0]
+        normalised = (away * mx.rsqrt(spread + node.attributes.get_float("epsilon", 1e-5))).astype(self._dtype)
+        weight, *bias = (self._first(parameter) for parameter in scaled)
+        return normalised * weight if not bias else normalised * weight + bias[0]
 
     def _softmax(self, node: ir.Node) -> mx.array:
         return mx.softmax(self._first(taken(node, 0)), axis=node.attributes.get_int("axis", -1), precise=True)
 
     def _cast(self, node: ir.Node) -> mx.array:
         to = ir.DataType(node.attributes.get_int("to", 0))
-        known = {ir.DataType.FLOAT: self._dtype, ir.DataType.INT32: mx.int32, ir.DataType.INT64: mx.int32}
-        if to not in known:
+        dtypes = {ir.DataType.FLOAT: self._dtype, ir.DataType.INT32: mx.int32, ir.DataType.INT64: mx.int32}
+        if to not in dtypes:
             raise Malformed(f"a cast to {to.name}, which is not written for MLX")
-        return self._first(taken(node, 0)).astype(known[to])
+        return self._first(taken(node, 0)).astype(dtypes[to])
 
     def _concat(self, node: ir.Node) -> mx.array:
         return mx.concatenate([self._first(value) for value in _inputs(node)], node.attributes.get_int("axis", 0))
@@ -263,7 +265,7 @@ class Walk:
 
 
 def _inputs(node: ir.Node) -> list[ir.Value]:
-    return [taken(node, place) for place in range(len(node.inputs))]
+    return [taken(node, index) for index in range(len(node.inputs))]
 
 
 def _numbers(value: ir.Value) -> npt.NDArray[Any]:
@@ -273,13 +275,13 @@ def _numbers(value: ir.Value) -> npt.NDArray[Any]:
 
 
 def _part(value: mx.array, axis: int, start: int, size: int) -> mx.array:
-    """So many places along an axis."""
+    """Returns `size` positions along an axis."""
     return value[(*[slice(None)] * (axis % value.ndim), slice(start, start + size))]
 
 
 def _by(value: mx.array, factor: float) -> mx.array:
-    """A value times a number. float16 is up to 2.4e-4 of it off, and so would be every GELU alike; two numbers of
-    float16, one after the other, come within 1e-6."""
+    """Multiplies a value by a number. One float16 factor is up to 2.4e-4 off, which would change every GELU alike; the
+    product of two float16 factors comes within 1e-6."""
     if value.dtype != mx.float16:
         return value * factor
     firsts = np.arange(1024, 2048) / 2048

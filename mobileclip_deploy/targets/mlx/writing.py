@@ -1,4 +1,5 @@
-"""A tower as an MLX function: the ONNX target's float32 graph, traced by MLX with the weights as the storage says."""
+"""Writer of a tower as an MLX function: the ONNX target's float32 graph, traced by MLX with the weights of the
+storage."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 def write_function(
     job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], device: Device, metadata: bool
 ) -> None:
-    """Write the function of a batch of one.
+    """Writes the function for a batch of one.
 
     Args:
-        device: where its operations run.
-        metadata: in the form of MLX 0.32.2 and newer.
+        device: of its operations.
+        metadata: True for the form of MLX 0.32.2 and newer.
 
     Raises:
         ExportError: the exporter refused the tower, or it has an operation that is not written for MLX.
@@ -43,28 +44,28 @@ def write_function(
             traced = folder / path.name
             mx.export_function(str(traced), walk, mx.zeros(ports[0].shape, getattr(mx, ports[0].dtype)))
             data, function = traced.read_bytes(), read_function(traced)
-        said = f"{job.variant.name} {job.tower} {job.precision}; {job.licence}" if metadata else None
-        path.write_bytes(rewritten(data, function, device, said))
+        text = f"{job.variant.name} {job.tower} {job.precision}; {job.licence}" if metadata else None
+        path.write_bytes(rewritten(data, function, device, text))
 
 
 def _walk(graph: ir.Graph, job: TowerJob) -> Walk:
     if job.precision in ("fp32", "fp16"):
         return Walk(graph, mx.float16 if job.precision == "fp16" else mx.float32)
     grids = stored(RULES, job.tower, job.module, job.precision, job.four_bit)
-    found = list(weights(graph, by_numbers(job.module, grids, floats=True)))
-    require_all(grids, [weight.layer for weight in found])
-    packed = {one.name: _packed(one, grids[one.layer]) for one in found if grids[one.layer].kind != "float"}
-    return Walk(graph, mx.float32, packed, frozenset(one.name for one in found if grids[one.layer].bits == 16))
+    listed = list(weights(graph, by_numbers(job.module, grids, floats=True)))
+    require_all(grids, [weight.layer for weight in listed])
+    packed = {one.name: _packed(one, grids[one.layer]) for one in listed if grids[one.layer].kind != "float"}
+    return Walk(graph, mx.float32, packed, frozenset(one.name for one in listed if grids[one.layer].bits == 16))
 
 
 def _packed(weight: Weight, grid: Grid) -> Packed:
     rows = rows_of(weight)
-    rows = np.ascontiguousarray(rows.reshape(len(rows), -1))  # of a 1 x 1 convolution too
+    rows = np.ascontiguousarray(rows.reshape(len(rows), -1))  # also of a 1 x 1 convolution
     assert grid.block is not None
     if grid.bits == 4:
         integers, scales = int4_blocks(rows, grid.block)
-        stood = pack_int4(integers.reshape(rows.shape), 8)
+        packed = pack_int4(integers.reshape(rows.shape), 8)
     else:
-        own, halves = integers_of(torch.from_numpy(rows), grid)
-        stood, scales = (own.numpy().astype(np.int16) + 128).astype(np.uint8), halves.numpy()
-    return Packed(np.ascontiguousarray(stood).view(np.uint32), scales.astype(np.float16), grid.bits, grid.block)
+        signed, halves = integers_of(torch.from_numpy(rows), grid)
+        packed, scales = (signed.numpy().astype(np.int16) + 128).astype(np.uint8), halves.numpy()
+    return Packed(np.ascontiguousarray(packed).view(np.uint32), scales.astype(np.float16), grid.bits, grid.block)
