@@ -1,5 +1,5 @@
-"""An .aimodel opened: its metadata, its program as MLIR, and the numbers of its constants. What no export writes, or
-cannot be read, raises InvalidInput."""
+"""An opened .aimodel: its metadata, its program as MLIR, and its constants. Unreadable content, or content that no
+export writes, raises InvalidInput."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from mobileclip_deploy.targets.foreign.coreai import MODULE
 from mobileclip_deploy.targets.quiet import hold_back, quiet
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
-# In the metadata: what whoever wrote the asset has defined himself.
+# Key of the metadata that the writer of the asset defined.
 OWN = "creatorDefinedMetadata"
 TRY = "import sys; from coreai.authoring import AIModelAsset; AIModelAsset.load(sys.argv[1]).program"
-# sha256 of the programs that were read, or written, by this process.
+# sha256 of the programs that this process has read or written.
 _READABLE: set[bytes] = set()
 RESOURCE = re.compile(r"dense_resource<([^>]+)>")
 PICTURE = re.compile(r"!coreai\.image<<k(\w+)> x (\d+) : i64 x (\d+) : i64>")
-# What the type of a picture begins with; its four letters are behind it.
+# Prefix of a picture's type; its four letters follow.
 IMAGE = "image"
 CONSTANT = "coreai.constant"
 PORT_NAME = re.compile(r'coreai\.name = "([^"]*)"')
-# Which operand of an operation says the axes of a value, and which operand that value is.
+# Operands of an operation: the index of the one with the axes, and of the value that they belong to.
 AXES = {
     **dict.fromkeys(("softmax", "reduce_mean", "reduce_sum", "reduce_max", "transpose"), (1, 0)),
     "split": (2, 0),
@@ -50,8 +50,8 @@ WHOLE_BYTES = re.compile(r"(?:u?int|float)(?:8|16|32|64)")
 
 @dataclass(frozen=True)
 class TensorType:
-    """Type and shape of a value; `dtype` as numpy calls it, with int4, uint6 and so on beside it. Of a picture:
-    `image32BGRA`, and height and width."""
+    """Type and shape of a value. `dtype` is numpy's name, or int4, uint6 and so on. A picture has `image32BGRA`, and
+    height and width."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -68,7 +68,7 @@ Port = tuple[str, TensorType]
 
 
 def tensor_type(value: Any) -> TensorType:
-    """Type and shape of a value of the program."""
+    """Returns type and shape of a value of the program."""
     text = str(value.type)
     match = TENSOR.fullmatch(text)
     if match is None and (picture := PICTURE.fullmatch(text)) is not None:
@@ -83,13 +83,13 @@ def tensor_type(value: Any) -> TensorType:
 
 
 class Asset:
-    """One .aimodel. Its module may be changed by whoever opened it; nothing is written back.
+    """One .aimodel. The caller may change its module; nothing is written back.
 
     `metadata`: of metadata.json. `functions`: the operations `coreai.graph` that a user can call, by name; `graphs`:
-    those that only they can call, too.
+    also those that only functions can call.
 
     Args:
-        context: of MLIR, for programs that are to be joined; one of its own for None.
+        context: of MLIR, for programs that are to be joined; a new one for None.
     """
 
     def __init__(self, path: Path, context: Any = None) -> None:
@@ -116,14 +116,14 @@ class Asset:
             self._check_axes(graph)
 
     def _check_axes(self, graph: Any) -> None:
-        """Refuse an axis that a value does not have, and a result of another shape than its axes leave: Apple's runtime
-        ends the process on either (coreai-core 1.0.0b3)."""
+        """Refuses an axis that a value does not have, and a result of another shape than its axes leave. Apple's
+        runtime ends the process on either (coreai-core 1.0.0b3)."""
         for operation in operations(graph):
-            places = AXES.get(operation.name.removeprefix("coreai."))
-            held = operation.operands[places[0]].owner if places is not None else None
-            if places is None or getattr(held, "name", "") != CONSTANT:
+            indices = AXES.get(operation.name.removeprefix("coreai."))
+            owner = operation.operands[indices[0]].owner if indices is not None else None
+            if indices is None or getattr(owner, "name", "") != CONSTANT:
                 continue
-            shape, axes = tensor_type(operation.operands[places[1]]).shape, self.numbers(held).reshape(-1).tolist()
+            shape, axes = tensor_type(operation.operands[indices[1]]).shape, self.numbers(owner).reshape(-1).tolist()
             wrong = any(not -len(shape) <= axis < len(shape) for axis in axes)
             if not wrong and operation.name.startswith("coreai.reduce_"):
                 left = list(shape)
@@ -136,17 +136,17 @@ class Asset:
                 )
 
     def function(self, name: str | None) -> Any:
-        """The function of that name; for None the only one."""
+        """Returns the function of that name; for None the only one."""
         if name is None and len(self.functions) == 1:
             return next(iter(self.functions.values()))
         if name not in self.functions:
-            known = ", ".join(self.functions) or "none"
-            wanted = "one of them must be named" if name is None else f"{name!r} is not among them"
-            raise InvalidInput(f"{self.path} has the functions {known}; {wanted}")
+            listed = ", ".join(self.functions) or "none"
+            problem = "one of them must be named" if name is None else f"{name!r} is not among them"
+            raise InvalidInput(f"{self.path} has the functions {listed}; {problem}")
         return self.functions[name]
 
     def named_ports(self, function: Any) -> tuple[list[Port], list[Port]]:
-        """The inputs and the outputs of a function: names and types."""
+        """Returns the inputs and the outputs of a function: names and types."""
         block = function.regions[0].blocks[0]
         names = (PORT_NAME.findall(str(function.attributes[which])) for which in ("arg_attrs", "res_attrs"))
         values = block.arguments, list(operations(function))[-1].operands
@@ -159,52 +159,52 @@ class Asset:
 
     @cached_property
     def resources(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """The bytes of large constants by name, where they lie in the file."""
+        """Bytes of large constants by name, mapped from the file."""
         return dict(read_resources(self.path / PROGRAM))
 
     def keep(self, constant: Any, numbers: npt.NDArray[Any]) -> None:
-        """The numbers of a constant that was added to the module."""
+        """Stores the elements of a constant that was added to the module."""
         match = RESOURCE.match(str(constant.attributes["value"]))
         if match is not None:
             self.resources[match.group(1)] = numbers.reshape(-1).view(np.uint8)
 
     def numbers(self, constant: Any) -> npt.NDArray[Any]:
-        """What a `coreai.constant` holds; integers of less than a byte as int8 or uint8."""
+        """Returns the elements of a `coreai.constant`; integers of less than a byte as int8 or uint8."""
         kind, value = tensor_type(constant.results[0]), constant.attributes["value"]
         match = RESOURCE.match(str(value)) if not hasattr(value, "is_splat") else None
-        told = f"{self.path}: the constant {str(value)[:60]} cannot be read"
-        with refusing(told, KeyError, ValueError, TypeError, BufferError):
+        message = f"{self.path}: the constant {str(value)[:60]} cannot be read"
+        with refusing(message, KeyError, ValueError, TypeError, BufferError):
             if match is not None:
                 return _decoded(self.resources[match.group(1)], kind)
             if kind.bits % 8 and kind.dtype != "bool":
                 return _spelled(str(value), kind)
-            # One number for all is a buffer that repeats it by a stride of 0.
+            # A single element for all is a buffer that repeats it by a stride of 0.
             return np.array(value).reshape(kind.shape)
 
 
 def operations(graph: Any) -> Iterator[Any]:
-    """The operations of a `coreai.graph` in order."""
+    """Yields the operations of a `coreai.graph` in order."""
     yield from graph.regions[0].blocks[0].operations
 
 
 def _metadata(path: Path) -> dict[str, Any]:
     with refusing(f"{path} is no .aimodel: its {METADATA}", OSError, ValueError):
-        found = read_json(path / METADATA)
-    if not isinstance(found, dict) or "assetVersion" not in found:
+        metadata = read_json(path / METADATA)
+    if not isinstance(metadata, dict) or "assetVersion" not in metadata:
         raise InvalidInput(f"{path} is no .aimodel: its {METADATA} names no assetVersion")
-    return found
+    return metadata
 
 
 def _check_program(path: Path) -> None:
-    """Refuse what is no program, or not the one whose hash stands beside it, before Apple's reader sees it.
+    """Refuses a file that is not a program, or does not match the stored hash, before Apple's reader sees it.
 
-    That reader ends the process on what it cannot read (coreai-core 1.0.0b3: 41% of single bits turned over in the
-    operations of a program whose hash was written anew): so another process tries it first.
+    That reader ends the process on invalid input (coreai-core 1.0.0b3: 41% of single bit flips in the operations of a
+    program with a recomputed hash). So another process tries it first.
     """
     digest = _digest(path)
     with refusing(f"{path} is no .aimodel: its {HASH}", OSError):
-        wanted = (path / HASH).read_bytes()
-    if digest != wanted:
+        expected = (path / HASH).read_bytes()
+    if digest != expected:
         raise InvalidInput(f"{path} is damaged: {PROGRAM} is not what {HASH} says; export or copy it again")
     if digest in _READABLE:
         return
@@ -217,7 +217,7 @@ def _check_program(path: Path) -> None:
 
 
 def is_readable(path: Path) -> None:
-    """Say that this process wrote an asset just now: it need not be tried."""
+    """Records that this process wrote an asset: it need not be tried."""
     _READABLE.add(_digest(path))
 
 
@@ -227,18 +227,18 @@ def _digest(path: Path) -> bytes:
 
 
 def _spelled(text: str, kind: TensorType) -> npt.NDArray[Any]:
-    """The few integers of less than a byte that stand among the operations, from their text, `dense<[1, -2]> : ...`:
-    their buffer aborts the process (coreai-core 1.0.0b3)."""
-    numbers_told = text.rpartition(" : ")[0]  # what follows is the type, such as tensor<900x2xsi4>
-    found = [int(number) for number in re.findall(r"-?\d+", numbers_told)]
-    if "0x" in numbers_told or len(found) not in (1, math.prod(kind.shape)):
+    """Parses the few integers of less than a byte that are written among the operations, from their text, `dense<[1,
+    -2]> : ...`: reading their buffer aborts the process (coreai-core 1.0.0b3)."""
+    literal = text.rpartition(" : ")[0]  # the rest is the type, such as tensor<900x2xsi4>
+    parsed = [int(number) for number in re.findall(r"-?\d+", literal)]
+    if "0x" in literal or len(parsed) not in (1, math.prod(kind.shape)):
         raise Malformed("other than one number or all")
-    numbers = np.array(found, np.int8 if kind.dtype.startswith("int") else np.uint8)
+    numbers = np.array(parsed, np.int8 if kind.dtype.startswith("int") else np.uint8)
     return np.broadcast_to(numbers, math.prod(kind.shape)).reshape(kind.shape)
 
 
 def _decoded(content: npt.NDArray[np.uint8], kind: TensorType) -> npt.NDArray[Any]:
-    """Bytes as numbers: little-endian, those of less than a byte one behind the other from the lowest bit on."""
+    """Decodes bytes as elements: little-endian; those of less than a byte are packed from the lowest bit on."""
     if kind.dtype == "bool":
         return np.unpackbits(content, bitorder="little")[: math.prod(kind.shape)].astype(bool).reshape(kind.shape)
     if WHOLE_BYTES.fullmatch(kind.dtype):

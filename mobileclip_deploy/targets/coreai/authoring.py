@@ -1,8 +1,8 @@
-"""A tower as a Core AI program: its weights put on their grids, torch.export, Apple's converter in release mode, our
-metadata.
+"""Conversion of a tower to a Core AI program: its weights put on their grids, torch.export, Apple's converter in
+release mode, our metadata.
 
-The integers, scales and tables are ours. Apple's own palettizer rounds float16 weights to four decimal places first:
-what is above 6.55 overflows there, and the weight stays uncompressed without a word (coreai-opt 0.3.0).
+The integers, scales and tables are ours. Apple's own palettizer rounds float16 weights to four decimal places first.
+Values above 6.55 overflow there, and the weight stays uncompressed without a message (coreai-opt 0.3.0).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.storage import Storage
 from mobileclip_deploy.targets.values import TowerJob
 
-# What a program of one function calls it; Core AI looks for this one where no other is named.
+# Name of the function in a program of one; Core AI looks for it if no other is named.
 FUNCTION = "main"
 
 
@@ -39,7 +39,7 @@ class HalfTower(nn.Module):
 
 
 def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, output_name: str) -> None:
-    """Convert a tower and write the .aimodel, its weights as `storage` says.
+    """Converts a tower and writes the .aimodel, with its weights stored by `storage`.
 
     The same job gives the same content, not the same bytes: Apple's converter names constants and functions at random.
     """
@@ -51,7 +51,7 @@ def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
             module = HalfTower(compressed(module, storage)).eval()
         example = job.example if job.tower == "image" else job.example.to(torch.int32)
         exported = torch.export.export(module, (example,)).run_decompositions(coreai_torch.get_decomp_table())
-        # The other mode writes where on this machine each operation's code stands.
+        # The other mode writes local source locations of each operation.
         converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
         program = converter.add_exported_program(
             exported, input_names=[input_name], output_names=[output_name], entrypoint_name=FUNCTION
@@ -62,8 +62,8 @@ def write_asset(job: TowerJob, path: Path, storage: Storage, input_name: str, ou
 
 def _metadata(job: TowerJob) -> Any:
     length = "at length 1" if job.form.normalised else "not normalised"
-    what = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, {length}"
-    own: dict[str, Any] = {
+    summary = f"{job.tower} tower, {job.precision}: embedding of dimension {job.variant.embed_dim}, {length}"
+    custom: dict[str, Any] = {
         "variant": job.variant.name,
         "tower": job.tower,
         "precision": job.precision,
@@ -71,13 +71,13 @@ def _metadata(job: TowerJob) -> Any:
         "checkpoint_sha256": job.checkpoint_sha256,
     }
     if job.labels:
-        what = f"{job.precision}: classifier of {len(job.labels)} labels"
-        own["labels"] = list(job.labels)
-    return metadata_of(f"{job.variant.title}, {what}", job.licence, own)
+        summary = f"{job.precision}: classifier of {len(job.labels)} labels"
+        custom["labels"] = list(job.labels)
+    return metadata_of(f"{job.variant.title}, {summary}", job.licence, custom)
 
 
 def metadata_of(description: str, licence: str, own: Mapping[str, Any]) -> Any:
-    """What stands beside a program: `own` is by names that nobody but us gives a meaning."""
+    """Builds the metadata of a program; `own` has our own keys, which only we interpret."""
     from coreai.runtime import AIModelAssetMetadata
 
     metadata = AIModelAssetMetadata()
@@ -90,7 +90,7 @@ def metadata_of(description: str, licence: str, own: Mapping[str, Any]) -> Any:
 
 
 class Integers(nn.Module):
-    """int8 (or int4 in int8's place) with float16 scales, as `blockwise_shift_scale` restores them."""
+    """int8 (or int4 stored as int8) with float16 scales, restored by `blockwise_shift_scale`."""
 
     data: Tensor
     scale: Tensor
@@ -99,15 +99,14 @@ class Integers(nn.Module):
         super().__init__()
         self.register_buffer("data", data)
         self.register_buffer("scale", scale)
-        self.dtype = torch.int8 if bits == 8 else torch.int4  # type: ignore[attr-defined]  # missing in its stubs
+        self.dtype = torch.int8 if bits == 8 else torch.int4  # missing in its stubs
 
     def forward(self, _: Tensor) -> Tensor:
         return torch.ops.coreai.constexpr_blockwise_shift_scale(self.data, self.scale, None, None, self.dtype, None)
 
 
 class Tables(nn.Module):
-    """Indices (one byte per index here, their own bits in the file) into tables of float16, as `lut_to_dense` restores
-    them.
+    """Indices (one byte per index here, their own bits in the file) into tables of float16, restored by `lut_to_dense`.
 
     coreai-torch finds the indices by this name to narrow them.
     """
@@ -125,7 +124,7 @@ class Tables(nn.Module):
 
 
 def compressed(module: nn.Module, storage: Storage) -> nn.Module:
-    """A float16 copy of a tower whose weights stand on their grids; what stays float is rounded once.
+    """Returns a float16 copy of a tower with its weights on their grids; float weights are rounded once.
 
     Args:
         module: the folded tower in float32; it stays as it is.
@@ -138,17 +137,17 @@ def compressed(module: nn.Module, storage: Storage) -> nn.Module:
     for name, grid in storage.items():
         if grid.kind == "float":
             continue
-        owner, _, own = name.rpartition(".")
+        owner, _, attribute = name.rpartition(".")
         values = tensors[name].detach()
         restored = Integers(*integers_of(values, grid), grid.bits) if grid.kind == "integers" else None
         parametrize.register_parametrization(
-            half.get_submodule(owner), own, restored or Tables(*tables_of(values, grid)), unsafe=True
+            half.get_submodule(owner), attribute, restored or Tables(*tables_of(values, grid)), unsafe=True
         )
     return half
 
 
 def _half(tensor: Tensor, whole: bool) -> Tensor:
-    """A tensor in float16; nothing in the place of one that is about to be restored from its grid."""
+    """Returns a tensor in float16; an empty one if it will be restored from its grid."""
     if not tensor.is_floating_point():
         return tensor
     values = tensor.detach().half() if whole else torch.empty(0, dtype=torch.float16)

@@ -1,7 +1,7 @@
 """The large constants of a program, from its file: the resources of MLIR bytecode, without a copy.
 
-Python's bindings of MLIR have no way to read them but to print all as hexadecimal digits. The encoding is that of
-https://mlir.llvm.org/docs/BytecodeFormat/: sections of strings, of resources, and of where in it each resource is.
+Python's bindings of MLIR can read them only by printing all as hexadecimal digits. The encoding is that of
+https://mlir.llvm.org/docs/BytecodeFormat/: sections of strings, of resources, and of the resources' offsets.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ALIGNED = 0x80
 
 
 def read_resources(path: Path) -> Mapping[str, Bytes]:
-    """Name -> bytes of every resource of a bytecode file, mapped from it."""
+    """Returns the bytes of every resource of a bytecode file by name, mapped from it."""
     with refusing(f"{path} is not readable MLIR bytecode", OSError, ValueError, LookupError):
         return _resources(np.memmap(path, np.uint8, mode="r"))
 
 
 def _resources(content: Bytes) -> dict[str, Bytes]:
-    """Raises ValueError and LookupError for what cannot be read."""
+    """Parses bytecode. Raises ValueError and LookupError for unreadable content."""
     if content[:4].tobytes() != MAGIC:
         raise Malformed("it does not begin as bytecode does")
     reader = _Reader(content, 4)
@@ -41,7 +41,7 @@ def _resources(content: Bytes) -> dict[str, Bytes]:
             reader.align(reader.number())
         if not 0 <= length <= len(content) - reader.at:
             raise Malformed("a section ends behind the file")
-        # Alignment is told from the beginning of the file: a section keeps its place.
+        # Alignment counts from the beginning of the file, so a section keeps its offset.
         sections[kind & ~ALIGNED] = _Reader(content[: reader.at + length], reader.at)
         reader.at += length
     if RESOURCES not in sections:
@@ -50,24 +50,25 @@ def _resources(content: Bytes) -> dict[str, Bytes]:
 
 
 def _strings(section: _Reader) -> list[str]:
-    """Their count, their lengths from the last to the first, then their characters, each with a 0 behind it."""
+    """Reads strings: their count, their lengths from the last to the first, then their characters, each followed by a
+    0."""
     lengths = [section.number() for _ in range(section.number())][::-1]
-    texts, at = [], len(section.content) - sum(lengths)
-    if at < section.at:
+    texts, offset = [], len(section.content) - sum(lengths)
+    if offset < section.at:
         raise Malformed("its texts are longer than their section")
     for length in lengths:
-        texts.append(section.content[at : at + length - 1].tobytes().decode())
-        at += length
+        texts.append(section.content[offset : offset + length - 1].tobytes().decode())
+        offset += length
     return texts
 
 
 def _blobs(resources: _Reader, offsets: _Reader, names: list[str]) -> dict[str, Bytes]:
-    """Groups of (name, size, kind), first those of no dialect; the resources lie in the same order."""
-    found: dict[str, Bytes] = {}
+    """Reads groups of (name, size, kind), first those of no dialect; the resources are in the same order."""
+    blobs: dict[str, Bytes] = {}
     plain = offsets.number()
     while plain > 0 or offsets.at < len(offsets.content):
         plain -= 1
-        offsets.number()  # the producer's name in front of resources of no dialect, or the dialect
+        offsets.number()  # the producer's name before resources of no dialect, or the dialect
         for _ in range(offsets.number()):
             name, size, kind = offsets.number(), offsets.number(), offsets.byte()
             end = resources.at + size
@@ -76,13 +77,13 @@ def _blobs(resources: _Reader, offsets: _Reader, names: list[str]) -> dict[str, 
                 resources.align(alignment)
                 if resources.at + length > len(resources.content):
                     raise Malformed(f"resource {names[name]} ends behind the file")
-                found[names[name]] = resources.content[resources.at : resources.at + length]
+                blobs[names[name]] = resources.content[resources.at : resources.at + length]
             resources.at = end
-    return found
+    return blobs
 
 
 class _Reader:
-    """A place in bytes that moves on with what is read. Python refuses what lies behind the end (IndexError)."""
+    """A reading position in bytes. Python refuses reads after the end (IndexError)."""
 
     def __init__(self, content: Bytes, at: int) -> None:
         self.content, self.at = content, at
@@ -92,14 +93,15 @@ class _Reader:
         return int(self.content[self.at - 1])
 
     def number(self) -> int:
-        """An unsigned number: the zeros below the lowest one of its first byte say how many bytes follow."""
+        """Reads an unsigned number: the zeros below the lowest one bit of its first byte give the number of bytes that
+        follow."""
         first = self.byte()
         if first & 1:
             return first >> 1
-        more = 8 if first == 0 else (first & -first).bit_length() - 1
-        rest = int.from_bytes(self.content[self.at : self.at + more].tobytes(), "little")
-        self.at += more
-        return rest if first == 0 else (rest << 8 | first) >> (more + 1)
+        extra = 8 if first == 0 else (first & -first).bit_length() - 1
+        rest = int.from_bytes(self.content[self.at : self.at + extra].tobytes(), "little")
+        self.at += extra
+        return rest if first == 0 else (rest << 8 | first) >> (extra + 1)
 
     def align(self, to: int) -> None:
         if to < 1:

@@ -1,4 +1,4 @@
-"""Changing a program: weights restored once instead of in every inference, float16 raised to float32."""
+"""Changes to a program: weights restored once instead of in every inference, float16 raised to float32."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ PRODUCTS = ("coreai.decomposable.broadcasting_batch_matmul", "coreai.conv2d")
 
 
 def restore_weights(asset: Asset, *, whole: bool = False) -> bool:
-    """Put constants in the place of operations that restore weights from integers and tables; say whether there were
-    any.
+    """Replaces operations that restore weights from integers and tables by constants. Returns whether there were any.
 
-    Apple's runtime for Linux runs these in every inference: of nano's text tower at 8 bits they are 99% of the time.
+    Apple's runtime for Linux runs these in every inference: in nano's text tower at 8 bits they are 99% of the time.
 
     Args:
-        whole: in float32, nothing rounded, for a program that is about to be raised to that; else as the operations
-            would compute them.
+        whole: in float32, nothing rounded, for a program that is about to be raised to it; else as the operations would
+            compute them.
     """
-    found = [
+    restoring = [
         op for graph in asset.graphs.values() for op in operations(graph) if op.name.removeprefix("coreai.") in RESTORED
     ]
-    for operation in found:
+    for operation in restoring:
         result = operation.results[0]
         dtype = "float32" if whole else tensor_type(result).dtype
         numbers = restored(asset, operation).values.astype(dtype)
         result.replace_all_uses_with(_constant(asset, numbers, operation))
         operation.operation.erase()
-    return bool(found)
+    return bool(restoring)
 
 
 def widen_products(asset: Asset) -> bool:
-    """Compute matrix products and convolutions of float16 in float32 and round their results; say whether there were
-    any.
+    """Computes matrix products and convolutions of float16 in float32 and rounds their results. Returns whether there
+    were any.
 
     Apple's runtime for Linux takes 45 times as long for the products of nano's text tower in float16 (0.66 s an
     inference), and twice as long for the convolutions of its image tower.
     """
     ir = mlir()
-    found = [op for graph in asset.graphs.values() for op in operations(graph) if op.name in PRODUCTS]
-    found = [op for op in found if tensor_type(op.results[0]).dtype == "float16"]
-    for product in found:
-        result, at = product.results[0], ir.InsertionPoint(product)
+    products = [op for graph in asset.graphs.values() for op in operations(graph) if op.name in PRODUCTS]
+    products = [op for op in products if tensor_type(op.results[0]).dtype == "float16"]
+    for product in products:
+        result, point = product.results[0], ir.InsertionPoint(product)
         with asset.module.context, ir.Location.unknown():
-            # Of a convolution, strides and padding are operands too: integers.
+            # A convolution also has strides and padding as operands: integers.
             operands = [
-                _cast(one, _wide(one), at) if tensor_type(one).dtype == "float16" else one for one in product.operands
+                _cast(operand, _wide(operand), point) if tensor_type(operand).dtype == "float16" else operand
+                for operand in product.operands
             ]
-            attributes = {one.name: one.attr for one in product.operation.attributes}
+            attributes = {attribute.name: attribute.attr for attribute in product.operation.attributes}
             exact: Any = ir.Operation.create(
-                product.name, results=[_wide(result)], operands=operands, attributes=attributes, ip=at
+                product.name, results=[_wide(result)], operands=operands, attributes=attributes, ip=point
             )
-            rounded = _cast(exact.results[0], result.type, at)
+            rounded = _cast(exact.results[0], result.type, point)
         result.replace_all_uses_with(rounded)
         product.operation.erase()
-    return bool(found)
+    return bool(products)
 
 
 def _wide(value: Any) -> Any:
-    """The type of a value in float32."""
+    """Returns the type of a value in float32."""
     return mlir().RankedTensorType.get(tensor_type(value).shape, mlir().F32Type.get())
 
 
@@ -74,7 +74,8 @@ def _cast(value: Any, kind: Any, at: Any) -> Any:
 
 
 def raise_to_float32(asset: Asset) -> None:
-    """Every float16 number and result as float32, nothing rounded in between; inputs and outputs are that already."""
+    """Turns every float16 constant and result into float32, with nothing rounded in between; inputs and outputs already
+    are."""
     for graph in asset.graphs.values():
         for argument in graph.regions[0].blocks[0].arguments:
             _raise(argument)
@@ -96,12 +97,12 @@ def raise_to_float32(asset: Asset) -> None:
 
 
 def declare(graph: Any, module: Any) -> None:
-    """Write the types of a function's inputs and outputs, which have changed, where it declares them."""
+    """Updates a function's declared types of inputs and outputs after they changed."""
     ir = mlir()
     block = graph.regions[0].blocks[0]
     results = list(operations(graph))[-1].operands
     with module.context:
-        kind = ir.FunctionType.get([one.type for one in block.arguments], [one.type for one in results])
+        kind = ir.FunctionType.get([value.type for value in block.arguments], [value.type for value in results])
         graph.attributes["function_type"] = ir.TypeAttr.get(kind)
 
 
@@ -112,7 +113,7 @@ def _raise(value: Any) -> None:
 
 
 def _constant(asset: Asset, numbers: npt.NDArray[Any], before: Any) -> Any:
-    """A new constant, whose numbers can be asked for as those of the file can."""
+    """Adds a new constant, whose elements can be read like those of the file."""
     ir = mlir()
     numbers = np.asarray(numbers, order="C")
     with asset.module.context, ir.Location.unknown():

@@ -1,4 +1,4 @@
-"""What of a Core AI program is ready for the Neural Engine: Core ML's rules where they are the same, and Apple's."""
+"""Lint of a Core AI program for the Neural Engine: Core ML's rules that apply here too, and Apple's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ APPLE = Source(
     "Apple, rules for the Neural Engine (coreai-models, skills/model-authoring/references/neural_engine_rules.md)",
     "https://github.com/apple/coreai-models/blob/main/skills/model-authoring/references/neural_engine_rules.md",
 )
-# Core ML's rules that say of a chip what they say of it, whatever brings the program there.
+# Core ML's rules about a chip that hold for every format of a program.
 SHARED = ("gather", "float32", "integer", "rank-above-5", "extent", "integer-cast", "rank-5")
 PRODUCT = "decomposable.broadcasting_batch_matmul"
 COMPOSITE = "composite_decl"
@@ -51,7 +51,7 @@ class Op:
         return _kinds(self.node.settings["result"])
 
     def made_by(self, place: int) -> Node | None:
-        """The operation whose result is taken in a place; None for inputs and constants."""
+        """Returns the operation that computes an operand. None for inputs and constants."""
         return self.graph.producer(self.node.inputs[place][1])
 
     def constant(self, place: int) -> npt.NDArray[Any] | None:
@@ -60,12 +60,12 @@ class Op:
 
 
 OWN_RULES = Rules[Op]()
-"""Apple's rules in our words, and reports of iOS 27.0. Their rank and types are Core ML's rules."""
+"""Apple's rules in our words, and reports of iOS 27.0. Core ML's rules already cover rank and types."""
 
 
 @OWN_RULES.add("infinity", "risk", "-inf is wrong in its softmax; -40000 stands for it", APPLE)
 def _infinite(op: Op) -> str | None:
-    values = [op.constant(place) for place in range(len(op.node.inputs))]
+    values = [op.constant(index) for index in range(len(op.node.inputs))]
     floats = [value for value in values if value is not None and value.dtype.kind == "f"]
     return "a constant of -inf" if any(np.isneginf(value).any() for value in floats) else None
 
@@ -87,12 +87,14 @@ def _argmax(op: Op) -> str | None:
     issue("coreai-torch", 115, "an fp16 head returns 0.0"),
 )
 def _half_head(op: Op) -> str | None:
-    """A product in float16 that the output is cast from."""
-    made = op.made_by(0) if op.node.type == "cast" else None
+    """Returns a message for a float16 product whose cast is the output."""
+    producer = op.made_by(0) if op.node.type == "cast" else None
     output = any(isinstance(result, Wire) and result.node == op.number for result in op.graph.results)
-    if made is None or not output:
+    if producer is None or not output:
         return None
-    return "behind a product in float16" if made.type == PRODUCT and "float16" in made.settings["result"] else None
+    return (
+        "behind a product in float16" if producer.type == PRODUCT and "float16" in producer.settings["result"] else None
+    )
 
 
 @OWN_RULES.add(
@@ -105,7 +107,7 @@ def _byte_blocks(op: Op) -> str | None:
     scale, data = (op.constant(1), op.constant(0)) if op.node.type == "blockwise_shift_scale" else (None, None)
     if scale is None or data is None or _bits(op.node) != 8:
         return None
-    blocks = any(1 < own < size for own, size in zip(scale.shape, data.shape, strict=True))
+    blocks = any(1 < count < size for count, size in zip(scale.shape, data.shape, strict=True))
     return f"{list(scale.shape)} scales of {list(data.shape)} numbers" if blocks else None
 
 
@@ -120,8 +122,8 @@ def _stride(op: Op) -> str | None:
 def _table_stride(op: Op) -> str | None:
     if op.node.type != "conv2d":
         return None
-    made, strides = op.made_by(1), op.constant(2)
-    if made is None or made.type != "lut_to_dense" or strides is None:
+    producer, strides = op.made_by(1), op.constant(2)
+    if producer is None or producer.type != "lut_to_dense" or strides is None:
         return None
     return f"stride {int(strides.max())}" if strides.max() > 2 else None
 
@@ -145,12 +147,12 @@ def _unaligned(op: Op) -> str | None:
 def _linear(op: Op) -> str | None:
     if op.node.type != PRODUCT:
         return None
-    made = op.made_by(1)
-    if op.constant(1) is None and (made is None or made.type not in (*RESTORED, "transpose")):
+    producer = op.made_by(1)
+    if op.constant(1) is None and (producer is None or producer.type not in (*RESTORED, "transpose")):
         return None
-    if made is not None and made.type == "transpose" and isinstance(made.inputs[0][1], Wire):
-        behind = op.graph.producer(made.inputs[0][1])
-        if behind is None or behind.type not in RESTORED:
+    if producer is not None and producer.type == "transpose" and isinstance(producer.inputs[0][1], Wire):
+        source = op.graph.producer(producer.inputs[0][1])
+        if source is None or source.type not in RESTORED:
             return None  # of attention: both are computed
     return f"{list(op.results[0][1])}"
 
@@ -163,7 +165,7 @@ def _softmax_axis(op: Op) -> str | None:
 
 
 def _fixed(op: Op) -> bool:
-    """Whether it is known before anything runs."""
+    """Returns whether an operation is known before anything runs."""
     return all(isinstance(value, Constant) for _, value in op.node.inputs)
 
 
@@ -177,7 +179,7 @@ def _of_two_and_three(number: int) -> bool:
 def lint_asset(
     asset: Asset, device: str, graph_of: Callable[[str], Graph], function: str | None = None
 ) -> tuple[LintReport, ...]:
-    """Apply the shared rules and Core AI's own to every operation of a function, or of each: see `Artifact.lint`."""
+    """Applies the shared rules and Core AI's own to every operation of a function, or of all: see `Artifact.lint`."""
     chosen = find_device(device)
     names = [function] if function is not None else list(asset.functions)
     return tuple(_lint(asset.path, name, graph_of(name), chosen) for name in names)
@@ -189,17 +191,18 @@ def _lint(path: Path, function: str, graph: Graph, device: Device) -> LintReport
     counted: set[int] = set()
     operations = []
     weights: list[Finding] = []
-    for number, node in enumerate(graph.nodes):
-        op = Op(graph, number)
+    for index, node in enumerate(graph.nodes):
+        op = Op(graph, index)
         if node.type in RESTORED:  # a weight, not an operation
             weights += findings_of(OWN_RULES, op)
             continue
         size = _weight_bytes(graph, node, counted)
         on_device = DeviceOperation(_described(op, size), device)
-        # Between float16 the body of a declared function (a layer norm) may say float32: a device has its own way.
+        # Between float16 values the body of a declared function (a layer norm) may be float32: a device has its own
+        # way.
         own_way = half and COMPOSITE in node.settings
-        asked = [rule for rule in shared if not (own_way and rule.name == "float32")]
-        findings = findings_of(asked, on_device) + findings_of(OWN_RULES, op)
+        applicable = [rule for rule in shared if not (own_way and rule.name == "float32")]
+        findings = findings_of(applicable, on_device) + findings_of(OWN_RULES, op)
         operations.append(LintedOperation.of(node.name, node.type, size, findings))
     whole = sum(operation.weight_bytes for operation in operations)
     if whole > LARGEST:
@@ -209,24 +212,26 @@ def _lint(path: Path, function: str, graph: Graph, device: Device) -> LintReport
 
 
 def _described(op: Op, weight_bytes: int) -> Operation:
-    """An operation as Core ML's rules look at one."""
+    """Converts an operation to the form that Core ML's rules read."""
     inputs, kinds = {}, _kinds(op.node.settings["operands"])
-    for place, ((_, value), (dtype, shape)) in enumerate(zip(op.node.inputs, kinds, strict=True)):
-        # Shapes, axes and paddings are settings in Core ML, no tensors that are computed.
-        name = "x" if place == 0 else f"operand {place}"
+    for index, ((_, value), (dtype, shape)) in enumerate(zip(op.node.inputs, kinds, strict=True)):
+        # Core ML treats shapes, axes and paddings as settings, not as computed tensors.
+        name = "x" if index == 0 else f"operand {index}"
         inputs[name] = (Argument(None, dtype, shape, isinstance(value, Constant)),)
     outputs = tuple(Argument(None, dtype, shape, False) for dtype, shape in op.results)
     return Operation(op.node.type, op.node.name, inputs, outputs, weight_bytes, {})
 
 
 def _kinds(text: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """`float16 [1, 96, 16], int32 []` -> types and shapes."""
-    told = (one.partition(" [")[::2] for one in text.split("], ") if one)
-    return tuple((dtype, tuple(int(size) for size in sizes.rstrip("]").split(", ") if size)) for dtype, sizes in told)
+    """Parses `float16 [1, 96, 16], int32 []` into types and shapes."""
+    entries = (entry.partition(" [")[::2] for entry in text.split("], ") if entry)
+    return tuple(
+        (dtype, tuple(int(size) for size in sizes.rstrip("]").split(", ") if size)) for dtype, sizes in entries
+    )
 
 
 def _weight_bytes(graph: Graph, node: Node, counted: set[int]) -> int:
-    """The bytes of the constants that an operation takes, those of a restored weight included, each once."""
+    """Returns the bytes of an operation's constants, with those of a restored weight, each counted once."""
     size = 0
     for _, value in node.inputs:
         if isinstance(value, Constant) and id(value.values) not in counted:
@@ -246,6 +251,6 @@ def _stored_bytes(node: Node) -> int:
 
 
 def _bits(node: Node) -> int:
-    """Bits of one stored number of a restored weight."""
+    """Returns the bits of one stored element of a restored weight."""
     (dtype, _), *_ = _kinds(node.settings["operands"])
     return int("".join(filter(str.isdigit, dtype)))

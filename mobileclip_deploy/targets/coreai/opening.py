@@ -1,4 +1,4 @@
-"""An .aimodel opened: what it declares and holds, and its program as a graph, whatever names and order it has."""
+"""An opened .aimodel: its declarations and contents, and its program as a graph, independent of names and order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 CALL, OUTPUT = "coreai.invoke", "coreai.output"
 SYMBOL = re.compile(r"@([\w.$-]+)")
-# Attributes of a function that are no settings: its name may be any, its types are those of its operations.
+# Attributes of a function that are not settings: its name may be any, its types are those of its operations.
 NO_SETTING = ("sym_name", "function_type", "arg_attrs", "res_attrs")
 
 
@@ -36,7 +36,7 @@ class CoreAIArtifact(Artifact):
 
     @cached_property
     def asset(self) -> Asset:
-        """The program; nobody may change it."""
+        """The program; callers must not change it."""
         return Asset(self.path)
 
     @cached_property
@@ -53,13 +53,13 @@ class CoreAIArtifact(Artifact):
 
     @property
     def operators(self) -> dict[str, int]:
-        """Constants are not counted; the operations of a called function are, once for each call."""
+        """Operations by type. Constants do not count; the operations of a called function count once per call."""
         return dict(Counter(node.type for node in self._read.nodes))
 
     @property
     def inspection(self) -> PackageInspection:
-        """Weights' bytes are as stored, those that functions share counted in each. A weight is called as the
-        function's text calls it: there are no names."""
+        """Inspection of the asset. Weights' bytes are as stored; those that functions share count in each. A weight's
+        name is the one in the function's text, since there are no others."""
         asset = self.asset
         return PackageInspection(
             kind="coreai artifact",
@@ -77,10 +77,10 @@ class CoreAIArtifact(Artifact):
 
     @property
     def graph(self) -> Graph:
-        """A file that holds other functions than the towers is refused."""
-        expected, found = (FUNCTION,) if self.function is None else TOWERS, self.asset.functions
-        if set(found) != set(expected):
-            raise InvalidInput(f"{self.path} has the functions {', '.join(found)}; expected {', '.join(expected)}")
+        """The graph; a file with other functions than the towers is refused."""
+        expected, functions = (FUNCTION,) if self.function is None else TOWERS, self.asset.functions
+        if set(functions) != set(expected):
+            raise InvalidInput(f"{self.path} has the functions {', '.join(functions)}; expected {', '.join(expected)}")
         return self._read
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
@@ -92,7 +92,7 @@ class CoreAIArtifact(Artifact):
         return CoreAIRunner(self.path, self.function, wide=True)
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
-        """The program as written, with Apple's own float16 products."""
+        """Yields the program as written, with Apple's own float16 products."""
         yield lambda: CoreAIRunner(self.path, self.function)
 
     def plain_runner(self) -> Runner:
@@ -100,12 +100,12 @@ class CoreAIArtifact(Artifact):
 
 
 def graph_of(asset: Asset, function: str | None = None) -> Graph:
-    """A function as a graph. What it calls stands in its place, with what the callee is declared to be."""
+    """Returns a function as a graph. Called functions are inlined, with the attributes of the callee's declaration."""
     return _Reader(asset).graph(asset.function(function))
 
 
 class _Reader:
-    """`nodes`: what was read so far, in the order in which it is computed."""
+    """Builder of a graph. `nodes`: the nodes so far, in the order of computation."""
 
     def __init__(self, asset: Asset) -> None:
         self.asset = asset
@@ -113,56 +113,60 @@ class _Reader:
 
     def graph(self, function: Any) -> Graph:
         arguments = list(function.regions[0].blocks[0].arguments)
-        values: list[Input] = [Wire(None, place) for place in range(len(arguments))]
+        values: list[Input] = [Wire(None, index) for index in range(len(arguments))]
         results = self._body(function, values, {})
         inputs, outputs = (tuple(f"{name} {kind}" for name, kind in side) for side in self.asset.named_ports(function))
         return Graph(inputs, tuple(self.nodes), outputs, tuple(results), _declared(function))
 
     def _body(self, graph: Any, arguments: Sequence[Input], settings: Mapping[str, Any]) -> list[Input]:
-        """Read the operations of a graph whose arguments are these: what it gives. `settings` come to all of them."""
+        """Reads the operations of a graph with these arguments and returns its outputs. `settings` are added to all
+        nodes."""
         block = graph.regions[0].blocks[0]
         values: dict[Any, Input] = dict(zip(block.arguments, arguments, strict=True))
         for operation in operations(graph):
-            taken = [values[operand] for operand in operation.operands]
+            operands = [values[operand] for operand in operation.operands]
             if operation.name == CONSTANT:
                 name = f"constant of {tensor_type(operation.results[0])}"
                 values[operation.results[0]] = Constant(self.asset.numbers(operation), name)
             elif operation.name == CALL:
-                told = str(operation.attributes["callee"])
-                symbol = match.group(1) if (match := SYMBOL.search(told)) else told
+                reference = str(operation.attributes["callee"])
+                symbol = match.group(1) if (match := SYMBOL.search(reference)) else reference
                 if symbol not in self.asset.graphs or symbol in self.asset.functions:
                     raise InvalidInput(f"{self.asset.path} calls {symbol}, which is no graph of it")
                 callee = self.asset.graphs[symbol]
-                called = self._body(callee, taken, {**settings, **_declared(callee)})
+                called = self._body(callee, operands, {**settings, **_declared(callee)})
                 values |= zip(operation.results, called, strict=True)
             elif operation.name == OUTPUT:
-                return taken
+                return operands
             else:
-                number = len(self.nodes)
-                # Of operands, too: numpy has no types below a byte.
-                given, made = (
+                index = len(self.nodes)
+                # Operands too: numpy has no types below a byte.
+                operand_types, result_types = (
                     ", ".join(str(tensor_type(value)) for value in values_of)
                     for values_of in (operation.operands, operation.results)
                 )
-                inputs = tuple((f"operand {place}", value) for place, value in enumerate(taken))
+                inputs = tuple((f"operand {position}", value) for position, value in enumerate(operands))
                 named = {entry.name: str(entry.attr) for entry in operation.attributes}
                 kind = operation.name.removeprefix("coreai.")
-                named |= {**settings, "operands": given, "result": made}
-                self.nodes.append(Node(kind, inputs, named, f"{number}"))
-                values |= {result: Wire(number, place) for place, result in enumerate(operation.results)}
+                named |= {**settings, "operands": operand_types, "result": result_types}
+                self.nodes.append(Node(kind, inputs, named, f"{index}"))
+                values |= {result: Wire(index, position) for position, result in enumerate(operation.results)}
         raise InvalidInput(f"{self.asset.path}: a function without an output")
 
 
 def _declared(graph: Any) -> dict[str, str]:
-    """What a graph is declared to be, beside its body: a device may have its own way to compute what is declared."""
+    """Returns the attributes of a graph's declaration: a device may have its own way to compute a declared function."""
     return {entry.name: str(entry.attr) for entry in graph.attributes if entry.name not in NO_SETTING}
 
 
 def _flat(metadata: dict[str, Any]) -> dict[str, str]:
-    """What whoever wrote it defined himself stands beside the rest."""
-    own = metadata.get(OWN, {})
-    told = {name: value for name, value in metadata.items() if name != OWN}
-    return {name: str(value) for name, value in {**told, **(own if isinstance(own, dict) else {OWN: own})}.items()}
+    """Merges the writer's own metadata into the rest."""
+    custom = metadata.get(OWN, {})
+    standard = {name: value for name, value in metadata.items() if name != OWN}
+    return {
+        name: str(value)
+        for name, value in {**standard, **(custom if isinstance(custom, dict) else {OWN: custom})}.items()
+    }
 
 
 def _function(asset: Asset, name: str) -> FunctionInspection:
@@ -179,7 +183,8 @@ def _function(asset: Asset, name: str) -> FunctionInspection:
 
 
 def _weight(operation: Any) -> StoredTensor | None:
-    """A constant of floats, or what is restored from others, which are counted with it; None for all else."""
+    """Returns a weight: a constant of floats, or a value restored from other constants, which count with it. None for
+    all others."""
     kind = operation.name.removeprefix("coreai.")
     if kind in RESTORED:
         parts = [tensor_type(operand) for operand in operation.operands]
@@ -196,7 +201,7 @@ def _weight(operation: Any) -> StoredTensor | None:
 
 
 def ports_of(asset: Asset, function: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
-    """The inputs and the outputs of a function."""
+    """Returns the inputs and the outputs of a function."""
     inputs, outputs = ([_info(name, kind) for name, kind in side] for side in asset.named_ports(function))
     return inputs, outputs
 

@@ -1,4 +1,4 @@
-"""Running an .aimodel in Apple's own runtime, on the CPU of this machine."""
+"""Runner of an .aimodel in Apple's own runtime, on the CPU of this machine."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from mobileclip_deploy.targets.values import require_shape
 
 
 class CoreAIRunner:
-    """A function of an .aimodel, loaded; one inference per input, since shapes are fixed, and as many beside each other
-    as torch would take threads: Apple's runtime computes one on one core.
+    """A loaded function of an .aimodel; one inference per input, since shapes are fixed. It runs as many at once as
+    torch would use threads: Apple's runtime computes one inference on one core.
 
-    Weights on grids are restored once: the same numbers (a test compares bits), which the runtime would compute again
-    in every inference.
+    Weights on grids are restored once, to the same values (a test compares bits); the runtime would do that in every
+    inference.
 
     Args:
         function: of an asset of several.
-        plain: compute in float32, with the numbers that stand in the file.
-        wide: sum products and convolutions of float16 in float32, which takes a twentieth of the time for nano's text
+        plain: compute in float32, with the stored values.
+        wide: sum products and convolutions of float16 in float32. It takes a twentieth of the time for nano's text
             tower and half of it for its image tower; for many inputs.
     """
 
@@ -45,24 +45,24 @@ class CoreAIRunner:
         asset = Asset(path)
         graph = asset.function(function)
         self._input, self._output = (side[0][0] for side in asset.named_ports(graph))
-        self._name = next(name for name, one in asset.functions.items() if one == graph)
+        self._name = next(name for name, candidate in asset.functions.items() if candidate == graph)
         changed = restore_weights(asset, whole=plain)
-        how = ""
+        note = ""
         if plain:
             raise_to_float32(asset)
-            how = ", float32"
+            note = ", float32"
         elif wide and widen_products(asset):
-            how = "; float16 products summed in float32"
+            note = "; float16 products summed in float32"
         version = importlib.metadata.version("coreai-core")
-        self.engine = f"Core AI {version} (Apple's runtime, CPU{how})"
+        self.engine = f"Core AI {version} (Apple's runtime, CPU{note})"
         self._loop = asyncio.new_event_loop()
-        held = AsyncExitStack()
-        # In a thread of its own: a notebook's cells stand in a loop that runs already.
+        resources = AsyncExitStack()
+        # In its own thread: a notebook's cells already run in a loop.
         thread = threading.Thread(target=self._loop.run_forever, name="coreai", daemon=True)
         thread.start()
-        weakref.finalize(self, _close, self._loop, held, thread)
+        weakref.finalize(self, _close, self._loop, resources, thread)
         with running(f"{self.engine} cannot load {path}"), quiet(), hold_back():
-            self._function = self._wait(_load(asset, held, changed or bool(how), self._name))
+            self._function = self._wait(_load(asset, resources, changed or bool(note), self._name))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         from coreai.runtime import NDArray
@@ -80,29 +80,29 @@ class CoreAIRunner:
         async def answer(value: Any) -> npt.NDArray[np.float32]:
             async with free:
                 answered = await asyncio.shield(self._function({self._input: value}))
-                found: npt.NDArray[np.float32] = answered[self._output].numpy()
-                return found
+                embedding: npt.NDArray[np.float32] = answered[self._output].numpy()
+                return embedding
 
         return await asyncio.gather(*map(answer, values))
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
-        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return asked.result()
+            return future.result()
         except KeyboardInterrupt:
-            asked.cancel()
+            future.cancel()
             asyncio.run_coroutine_threadsafe(_idle(), self._loop).result()
             raise
 
 
 async def _idle() -> None:
-    """Until the runtime computes nothing more: its threads call back, and abort a process whose Python has ended."""
+    """Waits until the runtime is idle: its threads call back, and abort a process whose Python has ended."""
     while busy := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(busy)
 
 
 async def _load(asset: Asset, held: AsyncExitStack, changed: bool, function: str) -> Any:
-    """A function of an asset, or of what it was changed to; `held` is what it needs as long as it is called."""
+    """Loads a function of an asset, or of its changed copy; `held` keeps its resources as long as it is called."""
     from coreai.authoring import AIModelAsset
 
     if changed:

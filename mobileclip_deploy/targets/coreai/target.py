@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.parity import Check
 
-# By itself, on the CPU alone, and with each kind of unit preferred: nothing tells where it ran, and some choices are
-# reported to answer wrongly, so each is asked for the golden answers.
+# The default, the CPU alone, and each kind of unit preferred. The runtime does not report where it ran, and some
+# choices are reported to answer wrongly, so the golden answers are checked with each.
 UNITS: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
 PLACES = tuple(RuntimePlace("coreai", compute_units=unit) for unit in UNITS)
 
@@ -33,15 +33,15 @@ PLACES = tuple(RuntimePlace("coreai", compute_units=unit) for unit in UNITS)
 # Apple's runtime for Linux takes 10 times as long as torch in float32, and 100 to 400 times as long for products of
 # float16 that it sums itself (docs/coreai.md). `seconds` are those of S0 on a busy Xeon, both towers together.
 PACE = Pace(seconds={"float16": 4.0, "float32": 0.35})
-# Weights are stored as in Core ML's packages for iOS 18, but for 4-bit integers and the table of words.
+# Weights are stored as in Core ML's packages for iOS 18, except 4-bit integers and the table of words.
 GROUPS = (32, 16, 8)
-# The scale of a block is searched for; what it cuts off at the lower end reaches one step further.
+# The scale of a block is searched for; the lower end of the range reaches one step further.
 FOUR = Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True)
 RULES = StorageRules(
     eight=integers(8, scale_bytes=2),
     four=Shared(FOUR, GROUPS),
     table=Shared(Grid(4, "table"), GROUPS),
-    # The table's noise is what a text tower at 4 bits has most of: nano's has a worst case of 20.0 dB at w4p with these
+    # The table adds most of the noise of a text tower at 4 bits. nano's has a worst case of 20.0 dB at w4p with these
     # blocks; with one palette per 32 rows it had 17.5, and failed its gate.
     words=Shared(FOUR, (16, 8)),
     rest_bits=16,
@@ -53,7 +53,7 @@ class CoreAITarget(Target):
     name = "coreai"
     title = "Core AI"
     abilities = Abilities(
-        packages=("coreai_torch",),  # which is for one version of coreai-core
+        packages=("coreai_torch",),  # it is for one version of coreai-core
         extra="coreai",
         wheels="Linux x86-64 (glibc 2.34 or newer) and macOS 26 on arm64, CPython 3.11 to 3.14",
         proven={"coreai-core": "1.0.0b3", "coreai-torch": "0.4.3"},
@@ -75,7 +75,7 @@ class CoreAITarget(Target):
     )
 
     def advice(self, precisions: Precisions) -> str | None:
-        """What others report of these precisions on devices, which nothing here can see."""
+        """Returns a warning about these precisions from others' reports on devices, which cannot be tested here."""
         blocks = [name for tower, name in precisions.items() if _has_blocks(tower, name)]
         if not blocks:
             return None
@@ -100,6 +100,6 @@ class CoreAITarget(Target):
 
 
 def _has_blocks(tower: TowerName, precision: str) -> bool:
-    found = precision_of(precision)
-    table = found.table or found.rest
-    return found.rest in ("w4", "mixed") or (tower == "text" and table in ("w4", "w4p"))
+    spec = precision_of(precision)
+    table = spec.table or spec.rest
+    return spec.rest in ("w4", "mixed") or (tower == "text" and table in ("w4", "w4p"))

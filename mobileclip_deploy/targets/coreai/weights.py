@@ -1,4 +1,4 @@
-"""Where the weights of an .aimodel stand, and how each is restored."""
+"""Locations of the weights of an .aimodel, and their decoding."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ PRODUCT = "decomposable.broadcasting_batch_matmul"
 
 
 def _stored(view: View, number: int, name: str) -> StoredWeight | None:
-    """A product takes [..., inputs, outputs]: a transpose before it, of [outputs, inputs], is undone by leaving it
-    out."""
+    """Returns a weight of an operation. A product takes [..., inputs, outputs]: a transpose before it, of [outputs,
+    inputs], is undone by leaving it out."""
     node = view.nodes[number]
     value, product = dict(node.inputs)[name], node.type == PRODUCT
     producer = view.producer(value)
     if product and producer is not None and producer.type == "transpose":
-        taken = dict(producer.inputs)
-        order = taken["operand 1"]
+        operands = dict(producer.inputs)
+        order = operands["operand 1"]
         if isinstance(order, Constant) and order.values.tolist() == [1, 0]:
-            value, product = taken["operand 0"], False
+            value, product = operands["operand 0"], False
             producer = view.producer(value)
     if producer is not None and producer.type in RESTORED:
-        parts = [given.values for _, given in producer.inputs if isinstance(given, Constant)]
+        parts = [part.values for _, part in producer.inputs if isinstance(part, Constant)]
         bits = int(re.sub(r"\D", "", producer.settings["operands"].partition(" ")[0]))
         stored = _restored(producer.name, producer.type, parts, len(producer.inputs), bits)
     elif isinstance(value, Constant) and value.values.dtype in (np.float32, np.float16):
@@ -60,7 +60,8 @@ TABLE = WeightTable(
 
 
 def restored(asset: Asset, operation: Any) -> StoredWeight:
-    """The weight that an operation of a program restores, called as the program's text calls it: there are no names."""
+    """Decodes the weight that an operation of a program restores. Its name is the one in the program's text, since
+    there are no others."""
     constants = [value.owner for value in operation.operands if getattr(value.owner, "name", None) == "coreai.constant"]
     parts = [asset.numbers(constant) for constant in constants]
     name, kind = str(operation.results[0].get_name()), operation.name.removeprefix("coreai.")
@@ -69,7 +70,7 @@ def restored(asset: Asset, operation: Any) -> StoredWeight:
 
 
 def _restored(name: str, kind: str, parts: Sequence[Array], count: int, bits: int) -> StoredWeight:
-    """A weight of its parts, `count` of which must be constants."""
+    """Decodes a weight from its parts, `count` of them, which must be constants."""
     if len(parts) < count:
         raise Malformed(f"{name} is restored from what is computed")
     if kind == SCALED:
