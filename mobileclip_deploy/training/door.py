@@ -1,5 +1,5 @@
-"""Public functions of this room. `reinforce` makes reinforced datasets, `train` trains students on them,
-`train_text_tower` distils text towers for other languages, and `recover` trains towers for a precision."""
+"""Public functions of this room. `reinforce` makes reinforced datasets, and `train` trains students on them.
+`train_text_tower` distils text towers for other languages. `recover` trains towers for a precision."""
 
 from __future__ import annotations
 

@@ -41,14 +41,14 @@ def compact(source: Source, axes: Axes, told: Compacted) -> Source:
     model.variant = with_fields(model.variant, embed_dim=axes.size)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(told.logit_scale))
-    measured = {
+    actual = {
         "size": axes.size,
         "full_size": axes.full_size,
         "from_space": source.provenance.embedding_space,
         "axes_sha256": axes.sha256,
         "full_logit_scale": source.model.logit_factor,
     }
-    model.provenance = with_fields(source.provenance, compacted=with_fields(told, **measured))
+    model.provenance = with_fields(source.provenance, compacted=with_fields(told, **actual))
     return Source(model, model.provenance, axes)
 
 

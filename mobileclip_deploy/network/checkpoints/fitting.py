@@ -38,8 +38,8 @@ class Expected:
     any_rows: bool = False
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Returns whether a tensor of this shape fits. A ViT's position table may be for another image size, and a
-        table of tokens for another vocabulary if the checkpoint brings it. Some files write the temperature with a
+        """Returns whether a tensor of this shape fits. A ViT's position table may be for another image size. A table of
+        tokens may be for another vocabulary if the checkpoint brings it. Some files write the temperature with a
         dimension."""
         if self.any_rows:
             return len(shape) == len(self.shape) and shape[1:] == self.shape[1:]

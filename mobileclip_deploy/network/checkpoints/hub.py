@@ -163,7 +163,7 @@ def _licence(source: HubFile) -> str:
 
 
 def _card(source: HubFile) -> Variant | None:
-    """Returns the variant that is published in the repository. None if none is."""
+    """Returns the variant that is published in the repository. None if no variant is."""
     return next((card for card in variant_cards() if source.repository in {s.repository for s in card.sources}), None)
 
 

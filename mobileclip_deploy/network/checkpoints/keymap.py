@@ -28,8 +28,8 @@ def flatten_leading(ones: int) -> Shape:
 
 
 def pairs_apart(heads: int) -> Shape:
-    """Returns the shape of stacked queries, keys and values [3C, ...] with rotary pairs. In a head's queries and keys
-    their files have the two rows of a pair next to each other, ours half a head apart. Attention is the same: queries
+    """Returns the shape of stacked queries, keys and values [3C, ...] with rotary pairs. In queries and keys of a head
+    the two rows of a pair are neighbours in their files, and half a head apart in ours. Attention is the same: queries
     and keys move alike."""
 
     def moved(t: Tensor, split: tuple[int, int]) -> Tensor:

@@ -1,7 +1,7 @@
 """FastVLM's layout (apple/ml-fastvlm, after LLaVA): the image tower in a language model's file, folded in part.
 
-The tower is published as Apple's `reparameterize_model` leaves it: MobileOne blocks, large kernels, RepMixers and
-positional encodings are one convolution each, and the feed-forwards keep their BatchNorm.
+The tower is published in the form of Apple's `reparameterize_model`. MobileOne blocks, large kernels, RepMixers and
+positional encodings are one convolution each; the feed-forwards keep their BatchNorm.
 """
 
 from __future__ import annotations

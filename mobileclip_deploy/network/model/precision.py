@@ -12,7 +12,7 @@ from mobileclip_deploy.network.model.tower_names import TOWERS, TowerName
 TABLE = "-table-"
 """Separator of two precisions, as in `w4p-table-w6p`: the first for everything, the second for the table of words."""
 
-# A table is only stored: precisions that round activations or prune do not apply to it, and halves gain nothing.
+# A table is only stored: precisions that round activations or prune do not apply to it, and fp16 gains nothing.
 TABLES = ("w8", "w6p", "w4p", "w4")
 RESTS = ("w8", "w8a8", "w6p", "w4p", "w4")
 RECOVERABLE = ("w8", "w8a8", "w6p", "w4p", "w4")

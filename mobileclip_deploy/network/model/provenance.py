@@ -68,8 +68,8 @@ class Distilled(BaseModel, frozen=True, extra="forbid"):
     """Record of a text tower distilled from that of another checkpoint, for texts in other `languages` (codes, such as
     "de"), with its own vocabulary. The image tower is the other checkpoint's, and so is the embedding space.
 
-    `cut_from`: the text tower is the other checkpoint's own, and its vocabulary was cut from this number of pieces to
-    those of the languages; None if it was learned.
+    `cut_from`: number of pieces of the other checkpoint's vocabulary, if the text tower is that checkpoint's own with a
+    vocabulary cut to the languages; None if the vocabulary was learned.
 
     `source_file`, `source_sha256`, `source_weights`: of that checkpoint, as in `Provenance`. `image_sha256`: of the
     image tower's tensors (`tensors_sha256`), checked at opening. `form`: the variant whose text tower has the student's

@@ -131,8 +131,7 @@ def cleaned(text: str, tokens: TokenizerSpec = CLIP) -> str:
 
 def unknown_share(text: str, tokens: TokenizerSpec) -> float:
     """Returns the share (0 to 1) of a text's tokens that are unknown, or single bytes of letters beyond ASCII. A
-    checkpoint's vocabulary did not learn those, for example another script. 0 for CLIP's vocabulary, for which no such
-    data exists."""
+    checkpoint's vocabulary did not learn those, for example another script. Always 0 for CLIP's own vocabulary."""
     if not tokens.merges and not tokens.file:
         return 0.0
     bare = text[: CHARACTERS_A_TOKEN * tokens.context_length]

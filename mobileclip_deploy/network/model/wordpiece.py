@@ -1,8 +1,8 @@
 """BERT's WordPiece as OpenVision has it: the tokenizer.json of a vocabulary that stands beside a checkpoint.
 
-A row of ids is the start, the text, the end, padding, and a class token at the last place, at which the text tower is
-pooled (arXiv 2411.16828). No tokenizer.json can say what stands behind the padding: `TokenizerSpec.last` does, and the
-file gives one token less.
+A row of ids is the start, the text, the end, padding, and a class token at the last position. The text tower is pooled
+there (arXiv 2411.16828). No tokenizer.json can express a token after the padding. `TokenizerSpec.last` does, and the
+file encodes one token less.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
 
 
 def _pieces(content: str) -> list[str]:
-    """The pieces in the order of their ids."""
     if not content.lstrip().startswith("{"):
         names = content.removesuffix("\n").split("\n")
         if len(set(names)) < len(names):

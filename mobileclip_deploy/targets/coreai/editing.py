@@ -39,8 +39,8 @@ def widen_products(asset: Asset) -> bool:
     """Computes matrix products and convolutions of float16 in float32 and rounds their results. Returns whether there
     were any.
 
-    Apple's runtime for Linux takes 45 times as long for the products of nano's text tower in float16 (0.66 s an
-    inference), and twice as long for the convolutions of its image tower.
+    In float16 Apple's runtime for Linux takes 45 times as long for the products of nano's text tower (0.66 s an
+    inference). For the convolutions of its image tower it takes twice as long.
     """
     ir = mlir()
     products = [op for graph in asset.graphs.values() for op in operations(graph) if op.name in PRODUCTS]

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
 
 # The default, the CPU alone, and each kind of unit preferred. The runtime does not report where it ran, and some
-# choices are reported to answer wrongly, so the golden answers are checked with each.
+# choices are reported to answer wrongly. So the golden answers are checked with each.
 UNITS: tuple[ComputeUnits, ...] = ("default", "cpuOnly", "preferCPU", "preferGPU", "preferNeuralEngine")
 PLACES = tuple(RuntimePlace("coreai", compute_units=unit) for unit in UNITS)
 
 
-# Apple's runtime for Linux takes 10 times as long as torch in float32, and 100 to 400 times as long for products of
-# float16 that it sums itself (docs/coreai.md). `seconds` are those of S0 on a busy Xeon, both towers together.
+# Apple's runtime for Linux takes 10 times as long as torch in float32. For products of float16, which it sums itself,
+# it takes 100 to 400 times as long (docs/coreai.md). `seconds` are those of S0 on a busy Xeon, both towers together.
 PACE = Pace(seconds={"float16": 4.0, "float32": 0.35})
 # Weights are stored as in Core ML's packages for iOS 18, except 4-bit integers and the table of words.
 GROUPS = (32, 16, 8)

@@ -100,7 +100,7 @@ class Program:
     """
 
     def __init__(self, path: Path, model: Any, function: str, graph: Graph, size: int) -> None:
-        """Use `load` instead. `size`: of the package in bytes."""
+        """Builds a program; callers use `load`. `size`: of the package in bytes."""
         self.path = path
         self.function = function
         self.functions = tuple(sorted(model.mlProgram.functions))

@@ -1,4 +1,4 @@
-"""Traces a float32 ONNX graph in MLX, operation by operation.
+"""Tracer of a float32 ONNX graph in MLX, operation by operation.
 
 MLX's convolutions take channels last. So a picture's values [N, C, H, W] are held as [N, H, W, C] from one convolution
 to the next. They are turned back only for operations that depend on the axes.

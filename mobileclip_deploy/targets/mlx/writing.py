@@ -54,8 +54,12 @@ def _walk(graph: ir.Graph, job: TowerJob) -> Walk:
     grids = stored(RULES, job.tower, job.module, job.precision, job.four_bit)
     listed = list(weights(graph, by_numbers(job.module, grids, floats=True)))
     require_all(grids, [weight.layer for weight in listed])
-    packed = {one.name: _packed(one, grids[one.layer]) for one in listed if grids[one.layer].kind != "float"}
-    return Walk(graph, mx.float32, packed, frozenset(one.name for one in listed if grids[one.layer].bits == 16))
+    packed = {
+        weight.name: _packed(weight, grids[weight.layer]) for weight in listed if grids[weight.layer].kind != "float"
+    }
+    return Walk(
+        graph, mx.float32, packed, frozenset(weight.name for weight in listed if grids[weight.layer].bits == 16)
+    )
 
 
 def _packed(weight: Weight, grid: Grid) -> Packed:

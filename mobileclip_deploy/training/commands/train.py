@@ -163,11 +163,11 @@ def _text_tower(
         [
             language,
             f"{result.pairs.get(language, 0):,}",
-            f"{one.texts:,}",
-            f"{one.recall:.1f}",
-            f"{100 * one.before:.1f}",
+            f"{figures.texts:,}",
+            f"{figures.recall:.1f}",
+            f"{100 * figures.before:.1f}",
         ]
-        for language, one in last.items()
+        for language, figures in last.items()
     ]
     print_table(None, ["language", ">pairs", ">held-out texts", ">found @1 %", ">nearer than the right one %"], lines)
     for reason, count in result.left_out.items():

@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 
 @dataclass
 class Joined:
-    """Samples that have an image, a true caption, augmentations and embeddings; and counts of the others."""
+    """Samples that have an image, a true caption, augmentations and embeddings; and counts of those left out."""
 
     shards: tuple[Path, ...]
     images: tuple[Path | None, ...]

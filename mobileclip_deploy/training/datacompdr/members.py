@@ -149,7 +149,7 @@ def _torch(content: bytes) -> dict[str, Tensor]:
 
 
 def _gunzipped(content: bytes) -> bytes:
-    """Unpacks gzip, but no more than the limit of a bomb."""
+    """Unpacks gzip up to `LIMIT` bytes and refuses more, so that a bomb cannot fill the memory."""
     with refusing(f"the pth.gz is damaged ({WHY})", OSError, EOFError, zlib.error, into=Malformed):
         unpacked = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LIMIT + 1)
     if len(unpacked) > LIMIT:

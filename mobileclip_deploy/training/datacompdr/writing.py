@@ -38,8 +38,8 @@ NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 def _write(making: Making, index: Index, folder: Path) -> ShardEntry:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for number, row in enumerate(making.rows, start=making.first):
-            for ending, content in _sample(row, number, making, index):
+        for row_index, row in enumerate(making.rows, start=making.first):
+            for ending, content in _sample(row, row_index, making, index):
                 header = tarfile.TarInfo(ending)
                 header.size = len(content)
                 archive.addfile(header, io.BytesIO(content))
@@ -58,7 +58,7 @@ def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tu
     digest = hashlib.sha256(original).hexdigest()
     uid = hashlib.sha256(f"{number} {digest}".encode()).hexdigest()[:32]
     opened = members.image(stored)
-    teachers = [borrowed(one) for one in making.teachers]
+    teachers = [borrowed(lent) for lent in making.teachers]
     size = max(teacher.entry.image_size for teacher in teachers)
     chance = np.random.default_rng((index.seed, number))
     drawn = draw(index.augmentations, opened.width, opened.height, size, chance)
@@ -68,7 +68,7 @@ def _sample(row: Pair, number: int, making: Making, index: Index) -> Iterator[tu
         ending: stored,
         "txt": row.text.encode(),
         "syn.json": _json({"syn_text": list(row.captions)}),
-        "paug.json": _json({"param_aug": [one.stored() for one in drawn]}),
+        "paug.json": _json({"param_aug": [augmentation.stored() for augmentation in drawn]}),
         **({"npz": _npz(arrays)} if index.dtype == "float32" else {"pth.gz": _pth_gz(arrays)}),
         "json": _json({"uid": uid, "sha256": digest}),
     }
@@ -82,7 +82,7 @@ def said(
     """Returns teachers' embeddings of augmentations of an image and of texts: float32 [K, sum of D] and [T, sum of D].
     All teachers see views of the largest teacher's size."""
     size = max(teacher.entry.image_size for teacher in teachers)
-    views = torch.stack([replay(image, one, size) for one in drawn]).float() / 255
+    views = torch.stack([replay(image, augmentation, size) for augmentation in drawn]).float() / 255
     return (
         torch.cat([teacher.views(views) for teacher in teachers], dim=1),
         torch.cat([teacher.texts(texts, torch.float32) for teacher in teachers], dim=1),

@@ -100,7 +100,7 @@ def distillation_loss(texts: Tensor, targets: Tensor, same: Tensor, contrast: fl
 
 
 class _Training(Training[TextTransformer, int, TowerRow]):
-    """Trains a text tower on batches of texts, which the index of the step decides."""
+    """Training of a text tower on batches of texts; the index of a step decides its batch."""
 
     called, row = "tower", TowerRow
 

@@ -55,9 +55,8 @@ def check_learned(
         goes_on: the tower had learned the languages before; then it must not get worse.
 
     Raises:
-        GateFailed: a language's texts are no nearer to their own sentences than before, or than to others', for example
-            if the lines of one side are in another order. Or fewer than `english_bound` percent of the English
-            sentences find themselves.
+        GateFailed: a language's texts are no nearer to their own sentences than before, or than to others' (as with
+            lines in another order). Or fewer than `english_bound` percent of the English sentences find themselves.
     """
     for language, row in told.items():
         error = 1 / math.sqrt(12 * row.texts)  # of the mean of `texts` shares that are uniform from 0 to 1

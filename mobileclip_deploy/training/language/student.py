@@ -98,8 +98,8 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
             [block for block in model.blocks if isinstance(block, TransformerBlock) == transformers]
             for model in (tower, teacher)
         )
-        for place, block in enumerate(mine if theirs else ()):
-            spread = round(place * (len(theirs) - 1) / max(len(mine) - 1, 1))
+        for index, block in enumerate(mine if theirs else ()):
+            spread = round(index * (len(theirs) - 1) / max(len(mine) - 1, 1))
             block.load_state_dict(theirs[spread].state_dict())
     length = min(len(tower.positional_embedding), len(teacher.positional_embedding))
     tower.positional_embedding[:length] = teacher.positional_embedding[:length]
@@ -108,8 +108,8 @@ def _take(tower: TextTransformer, teacher: TextTransformer, tokens: TokenizerSpe
     shared = [(row, rows[token]) for row, token in enumerate(tokens_of(tokens)) if token in rows]
     new = tower.token_embedding.weight
     new.copy_(table.mean(dim=0) + EMBEDDING_STD * torch.randn_like(new))
-    own, others = zip(*shared, strict=True)
-    new[list(own)] = table[list(others)]
+    targets, sources = zip(*shared, strict=True)
+    new[list(targets)] = table[list(sources)]
 
 
 def write_checkpoint(teacher: Path, tower: TextTransformer, made: Distilled, tokens: TokenizerSpec, path: Path) -> None:

@@ -99,18 +99,18 @@ def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Setting
         first = torch.from_numpy(np.sort(np.unique(dataset.ids.numpy(), axis=0, return_index=True)[1]))
         ids = dataset.ids[first]
         targets = F.normalize(dataset.texts[0][first].float(), dim=1)
-        held, trained = _split(len(ids), settings.held_back)
+        held_rows, trained = _split(len(ids), settings.held_back)
 
         def taken(rows: Tensor) -> tuple[Tensor, Tensor]:
             return ids[rows], targets[rows]
 
         return TowerInputs(
             lambda count, chance: taken(trained[torch.randint(len(trained), (count,), generator=chance)]),
-            lambda: taken(held[:COMPARED]),
+            lambda: taken(held_rows[:COMPARED]),
             images,
             scale,
         )
-    held, trained = _split(len(dataset), settings.held_back)
+    held_rows, trained = _split(len(dataset), settings.held_back)
 
     def loaded(choices: list[Choice]) -> tuple[Tensor, Tensor]:
         batch = collate([dataset[choice] for choice in choices])
@@ -118,7 +118,7 @@ def tower_inputs(tower: TowerName, dataset: ReinforcedDataset, settings: Setting
 
     return TowerInputs(
         lambda count, chance: loaded(dataset.choose(count, chance, trained)),
-        lambda: loaded([Choice(int(row), 0, None) for row in held[:COMPARED]]),
+        lambda: loaded([Choice(int(row), 0, None) for row in held_rows[:COMPARED]]),
         F.normalize(dataset.texts[0].float(), dim=1) if dataset.pairs.captioned else images,
         scale,
     )

@@ -139,9 +139,9 @@ def _tower(
 def _activations(
     model: MobileCLIP, tower: TowerName, quantized: Sequence[str], inputs: TowerInputs
 ) -> AbstractContextManager[None]:
-    held, _ = inputs.held_back()
+    held_inputs, _ = inputs.held_back()
     encode = _encoder(model, tower)
-    return rounded_activations(getattr(model, tower), quantized, lambda: encode(held) if quantized else None)
+    return rounded_activations(getattr(model, tower), quantized, lambda: encode(held_inputs) if quantized else None)
 
 
 def _encoder(model: MobileCLIP, tower: TowerName) -> Any:

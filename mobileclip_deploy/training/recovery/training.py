@@ -36,8 +36,8 @@ class Closeness:
 @torch.no_grad()
 def closeness(encode: Encode, inputs: TowerInputs, batch: int) -> Closeness:
     """Measures a tower on the held-back inputs."""
-    held, expected = inputs.held_back()
-    actual = torch.cat([encode(part) for part in held.split(batch)])
+    held_inputs, expected = inputs.held_back()
+    actual = torch.cat([encode(part) for part in held_inputs.split(batch)])
     cosines = F.cosine_similarity(actual.double(), expected.double())
     # NaN counts as the largest distance.
     cosines = torch.nan_to_num(cosines, nan=-1.0)
@@ -56,8 +56,8 @@ def train(
 ) -> None:
     """Minimises the distance of the tower's embeddings from the original's, in place. The tower ends in eval mode.
 
-    The loss is 1 - cosine, and a tenth of the divergence between both towers' rankings of `RANKED` embeddings of the
-    other modality. Retrieval and classification depend on these rankings.
+    The loss is 1 - cosine, and a tenth of the divergence of the rankings. Tower and original both rank `RANKED`
+    embeddings of the other tower, as retrieval and classification do.
 
     Args:
         tower: folded, with grids attached (`attach`).

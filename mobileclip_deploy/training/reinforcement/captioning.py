@@ -249,8 +249,8 @@ _once_loaded = lru_cache(maxsize=1)(load_captioner)
 
 
 class _Done:
-    """Cache of finished captions: one line of settings, then one line per batch. An unreadable line ends the reading;
-    its captions are made again."""
+    """Cache of finished captions: one line of settings, then one line per batch. Reading ends at the first unreadable
+    line, and all captions from there on are made again."""
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
         self.file, self.batches = file, dict[int, Any]()

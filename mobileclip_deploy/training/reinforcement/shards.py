@@ -21,9 +21,9 @@ SHARD_BYTES = 8 << 30
 
 @dataclass(frozen=True)
 class Shard:
-    """`n` pairs: augmentations float32 [n, K, P]; SHA-256 of the image files uint8 [n, 32]; number of captions per pair
-    int64 [n]; and for each teacher bfloat16 unit embeddings of the augmented images [n, K, D] and of all captions [sum
-    of counts, D], the true one of a pair first."""
+    """`n` pairs of a dataset. Augmentations are float32 [n, K, P], SHA-256 of the image files uint8 [n, 32], numbers of
+    captions int64 [n]. Each teacher has bfloat16 unit embeddings: of the augmented images [n, K, D], and of all
+    captions [sum of counts, D], the true one of a pair first."""
 
     parameters: Tensor
     image_sha256: Tensor

@@ -86,7 +86,7 @@ class Trained:
 
 
 class _Guarded(Dataset[Sample | InvalidInput]):
-    """Returns a refusal as a value: torch would put the traceback of a loading process into its text."""
+    """Dataset that returns a refusal as a value: torch would put the traceback of a loading process into its text."""
 
     def __init__(self, data: TrainingData) -> None:
         self.data = data
@@ -113,7 +113,7 @@ def _batches(dataset: TrainingData, recipe: Recipe, first: int, processes: Proce
 
 
 class _Training(Training[MobileCLIP, Batch | InvalidInput, LogRow]):
-    """Trains both towers on batches of pairs."""
+    """Training of both towers on batches of pairs."""
 
     called, row = "model", LogRow
     objective: Objective

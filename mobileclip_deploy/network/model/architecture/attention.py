@@ -15,8 +15,8 @@ def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Ten
     `turns`: cosines and sines [L, C / heads] by which queries and keys turn (rotary positions, arXiv 2104.09864); the
     two channels of a pair are half a head apart.
 
-    No tensor has more than four dimensions and the three parts are one split, which Core ML's Neural Engine and ONNX
-    Runtime's float16 graphs both need.
+    No tensor has more than four dimensions and the three parts are one split. Core ML's Neural Engine and ONNX
+    Runtime's float16 graphs both need that.
     """
     n, length, _ = qkv.shape
     # [N, L, 3C] -> three of [N, heads, L, C / heads]
@@ -36,7 +36,7 @@ def turned(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 def rotary_turns(side: int, reference: int, size: int, skipped: int) -> tuple[Tensor, Tensor]:
     """Returns cosines and sines [skipped + side * side, size] of a grid of patches, row by row; float32, as timm's.
 
-    Columns turn the first half of the pairs and rows the second, both counted from 1 and scaled to a grid of
+    Columns turn the first half of the pairs and rows the second. Both are counted from 1 and scaled to a grid of
     `reference` patches a side. The first `skipped` tokens, such as a class token, are not turned.
     """
     bands = 1.0 / (10000.0 ** (torch.arange(0, size // 4, dtype=torch.int64).to(torch.float32) / (size // 4)))

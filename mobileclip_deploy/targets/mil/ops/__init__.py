@@ -1,8 +1,8 @@
 """Definitions of the ops that packages of MobileCLIP use, in the forms that occur there.
 
-These are the ops that coremltools writes for image towers, text towers and classifiers of every variant, at every
-precision and deployment target that this package exports. Importing this package fills the table `OPS`. A package with
-any other op can be inspected and linted, but not evaluated.
+coremltools writes these ops for image towers, text towers and classifiers of every variant, at every precision and
+deployment target of this package. Importing this package fills the table `OPS`. A package with any other op can be
+inspected and linted, but not evaluated.
 """
 
 from mobileclip_deploy.targets.mil.ops import axes, pointwise, products

@@ -2,7 +2,7 @@
 
 Definitions: coremltools, converters/mil/mil/ops/defs/iOS15/reduction.py, normalization.py, tensor_operation.py,
 tensor_transformation.py, scatter_gather.py, classify.py, and iOS16 and iOS17. Up to iOS 16 a negative index of a gather
-counts from the end, and a 0 in the shape of a reshape copies that dimension of the input. No package of ours contains
+counts from the end. A 0 in the shape of a reshape copies that dimension of the input. No package of ours contains
 either, and both are refused.
 """
 
