@@ -23,14 +23,14 @@ transposed = Shape(lambda t: t.t().contiguous(), lambda t: t.t().contiguous())
 
 
 def flatten_leading(ones: int) -> Shape:
-    """Returns the shape of tensors with `ones` leading dimensions of size 1 in their files, and none in ours."""
+    """Returns the conversion for tensors with `ones` leading dimensions of size 1 in their files, and none in ours."""
     return Shape(lambda t: t.reshape((1,) * ones + tuple(t.shape)), lambda t: t.reshape(t.shape[ones:]))
 
 
 def pairs_apart(heads: int) -> Shape:
-    """Returns the shape of stacked queries, keys and values [3C, ...] with rotary pairs. In queries and keys of a head
-    the two rows of a pair are neighbours in their files, and half a head apart in ours. Attention is the same: queries
-    and keys move alike."""
+    """Returns the conversion for stacked queries, keys and values [3C, ...] with rotary pairs. In their files the two
+    rows of a pair are neighbours within a head's queries and keys. In ours they are half a head apart. Attention is the
+    same: queries and keys move alike."""
 
     def moved(t: Tensor, split: tuple[int, int]) -> Tensor:
         turned, values = t.split((t.shape[0] // 3 * 2, t.shape[0] // 3))

@@ -98,23 +98,23 @@ def _parsed(where: Path | str, text: str | None = None) -> dict[str, Any]:
 def _read(card: Preprocess, told: Mapping[str, Any], name: str, path: Path) -> TakenPreprocess:
     """Reads preprocessing from open_clip's file, from transformers' (`preprocessor_config.json`), or from the bare
     values."""
-    values_of = told.get(METADATA, told)
-    if not isinstance(values_of, dict):
+    settings = told.get(METADATA, told)
+    if not isinstance(settings, dict):
         raise InvalidInput(f"{path}: {METADATA} holds no JSON object; give open_clip's {CONFIG}")
-    if "image_mean" in values_of:
-        interpolation = {2: "bilinear", 3: "bicubic"}.get(values_of.get("resample", 3), "another")
-        values_of = {"mean": values_of["image_mean"], "std": values_of.get("image_std"), "interpolation": interpolation}
-    elif not {"mean", "std", "interpolation"} & values_of.keys() and METADATA not in told:
+    if "image_mean" in settings:
+        interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3), "another")
+        settings = {"mean": settings["image_mean"], "std": settings.get("image_std"), "interpolation": interpolation}
+    elif not {"mean", "std", "interpolation"} & settings.keys() and METADATA not in told:
         raise InvalidInput(f"{path} says no mean, std or interpolation; give open_clip's {CONFIG}")
-    values_of = DEFAULTS | {key: value for key, value in values_of.items() if value is not None}
+    settings = DEFAULTS | {key: value for key, value in settings.items() if value is not None}
     resize = RESIZE_MODES[card.resize]
-    if values_of.get("resize_mode", resize) != resize:
+    if settings.get("resize_mode", resize) != resize:
         raise InvalidInput(
-            f"{path}: resize_mode {values_of['resize_mode']!r} is not this network's, {resize!r}: a picture is "
+            f"{path}: resize_mode {settings['resize_mode']!r} is not this network's, {resize!r}: a picture is "
             f"{card.described}; train and export with {resize!r}"
         )
     with refusing(f"{path}", ValidationError):
-        values = {key: values_of[key] for key in ("mean", "std", "interpolation")}
+        values = {key: settings[key] for key in ("mean", "std", "interpolation")}
         return _named(card, TakenPreprocess(taken_from=name, **values))
 
 

@@ -99,7 +99,7 @@ class Integers(nn.Module):
         super().__init__()
         self.register_buffer("data", data)
         self.register_buffer("scale", scale)
-        self.dtype = torch.int8 if bits == 8 else torch.int4  # missing in its stubs
+        self.dtype = torch.int8 if bits == 8 else torch.int4  # type: ignore[attr-defined]  # missing in its stubs
 
     def forward(self, _: Tensor) -> Tensor:
         return torch.ops.coreai.constexpr_blockwise_shift_scale(self.data, self.scale, None, None, self.dtype, None)

@@ -277,8 +277,8 @@ def _data(recipe: TowerRecipe, source: Source, folder: Path, progress: Progress)
 
 
 def _divided(pairs: Parallel) -> tuple[Parallel, Parallel]:
-    """Splits the pairs by their English sentences: every fiftieth, by its hash, is held out. A text that is on both
-    sides is only learned."""
+    """Splits the pairs by their English sentences: every fiftieth, by its hash, is held out. A text in both halves is
+    only learned."""
     held_out = {
         index
         for index, text in enumerate(pairs.english)

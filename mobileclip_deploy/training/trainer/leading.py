@@ -13,7 +13,7 @@ class OtherFailed(MobileClipDeployError):
 
     def __init__(self, text: str, exit_code: int) -> None:
         super().__init__(text)
-        self.exit_code = exit_code  # the other's
+        self.exit_code = exit_code  # type: ignore[misc]  # the other's
 
 
 def leads() -> bool:
