@@ -136,7 +136,7 @@ def train(
     Resumes a stopped run of the same training. Under torchrun all processes train together, to the weights of one.
 
     Args:
-        recipe: a YAML file, see `training.Recipe`.
+        recipe: a YAML file, see `trainer.recipe.Recipe`.
         output: folder for the checkpoint, the log and the trained weights.
         data: replaces the recipe's `data`.
         images: of published shards, the folder of the shards that hold images and true captions.
@@ -174,7 +174,7 @@ def train_text_tower(
     the same training. The image tower stays byte for byte as it is. Under torchrun all processes train together.
 
     Args:
-        recipe: a YAML file, see `language.TowerRecipe`; its defaults when None.
+        recipe: a YAML file, see `language.recipe.TowerRecipe`; its defaults when None.
         output: folder for the checkpoint of the training and, at the end, weights.safetensors.
         parallel: tables of sentences with one column per language (.tsv, .jsonl, .parquet); replaces the recipe's.
         languages: the columns to learn in addition to `en`; replaces the recipe's.

@@ -38,7 +38,8 @@ def chosen_preprocess(
 
     Args:
         asked: "openai", "card", a JSON file such as open_clip_config.json, or an earlier choice. None: read from the
-            checkpoint's metadata, or from an open_clip_config.json of the same network next to it.
+            checkpoint's metadata, or from an open_clip_config.json of the same network next to it. transformers'
+            checkpoints have a preprocessor_config.json instead.
         repository: its repository on the hub.
 
     Raises:
