@@ -18,7 +18,7 @@ from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.model.provenance import tensors_sha256
 
 UPRIGHT = 1e-5
-"""By how much products of axes may differ from 0 and 1: rounding to float32 moves them by 1e-7."""
+"""Largest difference of the axes' products from 0 and 1: rounding to float32 moves them by 1e-7."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Axes:
     """Orthonormal axes of an embedding space, float32 [D, N], one per column: an embedding [D] times them is [N].
 
     Raises:
-        InvalidInput: they are no such axes.
+        InvalidInput: they are not orthonormal, or of another shape or dtype.
     """
 
     matrix: npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class Axes:
             raise InvalidInput(f"axes are float32 [D, N] with N at most D, and these are {matrix.dtype} {matrix.shape}")
         wide = matrix.astype(np.float64)
         off = np.abs(wide.T @ wide - np.eye(matrix.shape[1])).max()
-        if not off <= UPRIGHT:  # NaN is not either
+        if not off <= UPRIGHT:  # NaN fails, too
             raise InvalidInput(f"the axes are not orthonormal: their products are off by {off:.1g}")
 
     @property
@@ -50,20 +50,20 @@ class Axes:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of their numbers, whatever file holds them."""
+        """Hash of the axes' values, the same in every file that holds them."""
         return tensors_sha256({"axes": self.matrix})
 
     def save(self, path: Path) -> None:
-        """Write as safetensors: `axes` float32 [D, N].
+        """Writes the axes as safetensors: `axes` float32 [D, N].
 
         Raises:
-            InvalidInput: it cannot be written.
+            InvalidInput: the file cannot be written.
         """
         write_tensors(path, {"axes": torch.from_numpy(self.matrix)}, {})
 
     @classmethod
     def read(cls, path: Path) -> Axes:
-        """Read what `save` wrote.
+        """Reads a file of `save`.
 
         Raises:
             InvalidInput: it cannot be read, or holds no orthonormal axes.

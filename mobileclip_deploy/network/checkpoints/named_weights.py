@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def weights_file(
     variant: str | None, checkpoint: str | PathLike[str] | None = None, download: bool = False
 ) -> Path | HubFile:
-    """The file with the weights that a user names, here or on the hub; see `load_model`.
+    """Finds the weights that a user names, here or on the hub; see `load_model`.
 
     Raises:
-        UsageError: unknown variant, one without its checkpoint, or no repository of the hub.
-        CheckpointError: there is no such file, or by its first bytes it is no checkpoint.
+        UsageError: unknown variant, one without its checkpoint, or not a repository of the hub.
+        CheckpointError: the file does not exist, or its first bytes are not a checkpoint's.
     """
     if download and (variant is None or checkpoint is not None):
         raise UsageError("a download needs a variant's name, and no checkpoint (`download=True`, `variant='NAME'`)")
@@ -37,11 +37,11 @@ def weights_file(
 
         return hub.usual_source(variant) if download and variant else hub.parse(reference)
     if variant is not None:
-        named = load_variant(variant).name  # an unknown name is refused before the file is read
+        named = load_variant(variant).name  # refuses an unknown name before the file is read
         if checkpoint is None and named != BUILTIN:
             raise UsageError(f"{variant} needs its weights: give `checkpoint`, or `download=True`")
     if checkpoint is None:
         return builtin_checkpoint()
-    found = checkpoint_file(Path(checkpoint))
-    container_of(found)
-    return found
+    path = checkpoint_file(Path(checkpoint))
+    container_of(path)
+    return path
