@@ -1,4 +1,4 @@
-"""Real images and prompts that towers are measured on, and what the checkpoint itself answers."""
+"""Real images and prompts that towers are measured on, and the checkpoint's own embeddings of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.network.samples import image_paths, prompts
 
 BATCH = 32
-# In float64 every activation is twice as large.
+# Float64 activations are twice as large.
 EXACT_BATCH = 8
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both sides are given: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L]; no ids where the variant
-    has no text tower."""
+    """Inputs of both towers: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L]. Without a text tower there are
+    no ids."""
 
     images: tuple[str, ...]
     prompts: tuple[str, ...]
@@ -33,18 +33,18 @@ class Inputs:
     ids: npt.NDArray[np.int64]
 
     def of(self, tower: TowerName) -> npt.NDArray[np.generic]:
-        """The input of one tower."""
+        """Returns the input of one tower."""
         return self.pixels if tower == "image" else self.ids
 
     def some(self, tower: TowerName, rows: npt.NDArray[np.intp]) -> Inputs:
-        """With these of one tower's inputs alone, by number."""
+        """Returns a copy with only these of one tower's inputs, by index."""
         if tower == "image":
             return replace(self, images=tuple(self.images[row] for row in rows), pixels=self.pixels[rows])
         return replace(self, prompts=tuple(self.prompts[row] for row in rows), ids=self.ids[rows])
 
 
 def sample_inputs(model: MobileCLIP, images: Sequence[Path] = (), texts: Sequence[str] = ()) -> Inputs:
-    """Preprocess and tokenize as the model's variant says; the packaged samples stand in for what is not given.
+    """Preprocesses and tokenizes for the model's variant; packaged samples replace missing images or texts.
 
     Raises:
         InvalidInput: an image cannot be used, or a vocabulary that is not the tokenizer's (`encode`).
@@ -76,7 +76,7 @@ def _ids(model: MobileCLIP, texts: Sequence[str]) -> npt.NDArray[np.int64]:
 
 @torch.no_grad()
 def embed_images(model: MobileCLIP, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The checkpoint's own answer to pixels [N, 3, S, S] in [0, 1]: [N, D], not normalised."""
+    """Embeds pixels [N, 3, S, S] in [0, 1] by the checkpoint itself: [N, D], not normalised."""
     spec = model.variant.preprocess
     batches = torch.from_numpy(pixels).split(BATCH)
     return torch.cat([model.encode_image(normalize(batch, spec)) for batch in batches]).numpy()
@@ -84,18 +84,18 @@ def embed_images(model: MobileCLIP, pixels: npt.NDArray[np.float32]) -> npt.NDAr
 
 @torch.no_grad()
 def embed_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The checkpoint's own answer to token ids [N, L]: [N, D], not normalised."""
+    """Embeds token ids [N, L] by the checkpoint itself: [N, D], not normalised."""
     return torch.cat([model.encode_text(batch) for batch in torch.from_numpy(ids).split(BATCH)]).numpy()
 
 
 def embed(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.NDArray[np.float32]:
-    """The checkpoint's own answer to one tower's inputs: [N, D], not normalised."""
+    """Embeds one tower's inputs by the checkpoint itself: [N, D], not normalised."""
     return embed_images(model, inputs.pixels) if tower == "image" else embed_texts(model, inputs.ids)
 
 
 @torch.no_grad()
 def embed_exactly(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.NDArray[np.float64]:
-    """The embeddings that the weights mean, in float64 arithmetic: [N, D], not normalised.
+    """Computes embeddings in float64 arithmetic, the exact ones of the weights: [N, D], not normalised.
 
     Other processors and numbers of threads move them by about 1e-15, so that rounded to float32 they are the same
     everywhere. One tower is copied at a time: 8 bytes per parameter, 2.4 GB for the largest (ViT-L/14's image tower).
@@ -110,7 +110,7 @@ def embed_exactly(model: MobileCLIP, tower: TowerName, inputs: Inputs) -> npt.ND
 
 @torch.no_grad()
 def exact_texts(model: MobileCLIP, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """As `embed_exactly`, of token ids [N, L]: [N, D]."""
+    """Computes text embeddings of token ids [N, L] as `embed_exactly` does: [N, D]."""
     assert model.text is not None
     network = copy.deepcopy(model.text).double()
     return torch.cat([network(batch) for batch in torch.from_numpy(ids).split(EXACT_BATCH)]).numpy()

@@ -1,4 +1,4 @@
-"""The packaged photographs and prompts that parity checks run on when the user gives none; see ATTRIBUTION.md."""
+"""Packaged photographs and prompts for parity checks without a user's own; see ATTRIBUTION.md."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PROMPTS_BYTES = 1 << 30
 
 
 def image_paths() -> list[Path]:
-    """The packaged photographs, JPEG, sorted by name: landscape, portrait and square, one of them grey."""
+    """Returns the packaged photographs, JPEG, sorted by name: landscape, portrait and square, one of them grey."""
     return sorted(_FOLDER.glob("*.jpg"))
 
 
 def prompts() -> list[str]:
-    """The packaged prompts: plain, accented, non-Latin, emoji, empty, at length (six of 41 tokens to all that CLIP
-    has), and longer than a context."""
+    """Returns the packaged prompts: plain, accented, non-Latin, emoji, empty, long (six of 41 to 77 tokens, CLIP's
+    limit), and longer than a context."""
     longer = json.loads((_FOLDER / "longer.json").read_text(encoding="utf-8"))
     return [longer.get(prompt, prompt) for prompt in calibration_prompts()]
 
 
 def calibration_prompts() -> list[str]:
-    """The packaged prompts that activations are measured on: one of them fills a context. Artifacts' bytes hang on
-    them, and bundles until 0.3 hold them as golden inputs, too."""
+    """Returns the packaged prompts that activations are measured on; one of them fills a context. Artifacts' bytes
+    depend on them, and bundles until 0.3 also have them as golden inputs."""
     return read_prompts(_FOLDER / "prompts.json")
 
 
@@ -39,8 +39,8 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
     Blank lines of a text file are skipped: the empty prompt can be given in JSON only.
 
     Raises:
-        InvalidInput: the file cannot be read, is not UTF-8 (with the line's number), not a list of strings, or holds
-            no prompt.
+        InvalidInput: the file cannot be read, is not UTF-8 (with the line's number), not a list of strings, or has no
+            prompt.
     """
     path = Path(path)
     try:
@@ -51,12 +51,12 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: cannot be read ({worded(error)})") from None
     if path.suffix.lower() == ".json":
-        found = _parse_json(path, text)
+        listed = _parse_json(path, text)
     else:
-        found = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
-    if not found:
+        listed = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    if not listed:
         raise InvalidInput(f"{path}: holds no prompt")
-    return found
+    return listed
 
 
 def _parse_json(path: Path, text: str) -> list[str]:
