@@ -43,7 +43,7 @@ def chosen_preprocess(
         repository: its repository on the hub.
 
     Raises:
-        UsageError: `asked` is neither a known word nor a file.
+        UsageError: an unknown word, or a file that does not exist.
         InvalidInput: the file cannot be used.
         CheckpointError: the checkpoint was fine-tuned with open_clip, and its preprocessing is unknown.
     """
