@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 LARGEST = 1e6
-"""Of the factor and of the bias: SigLIP's are 118 and -17; far beyond this float32 overflows."""
+"""Largest factor and bias: SigLIP's are 118 and -17; far beyond this float32 overflows."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Scores:
 
     @property
     def bounded(self) -> bool:
-        """Whether float32 can hold the logits."""
+        """True if float32 can represent the logits."""
         return 0 <= self.scale <= LARGEST and abs(self.bias or 0) <= LARGEST
 
     def of(self, cosines: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""SentencePiece's BPE as SigLIP2 has it: whole texts, bytes for unknown characters, the tokenizer.json that says so.
+"""SentencePiece's BPE as in SigLIP2: whole texts, bytes for unknown characters, and the tokenizer.json for it.
 
-A checkpoint brings its vocabulary as a tokenizer.json, the format of Hugging Face's `tokenizers`, which encodes. What
-stands here writes that file in one form, whatever library saved it, so that the same vocabulary has the same hash.
+A checkpoint brings its vocabulary as a tokenizer.json, the format of Hugging Face's `tokenizers`, which encodes. This
+module writes that file in one form, whatever library saved it, so that the same vocabulary has the same hash.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from mobileclip_deploy.network.model.tokenizer_json import AddedToken, Normalize
 from mobileclip_deploy.network.model.variants import TokenizerSpec
 
 BLANK = "\u2581"
-"""What stands for a blank in pieces."""
+"""Character for a blank in pieces."""
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-# string.punctuation without "_", which becomes a blank: what open_clip's `canonicalize_text` drops.
+# string.punctuation without "_", which becomes a blank: the characters that open_clip's `canonicalize_text` drops.
 PUNCTUATION = r"[!-/:-@\[-\^`{-~]"
 KNOWN = {"type": "BPE", "dropout": None, "byte_fallback": True, "fuse_unk": True}
-# As transformers writes them (GemmaTokenizer, Siglip2Tokenizer): neither does anything behind our own cleaning.
+# As transformers writes them (GemmaTokenizer, Siglip2Tokenizer): after our own cleaning none changes a text.
 PLAIN = ("Lowercase", "NFC", "Replace", "Sequence")
 
 
 def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> TokenizerSpec:
-    """The spec of a tokenizer.json.
+    """Returns the spec of a tokenizer.json.
 
     Args:
         content: the file's text.
-        like: says the context length, the cleaning, and the ids of end and padding, which the file has to have.
-        rows: of the checkpoint's table of tokens. Tokens that a library added behind them are left out: nothing embeds
+        like: gives the context length, the cleaning, and the ids of end and padding, which the file must have.
+        rows: of the checkpoint's table of tokens. Tokens that a library added after them are left out: nothing embeds
             them. A table may have rows that no piece uses.
 
     Raises:
-        InvalidInput: no tokenizer.json, or one of another kind.
+        InvalidInput: not a tokenizer.json, or one of another kind.
     """
     file = TokenizerJson.read(content)
     model, added = file.model, file.added_tokens
@@ -73,14 +73,15 @@ def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> Token
 
 
 def with_content(like: TokenizerSpec, size: int, content: dict[str, Any]) -> TokenizerSpec:
-    """The spec with `size` tokens and this content of its tokenizer.json, whose text is the same on every machine."""
+    """Returns the spec with `size` tokens and this content of its tokenizer.json, whose text is the same on every
+    machine."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
     digest = sha256(text.encode()).hexdigest()
     return with_fields(like, vocab_size=size, file_sha256=digest, file=text)
 
 
 def _unlike(normalizer: Normalizer | None) -> str | None:
-    """What changes a text otherwise than by small letters and the sign for blanks."""
+    """Returns the type of a normalizer that changes more than capitals and blanks. None without such a normalizer."""
     if normalizer is None:
         return None
     if normalizer.type not in PLAIN:
@@ -94,18 +95,18 @@ def _unlike(normalizer: Normalizer | None) -> str | None:
     return None
 
 
-# `canonicalize_text` of open_clip, as far as tokenizer.json can say it: small letters come after, and what ftfy repairs
-# beyond composed characters (NFC) is not in it.
+# `canonicalize_text` of open_clip, as far as tokenizer.json can express it. Small letters come later, and ftfy's
+# repairs beyond composed characters (NFC) are missing.
 CLEANING = (("_", " "), (PUNCTUATION, ""), (r"\s+", " "))
 
 
 def replaced(pattern: str, content: str) -> dict[str, Any]:
-    """A normalizer of a tokenizer.json: what a regular expression finds becomes `content`."""
+    """Returns a normalizer of a tokenizer.json that replaces matches of a regular expression by `content`."""
     return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
 def framed(length: int, pad: int, pad_token: str) -> dict[str, Any]:
-    """How a tokenizer.json of any kind begins: texts are cut at `length` tokens, and filled up to it."""
+    """Returns the first fields of a tokenizer.json of any kind: texts are cut at `length` tokens, and padded to it."""
     return {
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0},
@@ -125,7 +126,7 @@ def _ends() -> dict[str, Any]:
 
 
 def _cleaning(like: TokenizerSpec) -> tuple[dict[str, Any], ...]:
-    """What is done to a text before small letters are made."""
+    """Returns the normalizers before the conversion to small letters."""
     if like.cleaning == "lower":
         return ()
     return ({"type": "NFC"}, *(replaced(*pair) for pair in CLEANING), _ends())
@@ -138,11 +139,11 @@ def _content(
     unknown: str | None,
     like: TokenizerSpec,
 ) -> dict[str, Any]:
-    """The content of tokenizer.json in our own form: cleaning, vocabulary, end, length and padding."""
+    """Returns the content of tokenizer.json in our own form: cleaning, vocabulary, end, length and padding."""
     end = in_order[like.eot]
-    behind: list[dict[str, Any]] = [{"SpecialToken": {"id": end, "type_id": 0}}]
-    one: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
-    two: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 0}}
+    end_token: list[dict[str, Any]] = [{"SpecialToken": {"id": end, "type_id": 0}}]
+    sequence_a: dict[str, Any] = {"Sequence": {"id": "A", "type_id": 0}}
+    sequence_b: dict[str, Any] = {"Sequence": {"id": "B", "type_id": 0}}
     return {
         **framed(like.context_length, like.pad, in_order[like.pad]),
         "added_tokens": [token.model_dump() for token in sorted(added, key=lambda token: token.id)],
@@ -157,8 +158,8 @@ def _content(
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [one, *behind],
-            "pair": [one, *behind, two, *behind],
+            "single": [sequence_a, *end_token],
+            "pair": [sequence_a, *end_token, sequence_b, *end_token],
             "special_tokens": {end: {"id": end, "ids": [like.eot], "tokens": [end]}},
         },
         "decoder": {
@@ -183,7 +184,7 @@ def _content(
 
 @cache
 def fast_tokenizer(file: str) -> Any:
-    """`tokenizers`' Tokenizer of a tokenizer.json's text, for texts that were cleaned: SentencePiece's own cleaning is
+    """Returns `tokenizers`' Tokenizer of a tokenizer.json's text, for cleaned texts. SentencePiece's own cleaning is
     left out, since small letters may have another composed form. WordPiece's is the vocabulary's, and stays.
 
     Raises:
@@ -199,35 +200,35 @@ def fast_tokenizer(file: str) -> Any:
 
 
 def pieces(tokens: TokenizerSpec) -> tuple[str, ...]:
-    """What each id stands for."""
+    """Returns the piece of each id."""
     vocabulary = TokenizerJson.read(tokens.file).model.vocab or {}
     return tuple(sorted(vocabulary, key=vocabulary.__getitem__))
 
 
 def byte_piece(piece: str) -> int | None:
-    """The byte that a piece stands for alone; None of others."""
-    found = BYTE.fullmatch(piece)
-    return None if found is None else int(found[1], 16)
+    """Returns the byte of a piece for a single byte. None for other pieces."""
+    match = BYTE.fullmatch(piece)
+    return None if match is None else int(match[1], 16)
 
 
 def reach(tokens: TokenizerSpec, used: Iterable[int]) -> tuple[int, ...]:
-    """Ids without which a vocabulary would not come to `used`, ascending: those, the pieces that each is merged of on
-    the way, and what every text needs (special tokens and bytes).
+    """Returns the ids that a vocabulary needs to encode texts with the ids `used`, ascending. They are those ids, the
+    pieces from which each is merged step by step, and those of every text (special tokens and bytes).
 
-    A piece comes about inside of its own characters alone: whatever stands around it, no merge crosses its ends, or it
-    would not be a piece of the result. So the way to it is the one that its characters take by themselves.
+    A piece is merged from its own characters alone. Whatever surrounds it, no merge crosses its ends, or it would not
+    be a piece of the result. So its merges are those that its characters take by themselves.
     """
     vocabulary, ranks = _merges(tokens)
-    known = {piece: id for id, piece in enumerate(vocabulary)}
-    found = {id for id, piece in enumerate(vocabulary) if byte_piece(piece) is not None}
-    found |= {token.id for token in TokenizerJson.read(tokens.file).added_tokens if token.special}
+    id_of = {piece: id for id, piece in enumerate(vocabulary)}
+    needed_ids = {id for id, piece in enumerate(vocabulary) if byte_piece(piece) is not None}
+    needed_ids |= {token.id for token in TokenizerJson.read(tokens.file).added_tokens if token.special}
     for id in used:
-        if id in found:
+        if id in needed_ids:
             continue
         for piece in _way(vocabulary[id], ranks):
-            if piece in known:
-                found.add(known[piece])
-    return tuple(sorted(found))
+            if piece in id_of:
+                needed_ids.add(id_of[piece])
+    return tuple(sorted(needed_ids))
 
 
 @cache
@@ -237,32 +238,32 @@ def _merges(tokens: TokenizerSpec) -> tuple[tuple[str, ...], dict[tuple[str, str
 
 
 def _way(piece: str, ranks: dict[tuple[str, str], int]) -> list[str]:
-    """The characters of a piece and all that they are merged to, in the order of the merges, the piece itself last."""
+    """Returns the characters of a piece and all their merges, in order, with the piece itself last."""
     parts, passed = list(piece), list(piece)
     while len(parts) > 1:
-        pairs = [(ranks[pair], at) for at, pair in enumerate(pairwise(parts)) if pair in ranks]
+        pairs = [(ranks[pair], index) for index, pair in enumerate(pairwise(parts)) if pair in ranks]
         if not pairs:  # an added token, which no merge makes
             return [piece]
-        _, at = min(pairs)
-        parts[at : at + 2] = ["".join(parts[at : at + 2])]
-        passed.append(parts[at])
+        _, index = min(pairs)
+        parts[index : index + 2] = ["".join(parts[index : index + 2])]
+        passed.append(parts[index])
     return passed
 
 
 def without(tokens: TokenizerSpec, rows: Sequence[int]) -> TokenizerSpec:
-    """The spec with these rows alone, renumbered in their order, and the merges that stay among them.
+    """Returns the spec with only these rows, renumbered in their order, and the merges that remain among them.
 
     Raises:
         InvalidInput: end or padding is not among them.
     """
     file = TokenizerJson.read(tokens.file)
     all_pieces = pieces(tokens)
-    number = {row: new for new, row in enumerate(rows)}
-    if tokens.eot not in number or tokens.pad not in number:
+    new_id = {row: new for new, row in enumerate(rows)}
+    if tokens.eot not in new_id or tokens.pad not in new_id:
         raise InvalidInput("a vocabulary needs its end and its padding")
     names = [all_pieces[row] for row in rows]
     have = set(names)
     merges = [pair for pair in file.model.merges if {*pair, "".join(pair)} <= have]
-    added = [with_fields(token, id=number[token.id]) for token in file.added_tokens if token.id in number]
-    like = with_fields(tokens, eot=number[tokens.eot], pad=number[tokens.pad])
+    added = [with_fields(token, id=new_id[token.id]) for token in file.added_tokens if token.id in new_id]
+    like = with_fields(tokens, eot=new_id[tokens.eot], pad=new_id[tokens.pad])
     return with_content(like, len(names), _content(names, merges, added, file.model.unk_token, like))

@@ -1,4 +1,4 @@
-"""Parts of a tokenizer.json that are read, the format of Hugging Face's `tokenizers`. It may be a stranger's."""
+"""Parts of a tokenizer.json that are read, the format of Hugging Face's `tokenizers`. The file may be untrusted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_IDS = 1 << 31
 
 
 def _vocabulary(value: Any) -> dict[str, int] | None:
-    """Ids by piece; None of a list, which other kinds have."""
+    """Returns ids by piece. None for a list, which other kinds have."""
     if isinstance(value, list):
         return None
     if not isinstance(value, dict):
         raise Malformed("not an object")
-    for piece, id in value.items():  # the first wrong one ends it: pydantic keeps a complaint about each
+    for piece, id in value.items():  # stops at the first wrong one: pydantic keeps an error for each
         if type(id) is not int or not 0 <= id < MOST_IDS:
             raise Malformed(f"{piece[:80]!r} has no id from 0 up")
     return value
@@ -46,7 +46,7 @@ class AddedToken(BaseModel, frozen=True):
 
 
 class Normalizer(BaseModel, extra="allow"):
-    """A change of texts, by its type; of a sequence all changes."""
+    """A change of texts, by its type; for a sequence all changes."""
 
     type: str
     normalizers: Annotated[tuple[Normalizer, ...], FailFast()] = ()
@@ -54,7 +54,7 @@ class Normalizer(BaseModel, extra="allow"):
 
 
 class PieceModel(BaseModel, extra="allow"):
-    """The vocabulary: ids by piece (None of another kind's list), and pairs of pieces that are merged, the first to
+    """The vocabulary: ids by piece (None for another kind's list), and pairs of pieces that are merged, the first to
     apply first."""
 
     type: str | None = None
@@ -75,7 +75,7 @@ class TokenizerJson(BaseModel):
         """Reads a file's text.
 
         Raises:
-            InvalidInput: no tokenizer.json, or one with more items than a vocabulary has.
+            InvalidInput: not a tokenizer.json, or one with more items than a vocabulary has.
         """
         check_items("it", content, MOST_ITEMS)
         with refusing(f"it is no tokenizer.json ({WHY})", ValidationError):

@@ -48,7 +48,7 @@ Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 
 LARGEST_IMAGE = 4096
 LARGEST_VOCABULARY = 1 << 28
-"""Characters of a tokenizer.json."""
+"""Most characters of a tokenizer.json."""
 FIRST_MERGE = 512
 """Id of the first merge: after the 256 bytes, and the same 256 at the end of a word."""
 CARDS_VARIABLE = "MOBILECLIP_DEPLOY_CARDS"

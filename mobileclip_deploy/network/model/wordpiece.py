@@ -1,4 +1,4 @@
-"""BERT's WordPiece as OpenVision has it: the tokenizer.json of a vocabulary that stands beside a checkpoint.
+"""BERT's WordPiece as in OpenVision: the tokenizer.json of a vocabulary next to a checkpoint.
 
 A row of ids is the start, the text, the end, padding, and a class token at the last position. The text tower is pooled
 there (arXiv 2411.16828). No tokenizer.json can express a token after the padding. `TokenizerSpec.last` does, and the
@@ -17,19 +17,19 @@ from mobileclip_deploy.network.model.variants import TokenizerSpec
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 UNKNOWN = "[UNK]"
 LONGEST_WORD = 100
-"""Characters of a word; a longer one is unknown (BERT's)."""
+"""Most characters of a word; a longer one is unknown (BERT's)."""
 
 
 def spec_of(content: str, like: TokenizerSpec, rows: int | None = None) -> TokenizerSpec:
-    """The spec of a tokenizer.json, or of a vocabulary with one piece per line (vocab.txt).
+    """Returns the spec of a tokenizer.json, or of a vocabulary with one piece per line (vocab.txt).
 
     Args:
         content: the file's text.
-        like: says the context length, the cleaning, and the ids of start, end, padding and class token.
-        rows: of the checkpoint's table of tokens, which may have more than there are pieces.
+        like: gives the context length, the cleaning, and the ids of start, end, padding and class token.
+        rows: of the checkpoint's table of tokens, which may exceed the number of pieces.
 
     Raises:
-        InvalidInput: no vocabulary of this kind.
+        InvalidInput: not a vocabulary of this kind.
     """
     names = _pieces(content)
     if rows is not None and len(names) > rows:
@@ -60,7 +60,7 @@ def _pieces(content: str) -> list[str]:
 
 
 def _content(names: list[str], like: TokenizerSpec) -> dict[str, Any]:
-    """The content of tokenizer.json in one form, whatever file the vocabulary came in."""
+    """Returns the content of tokenizer.json in one form, whatever file held the vocabulary."""
     first, end = names[like.sot or 0], names[like.eot]
     frame = [{"SpecialToken": {"id": first, "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}

@@ -150,7 +150,7 @@ class Training(ABC, Generic[Network, Item, Row]):
 
 @contextlib.contextmanager
 def sole_training(folder: Path, processes: Processes) -> Iterator[None]:
-    """Holds the lock of a training's folder; the first process does, for all.
+    """Holds the lock of a training's folder for all processes; only the first one takes it.
 
     Raises:
         UsageError: the folder is a file, cannot be written, or another training writes it.
