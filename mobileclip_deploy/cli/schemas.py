@@ -11,6 +11,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_origin, get_type_hints
 
@@ -187,18 +188,27 @@ def _open(schema: Any) -> Any:
     return [_open(one) for one in schema] if isinstance(schema, list) else schema
 
 
+@cache
+def all_documents() -> dict[str, Any]:
+    """Documents by command: the core's and those of the wings that are installed."""
+    documents = dict(DOCUMENTS)
+    for wing in _wings():
+        for command, document in wing.DOCUMENTS.items():
+            documents[command] = documents[command] | document if command in documents else document
+    return documents
+
+
+def _wings() -> list[Any]:
+    """The modules that say what the wings' commands print."""
+    modules = [find(name) for name in sorted(entries()) if name.endswith(".documents")]
+    return [module for module in modules if module is not None]
+
+
 def published() -> dict[str, str]:
     """File name -> JSON Schema (2020-12), of every document of the command line, of wings and of layouts."""
-    documents, files = dict(DOCUMENTS), dict[str, str]()
-    for name in sorted(entries()):
-        if name.endswith(".documents"):
-            added = find(name)
-            for command, document in added.DOCUMENTS.items():
-                documents[command] = documents[command] | document if command in documents else document
-            files |= added.files()
-    own = {f"{name}.json": _text(name, document) for name, document in documents.items()}
+    own = {f"{name}.json": _text(name, document) for name, document in all_documents().items()}
     own["layout-file.json"] = _text("layout-file", Layout)
-    return own | files
+    return {name: text for files in (own, *(wing.files() for wing in _wings())) for name, text in files.items()}
 
 
 def _text(name: str, document: Any) -> str:

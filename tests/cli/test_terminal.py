@@ -102,9 +102,10 @@ def test_a_bundle_of_a_stranger(tmp_path: Path, exports: Exports) -> None:
 
 
 def test_no_other_file_prints() -> None:
+    package = Path(mcd.__file__).parent
     calls = {
         path.name
-        for path in Path(mcd.__file__).with_name("cli").glob("*.py")
+        for path in (*package.glob("cli/*.py"), *package.glob("*/commands/*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("click.echo", "click.secho", "print")
     }
