@@ -84,7 +84,7 @@ final class Bytes {
 
     /** The CRC-32 of some bytes, and of those that {@code sum} has seen. */
     int crc(CRC32 sum, long from, long count) {
-        byte[] part = new byte[1 << 16];
+        byte[] part = new byte[(int) Math.min(count, 1 << 16)];
         for (long done = 0; done < count; ) {
             int some = read(from + done, part, 0, (int) Math.min(count - done, part.length));
             sum.update(part, 0, some);

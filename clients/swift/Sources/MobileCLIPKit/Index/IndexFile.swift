@@ -182,7 +182,7 @@ struct IndexFile: Sendable {
             let own = base + start * width(kinds[0])
             switch kinds[0] {
             case .int8:
-                integerProducts(own.assumingMemoryBound(to: Int8.self), query.integers, count, &memory.sums)
+                integerProducts(own.assumingMemoryBound(to: Int8.self), query.wide, count, &memory.sums)
                 take(memory.sums, count, block.first + start, &best)
             case .bits:
                 let wide = width(.bits)
@@ -225,7 +225,7 @@ struct IndexFile: Sendable {
                 let block = block(entry.row)
                 let own = bytes.baseAddress! + block.arrays[1] + (entry.row - block.first) * dimension
                 var sum: Int32 = 0
-                integerProducts(own.assumingMemoryBound(to: Int8.self), query.integers, 1, &sum)
+                integerProducts(own.assumingMemoryBound(to: Int8.self), query.wide, 1, &sum)
                 return Best.Entry(row: entry.row, score: Double(sum))
             }
         }

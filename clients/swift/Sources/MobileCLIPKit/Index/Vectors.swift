@@ -27,19 +27,25 @@ func probabilities(_ embedding: [Float], _ labels: [[Float]], _ scale: Double, _
 /// A query as int8 integers, by the scale that lets its largest component be 127; halves to the even neighbour.
 struct RoundedQuery {
     let integers: [Int8]
+    let wide: [Int16]
     let scale: Double
 
     init(_ vector: [Float]) {
         scale = Double(vector.reduce(0) { max($0, abs($1)) }) / 127
         let step = Float(scale)
         integers = vector.map { Int8(max(-127, min(127, ($0 / step).rounded(.toNearestOrEven)))) }
+        wide = integers.map(Int16.init)
     }
 }
 
 /// Sums of products of each row (int8 [count, width]) with the query (int8 [width]). The compiler writes this loop with
 /// the processor's vectors: products of 16 bits, summed in 32, which hold the largest dimension's.
 func integerProducts(_ rows: UnsafePointer<Int8>, _ query: [Int8], _ count: Int, _ found: UnsafeMutablePointer<Int32>) {
-    let wide = query.map(Int16.init)
+    integerProducts(rows, query.map(Int16.init), count, found)
+}
+
+/// The same of a query that was widened before.
+func integerProducts(_ rows: UnsafePointer<Int8>, _ wide: [Int16], _ count: Int, _ found: UnsafeMutablePointer<Int32>) {
     let width = wide.count
     wide.withUnsafeBufferPointer { query in
         for row in 0..<count {
