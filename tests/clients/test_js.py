@@ -260,7 +260,7 @@ def test_an_empty_project_installs_the_package_and_typescript_checks_its_use(pro
 
 
 @pytest.mark.whole  # it installs what a page loads
-@pytest.mark.parametrize("place", ["page", "worker"])
+@pytest.mark.parametrize("place", ["page", "worker", "vite"])
 def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exports: Exports, place: str) -> None:
     bundle = exports.bundle("onnx", "fp32")
     for name, language in (("index.html", "html"), ("app.js", "javascript")):
@@ -272,19 +272,38 @@ def test_the_page_of_the_start_page_tells_a_pizza_in_chromium(project: Path, exp
     if place == "worker":
         worker, app = re.findall(r"```javascript\n(.*?)```", README, re.DOTALL)
         src = "./node_modules/mobileclip/src"
-        addresses = {"onnxruntime-web": "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs"}
+        addresses = {"onnxruntime-web/wasm": "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs"}
         addresses |= {"mobileclip": f"{src}/mobileclip.js", "mobileclip/worker": f"{src}/worker.js"}
         for package, address in addresses.items():  # as the page says: a worker reads no import map
             worker = worker.replace(f'from "{package}"', f'from "{address}"')
         (project / "worker.js").write_text(worker, encoding="utf-8")
         (project / "app.js").write_text(app, encoding="utf-8")
-    shutil.copytree(bundle.path, project / "out" / "nano-onnx-fp32", dirs_exist_ok=True)
+    site = built_by_vite(project) if place == "vite" else project
+    shutil.copytree(bundle.path, site / "out" / "nano-onnx-fp32", dirs_exist_ok=True)
     picture = ROOT / "models/nano/evaluation/images/1f355.png"
     (wanted,) = mcd.classify(bundle, [picture], ["pizza", "rocket"])
-    with served({"/": f"{project}/"}) as address, open_page() as page:
+    with served({"/": f"{site}/"}) as address, open_page() as page:
         page.visit(f"{address}/")
         page.wait("document.querySelector('input').onchange", 300)
         page.choose("input", picture)
         page.wait("document.body.innerText.includes('rocket')")
         found = json.loads(page.evaluate("document.body.innerText"))
     assert {one["label"]: one["probability"] for one in found} == pytest.approx(wanted.probabilities, abs=1e-4)
+
+
+def built_by_vite(project: Path) -> Path:
+    """The README's worker and page as Vite builds them."""
+    folder = project / "vite"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    for name, block in zip(
+        ("worker.js", "app.js"), re.findall(r"```javascript\n(.*?)```", README, re.DOTALL), strict=True
+    ):
+        (folder / name).write_text(block, encoding="utf-8")
+    page = '<!doctype html><input type="file"><script type="module" src="app.js"></script>'
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    done = ran(project, "npm", "install", "--silent", "--no-audit", "vite@7")
+    assert done.returncode == 0, done.stderr
+    done = ran(folder, str(project / "node_modules/.bin/vite"), "build", "--base", "/")
+    assert done.returncode == 0, done.stderr
+    return folder / "dist"

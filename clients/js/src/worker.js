@@ -1,5 +1,6 @@
 // A model in a worker, so that a page goes on while it answers: `serve` in the worker, `connect` on the page.
 
+import { pixels } from "./browser.js";
 import { MobileCLIPError } from "./errors.js";
 import { Labels } from "./labels.js";
 import { answer } from "./mobileclip.js";
@@ -8,9 +9,7 @@ const METHODS = {
   embedText: (model, text) => model.embedText(text),
   embedTexts: (model, texts) => model.embedTexts(texts),
   // A picture file is decoded here, too.
-  embedImage: async (model, picture) => {
-    return model.embedImage(picture instanceof Blob ? await (await import("./browser.js")).pixels(picture) : picture);
-  },
+  embedImage: async (model, picture) => model.embedImage(picture instanceof Blob ? await pixels(picture) : picture),
   labels: async (model, names, template) => ({ ...(await model.labels(names, template)) }),
   needed: (model, text, size) => model.needed(text, size),
   selfTest: (model, options) => model.selfTest(options),
@@ -36,7 +35,7 @@ export function connect(worker) {
   const waiting = new Map();
   let next = 0;
   const broken = new Promise((_, reject) => {
-    worker.onerror = ({ message }) => reject(new Error(`the worker failed: ${message}`));
+    worker.onerror = ({ message }) => reject(new MobileCLIPError("bundle", `the worker failed: ${message}`));
   });
   broken.catch(() => {}); // each call tells it
   worker.onmessage = ({ data: { id, found, code, message } }) => {
@@ -48,7 +47,12 @@ export function connect(worker) {
   const call = (method, ...given) => {
     const id = next++;
     const answered = new Promise((resolve, reject) => { waiting.set(id, { resolve, reject }); });
-    worker.postMessage({ id, method, given });
+    try {
+      worker.postMessage({ id, method, given });
+    } catch (error) { // an element of the page, say, which no worker can have
+      waiting.delete(id);
+      return Promise.reject(new MobileCLIPError("query", `this cannot be handed to a worker: ${error.message}`, { cause: error }));
+    }
     return Promise.race([answered, broken]);
   };
   const model = {

@@ -71,12 +71,12 @@ public final class MobileCLIP: Sendable {
 
     /// The embedding of a text, of length 1. `cut` says that it has more tokens than the network reads.
     public func embed(text: String) async throws -> TextEmbedding {
-        let runner = try await towers.runner(.text)
+        _ = try await towers.runner(.text)
         guard let tokenizer else {
             throw MobileCLIPError(.bundle, "the bundle has no tokenizer: export it again")
         }
         let (ids, tokens, rest) = tokenizer.ids(text)
-        let values = try unit(try await runner.run(.ids(ids)))
+        let values = try unit(try await run(.text, .ids(ids)))
         return TextEmbedding(values: values, embeddingSpace: embeddingSpace, tokens: tokens, rest: rest)
     }
 
@@ -109,8 +109,27 @@ public final class MobileCLIP: Sendable {
         guard manifest.classifier == nil else {
             throw MobileCLIPError(.bundle, "the bundle is a classifier, which gives probabilities: ask classify(image:)")
         }
-        let runner = try await towers.runner(.image)
-        return Embedding(values: try unit(try await runner.run(.pixels(pixels))), embeddingSpace: embeddingSpace)
+        return Embedding(values: try unit(try await run(.image, .pixels(pixels))), embeddingSpace: embeddingSpace)
+    }
+
+    /// What a tower gives; what its runtime throws is a `MobileCLIPError`, too.
+    private func run(_ tower: Tower, _ input: TowerInput) async throws -> [Float] {
+        let runner = try await towers.runner(tower)
+        let width = manifest.classifier?.labels.count ?? manifest.dimension
+        do {
+            let values = try await runner.run(input)
+            guard values.count == width else {
+                throw MobileCLIPError(
+                    .bundle, "the \(tower.rawValue) tower gives \(values.count) numbers, and the manifest says \(width): export the bundle again")
+            }
+            return values
+        } catch let error as MobileCLIPError {
+            throw error
+        } catch is CancellationError {
+            throw MobileCLIPError(.cancelled, "cancelled while the \(tower.rawValue) tower ran")
+        } catch {
+            throw MobileCLIPError(.bundle, "the \(tower.rawValue) tower failed: \(error.localizedDescription)")
+        }
     }
 
     /// Many pictures, one after the other; each is decoded when its turn comes. Ends with the code `cancelled` when the task
@@ -182,10 +201,9 @@ public final class MobileCLIP: Sendable {
         guard let classes = manifest.classifier?.labels else {
             throw MobileCLIPError(.bundle, "the bundle is no classifier: ask labels(_:) for labels, and those to classify")
         }
-        let runner = try await towers.runner(.image)
-        let shares = try await runner.run(.pixels(try prepare(picture)))
-        guard shares.count == classes.count, shares.allSatisfy(\.isFinite) else {
-            throw MobileCLIPError(.bundle, "the classifier gives \(shares.count) numbers for \(classes.count) labels")
+        let shares = try await run(.image, .pixels(try prepare(picture)))
+        guard shares.allSatisfy({ $0 >= 0 }) else {
+            throw MobileCLIPError(.bundle, "the classifier gives what is not a probability: do not use it here")
         }
         return ranked(classes, shares.map(Double.init))
     }

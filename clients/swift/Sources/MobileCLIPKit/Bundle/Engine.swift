@@ -53,7 +53,13 @@ actor Towers {
         _ engine: any Engine, _ files: [Tower: (entry: Manifest.TowerEntry, file: URL)], _ units: ComputeUnits
     ) async throws -> [Tower: any TowerRunner] {
         var found: [Tower: any TowerRunner] = [:]
-        for (tower, place) in files { found[tower] = try await engine.load(place.entry, at: place.file, on: units) }
+        for (tower, place) in files {
+            do {
+                found[tower] = try await engine.load(place.entry, at: place.file, on: units)
+            } catch where !(error is MobileCLIPError) {
+                throw MobileCLIPError(.bundle, "\(place.entry.file) cannot be loaded: \(error.localizedDescription)")
+            }
+        }
         return found
     }
 
