@@ -32,6 +32,9 @@ def check_embedding_output(output: Path, store: StoreName | None, incremental: b
         raise UsageError(f"{output} is there: `store` and `force` are of a new index, `incremental` keeps this one")
     if output.suffix not in FORMATS:
         raise UsageError(f"{output}: give a name that ends with {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if output.suffix == INDEX_SUFFIX and output.is_file() and not (incremental or force):
+        ways = "add to it with `incremental=True`, replace it with `force=True`"
+        raise UsageError(f"{output} exists; {ways}, or choose another output with `output`")
     for file in (output, description_beside(output)):
         if file is not None:
             check_file_destination(file, force or incremental)

@@ -5,11 +5,16 @@ An index names no bundle: it may come from somebody else, and what it names woul
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import cache_folder, content_sha256, write_whole
+from mobileclip_deploy.base.files.leftovers import system_temporary
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError
+
+DAY = 24 * 60 * 60
+"""Seconds for which a bundle in the temporary folder is asked: later, another one may be at its path."""
 
 
 def remember(space: str, bundle: Path) -> None:
@@ -26,13 +31,16 @@ def bundle_of_space(space: str) -> Bundle:
     """The bundle that was noted.
 
     Raises:
-        UsageError: none was, or it is no longer there or answers in another space.
+        UsageError: none was, it is no longer there, answers in another space, or was in the temporary folder a day ago.
     """
     wanted = f"which bundle embeds the query is not known here; name one of the space {space} with `bundle='PATH'`"
+    note = _note(space)
     try:
-        path = Path(_note(space).read_text(encoding="utf-8"))
+        path, age = Path(note.read_text(encoding="utf-8")), time.time() - note.stat().st_mtime
     except (OSError, ValueError):
         raise UsageError(wanted) from None
+    if age > DAY and path.is_relative_to(system_temporary().absolute()):
+        raise UsageError(wanted)
     try:
         bundle = Bundle.of(path)
     except MobileClipDeployError:

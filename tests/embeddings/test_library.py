@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     mcd.embed(bundle, photos, library)
     before = library.read_bytes()
     add = ("embed", bundle.path, photos, "-o", library)
-    assert "exists; replace it with --force" in refused(*add)
+    assert "exists; add to it with --incremental, replace it with --force, or choose" in refused(*add)
     assert "--store and --force are of a new index" in refused(*add, "--incremental", "--store", "bits")
     assert "--prune goes with --incremental" in refused(*add, "--prune", "--force")
     assert "was written without --fast-jpeg" in refused(*add, "--incremental", "--fast-jpeg")
@@ -123,10 +123,10 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     both = ("embed", bundle.path, photos, tmp_path / "t.txt", "-o", tmp_path / "both.mcdx")
     assert "a file of texts is embedded alone" in refused(*both)
     assert "not of texts" in refused("embed", bundle.path, tmp_path / "t.txt", "-o", library, "--incremental")
-    assert "nothing is asked" in refused("search", library)
+    assert "no query; give a text or an image" in refused("search", library)
     assert "is not an index" in refused("search", photos / "1f431.png", "a dog")
     assert "cannot be read: there is none; give a file that" in refused("search", tmp_path / "no.mcdx", "a dog")
-    assert "a text that is asked is empty" in refused("search", library, " ")
+    assert "the query is empty; give words" in refused("search", library, " ")
     assert "no.png: no such file or folder" in (told := refused("search", library, "--image", tmp_path / "no.png"))
     assert "--skip-bad" not in told
     (tmp_path / "b.npy").touch()
@@ -136,6 +136,12 @@ def test_what_does_not_fit_is_refused(exports: Exports, photos: Path, tmp_path: 
     assert "is a folder, not an index" in refused("search", bundle.path, "a dog")
     assert "ask it with `mobileclip-deploy search`" in refused("inspect", library)
     assert library.read_bytes() == before
+    (note,) = spaces.cache_folder("spaces").iterdir()
+    os.utime(note, (1, 1))
+    assert run("search", library, "a dog").code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spaces, "system_temporary", lambda: bundle.path.parent)
+        assert "which bundle embeds the query is not known" in refused("search", library, "a dog")
     spaces.cache_folder("spaces").joinpath(next(iter(spaces.cache_folder("spaces").iterdir())).name).unlink()
     assert "name one of the space nano-" in refused("search", library, "a dog")
 
