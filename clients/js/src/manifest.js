@@ -32,6 +32,7 @@ export function understood(content) {
 // A file of the bundle: as an address it leads nowhere else either.
 const plain = (path) => text(path) && !/[\\%?#:]/.test(path) && path.split("/").every((part) => !["", ".", ".."].includes(part));
 const object = (value) => value instanceof Object && !Array.isArray(value);
+const ranged = (range) => range == null || (Array.isArray(range) && range.length === 2 && range.every(Number.isFinite));
 const sized = (shape) => Array.isArray(shape) && shape.length > 0 && shape.every((one) => one == null || text(one) || (Number.isInteger(one) && one >= 0));
 
 const RULES = {
@@ -42,7 +43,7 @@ const RULES = {
   template: text,
   classifier: (told) => told == null || (Array.isArray(told.labels) && told.labels.every(text)),
   towers: (towers) => object(towers) && Object.keys(towers).length > 0
-    && Object.values(towers).every((tower) => plain(tower?.file) && text(tower.input?.name) && sized(tower.input.shape) && text(tower.output?.name)),
+    && Object.values(towers).every((tower) => plain(tower?.file) && text(tower.input?.name) && sized(tower.input.shape) && ranged(tower.input.range) && text(tower.output?.name)),
   variant: text,
   tokenizer: (told, { towers }) => !towers.text || told?.kind != null || [told?.context_length, told?.sot, told?.eot].every(whole),
   preprocess: (told) => whole(told?.size) && ["shorter_side", "squash"].includes(told.resize)
