@@ -38,8 +38,8 @@ public final class ImageFiles {
             ImageReader reader = readers.next();
             try {
                 reader.setInput(stream);
-                int adobe = isJpeg(content) ? adobe(content) : -1;
-                Picture found = adobe < 0 ? of(reader.read(0)) : ofInks(reader.readRaster(0, null), adobe == 2);
+                // A JPEG's own numbers: `read` would turn those of a profile into sRGB.
+                Picture found = isJpeg(content) ? ofJpeg(reader.readRaster(0, null), content) : of(reader.read(0));
                 return found.upright(orientation(content));
             } finally {
                 reader.dispose();
@@ -117,18 +117,32 @@ public final class ImageFiles {
         return content.length > 4 && (content[0] & 255) == 0xff && (content[1] & 255) == 0xd8;
     }
 
-    // Of a JPEG with four inks the transform that its Adobe marker names, or 0; -1 of another JPEG.
-    private static int adobe(byte[] content) {
-        int transform = 0;
+    private static Picture ofJpeg(Raster raster, byte[] content) {
+        boolean changed = isChanged(content, raster.getNumBands());
+        if (raster.getNumBands() == 4) return ofInks(raster, changed);
+        byte[] samples = samples(raster, 8);
+        Picture.Layout layout = raster.getNumBands() == 1 ? Picture.Layout.GREY : changed ? Picture.Layout.YCBCR : Picture.Layout.RGB;
+        return Picture.of(layout, samples, raster.getWidth(), raster.getHeight());
+    }
+
+    // Whether colours are stored as Y, Cb and Cr: by libjpeg's rules.
+    private static boolean isChanged(byte[] content, int bands) {
+        boolean jfif = false;
+        int transform = -1;
         for (int at = 2; at + 9 < content.length && (content[at] & 255) == 0xff; ) {
             int marker = content[at + 1] & 255;
             int length = (content[at + 2] & 255) << 8 | content[at + 3] & 255;
+            if (marker == 0xe0 && content[at + 4] == 'J' && content[at + 5] == 'F') jfif = true;
             if (marker == 0xee && at + 15 < content.length && content[at + 4] == 'A') transform = content[at + 15];
             boolean frame = marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
-            if (frame) return content[at + 9] == 4 ? transform : -1;
+            if (frame) {
+                if (bands == 4) return transform == 2;
+                boolean named = at + 16 < content.length && content[at + 10] == 'R' && content[at + 13] == 'G' && content[at + 16] == 'B';
+                return jfif || (transform < 0 ? !named : transform != 0);
+            }
             at += 2 + length;
         }
-        return -1;
+        return bands == 3;
     }
 
     /** EXIF's orientation of a JPEG or PNG, 1 to 8; 1 where the file says none. */
