@@ -28,7 +28,7 @@ clients/java/build.sh
 java=clients/java/build
 separator=:
 [[ ${OS-} != Windows_NT ]] || separator=";"
-javac --release 8 -encoding UTF-8 -Xlint:-options -cp "$java/mobileclip.jar" -d "$java/tests" clients/java/test/mobileclip/*.java
+javac --release 8 -encoding UTF-8 -Xlint:-options -cp "$java/mobileclip.jar$separator$java/mobileclip-desktop.jar" -d "$java/tests" clients/java/test/mobileclip/*.java
 java -cp "$java/mobileclip.jar$separator$java/tests" mobileclip.Checks clients/vectors
 cp "$java/mobileclip.jar" "$folder/mobileclip-$version.jar"
 cp "$java/mobileclip-desktop.jar" "$folder/mobileclip-desktop-$version.jar"
