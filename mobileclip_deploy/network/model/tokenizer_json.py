@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, FailFast, Field, PlainValidator, Strict, ValidationError
 
 from mobileclip_deploy.base.files import check_items
+from mobileclip_deploy.base.files.names import Name
 from mobileclip_deploy.errors import WHY, Malformed, refusing
 
 # Gemma's, of 262,144 pieces and 580,604 merges, has 2.1 million.
@@ -37,7 +38,7 @@ class AddedToken(BaseModel, frozen=True):
     """A token that is found in a text before anything else."""
 
     id: Annotated[int, Strict(), Field(ge=0, lt=MOST_IDS)]
-    content: str
+    content: Name
     single_word: bool
     lstrip: bool
     rstrip: bool
@@ -48,7 +49,7 @@ class AddedToken(BaseModel, frozen=True):
 class Normalizer(BaseModel, extra="allow"):
     """A change of texts, by its type; for a sequence all changes."""
 
-    type: str
+    type: Name
     normalizers: Annotated[tuple[Normalizer, ...], FailFast()] = ()
     lowercase: bool | None = None
 
@@ -57,10 +58,10 @@ class PieceModel(BaseModel, extra="allow"):
     """The vocabulary: ids by piece (None for another kind's list), and pairs of pieces that are merged, the first to
     apply first."""
 
-    type: str | None = None
+    type: Name | None = None
     vocab: Annotated[dict[str, int] | None, PlainValidator(_vocabulary)]
     merges: Annotated[tuple[Merge, ...], FailFast()] = ()
-    unk_token: str | None = None
+    unk_token: Name | None = None
 
 
 class TokenizerJson(BaseModel):
