@@ -16,7 +16,7 @@ from mobileclip_deploy.base.files import replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.files.leftovers import lock_file
 from mobileclip_deploy.base.files.writers import busy
-from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError, no_room
+from mobileclip_deploy.errors import DiskFull, InvalidInput, no_room, refusing
 from mobileclip_deploy.search.index import Index, Segment
 from mobileclip_deploy.search.index_file import Header, Slot, gone_block, rows_block
 
@@ -50,13 +50,16 @@ class IndexWriter:
             InvalidInput: it is no index, or damaged.
         """
         with _locked(path) as stream:
+            with refusing(f"{path} cannot be written", OSError):
+                _cut(stream, Index(path).slot.end)  # of a writer that was killed
             index = Index(path)
-            stream.truncate(index.slot.end)  # of a writer that was killed
             writer = cls(path, stream, index.header, index.slot, index.rows)
             try:
                 yield writer, index
             except BaseException as error:
-                stream.truncate(index.slot.end)
+                # Windows cuts no file that is mapped: there the next writer does.
+                with contextlib.suppress(OSError) if sys.platform == "win32" else contextlib.nullcontext():
+                    _cut(stream, index.slot.end)
                 if no_room(error) and not isinstance(error, DiskFull):
                     raise DiskFull(str(path)) from error
                 raise
@@ -146,24 +149,38 @@ def compact(path: Path) -> int:
         InvalidInput: it is no index, or damaged.
         DiskFull: there is no room for the new one beside the old.
     """
-    with _locked(path), replacing(path) as partial:
-        index = Index(path)
-        index.check()
-        with partial.open("w+b") as stream:
-            stream.write(index.header.to_bytes())
-            writer = IndexWriter(path, stream, index.header, Slot(0, 0), 0)
-            pieces: list[tuple[Segment, npt.NDArray[np.int64]]] = []
-            for segment in index.segments:
-                kept = np.flatnonzero(~segment.gone)
-                for part in (kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)):
-                    if pieces and sum(len(numbers) for _, numbers in pieces) + len(part) > AT_ONCE:
-                        writer.copy(pieces)
-                        pieces = []
-                    pieces.append((segment, part))
-            if pieces:
-                writer.copy(pieces)
-            writer.commit()
+    if sys.platform == "win32":  # which replaces no open file: the lock is dropped just before
+        with replacing(path) as partial, _locked(path):
+            return _write_compact(path, partial)
+    else:
+        with _locked(path), replacing(path) as partial:
+            return _write_compact(path, partial)
+
+
+def _write_compact(path: Path, partial: Path) -> int:
+    index = Index(path)
+    index.check()
+    with partial.open("w+b") as stream:
+        stream.write(index.header.to_bytes())
+        writer = IndexWriter(path, stream, index.header, Slot(0, 0), 0)
+        pieces: list[tuple[Segment, npt.NDArray[np.int64]]] = []
+        for segment in index.segments:
+            kept = np.flatnonzero(~segment.gone)
+            for part in (kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)):
+                if pieces and sum(len(numbers) for _, numbers in pieces) + len(part) > AT_ONCE:
+                    writer.copy(pieces)
+                    pieces = []
+                pieces.append((segment, part))
+        if pieces:
+            writer.copy(pieces)
+        writer.commit()
     return index.rows - len(index)
+
+
+def _cut(stream: BinaryIO, end: int) -> None:
+    """Removes what a writer added and did not commit."""
+    if os.fstat(stream.fileno()).st_size > end:
+        stream.truncate(end)
 
 
 def gathered(parts: Iterable[Rows]) -> Iterator[Rows]:
@@ -187,18 +204,13 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     """The index's file, opened to be written by this process alone; the system drops the lock with the process.
 
     Raises:
-        UsageError: another process writes it, or the system has no such locks.
+        UsageError: another process writes it.
         InvalidInput: it cannot be opened.
     """
-    if sys.platform == "win32":
-        raise UsageError(
-            f"{path} is there, and Windows has no lock that would keep a second writer out; write a new index, or add "
-            "to this one in WSL"
-        )
     descriptor = None
     try:
         while descriptor is None:  # somebody compacted it between opening and locking
-            descriptor = lock_file(path, os.O_NONBLOCK)
+            descriptor = lock_file(path)
     except BlockingIOError:
         raise busy(path) from None
     except OSError as error:

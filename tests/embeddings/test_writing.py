@@ -11,7 +11,6 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -20,7 +19,6 @@ import pytest
 from embeddings.indices import units, written
 
 from mobileclip_deploy.errors import DiskFull, InvalidInput, UsageError
-from mobileclip_deploy.search import writing
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.index_file import DESCRIPTION, SLOTS, Slot, read_slot
 from mobileclip_deploy.search.storage import STORES
@@ -63,18 +61,6 @@ def test_what_is_added_and_removed_is_seen_at_once_and_by_later_readers_alone(pa
     assert Index(path).search(units(10)[3], 10)[0][0].id != "3"
     assert (len(before), before.search(units(10)[3], 1)[0][0].id) == (10, "3")
     Index(path).check()
-
-
-def test_windows_has_no_such_lock_and_an_index_is_not_added_to_there(
-    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    before = path.read_bytes()
-    monkeypatch.setattr(writing, "sys", SimpleNamespace(platform="win32"))
-    for change in (lambda: IndexWriter.open(path).__enter__(), lambda: compact(path)):
-        with pytest.raises(UsageError, match=r"a\.mcdx is there, and Windows has no lock .* in WSL"):
-            change()
-    assert path.read_bytes() == before
-    written(tmp_path / "new.mcdx", units(3))  # a new one needs none
 
 
 def test_a_writer_that_is_killed_leaves_the_index_as_it_was_and_no_lock(path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from mobileclip_deploy.base.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
+from mobileclip_deploy.base.files.system import READ, rename
 from mobileclip_deploy.base.files.writers import publish, publish_folder
 from mobileclip_deploy.errors import DiskFull, InvalidInput, Malformed, UsageError, first_problem, no_room, worded
 
@@ -134,7 +135,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if claim.partial.is_dir():
             _take_place_of_folder(claim)
         else:
-            with claim.partial.open("rb") as stream:
+            with claim.partial.open("r+b") as stream:  # Windows syncs no file that was opened to be read
                 os.fsync(stream.fileno())
             publish(claim)
 
@@ -177,8 +178,8 @@ def _take_place_of_folder(claim: Claim) -> None:
         return
     try:
         if path.exists():
-            path.rename(replaced)
-        claim.partial.rename(path)
+            rename(path, replaced)
+        rename(claim.partial, path)
     except BaseException:
         if replaced.exists() and not path.exists():
             replaced.rename(path)
@@ -282,8 +283,7 @@ def open_regular(path: Path) -> BinaryIO:
         InvalidInput: it is something else than a file.
         OSError: it cannot be opened.
     """
-    # O_NONBLOCK: opening a pipe would wait for somebody to write into it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, READ)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
@@ -323,6 +323,9 @@ def files_of(path: Path) -> list[Path]:
 
 def cache_folder(name: str) -> Path:
     """A folder of this user that survives between runs, as the system has it; it may not exist yet."""
-    base = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else None
-    cache = base or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if sys.platform == "darwin":
+        cache = Path.home() / "Library" / "Caches"
+    else:
+        variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+        cache = Path(os.environ.get(variable) or Path.home() / ".cache")
     return cache / "mobileclip-deploy" / name

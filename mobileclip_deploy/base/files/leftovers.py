@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import re
 import secrets
 import shutil
-import struct
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-if sys.platform != "win32":  # Windows has no such locks: there nothing is claimed, and nothing removed
-    import fcntl
+from mobileclip_deploy.base.files.system import WRITE, drop_lock, lock, lock_as_java
 
 LOCK = re.compile(r"\.(?P<name>.+)\.partial(?:-(?P<token>[0-9a-f]{8}))?\.lock")
 # Short: a socket's path, which ends in it, has room for 104 characters on macOS.
@@ -66,15 +62,13 @@ def claimed(path: Path) -> Iterator[Claim]:
         OSError: the folder is missing or cannot be written.
     """
     claim, descriptor = Claim(path, secrets.token_hex(4)), None
-    while sys.platform != "win32" and descriptor is None:  # again where a run that clears was quicker than our lock
-        descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL)
+    while descriptor is None:  # again where a run that clears was quicker than our lock
+        descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL, wait=True)
     try:
         yield claim
     finally:
         remove(claim.partial)
-        claim.lock.unlink(missing_ok=True)  # last: without the lock's file the rest is nobody's to remove
-        if descriptor is not None:
-            os.close(descriptor)
+        drop_lock(claim.lock, descriptor)  # last: without the lock's file the rest is nobody's to remove
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -82,8 +76,6 @@ def clear_leftovers(folder: Path) -> None:
 
     One line on stderr, by way of `logging`, says what was done. Where the file system has no locks nothing is removed.
     """
-    if sys.platform == "win32":
-        return
     try:
         claims = [
             Claim(folder / match["name"], match["token"] or "")
@@ -95,19 +87,21 @@ def clear_leftovers(folder: Path) -> None:
     removed = []
     for claim in sorted(claims, key=lambda one: one.token):
         with contextlib.suppress(OSError):  # in use, another user's, or on a disk that cannot be written
-            descriptor = lock_file(claim.lock, os.O_NONBLOCK)
+            descriptor = lock_file(claim.lock)
             if descriptor is None:
                 continue
             try:
                 removed += _clear(claim)
-            finally:
+            except BaseException:
                 os.close(descriptor)
+                raise
+            drop_lock(claim.lock, descriptor)
     if removed:
         log.warning("note: of a run that was killed, in %s: %s", folder, ", ".join(removed))
 
 
 def _clear(claim: Claim) -> list[str]:
-    """Tidy up after a claim whose lock is held; the lock's file goes last. What was done, by name."""
+    """Tidies up after a claim whose lock is held, and returns the actions by name; the lock's file goes last."""
     done = []
     if claim.token:
         if claim.replaced.exists() and not claim.path.exists():
@@ -117,25 +111,23 @@ def _clear(claim: Claim) -> list[str]:
             if left.exists() or left.is_symlink():
                 remove(left)
                 done.append(f"{left.name} removed")
-    claim.lock.unlink(missing_ok=True)
     return done
 
 
-def lock_file(file: Path, flags: int) -> int | None:
+def lock_file(file: Path, flags: int = 0, *, wait: bool = False) -> int | None:
     """An open descriptor that holds the lock of a file; None where the file was removed meanwhile.
 
     Raises:
-        OSError: it cannot be opened; or, not to wait (O_NONBLOCK), it is locked (BlockingIOError) or cannot be.
+        OSError: it cannot be opened; or, without `wait`, it is locked (BlockingIOError) or cannot be.
     """
-    assert sys.platform != "win32"
-    descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
+    descriptor = os.open(file, WRITE | flags, 0o600)
     try:
-        if flags & os.O_NONBLOCK:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _lock_as_java(descriptor)
-        else:
+        if wait:
             with contextlib.suppress(OSError):  # a disk without locks: then nobody else removes anything either
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock(descriptor, wait)
+        else:
+            lock(descriptor, wait)
+            lock_as_java(descriptor)
         if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
             return descriptor
     except BaseException:
@@ -143,25 +135,6 @@ def lock_file(file: Path, flags: int) -> int | None:
         raise
     os.close(descriptor)
     return None
-
-
-def _lock_as_java(descriptor: int) -> None:
-    """Keeps Java's writers out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has such locks of
-    a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the file that it has
-    read: there nothing is done.
-
-    Raises:
-        BlockingIOError: Java holds the lock.
-    """
-    if sys.platform != "linux":
-        return
-    # l_type, l_whence, l_start, l_len (0: to the end), l_pid
-    whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
-    except OSError as error:  # a disk without such locks has no Java writer that takes one either
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise BlockingIOError(error.errno, error.strerror) from None
 
 
 def remove(path: Path) -> None:

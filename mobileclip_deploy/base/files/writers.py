@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mobileclip_deploy.base.files.leftovers import Claim, lock_file
+from mobileclip_deploy.base.files.system import drop_lock, rename
 from mobileclip_deploy.errors import DiskFull, UsageError, no_room
 
 # Another run that clears leftovers holds the lock of a dead writer for a moment.
@@ -69,7 +69,7 @@ def publish(claim: Claim) -> None:
         UsageError: the output is a new one, and something has appeared at its path.
     """
     if _key(claim.path) not in _new:
-        claim.partial.replace(claim.path)
+        rename(claim.partial, claim.path)
         return
     with _refusing_existing(claim.path):
         try:
@@ -79,7 +79,7 @@ def publish(claim: Claim) -> None:
         except OSError:  # a disk without hard links: the lock alone keeps other writers out
             if os.path.lexists(claim.path):
                 raise FileExistsError from None
-            claim.partial.replace(claim.path)
+            rename(claim.partial, claim.path)
     _new.discard(_key(claim.path))
 
 
@@ -92,7 +92,7 @@ def publish_folder(claim: Claim) -> bool:
     if _key(claim.path) not in _new:
         return False
     with _refusing_existing(claim.path):
-        claim.partial.rename(claim.path)  # fails on a file, and on a folder that holds something
+        rename(claim.partial, claim.path)  # fails on a file, and on a folder that holds something
     _new.discard(_key(claim.path))
     return True
 
@@ -115,19 +115,16 @@ def _locked(path: Path, command: str) -> Iterator[None]:
         os.write(descriptor, f"{command}\n".encode())
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        drop_lock(lock, descriptor)
 
 
 def _opened(path: Path, lock: Path) -> int | None:
     """A descriptor that holds the lock; None where there are no locks."""
-    if sys.platform == "win32":
-        return None
     for remaining in reversed(range(TRIES)):
         try:
             descriptor = None
             while descriptor is None:  # its owner ended between our opening and locking it
-                descriptor = lock_file(lock, os.O_CREAT | os.O_NONBLOCK)
+                descriptor = lock_file(lock, os.O_CREAT)
             return descriptor
         except BlockingIOError:
             if not remaining:

@@ -1,0 +1,92 @@
+"""Locks and renames, where Windows differs from other systems."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""How a file is opened that could be a pipe: opening a pipe would wait for a writer. Windows has no pipes with paths of
+files, and changes line ends unless O_BINARY is set."""
+WRITE = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+# Windows keeps other processes from reading a locked byte: one that lies beyond the content. `locking` takes 31 bits.
+LOCKED_BYTE = 0x7FFFFFFE
+RENAME_SECONDS = 2.0
+"""Virus scanners and indexers open what was just written, and Windows does not rename what is open."""
+
+
+def lock(descriptor: int, wait: bool) -> None:
+    """Locks an open file; the system drops the lock with the process, or with the descriptor.
+
+    Raises:
+        BlockingIOError: another process has the lock, and `wait` is False.
+        OSError: the disk has no locks.
+    """
+    if sys.platform == "win32":
+        position = os.lseek(descriptor, 0, os.SEEK_CUR)
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError(error.errno, error.strerror) from None
+        finally:
+            os.lseek(descriptor, position, os.SEEK_SET)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock_as_java(descriptor: int) -> None:
+    """Keeps Java's writers out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has such locks of
+    a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the file that it has
+    read: there nothing is done. On Windows both locks are of one kind.
+
+    Raises:
+        BlockingIOError: Java holds the lock.
+    """
+    if sys.platform == "linux":
+        # l_type, l_whence, l_start, l_len (0: to the end), l_pid
+        whole = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
+        except OSError as error:  # a disk without such locks has no Java writer that takes one either
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise BlockingIOError(error.errno, error.strerror) from None
+
+
+def drop_lock(file: Path, descriptor: int) -> None:
+    """Removes a lock's file and then the lock. Windows removes no open file: there the lock goes first, and a process
+    that has opened the file meanwhile removes it."""
+    if sys.platform == "win32":
+        os.close(descriptor)
+        with contextlib.suppress(PermissionError):
+            file.unlink(missing_ok=True)
+    else:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Renames a file over another one, or a folder. On Windows tried again for `RENAME_SECONDS`.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    deadline = time.monotonic() + (RENAME_SECONDS if sys.platform == "win32" else 0)
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
