@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -184,6 +183,7 @@ def golden_source(name: str) -> Any:
 
 def shown_in_browser(family: str, files: Mapping[str, Path], posts: Mapping[str, Answer], patience: float) -> None:
     """Serve a page to a browser without a window and with a profile of its own, until it posts to `ended`."""
+    from mobileclip_deploy.base.interpreter import end_group
     from mobileclip_deploy.base.pages.server import PageServer, serving
     from mobileclip_deploy.benchmark.browser.launching import find_browser
 
@@ -196,5 +196,5 @@ def shown_in_browser(family: str, files: Mapping[str, Path], posts: Mapping[str,
         try:
             assert heard.wait(patience), f"{family} did not end"
         finally:
-            os.killpg(browser.pid, signal.SIGTERM)
+            end_group(browser, force=False)
             browser.wait(60)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONG_PATH = 260
+"""Windows takes shorter ones alone, unless it is set to take all."""
 
 
 LONGEST_LINE = 2000
@@ -202,6 +204,9 @@ def of_system(error: OSError) -> MobileClipDeployError:
         return DiskFull(str(error.filename or "the output"))
     if no_memory(error):
         return RuntimeFailed(LITTLE_MEMORY)
+    if sys.platform == "win32" and len(str(error.filename or "")) >= LONG_PATH:
+        problem = f"{error.filename} is a path of more than {LONG_PATH - 1} characters"
+        return RuntimeFailed(f"{problem}; choose a shorter one, or switch on LongPathsEnabled in Windows")
     return RuntimeFailed(f"{error.filename or 'input/output'}: {error.strerror or error}")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the toolkit from this checkout with what .github/requirements/NAME.txt pins by hash.
-#   install_pinned.sh NAME
+#   install_pinned.sh NAME [wheel]     wheel: the checkout's wheel, not the checkout itself
 # Torch stands in none of these files but macOS's: TORCH_INDEX is the index of its builds for processors, 200 MB, as
 # pytorch.org/get-started names it (a variable of the repository's, docs/ci.md). Without it pip takes the builds for
 # NVIDIA's GPUs, 2.7 GB with NVIDIA's libraries.
@@ -14,4 +14,9 @@ if ! grep -q '^torch==' "$requirements"; then
 	python -m pip install --quiet ${TORCH_INDEX:+--no-deps --index-url $TORCH_INDEX} torch==2.13.0 torchvision==0.28.0
 fi
 python -m pip install --quiet --no-deps --require-hashes -r "$requirements"
-python -m pip install --quiet --no-deps --no-build-isolation --editable .
+if [[ ${2-} == wheel ]]; then
+	python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	python -m pip install --quiet --no-deps dist/mobileclip_deploy-*.whl
+else
+	python -m pip install --quiet --no-deps --no-build-isolation --editable .
+fi

@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import subprocess
 
 SAFE = "PYTHONSAFEPATH"
 
@@ -25,7 +28,9 @@ def python(*words: str, variables: Mapping[str, str] | None = None) -> tuple[lis
     own = str(Path(__file__).parents[2])
     others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
     environment = os.environ | (variables or {})
-    return [sys.executable, "-P", *words], environment | {SAFE: "1", "PYTHONPATH": os.pathsep.join([own, *others])}
+    # On Windows a process prints in the code page of the system otherwise, and is read as UTF-8.
+    ours = {SAFE: "1", "PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join([own, *others])}
+    return [sys.executable, "-P", *words], environment | ours
 
 
 def run_within(command: Sequence[str], seconds: float, **how: Any) -> tuple[int | None, str]:
@@ -46,6 +51,22 @@ def run_within(command: Sequence[str], seconds: float, **how: Any) -> tuple[int 
     except subprocess.TimeoutExpired:
         return None, f"was stopped after {seconds:g} s"
     return code, f"died ({signal.Signals(-code).name})" if code < 0 else "failed"
+
+
+def end_group(process: subprocess.Popen[Any], *, force: bool) -> None:
+    """Ends a process that was started with `start_new_session`, and those that it started; nothing if it has ended.
+
+    Args:
+        force: do not let them clean up. Windows never does.
+    """
+    import signal
+    import subprocess
+
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
 
 
 def begin_anew() -> NoReturn:

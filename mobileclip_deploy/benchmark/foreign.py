@@ -55,7 +55,7 @@ def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[
         InvalidInput: the runtime cannot load it.
     """
     command, environment = python("-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path))
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
         raise InvalidInput(f"`against` {path}: {target.name} cannot load it: {reason[:300]}")

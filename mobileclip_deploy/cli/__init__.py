@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -32,6 +31,10 @@ from mobileclip_deploy.cli.words import in_flags, put_in_flags
 from mobileclip_deploy.errors import MobileClipDeployError
 
 __all__ = ["cli", "main"]
+
+
+BROKEN_PIPE = 128 + 13
+"""As if ended by SIGPIPE, which Windows does not have."""
 
 
 class Ordered(click.Group):
@@ -74,7 +77,7 @@ class Ordered(click.Group):
         except BrokenPipeError:
             # Whoever read stdout, `| head` say, has seen enough: end as by the signal. Click's 1 is a failed gate.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
+            sys.exit(BROKEN_PIPE)
 
 
 def in_order() -> Iterator[click.Command]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
 import sys
@@ -55,7 +56,11 @@ def _warning(
 
 
 def guard_logging() -> None:
-    """What is logged or warned of, here and in foreign packages, and has no handler, goes to stderr escaped too."""
+    """Escapes what is logged or warned of, here and in foreign packages, and has no handler; in UTF-8 on Windows."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file or a pipe would be in the system's code page, which lacks characters and which no JSON reader expects.
+        if sys.platform == "win32" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_Formatter())
     warnings.formatwarning = _warning

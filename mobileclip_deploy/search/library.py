@@ -139,10 +139,7 @@ def embed_to_index(
             listing = stack.enter_context(asked_images(sources))
         source = _Source(listing, embedder, replace(how, cache=partial), progress)
         if keeping.incremental and output.exists():
-            writer, index = stack.enter_context(IndexWriter.open(output))
-            _check_same(index, embedder, tower, source.how.fast_jpeg)
-            changes = _update(writer, index, source, keeping.prune)
-            clipped = writer.clipped
+            changes, clipped = _extend(output, source, tower, keeping.prune)
         else:
             output.parent.mkdir(parents=True, exist_ok=True)
             description = Description(
@@ -157,10 +154,12 @@ def embed_to_index(
             with closing(source.rows({})) as rows:
                 clipped = create(output, header, rows)
             changes = _Changes()
+    if _is_loose(output):
+        try:
+            compact(output)
+        except PermissionError as error:  # Windows replaces no file that another process has open
+            progress(f"{output} keeps the bytes of removed rows ({error.strerror}); the next --incremental drops them")
     index = Index(output)
-    if index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS:
-        compact(output)
-        index = Index(output)
     remember(embedder.embedding_space, bundle.path)
     tally = source.tally
     return IndexFile(
@@ -205,7 +204,7 @@ class _Source:
         self.listing, self.how = listing, how
         self.tally = Tally()
         self.count = 0
-        self._embedder, self._progress = embedder, progress
+        self.embedder, self._progress = embedder, progress
 
     def rows(self, known: dict[str, tuple[int, int]]) -> Generator[Rows]:
         """What is new or has changed.
@@ -226,7 +225,7 @@ class _Source:
 
     def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
         names = [name for name, _ in chosen]
-        vectors = unit(embed_texts(self._embedder, names, cache=self.how.cache, progress=self._progress))
+        vectors = unit(embed_texts(self.embedder, names, cache=self.how.cache, progress=self._progress))
         self.count += len(names)
         yield names, [0] * len(names), vectors
 
@@ -234,7 +233,7 @@ class _Source:
         asked, answered = tee(chosen)  # a stamp is taken once, before its file is read; a few are between the two
         images = ((Path(name), name) for name, _ in asked)
         numbered = enumerate(answered)
-        with closing(image_embeddings(self._embedder, images, count, self.how, self.tally, self._progress)) as parts:
+        with closing(image_embeddings(self.embedder, images, count, self.how, self.tally, self._progress)) as parts:
             for part in parts:
                 ids: list[str] = []
                 stamps: list[int] = []
@@ -245,6 +244,20 @@ class _Source:
                         stamps.append(stamp)
                 self.count += len(ids)
                 yield ids, stamps, unit(part)
+
+
+def _is_loose(path: Path) -> bool:
+    """Many removed rows, or many blocks."""
+    index = Index(path)
+    return index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS
+
+
+def _extend(path: Path, source: _Source, tower: TowerName, prune: bool) -> tuple[_Changes, int]:
+    """Updates an index; returns the changes, and how many components the int8 scale clipped. Nothing maps the file
+    afterwards: Windows could not replace it."""
+    with IndexWriter.open(path) as (writer, index):
+        _check_same(index, source.embedder, tower, source.how.fast_jpeg)
+        return _update(writer, index, source, prune), writer.clipped
 
 
 def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> _Changes:

@@ -86,7 +86,13 @@ def _packed(npm: str, place: Path) -> Path:
     command = [npm, "pack", f"{RUNTIME}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
     try:
         done = subprocess.run(
-            command, cwd=place, capture_output=True, text=True, timeout=NPM_SECONDS, stdin=subprocess.DEVNULL
+            command,
+            cwd=place,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=NPM_SECONDS,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
         raise RuntimeFailed(f"npm fetched no {RUNTIME} within {NPM_SECONDS} s: try again, or {HOW}") from error

@@ -111,7 +111,7 @@ class _Bench:
         viewer = sdk_file("bin/x86_64-linux-clang/qnn-profile-viewer")
         log, table = out / PROFILE, out / "profile.csv"
         command = [str(viewer), "--input_log", str(log), "--output", str(table)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=VIEWER_SECONDS)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=VIEWER_SECONDS)
         if done.returncode != 0 or not table.is_file():
             raise RuntimeFailed(f"qnn-profile-viewer does not read {log} ({one_line(done.stderr or done.stdout)})")
         with table.open(encoding="utf-8", newline="") as stream:

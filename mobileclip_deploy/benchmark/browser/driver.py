@@ -6,13 +6,13 @@ import contextlib
 import importlib.util
 import logging
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from mobileclip_deploy.base.files.leftovers import system_temporary, temporary_folder
 from mobileclip_deploy.base.files.names import with_fields
+from mobileclip_deploy.base.interpreter import end_group
 from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import Answer, PageServer, serving
 from mobileclip_deploy.base.progress import Progress
@@ -150,13 +150,11 @@ def _started(browser: Browser, address: str) -> Iterator[tuple[subprocess.Popen[
         try:
             yield process, folder
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            end_group(process, force=False)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
             # Its helpers, which may end later than it does, would write to the folder that is removed.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            end_group(process, force=True)
             process.wait()
 
 

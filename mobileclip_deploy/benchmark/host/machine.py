@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -38,7 +39,12 @@ def describe() -> Device:
 
 def memory_bytes() -> int:
     """All of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        from mobileclip_deploy.benchmark.host import windows
+
+        return windows.memory_bytes()
+    else:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def instructions(file: Path = CPU) -> tuple[str, ...]:
@@ -49,7 +55,7 @@ def instructions(file: Path = CPU) -> tuple[str, ...]:
 
 
 def snapshot(root: Path = SYS) -> Snapshot:
-    """The state now, from Linux's /sys as far as it tells; elsewhere the load average alone."""
+    """The state now, from Linux's /sys as far as it is there; on a Mac the load average alone, on Windows nothing."""
     battery = next(iter(sorted(root.glob("class/power_supply/BAT*"))), None)
     temperatures = [_number(zone) for zone in root.glob("class/thermal/thermal_zone*/temp")]
     known = [value for value in temperatures if value is not None and value > 0]
@@ -61,7 +67,7 @@ def snapshot(root: Path = SYS) -> Snapshot:
         charging=_text(battery / "status") == "Charging" if battery else None,
         low_power_mode=profile == "low-power" if profile else None,
         governor=_text(root / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        load_average_1min=round(os.getloadavg()[0], 2),
+        load_average_1min=None if sys.platform == "win32" else round(os.getloadavg()[0], 2),
     )
 
 

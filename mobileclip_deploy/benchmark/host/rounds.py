@@ -85,7 +85,7 @@ class _Process:
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=held.enter_context(self._complaints.open("w")),
+                stderr=held.enter_context(self._complaints.open("wb")),
                 text=True,
                 encoding="utf-8",
                 errors="replace",
@@ -118,7 +118,9 @@ class _Process:
             why = f"no answer within {self._patience:.0f} s; the process was ended"
             return RoundResult.failed(run_id, self._turn, why)
         if code or not self._line:
-            return RoundResult.failed(run_id, self._turn, death(code, self._complaints.read_text(errors="replace")))
+            return RoundResult.failed(
+                run_id, self._turn, death(code, self._complaints.read_text(encoding="utf-8", errors="replace"))
+            )
         return parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
 
     def _listen(self) -> None:

@@ -291,9 +291,14 @@ def _peak_memory() -> int:
     if status.exists():
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
-    import resource
+    if sys.platform == "win32":
+        from mobileclip_deploy.benchmark.host import windows
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+        return windows.peak_memory_bytes()
+    else:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def build_harness() -> Path:
     package = ["--package-path", str(harness_sources() / "HarnessCore"), "--scratch-path", str(scratch)]
     command = ["swift", "build", "--configuration", "release", "--product", "mobileclip-harness", *package]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:
         raise RuntimeFailed("there is no swift here; install Xcode 16 or newer (docs/iphone.md)") from None
     if done.returncode != 0:
