@@ -162,7 +162,7 @@ def measured(subjects: Subjects, planted: Sequence[Option] = (), rounds: int = R
 
 def _row(row: tuple[str, str, Setting], ratios: Sequence[float]) -> GuardRow:
     variant, precision, setting = row
-    interval = median_interval(ratios)
+    interval = median_interval([[ratio] for ratio in ratios])
     return GuardRow(
         variant=variant,
         precision=precision,

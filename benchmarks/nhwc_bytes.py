@@ -60,7 +60,7 @@ def measured(file: Path, rounds: int) -> dict[str, Any]:
         ratios.append(found[1] / found[0])
         for index, took in found.items():
             times[bool(index)].append(1000 * took)
-    interval = median_interval(ratios)
+    interval = median_interval([[ratio] for ratio in ratios])
     row = {
         "file": file.name,
         "difference": float(np.abs(whole - own).max() / np.abs(whole).max()),

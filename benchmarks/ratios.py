@@ -63,7 +63,7 @@ def ratio_rows(suite: Based, runs: Sequence[Result]) -> Iterator[Row]:
             for run in runs
             for own, other in zip(_rounds(run.cells[index]), _rounds(run.cells[base]), strict=True)
         ]
-        interval = median_interval(ratios)
+        interval = median_interval([[ratio] for ratio in ratios])
         yield Row(cell, found, Ratio(percentile(ratios, 0.5), interval.low, interval.high, len(ratios)), base == index)
 
 

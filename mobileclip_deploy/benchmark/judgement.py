@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mobileclip_deploy.benchmark.job import Cell
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Snapshot, Summary
+from mobileclip_deploy.benchmark.statistics import LEAST_ROUNDS
 from mobileclip_deploy.network.model.precision import PRECISIONS, is_precision
 from mobileclip_deploy.parity import Bound, Gates
 
@@ -60,6 +61,9 @@ def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -
         found.append(f"uncertain: the interval of the median is {100 * width:.0f}% wide")
     if summary.samples < FEW:
         found.append(f"few samples: {summary.samples}")
+    timed = sum(bool(item.samples_ns) for item in rounds)
+    if timed < LEAST_ROUNDS:
+        found.append(f"few rounds: the interval of the median is of {timed}, and {LEAST_ROUNDS} are needed for 95%")
     on_cpu = cell.compute_units in (None, "cpuOnly")  # elsewhere the CPU has every reason to wait
     if summary.cpu_ns and on_cpu and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
         found.append(

@@ -252,7 +252,7 @@ class Run(_Measured):
 
 
 class MedianInterval(Frozen):
-    """A 95% bootstrap interval of the median."""
+    """A 95% interval of the median of rounds' medians, by a bootstrap of rounds."""
 
     low: Positive
     high: Positive
@@ -262,6 +262,7 @@ class Summary(Frozen):
     """Statistics of all samples of a cell, in nanoseconds (statistics.py has the definitions).
 
     `last_over_first`: median of the last quarter over that of the first. `cpu_ns`: mean CPU time of an inference.
+    `rounds_median_ns`: median of rounds' medians, in which a fast round counts as much as a slow one.
     """
 
     samples: Count
@@ -273,6 +274,7 @@ class Summary(Frozen):
     minimum_ns: Count
     maximum_ns: Count
     last_over_first: Positive | None = None
+    rounds_median_ns: Positive | None = None
     median_interval_ns: MedianInterval
     cpu_ns: Annotated[float, Field(ge=0, lt=2**63)] | None = None
 

@@ -48,7 +48,12 @@ def test_a_round_on_other_cores_or_clocks_than_the_best_is_marked(
     assert marked(found, pinned, fixed) == found
 
 
-def warned(job: Job | None = None, rounds: tuple[RoundResult, ...] = (), **changes: Any) -> list[str]:
+DONE = tuple(
+    RoundResult(run_id="r", cell="c", round=number, status="done", samples_ns=(1000,) * 20) for number in range(5)
+)
+
+
+def warned(job: Job | None = None, rounds: tuple[RoundResult, ...] = DONE, **changes: Any) -> list[str]:
     """The first words of what is said of a hundred equal samples, with some figures changed."""
     base = summarize([[1000] * 100], [100_000], 0.1)
     summary = Summary.model_validate(base.model_dump() | changes)
@@ -66,7 +71,8 @@ def test_warnings_come_where_the_table_says() -> None:
     assert warned(cpu_ns=1000 / 1.21) == ["waited"]
     for state, said in (("fair", []), ("serious", ["throttled"]), ("critical", ["throttled"])):
         hot = RoundResult(run_id="r", cell="c", round=0, status="done", samples_ns=(1,), thermal_state=state)  # type: ignore[arg-type]
-        assert warned(rounds=(hot,)) == said
+        assert warned(rounds=(hot, *DONE[1:])) == said
+    assert warned(rounds=DONE[:4]) == ["few rounds"]
     unchecked = [cell.model_dump(mode="json") | {"golden": None, "gate": None} for cell in documents.job().cells]
     assert warned(documents.job(cells=unchecked)) == ["answers not checked"]
 
