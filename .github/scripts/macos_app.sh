@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . .github/scripts/need.bash
 need xcodebuild zip
+xcodebuild -downloadPlatform iOS
 unsigned=(-configuration Release -destination generic/platform=iOS CODE_SIGNING_ALLOWED=NO)
 xcodebuild -project ios_harness/App/MobileCLIPBench.xcodeproj -scheme MobileCLIPBench -derivedDataPath build/device \
 	"${unsigned[@]}" build

@@ -1,5 +1,5 @@
 """Whether a model runs on the Neural Engine: what speaks for it, and which of its operations Core ML means to run
-elsewhere. Nothing public tells where an inference ran."""
+elsewhere. No API tells an app where an inference ran; Instruments does (docs/iphone.md)."""
 
 from __future__ import annotations
 

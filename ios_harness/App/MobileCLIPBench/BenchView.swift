@@ -21,7 +21,7 @@ struct BenchView: View {
             }
             .navigationTitle("MobileCLIP Bench")
             .refreshable { await session.look() }
-            .onOpenURL { session.fetch($0.absoluteString) }
+            .onOpenURL { link = $0.absoluteString }  // it is fetched when its reader says so: anybody may have sent it
         }
     }
 
@@ -35,6 +35,9 @@ struct BenchView: View {
                     .foregroundStyle(.secondary)
             }
             TextField("https:// of a job's folder", text: $link)
+                .textInputAutocapitalization(.never)
+                .autocorrectionDisabled()
+                .keyboardType(.URL)
             Button(session.fetched ?? "Fetch a job") { session.fetch(link) }.disabled(session.isRunning || link.isEmpty)
         }
     }

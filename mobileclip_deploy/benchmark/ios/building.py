@@ -15,6 +15,7 @@ from typing import Any
 from mobileclip_deploy.base.files import cache_folder
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.benchmark.bounded import one_line, run_bounded, understood
+from mobileclip_deploy.benchmark.ios.devicectl import DEVELOPER_MODE
 from mobileclip_deploy.errors import RuntimeFailed
 
 
@@ -71,6 +72,10 @@ REMEDIES = (
     ),
     (BUSY, "the device is busy: unlock it, wait until Xcode > Window > Devices has prepared it, and run again"),
     (
+        r"not supported by this version of Xcode|[Nn]o device support|newer (than|version of) .*Xcode",
+        "the device's iOS is newer than this Xcode: update Xcode (App Store, or developer.apple.com/download)",
+    ),
+    (
         r"iOS [0-9.]+ (is|platform) not installed|platform.*is not installed",
         "install the platform: Xcode > Settings > Components, or type: xcodebuild -downloadPlatform iOS",
     ),
@@ -84,7 +89,7 @@ REMEDIES = (
     ),
     (r"No Accounts?\b", "sign in to team {team}: Xcode > Settings > Accounts"),
     (r"Unable to log in with account|session has expired", "sign in again: Xcode > Settings > Accounts"),
-    (r"Developer Mode (is )?disabled", "on the device switch Settings > Privacy & Security > Developer Mode on"),
+    (r"Developer Mode (is )?disabled", DEVELOPER_MODE),
     (r"device is locked|Unlock .+ to continue", "unlock the device, and run the command again"),
     (r"No space left on device", "make room on this Mac's disk, and run the command again"),
     (r"No profiles for|provisioning profile", "is {team} your team, and may it sign apps? Xcode > Settings > Accounts"),

@@ -24,6 +24,10 @@ LOCKED = "the device is locked; unlock it, leave its screen on, and run the comm
 TUNNEL = "the connection to the device broke; plug the cable in again, unlock the device, and run the command again"
 
 # Looked for from the innermost error outwards: the outer ones only say which command failed.
+DEVELOPER_MODE = (
+    "on the device switch Settings > Privacy & Security > Developer Mode on; it restarts. Where there is no such "
+    "switch, connect the device to a Mac by cable and open Xcode there once: then it appears"
+)
 REMEDIES: dict[tuple[str, int], str] = {
     ("FBSOpenApplicationErrorDomain", 7): LOCKED,
     ("FBSOpenApplicationErrorDomain", 3): (
@@ -48,9 +52,9 @@ REMEDIES: dict[tuple[str, int], str] = {
         "(a free team's expires after 7 days: build again)"
     ),
     (CORE_DEVICE, 12040): (
-        "Xcode's developer disk image could not be mounted; on the device switch Settings > Privacy & Security > "
-        "Developer Mode on, connect the Mac to the internet, open Xcode once with the device unlocked, and run the "
-        "command again"
+        "Xcode's developer disk image could not be mounted; where the device's iOS is newer than this Xcode, update "
+        "Xcode; else switch Settings > Privacy & Security > Developer Mode on, connect the Mac to the internet, open "
+        "Xcode once with the device unlocked, and run the command again"
     ),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mobileclip_deploy.benchmark.bounded import one_line, understood
-from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, devicectl
+from mobileclip_deploy.benchmark.ios.devicectl import DEVELOPER_MODE, CoreDeviceFailed, devicectl
 from mobileclip_deploy.errors import RuntimeFailed
 
 OLDEST_SYSTEM = 17
@@ -116,9 +116,7 @@ def _state(connection: dict[str, Any], developer_mode: str | None, system: str) 
     if "unavailable" in (connection.get("tunnelState"), connection.get("state")):
         return "disconnected", "connect it by cable and unlock it"
     if developer_mode == "disabled":
-        return "in need of developer mode", (
-            "on the device, turn on Settings > Privacy & Security > Developer Mode; it restarts"
-        )
+        return "in need of developer mode", DEVELOPER_MODE
     major = system.partition(".")[0]
     if major.isdigit() and int(major) < OLDEST_SYSTEM:
         return f"too old (iOS {system})", f"the harness needs iOS {OLDEST_SYSTEM}: update it, or use another device"

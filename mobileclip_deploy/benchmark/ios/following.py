@@ -67,7 +67,7 @@ def follow(
     unseen = 0
     looked_at: set[Turn] = set()
     began = moved = seen = time.monotonic()
-    run_id, least = plan.job.run_id, plan.job.protocol.seconds_per_round
+    run_id, least = plan.job.run_id, plan.job.protocol.least_seconds
     turns = left = len(plan.outstanding)
     each, can_wait = least, True
     while True:

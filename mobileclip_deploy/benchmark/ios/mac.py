@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed
 
 SECONDS = 0.5
+
+OLD_SWIFT = re.compile(r"using Swift tools version 6\.\d+(?:\.\d+)? but the installed version is ([\d.]*\d)")
 
 
 class MacDriver(Driver):
@@ -104,6 +107,11 @@ def build_harness() -> Path:
         done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except FileNotFoundError:
         raise RuntimeFailed("there is no swift here; install Xcode 16 or newer (docs/iphone.md)") from None
+    if done.returncode != 0 and (old := OLD_SWIFT.search(done.stdout + done.stderr)):
+        raise RuntimeFailed(
+            f"the harness needs Swift 6, and this is {old[1]}: install Xcode 16 or newer, or its command line tools "
+            "(softwareupdate --list), and choose them with: sudo xcode-select -s"
+        )
     if done.returncode != 0:
         told = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line] or ["no error line"]
         raise RuntimeFailed(f"the harness does not build ({told[0].strip()}); all of it: {' '.join(command)}")

@@ -189,6 +189,8 @@ def alive(pid: int) -> bool:
 
 
 def xcodebuild(arguments: list[str]) -> None:
+    if arguments[:1] == ["-downloadPlatform"]:
+        return
     assert Path(value(arguments, "-project"), "project.pbxproj").is_file()
     if "CODE_SIGNING_ALLOWED=NO" in arguments:
         unsigned(arguments)

@@ -1,5 +1,6 @@
 // The part of SwiftUI's interface that the app uses, so that its sources can be type-checked on Linux. It does nothing.
 @_exported import Foundation
+import UIKit
 
 public protocol ObservableObject: AnyObject {}
 
@@ -52,12 +53,19 @@ public struct Anything: Leaf {
 
 public enum HierarchicalShapeStyle { case secondary }
 
+public struct TextInputAutocapitalization: Sendable {
+    public static var never: TextInputAutocapitalization { TextInputAutocapitalization() }
+}
+
 extension View {
     public func navigationTitle(_ title: String) -> Anything { Anything() }
     public func refreshable(action: @escaping @Sendable () async -> Void) -> Anything { Anything() }
     public func onOpenURL(perform action: @escaping (URL) -> Void) -> Anything { Anything() }
     public func disabled(_ disabled: Bool) -> Anything { Anything() }
     public func foregroundStyle(_ style: HierarchicalShapeStyle) -> Anything { Anything() }
+    public func textInputAutocapitalization(_ autocapitalization: TextInputAutocapitalization?) -> Anything { Anything() }
+    public func autocorrectionDisabled(_ disable: Bool = true) -> Anything { Anything() }
+    public func keyboardType(_ type: UIKeyboardType) -> Anything { Anything() }
     public func onAppear(perform action: (() -> Void)? = nil) -> Anything { Anything() }
 }
 

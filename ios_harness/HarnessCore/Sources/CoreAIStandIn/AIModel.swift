@@ -45,21 +45,33 @@ public final class AIModelCache: Sendable {
 
     public static let `default` = AIModelCache()
 
-    nonisolated(unsafe) private var entries: Set<String> = []
+    /// What models hold of their entry: one that anybody holds is not deleted.
+    final class Entry: Sendable {}
+
+    nonisolated(unsafe) private var entries: [String: Entry] = [:]
     private let lock = NSLock()
 
     /// Never specializes.
     public func model(for modelURL: URL, options: SpecializationOptions) throws -> AIModel? {
-        lock.withLock { entries.contains(key(modelURL, options)) } ? AIModel(modelURL, options) : nil
+        entry(modelURL, options).map { AIModel(modelURL, options, $0) }
     }
 
     public func deleteEntry(for modelURL: URL, options: SpecializationOptions) throws {
         StandIn.note("delete \(options.units)")
-        lock.withLock { _ = entries.remove(key(modelURL, options)) }
+        try lock.withLock {
+            let name = key(modelURL, options)
+            guard var held = entries.removeValue(forKey: name) else { return }
+            guard isKnownUniquelyReferenced(&held) else {
+                entries[name] = held
+                throw StandInError(text: "a model refers to the entry of \(modelURL.lastPathComponent)")
+            }
+        }
     }
 
+    func entry(_ url: URL, _ options: SpecializationOptions) -> Entry? { lock.withLock { entries[key(url, options)] } }
+
     func specialize(_ url: URL, _ options: SpecializationOptions) throws {
-        guard !lock.withLock({ entries.contains(key(url, options)) }) else { return }
+        guard entry(url, options) == nil else { return }
         let script = StandIn.script
         try script.failure(of: .specialize, url.lastPathComponent)
         guard FileManager.default.fileExists(atPath: url.path) else {
@@ -67,7 +79,7 @@ public final class AIModelCache: Sendable {
         }
         StandIn.note("specialize \(options.units)")
         script.pause("specialize")
-        lock.withLock { _ = entries.insert(key(url, options)) }
+        lock.withLock { entries[key(url, options)] = Entry() }
     }
 
     private func key(_ url: URL, _ options: SpecializationOptions) -> String { "\(url.path)@\(options.units)" }
@@ -77,14 +89,17 @@ public final class AIModelCache: Sendable {
 public struct AIModel: Sendable {
     private let url: URL
     private let options: SpecializationOptions
+    private let entry: AIModelCache.Entry?
 
     /// Specializes what the cache does not hold.
     public init(contentsOf modelURL: URL, options: SpecializationOptions = .default) async throws {
         try AIModelCache.default.specialize(modelURL, options)
-        self.init(modelURL, options)
+        self.init(modelURL, options, AIModelCache.default.entry(modelURL, options))
     }
 
-    init(_ url: URL, _ options: SpecializationOptions) { (self.url, self.options) = (url, options) }
+    init(_ url: URL, _ options: SpecializationOptions, _ entry: AIModelCache.Entry?) {
+        (self.url, self.options, self.entry) = (url, options, entry)
+    }
 
     @discardableResult
     public static func specialize(
@@ -92,7 +107,7 @@ public struct AIModel: Sendable {
         cachePolicy: AIModelCache.Policy = .default
     ) async throws -> AIModel {
         try cache.specialize(modelURL, options)
-        return AIModel(modelURL, options)
+        return AIModel(modelURL, options, cache.entry(modelURL, options))
     }
 
     public var functionNames: [String] { ["main"] + (StandIn.script.functions ?? []) }

@@ -3,6 +3,7 @@ import XCTest
 @testable import HarnessCore
 
 #if os(Linux)
+import CoreAI
 import StandInScript
 
 /// The Core AI adapter, driven through the stand-in of Core AI.
@@ -56,6 +57,18 @@ final class CoreAITests: XCTestCase {
         _ = StandIn.takeCalls()
         XCTAssertNotNil(try rounds(folder)[0].specializationNs)
         XCTAssertEqual(StandIn.takeCalls().prefix(2), ["delete gpu", "specialize gpu"])
+    }
+
+    func testAnEntryThatAModelRefersToIsKeptAndThereIsNoTimeOfSpecializing() throws {
+        let folder = try job("preferGPU")
+        _ = try rounds(folder)
+        let file = folder.folder.appendingPathComponent("models/toy.aimodel")
+        let held = try AIModelCache.default.model(for: file, options: SpecializationOptions(preferredComputeUnitKind: .gpu))
+        XCTAssertNotNil(held)
+        try FileManager.default.removeItem(at: folder.folder.appendingPathComponent("results"))
+        let first = try withExtendedLifetime(held) { try rounds(folder)[0] }
+        XCTAssertEqual(first.status, .done)
+        XCTAssertNil(first.specializationNs)
     }
 
     func testAnswersAreThoseOfTheUnitThatWasAskedFor() throws {

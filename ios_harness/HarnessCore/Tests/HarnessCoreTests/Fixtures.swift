@@ -18,7 +18,7 @@ struct JobFolder {
 
     init(
         cells: [String] = ["a", "b"], rounds: Int = 2, changes: [String: Any] = [:], reload: Bool = false,
-        asset: String = "toy.mlpackage"
+        asset: String = "toy.mlpackage", rules: [String: Any] = [:]
     ) throws {
         self.asset = asset
         folder = place.appendingPathComponent(UUID().uuidString)
@@ -32,7 +32,7 @@ struct JobFolder {
             "protocol": [
                 "name": "toy", "warm_up_iterations": 2, "rounds": rounds, "iterations_per_round": 5, "seconds_per_round": 0,
                 "reload_each_round": reload, "trim_fraction": 0.2, "statistic": "median",
-            ],
+            ].merging(rules) { $1 },
             "cells": try cells.map { try cell($0).merging(changes) { $1 } },
             "order": (0..<rounds).flatMap { round in cells.map { ["cell": $0, "round": round] as [String: Any] } },
         ]
@@ -81,6 +81,7 @@ final class FakeRuntime: ModelRuntime {
     var failing: (String, Int) -> Bool = { _, _ in false }
     private(set) var loads: [String] = []
     private(set) var inferences = 0
+    var planBytes = 0
 
     init(_ folder: JobFolder) {
         answer = { example in
@@ -90,7 +91,13 @@ final class FakeRuntime: ModelRuntime {
     }
 
     func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int? { nil }
-    func plan(_ cell: Cell) throws -> ModelPlan { ModelPlan(placements: [Placement(unit: "cpu", operations: 3, costShare: 1)]) }
+    func plan(_ cell: Cell) throws -> ModelPlan {
+        // As Core ML, which loads the model for it.
+        let block = UnsafeMutableRawPointer.allocate(byteCount: max(planBytes, 1), alignment: 1 << 14)
+        memset(block, 1, planBytes)
+        block.deallocate()
+        return ModelPlan(placements: [Placement(unit: "cpu", operations: 3, costShare: 1)])
+    }
 
     func load(_ cell: Cell, at file: URL) throws -> LoadedModel {
         loads.append(cell.id)

@@ -83,6 +83,35 @@ final class RunTests: XCTestCase {
         XCTAssertGreaterThan(try XCTUnwrap(footprint.largest), memory.peak + (32 << 20))
     }
 
+    func testThePeakDoesNotCountThePlan() throws {
+        let folder = try JobFolder(cells: ["a"], rounds: 1)
+        let runtime = FakeRuntime(folder)
+        let memory = try XCTUnwrap(Footprint.memory())
+        runtime.planBytes = memory.peak - memory.now + (400 << 20)
+        let round = try XCTUnwrap(try folder.run(runtime).run()).rounds[0]
+        XCTAssertNotNil(round.placement)
+        XCTAssertLessThan(try XCTUnwrap(round.peakMemoryBytes), memory.peak + (200 << 20))
+    }
+
+    func testAWarmDeviceIsWaitedForAndACoolOneIsNot() throws {
+        for (state, waits) in [(ThermalState.fair, true), (.nominal, false)] {
+            let folder = try JobFolder(cells: ["a"], rounds: 1, rules: ["cool_seconds": 0.05])
+            let run = try BenchmarkRun(
+                jobFolder: folder.folder, outputFolder: folder.folder.appendingPathComponent("results"),
+                runtimes: [FakeRuntime(folder)], machine: Machine(thermalState: { state }))
+            let cooled = try XCTUnwrap(try run.run()).rounds[0].cooledSeconds
+            XCTAssertEqual(cooled != nil, waits)
+            XCTAssertGreaterThanOrEqual(cooled ?? 1, 0.05)
+        }
+    }
+
+    func testAPacedRoundBeginsAnInferenceAtATime() throws {
+        let folder = try JobFolder(cells: ["a"], rounds: 1, rules: ["pace_milliseconds": 20])
+        let start = Clock.wall()
+        XCTAssertEqual(try XCTUnwrap(try folder.run(FakeRuntime(folder)).run()).rounds[0].samplesNs?.count, 5)
+        XCTAssertGreaterThan(Clock.wall() - start, 80_000_000)
+    }
+
     func testAnswersThatAreNoNumbersGoBackAsTheyAre() throws {
         let folder = try JobFolder()
         let runtime = FakeRuntime(folder)

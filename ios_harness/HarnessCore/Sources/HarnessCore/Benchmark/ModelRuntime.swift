@@ -13,20 +13,46 @@ public protocol LoadedModel: AnyObject {
     func prepare(_ example: Example) throws
     /// One inference: the only thing that is timed. Its output stays where the runtime wrote it.
     func infer() throws
-    /// The times of `count` inferences one after the other, and of more until `duration` nanoseconds are over.
-    func sample(_ count: Int, for duration: UInt64) throws -> [Int]
+    /// The times of as many inferences as a round has.
+    func sample(_ sampling: Sampling) throws -> [Int]
     /// The output of the last inference, copied. Not timed.
     func output() throws -> [Float]
     /// What a reader of the figures should know about how the model runs.
     var warnings: [String] { get }
 }
 
+/// How the samples of a round are taken.
+public struct Sampling: Sendable {
+    public let count: Int
+    /// Nanoseconds that they take at least.
+    public let duration: UInt64
+    /// Nanoseconds from the start of one to that of the next; 0: one right after the other.
+    public let pace: UInt64
+
+    init(_ rules: MeasurementProtocol) {
+        count = rules.iterationsPerRound
+        duration = UInt64(rules.secondsPerRound * 1e9)
+        pace = UInt64((rules.paceMilliseconds ?? 0) * 1e6)
+    }
+
+    /// Whether another sample follows `done` of them.
+    func goesOn(_ done: Int, since start: UInt64) -> Bool { done < count || Clock.wall() - start < duration }
+
+    /// Nanoseconds to wait before the sample that follows `done` of them.
+    func pause(before done: Int, since start: UInt64) -> UInt64 {
+        let (due, now) = (start + UInt64(done) * pace, Clock.wall())
+        return due > now ? due - now : 0
+    }
+}
+
 extension LoadedModel {
-    func sample(_ count: Int, for duration: UInt64) throws -> [Int] {
+    func sample(_ sampling: Sampling) throws -> [Int] {
         var samples: [Int] = []
-        samples.reserveCapacity(max(count, 4096))
+        samples.reserveCapacity(max(sampling.count, 4096))
         let start = Clock.wall()
-        while samples.count < count || Clock.wall() - start < duration {
+        while sampling.goesOn(samples.count, since: start) {
+            let pause = sampling.pause(before: samples.count, since: start)
+            if pause > 0 { Thread.sleep(forTimeInterval: Double(pause) / 1e9) }
             try pooled {
                 let before = Clock.wall()
                 try infer()

@@ -10,6 +10,7 @@ struct RoundRunner {
     /// Never throws: a round that fails is a result too.
     func run(_ turn: Turn) -> RoundResult {
         var result = RoundResult(runId: job.runId, turn: turn)
+        result.cooledSeconds = cool()
         do {
             try measure(turn, into: &result)
         } catch {
@@ -20,6 +21,19 @@ struct RoundRunner {
         result.thermalState = machine.snapshot().thermalState
         return result
     }
+
+    /// Waits until the device is at its nominal temperature, at most as long as the protocol says.
+    /// - Returns: seconds; nil where nothing had to be waited for, or the state is not known.
+    private func cool() -> Double? {
+        let most = job.protocol.coolSeconds ?? 0
+        let start = Clock.wall()
+        var waited: Double { Double(Clock.wall() - start) / 1e9 }
+        guard most > 0, isWarm else { return nil }
+        while isWarm, waited < most { Thread.sleep(forTimeInterval: min(1, most - waited)) }
+        return waited
+    }
+
+    private var isWarm: Bool { machine.snapshot().thermalState.map { $0 != .nominal } ?? false }
 
     private func measure(_ turn: Turn, into result: inout RoundResult) throws {
         guard let cell = job.cell(turn.cell) else { throw HarnessError("the job has no cell \(turn.cell)") }
@@ -48,12 +62,8 @@ struct RoundRunner {
         try model.prepare(examples.inputs[0])
         result.firstInferenceNs = try Clock.timed { try pooled { try model.infer() } }.1
         footprint.look()
-        if turn.round == 0 {
-            let plan = try runtime.plan(cell)
-            result.placement = plan.placements
-            // Elsewhere than beside the Neural Engine every operation's place is known beforehand.
-            if cell.computeUnits == .cpuAndNeuralEngine || cell.computeUnits == .all { result.operations = plan.operations }
-            if cell.golden != nil { result.answers = try answers(model, examples) }
+        if turn.round == 0, cell.golden != nil {
+            result.answers = try answers(model, examples)
             try model.prepare(examples.inputs[0])
         }
         for _ in 0..<job.protocol.warmUpIterations { try pooled { try model.infer() } }
@@ -61,6 +71,12 @@ struct RoundRunner {
         footprint.look()
         result.peakMemoryBytes = footprint.largest
         result.warnings = model.warnings
+        if turn.round == 0 {  // after the peak: Core ML loads the model once more for its plan
+            let plan = try runtime.plan(cell)
+            result.placement = plan.placements
+            // Elsewhere than beside the Neural Engine every operation's place is known beforehand.
+            if cell.computeUnits == .cpuAndNeuralEngine || cell.computeUnits == .all { result.operations = plan.operations }
+        }
     }
 
     /// To all golden inputs, float32, one after the other; whoever sent the job knows what they should be.
@@ -76,7 +92,7 @@ struct RoundRunner {
 
     private func sample(_ model: LoadedModel, into result: inout RoundResult) throws {
         let cpu = Clock.cpu()
-        result.samplesNs = try model.sample(job.protocol.iterationsPerRound, for: UInt64(job.protocol.secondsPerRound * 1e9))
+        result.samplesNs = try model.sample(Sampling(job.protocol))
         result.cpuNs = Int(Clock.cpu() - cpu)
     }
 

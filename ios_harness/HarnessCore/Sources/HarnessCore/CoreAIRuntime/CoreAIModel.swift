@@ -56,13 +56,15 @@ final class CoreAIModel: LoadedModel {
     }
 
     /// In one task, as an app would: waking the thread that waits for it is no part of an inference.
-    func sample(_ count: Int, for duration: UInt64) throws -> [Int] {
+    func sample(_ sampling: Sampling) throws -> [Int] {
         let (function, inputs) = (function, inputs)
         return try waitFor {
             var samples: [Int] = []
-            samples.reserveCapacity(max(count, 4096))
+            samples.reserveCapacity(max(sampling.count, 4096))
             let start = Clock.wall()
-            while samples.count < count || Clock.wall() - start < duration {
+            while sampling.goesOn(samples.count, since: start) {
+                let pause = sampling.pause(before: samples.count, since: start)
+                if pause > 0 { try await Task.sleep(nanoseconds: pause) }
                 let before = Clock.wall()
                 _ = try await function.run(inputs: inputs)
                 samples.append(Int(Clock.wall() - before))

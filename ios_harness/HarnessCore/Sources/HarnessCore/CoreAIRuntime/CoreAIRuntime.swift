@@ -15,14 +15,18 @@ public final class CoreAIRuntime: ModelRuntime {
 
     public func install(_ cell: Cell, at file: URL, anew: Bool) throws -> Int? {
         let options = try CoreAIRuntime.options(cell)
-        let cache = AIModelCache.default
-        if anew, try cache.model(for: file, options: options) != nil { try cache.deleteEntry(for: file, options: options) }
-        // What is still there (the system deletes an entry when nobody uses it any more) would give a time that is none.
-        guard try cache.model(for: file, options: options) == nil else { return nil }
+        // An entry to which a model still refers is not deleted: then there is no time of specializing.
+        if anew, try isSpecialized(file, options) { try? AIModelCache.default.deleteEntry(for: file, options: options) }
+        guard try !isSpecialized(file, options) else { return nil }
         let (_, time) = try Clock.timed {
             try waitFor { _ = try await AIModel.specialize(contentsOf: file, options: options) }
         }
         return time
+    }
+
+    /// In a function of its own, at whose end the model is gone.
+    private func isSpecialized(_ file: URL, _ options: SpecializationOptions) throws -> Bool {
+        try AIModelCache.default.model(for: file, options: options) != nil
     }
 
     public func load(_ cell: Cell, at file: URL) throws -> LoadedModel {

@@ -31,6 +31,8 @@ extension MeasurementProtocol: Checked {
         try rules.hold(secondsPerRound >= 0, "seconds_per_round", "must be at least 0")
         try rules.hold(trimFraction >= 0 && trimFraction < 0.5, "trim_fraction", "must be in [0, 0.5)")
         try rules.number(goldenInputs ?? 0, "golden_inputs")
+        try rules.hold((0...3600).contains(coolSeconds ?? 0), "cool_seconds", "must be in [0, 3600]")
+        try rules.hold((0...60_000).contains(paceMilliseconds ?? 0), "pace_milliseconds", "must be in [0, 60000]")
     }
 }
 

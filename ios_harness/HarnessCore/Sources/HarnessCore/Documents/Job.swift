@@ -40,6 +40,10 @@ public struct MeasurementProtocol: Codable, Equatable, Sendable {
     public var statistic: Statistic
     /// Check at most so many; 0, and absent, is all.
     public var goldenInputs: Int?
+    /// Wait before a round until the device is cool, at most so long; absent is 0.
+    public var coolSeconds: Double?
+    /// Begin an inference this often; 0, and absent, is one right after the other.
+    public var paceMilliseconds: Double?
 }
 
 /// An input or output as the runtime takes it: batch 1, no free dimension.

@@ -71,6 +71,8 @@ public struct RoundResult: Codable, Equatable, Sendable {
     public var cpuNs: Int?
     public var peakMemoryBytes: Int?
     public var thermalState: ThermalState?
+    /// Waited before it, until the device was cool.
+    public var cooledSeconds: Double?
     /// To the golden inputs, float32, of round 0; nobody here knows what they should be.
     public var answers: Data?
     public var golden: GoldenOutcome?

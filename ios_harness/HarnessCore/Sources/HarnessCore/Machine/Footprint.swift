@@ -24,7 +24,8 @@ struct Footprint {
         var count = mach_msg_type_number_t(MemoryLayout<task_vm_info_data_t>.size / MemoryLayout<integer_t>.size)
         let status = withUnsafeMutablePointer(to: &info) { pointer in
             pointer.withMemoryRebound(to: integer_t.self, capacity: Int(count)) {
-                task_info(mach_task_self_, task_flavor_t(TASK_VM_INFO), $0, &count)
+                // `mach_task_self_` is a variable that Swift 6 refuses with SDKs before macOS 15.4, as Xcode 16.0 to 16.2 have.
+                task_info(task_self_trap(), task_flavor_t(TASK_VM_INFO), $0, &count)
             }
         }
         return status == KERN_SUCCESS ? (Int(info.phys_footprint), Int(info.ledger_phys_footprint_peak)) : nil

@@ -24,6 +24,7 @@ public struct Machine: Sendable {
     public let device: Device
     public let harness: HarnessDescription
     private let battery: @Sendable () -> Battery
+    private let thermalState: @Sendable () -> ThermalState?
 
     /// Whether something stands in for the device. It is decided when the harness is compiled: on Linux, where Core ML is a
     /// stand-in, and in the iOS simulator. No argument or file can change it.
@@ -53,7 +54,8 @@ public struct Machine: Sendable {
     /// - Parameter standingInFor: only for a simulated machine; a real one says what it is.
     public init(
         standingInFor kind: DeviceKind? = nil,
-        battery: @escaping @Sendable () -> Battery = { Battery(percent: nil, charging: nil) }
+        battery: @escaping @Sendable () -> Battery = { Battery(percent: nil, charging: nil) },
+        thermalState: @escaping @Sendable () -> ThermalState? = Machine.systemThermalState
     ) {
         let info = ProcessInfo.processInfo
         let version = info.operatingSystemVersion
@@ -71,6 +73,22 @@ public struct Machine: Sendable {
         harness = HarnessDescription(
             name: "HarnessCore", version: harnessVersion, build: Machine.build, qualityOfService: "userInitiated")
         self.battery = battery
+        self.thermalState = thermalState
+    }
+
+    /// The system's own word; nil on Linux, which has none for a process.
+    public static func systemThermalState() -> ThermalState? {
+        #if os(Linux)
+        return nil
+        #else
+        switch ProcessInfo.processInfo.thermalState {
+        case .nominal: return .nominal
+        case .fair: return .fair
+        case .serious: return .serious
+        case .critical: return .critical
+        @unknown default: return nil
+        }
+        #endif
     }
 
     public func snapshot() -> Snapshot {
@@ -78,15 +96,9 @@ public struct Machine: Sendable {
         let now = battery()
         found.batteryPercent = now.percent
         found.charging = now.charging
+        found.thermalState = thermalState()
         #if !os(Linux)
         found.lowPowerMode = ProcessInfo.processInfo.isLowPowerModeEnabled
-        switch ProcessInfo.processInfo.thermalState {
-        case .nominal: found.thermalState = .nominal
-        case .fair: found.thermalState = .fair
-        case .serious: found.thermalState = .serious
-        case .critical: found.thermalState = .critical
-        @unknown default: found.thermalState = nil
-        }
         #endif
         #if !os(iOS)
         var load = [Double](repeating: 0, count: 1)
