@@ -78,6 +78,16 @@ class Page:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
+    def hide(self) -> None:
+        """Open another tab in front."""
+        session, self._session = self._session, ""
+        self.call("Target.createTarget", url="about:blank", background=False)
+        self._session = session
+
+    def show(self) -> None:
+        """Bring the page in front again."""
+        self.call("Page.bringToFront")
+
     def press(self, key: str) -> None:
         common = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         text = {"text": "\r"} if key == "Enter" else {}

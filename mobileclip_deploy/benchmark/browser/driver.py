@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from mobileclip_deploy.base.interpreter import end_group
 from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import Answer, PageServer, serving
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.browser.lan import NEEDED_BY_LAN, code, local_address, own_certificate
+from mobileclip_deploy.benchmark.browser.lan import ADDRESS, NEEDED_BY_LAN, code, local_address, own_certificate
 from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
@@ -34,6 +35,8 @@ START_SECONDS = 120
 """A browser that has not loaded the page by then never will."""
 PATIENCE_SECONDS = 900
 """Loading a large tower takes minutes in a browser; an inference never does."""
+SILENT_SECONDS = 60
+"""A page says every 10 s that it is there; a hidden one once a minute."""
 LOOK_SECONDS = 0.5
 IDLE_STARTS = 3
 """A browser that ends so often in a row before it asks for a round never will."""
@@ -72,6 +75,7 @@ class BrowserDriver(Driver):
         files |= {f"plan/{name}": file for name, file in plan.files.items()}  # nothing else is served
         posts: dict[str, Answer] = {
             "hello": lambda _, body: session.hello(body.decode()),
+            "word": lambda _, body: session.tell(body.decode()),
             "next": lambda _, __: session.next(),
             "round": lambda _, body: session.round(body.decode()),
         }
@@ -83,7 +87,8 @@ class BrowserDriver(Driver):
                     f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}"
                 )
                 opening = f"open {server.address} in a browser of the same network"
-                _wait_for_somebody(session, *code(server.address).split("\n"), warning, opening)
+                other = f"where {host} is a VPN's address and no phone reaches it: name another one in {ADDRESS}"
+                _wait_for_somebody(session, *code(server.address).split("\n"), warning, other, opening)
         else:
             with serving(PageServer(files, posts)) as server:
                 if browser is None:
@@ -136,10 +141,40 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
 
 
 def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
+    """Wait for a page that somebody opens, and say when it is hidden or silent.
+
+    Raises:
+        RuntimeFailed: a page came, and has been silent for `PATIENCE_SECONDS`.
+    """
     for line in invitation:
         log.warning("%s", line)  # no progress, which `quiet` leaves out: nobody comes who does not know the address
+    notice = ""
     while not session.finished.wait(LOOK_SECONDS):
-        pass
+        silent = time.monotonic() - session.last_word
+        if session.browser is not None and silent > PATIENCE_SECONDS:
+            raise RuntimeFailed(
+                f"the page has been silent for {PATIENCE_SECONDS} s; open it again and start this again with `resume`: "
+                "finished rounds are kept"
+            )
+        before, notice = notice, _notice(session, silent)
+        if notice and notice != before:
+            log.warning("%s", notice)
+
+
+def _notice(session: BrowserSession, silent: float) -> str:
+    """What somebody should do at the page; empty where nothing."""
+    if session.browser is None:
+        return ""
+    if silent > SILENT_SECONDS:
+        return (
+            f"no word from the page for {SILENT_SECONDS} s: is the device's screen locked, or another page in front? "
+            "Unlock it and bring the page in front; it goes on by itself"
+        )
+    if session.word and session.word.hidden:
+        return "the page is in the background, which slows it down: bring it in front"
+    if session.word and not session.word.awake:
+        return "the browser does not keep the screen awake: keep the page in front, and let the screen not lock"
+    return ""
 
 
 @contextlib.contextmanager

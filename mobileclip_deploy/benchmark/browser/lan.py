@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import hashlib
 import io
+import os
 import socket
 import ssl
 from dataclasses import dataclass
 
-from mobileclip_deploy.errors import DependencyMissing, NotRun
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
 
+ADDRESS = "MOBILECLIP_LAN_ADDRESS"
 NEEDED_BY_LAN = ("trustme", "segno")
 DAYS = 7
 # One of the documentation's addresses (RFC 5737): no packet is sent, but the system says which way it would go.
@@ -26,11 +28,20 @@ class Certificate:
 
 
 def local_address() -> str:
-    """This machine's IPv4 address in its local network.
+    """This machine's IPv4 address in its local network: the one that ADDRESS names, else that of the way out, which may
+    be a VPN's.
 
     Raises:
         NotRun: it is in none.
+        UsageError: ADDRESS is not an IPv4 address of this machine.
     """
+    if named := os.environ.get(ADDRESS):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trying:
+            try:
+                trying.bind((named, 0))
+            except OSError:
+                raise UsageError(f"{ADDRESS}={named!r} is not an IPv4 address of this machine; correct it") from None
+        return named
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
             asked.connect(ELSEWHERE)

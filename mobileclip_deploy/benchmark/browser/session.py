@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.documents import parse_document
 from mobileclip_deploy.benchmark.driver import Plan
-from mobileclip_deploy.benchmark.job import Cell, Turn, weights_beside
+from mobileclip_deploy.benchmark.job import Cell, Frozen, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Browser, RoundResult
 from mobileclip_deploy.errors import InvalidInput
 
@@ -20,6 +21,13 @@ DEATHS = 2
 """A page that ends so often in one round ends the round's cell too."""
 HELLO = 1 << 16
 """Characters of what a page says of its browser."""
+
+
+class PageWord(Frozen):
+    """Whether a page is hidden, and whether it keeps the screen awake."""
+
+    hidden: bool
+    awake: bool
 
 
 class BrowserSession:
@@ -39,11 +47,16 @@ class BrowserSession:
         self.browser: Browser | None = None
         """What the page said of its browser; None until one has come."""
         self.finished = threading.Event()
+        self.word: PageWord | None = None
+        """What the page said last of itself."""
+        self.last_word = time.monotonic()
+        """When a page said anything, if only that it is there."""
         self.heard = threading.Event()
         """Set whenever something that the page sent was dealt with; who waits clears it."""
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
+        self.last_word = time.monotonic()
         try:
             with self._lock:
                 yield
@@ -62,6 +75,11 @@ class BrowserSession:
             found = parse_document(text, Browser, "the page")
             words = {name: one_line(value) for name, value in found if isinstance(value, str)}
             self.browser = with_fields(found, **words)
+
+    def tell(self, text: str) -> None:
+        """A page is still there. That is no progress: a worker that hangs is not heard by it."""
+        self.last_word = time.monotonic()
+        self.word = parse_document(text[:HELLO], PageWord, "the page")
 
     def next(self) -> dict[str, Any]:
         """The round to run now, with its cell; `{"done": true}` after the last one."""

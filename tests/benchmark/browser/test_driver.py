@@ -6,17 +6,21 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmark.android import tiny
+from chromium import open_page
 from command_line import run
 from exports import Exports
 from programs import script
 
 from mobileclip_deploy.base.pages import runtime
+from mobileclip_deploy.base.pages.server import Answer, PageServer, serving
 from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.browser import driver as driving
@@ -237,6 +241,53 @@ def test_serving_waits_for_whoever_opens_the_page(
         "X11; Linux x86_64",
         "unknown",
     )
+
+
+def test_a_page_that_is_hidden_or_silent_is_told_of_and_a_silent_one_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, opened = session(tmp_path / "job")
+    monkeypatch.setattr(driving, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(driving, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(driving, "PATIENCE_SECONDS", 0.4)
+    opened.hello(json.dumps(PAGE))
+    opened.tell('{"hidden": true, "awake": false}')
+    with pytest.raises(RuntimeFailed, match=r"silent for 0\.4 s; open it again"):
+        driving._wait_for_somebody(opened, "open it")
+    words = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert words == ["open it", "the page is in the background, which slows it down", "no word from the page for 0.1 s"]
+    opened.tell('{"hidden": false, "awake": false}')
+    assert "does not keep the screen awake" in driving._notice(opened, 0)
+    opened.tell('{"hidden": false, "awake": true}')
+    assert driving._notice(opened, 0) == ""
+
+
+@pytest.mark.whole  # a browser is started
+def test_chromium_keeps_the_screen_awake_and_says_when_its_page_is_hidden() -> None:
+    words: list[dict[str, bool]] = []
+    over = threading.Event()
+    posts: dict[str, Answer] = {
+        "hello": lambda *_: {},
+        "word": lambda _, body: words.append(json.loads(body)) or {},  # type: ignore[func-returns-value]
+        "next": lambda *_: {"done": over.wait(60)},
+    }
+    files = {file.name: file for file in driving.PAGE.iterdir()}
+    with serving(PageServer(files, posts)) as server, open_page() as page:
+        page.visit(server.address)
+        wait_until(lambda: {"hidden": False, "awake": True} in words)
+        assert page.evaluate("document.getElementById('awake').hidden")
+        page.hide()
+        wait_until(lambda: words[-1] == {"hidden": True, "awake": False})
+        page.show()
+        wait_until(lambda: words[-1] == {"hidden": False, "awake": True})  # asked for again
+        over.set()
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_devices_lists_browsers_that_are_installed_and_those_of_the_network(

@@ -2,6 +2,24 @@
 
 const state = document.getElementById("state");
 
+const awake = document.getElementById("awake");
+const WORD_MS = 10_000;
+let lock = null;
+let wasHidden = document.hidden;
+
+// A phone's screen locks after 30 seconds, and the page stops with it. The lock is lost whenever the page is hidden.
+async function keepAwake() {
+  if (document.hidden) wasHidden = true;
+  if (!document.hidden && (lock?.released ?? true)) lock = await navigator.wakeLock?.request("screen").catch(() => null) ?? null;
+  awake.hidden = Boolean(lock && !lock.released);
+  await word();
+}
+
+// The computer that waits hears whether this page is still there, and in front.
+async function word() {
+  await post("word", JSON.stringify({ hidden: document.hidden, awake: Boolean(lock && !lock.released) })).catch(() => null);
+}
+
 async function post(name, body) {
   const answer = await fetch(name, { method: "POST", body });
   const found = await answer.json();
@@ -80,16 +98,23 @@ async function main() {
     return [term, text];
   }));
   await post("hello", JSON.stringify(browser));
+  document.addEventListener("visibilitychange", keepAwake);
+  await keepAwake();
+  const words = setInterval(word, WORD_MS);
   for (;;) {
     const task = await post("next");
     if (task.done) break;
     state.textContent = `${task.cell.label}, ${task.cell.backend}, ${task.cell.threads} thread(s), round ${task.round + 1}`;
     const blank = { run_id: task.run, cell: task.cell.id, round: task.round };
+    wasHidden = document.hidden;
     const found = await run({ ...task, step: browser.clock_step_ns }).catch((error) => (
       { status: "failed", error: String(error.message ?? error).split("\n")[0].slice(0, 300) }
     ));
-    await post("round", JSON.stringify({ ...blank, ...found }));
+    const warnings = wasHidden ? ["in the background: the page was hidden during a round, and slowed down"] : [];
+    await post("round", JSON.stringify({ ...blank, ...found, warnings }));
   }
+  clearInterval(words);
+  await lock?.release();
   state.textContent = "Done. This page can be closed.";
 }
 

@@ -120,13 +120,16 @@ async function measure({ cell, round, beside, protocol, step }, base) {
   for (let number = 0; number < protocol.warm_up_iterations; number += 1) await infer(feeds);
   const probing = performance.now();
   await infer(feeds);
-  const inferences_per_sample = inferencesPerSample(since(probing), step);
+  const pace = protocol.pace_milliseconds ?? 0;
+  const inferences_per_sample = pace ? 1 : inferencesPerSample(since(probing), step);
   const samples_ns = [];
   const start = performance.now();
   const enough = () => (
     samples_ns.length >= protocol.iterations_per_round && performance.now() - start >= protocol.seconds_per_round * 1000
   );
   while (!enough()) {
+    const pause = start + samples_ns.length * pace - performance.now();
+    if (pause > 0) await new Promise((resolve) => { setTimeout(resolve, pause); });
     const before = performance.now();
     for (let number = 0; number < inferences_per_sample; number += 1) await infer(feeds);
     samples_ns.push(Math.round(since(before) / inferences_per_sample));
