@@ -20,7 +20,7 @@ from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.result import MedianInterval
 from mobileclip_deploy.benchmark.statistics import median_interval
 
-BENCHMARKS = 400
+BENCHMARKS = 200
 RESULTS = Path(__file__).parent / "results"
 Interval = Callable[[Sequence[Sequence[float]]], MedianInterval]
 # Rounds, samples of each, and the share by which medians of rounds differ.
@@ -78,7 +78,7 @@ def main() -> None:
     print("rounds  samples  rounds differ by  by samples  by rounds")
     for case in CASES:
         shares = [coverage(interval, case, true) for interval in (by_samples, median_interval)]
-        print(f"{case[0]:6} {case[1]:8} {case[2]:17.0%} {shares[0]:10.0f}% {shares[1]:9.0f}%")
+        print(f"{case[0]:6} {case[1]:8} {case[2]:17.0%} {shares[0]:10.1f}% {shares[1]:9.1f}%")
     for name, interval in (("by samples", by_samples), ("by rounds", median_interval)):
         held, count = left_out(interval)
         print(f"{name}: {held} of {count} rounds that were left out lie within the interval of the others")

@@ -20,7 +20,7 @@ void fill_in(Json& object, const Json& defaults) {
 }
 
 Json with_defaults(Json document) {
-    fill_in(document.at("protocol"), {{"golden_inputs", 0}});
+    fill_in(document.at("protocol"), {{"golden_inputs", 0}, {"cool_seconds", 0.0}, {"pace_milliseconds", 0.0}});
     for (auto& cell : document.at("cells")) {
         for (const char* name : {"bundle", "variant", "target", "precision", "accuracy", "backend", "compute_units", "golden",
                                  "gate", "resizing"}) {
@@ -62,7 +62,8 @@ void check_tensor(const T& tensor, const std::string& where) {
 
 void check(const Protocol& protocol) {
     must(protocol.warm_up_iterations >= 0 && protocol.rounds >= 1 && protocol.iterations_per_round >= 1 &&
-             protocol.seconds_per_round >= 0 && protocol.golden_inputs >= 0,
+             protocol.seconds_per_round >= 0 && protocol.golden_inputs >= 0 && protocol.cool_seconds >= 0 &&
+             protocol.pace_milliseconds >= 0,
          "protocol holds a number out of range");
 }
 

@@ -39,9 +39,12 @@ struct Protocol {
     double seconds_per_round;
     Json reload_each_round, trim_fraction, statistic;
     std::int64_t golden_inputs;  // 0: all
+    double cool_seconds;         // to wait before a round for a cool phone, at most
+    double pace_milliseconds;    // from an inference's start to the next one's; 0: one right after the other
 };
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Protocol, name, warm_up_iterations, rounds, iterations_per_round, seconds_per_round,
-                                   reload_each_round, trim_fraction, statistic, golden_inputs)
+                                   reload_each_round, trim_fraction, statistic, golden_inputs, cool_seconds,
+                                   pace_milliseconds)
 
 struct Tensor {
     std::string name;

@@ -1,8 +1,12 @@
 #include "plan.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <optional>
+#include <thread>
 
+#include "clock.hpp"
 #include "files.hpp"
 #include "machine.hpp"
 #include "process.hpp"
@@ -28,7 +32,21 @@ Start start_on(const PlanOptions& options, int threads) {
     return {options.loader, pinned == options.cores.end() ? std::vector<int>{} : pinned->second};
 }
 
+// Waits until the phone is cool, at most as long as the protocol says: seconds, none where there was nothing to wait for.
+std::optional<double> cool(const Protocol& protocol) {
+    const auto is_warm = [] { return thermal_state().value_or("nominal") != "nominal"; };
+    if (protocol.cool_seconds <= 0 || !is_warm()) return std::nullopt;
+    const auto start = wall_ns();
+    const auto waited = [start] { return static_cast<double>(wall_ns() - start) / 1e9; };
+    while (waited() < protocol.cool_seconds && is_warm()) {
+        std::fprintf(stderr, "waiting for the phone to cool, at most %.0f s more\n", protocol.cool_seconds - waited());
+        std::this_thread::sleep_for(std::chrono::duration<double>(std::min(5.0, protocol.cool_seconds)));
+    }
+    return waited();
+}
+
 Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
+    const auto cooled = cool(job.protocol);
     const auto& cell = job.cell(turn.cell);
     const auto name = program(cell.runtime);
     const auto outcome = run_process(options.runners / name, {options.folder.string(), turn.cell, std::to_string(turn.round)},
@@ -39,6 +57,7 @@ Json run_turn(const Job& job, const Turn& turn, const PlanOptions& options) {
         return failed_round(job, turn.cell, turn.round, name + " wrote no round, or half of one");
     }
     if (const auto state = thermal_state()) found["thermal_state"] = *state;
+    if (cooled) found["cooled_seconds"] = *cooled;
     return found;
 }
 

@@ -1,8 +1,10 @@
 #include "round.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <map>
+#include <thread>
 
 #include "clock.hpp"
 #include "golden.hpp"
@@ -59,6 +61,8 @@ void measure(Json& found, const Protocol& protocol, Engine& engine) {
     auto end = first;
     std::map<int, std::int64_t> cores;
     while (static_cast<std::int64_t>(samples.size()) < protocol.iterations_per_round || end - first < enough) {
+        const auto due = first + static_cast<std::int64_t>(static_cast<double>(samples.size()) * protocol.pace_milliseconds * 1e6);
+        if (const auto now = wall_ns(); due > now) std::this_thread::sleep_for(std::chrono::nanoseconds(due - now));
         const auto start = wall_ns();
         engine.infer();
         end = wall_ns();

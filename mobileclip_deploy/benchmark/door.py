@@ -49,7 +49,7 @@ def benchmark(
     Args:
         bundles: as returned by `export`, or their folders; or one.
         device: `host`, `android:SERIAL`, ..., as `devices` lists them.
-        protocol: standard, paper or mlperf; `quick` makes a smoke test of it.
+        protocol: standard, paced, paper or mlperf; `quick` makes a smoke test of it.
         tower: image, text or both.
         threads: of the runtime; each is a cell of its own.
         against: files of others, .onnx, .pte or .tflite.

@@ -38,7 +38,9 @@ class Protocol(Frozen):
     """How often a cell is measured. A round lasts for at least `iterations_per_round` and `seconds_per_round`.
 
     `trim_fraction` of each round's samples is dropped at both ends for the trimmed mean. `statistic` is the figure that
-    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all.
+    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all. `cool_seconds`: before a round a device
+    that knows its thermal state waits until it is nominal, at most so long. `pace_milliseconds`: from the start of an
+    inference to that of the next, as in an app that looks at a camera; 0: one right after the other.
     """
 
     name: Identifier
@@ -51,6 +53,13 @@ class Protocol(Frozen):
     statistic: Literal["median", "p90", "trimmed_mean"]
     golden_inputs: Count = 0
     short_probe: Former = None
+    cool_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    pace_milliseconds: Annotated[float, Field(ge=0, le=60_000)] = 0.0
+
+    @property
+    def least_seconds(self) -> float:
+        """What the samples of a round take at least."""
+        return max(self.seconds_per_round, self.iterations_per_round * self.pace_milliseconds / 1000)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -65,6 +74,20 @@ PROTOCOLS: dict[str, Protocol] = {
             reload_each_round=False,
             trim_fraction=0.1,
             statistic="median",
+            cool_seconds=120.0,
+        ),
+        # What a user waits for: clocks fall between inferences, which one right after the other never shows.
+        Protocol(
+            name="paced",
+            warm_up_iterations=4,
+            rounds=5,
+            iterations_per_round=40,
+            seconds_per_round=0.0,
+            reload_each_round=False,
+            trim_fraction=0.1,
+            statistic="median",
+            cool_seconds=120.0,
+            pace_milliseconds=250.0,
         ),
         # Apple's ModelBench (apple/ml-mobileone): the 10 slowest and the 10 fastest of a round's 50 are dropped.
         Protocol(
@@ -76,6 +99,7 @@ PROTOCOLS: dict[str, Protocol] = {
             reload_each_round=True,
             trim_fraction=0.2,
             statistic="trimmed_mean",
+            cool_seconds=120.0,
         ),
         # MLPerf Mobile, single stream.
         Protocol(
@@ -87,6 +111,7 @@ PROTOCOLS: dict[str, Protocol] = {
             reload_each_round=False,
             trim_fraction=0.1,
             statistic="p90",
+            cool_seconds=120.0,
         ),
     )
 }
@@ -113,6 +138,7 @@ def quick(protocol: Protocol) -> Protocol:
             "iterations_per_round": 3,
             "seconds_per_round": 0.0,
             "golden_inputs": 8,
+            "cool_seconds": 0.0,
         }
     )
 

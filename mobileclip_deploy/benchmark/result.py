@@ -177,6 +177,7 @@ class RoundResult(Frozen):
     where it was there already. `load_first_ns`: loading the model, for the first time in the process; `load_again_ns`:
     once more. `first_inference_ns`: the first one after loading. `answers`: of round 0, to the golden inputs, float32
     [N, ...], little-endian, in base64; they are judged where they arrive, and not kept: `golden` is the verdict.
+    `cooled_seconds`: waited before it, until the device was cool or the protocol's `cool_seconds` were over.
     `cores`: where the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the
     Neural Engine may be used.
     `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
@@ -201,6 +202,7 @@ class RoundResult(Frozen):
     cpu_least_ns: Count | None = None
     peak_memory_bytes: Count | None = None
     thermal_state: ThermalState | None = None
+    cooled_seconds: Annotated[float, Field(ge=0)] | None = None
     answers: Base64Bytes | None = None
     golden: GoldenOutcome | None = None
     placement: Annotated[tuple[Placement, ...], Field(fail_fast=True)] = ()

@@ -55,7 +55,7 @@ def test_a_bundle_is_read_searched_by_and_measured(exports: Exports, windows: Wi
     windows("benchmark", bundle, "--device", "host", "--quick", "--tower", "image", "--json", tmp_path / "result.json")
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result["device"]["os"] == "Windows"
-    assert {(one["status"], one["peak_memory_bytes"]) for one in result["cells"]} == {("done", 100 << 20)}
+    assert {one["status"] for one in result["cells"]} == {"done"}
     assert result["device"]["memory_bytes"] == 16 << 30
     assert windows.lacking <= OPTIONAL
 

@@ -7,7 +7,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +19,12 @@ from mobileclip_deploy.errors import RuntimeFailed
 
 PATIENCE_SECONDS = 60
 PULL_SECONDS = 600
-PUSH_BYTES_PER_SECOND = 500_000
-"""A phone on a bad cable is faster than this: what takes longer hangs."""
+LOOK_SECONDS = 1.0
+SLOWEST = 4_000
+"""Bytes per second of a connection before its first push was timed: by a tunnel to another continent it is faster."""
+PROBE_BYTES = 256 << 10
+SLOWER = 5
+"""A push that takes so many times as long as the rate of the ones before says hangs."""
 END = re.compile(r"mobileclip-shell-ended (\d+)\s*\Z")
 
 STATES = {
@@ -67,21 +74,30 @@ class Answer:
 
 
 def find_adb() -> str:
-    """The adb program: on PATH, or of the Android SDK in ANDROID_HOME or ANDROID_SDK_ROOT.
+    """The adb program: on PATH, or of the Android SDK in ANDROID_HOME, ANDROID_SDK_ROOT or where Android Studio has it.
 
     Raises:
         RuntimeFailed: there is none; says how to get it.
     """
     found = shutil.which("adb")
     homes = [os.environ.get(name) for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT")]
-    candidates = [found, *(str(Path(home) / "platform-tools" / "adb") for home in homes if home)]
+    folders = [Path(home) for home in homes if home] + studio_folders()
+    programs = ("adb", "adb.exe")  # the second is Windows', which WSL starts too
+    candidates = [found, *(str(folder / "platform-tools" / name) for folder in folders for name in programs)]
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
             return candidate
     raise RuntimeFailed(
         "adb is not installed: install Android's platform-tools (Debian: apt-get install adb; macOS: brew install "
-        "android-platform-tools) and put adb on PATH"
+        "android-platform-tools; Windows: winget install Google.PlatformTools) and put adb on PATH"
     )
+
+
+def studio_folders() -> list[Path]:
+    """Where Android Studio puts its SDK: on a Mac, on Linux, on Windows."""
+    local = os.environ.get("LOCALAPPDATA")
+    mac_and_linux = [Path.home() / "Library" / "Android" / "sdk", Path.home() / "Android" / "Sdk"]
+    return [*mac_and_linux, *([Path(local) / "Android" / "Sdk"] if local else [])]
 
 
 def listed_devices() -> tuple[tuple[str, str], ...]:
@@ -96,6 +112,20 @@ def listed_devices() -> tuple[tuple[str, str], ...]:
     rows = done.output.partition("List of devices attached")[2].splitlines()
     pairs = (row.split("\t", 1) for row in rows if "\t" in row)
     return tuple((serial.strip(), _state(state)) for serial, state in pairs)
+
+
+def is_back(serial: str, seconds: float) -> bool:
+    """Whether a phone that was lost is ready again within some seconds; one in the network is connected again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(RuntimeFailed):  # adb's server may start again meanwhile
+            if dict(listed_devices()).get(serial) == "device":
+                return True
+            if ":" in serial:
+                _run([find_adb(), "connect", serial], PATIENCE_SECONDS, None)
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
 
 
 def remedy_for_state(state: str) -> str | None:
@@ -119,6 +149,7 @@ class Adb:
     def __init__(self, serial: str, folder: str) -> None:
         self.serial, self._folder = serial, folder
         self._program = find_adb()
+        self._rate: float | None = None
 
     def command(self, *words: str) -> list[str]:
         """An adb command line for this phone, for `subprocess`; no shell of this computer sees it."""
@@ -144,10 +175,27 @@ class Adb:
 
     def push(self, local: Path, remote: str) -> None:
         """Copy a file, of which a part may be there after an error; `remote` is no shell's business."""
-        patience = PATIENCE_SECONDS + local.stat().st_size / PUSH_BYTES_PER_SECOND
+        size = local.stat().st_size
+        if self._rate is None and size > PROBE_BYTES:
+            self._push_probe(remote)
+        rate = SLOWEST if self._rate is None else self._rate / SLOWER
+        self._push(local, remote, PATIENCE_SECONDS + size / rate)
+
+    def _push_probe(self, remote: str) -> None:
+        """Time a part as large as `PROBE_BYTES`, which `remote` replaces, of bytes that do not compress."""
+        with tempfile.TemporaryDirectory() as folder:
+            probe = Path(folder) / "probe"
+            probe.write_bytes(os.urandom(PROBE_BYTES))
+            self._push(probe, remote, PATIENCE_SECONDS + PROBE_BYTES / SLOWEST)
+
+    def _push(self, local: Path, remote: str, patience: float) -> None:
+        started = time.monotonic()
         done = _run(self.command("push", str(local.resolve()), remote), patience, self.serial)
         if done.code != 0:
             raise self.failure(done)
+        size = local.stat().st_size
+        if size >= PROBE_BYTES:
+            self._rate = size / max(time.monotonic() - started, 1e-3)
 
     def pull(self, remote: str, local: Path) -> None:
         """Copy a file or a folder from the phone."""

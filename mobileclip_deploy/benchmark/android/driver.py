@@ -9,7 +9,14 @@ from pathlib import Path
 
 from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.android.adb import Adb, listed_devices, quoted, remedy_for_state
+from mobileclip_deploy.benchmark.android.adb import (
+    Adb,
+    DeviceLost,
+    is_back,
+    listed_devices,
+    quoted,
+    remedy_for_state,
+)
 from mobileclip_deploy.benchmark.android.claiming import PhoneBusy, claimed
 from mobileclip_deploy.benchmark.android.device import (
     AndroidPhone,
@@ -34,6 +41,8 @@ from mobileclip_deploy.targets.values import RuntimePlace
 
 APP = "app"
 """The selector of the app that measures by itself (android_harness/app), on whatever phone it is."""
+RECONNECTIONS = 3
+"""A run goes on by itself so often after its phone was lost."""
 APP_RUNS = (("onnxruntime", "cpu"), ("onnxruntime", None))
 
 
@@ -47,6 +56,7 @@ class AndroidDriver(Driver):
     def __init__(self, selector: str | None = None, settings: AndroidSettings | None = None) -> None:
         super().__init__(selector)
         self._settings = settings or AndroidSettings.of()
+        self._serial_of_run: str | None = None
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
         found = self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
@@ -77,9 +87,27 @@ class AndroidDriver(Driver):
         refuse_profile(plan)
         if self.selector == APP:
             raise UsageError("the app measures by itself: write its job with `job`, and read its result with `report`")
+        lost_times = 0
+        while True:
+            try:
+                return self._run(plan, progress)
+            except DeviceLost as lost:
+                lost_times += 1
+                if lost_times > RECONNECTIONS or not self._is_back(str(lost), progress):
+                    raise
+
+    def _is_back(self, reason: str, progress: Progress) -> bool:
+        seconds = self._settings.reconnect_seconds
+        if self._serial_of_run is None or not seconds:
+            return False
+        progress(f"{reason} (waiting {seconds:.0f} s for the phone)")
+        return is_back(self._serial_of_run, seconds)
+
+    def _run(self, plan: Plan, progress: Progress) -> Run:
         job = plan.job
         rounds = Rounds(plan, progress)
-        adb = Adb(self._serial(), self._settings.folder)
+        self._serial_of_run = self._serial_of_run or self._serial()
+        adb = Adb(self._serial_of_run, self._settings.folder)
         phone = describe(adb)
         # Runtimes are fetched for a phone that is there: tens of megabytes.
         runners = self._find_runners(plan, progress)

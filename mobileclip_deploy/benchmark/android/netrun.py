@@ -144,6 +144,8 @@ class NetRunDriver(AndroidDriver):
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         refuse_profile(plan)
+        if plan.job.protocol.pace_milliseconds:
+            raise UsageError(f"{TOOL} runs one inference right after the other: choose another protocol than `paced`")
         if self.runners is not None:
             raise UsageError(f"`runners` are not needed: {TOOL} is the SDK's")
         sdk_file(PROGRAM)

@@ -102,7 +102,10 @@ class InstalledPrograms(Programs):
         """The error of a program that the phone does not start."""
         lines = said.strip().splitlines()
         reason = lines[-1].strip() if lines else f"exit code {code}"
-        return NotStarting(
-            f"{program} does not start on the phone {self.adb.serial} ({reason}): build it with the NDK for arm64-v8a, "
-            "with its libraries, as android_harness/README.md says"
+        remedy = (
+            "build it with the NDK for arm64-v8a, with its libraries, as android_harness/README.md says"
+            if self.loader is None
+            else "the ready runners need a shell that may execute files there: name another folder in "
+            "MOBILECLIP_ANDROID_FOLDER, or measure with the app (`device='android:app'`)"
         )
+        return NotStarting(f"{program} does not start on the phone {self.adb.serial} ({reason}): {remedy}")

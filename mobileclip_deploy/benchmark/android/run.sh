@@ -1,5 +1,6 @@
-# Runs the job beside this file: `sh run.sh` in the phone's shell. It leaves RUN_ID.run.json in results/.
-cd "$(dirname "$0")" || exit 3
+# Runs the job beside this file, or that in FOLDER: `sh run.sh [FOLDER]` in the phone's shell. It leaves RUN_ID.run.json
+# in results/.
+cd -- "${1:-$(dirname "$0")}" || exit 3
 chmod 755 bin/*
 core= fastest= slowest=
 for file in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do

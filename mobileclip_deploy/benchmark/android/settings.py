@@ -40,6 +40,7 @@ class AndroidSettings:
         places: labels of places beside each target's first, such as onnxruntime-xnnpack, which not every build of a
             runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
         cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
+        reconnect_seconds: how long to wait for a phone that was lost (MOBILECLIP_ANDROID_RECONNECT_SECONDS).
         turn_seconds: how long one round may take; None: by the protocol (MOBILECLIP_ANDROID_TURN_SECONDS).
         fixed_performance: measure in the phone's fixed performance mode, whose clocks are below the highest
             (MOBILECLIP_ANDROID_FIXED_PERFORMANCE, 1 or 0).
@@ -49,6 +50,7 @@ class AndroidSettings:
     runners: Path | None = None
     places: tuple[str, ...] = ()
     cooling_seconds: float = 600
+    reconnect_seconds: float = 0
     turn_seconds: float | None = None
     fixed_performance: bool = False
 
@@ -66,6 +68,7 @@ class AndroidSettings:
             )
         turn = _seconds(environment, "MOBILECLIP_ANDROID_TURN_SECONDS")
         cooling = _seconds(environment, "MOBILECLIP_ANDROID_COOLING_SECONDS")
+        reconnect = _seconds(environment, "MOBILECLIP_ANDROID_RECONNECT_SECONDS")
         fixed = environment.get("MOBILECLIP_ANDROID_FIXED_PERFORMANCE", "0")
         if fixed not in ("0", "1"):
             raise UsageError(f"MOBILECLIP_ANDROID_FIXED_PERFORMANCE={fixed!r} is neither 1 nor 0; correct it")
@@ -76,6 +79,7 @@ class AndroidSettings:
                 word.strip() for word in environment.get("MOBILECLIP_ANDROID_PLACES", "").split(",") if word.strip()
             ),
             cooling_seconds=cls.cooling_seconds if cooling is None else cooling,
+            reconnect_seconds=120.0 if reconnect is None else reconnect,
             turn_seconds=turn,
             fixed_performance=fixed == "1",
         )
@@ -85,11 +89,12 @@ class AndroidSettings:
         if self.turn_seconds is not None:
             return self.turn_seconds
         inferences = protocol.warm_up_iterations + protocol.iterations_per_round
-        return 120 + 10 * protocol.seconds_per_round + 2 * inferences
+        return 120 + 10 * protocol.least_seconds + 2 * inferences
 
     def total_limit(self, job: Job) -> float:
-        """Seconds after which the phone ends a run: for its rounds, and once more for starting the programs."""
-        return self.turn_limit(job.protocol) * (len(job.order) + 1)
+        """Seconds after which the phone ends a run: for its rounds, for cooling, and once more for starting the programs."""
+        cooling = job.protocol.cool_seconds * len(job.order)
+        return self.turn_limit(job.protocol) * (len(job.order) + 1) + cooling
 
 
 @dataclass(frozen=True)

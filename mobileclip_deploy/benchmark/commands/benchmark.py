@@ -31,7 +31,7 @@ def _by_runtime(_context: click.Context, _option: click.Parameter, words: tuple[
     shell_complete=completion.names("benchmark.driver", "DRIVERS"),
     help="As `devices` lists them.",
 )
-@click.option("--protocol", default="standard", show_default=True, help="standard, paper or mlperf.")
+@click.option("--protocol", default="standard", show_default=True, help="standard, paced, paper or mlperf.")
 @click.option("--quick", is_flag=True, help="A few inferences only, to see that it runs.")
 @click.option("--tower", type=click.Choice(["image", "text", "both"]), default="both", show_default=True)
 @click.option("--threads", default="1", show_default=True, metavar="N[,N...]", help="Threads of the runtime.")

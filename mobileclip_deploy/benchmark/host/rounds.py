@@ -32,7 +32,10 @@ PROCESS_BYTES, COPIES = 256 << 20, 4
 
 
 def side_by_side(plan: Plan, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The first of `turns`, and those behind it of the same round that half of the memory has room for as well."""
+    """The first of `turns`, and those behind it of the same round that half of the memory has room for as well. A paced
+    round has the machine for itself: between inferences nothing runs."""
+    if plan.job.protocol.pace_milliseconds:
+        return tuple(turns[:1])
     left = memory_bytes() // 2
     found: list[Turn] = []
     for turn in turns:
@@ -71,7 +74,7 @@ class _Process:
         self.cell, self.waits = plan.job.cell(turn.cell), False
         self._plan, self._turn = plan, turn
         self._line, self._late = "", False
-        self._patience = PATIENCE_SECONDS + 2 * plan.job.protocol.seconds_per_round
+        self._patience = PATIENCE_SECONDS + 2 * plan.job.protocol.least_seconds
         self._options = [*(["--profile"] if plan.profile else []), *([] if alone else ["--in-turns"])]
 
     def __enter__(self) -> Self:

@@ -220,9 +220,12 @@ class _Timed:
 
 def _alone(protocol: Protocol) -> Iterator[None]:
     """Samples one after another, until a round is done."""
-    until = time.perf_counter_ns() + int(protocol.seconds_per_round * 1e9)
+    began = time.perf_counter_ns()
+    until = began + int(protocol.seconds_per_round * 1e9)
     taken = 0
     while taken < protocol.iterations_per_round or time.perf_counter_ns() < until:
+        due = began + int(taken * protocol.pace_milliseconds * 1e6)
+        time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
         yield
         taken += 1
 
@@ -245,7 +248,7 @@ def _time(session: Session, protocol: Protocol, driver: TextIO | None) -> _Timed
     """A round's inferences."""
     for _ in range(protocol.warm_up_iterations):
         session.run()
-    together = _together(session)
+    together = 1 if protocol.pace_milliseconds else _together(session)
     samples: list[int] = []
     processed, least = 0, sys.maxsize
     gc.disable()

@@ -36,6 +36,8 @@ ARM_PROGRAMS = (
     r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64:"
 )
 """For the kernel's binfmt_misc: what starts as an ELF program for this machine does is started by qemu."""
+ADDRESSES = "0x8000000000"
+"""39 bits: as much as many phones' kernels give a process."""
 THERMAL = """IsStatusOverride: false
 ThermalEventListeners:
 Thermal Status: {status}
@@ -132,6 +134,7 @@ class Phones:
         for order in ("pull-at", "calls"):
             (self.folder / order).unlink(missing_ok=True)
         environment = {"PATH": path, "ADBD_PORT": str(FIRST_PORT + number), "HOME": str(self.folder / "home")}
+        environment |= {"QEMU_RESERVED_VA": ADDRESSES} if self.arm else {}
         log = (self.folder / f"adbd-{number}.log").open("ab")
         command = [*self._enter(), "adbd"]
         self._daemons[number] = subprocess.Popen(

@@ -25,8 +25,8 @@ from mobileclip_deploy.errors import RuntimeFailed
 WAITS_AFTER_THE_FIRST = 'if [ "$3" != 0 ] && [ ! -e "$1/../go" ]; then touch "$1/../waits"; sleep 600; fi\n' + GOOD
 
 
-def run(phones: Phones, runners: Path, plan: Plan) -> Result:
-    settings = AndroidSettings(folder=f"{phones.storage}/x", runners=runners)
+def run(phones: Phones, runners: Path, plan: Plan, reconnect_seconds: float = 0) -> Result:
+    settings = AndroidSettings(folder=f"{phones.storage}/x", runners=runners, reconnect_seconds=reconnect_seconds)
     return assemble(AndroidDriver(settings=settings).run(plan, silent))
 
 
@@ -80,9 +80,13 @@ def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, bui
     puller.join()
     assert [item.round for item in read_stream(plan.stream, plan.job)] == [0]
     assert phones.running() != []  # the phone goes on by itself, as far as its own time limit
-    (phones.storage / "x/go").touch()
     phones.connect()
-    result = run(phones, runners, plan)
+    (phones.storage / "x/waits").unlink()
+    again = when((phones.storage / "x/waits").exists, phones.disconnect)
+    back = when(lambda: not again.is_alive(), lambda: ((phones.storage / "x/go").touch(), phones.connect()))
+    result = run(phones, runners, plan, reconnect_seconds=60)  # waits for the phone, and goes on by itself
+    again.join()
+    back.join()
     assert result.cells[0].status == "done"
     assert [item.round for item in result.cells[0].rounds] == [0, 1, 2]
     assert phones.running() == []

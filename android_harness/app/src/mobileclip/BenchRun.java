@@ -152,6 +152,7 @@ public final class BenchRun {
     private String line(String id, int round, Phone phone) throws IOException {
         String head = "{\"run_id\":" + Json.quoted(id()) + ",\"cell\":" + Json.quoted(id) + ",\"round\":" + round;
         String body;
+        double cooled = cool(phone);
         try {
             body = ",\"status\":\"done\"" + measured(cells.get(id), round);
         } catch (OrtException | IOException | RuntimeException error) {
@@ -159,7 +160,39 @@ public final class BenchRun {
             body = ",\"status\":\"failed\",\"samples_ns\":[],\"error\":" + Json.quoted(said.replaceAll("\\s+", " "));
         }
         String state = phone.thermalState();
-        return head + body + ",\"thermal_state\":" + (state == null ? "null" : Json.quoted(state)) + "}";
+        String waited = cooled > 0 ? ",\"cooled_seconds\":" + cooled : "";
+        return head + body + waited + ",\"thermal_state\":" + (state == null ? "null" : Json.quoted(state)) + "}";
+    }
+
+    /** Waits until the phone is cool, at most as long as the protocol says; seconds. */
+    private double cool(Phone phone) {
+        double most = real(protocol.get("cool_seconds"));
+        long began = System.nanoTime();
+        double waited = 0;
+        while (waited < most && isWarm(phone)) {
+            pause((long) (1e9 * Math.min(1, most - waited)));
+            waited = (System.nanoTime() - began) / 1e9;
+        }
+        return waited;
+    }
+
+    private static boolean isWarm(Phone phone) {
+        String state = phone.thermalState();
+        return state != null && !state.equals("nominal");
+    }
+
+    private static void pause(long nanoseconds) {
+        if (nanoseconds <= 0) return;
+        try {
+            Thread.sleep(nanoseconds / 1_000_000, (int) (nanoseconds % 1_000_000));
+        } catch (InterruptedException ended) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    /** A number of the protocol that may be absent, which is 0. */
+    private static double real(Object value) {
+        return value instanceof Double ? (Double) value : 0;
     }
 
     private String measured(Map<?, ?> cell, int round) throws IOException, OrtException {
@@ -206,9 +239,11 @@ public final class BenchRun {
             }
             for (int i = 0; i < number(protocol.get("warm_up_iterations")); i++) session.run(given, output).close();
             long least = (long) (((Double) protocol.get("seconds_per_round")) * 1e9);
+            long pace = (long) (1e6 * real(protocol.get("pace_milliseconds")));
             StringBuilder samples = new StringBuilder();
             began = System.nanoTime();
             for (int i = 0; i < number(protocol.get("iterations_per_round")) || System.nanoTime() - began < least; i++) {
+                pause(began + i * pace - System.nanoTime());
                 long start = System.nanoTime();
                 OrtSession.Result result = session.run(given, output);
                 long end = System.nanoTime();
