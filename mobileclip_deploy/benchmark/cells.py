@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
 from mobileclip_deploy.artifacts.towers.contexts import fitting
 from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
-from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
+from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256, link_or_copy
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.foreign import declared, fit, foreign_target
@@ -204,12 +203,12 @@ class Cells:
         if not destination.exists():
             destination.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, destination, copy_function=_link)
+                shutil.copytree(source, destination, copy_function=link_or_copy)
             else:
-                _link(str(source), str(destination))
+                link_or_copy(str(source), str(destination))
         for companion in map(source.with_name, weights_beside(source.name)):
             if companion.is_file() and not (beside := destination.with_name(companion.name)).exists():
-                _link(str(companion), str(beside))
+                link_or_copy(str(companion), str(beside))
         return destination.relative_to(self._folder).as_posix()
 
     def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, head: Head = EMBEDDING) -> Golden:
@@ -309,11 +308,3 @@ def _safe(text: str) -> str:
     """Letters, digits, dot, underscore, plus and minus; the rest becomes an underscore."""
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip("._+-")
     return name[:60] or "unnamed"
-
-
-def _link(source: str, destination: str) -> None:
-    """A hard link keeps the file as it is now, whatever is exported over it; another file system needs a copy."""
-    try:
-        os.link(os.path.realpath(source), destination)
-    except OSError:
-        shutil.copy2(source, destination)

@@ -187,6 +187,14 @@ def _take_place_of_folder(claim: Claim) -> None:
     remove(replaced)
 
 
+def link_or_copy(source: str, destination: str) -> None:
+    """A hard link keeps the file as it is now, whatever is exported over it; another file system needs a copy."""
+    try:
+        os.link(os.path.realpath(source), destination)
+    except OSError:
+        shutil.copy2(source, destination)
+
+
 def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
     """The bytes of a regular file. A pipe in its place is not waited for, and a larger file is not read.
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobileclip_deploy.base.files import artifact_bytes
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, run_bounded
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -174,26 +175,28 @@ class Adb:
         return answer.output
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file, of which a part may be there after an error; `remote` is no shell's business."""
-        size = local.stat().st_size
+        """Copy a file, or a folder to where nothing is; a part may be there after an error. `remote` is no shell's
+        business."""
+        size = artifact_bytes(local)
         if self._rate is None and size > PROBE_BYTES:
             self._push_probe(remote)
         rate = SLOWEST if self._rate is None else self._rate / SLOWER
         self._push(local, remote, PATIENCE_SECONDS + size / rate)
 
     def _push_probe(self, remote: str) -> None:
-        """Time a part as large as `PROBE_BYTES`, which `remote` replaces, of bytes that do not compress."""
+        """Time a push of `PROBE_BYTES` that do not compress, to a file beside `remote`."""
         with tempfile.TemporaryDirectory() as folder:
             probe = Path(folder) / "probe"
             probe.write_bytes(os.urandom(PROBE_BYTES))
-            self._push(probe, remote, PATIENCE_SECONDS + PROBE_BYTES / SLOWEST)
+            self._push(probe, f"{remote}.probe", PATIENCE_SECONDS + PROBE_BYTES / SLOWEST)
+        self.shell(f"rm -f -- {quoted(f'{remote}.probe')}")
 
     def _push(self, local: Path, remote: str, patience: float) -> None:
         started = time.monotonic()
         done = _run(self.command("push", str(local.resolve()), remote), patience, self.serial)
         if done.code != 0:
             raise self.failure(done)
-        size = local.stat().st_size
+        size = artifact_bytes(local)
         if size >= PROBE_BYTES:
             self._rate = size / max(time.monotonic() - started, 1e-3)
 

@@ -158,7 +158,7 @@ class AndroidDriver(Driver):
             raise
         rounds.fetch(adb, base)
         if first:
-            place(adb, rounds.plan.stream, f"{base}/job/{rounds.plan.stream.name}")
+            place(adb, f"{base}/job", {rounds.plan.stream.name: rounds.plan.stream})
 
     def _listing(self, serial: str, state: str) -> Listing:
         remedy = remedy_for_state(state)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from mobileclip_deploy.base.files import file_sha256
+from mobileclip_deploy.base.files import file_sha256, link_or_copy
+from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.benchmark.bounded import understood
 from mobileclip_deploy.errors import RuntimeFailed
 
-PART = ".part"
+INCOMING = ".incoming"
 HASHING_SECONDS = 600
 DAMAGED = 3
 
@@ -19,8 +20,8 @@ DAMAGED = 3
 def synchronize(adb: Adb, folder: str, wanted: Mapping[str, Path], *, executable: bool = False) -> int:
     """Make `folder` on the phone hold these files (relative name -> local file) and no others.
 
-    A file is pushed under another name, its hash compared there, and then renamed: an interruption leaves no half file
-    under a name that is used.
+    Files are pushed into another folder, their hashes compared there, and then renamed: an interruption leaves no half
+    file under a name that is used.
 
     Returns:
         How many files were pushed.
@@ -34,11 +35,7 @@ def synchronize(adb: Adb, folder: str, wanted: Mapping[str, Path], *, executable
     if surplus:
         adb.demand(f"cd {quoted(folder)} && rm -f -- {quoted(*surplus)}")
     changed = [name for name, digest in local.items() if remote.get(name) != digest]
-    parents = sorted({str(PurePosixPath(folder, name).parent) for name in changed})
-    if parents:
-        adb.demand(f"mkdir -p -- {quoted(*parents)}")
-    for name in changed:
-        place(adb, wanted[name], f"{folder}/{name}", "755" if executable else "644")
+    place(adb, folder, {name: wanted[name] for name in changed}, "755" if executable else "644")
     return len(changed)
 
 
@@ -51,25 +48,36 @@ def remote_hashes(adb: Adb, folder: str) -> dict[str, str]:
         return {name.strip().removeprefix("*").removeprefix("./"): digest for digest, name in pairs}
 
 
-def place(adb: Adb, local: Path, remote: str, mode: str = "644") -> None:
-    """Push a file into a folder that is there, whole or not at all.
+def place(adb: Adb, folder: str, files: Mapping[str, Path], mode: str = "644") -> None:
+    """Push files (relative name -> local file) below a folder, each whole or not at all. All of them in one push, which
+    adb compresses where the phone's can: over a slow connection every call takes seconds.
 
     Raises:
-        RuntimeFailed: the phone is lost, full or refuses, or the file arrived damaged.
+        RuntimeFailed: the phone is lost, full or refuses, or a file arrived damaged.
     """
-    part, digest = remote + PART, file_sha256(local)
-    try:
-        adb.push(local, part)
-    except RuntimeFailed:
-        with suppress(RuntimeFailed):  # a phone that is gone keeps the part; the next run removes it
-            adb.shell(f"rm -f -- {quoted(part)}")
-        raise
-    whole = f"chmod {mode} {quoted(part)} && mv -f -- {quoted(part)} {quoted(remote)}"
-    script = (
-        f'case "$(sha256sum <{quoted(part)})" in {digest}*) {whole};; *) rm -f -- {quoted(part)}; exit {DAMAGED};; esac'
+    if not files:
+        return
+    incoming = f"{folder}/{INCOMING}"
+    parents = sorted({str(PurePosixPath(folder, name).parent) for name in files})
+    adb.demand(f"rm -rf -- {quoted(incoming)} && mkdir -p -- {quoted(*parents)}")
+    with temporary_folder() as stage:
+        for number, local in enumerate(files.values()):
+            link_or_copy(str(local), str(stage / str(number)))
+        try:
+            adb.push(stage, incoming)
+        except RuntimeFailed:
+            with suppress(RuntimeFailed):  # a phone that is gone keeps them; the next run removes them
+                adb.shell(f"rm -rf -- {quoted(incoming)}")
+            raise
+    script = [f"cd {quoted(incoming)} || exit {DAMAGED}"]
+    for number, local in enumerate(files.values()):
+        script.append(f'case "$(sha256sum <{number})" in {file_sha256(local)}*) ;; *) exit {DAMAGED};; esac')
+    script.append(f"chmod {mode} *")
+    script += [f"mv -f -- {number} {quoted(f'{folder}/{name}')}" for number, name in enumerate(files)]
+    answer = adb.shell(
+        f"( set -e\n{chr(10).join(script)} ); code=$?; rm -rf -- {quoted(incoming)}; exit $code", HASHING_SECONDS
     )
-    answer = adb.shell(script, HASHING_SECONDS)
     if answer.code == DAMAGED:
-        raise RuntimeFailed(f"{local.name} arrived on the phone {adb.serial} damaged: change the cable and run again")
+        raise RuntimeFailed(f"a file arrived on the phone {adb.serial} damaged: change the cable and run again")
     if answer.code != 0:
         raise adb.failure(answer)

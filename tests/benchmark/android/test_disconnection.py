@@ -58,8 +58,8 @@ def test_a_cable_pulled_during_a_push_leaves_no_half_file_in_use(phones: Phones,
     plan = tiny.plan(tmp_path / "plan")
     (plan.folder / "models/tiny/tiny.onnx.data").write_bytes(os.urandom(64_000_000))
     pushed = phones.storage / "x/job/models/tiny/tiny.onnx.data"
-    part = pushed.with_name(pushed.name + ".part")
-    puller = when(lambda: part.exists() and part.stat().st_size > 0, phones.disconnect)
+    incoming = phones.storage / "x/job/.incoming"
+    puller = when(lambda: any(part.stat().st_size > 1_000_000 for part in incoming.glob("*")), phones.disconnect)
     with pytest.raises(DeviceLost, match="replug it and"):
         run(phones, runners, plan)
     puller.join()
@@ -67,7 +67,7 @@ def test_a_cable_pulled_during_a_push_leaves_no_half_file_in_use(phones: Phones,
     phones.connect()
     assert run(phones, runners, plan).cells[0].status == "done"
     assert pushed.stat().st_size == 64_000_000
-    assert not part.exists()
+    assert not incoming.exists()
 
 
 def test_a_cable_pulled_during_a_run_loses_no_finished_round(phones: Phones, built: Path, tmp_path: Path) -> None:

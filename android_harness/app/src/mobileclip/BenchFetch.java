@@ -40,8 +40,8 @@ public final class BenchFetch {
         String place = named.endsWith("/") ? named : named + "/";
         Map<?, ?> listing = (Map<?, ?>) Json.parse(new String(content(place + "files.json", 1 << 20), StandardCharsets.UTF_8), "files.json");
         String id = BenchRun.matching(BenchRun.identifierForm(), listing.get("run_id"));
-        File partial = new File(runs, id + ".partial");
-        remove(partial);
+        File partial = new File(new File(runs.getAbsoluteFile().getParentFile(), "fetching"), id);  // no run before it is whole
+        remove(partial.getParentFile());
         for (Object one : (List<?>) listing.get("files")) {
             Map<?, ?> entry = (Map<?, ?>) one;
             String path = BenchRun.matching(BenchRun.pathForm(), entry.get("path"));
@@ -58,6 +58,7 @@ public final class BenchFetch {
         File folder = new File(runs, id);
         if (!new BenchRun(partial, partial).id().equals(id)) throw new IOException("files.json is of another job; write the job again");
         remove(folder);
+        if (!runs.isDirectory() && !runs.mkdirs()) throw new IOException(runs + " cannot be made");
         if (!partial.renameTo(folder)) throw new IOException(folder + " cannot be made");
         return folder;
     }
