@@ -80,13 +80,19 @@ class Harness(Frozen):
 
 
 class Snapshot(Frozen):
-    """The state of the device at one moment; None where it cannot be told."""
+    """The state of the device at one moment; None where it cannot be told.
+
+    `battery_charge_microampere_hours` and `battery_millivolts` are coarse: of the whole phone, and of its battery's own
+    counter, whose steps are large. They say what a run took only while the phone does not charge.
+    """
 
     unix_seconds: Annotated[float, Field(ge=0, lt=2**33)]
     thermal_state: ThermalState | None = None
     temperature_celsius: float | None = None
     battery_percent: float | None = None
     battery_celsius: float | None = None
+    battery_charge_microampere_hours: Count | None = None
+    battery_millivolts: Count | None = None
     charging: bool | None = None
     low_power_mode: bool | None = None
     fixed_performance_mode: bool | None = None

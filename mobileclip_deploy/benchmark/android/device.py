@@ -116,6 +116,8 @@ def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
             temperature_celsius=thermal.celsius,
             battery_percent=percent,
             battery_celsius=celsius,
+            battery_charge_microampere_hours=battery_counter(battery, "Charge counter"),
+            battery_millivolts=battery_counter(battery, "voltage"),
             charging=charging,
             low_power_mode={"0": False, "1": True}.get(saving.strip()),
             fixed_performance_mode=fixed_performance,
@@ -133,6 +135,12 @@ def _answers(adb: Adb, *commands: str) -> list[str]:
             f"the phone {adb.serial} gave {len(found)} answers to {len(commands)} questions: restart it"
         )
     return found
+
+
+def battery_counter(dump: str, name: str) -> int | None:
+    """A counter of `dumpsys battery`; None where the phone has none, which some write as 0."""
+    found = re.search(rf"^ *{name}: (\d{{1,12}})$", dump, re.MULTILINE)
+    return int(found[1]) or None if found else None
 
 
 def parse_thermal(dump: str) -> Thermal:

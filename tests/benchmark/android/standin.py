@@ -55,6 +55,8 @@ BATTERY = """Current Battery Service state:
   status: 2
   level: 83
   scale: 100
+  voltage: 4123
+  Charge counter: 3120000
   temperature: 297
 """
 MAXIMUM_KHZ = {0: 1_800_000, 1: 2_900_000}

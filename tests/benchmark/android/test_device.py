@@ -7,6 +7,7 @@ from benchmark.android.standin import BATTERY, PROPERTIES, THERMAL
 
 from mobileclip_deploy.benchmark.android.device import (
     Thermal,
+    battery_counter,
     fast_cores,
     is_simulated,
     parse_battery,
@@ -54,6 +55,8 @@ def test_the_battery_is_told_in_percent_and_degrees() -> None:
     assert parse_battery(BATTERY) == (83.0, 29.7, True)
     assert parse_battery(BATTERY.replace("status: 2", "status: 5"))[2] is False
     assert parse_battery("") == (None, None, None)
+    assert [battery_counter(BATTERY, name) for name in ("Charge counter", "voltage", "level")] == [3_120_000, 4123, 83]
+    assert battery_counter(BATTERY.replace("3120000", "0"), "Charge counter") is None
 
 
 def test_the_cores_are_of_one_kind_and_as_many_as_there_are_threads() -> None:

@@ -22,8 +22,11 @@ public protocol ObservableObject: AnyObject {}
 public struct Binding<Value> {}
 
 @MainActor @propertyWrapper public struct State<Value> {
-    public var wrappedValue: Value
-    public init(wrappedValue: Value) { self.wrappedValue = wrappedValue }
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set {}
+    }
+    public init(wrappedValue: Value) {}
     public var projectedValue: Binding<Value> { Binding() }
 }
 

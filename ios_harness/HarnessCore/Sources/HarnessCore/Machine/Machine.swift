@@ -55,7 +55,7 @@ public struct Machine: Sendable {
     public init(
         standingInFor kind: DeviceKind? = nil,
         battery: @escaping @Sendable () -> Battery = { Battery(percent: nil, charging: nil) },
-        thermalState: @escaping @Sendable () -> ThermalState? = Machine.systemThermalState
+        thermalState: @escaping @Sendable () -> ThermalState? = { Machine.systemThermalState() }
     ) {
         let info = ProcessInfo.processInfo
         let version = info.operatingSystemVersion
