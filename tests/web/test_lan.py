@@ -15,7 +15,7 @@ from chromium import open_page
 
 from mobileclip_deploy.base.pages.server import LOOPBACK, PageServer, serving
 from mobileclip_deploy.benchmark.browser import lan
-from mobileclip_deploy.errors import DependencyMissing, NotRun
+from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -86,4 +86,9 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             asked(LOOPBACK)
     monkeypatch.setattr(lan, "ELSEWHERE", ("256.0.0.1", 9))
     with pytest.raises(NotRun, match="in no local network"):
+        lan.local_address()
+    monkeypatch.setenv(lan.ADDRESS, LOOPBACK)  # where the way out is a VPN's
+    assert lan.local_address() == LOOPBACK
+    monkeypatch.setenv(lan.ADDRESS, "192.0.2.7")
+    with pytest.raises(UsageError, match="is not an IPv4 address of this machine"):
         lan.local_address()

@@ -11,7 +11,7 @@ import pytest
 from programs import script
 
 from mobileclip_deploy.base.progress import silent
-from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, listed_devices, quoted
+from mobileclip_deploy.benchmark.android.adb import Adb, DeviceLost, find_adb, listed_devices, quoted
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, find_runners
 from mobileclip_deploy.errors import RuntimeFailed, UsageError
@@ -62,12 +62,15 @@ def test_a_quoted_word_reaches_the_shell_as_it_is(word: str, tmp_path: Path) -> 
 
 
 def test_without_adb_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT"):
+    for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(RuntimeFailed, match=r"adb is not installed: .*apt-get install adb"):
         listed_devices()
     assert AndroidDriver().discover()[0].state == "missing"
+    studio = script(tmp_path / "home/Android/Sdk/platform-tools/adb.exe", "exit 1")
+    assert find_adb() == str(studio)
     script(tmp_path / "platform-tools/adb", "echo List of devices attached")
     monkeypatch.setenv("ANDROID_HOME", str(tmp_path))
     assert listed_devices() == ()
@@ -158,6 +161,20 @@ def test_the_exit_code_of_a_command_is_not_adbs(adb_that: Scripted) -> None:
     assert (answer.code, answer.output, answer.errors) == (3, "no newline", "complaint\n")
     with pytest.raises(RuntimeFailed, match=r"refused a command \(adb: complaint\)"):
         Adb("S1", "/x").demand("echo complaint >&2; exit 3")
+
+
+def test_a_push_is_waited_for_by_the_rate_that_was_measured(adb_that: Scripted, tmp_path: Path) -> None:
+    """100 kB a second: the constant of old, 0.5 MB, would have ended it."""
+    adb_that('case "$3" in push) sleep 0.5;; esac; echo mobileclip-shell-ended 0')
+    adb, model = Adb("X", "/x"), tmp_path / "model"
+    model.write_bytes(bytes(4 << 20))
+    patience: list[float] = []
+    push = adb._push
+    adb._push = lambda local, remote, seconds: (patience.append(seconds), push(local, remote, seconds))[0]  # type: ignore[assignment,method-assign]
+    adb.push(model, "/x/model")
+    probe, whole = patience
+    assert probe > 60
+    assert 60 + 30 < whole < 60 + 120  # five times what 4 MiB take at half a second for 256 KiB
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -126,6 +126,7 @@ def test_without_a_team_nothing_is_built(
             "platform from Xcode > Settings > Components. }",
             "xcodebuild -downloadPlatform iOS",
         ),
+        ("error: Jo's iPhone's iOS 27.1 is not supported by this version of Xcode.", "update Xcode"),
         ("error: iOS 26.1 Platform Not Installed.", "xcodebuild -downloadPlatform iOS"),
         ("You have not agreed to the Xcode license agreements.", "type: sudo xcodebuild -license"),
         ("error: PLA Update available: You do not have access.", "accept the agreement at developer.apple.com/account"),
@@ -433,7 +434,9 @@ def test_the_innermost_known_cause_counts() -> None:
         passing = error(CORE_DEVICE, 7000, cause=error("NSPOSIXErrorDomain", code))
         assert read_failure(passing, "device copy from").broken
     # callstack/agent-device#1527: so says a device whose Developer Mode is off, though it is unlocked and paired.
-    assert "Developer Mode on" in str(read_failure(error(CORE_DEVICE, 12040), "device process launch"))
+    said = str(read_failure(error(CORE_DEVICE, 12040), "device process launch"))
+    assert "Developer Mode on" in said
+    assert "newer than this Xcode, update Xcode" in said
     assert not read_failure({}, "list devices").broken
 
 

@@ -130,3 +130,8 @@ def test_a_devices_stream_is_taken_over_judged_and_what_is_here_already_stays(tm
     assert found["onnx-image", 1].golden is None
     with pytest.raises(InvalidInput, match=r"the device's .*, line 1: no round"):
         take_over(b"x\n", plan)
+
+
+def test_a_swift_that_is_too_old_is_told() -> None:
+    said = "error: package 'harnesscore' is using Swift tools version 6.0.0 but the installed version is 5.10.0"
+    assert mac.OLD_SWIFT.findall(said) == ["5.10.0"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from benchmark.ios.phone_folder import UDID, FolderPhone, IphoneBenchmark
 from command_line import run
+from json_files import edited_json
 from programs import serving
 
 from mobileclip_deploy.benchmark.documents import read_result
@@ -88,9 +89,11 @@ def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_an
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(runs))
     with serving(handler) as address:
         link = f"{address}/{job.name}"
-        for form in (link, f"{link}/files.json", f"mobileclip-bench:?job={link}"):
+        for form in (link, f"{link}/files.json", f"mobileclip-bench:?job={link}", link.replace("http:", "Http:")):
+            assert started("--remove", job.name).returncode == 0
             done = started("--fetch", form)
             assert (done.returncode, done.stderr) == (0, "")
+        assert f"a job {job.name} is here already" in started("--fetch", link).stderr
         fetched = documents / "runs" / job.name
         ours = {path.relative_to(job) for path in job.rglob("*") if path.is_file() and path.name != "files.json"}
         assert {path.relative_to(fetched) for path in fetched.rglob("*") if path.is_file()} == ours
@@ -100,8 +103,16 @@ def test_a_job_for_a_phone_out_of_reach_comes_by_a_link_or_by_hand_runs_there_an
             assert started("--run", job.name, place=place).returncode == 0
             (sent,) = place.glob("results/*/*.run.json")
             assert {cell.status for cell in read_result(sent).cells} == {"done"}
-        (job / "job.json").write_bytes((job / "job.json").read_bytes().replace(b'"seed":', b'"seed": '))
+        assert started("--remove", job.name).returncode == 0
+        content = (job / "job.json").read_bytes()
+        (job / "job.json").write_bytes(content.replace(b'"seed":', b'"seed": '))
+        assert "job.json is larger than files.json says" in started("--fetch", link).stderr
+        (job / "job.json").write_bytes(content.replace(b'"seed":', b'"seed"'))
         assert "job.json is not the file that files.json names" in started("--fetch", link).stderr
+        with edited_json(job / "files.json") as listing:
+            listing["files"] = [entry | {"bytes": 2**53 - 1} for entry in listing["files"]] * 500  # no sum holds them
+        assert "files" in (said := started("--fetch", link)).stderr
+        assert said.returncode == 2
         assert "files.json cannot be fetched" in started("--fetch", f"{link}/absent").stderr
         assert "is no link to a job" in started("--fetch", "file:///etc/passwd").stderr
         assert not list((documents / "fetching").iterdir())
