@@ -53,7 +53,7 @@ def coverage(interval: Interval, case: tuple[int, int, float], true: float) -> f
 
 
 def true_median() -> float:
-    """Of a sample, of whichever round: levels are symmetric about 1."""
+    """Median of samples of all rounds: levels are symmetric about 1."""
     return float(np.median(benchmark(1, 4_000_000, 0.0, np.random.default_rng(2))))
 
 

@@ -95,7 +95,7 @@ def find_adb() -> str:
 
 
 def studio_folders() -> list[Path]:
-    """Where Android Studio puts its SDK: on a Mac, on Linux, on Windows."""
+    """Folders of Android Studio's SDK: on a Mac, on Linux, on Windows."""
     local = os.environ.get("LOCALAPPDATA")
     mac_and_linux = [Path.home() / "Library" / "Android" / "sdk", Path.home() / "Android" / "Sdk"]
     return [*mac_and_linux, *([Path(local) / "Android" / "Sdk"] if local else [])]
@@ -116,7 +116,7 @@ def listed_devices() -> tuple[tuple[str, str], ...]:
 
 
 def is_back(serial: str, seconds: float) -> bool:
-    """Whether a phone that was lost is ready again within some seconds; one in the network is connected again."""
+    """Waits for a phone that was lost; returns whether it is ready again in time. One in the network is connected again."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(RuntimeFailed):  # adb's server may start again meanwhile

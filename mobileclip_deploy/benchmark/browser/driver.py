@@ -162,7 +162,7 @@ def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
 
 
 def _notice(session: BrowserSession, silent: float) -> str:
-    """What somebody should do at the page; empty where nothing."""
+    """Advice for whoever sits at the page; empty where there is none."""
     if session.browser is None:
         return ""
     if silent > SILENT_SECONDS:

@@ -24,7 +24,7 @@ HELLO = 1 << 16
 
 
 class PageWord(Frozen):
-    """Whether a page is hidden, and whether it keeps the screen awake."""
+    """State of a page: hidden or in front, and whether it keeps the screen awake."""
 
     hidden: bool
     awake: bool
@@ -77,7 +77,7 @@ class BrowserSession:
             self.browser = with_fields(found, **words)
 
     def tell(self, text: str) -> None:
-        """A page is still there. That is no progress: a worker that hangs is not heard by it."""
+        """Notes that a page is still there, which is no progress: its worker may hang all the same."""
         self.last_word = time.monotonic()
         self.word = parse_document(text[:HELLO], PageWord, "the page")
 
