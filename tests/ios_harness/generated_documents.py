@@ -87,7 +87,8 @@ class Generator:
 
     def _number(self, schema: Value) -> Value:
         fitting = [number for number in NUMBERS if schema.get("minimum", number) <= number]
-        return self._random.choice([n for n in fitting if n < schema.get("exclusiveMaximum", float("inf"))])
+        most, below = schema.get("maximum", float("inf")), schema.get("exclusiveMaximum", float("inf"))
+        return self._random.choice([number for number in fitting if number <= most and number < below])
 
     def _boolean(self, schema: Value) -> Value:
         return self._random.random() < 0.5

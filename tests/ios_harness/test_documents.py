@@ -48,7 +48,7 @@ def test_documents_go_from_python_through_swift_and_back(swift: Path, kind: str,
 
 
 # A field with a default may be left out, but is never null: Swift takes a null for a field that was left out.
-NULLS = ("options = None", "golden_inputs = None")
+NULLS = tuple(f"{name} = None" for name in ("options", "golden_inputs", "cool_seconds", "pace_milliseconds"))
 
 
 def test_both_sides_refuse_the_same_faults_of_a_job(swift: Path) -> None:

@@ -116,7 +116,7 @@ def listed_devices() -> tuple[tuple[str, str], ...]:
 
 
 def is_back(serial: str, seconds: float) -> bool:
-    """Waits for a phone that was lost; returns whether it is ready again in time. One in the network is connected again."""
+    """Waits for a phone that was lost, and connects one in the network again; returns whether it is ready in time."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(RuntimeFailed):  # adb's server may start again meanwhile

@@ -305,7 +305,7 @@ def test_a_long_run_is_looked_at_when_it_can_be_finished(monkeypatch: pytest.Mon
         now[0] = 0.0
         slept.clear()
         counter = RoundCounter(10, lambda text: None)
-        job = SimpleNamespace(run_id="r", protocol=SimpleNamespace(seconds_per_round=least))
+        job = SimpleNamespace(run_id="r", protocol=SimpleNamespace(least_seconds=least))
         plan = SimpleNamespace(job=job, outstanding=range(10))
         looked_at = following.follow(Watched(), 1, plan, counter, Patience())  # type: ignore[arg-type]
         assert slept == [pytest.approx(one) for one in looks]

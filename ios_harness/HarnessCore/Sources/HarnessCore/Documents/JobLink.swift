@@ -54,7 +54,10 @@ public enum JobLink {
         guard let named, let kind = named.scheme?.lowercased(), ["https", "http"].contains(kind) else {
             throw HarnessError("\(link.absoluteString) is no link to a job: it begins with https://, or \(scheme):?job=https://")
         }
-        return named.lastPathComponent == "files.json" ? named.deletingLastPathComponent() : named
+        var parts = URLComponents(url: named, resolvingAgainstBaseURL: false)
+        parts?.scheme = kind
+        let address = parts?.url ?? named
+        return address.lastPathComponent == "files.json" ? address.deletingLastPathComponent() : address
     }
 }
 
