@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,18 @@ def test_a_phone_without_the_mode_that_was_asked_for_and_a_hot_one_are_not_measu
     with pytest.raises(RuntimeFailed, match=r"still hot after 0 s \(thermal state serious, 36 °C\)"):
         run(phones, built / "bin", plan, cooling_seconds=0)
     assert phones.running() == []
+
+
+def test_a_warm_phone_is_waited_for_before_each_round_and_inferences_keep_their_pace(
+    phones: Phones, built: Path, tmp_path: Path
+) -> None:
+    phones.set_thermal_status(1)
+    plan = tiny.plan(tmp_path / "plan", rules={"cool_seconds": 0.2, "pace_milliseconds": 100})
+    began = time.monotonic()
+    result = run(phones, built / "bin", plan, cooling_seconds=0)
+    assert [(one.status, one.thermal_state) for one in result.cells[0].rounds] == [("done", "fair")] * 2
+    assert [0.2 <= one.cooled_seconds < 10 for one in result.cells[0].rounds] == [True, True]
+    assert time.monotonic() - began > 2 * (0.2 + 0.2)  # and of three inferences the third begins after 0.2 s
 
 
 def test_a_harness_for_another_machine_is_refused_before_anything_is_pushed_and_one_that_does_not_start_is_told(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import functools
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,7 @@ def plan(
     bound: float = 1e-4,
     threads: tuple[int, ...] = (1,),
     backends: tuple[str | None, ...] = (None,),
+    rules: Mapping[str, float] = MappingProxyType({}),
 ) -> Plan:
     """A plan on disk, a cell for each runtime, thread count and backend; `error` is added to what is expected, and
     `bound` is the relative deviation from it that passes; a plan of `other` inputs has almost the same answers."""
@@ -142,7 +145,7 @@ def plan(
     names = [cell["id"] for cell in cells]
     job = documents.job(
         run_id="20261124T180000Z-android-0011",
-        protocol=documents.PROTOCOL | {"rounds": rounds},
+        protocol=documents.PROTOCOL | {"rounds": rounds, **rules},
         cells=cells,
         order=[{"cell": name, "round": number} for number in range(rounds) for name in names],
     )
