@@ -67,8 +67,15 @@ def snapshot(root: Path = SYS) -> Snapshot:
         charging=_text(battery / "status") == "Charging" if battery else None,
         low_power_mode=profile == "low-power" if profile else None,
         governor=_text(root / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        load_average_1min=None if sys.platform == "win32" else round(os.getloadavg()[0], 2),
+        load_average_1min=_load(),
     )
+
+
+def _load() -> float | None:
+    if sys.platform == "win32":
+        return None
+    else:
+        return round(os.getloadavg()[0], 2)
 
 
 def _text(path: Path) -> str | None:
