@@ -27,6 +27,7 @@ from mobileclip_deploy.base.files.names import (
 )
 from mobileclip_deploy.benchmark.android.ready import Contents
 from mobileclip_deploy.benchmark.android.release import Release
+from mobileclip_deploy.benchmark.browser.session import PageWord
 from mobileclip_deploy.benchmark.ios.following import RunProgress
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Browser, Peak, Result, RoundResult, Run, Snapshot
@@ -42,7 +43,7 @@ from mobileclip_deploy.training.reinforcement.index import Index
 
 READ: tuple[type[BaseModel], ...] = (
     *(Manifest, Measurements, SearchLog, Layout, ParityLock, Row),
-    *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Peak, Browser),
+    *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Peak, Browser, PageWord),
     *(Contents, Release, Description, BridgeDescription, Index),
     *(Provenance, Distilled, TakenPreprocess, TokenizerSpec),
 )
