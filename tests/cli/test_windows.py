@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -21,8 +22,8 @@ class Windows:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "lacking"
-        places = (ROOT / "tests" / "on_windows", ROOT)
-        self._environment = {"PYTHONPATH": ":".join(map(str, places)), "LACKING": str(self._log)}
+        places = (str(ROOT / "tests" / "on_windows"), str(ROOT), os.environ.get("PYTHONPATH", ""))
+        self._environment = {"PYTHONPATH": ":".join(filter(None, places)), "LACKING": str(self._log)}
         self._environment["LOCALAPPDATA"] = str(folder / "AppData")
 
     def __call__(self, *arguments: str | Path) -> Outcome:
