@@ -47,10 +47,10 @@ def test_a_bundle_is_read_searched_by_and_measured(exports: Exports, windows: Wi
     photos.mkdir()
     for name in ("1f355", "1f431"):
         shutil.copy(PICTURES / f"{name}.png", photos)
-    assert windows("embed", bundle, photos, "-o", index, "--json").json["added"] == 2
+    assert json.loads(windows("embed", bundle, photos, "-o", index, "--json").stdout)["added"] == 2
     (photos / "1f355.png").unlink()
     # Index and lock are the same file: it is extended, then replaced while nothing has it open.
-    told = windows("embed", bundle, photos, "-o", index, "--incremental", "--prune", "--json").json
+    told = json.loads(windows("embed", bundle, photos, "-o", index, "--incremental", "--prune", "--json").stdout)
     assert (told["removed"], told["count"]) == (1, 1)
     assert sorted(path.name for path in tmp_path.iterdir() if ".partial" in path.name) == []
     windows("benchmark", bundle, "--device", "host", "--quick", "--tower", "image", "--json", tmp_path / "result.json")
@@ -66,7 +66,7 @@ def test_a_checkpoint_is_exported_verified_and_told_of(windows: Windows, tmp_pat
     windows("export", "--target", "onnx", "-o", tmp_path / "out", "--quiet")
     windows("verify", tmp_path / "out" / "nano-onnx-fp16", "--quiet")
     windows("inspect", tmp_path / "out" / "nano-onnx-fp16")
-    listed = windows("devices", "--json").json
+    listed = json.loads(windows("devices", "--json").stdout)
     assert {one["state"] for one in listed if one["device"].startswith("host")} == {"ready"}
     windows("doctor")
     assert windows.lacking <= OPTIONAL
