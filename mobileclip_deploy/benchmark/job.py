@@ -38,9 +38,9 @@ class Protocol(Frozen):
     """How often a cell is measured. A round lasts for at least `iterations_per_round` and `seconds_per_round`.
 
     `trim_fraction` of each round's samples is dropped at both ends for the trimmed mean. `statistic` is the figure that
-    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all. `cool_seconds`: before a round a device
-    that knows its thermal state waits until it is nominal, at most so long. `pace_milliseconds`: from the start of an
-    inference to that of the next, as in an app that looks at a camera; 0: one right after the other.
+    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all. `cool_seconds`: before a round a
+    device that knows its thermal state waits until it is nominal, at most so long. `pace_milliseconds`: from the start
+    of an inference to that of the next, as in an app that looks at a camera; 0: one right after the other.
     """
 
     name: Identifier
