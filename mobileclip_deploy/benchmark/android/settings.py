@@ -92,7 +92,7 @@ class AndroidSettings:
         return 120 + 10 * protocol.least_seconds + 2 * inferences
 
     def total_limit(self, job: Job) -> float:
-        """Seconds after which the phone ends a run: for its rounds, for cooling, and once more for starting the programs."""
+        """Seconds after which the phone ends a run: for its rounds, for cooling, and for starting the programs."""
         cooling = job.protocol.cool_seconds * len(job.order)
         return self.turn_limit(job.protocol) * (len(job.order) + 1) + cooling
 
