@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import helper
@@ -19,7 +21,9 @@ from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.folding import fold
 from mobileclip_deploy.parity.metrics import compare
 from mobileclip_deploy.targets.qnn.context import COMPATIBILITY
+from mobileclip_deploy.targets.qnn.emulator import FILLED, compile_for
 from mobileclip_deploy.targets.qnn.opening import QnnArtifact
+from mobileclip_deploy.targets.qnn.tables import looked_up
 
 require_qnn()
 
@@ -287,6 +291,53 @@ def test_a_binary_whose_weights_were_changed_is_seen_by_its_bytes_though_its_ans
     assert QnnArtifact(path).unlike(QnnArtifact(own)) is None
     binary(lambda data: spoiled(data, 0, len(data)))(path)
     assert "bytes of tiny_image.v75.bin are not as" in str(QnnArtifact(path).unlike(QnnArtifact(own)))
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text tower."""
+    return write(network(), "text", "v75", tmp_path_factory.mktemp("words"))
+
+
+WORDS, PAIR = "tiny_text.v75.bin", [70, 71]
+
+
+def reordered(table: npt.NDArray[np.float16]) -> None:
+    table[PAIR] = table[PAIR[::-1]]
+
+
+def repeated(table: npt.NDArray[np.float16]) -> None:
+    table[70:78] = table[3]
+
+
+def zeroed(table: npt.NDArray[np.float16]) -> None:
+    table[70] = 0
+
+
+@pytest.mark.parametrize(("change", "count"), [(reordered, 2), (repeated, 8), (zeroed, 1)])
+def test_rows_of_rare_words_in_a_binary_are_read_and_compared_byte_by_byte(
+    change: Callable[[npt.NDArray[np.float16]], None], count: int, words: Path, tmp_path: Path
+) -> None:
+    path, sound = copied(words, tmp_path), QnnArtifact(words)
+    assert sound.weights is not None
+    ((_, rows),) = looked_up(sound.graph)
+    other = rows.copy()
+    change(other)
+    binary(lambda data: data.replace(rows.tobytes(), other.tobytes()), WORDS)(path)
+    with pytest.raises(InvalidInput, match=rf"{WORDS} holds {count} rows \(70, .*|holds 1 rows \(70\)"):
+        _ = QnnArtifact(path).weights
+    assert f"bytes of {WORDS} are not as" in str(QnnArtifact(path).unlike(sound))
+
+
+def test_a_binary_may_differ_in_the_compilers_padding_alone(words: Path, tmp_path: Path) -> None:
+    path, sound = copied(words, tmp_path), QnnArtifact(words)
+    padded = compile_for(sound.file, sound.chips[0], fill=FILLED).binary
+    own = (path / WORDS).read_bytes()
+    (place, *_) = (number for number, byte in enumerate(padded) if byte != own[number])
+    (path / WORDS).write_bytes(padded)
+    assert QnnArtifact(path).unlike(sound) is None
+    (path / WORDS).write_bytes(own[: place - 1] + bytes([own[place - 1] ^ 1]) + own[place:])
+    assert "1 of " in str(QnnArtifact(path).unlike(sound))
 
 
 @pytest.mark.whole

@@ -31,8 +31,10 @@ SECONDS = 1800
 """How long a file may take to compile, or one call to answer; nano takes two seconds, and B's image tower at `w8a16` at
 least three minutes of a core for two pictures."""
 # What the compiler allocates for padding and does not fill goes into the binary: pieces of XML and of paths were seen
-# there. So memory is zeroed when it is allocated, and nothing of this process's environment is handed on but these.
-CLEAN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0"}
+# there. So memory is zeroed when it is allocated, and nothing of this process's environment is handed on but KEPT.
+CLEAN = "glibc.malloc.perturb={}:glibc.malloc.tcache_count=0"
+ZEROED, FILLED = 255, 1
+"""For CLEAN: memory of zeros, and of bytes 0xFE."""
 UNNAMED = "without a name"
 KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG")
 
@@ -69,12 +71,13 @@ class Compilation:
     spilled: int = 0
 
 
-def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0) -> Compilation:
+def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0, fill: int = ZEROED) -> Compilation:
     """Compile an ONNX model for a chip's NPU, its batch fixed to one; for several chips as one binary.
 
     Args:
         cpu: operations that the NPU does not take may stay on the CPU; without, `context` is empty where there are any.
         tokens: what a free second dimension is fixed to.
+        fill: of the memory that the compiler allocates, and thus of the padding in the binary.
 
     Raises:
         ExportError: the compiler refused the model, died, or did not return in time.
@@ -85,7 +88,7 @@ def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0) 
         # By a name alone, because the compiler calls the graph after the path that it is given: each length another.
         name = f"{source.stem}-{tokens}.onnx" if tokens else source.name
         (folder / name).symlink_to(source.absolute())
-        ended = _ask(folder, "compile", name, *numbers(chips), "on" if cpu else "off", tokens)
+        ended = _ask(folder, "compile", name, *numbers(chips), "on" if cpu else "off", tokens, fill=fill)
         operations, left = _placed(folder / TRACE)
         if ended is not None and not left:
             raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {', '.join(one.code for one in chips)})")
@@ -129,13 +132,15 @@ def _named(left: tuple[Left, ...], context: bytes) -> tuple[Left, ...]:
     return tuple(found)
 
 
-def _ask(folder: Path, *words: object) -> str | None:
+def _ask(folder: Path, *words: object, fill: int = ZEROED) -> str | None:
     """Run the process in a folder; says how it ended, None where it did what it was asked."""
     command, environment = python("-m", PROCESS, *map(str, words))
     kept = {name: value for name, value in environment.items() if name in KEPT}
     log = folder / "log"
     with log.open("wb") as out:
-        returned, end = run_within(command, SECONDS, env=kept | CLEAN, cwd=folder, stdout=out, stderr=out)
+        returned, end = run_within(
+            command, SECONDS, env=kept | {"GLIBC_TUNABLES": CLEAN.format(fill)}, cwd=folder, stdout=out, stderr=out
+        )
     if returned == 0:
         return None
     return end if returned is None or returned < 0 else f"{end}: {_reason(log.read_text(errors='replace'))}"

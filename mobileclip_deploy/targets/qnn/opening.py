@@ -18,22 +18,20 @@ from mobileclip_deploy.targets.artifact import Artifact, Compiled, LayerNoise
 from mobileclip_deploy.targets.onnx.opening import OnnxArtifact, ports_of
 from mobileclip_deploy.targets.qnn.chips import CHIPS, Chip, chips_of
 from mobileclip_deploy.targets.qnn.context import UNION, Context, contexts_of, source_of
-from mobileclip_deploy.targets.qnn.emulator import EmulatorRunner, engine, placement
+from mobileclip_deploy.targets.qnn.emulator import FILLED, EmulatorRunner, compile_for, engine, placement
+from mobileclip_deploy.targets.qnn.tables import looked_up, other_rows
 from mobileclip_deploy.targets.qnn.union import ASIDE, union_of
 from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
+    from mobileclip_deploy.targets.grids.decode import StoredWeight
     from mobileclip_deploy.targets.mil.lint.report import LintReport
-
-PADDING = 1e-3
-"""Share of a binary's bytes that may be others when it is compiled again: padding that the compiler leaves as it found
-it (7e-5 of nano's image tower, compiled with no care at all)."""
 
 
 class QnnArtifact(OnnxArtifact):
-    """A folder of context binaries, and the model that was compiled. What the binaries compute nobody can read: weights
-    and graph are the model's, and answers are each binary's own.
+    """A folder of context binaries, and the model that was compiled. Nobody can read what the binaries compute: weights
+    and graph are the model's, and answers are each binary's own. A table of words is read from the binaries too.
 
     Args:
         cpu: operations that stay on the CPU may stand around a binary.
@@ -123,6 +121,20 @@ class QnnArtifact(OnnxArtifact):
         size = {name: f"{artifact_bytes(path) / 1e6:.1f} MB" for name, path in self._binaries.items()}
         return {f"binary {name}": f"{size[name]}, for {what}" for name, what in told.items()}
 
+    @cached_property
+    def weights(self) -> tuple[StoredWeight, ...] | None:
+        """Those of the model, whose tables of words each binary has as well.
+
+        Raises:
+            InvalidInput: a binary has other rows.
+        """
+        for binary in () if self.path.suffix == ".onnx" else self._binaries.values():
+            data = binary.read_bytes()
+            for name, rows in looked_up(self.graph):
+                if (wrong := other_rows(data, rows)) is not None:
+                    raise InvalidInput(f"{binary} {wrong} of {name} in {self.file.name}; export again")
+        return super().weights
+
     def unlike(self, other: Artifact) -> str | None:
         assert isinstance(other, QnnArtifact)
         if self._binaries.keys() != other._binaries.keys():
@@ -132,10 +144,26 @@ class QnnArtifact(OnnxArtifact):
         for label, binary in self._binaries.items():
             fresh = other._binaries[label]
             own, again = (np.frombuffer(path.read_bytes(), np.uint8) for path in (binary, fresh))
-            apart = max(len(own), len(again)) if len(own) != len(again) else np.count_nonzero(own != again)
-            if apart > PADDING * len(own):
-                return f"{apart:,} of {len(own):,} bytes of {binary.name} are not as a compilation gives them"
+            if np.array_equal(own, again):
+                continue
+            apart = np.ones(len(own), bool)
+            if len(own) == len(again):
+                apart = (own != again) & ~other._padding(label, again)
+            if apart.any():
+                count = f"{np.count_nonzero(apart):,} of {len(own):,} bytes of {binary.name}"
+                return f"{count} are not as a compilation gives them, the first at {apart.argmax():,}"
         return None
+
+    def _padding(self, label: str, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """The bytes of a binary [N] that the compiler leaves as it found them: those that are others when it is given
+        other memory."""
+        own = [one for one in self.contexts if label in (UNION, one.label)]
+        chips = tuple(dict.fromkeys(one.chip for one in own))
+        several = len({one.shape for one in self.contexts}) > 1
+        tokens = own[0].shape[1] if several and label != UNION else 0
+        again = compile_for(self.file, *chips, cpu=self._cpu, tokens=tokens, fill=FILLED).binary
+        other = np.frombuffer(again, np.uint8)
+        return other != data if len(other) == len(data) else np.zeros(len(data), bool)
 
     def runner(self) -> Runner:
         """The first chip's binary on the emulator; a float32 twin, which no NPU computes, by ONNX Runtime."""
