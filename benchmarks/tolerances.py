@@ -1,0 +1,85 @@
+"""Every tolerance of `verify` and `parity` in one table: value, what it bounds, worst seen, source.
+
+benchmarks/margins.py measures MULTIPLE and LEAST, and prints the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from measuring import markdown
+
+from mobileclip_deploy.parity import gates, metrics, reference
+from mobileclip_deploy.verify import activations, axes, explanation, forms, graph, matching, quantized, relevance
+from mobileclip_deploy.verify import tower_settings as settings
+
+MEASURED, CHOICE, UNMEASURED = "benchmarks/margins.py", "a choice of what is good enough", "not measured"
+EXACT = "derived: cannot be exceeded"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """One constant. `worst`: in the constant's unit; None where benchmarks/margins.py measures it, where it is a choice
+    of what is good enough, or where nobody has measured it."""
+
+    value: float
+    bounds: str
+    source: str
+    worst: float | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """How many times the worst fits into it."""
+        return None if self.worst is None else self.value / self.worst
+
+
+TOLERANCES: Mapping[str, Tolerance] = {
+    "MULTIPLE": Tolerance(gates.MULTIPLE, "noise floors from exact answers to float32 answers", MEASURED),
+    "LEAST": Tolerance(gates.LEAST, "the same, relative, of a network with a small floor", MEASURED),
+    "UNKNOWN": Tolerance(gates.UNKNOWN, "the same without the checkpoint", UNMEASURED),
+    "SNR": Tolerance(gates.SNR, "dB of differences between inputs over rounding", CHOICE),
+    "SCALE": Tolerance(gates.SCALE, "ratio of lengths where only the direction has a gate", CHOICE),
+    "PROBABILITIES": Tolerance(gates.PROBABILITIES[16], "a probability at 16 bits", CHOICE),
+    "COARSE": Tolerance(gates.COARSE, "a probability below 8 bits", CHOICE),
+    "ALIKE": Tolerance(metrics.ALIKE, "spread of equal embeddings, rounded to float32", "derived: 2^-24", 2.0**-24),
+    "PEAK": Tolerance(metrics.PEAK, "largest of some hundred errors over their root mean square", UNMEASURED),
+    "COLLAPSED": Tolerance(reference.COLLAPSED, "spread of a network that tells nothing apart", CHOICE),
+    "PRODUCT": Tolerance(graph.PRODUCT, "rounding of a logit, as a share of its factors' lengths", UNMEASURED),
+    "CALIBRATED": Tolerance(1 - graph.CALIBRATED.value, "1 - cosine where activations cannot be followed", CHOICE),
+    "ROUNDING": Tolerance(
+        matching.ROUNDING, "a product of two float32 numbers, on two sides", "derived: 2 x 2^-24", 2.0**-23
+    ),
+    "TIE": Tolerance(matching.TIE, "a number between two steps, as a share of half a step", UNMEASURED),
+    "HALF": Tolerance(matching.HALF, "three roundings to float16, the last two doubled", EXACT),
+    "ROUNDED": Tolerance(settings.ROUNDED, "an epsilon of 1e-5 in float16", "derived: 1.00136e-5", 1.36e-3),
+    "HALF_STEP": Tolerance(settings.HALF_STEP, "an epsilon in float16 below 6e-5", EXACT),
+    "INVERSE": Tolerance(settings.INVERSE, "a float32 factor times its inverse", "derived: 2 x 2^-24", 2.0**-23),
+    "COSINE": Tolerance(1 - activations.COSINE.value, "1 - cosine with quantized activations followed", UNMEASURED),
+    "OFF": Tolerance(activations.OFF, "share of an activation's integers that differ", UNMEASURED),
+    "WIDTH": Tolerance(activations.WIDTH, "width of a range of activations, relative", "its comment", 2e-3),
+    "ZERO": Tolerance(activations.ZERO, "a zero point, in steps", "derived: half a step", 0.5),
+    "VALUE_BOUND": Tolerance(explanation.VALUE_BOUND, "a result of one operation, relative", UNMEASURED),
+    "DRIFT_BOUND": Tolerance(explanation.DRIFT_BOUND, "the same at reduced precision", CHOICE),
+    "RESIZED": Tolerance(forms.RESIZED.value, "resizing inside of the graph, relative", "its comment", 0.0053),
+    "NEAR": Tolerance(axes.NEAR, "axes that are fitted again", "its comment", 1e-6),
+    "LENGTH": Tolerance(relevance.LENGTH, "length of a background embedding in int8", UNMEASURED),
+    "LAST_DIGIT": Tolerance(relevance.LAST_DIGIT, "figures of relevance that are computed again", UNMEASURED),
+    "SAME": Tolerance(quantized.SAME, "a value of torch and of the file, relative", UNMEASURED),
+    "SUMS": Tolerance(quantized.SUMS, "sums over such values, relative", UNMEASURED),
+    "TIE of activations": Tolerance(quantized.TIE, "an integer between two steps, in steps", UNMEASURED),
+}
+
+
+def table(worst: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """All of them as Markdown. `worst`: by name, the row of benchmarks/margins.py that comes nearest to its bound."""
+    rows = []
+    for name, own in TOLERANCES.items():
+        row, seen, margin, source = worst.get(name), own.worst, own.margin, own.source
+        if row is not None:
+            seen, margin = own.value / row["margin"], row["margin"]
+            source = f"{row['network']}, seed {row['seed']}, {row['case']}, {row['kernels']}, threads {row['threads']}"
+        shown = ["" if value is None else f"{value:.2g}" for value in (seen, margin)]
+        rows.append([f"`{name}`", f"{own.value:.3g}", own.bounds, *shown, source])
+    return markdown(("constant", ">value", "what it bounds", ">worst seen", ">margin", "source"), rows)
