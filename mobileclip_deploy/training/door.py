@@ -12,7 +12,7 @@ from mobileclip_deploy.base.arguments import Count, Seed
 from mobileclip_deploy.base.files import StrPath, optional_path
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, silent
-from mobileclip_deploy.base.scheduling import check_scheduler, require_scheduler
+from mobileclip_deploy.base.scheduling import require_scheduler, require_tls
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError, suggestion
 from mobileclip_deploy.evaluation.pairs import read_pairs
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -67,6 +67,7 @@ def reinforce(
     captioner: str | None = None,
     synthetic: Count = 5,
     scheduler: str | None = None,
+    insecure_scheduler: bool = False,
     force: bool = False,
     progress: Progress = silent,
 ) -> Reinforced:
@@ -86,9 +87,11 @@ def reinforce(
         captioner: a CoCa model of open_clip that writes `synthetic` captions for each image: "coca_ViT-L-14:FILE",
             "coca_ViT-L-14:TAG" or "hf-hub:OWNER/NAME". They are stored after the captions that a pair has.
         scheduler: "local", for as many processes as the cores and the memory of this machine allow. Or the address of a
-            Dask scheduler, such as "tcp://10.0.0.1:8786", whose workers see pairs and output under the same names. Each
+            Dask scheduler, such as "tls://10.0.0.1:8786", whose workers see pairs and output under the same names. Each
             shard is a task on one thread, and so is each batch of eight images that get captions. None for this process
             alone.
+        insecure_scheduler: take an address without TLS, such as "tcp://10.0.0.1:8786", through which whoever reaches
+            its port can run code.
         force: keep nothing of an existing dataset in the folder, whatever its pairs, teachers and settings.
 
     Raises:
@@ -105,7 +108,7 @@ def reinforce(
         raise UsageError(f"{write} has the published augmentations; leave `policy` out")
     existing: Existing = "discard" if force else "continue"
     settings = ReinforcementSettings(augmentations, policy or AugmentationPolicy(), seed, shard_rows, form, existing)
-    check_scheduler(scheduler)
+    require_tls(scheduler, insecure_scheduler)
     read = read_pairs(Path(pairs))
     if isinstance(teachers, MobileCLIP):
         teachers = (teachers,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -19,6 +20,7 @@ from planted import inside, plant, ran
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.base.files.leftovers import TEMPORARY
 from mobileclip_deploy.base.scheduling import Failed, Task, require_scheduler, run_tasks
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 
@@ -130,6 +132,46 @@ def test_a_task_whose_process_dies_too_often_has_failed_and_the_others_are_done(
     )
 
 
+def test_a_process_without_the_keys_of_the_run_gets_no_answer(tmp_path: Path) -> None:
+    import psutil
+
+    with inside(tmp_path), scheduling.connected([Task("one", math.isqrt, (1,), GB // 10)], "local") as client:
+        address = str(client.scheduler.address)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        assert {where.partition(":")[0] for name, one in workers.items() for where in (name, one["nanny"])} == {"tls"}
+        assert client.submit(os.getpid).result(timeout=60) != os.getpid()
+        (folder,) = {one["local_directory"] for one in workers.values()}
+        scratch = next(path for path in Path(folder).parents if TEMPORARY in path.name)
+        assert scratch.stat().st_mode & 0o777 == 0o700
+        ours = psutil.Process()
+        for process in (ours, *ours.children(recursive=True)):
+            assert "PRIVATE KEY" not in " ".join((*process.cmdline(), *process.environ().values()))
+            for one in process.net_connections():
+                if one.status == psutil.CONN_LISTEN:
+                    assert one.laddr.ip == "127.0.0.1"
+                    paths = ("/", "/health", "/info/main/workers.html", "/metrics", "/json/counts.json")
+                    assert {plain_answer(one.laddr.port, path) for path in paths} <= {b"", b"HTTP/1.1 404"}
+        with pytest.raises(OSError, match=r"Timed out|reset|handshake|certificate|TLS"):
+            distributed.Client(address, security=distributed.Security.temporary(), timeout=3, set_as_default=False)
+        with pytest.raises(OSError, match=r"Timed out|reset"):
+            distributed.Client(address.replace("tls", "tcp"), timeout=3, set_as_default=False)
+
+
+def plain_answer(port: int, path: str) -> bytes:
+    """How the answer of a port to plain text begins; an alert of TLS is none."""
+    with socket.create_connection(("127.0.0.1", port), 5) as one, contextlib.suppress(ConnectionResetError):
+        one.settimeout(5)
+        one.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        answer = one.recv(12)
+        return b"" if answer[:1] == b"\x15" else answer
+    return b""
+
+
+def test_a_scheduler_with_tls_needs_certificates() -> None:
+    with pytest.raises(UsageError, match="needs certificates; name them in Dask's configuration"):
+        require_scheduler("tls://127.0.0.1:8786")
+
+
 def test_a_scheduler_that_is_lost_is_told(tmp_path: Path) -> None:
     with scheduling._quiet(), _cluster(1) as made:
         tasks = [Task(f"wait {number}", time.sleep, (0.2,), 0) for number in range(500)]
@@ -154,7 +196,7 @@ def test_nothing_is_written_where_no_scheduler_answers(tmp_path: Path, monkeypat
     where = f"tcp://127.0.0.1:{free_port()}"
     pairs = write_pairs(tmp_path / "pairs", 2)
     with pytest.raises(RuntimeFailed, match=f"no Dask scheduler answers at {where}; start one with `dask scheduler`"):
-        mcd.reinforce(pairs, mcd.load_model(), tmp_path / "made", scheduler=where)
+        mcd.reinforce(pairs, mcd.load_model(), tmp_path / "made", scheduler=where, insecure_scheduler=True)
     assert not (tmp_path / "made").exists()
 
 

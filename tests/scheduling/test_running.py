@@ -59,6 +59,16 @@ def test_an_error_keeps_its_type_its_text_or_its_place() -> None:
     assert failed.error.exit_code == 2
 
 
+@pytest.mark.parametrize("words", [("reinforce", "nowhere"), ("sweep", "nowhere.toml")])
+def test_a_scheduler_without_tls_is_refused_unless_the_user_wants_it(words: tuple[str, ...]) -> None:
+    address = ("--scheduler", "tcp://10.0.0.1:8786", "-o", "never")
+    line = refusal(run(*words, *address))
+    assert line.startswith("error: the scheduler tcp://10.0.0.1:8786 has no TLS")
+    assert "--insecure-scheduler" in line
+    for more in (("--insecure-scheduler",), ("--scheduler", "tls://10.0.0.1:8786")):
+        assert "nowhere" in refusal(run(*words, *address, *more))
+
+
 @pytest.mark.parametrize("scheduler", ["locally", "10.0.0.1:8786", "tcp://", "http://10.0.0.1:8786", "tcp://host:x"])
 def test_what_is_no_scheduler_is_refused(scheduler: str) -> None:
     outcome = run("reinforce", "nowhere", "--scheduler", scheduler, "-o", "never")

@@ -7,6 +7,7 @@ from mobileclip_deploy.base.scheduling.tasks import (
     available_cores,
     check_scheduler,
     require_scheduler,
+    require_tls,
     run_tasks,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "available_cores",
     "check_scheduler",
     "require_scheduler",
+    "require_tls",
     "run_tasks",
 ]

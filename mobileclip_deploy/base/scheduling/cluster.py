@@ -16,12 +16,14 @@ from typing import Any
 import dask
 import psutil
 from distributed import Client, KilledWorker, LocalCluster, Worker, WorkerPlugin
+from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.interpreter import safe_children
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.base.scheduling.tasks import (
+    ENCRYPTED,
     LOCAL,
     Failed,
     Refusal,
@@ -46,6 +48,8 @@ SHARE = 0.9
 """Share of the free memory that tasks may have."""
 # A process of ours that is near its limit would never begin the task that it was given: what fits is decided before.
 NO_PAUSES = {f"distributed.worker.memory.{what}": False for what in ("pause", "spill", "target")}
+NO_PAGES = {f"distributed.{what}.http.routes": [] for what in ("scheduler", "worker", "nanny")}
+"""Dask serves pages about a run by plain HTTP, to everybody on the machine."""
 
 
 def _free_memory() -> int:
@@ -159,8 +163,13 @@ def connected(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
     """A client whose workers declare their room.
 
     Raises:
+        UsageError: the scheduler has TLS, and no certificates are named.
         RuntimeFailed: see `run_tasks`.
     """
+    if scheduler.startswith(ENCRYPTED) and Security().get_connection_args("client").get("ssl_context") is None:
+        raise UsageError(
+            f"the scheduler {scheduler} needs certificates; name them in Dask's configuration (docs/reinforcement.md)"
+        )
     chosen = {"distributed.comm.timeouts.connect": f"{ANSWERS:.0f}s", **NO_PAUSES}
     chosen["distributed.scheduler.allowed-failures"] = DEATHS - 1
     with contextlib.ExitStack() as stack:
@@ -198,14 +207,15 @@ def _local(tasks: Sequence[Task]) -> Iterator[tuple[LocalCluster, int]]:
     memory = _free_memory()
     largest = max(1, *(task.memory for task in tasks))
     count = max(1, min(available_cores(), len(tasks), memory // largest))
-    with _kept_environment(), safe_children(), temporary_folder() as scratch:
+    with _kept_environment(), safe_children(), dask.config.set(NO_PAGES), temporary_folder() as scratch:
         cluster = LocalCluster(
             n_workers=count,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
             memory_limit=memory,
-            dashboard_address="127.0.0.1:0",
+            dashboard_address=None,
+            security=Security.temporary(),  # keys in memory: without them no other process gets an answer
             local_directory=str(scratch),
             silence_logs=logging.CRITICAL,
         )

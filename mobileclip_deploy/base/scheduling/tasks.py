@@ -16,6 +16,8 @@ from mobileclip_deploy.errors import DependencyMissing, MobileClipDeployError, R
 
 LOCAL = "local"
 """A scheduler of processes on this machine."""
+ENCRYPTED = ("tls://", "wss://")
+"""Connections whose two ends show certificates of the cluster's own authority."""
 ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+/?")
 
 
@@ -93,12 +95,32 @@ def check_scheduler(scheduler: str | None) -> None:
     if scheduler != LOCAL and ADDRESS.fullmatch(scheduler) is None:
         raise UsageError(
             f"`scheduler` {scheduler!r} is no scheduler; give local, or the address of Dask's, "
-            "such as tcp://10.0.0.1:8786"
+            "such as tls://10.0.0.1:8786"
         )
     if importlib.util.find_spec("distributed") is None:
         raise DependencyMissing(
             "`scheduler` needs Dask, which is not installed; type: pip install 'mobileclip-deploy[scale]'"
         )
+
+
+def require_tls(scheduler: str | None, insecure: bool) -> None:
+    """Refuses an address without TLS: who knows its port can run code in the scheduler, in its workers and here.
+
+    Args:
+        insecure: the user wants it all the same.
+
+    Raises:
+        UsageError: see `check_scheduler`; or the address has no TLS.
+        DependencyMissing: Dask is not installed.
+    """
+    check_scheduler(scheduler)
+    if scheduler in (None, LOCAL) or insecure or scheduler.startswith(ENCRYPTED):
+        return
+    raise UsageError(
+        f"the scheduler {scheduler} has no TLS, so whoever reaches its port can run code on its machines and on this "
+        "one; start it with certificates and give its tls:// address, or add `insecure_scheduler=True` in a network "
+        "that you trust"
+    )
 
 
 def require_scheduler(scheduler: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
 @click.option(
     "--scheduler",
-    metavar="local|tcp://HOST:PORT",
+    metavar="local|tls://HOST:PORT",
     help="This machine's cores, as memory allows, or a Dask cluster [default: local, where Dask is installed].",
 )
+@click.option("--insecure-scheduler", is_flag=True, help="Take a cluster without TLS, in a network that you trust.")
 @click.option(
     "--device",
     metavar="KIND[:ID]",
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     help="Measure latencies there, as `devices` lists them [default: the file's].",
 )
 @json_option
-def sweep(specification: Path, output: Path, scheduler: str | None, device: str | None, as_json: bool) -> None:
+def sweep(specification: Path, output: Path, device: str | None, as_json: bool, **cluster: Any) -> None:
     """Export every combination of the checkpoints, targets, precisions and options in FILE.toml, each verified.
 
     DIR gets the bundles, sweep.json and a table, sweep.md, with accuracy and, on a device, latency. Run again, it goes
@@ -39,19 +40,19 @@ def sweep(specification: Path, output: Path, scheduler: str | None, device: str 
     \b
     Example:
       mobileclip-deploy sweep sweep.toml -o out/
-      mobileclip-deploy sweep sweep.toml -o out/ --scheduler tcp://10.0.0.1:8786 --device android:SERIAL
+      mobileclip-deploy sweep sweep.toml -o out/ --scheduler tls://10.0.0.1:8786 --device android:SERIAL
     """
-    from mobileclip_deploy.base.scheduling import check_scheduler
+    from mobileclip_deploy.base.scheduling import require_tls
     from mobileclip_deploy.benchmark.sweep.specification import read_specification
 
-    check_scheduler(scheduler)
+    require_tls(cluster["scheduler"], cluster["insecure_scheduler"])
     read_specification(specification)
 
     from mobileclip_deploy import sweep as run
     from mobileclip_deploy.cli.output import note, print_json, progress
 
     with progress() as update:
-        result = run(specification, output, scheduler=scheduler, device=device, progress=update)
+        result = run(specification, output, device=device, progress=update, **cluster)
     if as_json:
         print_json(result)
     else:

@@ -10,7 +10,7 @@ from mobileclip_deploy.base.files import StrPath, write_whole
 from mobileclip_deploy.base.files.leftovers import LOCK, clear_leftovers
 from mobileclip_deploy.base.files.writers import sole_writer
 from mobileclip_deploy.base.progress import Progress, about, silent
-from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, check_scheduler, require_scheduler, run_tasks
+from mobileclip_deploy.base.scheduling import LOCAL, Failed, Task, require_scheduler, require_tls, run_tasks
 from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.job import get_protocol
 from mobileclip_deploy.benchmark.sweep.cells import (
@@ -38,6 +38,7 @@ def sweep(
     output: StrPath,
     *,
     scheduler: str | None = None,
+    insecure_scheduler: bool = False,
     device: str | None = None,
     progress: Progress = silent,
 ) -> SweepResult:
@@ -51,8 +52,10 @@ def sweep(
         specification: the TOML file.
         output: the sweep's folder: bundles, `sweep.json` and `sweep.md`, which are there after every cell.
         scheduler: "local", for as many processes as cores and memory allow; or the address of a Dask scheduler, such
-            as "tcp://10.0.0.1:8786", whose workers see all files under the same names. When None "local", or this
+            as "tls://10.0.0.1:8786", whose workers see all files under the same names. When None "local", or this
             process where Dask is not installed.
+        insecure_scheduler: take an address without TLS, such as "tcp://10.0.0.1:8786", through which whoever reaches
+            its port can run code.
         device: where latencies are measured, as `devices` lists them; the file's when None.
 
     Returns:
@@ -65,7 +68,7 @@ def sweep(
         DependencyMissing: a target's packages, or Dask, are not installed.
         RuntimeFailed: the scheduler does not answer or is lost; what was done stays.
     """
-    check_scheduler(scheduler)
+    require_tls(scheduler, insecure_scheduler)
     read = read_specification(Path(specification))
     if device is not None:
         read = read.model_copy(update={"device": device})

@@ -37,9 +37,10 @@ from mobileclip_deploy.cli.terminal import say
 @click.option("--synthetic", type=click.IntRange(1), default=5, show_default=True, help="Captions that it writes.")
 @click.option(
     "--scheduler",
-    metavar="local|tcp://HOST:PORT",
+    metavar="local|tls://HOST:PORT",
     help="Make shards on Dask: on this machine's cores, as memory allows, or on a cluster.",
 )
+@click.option("--insecure-scheduler", is_flag=True, help="Take a cluster without TLS, in a network that you trust.")
 @click.option("-o", "--output", type=FILE, required=True, metavar="DIR")
 @click.option("--force", is_flag=True, help="Begin anew: keep nothing of what is stored there.")
 @json_option
@@ -53,11 +54,11 @@ def reinforce(teacher_files: tuple[str, ...], as_json: bool, **asked: Any) -> No
     Example:
       mobileclip-deploy reinforce photos/ --teacher mobileclip2_s4.pt --teacher mobileclip2_b.pt -o reinforced/
     """
-    from mobileclip_deploy.base.scheduling import check_scheduler
+    from mobileclip_deploy.base.scheduling import require_tls
     from mobileclip_deploy.evaluation.pairs import check_pairs
     from mobileclip_deploy.network.checkpoints.named_weights import weights_file
 
-    check_scheduler(asked["scheduler"])
+    require_tls(asked["scheduler"], asked["insecure_scheduler"])
     check_pairs(asked["pairs"])
     for file in teacher_files:
         weights_file(None, file)
