@@ -63,8 +63,8 @@ class MobileClipDeployError(Exception):
         return {"kind": self.kind, "message": self.line, "remedy": self.remedy, "exit_code": self.exit_code}
 
 
-SEVERITY = (2, 1, 3, 4)
-"""Exit codes, the worst first: refused, failed, not run, undecided."""
+SEVERITY = (70, 2, 1, 3, 4)
+"""Exit codes, the worst first: crashed, refused, failed, not run, undecided."""
 
 
 def severity(error: MobileClipDeployError) -> int:
@@ -177,6 +177,12 @@ def _memory_is_limited() -> bool:
     import resource  # not on Windows
 
     return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+class InternalError(MobileClipDeployError):
+    """This package has a mistake: nobody expected this exception. It is no verdict of what was given."""
+
+    exit_code = 70
 
 
 def no_room(error: BaseException) -> bool:

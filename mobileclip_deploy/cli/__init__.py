@@ -24,7 +24,7 @@ from mobileclip_deploy.cli.layouts import layouts
 from mobileclip_deploy.cli.lint import lint
 from mobileclip_deploy.cli.options import add_quiet
 from mobileclip_deploy.cli.reparameterize import reparameterize
-from mobileclip_deploy.cli.terminal import guard_logging
+from mobileclip_deploy.cli.terminal import guard_logging, prepare_streams
 from mobileclip_deploy.cli.variants import variants
 from mobileclip_deploy.cli.verify import verify
 from mobileclip_deploy.cli.words import in_flags, put_in_flags
@@ -102,7 +102,8 @@ def cli() -> None:
       mobileclip-deploy export --target all -o out/
 
     Exit codes: 0 done; 1 a gate failed; 2 wrong use or bad input; 3 a device or runtime is missing or failed;
-    4 undecided: too few pictures to tell; 130 interrupted by Ctrl-C; 143 terminated.
+    4 undecided: too few pictures to tell; 70 a mistake of this program, no verdict; 130 interrupted by Ctrl-C;
+    143 terminated.
 
     The result is on stdout, progress and errors are on stderr.
     """
@@ -113,6 +114,7 @@ def main() -> None:
     # Torch's threads spin while they wait for each other. On a machine that does other work too, that made evaluating
     # a Core ML package 10 to 40 times slower. Read when torch is imported, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_streams()
     guard_logging()
     with told_errors(), ended_by_signals(), safe_children():
         check_current_folder()

@@ -12,6 +12,7 @@ from typing import ClassVar, NoReturn
 
 import click
 
+from mobileclip_deploy.base.crashes import crashed
 from mobileclip_deploy.cli.output import print_error
 from mobileclip_deploy.errors import (
     LITTLE_MEMORY,
@@ -95,12 +96,10 @@ def told_errors() -> Iterator[None]:
         told = _told(error)
         print_error(told)
         raise SystemExit(told.exit_code) from error
-    except (MemoryError, ImportError, RuntimeError) as error:
-        if not no_memory(error):
-            raise
-        told = RuntimeFailed(LITTLE_MEMORY)
-        print_error(told)
-        raise SystemExit(told.exit_code) from error
+    except Exception as error:
+        ended = RuntimeFailed(LITTLE_MEMORY) if no_memory(error) else crashed(error)
+        print_error(ended)
+        raise SystemExit(ended.exit_code) from error
 
 
 def check_current_folder() -> None:

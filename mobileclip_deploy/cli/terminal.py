@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shutil
 import sys
 import textwrap
@@ -23,6 +24,37 @@ def say(text: str = "", *, err: bool = False, file: TextIO | None = None) -> Non
     terminal."""
     lines = in_width(shown(text), None if err or file is not None else stdout_width())
     click.echo("\n".join(lines), err=err, file=file)
+
+
+class _Lossy(io.FileIO):
+    """A file descriptor whose writes never fail: what cannot be shown does not end the work."""
+
+    def write(self, data: Any, /) -> int:
+        size = memoryview(data).nbytes
+        try:
+            return super().write(data) or size
+        except OSError:
+            return size
+
+
+def prepare_streams() -> None:
+    """Makes the standard streams usable, however the process was started.
+
+    A closed one is opened on the null device, on its own number: else the next file that is opened would get the
+    number, and everything that other languages print. What cannot be written on stderr is dropped.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    stderr = sys.stderr
+    if stderr is sys.__stderr__ and stderr is not None:
+        stderr.flush()
+        raw = io.BufferedWriter(_Lossy(stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, encoding=stderr.encoding, errors=stderr.errors, line_buffering=True)
 
 
 def stdout_width() -> int | None:

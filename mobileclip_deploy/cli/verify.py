@@ -103,7 +103,7 @@ def verify(
     records = several.Records(junit, markdown, Path(summary) if summary else None)
     lock = several.Baseline.of(baseline, accept)
     request = VerifyRequest(bundles[0], gates=gates, thorough=checks == "full", **asked)
-    with progress() as update:
+    with progress() as update, records.of_crashes(bundles[0]):
         found = several.verify_bundles(bundles, request, explain=explain, baseline=lock, progress=update)
     for one in found:
         if isinstance(one, several.Refused):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.crashes import crashed
 from mobileclip_deploy.base.files import StrPath, check_file_destination, write_whole
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import GateFailed, MobileClipDeployError, NotRun, Undecided, UsageError, severity
@@ -140,6 +142,23 @@ class Records:
             if file is not None:
                 check_file_destination(file, force=True, option=option)
 
+    @contextlib.contextmanager
+    def of_crashes(self, bundle: Path) -> Iterator[None]:
+        """Writes the files for a crash in the block too, as an error of the bundle: what an earlier run wrote there
+        would be read as a verdict of this one.
+
+        Raises:
+            InternalError: there was a crash.
+        """
+        try:
+            yield
+        except (MobileClipDeployError, OSError):
+            raise
+        except Exception as error:
+            failure = crashed(error)
+            self.write([Refused(bundle, failure)])
+            raise failure from error
+
     def write(self, found: Sequence[Verified | Refused]) -> None:
         """Write those that are wanted."""
         for file, text in ((self.junit, junit), (self.markdown, markdown)):
@@ -197,11 +216,16 @@ def verify_bundles(
             if len(bundles) == 1:
                 raise
             found.append(Refused(bundle, error))
+        except Exception as error:
+            if len(bundles) == 1:
+                raise
+            found.append(Refused(bundle, crashed(error)))
     return found
 
 
 def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
-    """What is to be told in the end: what was refused (exit code 2), failed (1), was not run (3), is undecided (4)."""
+    """Returns what the command ends with: a crash (exit code 70), else what was refused (2), failed (1), was not run
+    (3) or is undecided (4)."""
     if len(found) == 1:
         return found[0].failure
     failures = [(_name(one), one.failure) for one in found if one.failure is not None]

@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest import mock
+from xml.etree import ElementTree
 
 import pytest
 from command_line import PROGRAM, refusal, run, strict_json
 
 from mobileclip_deploy import errors
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base import crashes
 from mobileclip_deploy.cli.ending import told_errors
 from mobileclip_deploy.targets import targets
+from mobileclip_deploy.verify import several
 
 KNOWN = ", ".join([*targets(), "all"])
 
@@ -191,3 +197,98 @@ with ended_by_signals():
         running.send_signal(signal.SIGTERM)
     assert running.wait(30) == -signal.SIGTERM
     running.stdout.close()
+
+
+CRASHING = """
+import sys, click
+from mobileclip_deploy import cli
+
+@click.command()
+@click.option("--json", is_flag=True)
+def crash(json):
+    raise ZeroDivisionError("one\\n\\x1b[2Jtwo")
+
+cli.cli.add_command(cli.add_quiet(crash))
+cli.main()
+"""
+
+
+def crash(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TMPDIR": str(folder)}
+    return subprocess.run([PROGRAM[0], "-c", CRASHING, "crash", *options], env=environment, **TEXT)
+
+
+TEXT: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
+
+
+def test_a_crash_is_no_failed_gate_but_one_line_with_a_report_for_its_user_alone(tmp_path: Path) -> None:
+    done = crash(tmp_path)
+    (report,) = tmp_path.iterdir()
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr == (
+        "error: internal error, which says nothing of what was given (ZeroDivisionError: one \\x1b[2Jtwo); tell the "
+        f"project, with the report in {report}\n"
+    )
+    assert report.stat().st_mode & 0o777 == 0o600
+    assert "Traceback" in report.read_text()
+    document = told(crash(tmp_path, "--json").stderr)
+    assert (document["kind"], document["exit_code"]) == ("internal_error", 70)
+
+
+def test_a_crash_without_a_place_for_its_report_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crashes, "system_temporary", lambda: tmp_path / "gone")
+    error = crashes.crashed(ZeroDivisionError())
+    assert error.line == "internal error, which says nothing of what was given (ZeroDivisionError); tell the project"
+
+
+@pytest.mark.parametrize("bundles", [("a",), ("a", "b")])
+def test_a_crash_is_an_error_for_junit_and_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundles: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(crashes, "system_temporary", lambda: tmp_path)
+    monkeypatch.setattr(Bundle, "unread", mock.Mock())
+    monkeypatch.setattr(several, "verify_bundle", mock.Mock(side_effect=ZeroDivisionError))
+    Path("j.xml").write_text("a pass of yesterday")
+    found = run("verify", *bundles, "--junit", "j.xml")
+    assert found.code == 70
+    suites = list(ElementTree.parse("j.xml").iter("testsuite"))
+    assert [(one.get("errors"), one.get("failures")) for one in suites] == [("1", "0")] * len(bundles)
+    assert all("internal error" in (one.get("message") or "") for one in ElementTree.parse("j.xml").iter("error"))
+
+
+@pytest.mark.parametrize(
+    ("words", "streams", "code"),
+    [
+        ("variants --json", ">&- 2>&-", 0),
+        ("variants --json", "<&- >&-", 0),
+        ("inspect gone", "2>/dev/full", 2),
+        ("inspect gone", "2>&-", 2),
+        ("crash", "2>/dev/full", 70),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_streams_that_cannot_be_written_change_no_exit_code(
+    tmp_path: Path, words: str, streams: str, code: int
+) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    program = [PROGRAM[0], "-c", CRASHING, *words.split()]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {streams}', "sh", *program], env=environment, **TEXT)
+    assert (done.returncode, done.stdout + done.stderr) == (code, "")
+
+
+def test_a_file_does_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from mobileclip_deploy.cli.terminal import prepare_streams
+prepare_streams()
+with open(sys.argv[1], "w") as file:
+    assert file.fileno() > 2
+    os.write(1, b"what C++ prints")
+    os.write(2, b"what C++ prints")
+    print("a result"), print("a note", file=sys.stderr), sys.stdin.read()
+"""
+    file = tmp_path / "file"
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", program, str(file)]
+    assert subprocess.run(command, check=False).returncode == 0
+    assert file.read_text() == ""

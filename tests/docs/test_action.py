@@ -102,3 +102,11 @@ def test_what_is_no_bundle_ends_with_2_and_a_summary_and_runs_nothing(
     assert ran.summary
     assert not (tmp_path / "hacked").exists()
     assert "Invalid value" not in ran.log  # what the action gives where nothing is said is a value that there is
+
+
+def test_a_crash_is_told_as_no_verdict(tmp_path: Path) -> None:
+    program = script(tmp_path / "bin" / "mobileclip-deploy", "raise SystemExit(70)", f"{sys.executable} -P").parent
+    (tmp_path / "one").mkdir()
+    ran = verify(tmp_path, program, bundles="one")
+    assert (ran.code, ran.outputs) == (70, "exit-code=70\n")
+    assert "no verdict of the bundles" in ran.summary

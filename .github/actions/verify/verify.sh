@@ -34,4 +34,7 @@ mobileclip-deploy verify "${options[@]}" -- "${bundles[@]}" || code=$?
 if ((code == 2)); then
 	say "**Verification could not be run** (exit code 2): a bundle is missing or damaged, or an input is wrong. The log says which."
 fi
+if ((code == 70)); then
+	say "**Verification crashed** (exit code 70): a mistake of the toolkit, and no verdict of the bundles. The log names the report."
+fi
 finish "$code"
