@@ -12,6 +12,8 @@ COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 JOINERS = "\u200c\u200d"
 """Persian and emoji need them, and they do nothing else."""
 NOT_ASCII = re.compile(r"[^ -~]")
+BROKEN = re.compile("[\ud800-\udfff]")
+"""What UTF-8 cannot hold: Python's form of the bytes of a file name that is not UTF-8, among others."""
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """The last four: full-width ones."""
 
@@ -38,6 +40,11 @@ def _shown(character: str) -> str:
 def _is_harmless(character: str) -> bool:
     """Whether it shows itself. Python counts spaces other than ASCII's as not printable."""
     return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+
+
+def writable(text: str) -> str:
+    """The text as UTF-8 can hold it: what it cannot hold is shown escaped, the rest stays."""
+    return BROKEN.sub(lambda found: _shown(found[0]), text)
 
 
 def shown_json(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.base.escaping import BROKEN
 from mobileclip_deploy.base.files import file_sha256, replacing
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -143,7 +144,7 @@ def _check_names(output: Path, names: list[str] | ImageListing) -> None:
     """Refused before anything is computed: a reader of .safetensors takes a header of 100 MB at most."""
     if output.suffix != ".safetensors":
         return
-    quoted = (json.dumps(json.dumps(str(name), ensure_ascii=False), ensure_ascii=False) for name in names)
+    quoted = (json.dumps(_as_json(str(name)), ensure_ascii=False) for name in names)
     if sum(len(text.encode()) for text in quoted) > NAMES_BYTES:
         many = f"{len(names):,} names are more than a .safetensors file can hold"
         raise UsageError(f"{many}; give `output` a name that ends with .npy or .jsonl")
@@ -170,7 +171,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
     fast = {"fast_jpeg": True} if written.fast_jpeg else {}
     if written.path.suffix == ".safetensors":
         metadata = {
-            "names": json.dumps(list(names), ensure_ascii=False),
+            "names": f"[{', '.join(map(_as_json, names))}]",
             "embedding_space": written.embedding_space,
             "tower": written.tower,
             "variant": written.variant,
@@ -203,7 +204,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
                 "normalised": written.normalised,
                 **fast,
             }
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            lines.write(_as_json(line) + "\n")
 
 
 def write_array(path: Path, rows: Rows) -> None:
@@ -217,16 +218,20 @@ def write_array(path: Path, rows: Rows) -> None:
 
 def describe_array(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
     """Write an object and, as its last field, names of which there may be more than memory holds: as `json` would."""
-    head = json.dumps(told | {"names": []}, indent=2, ensure_ascii=False).removesuffix("]\n}")
+    head = _as_json(told | {"names": []}, indent=2).removesuffix("]\n}")
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
         comma = ""
         for name in names:
-            # A name that is no UTF-8 on the disk by its escapes, which JSON has for it alone.
-            quoted = json.dumps(name, ensure_ascii=any("\udc80" <= letter <= "\udcff" for letter in name))
-            stream.write(f"{comma}\n    {quoted}")
+            stream.write(f"{comma}\n    {_as_json(name)}")
             comma = ","
         stream.write("\n  ]\n}\n" if comma else "]\n}\n")
+
+
+def _as_json(value: object, indent: int | None = None) -> str:
+    """JSON that can be written as UTF-8: a name that is not UTF-8 on the disk is in it by escapes, as JSON has them."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, indent=indent) if BROKEN.search(text) else text
 
 
 def asked_images(sources: Sequence[Path]) -> ImageListing:

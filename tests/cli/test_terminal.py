@@ -93,7 +93,7 @@ def test_a_bundle_of_a_stranger(tmp_path: Path, exports: Exports) -> None:
     bundle = exports.copy("onnx", "fp16", tmp_path)
     bundle = bundle.rename(tmp_path / "a\x1b[31m\u202eb")
     with edited_json(bundle / "manifest.json") as manifest:
-        manifest["environment"] = {"a\x1b]0;title\x07": "\u2066\x9b"}
+        manifest["options"] = {"a\x1b]0;title\x07": "\u2066\x9b"}
         manifest["checkpoint"]["file"] = "x\x1b[2J\nerror: forged"
     for words in ("inspect", bundle), ("inspect", bundle, "--json"), ("lint", bundle):
         outcome = run(*words)

@@ -131,6 +131,19 @@ CLASSIFIED = (
     classified("a number", "-5,", "--csv", "--labels", "-5,cat", code=0),
 )
 
+EMBEDDED = tuple(
+    Row(
+        "embed",
+        f"an image whose name is no text, {suffix}",
+        copied("a\udcff.jpg"),
+        ("embed", "bundle", "a\udcff.jpg", "-o", f"out{suffix}"),
+        f"out{suffix}",
+        code=0,
+        bundle=BUNDLE,
+    )
+    for suffix in (".jsonl", ".safetensors", ".npy", ".mcdx")
+)
+
 
 def dataset(labels: str, classes: str, templates: str = "") -> Callable[[Path], object]:
     described = '{"name": "x", "classes": "classes.txt"' + (f', "template": "{templates}"' if templates else "") + "}"
@@ -171,4 +184,4 @@ PICTURES = (
     ),
 )
 
-ROWS = [*MANIFESTS, *CLASSIFIED, *PICTURES]
+ROWS = [*MANIFESTS, *CLASSIFIED, *EMBEDDED, *PICTURES]

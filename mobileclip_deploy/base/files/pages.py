@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from mobileclip_deploy.base.escaping import writable
+
 
 def filled_page(package: str, **values: object) -> str:
-    """`page.html` of a package filled in; it may include other files of that package. Every value is escaped.
+    """`page.html` of a package filled in; it may include other files of that package. Every value is escaped, and
+    what UTF-8 cannot hold too.
 
     Args:
         package: its name, as `__package__` says it.
@@ -23,4 +26,4 @@ def filled_page(package: str, **values: object) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals |= values  # macros of included files see them too
-    return environment.get_template("page.html").render()
+    return writable(environment.get_template("page.html").render())
