@@ -48,7 +48,7 @@ SHARE = 0.9
 """Share of the free memory that tasks may have."""
 # A process of ours that is near its limit would never begin the task that it was given: what fits is decided before.
 NO_PAUSES = {f"distributed.worker.memory.{what}": False for what in ("pause", "spill", "target")}
-NO_PAGES = {f"distributed.{what}.http.routes": [] for what in ("scheduler", "worker", "nanny")}
+NO_PAGES: dict[str, list[str]] = {f"distributed.{what}.http.routes": [] for what in ("scheduler", "worker", "nanny")}
 """Dask serves pages about a run by plain HTTP, to everybody on the machine."""
 
 
