@@ -217,7 +217,7 @@ def cross(old: Index, bridge: Bridge, output: Path) -> Index:
     )
     parts = ((ids, stamps, bridge(vectors)) for ids, stamps, vectors in old.parts())
     create(output, Header(Store(told.store, bridge.matrix.shape[1], told.scale), description), parts)
-    return Index(output)
+    return Index(output, check=False)
 
 
 def _shared(old: Index, new: Index) -> tuple[Floats, Floats]:

@@ -65,6 +65,11 @@ class Segment:
 class Index:
     """What an index holds, as it was committed when this was opened: a writer that comes later changes nothing here.
 
+    Args:
+        path: of the file.
+        check: read every byte and compare the checksum of each block. False opens a large index at once, and finds
+            wrong matches in one that is damaged (docs/search.md).
+
     Attributes:
         path: of the file.
         store: how its vectors are stored.
@@ -75,7 +80,7 @@ class Index:
         InvalidInput: it is no index, damaged, or of a newer version.
     """
 
-    def __init__(self, path: StrPath) -> None:
+    def __init__(self, path: StrPath, *, check: bool = True) -> None:
         self.path = Path(path)
         where = str(self.path)
         if self.path.is_dir():
@@ -94,12 +99,14 @@ class Index:
         self.slot = read_slot(where, head)
         self._data = data
         self.blocks = read_blocks(where, data, header, self.slot)
+        if check:
+            self.check()
         self.segments = _segments(where, data, self.blocks, header.store)
         self.rows = sum(len(one.gone) for one in self.segments)
         self._count = self.rows - sum(int(one.gone.sum()) for one in self.segments)
 
     def check(self) -> None:
-        """Read every byte and hold it to the checksums, which opening does not.
+        """Reads every byte and compares the checksum of each block.
 
         Raises:
             InvalidInput: a block is not as it was written.

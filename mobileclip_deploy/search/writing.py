@@ -159,7 +159,6 @@ def compact(path: Path) -> int:
 
 def _write_compact(path: Path, partial: Path) -> int:
     index = Index(path)
-    index.check()
     with partial.open("w+b") as stream:
         stream.write(index.header.to_bytes())
         writer = IndexWriter(path, stream, index.header, Slot(0, 0), 0)
