@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 
+def repeat_key(path: Path) -> None:
+    """Puts the first key of a file's first object in front of it once more, with null."""
+    before, brace, rest = path.read_text(encoding="utf-8").partition("{")
+    path.write_text(f"{before}{brace}{rest.split(':', 1)[0]}: null, {rest}", encoding="utf-8")
+
+
 @contextmanager
 def edited_json(path: Path) -> Iterator[Any]:
     """The document of a file, which is written again as the block leaves it."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mobileclip_deploy.base.files import check_items, read_regular, write_whole
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.job import Job, Turn
 from mobileclip_deploy.benchmark.result import Result, RoundResult, Run
@@ -95,7 +96,7 @@ def parse_document(text: str, model: type[Document], name: str) -> Document:
 
 def _validated(text: str, model: type[Document], name: str) -> Document:
     check_items(name, text, DOCUMENT_ITEMS)
-    return model.model_validate_json(text, strict=True)
+    return parse_model(model, text, strict=True)
 
 
 def _refused(error: ValidationError, model: type[BaseModel], name: str) -> InvalidInput:

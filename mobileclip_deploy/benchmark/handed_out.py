@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mobileclip_deploy.base.files import cache_folder, check_tensors, file_sha256
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.benchmark.answers import Expected, judge
 from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.golden import write_raw
@@ -88,7 +89,7 @@ def _remembered(file: Path) -> tuple[Job, Mapping[str, npt.NDArray[np.float32]]]
     try:
         check_tensors(file)
         with safe_open(file, framework="np") as opened:
-            job = Job.model_validate_json((opened.metadata() or {})["job"])
+            job = parse_model(Job, (opened.metadata() or {})["job"])
         return job, load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise InvalidInput(f"{file} is damaged: delete it; the run is then reported without a comparison") from error

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.base.files import read_json
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import InvalidInput, refusing
 from mobileclip_deploy.network.model.image_files import image_files, walk_images
 from mobileclip_deploy.pictures.text_files import read_text
@@ -98,7 +99,7 @@ def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
         if not line.strip():
             continue
         with refusing(f"{where}:{number}", ValidationError):
-            row = Pair.model_validate_json(line)
+            row = parse_model(Pair, line)
         if row.text is None and row.captions:
             raise InvalidInput(f"{where}:{number}: captions without a text; give the true caption as text")
         if not (folder / row.image).is_file():

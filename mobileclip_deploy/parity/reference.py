@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mobileclip_deploy.base.files import check_tensors
+from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.errors import InvalidInput, Malformed, refusing
 from mobileclip_deploy.network.checkpoints.writing import write_tensors
 from mobileclip_deploy.network.folding import is_folded
@@ -154,7 +155,7 @@ class Reference:
         with refusing(f"{path} is missing or damaged", *kinds):
             check_tensors(path)
             with safe_open(path, framework="np") as file:
-                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                metadata = {key: parse_json(value) for key, value in (file.metadata() or {}).items()}
                 inputs = Inputs(
                     images=tuple(metadata["images"]),
                     prompts=tuple(metadata["prompts"]),

@@ -3,14 +3,13 @@ and prompt templates with `{}` where the class name goes (`{c}` in CLIP_benchmar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mobileclip_deploy.base.files import check_items, read_regular
+from mobileclip_deploy.base.files import check_items, json_text, read_regular
 from mobileclip_deploy.errors import InvalidInput, UsageError, refusing
 from mobileclip_deploy.network.model.prompts import template_fault
 
@@ -84,7 +83,7 @@ def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
     """
     check_items(where, text, items)
     with refusing(f"{where} is not JSON", ValueError, RecursionError):
-        return json.loads(text)
+        return json_text.parse_json(text)
 
 
 def validated(kind: type[M], where: Path | str, value: Any) -> M:

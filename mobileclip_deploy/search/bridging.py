@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.files import check_tensors
 from mobileclip_deploy.base.files.arrays import Doubles, Floats
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Name
 from mobileclip_deploy.base.intervals import Interval, mean_interval
 from mobileclip_deploy.errors import GateFailed, InvalidInput, first_problem, worded
@@ -128,7 +129,7 @@ class Bridge:
             with safe_open(path, framework="np") as file:
                 told = (file.metadata() or {})["bridge"]
                 matrix, offset = file.get_tensor("matrix"), file.get_tensor("offset")
-            description = BridgeDescription.model_validate_json(told)
+            description = parse_model(BridgeDescription, told)
         except ValidationError as error:
             raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
         except (SafetensorError, OSError, KeyError) as error:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
 from mobileclip_deploy.base.files import check_items
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import InvalidInput, first_problem
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.search.storage import CODES, Store
@@ -146,7 +147,7 @@ def read_header(where: str, data: bytes) -> Header:
         raise _damaged(where, "its header")
     try:
         check_items(where, content.decode(), 1000)
-        description = Description.model_validate_json(content)
+        description = parse_model(Description, content)
     except ValidationError as error:
         raise InvalidInput(f"{where} is no index of ours: {first_problem(error)}; write it again") from None
     except ValueError:

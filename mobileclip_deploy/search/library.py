@@ -248,7 +248,7 @@ class _Source:
 
 def _is_loose(path: Path) -> bool:
     """Many removed rows, or many blocks."""
-    index = Index(path)
+    index = Index(path, check=False)
     return index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS
 
 

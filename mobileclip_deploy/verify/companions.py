@@ -17,6 +17,7 @@ from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card
 from mobileclip_deploy.artifacts.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.artifacts.towers.head import Head, labels_json
 from mobileclip_deploy.base.files import files_of
+from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import WHY, refusing
 from mobileclip_deploy.network.checkpoints.source import Source
@@ -200,7 +201,7 @@ def _difference(have: Path, want: Path, name: str) -> str | None:
     if want.suffix != ".json":
         return f"{name} is not what the checkpoint gives"
     with refusing(f"{have} cannot be read: {WHY}; export the bundle again", OSError, ValueError, RecursionError):
-        told, wanted = json.loads(have.read_text(encoding="utf-8")), json.loads(want.read_text(encoding="utf-8"))
+        told, wanted = parse_json(have.read_text(encoding="utf-8")), parse_json(want.read_text(encoding="utf-8"))
     if told == wanted:  # written otherwise
         return None
     if isinstance(told, dict) and isinstance(wanted, dict):

@@ -22,6 +22,7 @@ from mobileclip_deploy.base.files import (
     read_regular,
     replacing,
 )
+from mobileclip_deploy.base.files.json_text import RepeatedKey, check_keys
 from mobileclip_deploy.base.files.leftovers import clear_leftovers
 from mobileclip_deploy.base.files.names import is_below, with_fields, within
 from mobileclip_deploy.base.files.writers import made_folder
@@ -76,6 +77,7 @@ class Bundle:
             checked.add((entry.file, entry.bytes, entry.sha256))
         for attachment in bundle.manifest.beside:
             bundle._check_file(attachment, bundle._inside(attachment.file))
+        bundle._check_keys()
         return bundle
 
     @classmethod
@@ -122,6 +124,14 @@ class Bundle:
             raise InvalidInput(f"{self.path}: {entry.file} is missing; export the bundle again")
         if artifact_bytes(path) != entry.bytes or artifact_sha256(path) != entry.sha256:
             raise InvalidInput(f"{self.path}: {entry.file} is not the file that was exported; export the bundle again")
+
+    def _check_keys(self) -> None:
+        tokens = self.manifest.tokenizer
+        hashed = self.path / VOCABULARY if tokens is not None and tokens.kind is not None else None  # of up to 34 MB
+        for path in sorted(self.path.rglob("*.json")):
+            if path.is_file() and path != hashed:
+                with refusing(f"{path} cannot be used: {WHY}; export the bundle again", OSError, RepeatedKey):
+                    check_keys(read_regular(path, TEXT_BYTES))
 
     @property
     def four_bit(self) -> dict[str, frozenset[str]]:

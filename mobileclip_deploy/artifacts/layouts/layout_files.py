@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mobileclip_deploy.artifacts.layouts.layout import PLACEHOLDER, Layout, values_of
 from mobileclip_deploy.base.files import StrPath, read_json
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import within
 from mobileclip_deploy.errors import InvalidInput, UsageError, first_problem, suggestion, worded
 from mobileclip_deploy.network.model.tokenizer import tokenizer_file
@@ -80,9 +81,7 @@ def read_layout(name: StrPath) -> Layout:
 def _packaged() -> Mapping[str, Layout]:
     folder = files("mobileclip_deploy.artifacts.layouts") / "data"
     found = [
-        Layout.model_validate_json(file.read_text(encoding="utf-8"))
-        for file in folder.iterdir()
-        if file.name.endswith(ENDING)
+        parse_model(Layout, file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(ENDING)
     ]
     return {layout.name: layout for layout in sorted(found, key=lambda layout: layout.name)}
 

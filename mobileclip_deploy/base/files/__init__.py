@@ -16,10 +16,20 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from mobileclip_deploy.base.files.json_text import RepeatedKey, check_keys, parse_json
 from mobileclip_deploy.base.files.leftovers import Claim, claimed, clear_leftovers, remove, system_temporary
 from mobileclip_deploy.base.files.system import READ, rename
 from mobileclip_deploy.base.files.writers import publish, publish_folder
-from mobileclip_deploy.errors import DiskFull, InvalidInput, Malformed, UsageError, first_problem, no_room, worded
+from mobileclip_deploy.errors import (
+    DiskFull,
+    InvalidInput,
+    Malformed,
+    UsageError,
+    first_problem,
+    no_room,
+    refusing,
+    worded,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -218,8 +228,8 @@ def read_json(path: Path, limit: int = SETTINGS_BYTES) -> Any:
 
     Raises:
         InvalidInput: as `read_regular`, or it holds more than `SETTINGS_ITEMS` items.
-        ValueError: it is not JSON, not UTF-8, nested too deeply, or holds half a character or a number of thousands of
-            digits.
+        ValueError: it is not JSON, not UTF-8, nested too deeply, or holds a key twice, half a character or a number of
+            thousands of digits.
         OSError: it cannot be opened.
     """
     return json_value(path, read_regular(path, limit).decode("utf-8"))
@@ -250,7 +260,7 @@ def json_value(where: Path | str, content: str) -> Any:
     """The value that a text of a few settings says in JSON. Raises as `read_json`."""
     check_items(where, content, SETTINGS_ITEMS)
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except RecursionError:
         raise Malformed("nested too deeply") from None
     # Half a character is no text: nothing could write it again.
@@ -271,17 +281,20 @@ def check_items(where: Path | str, text: str, most: int) -> None:
 
 
 def check_tensors(path: Path) -> None:
-    """Whether a .safetensors file can be opened: a regular file, with a header of reasonable size.
+    """Whether a .safetensors file can be opened: a regular file, with a header of reasonable size and no name twice.
 
     Raises:
         InvalidInput: it is none. What else is wrong with it, safetensors says.
         OSError: it cannot be opened.
     """
     with open_regular(path) as stream:
-        if int.from_bytes(stream.read(8), "little") > HEADER_BYTES:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > HEADER_BYTES:
             raise InvalidInput(
                 f"{path} is not a valid safetensors file: its header is larger than {HEADER_BYTES:,} bytes"
             )
+        with refusing(f"{path} is not a valid safetensors file", RepeatedKey):
+            check_keys(stream.read(length))
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from mobileclip_deploy.base.files import cache_folder, content_sha256, file_sha256, replacing
+from mobileclip_deploy.base.files.json_text import parse_json, parse_model
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.names import PackageName, Sha256, Version, with_fields
 from mobileclip_deploy.base.interpreter import python
@@ -153,7 +154,7 @@ def _contents(folder: Path) -> Contents:
     file = folder / CONTENTS
     told = f"{file} cannot be used ({WHY}): unpack the runners' archive again"
     with refusing(told, OSError, ValidationError, into=RuntimeFailed):
-        return Contents.model_validate_json(file.read_bytes())
+        return parse_model(Contents, file.read_bytes())
 
 
 def _libraries(wheel: Wheel, progress: Progress) -> tuple[Path, ...]:
@@ -252,7 +253,7 @@ def _unpack(archive: Path, wheel: Wheel, into: Path) -> None:
 def _is_complete(folder: Path, wheel: Wheel) -> bool:
     """Whether everything was unpacked there, and is as it was then."""
     try:
-        hashes: dict[str, str] = json.loads((folder / INDEX).read_bytes())
+        hashes: dict[str, str] = parse_json((folder / INDEX).read_bytes())
     except (OSError, ValueError):
         return False
     return all(_is_whole(folder / name, hashes.get(name)) for name in wheel.members.values())

@@ -18,6 +18,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from mobileclip_deploy.base.files import cache_folder, file_sha256, replacing
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.names import LONGEST_TEXT, Sha256
 from mobileclip_deploy.base.progress import Progress
@@ -62,7 +63,7 @@ class Release(Frozen):
 @cache
 def pinned_release() -> Release:
     """What release.json says."""
-    return Release.model_validate_json(Path(__file__).with_suffix(".json").read_bytes())
+    return parse_model(Release, Path(__file__).with_suffix(".json").read_bytes())
 
 
 def kept_release() -> Path | None:
@@ -109,7 +110,7 @@ def _folder(digest: str) -> Path:
 def _is_whole(folder: Path) -> bool:
     """Whether everything that was in the archive lies there as it was."""
     try:
-        contents = Contents.model_validate_json((folder / CONTENTS).read_bytes())
+        contents = parse_model(Contents, (folder / CONTENTS).read_bytes())
         return all(file_sha256(folder / name) == digest for name, digest in contents.files.items())
     except (OSError, ValidationError):
         return False
@@ -141,7 +142,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
     with refusing(told, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
         if sum(one.file_size for one in opened.infolist()) > MOST_BYTES:
             raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
-        contents = Contents.model_validate_json(opened.read(CONTENTS))
+        contents = parse_model(Contents, opened.read(CONTENTS))
         with replacing(folder) as partial:
             partial.mkdir()
             for name in (CONTENTS, *contents.files):

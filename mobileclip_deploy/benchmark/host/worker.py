@@ -24,6 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.benchmark.documents import read_job
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
 from mobileclip_deploy.benchmark.result import OperatorTime, RoundResult
@@ -131,7 +132,7 @@ class TorchSession(Session):
         torch.set_grad_enabled(False)
         size = cell.input.shape[-1] if cell.tower == "image" else None
         said = cell.options.get("preprocess")
-        taken = CARD if said is None else TakenPreprocess.model_validate_json(said)
+        taken = CARD if said is None else parse_model(TakenPreprocess, said)
         model = load(path, cell.variant, size, preprocess=taken)
         if cell.backend == "unfolded":
             if is_folded(model):

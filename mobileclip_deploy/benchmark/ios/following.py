@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Prose
 from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
@@ -120,7 +121,7 @@ def read_progress(data: bytes | None, run_id: str) -> RunProgress | None:
     if data is None:
         return None
     try:
-        found = RunProgress.model_validate_json(data)
+        found = parse_model(RunProgress, data)
     except ValidationError:
         return None  # a file that is being replaced; the next look sees it whole
     return found if found.run_id == run_id else None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
 from mobileclip_deploy.network.checkpoints.keymap import KeyMap, Rule
 from mobileclip_deploy.network.checkpoints.vocabulary import described
@@ -41,7 +42,7 @@ def provenance(metadata: Mapping[str, str], path: Path) -> Provenance:
     damaged = f"{path}: damaged metadata ({WHY}); write it again with `reparameterize`"
     other = f"{path} was written by another version of this package"
     with refusing(damaged, ValidationError, into=CheckpointError), refusing(other, UsageError, into=CheckpointError):
-        source = Provenance.model_validate_json(text)
+        source = parse_model(Provenance, text)
         load_variant(source.variant).for_layout(source.layout)
     return source
 

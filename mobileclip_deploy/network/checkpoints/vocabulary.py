@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.errors import WHY, CheckpointError, InvalidInput, UsageError, refusing
 from mobileclip_deploy.network.checkpoints.weights_files import TOKENIZER_FILE, VOCABULARY_FILE
@@ -51,7 +52,7 @@ def with_vocabulary(card: Variant, metadata: Mapping[str, str], path: Path) -> V
         return card
     damaged = f"{path}: damaged vocabulary in its metadata ({WHY}); get the file again"
     with refusing(damaged, ValidationError, InvalidInput, into=CheckpointError):
-        spec = TokenizerSpec.model_validate_json(metadata.get(TOKENIZER, ""))
+        spec = parse_model(TokenizerSpec, metadata.get(TOKENIZER, ""))
         if MERGES in metadata:
             tokens = spec.with_merges(metadata[MERGES].split("\n"))
         else:
@@ -94,7 +95,7 @@ def distilled(metadata: Mapping[str, str], weights: Mapping[str, Tensor], path: 
         return None
     message = f"{path}: damaged metadata ({WHY}); get the file again"
     with refusing(message, ValidationError, into=CheckpointError):
-        record = Distilled.model_validate_json(metadata[DISTILLED])
+        record = parse_model(Distilled, metadata[DISTILLED])
     actual = image_sha256(weights)
     if actual not in (None, record.image_sha256):
         raise CheckpointError(

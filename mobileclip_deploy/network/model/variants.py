@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.base.files.names import Name, Sha256, with_fields
 from mobileclip_deploy.errors import InvalidInput, UsageError, refusing, suggestion
 from mobileclip_deploy.network.model.licences import Licence
@@ -471,8 +471,8 @@ def read_card(path: Path) -> Variant:
     Raises:
         InvalidInput: not a readable file, not JSON, or a field is missing, unknown or out of range.
     """
-    with refusing(f"{path} is not a readable variant card", OSError, UnicodeDecodeError, json.JSONDecodeError):
-        fields = json.loads(path.read_text(encoding="utf-8"))
+    with refusing(f"{path} is not a readable variant card", OSError, ValueError):
+        fields = parse_json(path.read_text(encoding="utf-8"))
     with refusing(f"{path}", ValidationError):
         return Variant.model_validate(fields)
 

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from mobileclip_deploy.base.files import read_regular
+from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.errors import InvalidInput, worded
 
 __all__ = ["calibration_prompts", "image_paths", "prompts", "read_prompts"]
@@ -61,7 +62,7 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
 
 def _parse_json(path: Path, text: str) -> list[str]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: not JSON ({worded(error)})") from None
     if not isinstance(value, list):

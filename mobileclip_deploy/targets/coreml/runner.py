@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.errors import RuntimeFailed, refusing, running
 from mobileclip_deploy.targets.benchmarking import Session, SessionSetup
 from mobileclip_deploy.targets.foreign.coremltools import import_coremltools
@@ -85,7 +85,7 @@ class CoreMLRunner:
             told = f"{path} is a classifier, and labels.json beside it cannot be read"
             with refusing(told, OSError, ValueError, into=RuntimeFailed):
                 # In their order: Core ML answers with a dictionary, which has none.
-                self._labels = list(json.loads((path.parent / "labels.json").read_text(encoding="utf-8")))
+                self._labels = list(parse_json((path.parent / "labels.json").read_text(encoding="utf-8")))
         self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import sys
 import types
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mobileclip_deploy.base.files.json_text import RepeatedKey, parse_json
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, worded
 
 _MANIFEST_LIMIT = 16 * 2**20
@@ -91,9 +91,11 @@ def open_package(path: str | Path) -> Package:
     if not root.is_dir():
         raise InvalidInput(f"{root} is not a .mlpackage folder")
     try:
-        manifest = json.loads(_read(_inside(root, "Manifest.json", "Manifest.json"), _MANIFEST_LIMIT))
+        manifest = parse_json(_read(_inside(root, "Manifest.json", "Manifest.json"), _MANIFEST_LIMIT))
         entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
         relative = entry["path"]
+    except RepeatedKey as error:
+        raise InvalidInput(f"{root}: Manifest.json cannot be used: {error}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidInput(f"{root}: Manifest.json does not name a root model") from None
     if not isinstance(relative, str):
