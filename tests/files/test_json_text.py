@@ -43,7 +43,7 @@ def test_every_json_file_of_a_bundle_is_refused(exports: Exports, tmp_path: Path
         folder = shutil.copytree(whole, tmp_path / "bundle", dirs_exist_ok=True)
         repeat_key(folder / name)
         with pytest.raises(InvalidInput, match=rf"{re.escape(str(name))}.* is given twice"):
-            Bundle.open(folder)
+            Bundle.open(folder).check_keys()
 
 
 def _package(path: Path) -> Path:
