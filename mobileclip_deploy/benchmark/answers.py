@@ -5,17 +5,19 @@ What they should be never leaves this computer: a device that knew it could send
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.job import Cell, Job, Protocol
 from mobileclip_deploy.benchmark.result import GoldenOutcome, RoundResult
 from mobileclip_deploy.parity import Bound, Check, compare
 
 WARNINGS = 20
+ROUNDING = 1e-6
 
 Expected = Mapping[str, npt.NDArray[np.float32]]
 """What the checkpoint answers to golden inputs, [N, ...], by the file of these inputs in the job's folder."""
@@ -63,6 +65,26 @@ def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
         warning = f"{missed} (another network, other weights, or a fault)"
         return finished.model_copy(update={"warnings": (*finished.warnings, warning)})
     return _invalid(finished, missed)
+
+
+def follows(golden: GoldenOutcome, cell: Cell, protocol: Protocol) -> bool:
+    """Whether right answers follow from the figures of a stored verdict, as far as these tell.
+
+    A vector that is off by r of its length is at a cosine of at least sqrt(1 - r^2). Of probabilities of n labels, r is
+    at most n times the largest difference, since a row has a length of at least 1 / sqrt(n).
+    """
+    if golden.relative is None:
+        return False
+    if golden.cosine < math.sqrt(max(0.0, 1 - golden.relative**2)) - ROUNDING and golden.relative < 1:
+        return False
+    if cell.golden is None or cell.gate is None:
+        return True
+    stored = cell.golden.inputs.shape[0]
+    if golden.inputs != min(stored, protocol.golden_inputs or stored):
+        return False
+    if cell.gate.metric == "cosine":
+        return golden.cosine >= cell.gate.bound
+    return golden.relative <= cell.gate.bound * (cell.output.shape[-1] if cell.gate.metric == "probabilities" else 1)
 
 
 def _invalid(finished: RoundResult, reason: str) -> RoundResult:

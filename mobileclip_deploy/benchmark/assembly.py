@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mobileclip_deploy.artifacts.towers.arithmetic import tower_arithmetic
 from mobileclip_deploy.base.files.names import with_fields
-from mobileclip_deploy.benchmark.job import Cell
+from mobileclip_deploy.benchmark.answers import follows
+from mobileclip_deploy.benchmark.job import Cell, Protocol
 from mobileclip_deploy.benchmark.judgement import cell_warnings, impossible, marked
 from mobileclip_deploy.benchmark.result import CellResult, Result, RoundResult, Run
 from mobileclip_deploy.benchmark.statistics import summarize
@@ -31,7 +32,7 @@ def assemble(run: Run, self_reported: bool = False) -> Result:
 
 
 def complete(result: Result) -> Result:
-    """A stored result with every summary and warning computed anew: devices of earlier versions wrote their own.
+    """Returns a stored result with every summary, warning and verdict computed from its rounds and its job's gates.
 
     A cell's own words (status, error, warnings) stay where it has no rounds to judge by.
     """
@@ -40,7 +41,8 @@ def complete(result: Result) -> Result:
         if not found.rounds:
             cells.append(found)
             continue
-        computed = _cell_result(cell, _with_golden(found), result, result.self_reported)
+        rounds = tuple(_with_verdict(item, cell, result.job.protocol) for item in _with_golden(found))
+        computed = _cell_result(cell, rounds, result, result.self_reported)
         changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
         changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
         cells.append(with_fields(computed, **changes))
@@ -68,6 +70,14 @@ def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
     if found.golden is None or (told and found.golden.passed):
         return found.rounds
     return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
+
+
+def _with_verdict(finished: RoundResult, cell: Cell, protocol: Protocol) -> RoundResult:
+    """The round, its answers wrong where the recorded figures miss the gate or contradict each other."""
+    golden = finished.golden
+    if golden is None or not golden.passed or follows(golden, cell, protocol):
+        return finished
+    return finished.model_copy(update={"golden": golden.model_copy(update={"passed": False})})
 
 
 def _cell_result(cell: Cell, rounds: tuple[RoundResult, ...], whole: Run | Result, self_reported: bool) -> CellResult:

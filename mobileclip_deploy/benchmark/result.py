@@ -328,6 +328,9 @@ class Result(_Measured):
         for cell in self.job.cells:
             if cell.accuracy is not None and not 0 <= cell.accuracy.percent <= 100:
                 raise ValueError(f"cell {cell.id}: an accuracy of {cell.accuracy.percent:g} percent")
+        for found in self.cells:
+            if not found.rounds and (found.status == "done" or found.summary is not None):
+                raise ValueError(f"cell {found.id}: figures without the rounds that they are of")
         return self
 
     @classmethod

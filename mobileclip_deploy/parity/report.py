@@ -37,7 +37,8 @@ class Check(BaseModel, frozen=True):
 
     `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
     `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
-    (ExecuTorch's stages, each against the one before it), `companions` (files beside the artifacts), `golden` (the
+    (ExecuTorch's stages, each against the one before it), `files` (those that a library reads, against the
+    manifest's), `companions` (files beside the artifacts), `golden` (the
     stored inputs and reference), `relevance` (background pictures and threshold of "nothing found"), `shipped` (the
     artifact as written; one check for each engine here), `contexts` (the same of prompts at a shorter length of ids;
     one check for each), `weights` (as they stand in the file, against the checkpoint's), `graph` (the artifact against
@@ -180,7 +181,7 @@ class ParityReport(BaseModel, frozen=True):
 
     `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
     exact ones, worst over the inputs. `gates`: those that are not the defaults, in words. `notes`: what a
-    reader should know of the checkpoint itself, in sentences.
+    reader should know of the checkpoint and of unlisted files, in sentences.
     """
 
     schema_version: Literal[1] = 1

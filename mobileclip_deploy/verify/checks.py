@@ -20,6 +20,7 @@ from mobileclip_deploy.verify.attachments import check_attachments
 from mobileclip_deploy.verify.axes import check_fit
 from mobileclip_deploy.verify.claims import check_contents, check_measured
 from mobileclip_deploy.verify.companions import check_companions, check_golden, check_settings
+from mobileclip_deploy.verify.files import check_files, unlisted_note
 from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
 from mobileclip_deploy.verify.own_checks import own_checks
@@ -42,7 +43,7 @@ def verify_subject(subject: Subject) -> ParityReport:
     """
     checks: list[Check] = []
     if isinstance(subject, OpenedSubject):
-        for check_beside in (check_settings, check_companions, check_golden, check_fit):
+        for check_beside in (check_files, check_settings, check_companions, check_golden, check_fit):
             checks += _timed(check_beside, subject)
     checks += _timed(check_relevance, subject)
     subject.tell_time()
@@ -71,7 +72,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         floor={tower: floor for tower in manifest.towers if (floor := subject.floor(tower)) is not None},
         storage=subject.stored_weights,
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
-        notes=collapsed_towers(subject),
+        notes=(*collapsed_towers(subject), *unlisted_note(subject)),
         gates=replaced_gates(subject),
     )
 

@@ -52,7 +52,7 @@ def scale_a_weight(factor: float) -> Callable[[onnx.GraphProto], None]:
 def test_a_sound_bundle_passes_every_step(exports: Exports) -> None:
     report = mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=exports.checkpoint)
     steps = {"structure", "folded", "tower", "twin", "golden", "shipped", "weights", "graph", "reproduced", "contents"}
-    both = {("both", "settings"), ("both", "companions"), ("both", "measured")}
+    both = {("both", "files"), ("both", "settings"), ("both", "companions"), ("both", "measured")}
     assert {(c.tower, c.step) for c in report.checks} == both | {(t, s) for t in ("image", "text") for s in steps}
     assert report.passed
 

@@ -82,7 +82,7 @@ def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
         f"{statistic.replace('_', ' ')}, ms": _figure(milliseconds(found, statistic)),
         "95% of median, ms": Field(span, interval.low if interval else None),
         "status": Field(found.status, found.status),
-        "answers": _answers(found, result.self_reported),
+        "answers": _answers(cell, found, result.self_reported),
         "warnings": Field(warnings, float(len(found.warnings))),
         **{name: _figure(None if time is None else time / 1e6) for name, time in times.items()},
         "last/first": _figure(summary.last_over_first if summary else None),
@@ -161,12 +161,14 @@ def _state(snapshot: Snapshot) -> str:
     return ", ".join([when, *(f"{name.replace('_', ' ')} {value}" for name, value in values.items())])
 
 
-def _answers(found: CellResult, self_reported: bool) -> Field:
+def _answers(cell: Cell, found: CellResult, self_reported: bool) -> Field:
     golden = found.golden
-    if self_reported:
+    if self_reported or (golden is not None and cell.gate is None):  # nothing to compute the verdict from
         return Field("self-reported", None)
     if golden is None:
         return Field("not checked", None)
+    if cell.competitor:
+        return Field(f"cosine {golden.cosine:.6f} over {golden.inputs}", golden.cosine)
     verdict = "right" if golden.passed else "WRONG"
     return Field(f"{verdict}, cosine {golden.cosine:.6f} over {golden.inputs}", golden.cosine)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.base.error_document import RowError
 from mobileclip_deploy.base.progress import Progress
+from mobileclip_deploy.benchmark.assembly import complete
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark
 from mobileclip_deploy.benchmark.report.points import milliseconds
@@ -76,7 +77,7 @@ def _artifacts(path: Path) -> frozenset[tuple[str, str]]:
 def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
     """What was measured before, of these artifacts and no others, all of them well."""
     try:
-        found = read_result(folder / LATENCY)
+        found = complete(read_result(folder / LATENCY))
     except InvalidInput:
         return None
     kind = (specification.device or "").partition(":")[0]

@@ -156,6 +156,11 @@ def tokens_of(tokens: TokenizerSpec) -> tuple[str, ...]:
     return tuple(sorted(ids, key=ids.__getitem__))
 
 
+def tokenizer_names(tokens: TokenizerSpec) -> tuple[TokenizerFile, ...]:
+    """The files that `write_tokenizer_files` writes."""
+    return ("vocab.json", "merges.txt") if tokens.kind is None else ("tokenizer.json",)
+
+
 def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = CLIP) -> list[Path]:
     """Writes `vocab.json` and `merges.txt` in the formats of transformers' and Apple's Swift CLIPTokenizer. A
     vocabulary of another kind gets its `tokenizer.json`.
@@ -165,7 +170,7 @@ def write_tokenizer_files(folder: str | PathLike[str], tokens: TokenizerSpec = C
     Returns:
         The files written.
     """
-    names: tuple[TokenizerFile, ...] = ("vocab.json", "merges.txt") if tokens.kind is None else ("tokenizer.json",)
+    names = tokenizer_names(tokens)
     written = [Path(folder) / name for name in names]
     for name, path in zip(names, written, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,113 @@
+"""Files of a bundle that neither its manifest lists nor its target and layout write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
+from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, PREPROCESSOR_CONFIG
+from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
+from mobileclip_deploy.artifacts.layouts import default_layout
+from mobileclip_deploy.base.files import files_of
+from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.network.model.tokenizer import tokenizer_names
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.targets import targets
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject
+
+SHOWN = 5
+LIBRARIES = frozenset(
+    {
+        # transformers, tokenizers, transformers.js, swift-transformers, optimum
+        "adapter_config.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "config.json",
+        "generation_config.json",
+        "image_processor_config.json",
+        "merges.txt",
+        "ort_config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "quantization_config.json",
+        "quantize_config.json",
+        "sentencepiece.bpe.model",
+        "special_tokens_map.json",
+        "spiece.model",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+        "video_preprocessor_config.json",
+        "vocab.json",
+        "vocab.txt",
+        # open_clip, sentence-transformers
+        "config_sentence_transformers.json",
+        "modules.json",
+        "open_clip_config.json",
+        "sentence_bert_config.json",
+        # Core ML's runner here, and apps that show the names of a classifier's answers
+        "labels.json",
+        "labels.txt",
+    }
+)
+"""Names that libraries look for in a model's folder."""
+WEIGHTS = (
+    *(".bin", ".bpte", ".ckpt", ".data", ".dlc", ".dll", ".dylib", ".engine", ".gguf", ".h5", ".index.json"),
+    *(".mlmodel", ".mlmodelc", ".npz", ".ort", ".param", ".pb", ".pkl", ".pt", ".ptd", ".pth", ".safetensors", ".so"),
+)
+"""Endings of weights and programs, next to those of artifacts."""
+
+
+def check_files(subject: OpenedSubject) -> list[Check]:
+    """Fails for a file that nothing lists and a library would read, and for a JSON file with a key twice."""
+    read, _ = unlisted_files(subject.bundle)
+    wrong = f"{_listed(read)}: not in the manifest, and a library would read it; remove it" if read else None
+    try:
+        subject.bundle.check_keys()
+    except InvalidInput as error:
+        wrong = wrong or str(error)
+    detail = wrong or "no file that a library reads is unlisted"
+    return [Check(step="files", tower="both", status="failed" if wrong else "passed", detail=detail)]
+
+
+def unlisted_note(subject: Subject) -> tuple[str, ...]:
+    """A sentence on unlisted files that no library reads; empty without any."""
+    _, rest = unlisted_files(subject.bundle)
+    return (f"Not in the manifest, and read by no library known here: {_listed(rest)}.",) if rest else ()
+
+
+def unlisted_files(bundle: Bundle) -> tuple[list[str], list[str]]:
+    """The unlisted files that a library would read, and all others."""
+    listed = _listed_files(bundle)
+    names = (path.relative_to(bundle.path).as_posix() for path in files_of(bundle.path))
+    unlisted = [name for name in names if not any(name == one or name.startswith(f"{one}/") for one in listed)]
+    read = [name for name in unlisted if _is_read(name)]
+    return read, [name for name in unlisted if name not in read]
+
+
+def _listed_files(bundle: Bundle) -> set[str]:
+    manifest = bundle.manifest
+    names = {MANIFEST, MODEL_CARD, PREPROCESSOR_CONFIG, SEARCH_LOG, bundle.golden.name}
+    names |= {entry.file for entry in manifest.towers.values()} | {entry.file for entry in manifest.beside}
+    if manifest.measurements is not None:
+        names.add(manifest.measurements)
+    if manifest.classifier is not None:
+        return names | {str(Path(entry.file).with_name("labels.json")) for entry in manifest.towers.values()}
+    if manifest.tokenizer is not None:
+        names |= {f"tokenizer/{name}" for name in tokenizer_names(manifest.tokenizer)}
+    layout = manifest.layout or (None if manifest.tokenizer is None else default_layout(manifest.target))
+    return names if layout is None else names | set(layout.files)
+
+
+def _is_read(name: str) -> bool:
+    artifacts = {suffix for target in targets().values() for suffix in target.abilities.suffixes}
+    parts = [part.casefold() for part in Path(name).parts]
+    if any(part.endswith(suffix) for part in parts for suffix in (*artifacts, *WEIGHTS)):
+        return True
+    return parts[-1] in LIBRARIES or ".onnx_data" in parts[-1]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,91 @@
+"""A bundle is what its manifest lists and its target and layout write; every other file is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from exports import Exports
+from json_files import repeat_key
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.bundle import Bundle
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.verify.checks import verify_subject
+from mobileclip_deploy.verify.files import check_files, unlisted_files
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+
+READ = (
+    "added_tokens.json",
+    "processor_config.json",
+    "Generation_Config.json",
+    "labels.json",
+    "onnx/vision_model_quantized.onnx",
+    "onnx/vision_model_fp16.onnx.data",
+    "onnx/vision_model.onnx_data_1",
+    "onnx/vision_model_fp16.ort",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/special_tokens_map.json",
+    "open_clip_pytorch_model.bin",
+    "nano_image.mlpackage/Manifest.json",
+    "nano_text.tflite",
+)
+HARMLESS = (
+    "README.md",
+    ".DS_Store",
+    ".gitattributes",
+    ".cache/huggingface/download/manifest.json.metadata",
+    "photo.png",
+    "notes/today.txt",
+    "results.json",
+    "smallest.svg",
+)
+
+
+def checked(bundle: Bundle, folder: Path) -> OpenedSubject:
+    return OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), mcd.Gates(), folder)
+
+
+@pytest.fixture
+def path(exports: Exports, tmp_path: Path) -> Path:
+    return exports.copy("onnx", "fp16", tmp_path)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_that_a_library_reads_first_fails(name: str, path: Path, tmp_path: Path) -> None:
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_text("{}", encoding="utf-8")
+    (check,) = check_files(checked(Bundle.open(path), tmp_path))
+    assert (check.status, check.detail) == (
+        "failed",
+        f"{name}: not in the manifest, and a library would read it; remove it",
+    )
+
+
+def test_other_files_are_noted_and_fail_nothing(path: Path, tmp_path: Path) -> None:
+    for name in HARMLESS:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("{}", encoding="utf-8")
+    subject = checked(Bundle.open(path), tmp_path)
+    assert unlisted_files(subject.bundle) == ([], sorted(HARMLESS))
+    report = verify_subject(subject)
+    assert [check.status for check in report.checks if check.step == "files"] == ["passed"]
+    assert "read by no library known here: .DS_Store, .cache" in report.notes[-1]
+    assert report.notes[-1].endswith("and 3 more.")
+
+
+def test_a_large_json_file_with_a_key_twice_fails(path: Path, tmp_path: Path) -> None:
+    repeat_key(path / "tokenizer" / "vocab.json")
+    (check,) = check_files(checked(Bundle.open(path), tmp_path))
+    assert check.status == "failed"
+    assert "is given twice" in str(check.detail)
+
+
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "fp16"), ("coreml", "fp32")])
+def test_what_an_export_writes_is_listed(exports: Exports, target: str, precision: str) -> None:
+    bundle = exports.unverified(target, precision, "both")
+    assert unlisted_files(bundle) == ([], [])
