@@ -26,6 +26,7 @@ def relevant_bundle(given: Bundle, path: Path) -> Bundle:
     fitted = Fitted(0.05 * units(1, 9, dimension)[0].round(4).astype(np.float64), 0.1, 0.2, 0.02)
     golden = Reference.read(given.golden).of("text")
     entry = LearnedRelevance(Relevance(background, 0.004, fitted), NONE, ()).write(path, golden)
-    manifest = given.manifest.model_copy(update={"relevance": entry})
+    options = given.manifest.options | {"background": NONE.name}
+    manifest = given.manifest.model_copy(update={"relevance": entry, "options": options})
     (path / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle.open(path)

@@ -32,6 +32,7 @@ CHECKS = {
     "what stands beside": "faults/test_attachment_faults.py::test_a_fault_in_an_ort_file_fails",
     "compiled for a place of a device": "targets/test_litert_gpu.py::test_the_check_fails_for_what_stays_on_the_cpu",
     "check_files": "verify/test_files.py::test_a_file_that_a_library_reads_first_fails",
+    "check_requested": "verify/test_requested.py::test_a_requested_entry_that_is_missing_fails",
     "check_settings": "faults/test_companion_faults.py::test_every_fault_beside_the_artifacts_fails",
     "check_companions": "faults/test_companion_faults.py::test_every_fault_beside_the_artifacts_fails",
     "check_golden": "parity/test_planted_faults.py::test_golden_embeddings_of_other_inputs_fail_without_the_checkpoint",

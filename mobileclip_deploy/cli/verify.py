@@ -131,6 +131,7 @@ def _notes(found: Sequence[Verified | Refused], accepted: Path | None) -> list[s
         told += [f"Warning: {text}" for text in report.notes]
         if report.unproven:
             told.append(f"{name}Not proven: {'; '.join(one.describe() for one in report.unproven)}.")
+        told += [f"{name}{report.vouched}"] if report.on_word else []
         if one.failure is not None:
             continue
         if accepted is not None:

@@ -40,6 +40,7 @@ from mobileclip_deploy.targets.values import Expected
 from mobileclip_deploy.verify.companions import write_companions
 from mobileclip_deploy.verify.learned_rounding import learned_floats, stored_sha256, tower_to_round
 from mobileclip_deploy.verify.matching import matched_weights
+from mobileclip_deploy.verify.requested import BACKGROUND, EMBEDDING_SIZE
 
 # In the manifest's `environment`: what decides the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
@@ -119,6 +120,10 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
     if plan.request.calibration is not None and any(precision_of(name).calibrated for name in plan.precisions.values()):
         recorded["calibration"] = plan.request.calibration.resolve().name
         recorded["calibration_sha256"] = calibration_digest(plan.request.calibration)
+    if plan.request.background is not None:
+        recorded[BACKGROUND] = plan.request.background.resolve().name
+    if plan.request.compact is not None:
+        recorded[EMBEDDING_SIZE] = str(plan.request.compact.size)
     if (gates := plan.request.gates.recorded()) is not None:
         recorded["gates"] = gates
     return recorded

@@ -182,6 +182,7 @@ class ParityReport(BaseModel, frozen=True):
     `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
     exact ones, worst over the inputs. `gates`: those that are not the defaults, in words. `notes`: what a
     reader should know of the checkpoint and of unlisted files, in sentences.
+    `on_word`: claims of the bundle that no check could compute, taken on the exporter's word.
     """
 
     schema_version: Literal[1] = 1
@@ -194,6 +195,7 @@ class ParityReport(BaseModel, frozen=True):
     weights: tuple[StoredLayer, ...] = ()
     notes: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
+    on_word: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Check, ...]:
@@ -236,6 +238,11 @@ class ParityReport(BaseModel, frozen=True):
         """The end of a verdict's sentence: gates that are not the defaults; empty where all are."""
         return f", by gates of its own: {', '.join(self.gates)}" if self.gates else ""
 
+    @property
+    def vouched(self) -> str:
+        """A sentence on what is taken on the exporter's word."""
+        return f"Taken on the exporter's word, nothing here can compute it: {', '.join(self.on_word)}."
+
     def markdown(self) -> str:
         """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
         unmet = (*self.failed, *self.undecided, *self.not_run)
@@ -247,7 +254,8 @@ class ParityReport(BaseModel, frozen=True):
         lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
         lines += ["|---|---|---|---|---:|---:|---:|---|"]
         rows = [_markdown_row(check) for check in self.checks]
-        return "\n".join([*lines, *rows, *(f"\n{in_markdown(note)}" for note in self.notes)]) + "\n"
+        told = (*self.notes, *(() if not self.on_word else (self.vouched,)))
+        return "\n".join([*lines, *rows, *(f"\n{in_markdown(note)}" for note in told)]) + "\n"
 
     def suite(self) -> ElementTree.Element:
         """The report as a suite of JUnit: a failed check is a failure, one not run or not decided an error."""

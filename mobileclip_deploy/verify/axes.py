@@ -29,6 +29,7 @@ NEAR = 1e-4
 directions that are almost equally strong."""
 SHOWN = ("text_to_image_recall@1", "text_to_image_recall@5", "text_to_image_recall@10", "top1")
 SETTINGS = ("logit_scale", "full_logit_scale", "int8_scale", "clipped")
+FITTED_TO = ("fit", "pictures", "captions", "own_captions")
 
 
 def fitted_again(
@@ -82,5 +83,8 @@ def check_fit(subject: OpenedSubject) -> Iterator[Check]:
         have, want = getattr(told, name), getattr(found, name)
         if not math.isclose(have, want, rel_tol=NEAR, abs_tol=NEAR if name == "clipped" else 0):
             wrong.append(f"{name} is {have:g}, the fit gives {want:g}")
+    for name in FITTED_TO:
+        if getattr(told, name) != getattr(found, name):
+            wrong.append(f"{name} is {getattr(told, name)}, the fit has {getattr(found, name)}")
     detail = "; ".join(wrong) or f"axes and scales are those of a fit to {told.pictures:,} pictures"
     yield Check(step="fit", tower="both", status="failed" if wrong else "passed", detail=detail)

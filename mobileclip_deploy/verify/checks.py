@@ -23,10 +23,12 @@ from mobileclip_deploy.verify.companions import check_companions, check_golden, 
 from mobileclip_deploy.verify.files import check_files, unlisted_note
 from mobileclip_deploy.verify.forms import check_contexts, check_pictures
 from mobileclip_deploy.verify.graph import check_graph
+from mobileclip_deploy.verify.on_word import on_word
 from mobileclip_deploy.verify.own_checks import own_checks
 from mobileclip_deploy.verify.places import check_place
 from mobileclip_deploy.verify.relevance import check_relevance
 from mobileclip_deploy.verify.reproduction import check_reproduced
+from mobileclip_deploy.verify.requested import check_requested
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 from mobileclip_deploy.verify.task import check_sampled, check_task
 from mobileclip_deploy.verify.weights import check_weights
@@ -43,7 +45,7 @@ def verify_subject(subject: Subject) -> ParityReport:
     """
     checks: list[Check] = []
     if isinstance(subject, OpenedSubject):
-        for check_beside in (check_files, check_settings, check_companions, check_golden, check_fit):
+        for check_beside in (check_files, check_requested, check_settings, check_companions, check_golden, check_fit):
             checks += _timed(check_beside, subject)
     checks += _timed(check_relevance, subject)
     subject.tell_time()
@@ -74,6 +76,7 @@ def verify_subject(subject: Subject) -> ParityReport:
         weights=tuple(row for tower in manifest.towers for row in subject.layers.get(tower, ())),
         notes=(*collapsed_towers(subject), *unlisted_note(subject)),
         gates=replaced_gates(subject),
+        on_word=on_word(subject, checks),
     )
 
 

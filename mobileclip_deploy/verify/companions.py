@@ -134,6 +134,9 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         if entry.function is not None:  # by which an app asks for it
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])
+    has_scale = "image" in manifest.towers and not subject.head.names and not variant.gives_tokens
+    if manifest.int8_scale is None and has_scale and written_by_this_version(subject):
+        yield "int8_scale", None, scale_of(subject.stored.of("image"))
     if manifest.int8_scale is not None:  # what the golden pictures say, which `golden` holds to the checkpoint
         compacted = manifest.checkpoint.compacted
         told = scale_of(subject.stored.of("image")) if compacted is None else compacted.int8_scale

@@ -5,22 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 from mobileclip_deploy.errors import InvalidInput
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND
+from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.parity.inputs import exact_texts
+from mobileclip_deploy.spaces.axes import told_apart
 from mobileclip_deploy.spaces.relevance import Relevance
+from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Samples, fit, measured_curve
+from mobileclip_deploy.spaces.relevance_set import words_at_random
+from mobileclip_deploy.verify.claims import written_by_this_version
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 EVERY = "both"
 LENGTH = 0.02
 """By how much int8 may move the length of an embedding from 1."""
 LAST_DIGIT = 2e-6
+FITTED = 1e-4
+"""By how much folding and another processor may move what is learned."""
+SHARE = 0.01
+"""By how much they may move the share of false alarms: some words lie at the threshold."""
 
 
 def check_relevance(subject: Subject) -> list[Check]:
     """Every background picture has length 1, and all of them with weights and threshold give what the manifest says of
     the golden prompts: their mean moves with each number of each picture. Nothing where it was not asked for.
 
-    The pictures are the user's and not in the bundle, so that they cannot be embedded again.
+    The pictures are the user's and not in the bundle, so that they cannot be embedded again. A threshold that was
+    learned without captions of the user is learned again from them, where the checkpoint is there.
     """
     if subject.bundle.manifest.relevance is None:
         return []
@@ -53,4 +65,43 @@ def _wrong(subject: Subject) -> str | None:
             recorded, computed = getattr(have, name), getattr(want, name)
             if not abs(recorded - computed) <= LAST_DIGIT:
                 return f"{name} of golden prompt {number} is {recorded}, and comes to {computed}"
-    return None
+    if written_by_this_version(subject) and told.false_alarms != FALSE_ALARMS:
+        return f"false_alarms is {told.false_alarms:g}, and exports aim at {FALSE_ALARMS:g}"
+    return _unlike_fit(subject, found) if is_learned_again(subject) else None
+
+
+def is_learned_again(subject: Subject) -> bool:
+    """Whether everything that the threshold was learned from is at hand: the bundle's pictures and packaged words."""
+    told = subject.bundle.manifest.relevance
+    opened = isinstance(subject, OpenedSubject) and subject.thorough and subject.source is not None
+    return opened and told is not None and told.queries is None and written_by_this_version(subject)
+
+
+def _unlike_fit(subject: Subject, found: Relevance) -> str | None:
+    """The first number that is not what the fit gives; None where all are."""
+    told = subject.bundle.manifest.relevance
+    assert told is not None
+    assert subject.source is not None
+    model = subject.source.model
+    words = words_at_random(builtin_dataset().captions)
+    nonsense = told_apart(exact_texts(model, encode(words, model.variant.tokens)), "texts")
+    none = np.zeros((0, nonsense.shape[1]))
+    samples = Samples(none, none, nonsense, found.pictures)
+    fitted, curve = fit(samples), measured_curve(samples)
+    pairs = [
+        ("the largest of weights", np.abs(found.fitted.weights).max(), 0.0),
+        ("spread", told.spread, 0.0),
+        ("intercept", told.intercept, fitted.intercept),
+        ("slope", told.slope, fitted.slope),
+    ]
+    for name, have, want in pairs:
+        if not abs(have - want) <= FITTED:
+            return f"{name} is {have:g}, and learned again it is {want:g}"
+    if told.queries_sha256 is not None:
+        return "queries_sha256 is there, and no queries are"
+    sound = len(told.curve) == len(curve) and all(
+        have.model_copy(update={"nonsense": None}) == want.model_copy(update={"nonsense": None})
+        and abs((have.nonsense or 0.0) - (want.nonsense or 0.0)) <= SHARE
+        for have, want in zip(told.curve, curve, strict=True)
+    )
+    return None if sound else "curve is not what the fit gives"

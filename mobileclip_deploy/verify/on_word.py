@@ -1,0 +1,54 @@
+"""Claims of a bundle that no check could compute, which its exporter alone vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mobileclip_deploy.artifacts.layouts import packaged_layout
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.verify.relevance import is_learned_again
+from mobileclip_deploy.verify.subject import OpenedSubject, Subject
+
+FIT = ("fit", "pictures", "captions", "own_captions", "fitted_sha256", "logit_scale", "int8_scale", "clipped")
+"""Fields of `checkpoint.compacted` that follow from the pictures and captions of the fit."""
+LEARNED = ("queries", "queries_sha256", "intercept", "slope", "curve")
+"""Fields of `relevance` that follow from the captions of `queries`."""
+
+ROUNDED = ("method", "calibration", "calibration_sha256", "images", "captions")
+NEARNESS = ("method", "nearest_db", "learned_db")
+
+
+def on_word(subject: Subject, checks: Sequence[Check]) -> tuple[str, ...]:
+    """The claims, as places in the manifest and names of files; empty where everything was computed.
+
+    Versions, processors and threads are records of a machine and no claims on the artifacts.
+    """
+    return tuple(_claims(subject, checks)) if isinstance(subject, OpenedSubject) else ()
+
+
+def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
+    manifest = subject.bundle.manifest
+    if manifest.checkpoint.compacted is not None and subject.again is None:
+        yield from (f"checkpoint.compacted.{name}" for name in FIT)
+    if manifest.relevance is not None:
+        yield from ("relevance.background", "relevance.images_sha256")
+        if not is_learned_again(subject):
+            yield from (f"relevance.{name}" for name in LEARNED)
+    if (rounding := manifest.rounding) is not None:
+        yield from (f"rounding.{name}" for name in ROUNDED)
+        yield from (f"rounding.towers.{tower}.{name}" for tower in rounding.towers for name in NEARNESS)
+    layout = manifest.layout
+    if layout is not None and packaged_layout(layout.name) != layout:
+        yield from (f"layout.{name}" for name in ("name", "title", "source"))
+    if "calibration" in manifest.options and subject.calibration is None:
+        yield from ("options.calibration", "options.calibration_sha256")
+    recorded = subject.bundle.parity
+    unrepeated = [one for one in recorded if _is_unrepeated(one, checks)]
+    if subject.source is not None and subject.thorough and unrepeated:
+        yield f"{len(unrepeated)} of {len(recorded)} rows of parity.json"
+
+
+def _is_unrepeated(recorded: Check, checks: Sequence[Check]) -> bool:
+    """Whether today's checks have no such row, as of another engine; what was not run says so itself."""
+    today = [one for one in checks if (one.tower, one.step) == (recorded.tower, recorded.step)]
+    return all(one.status != "not run" and one.engine != recorded.engine for one in today)

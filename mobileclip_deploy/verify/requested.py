@@ -1,0 +1,49 @@
+"""Entries that a manifest's options request, and options that nothing knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from mobileclip_deploy.parity import Check
+from mobileclip_deploy.verify.claims import written_by_this_version
+from mobileclip_deploy.verify.subject import OpenedSubject
+
+BACKGROUND, EMBEDDING_SIZE = "background", "embedding_size"
+COMMON = {"allow_failing", BACKGROUND, "calibration", "calibration_sha256", EMBEDDING_SIZE, "gates"}
+"""Options of every target that a manifest may record."""
+
+
+def check_requested(subject: OpenedSubject) -> Iterator[Check]:
+    """Fails where an option requests an entry that is missing, or an entry is there that no option requests.
+
+    Another version may have recorded other options: of its bundles, only missing entries fail. Nothing is reported of a
+    bundle with neither.
+    """
+    wrong = [*_missing(subject)]
+    if written_by_this_version(subject):
+        wrong += _unrequested(subject)
+    options = subject.bundle.manifest.options
+    if wrong or options.keys() & {BACKGROUND, EMBEDDING_SIZE}:
+        detail = "; ".join(wrong) or "every entry that the options request is there"
+        yield Check(step="requested", tower="both", status="failed" if wrong else "passed", detail=detail)
+
+
+def _missing(subject: OpenedSubject) -> Iterator[str]:
+    manifest = subject.bundle.manifest
+    if BACKGROUND in manifest.options and manifest.relevance is None:
+        yield "the options request `background`, and `relevance` is missing"
+    size = manifest.options.get(EMBEDDING_SIZE)
+    compacted = manifest.checkpoint.compacted
+    if size is not None and (compacted is None or size != str(compacted.size)):
+        yield f"the options request an `embedding_size` of {size}, and `checkpoint.compacted` has no such axes"
+
+
+def _unrequested(subject: OpenedSubject) -> Iterator[str]:
+    manifest = subject.bundle.manifest
+    if manifest.relevance is not None and manifest.options.get(BACKGROUND) != manifest.relevance.background:
+        yield "`relevance` is there, and the option `background` does not name its pictures"
+    if manifest.checkpoint.compacted is not None and EMBEDDING_SIZE not in manifest.options:
+        yield "`checkpoint.compacted` is there, and the option `embedding_size` is missing"
+    known = COMMON | {option.name for option in fields(subject.target.options)}
+    yield from (f"the option {name!r} is not known" for name in sorted(manifest.options.keys() - known))

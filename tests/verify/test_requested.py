@@ -1,0 +1,149 @@
+"""What a bundle's options request is there; what nothing can compute is on a list that `verify` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import run
+from embeddings.indices import units
+from exports import Exports
+from json_files import edited_json
+from relevant_bundle import NONE, relevant_bundle
+
+import mobileclip_deploy as mcd
+from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
+from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
+from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.model.tokenizer import encode
+from mobileclip_deploy.parity import Gates
+from mobileclip_deploy.parity.inputs import exact_texts
+from mobileclip_deploy.parity.reference import Reference
+from mobileclip_deploy.spaces.axes import told_apart
+from mobileclip_deploy.spaces.int8 import integers_of
+from mobileclip_deploy.spaces.relevance import LearnedRelevance, Relevance
+from mobileclip_deploy.spaces.relevance_fit import Fitted, Samples, fit, measured_curve
+from mobileclip_deploy.spaces.relevance_set import words_at_random
+from mobileclip_deploy.verify.checks import verify_subject
+from mobileclip_deploy.verify.on_word import on_word
+from mobileclip_deploy.verify.relevance import check_relevance
+from mobileclip_deploy.verify.requested import check_requested
+from mobileclip_deploy.verify.subject import Evidence, OpenedSubject
+
+pytestmark = pytest.mark.usefixtures("stored_conversions")
+Manifest = dict[str, Any]
+
+
+def opened(path: Path, source: Source | None = None) -> OpenedSubject:
+    bundle = Bundle.open(path)
+    return OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), Gates(), path.parent, source=source)
+
+
+@pytest.fixture
+def relevant(exports: Exports, tmp_path: Path) -> Bundle:
+    return relevant_bundle(exports.unverified("onnx", "w8", "both"), tmp_path / "nano-relevant")
+
+
+def dropped(manifest: Manifest) -> None:
+    del manifest["relevance"]
+
+
+def unnamed(manifest: Manifest) -> None:
+    del manifest["options"]["background"]
+
+
+def renamed(manifest: Manifest) -> None:
+    manifest["relevance"]["background"] = "other"
+
+
+def cut(manifest: Manifest) -> None:
+    manifest["options"]["embedding_size"] = "64"
+
+
+def unknown(manifest: Manifest) -> None:
+    manifest["options"]["allow_cpu"] = "on"
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (dropped, "the options request `background`, and `relevance` is missing"),
+        (unnamed, "the option `background` does not name its pictures"),
+        (renamed, "the option `background` does not name its pictures"),
+        (cut, "request an `embedding_size` of 64"),
+        (unknown, "the option 'allow_cpu' is not known"),
+    ],
+)
+def test_a_requested_entry_that_is_missing_fails(
+    relevant: Bundle, edit: Callable[[Manifest], None], reason: str
+) -> None:
+    with edited_json(relevant.path / MANIFEST) as manifest:
+        edit(manifest)
+    (check,) = check_requested(opened(relevant.path))
+    assert check.status == "failed"
+    assert reason in str(check.detail)
+
+
+def test_a_manifest_without_such_options_opens_as_before(exports: Exports, relevant: Bundle) -> None:
+    assert [*check_requested(opened(exports.bundle("onnx", "fp16").path))] == []
+    assert [check.status for check in check_requested(opened(relevant.path))] == ["passed"]
+    with edited_json(relevant.path / MANIFEST) as manifest:
+        unnamed(manifest)
+        manifest["environment"]["mobileclip-deploy"] = "0.3.0"  # which recorded none
+    assert [*check_requested(opened(relevant.path))] == []
+
+
+@pytest.fixture
+def learned(exports: Exports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Source]:
+    """A bundle whose threshold was learned without captions of the user, and its checkpoint."""
+    given, model = exports.unverified("onnx", "w8", "both"), mcd.load_model()
+    words = words_at_random(builtin_dataset().captions)
+    answers = exact_texts(model, encode(words, model.variant.tokens))
+    monkeypatch.setattr("mobileclip_deploy.verify.relevance.exact_texts", lambda *_: answers)  # once for all edits
+    nonsense = told_apart(answers, "texts")
+    background = integers_of(units(256, 8, given.manifest.embed_dim), 0.004)[0]
+    none = np.zeros((0, given.manifest.embed_dim))
+    samples = Samples(none, none, nonsense, background * 0.004)
+    found = fit(samples)
+    rounded = Fitted(found.weights, 0.0, round(found.intercept, 6), round(found.slope, 6))
+    path = relevant_bundle(given, tmp_path / "learned").path
+    learned = LearnedRelevance(Relevance(background, 0.004, rounded), NONE, measured_curve(samples))
+    entry = learned.write(path, Reference.read(given.golden).of("text"))
+    with edited_json(path / MANIFEST) as manifest:
+        manifest["relevance"] = entry.model_dump(mode="json", exclude_none=True)
+    return path, Source.of(model).folded()
+
+
+def test_a_threshold_is_learned_again_from_the_background(learned: tuple[Path, Source]) -> None:
+    path, source = learned
+    (check,) = check_relevance(subject := opened(path, source))
+    assert check.status == "passed", check.detail
+    assert on_word(subject, [check]) == ("relevance.background", "relevance.images_sha256")
+    whole = (path / MANIFEST).read_text(encoding="utf-8")
+    moved = 0.01 * np.log(1000)  # so that what golden prompts need in 1,000 pictures stays
+    for change, reason in (
+        (lambda told: told.update(slope=told["slope"] + 0.01, intercept=told["intercept"] - moved), "learned again"),
+        (lambda told: told.update(false_alarms=0.1), "false_alarms is 0.1, and exports aim at 0.2"),
+        (lambda told: told.update(curve=told["curve"][1:]), "curve is not what the fit gives"),
+        (lambda told: told["curve"][0].update(missed=0.01), "curve is not what the fit gives"),
+        (lambda told: told.update(queries_sha256="0" * 64), "queries_sha256 is there"),
+    ):
+        (path / MANIFEST).write_text(whole, encoding="utf-8")
+        with edited_json(path / MANIFEST) as manifest:
+            change(manifest["relevance"])
+        (check,) = check_relevance(opened(path, source))
+        assert (check.status, reason in str(check.detail)) == ("failed", True), check.detail
+
+
+def test_what_nothing_can_compute_is_listed_and_printed(
+    exports: Exports, relevant: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mcd.verify(exports.bundle("onnx", "fp16"), checkpoint=exports.checkpoint).on_word == ()
+    report = verify_subject(opened(relevant.path))
+    assert {"relevance.background", "relevance.queries", "relevance.curve"} <= set(report.on_word)
+    monkeypatch.chdir(tmp_path)
+    assert "Taken on the exporter's word, nothing here can compute it: relevance.background," in report.markdown()
+    assert "Taken on the exporter's word" in run("verify", relevant.path, "--checks", "quick").stderr
