@@ -47,7 +47,7 @@ def classify(
     if labels is not None:
         given_labels(labels, template)
 
-    from mobileclip_deploy.cli.output import print_csv, print_json, print_table, progress
+    from mobileclip_deploy.cli.output import note, print_csv, print_json, print_table, progress
     from mobileclip_deploy.cli.tables import note_skipped
     from mobileclip_deploy.evaluation.classification import classify as run
 
@@ -55,6 +55,8 @@ def classify(
     with progress() as update:
         results = run(bundle, images, labels, template, top=shown, skip_bad=skip_bad, progress=update)
     note_skipped(results.skipped, "image", len(results.skipped))
+    for text in results.notes:
+        note(f"Warning: {text}")
     rows = [
         (str(result.image), label, f"{probability:.6g}")
         for result in results

@@ -11,6 +11,7 @@ import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.towers.head import Head, LabelSet, given_labels
+from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.base.files import StrPath, paths
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent
@@ -40,13 +41,15 @@ class Classification:
 
 
 class Classifications(tuple[Classification, ...]):
-    """A classification of each image, in order; `skipped` are the images that were left out, and why."""
+    """A classification of each image, in order; `skipped` are the images that were left out, and why; `notes` are
+    sentences on labels whose prompts are cut or not known to the vocabulary."""
 
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
-    def __new__(cls, images: Iterable[Classification], skipped: Iterable[str] = ()) -> Self:
+    def __new__(cls, images: Iterable[Classification], skipped: Iterable[str] = (), notes: Iterable[str] = ()) -> Self:
         found = super().__new__(cls, images)
-        found.skipped = tuple(skipped)
+        found.skipped, found.notes = tuple(skipped), tuple(notes)
         return found
 
 
@@ -83,7 +86,7 @@ def classify(
     asked = None if labels is None else given_labels(labels, template)
     with ImageListing(paths(images)) as listing:
         files = list(listing)
-    names, embedder, shares = _classifier(bundle, asked, template)
+    names, embedder, shares, notes = _classifier(bundle, asked, template)
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
     used = [file for number, file in enumerate(files) if number not in tally.bad]
@@ -93,13 +96,14 @@ def classify(
             for file, row in zip(used, _rows(answers, shares, embedder.name), strict=True)
         ),
         skipped=tally.skipped,
+        notes=notes,
     )
 
 
 def _classifier(
     subject: Bundle | MobileCLIP | StrPath, asked: LabelSet | None, template: str | None
-) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats]]:
-    """The labels; what answers to images; and how [N, L] probabilities are made of its answers [N, D]."""
+) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
+    """The labels; what answers to images; how [N, L] probabilities are made of its answers [N, D]; and notes."""
     whole = opened(subject)
     baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
     if isinstance(whole, Bundle) and baked is not None:
@@ -107,19 +111,21 @@ def _classifier(
             given = "labels" if asked is not None else "template"
             own = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
             raise UsageError(f"{own}; leave `{given}` out")
-        return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities
+        return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities, ()
     if isinstance(whole, MobileCLIP):
         head = Head().of(whole.variant) if whole.variant.classes is None else Head(asked).of(whole.variant)
         if head.own:
-            return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64))
+            return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64)), ()
     if asked is None:
         what = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
         raise UsageError(f"{what} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
     embedder = embedder_of(whole)
     prompt = template or embedder.template
+    tokens = embedder.tokenizer
+    notes = () if tokens is None else check_label_prompts(asked.names, prompt, tokens)
     texts = embed_prompts(embedder, [prompt.replace("{}", label) for label in asked.names])
 
-    return asked.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T)
+    return asked.names, embedder, lambda images: embedder.scores.of(unit(images) @ texts.T), notes
 
 
 def _rows(answers: Floats, shares: Callable[[Floats], Floats], name: str) -> Iterator[Floats]:

@@ -14,6 +14,7 @@ from mobileclip_deploy.artifacts.bundle import MANIFEST
 from mobileclip_deploy.artifacts.bundle.licences import require_product
 from mobileclip_deploy.artifacts.towers.contexts import chosen_contexts
 from mobileclip_deploy.artifacts.towers.head import EMBEDDING, Head
+from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
 from mobileclip_deploy.artifacts.towers.tower import make_tower
 from mobileclip_deploy.base.files import check_bundle_destination
 from mobileclip_deploy.errors import UsageError
@@ -120,6 +121,9 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
     dataset = judged_by() if towers == TOWERS and request.writing.verify else None
     read = (one for one in (fitted_to, learned_on) if one is not None)
     notes = tuple(note for one in read for note in one.notes)
+    if request.head.labels is not None and not request.head.own:
+        labels, variant = request.head.labels, source.variant
+        notes += check_label_prompts(labels.names, labels.template_for(variant), variant.tokens)
     if (recovered := source.provenance.recovered) is not None:  # for the grids of one target
         advised = map(recovered.advice, dict.fromkeys(target.name for target, _ in choices.pairs))
         notes = (*(advice for advice in advised if advice is not None), *notes)

@@ -263,6 +263,10 @@ def _extend(path: Path, source: _Source, tower: TowerName, prune: bool) -> tuple
 def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> _Changes:
     """Add what is new, mark what was replaced or is to go, and commit it all at once."""
     known = {name: (row, stamp) for row, name, stamp in index}
+    images = not isinstance(source.listing, tuple)
+    lost = [row for name, (row, _) in known.items() if images and not Path(name).exists()]
+    if prune:
+        _check_prune(index.path, known, len(lost), len(known))
     found = _Changes()
     gone = []
     with closing(source.rows(known)) as rows:  # what stops them is told once, and not when they are collected
@@ -270,14 +274,28 @@ def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> 
             writer.add(ids, stamps, vectors)
             gone += [known[name][0] for name in ids if name in known]
     found.replaced = len(gone)
-    if not isinstance(source.listing, tuple):
-        lost = [row for name, (row, _) in known.items() if not Path(name).exists()]
-        found.removed, found.missing = (len(lost), 0) if prune else (0, len(lost))
-        gone += lost if prune else []
+    found.removed, found.missing = (len(lost), 0) if prune else (0, len(lost))
+    gone += lost if prune else []
     writer.remove(gone)
     if source.count or gone:
         writer.commit()
     return found
+
+
+def _check_prune(path: Path, names: Iterable[str], lost: int, count: int) -> None:
+    """Refuses to remove every picture: of an index with relative paths another folder has none of them.
+
+    Raises:
+        UsageError: see there.
+    """
+    if not count or lost < count:
+        return
+    relative = next((name for name in names if not Path(name).is_absolute()), None)
+    where = f" ({relative} is not below {Path.cwd()})" if relative else ""
+    raise UsageError(
+        f"`prune` would remove all {count:,} pictures of {path}, whose files are not there{where}; run it in the "
+        "folder in which the index was written, or write a new index"
+    )
 
 
 def _check_same(index: Index, embedder: Embedder, tower: TowerName, fast_jpeg: bool) -> None:

@@ -88,6 +88,23 @@ def test_an_index_is_kept_up_to_date_and_found_in(
     ]
 
 
+def test_prune_from_another_folder_is_refused_and_removes_nothing(
+    exports: Exports, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, library = exports.unverified("onnx", "w8", "both"), tmp_path / "library.mcdx"
+    monkeypatch.chdir(tmp_path)
+    mcd.embed(bundle, "photos", library)
+    before = library.read_bytes()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (photos / "1f697.png").rename(elsewhere / "new.png")
+    monkeypatch.chdir(elsewhere)
+    told = refused("embed", bundle.path, "new.png", "-o", library, "--incremental", "--prune")
+    assert "--prune would remove all 4 pictures" in told
+    assert f"photos/1f355.png is not below {elsewhere}" in told
+    assert library.read_bytes() == before
+    assert mcd.embed(bundle, "../photos", library, incremental=True).missing == 4  # without `prune` all are kept
+
+
 def test_its_vectors_are_those_of_embed_and_its_scale_is_the_spaces(
     exports: Exports, photos: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,59 @@
+"""Prompts of labels, as the tokenizer reads them: equal, cut or unknown ones are found before anything is embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mobileclip_deploy.errors import UsageError
+from mobileclip_deploy.network.model.tokenizer import encode, unknown_share
+from mobileclip_deploy.network.model.variants import TokenizerSpec
+
+SHOWN = 3
+
+
+def check_label_prompts(labels: Sequence[str], template: str, tokens: TokenizerSpec) -> tuple[str, ...]:
+    """Returns a sentence for each label whose prompt is cut at the context or not known to the vocabulary.
+
+    Args:
+        template: with `{}` where the label goes.
+
+    Raises:
+        UsageError: the prompts of two labels are the same tokens, so that they would share a probability.
+    """
+    prompts = [template.replace("{}", label) for label in labels]
+    first: dict[bytes, str] = {}
+    rows = encode(prompts, tokens)
+    cut = _cut(labels, prompts, rows, tokens)
+    for label, row in zip(labels, rows, strict=True):
+        other = first.setdefault(row.tobytes(), label)
+        if other is not label:
+            why = "cut to the same tokens" if label in cut else "one prompt to the tokenizer"
+            raise UsageError(f"the labels {other!r} and {label!r} are {why}; leave one out, or word it otherwise")
+    return tuple(_notes(labels, prompts, cut, tokens))
+
+
+def _cut(
+    labels: Sequence[str], prompts: Sequence[str], rows: npt.NDArray[np.int64], tokens: TokenizerSpec
+) -> list[str]:
+    """The labels whose prompts do not fit: more text behind them and less at their end give the same tokens."""
+    more = encode([f"{prompt} {prompt}" for prompt in prompts], tokens)
+    less = encode([prompt.rstrip()[:-1] for prompt in prompts], tokens)
+    same = (more == rows).all(1) & (less == rows).all(1)
+    return [label for label, is_cut in zip(labels, same.tolist(), strict=True) if is_cut]
+
+
+def _notes(labels: Sequence[str], prompts: Sequence[str], cut: list[str], tokens: TokenizerSpec) -> Iterator[str]:
+    if cut:
+        yield f"cut at {tokens.context_length} tokens, the rest is not read: the prompts of {_listed(cut)}."
+    shares = ((label, unknown_share(prompt, tokens)) for label, prompt in zip(labels, prompts, strict=True))
+    unknown = [f"{label} ({share:.0%})" for label, share in shares if share > 0]
+    if unknown:
+        yield f"The text tower's vocabulary does not know all words of the prompts of {_listed(unknown)}."
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+    return ", ".join(labels[:SHOWN]) + more
