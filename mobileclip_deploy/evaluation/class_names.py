@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,6 +106,7 @@ def names_of_folders(path: Path, folders: Sequence[str], bad: BadRows) -> ClassN
                     f"folder in sorted order, or lines of folder and name ({folders[0]} NAME)"
                 )
             return ClassNames.of(str(path), _numbered(path), bad)
+        _check_once(path, [line.split(maxsplit=1)[0] for _, line in lines], folders)
         table = {}
         for folder, (where, line) in parted.items():
             name = line.split(maxsplit=1)[1:]
@@ -121,7 +123,15 @@ def _json_table(path: Path) -> dict[str, tuple[str, str]]:
     pairs = [tuple(item) if isinstance(item, list) else (key, item) for key, item in entries]
     if not pairs or not all(len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
         raise InvalidInput(f'{path}: write {{"FOLDER": "NAME", ...}}')
+    _check_once(path, [folder for folder, _ in pairs], [folder for folder, _ in pairs])
     return {folder: (f"{path} ({folder})", name.strip()) for folder, name in pairs}
+
+
+def _check_once(path: Path, named: Sequence[str], folders: Sequence[str]) -> None:
+    times = Counter(named)
+    double = next((folder for folder in folders if times[folder] > 1), None)
+    if double is not None:
+        raise InvalidInput(f"{path} names the class folder {double} twice; leave one out")
 
 
 def _numbered(path: Path) -> list[tuple[str, str]]:

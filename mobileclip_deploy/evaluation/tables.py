@@ -94,6 +94,9 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
 
 def _columns(path: Path, header: list[str]) -> dict[str, int]:
     names = [cell.strip().lower() for cell in header]
+    double = next((name for aliases in COLUMNS.values() for name in aliases if names.count(name) > 1), None)
+    if double is not None:
+        raise InvalidInput(f"{path}:1: two columns are called {double}; rename one")
     found = {
         column: names.index(known[0])
         for column, aliases in COLUMNS.items()

@@ -29,6 +29,7 @@ from mobileclip_deploy.parity import Check
 from mobileclip_deploy.spaces.int8 import scale_of
 from mobileclip_deploy.targets import Target
 from mobileclip_deploy.verify.claims import written_by, written_by_this_version
+from mobileclip_deploy.verify.distilled import image_tower_of
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_convert
 
 EVERY = "both"
@@ -134,6 +135,9 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
         if entry.function is not None:  # by which an app asks for it
             pairs.append((f"{tower} function", entry.function, tower))
     yield from (pair for pair in pairs if pair[1] != pair[2])
+    distilled = manifest.checkpoint.distilled
+    if distilled is not None and (image := image_tower_of(distilled)) not in (None, distilled.image_sha256):
+        yield "checkpoint.distilled.image_sha256", distilled.image_sha256, f"in the space that it claims {image}"
     has_scale = "image" in manifest.towers and not subject.head.names and not variant.gives_tokens
     if manifest.int8_scale is None and has_scale and written_by_this_version(subject):
         yield "int8_scale", None, scale_of(subject.stored.of("image"))

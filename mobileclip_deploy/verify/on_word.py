@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mobileclip_deploy.artifacts.layouts import packaged_layout
 from mobileclip_deploy.parity import Check
+from mobileclip_deploy.verify.distilled import image_tower_of
 from mobileclip_deploy.verify.relevance import is_learned_again
 from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
@@ -30,6 +31,8 @@ def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
     manifest = subject.bundle.manifest
     if manifest.checkpoint.compacted is not None and subject.again is None:
         yield from (f"checkpoint.compacted.{name}" for name in FIT)
+    if manifest.checkpoint.distilled is not None and image_tower_of(manifest.checkpoint.distilled) is None:
+        yield from (f"checkpoint.distilled.{name}" for name in ("source_file", "source_sha256", "source_weights"))
     if manifest.relevance is not None:
         yield from ("relevance.background", "relevance.images_sha256")
         if not is_learned_again(subject):

@@ -223,6 +223,20 @@ def test_names_that_do_not_fit_the_folders_are_refused(tmp_path: Path) -> None:
         read_dataset(folder, class_names=write(tmp_path / "names.txt", "a\nb\nc\n"))
     with pytest.raises(InvalidInput, match="no name for the class folder n01443537"):
         read_dataset(folder, class_names=write(tmp_path / "names.txt", "n01440764 tench\n"))
+    for name, text in (
+        ("names.txt", "n01440764 tench\nn01443537 goldfish\nn01440764 shark\n"),
+        ("names.json", '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"], "2": ["n01440764", "shark"]}'),
+        ("keys.json", '{"n01440764": "tench", "n01443537": "goldfish", "n01440764": "shark"}'),
+    ):
+        with pytest.raises(InvalidInput, match=r"n01440764.* twice"):
+            read_dataset(folder, class_names=write(tmp_path / name, text))
+
+
+@pytest.mark.parametrize("header", ["image,text,text", "image,image,label", "Image, image ,label"])
+def test_two_columns_of_one_name_are_refused(header: str, tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    with pytest.raises(InvalidInput, match=r"data\.csv:1: two columns are called (text|image); rename one"):
+        read_dataset(table(tmp_path, f"{header}\na.png,a,b\n"))
 
 
 def test_options_without_meaning_for_a_form_are_refused(tmp_path: Path) -> None:
