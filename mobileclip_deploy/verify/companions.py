@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mobileclip_deploy.artifacts.bundle.licences import licence_entry, own_text, write_texts
-from mobileclip_deploy.artifacts.bundle.manifest import TensorEntry
+from mobileclip_deploy.artifacts.bundle.manifest import Manifest, TensorEntry
 from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.artifacts.layouts import Layout, default_layout, packaged_layout, write_side_files
 from mobileclip_deploy.artifacts.towers.head import Head, labels_json
@@ -110,6 +110,9 @@ def _settings(subject: OpenedSubject, source: Source) -> Iterator[tuple[str, obj
     ]
     pairs += [(f"checkpoint.{name}", getattr(manifest.checkpoint, name), getattr(origin, name)) for name in OF_SOURCE]
     if written_by_this_version(subject):  # another version may know another text, or none
+        pairs.append(("schema_version", manifest.schema_version, Manifest.model_fields["schema_version"].default))
+        if manifest.checkpoint.sha256 == origin.sha256 and manifest.checkpoint.preprocess is None:
+            pairs.append(("checkpoint.notes", manifest.checkpoint.notes, origin.notes))  # of the same file
         if manifest.licence is None:
             pairs.append(("licence", None, variant.licence.name))
         else:

@@ -209,7 +209,82 @@ def defaults_left_out(p: P) -> None:
         assert all(given.name != "axis" for given in node.attribute)
 
 
+def producer(p: P) -> None:
+    p.model.producer_name, p.model.producer_version, p.model.domain, p.model.model_version = "other", "9", "a.b", 7
+
+
+def metadata(p: P) -> None:
+    helper.set_model_props(p.model, {"author": "somebody", "licence": "another"})
+
+
+def documented(p: P) -> None:
+    p.model.doc_string = p.graph.doc_string = "for people"
+    for one in (*p.graph.node, *p.graph.initializer, *p.graph.input, *p.graph.output):
+        one.doc_string = "for people"
+
+
+def graph_renamed(p: P) -> None:
+    p.graph.name = "another"
+
+
+def shapes_inferred(p: P) -> None:
+    p.model.CopyFrom(onnx.shape_inference.infer_shapes(p.model))
+    p.graph = p.model.graph
+
+
+def shapes_left_out(p: P) -> None:
+    del p.graph.value_info[:]
+
+
+def operations_unnamed(p: P) -> None:
+    for node in p.graph.node:
+        node.name = ""
+
+
+def settings_reordered(p: P) -> None:
+    for node in p.graph.node:
+        settings = [onnx.AttributeProto.FromString(one.SerializeToString()) for one in node.attribute][::-1]
+        del node.attribute[:]
+        node.attribute.extend(settings)
+
+
+def opsets_reordered(p: P) -> None:
+    imports = [onnx.OperatorSetIdProto.FromString(one.SerializeToString()) for one in p.model.opset_import][::-1]
+    del p.model.opset_import[:]
+    p.model.opset_import.extend(imports)
+
+
+def saved_by_onnx_ir(p: P) -> None:
+    import onnx_ir
+
+    p.model.CopyFrom(onnx_ir.to_proto(onnx_ir.from_proto(p.model)))
+    p.graph = p.model.graph
+
+
+def unused_constant(p: P) -> None:
+    p.add("unused", np.ones(3, np.float32))
+
+
+def batch_renamed(p: P) -> None:
+    for value in (*p.graph.input, *p.graph.output, *p.graph.value_info):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = f"other_{size.dim_param}"
+
+
 HARMLESS: tuple[Edit[P], ...] = (
+    Edit("another producer and version", producer, (W4,)),
+    Edit("other metadata", metadata, (W4,)),
+    Edit("texts for people", documented, (W4,)),
+    Edit("another name of the graph", graph_renamed, (W4,)),
+    Edit("shapes inferred", shapes_inferred, (W4,)),
+    Edit("shapes left out", shapes_left_out, (W4,)),
+    Edit("operations without names", operations_unnamed, (W4,)),
+    Edit("settings in another order", settings_reordered, (W4,)),
+    Edit("opsets in another order", opsets_reordered, (W4,)),
+    Edit("saved anew by onnx_ir", saved_by_onnx_ir, (W4,)),
+    Edit("a constant that nothing takes", unused_constant, (W4,)),
+    Edit("another name of the batch's size", batch_renamed, (W4,)),
     Edit("values renamed", tensors_renamed, (W4, W8A8)),
     Edit("constants in another order", constants_reordered, (W4, W8A8)),
     Edit("operations in another order", operations_reordered, (W4, W8A8)),
