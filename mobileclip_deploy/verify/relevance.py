@@ -7,9 +7,9 @@ import numpy as np
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.evaluation.needed import LEAST_BACKGROUND
+from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Check
-from mobileclip_deploy.parity.inputs import exact_texts
 from mobileclip_deploy.spaces.axes import told_apart
 from mobileclip_deploy.spaces.relevance import Relevance
 from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Samples, fit, measured_curve

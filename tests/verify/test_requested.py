@@ -18,9 +18,9 @@ import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.bundle import MANIFEST, Bundle
 from mobileclip_deploy.evaluation.dataset_files import builtin_dataset
 from mobileclip_deploy.network.checkpoints.source import Source
+from mobileclip_deploy.network.inputs import exact_texts
 from mobileclip_deploy.network.model.tokenizer import encode
 from mobileclip_deploy.parity import Gates
-from mobileclip_deploy.parity.inputs import exact_texts
 from mobileclip_deploy.parity.reference import Reference
 from mobileclip_deploy.spaces.axes import told_apart
 from mobileclip_deploy.spaces.int8 import integers_of
