@@ -52,6 +52,10 @@ def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _is_unrepeated(recorded: Check, checks: Sequence[Check]) -> bool:
-    """Whether today's checks have no such row, as of another engine; what was not run says so itself."""
+    """Whether today's checks have no such row, as of another engine or on other inputs; what was not run says so."""
     today = [one for one in checks if (one.tower, one.step) == (recorded.tower, recorded.step)]
-    return all(one.status != "not run" and one.engine != recorded.engine for one in today)
+    return all(one.status != "not run" and _asked(one) != _asked(recorded) for one in today)
+
+
+def _asked(check: Check) -> tuple[str | None, int | None]:
+    return check.engine, None if check.deviation is None else check.deviation.inputs

@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ OTHERS: dict[str, Any] = {
     "Preprocess.crop": "none",
     "Answer.answer": "unknown",
     "Check.status": "undecided",
+    "Measurements.floor": {"image": 1.0, "text": 1.0},
     "TensorEntry.dtype": "float16",
 }
 """Other values that the schema takes, of fields that have but a few."""
@@ -121,6 +122,8 @@ def other(name: str, value: Any) -> Any:
     if isinstance(value, str):
         digits = len(value) == 64 and set(value) <= set("0123456789abcdef")
         return ("0" if value[0] != "0" else "1") + value[1:] if digits else value + "x"
+    if value == []:
+        return ["x"]
     if isinstance(value, list):
         return [*value[:-1], other("", value[-1])] if value and not isinstance(value[-1], dict) else value[:-1]
     if isinstance(value, dict) and value:
@@ -172,14 +175,14 @@ class Trial:
                 yield from part(subject, tower)
         yield from check_companions(subject)
 
-    def table(self) -> Iterator[tuple[str, str, str]]:
-        """Of every field: its name, what sees another value, and what sees that it is dropped."""
+    def table(self, only: Collection[str] = ()) -> Iterator[tuple[str, str, str]]:
+        """Of every field, or of some: its name, what sees another value, and what sees that it is dropped."""
         known: set[str] = set()
         for name, model in FILES.items():
             path = self.folder / name
             text = path.read_text(encoding="utf-8")
             for field in present(model, json.loads(text)):
-                if field.name not in known:
+                if field.name not in known and (not only or field.name in only):
                     known.add(field.name)
                     yield field.name, self._changed(path, text, field), self._dropped(path, text, field)
             path.write_text(text, encoding="utf-8")
