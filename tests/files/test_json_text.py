@@ -96,7 +96,8 @@ def test_a_tensor_whose_name_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 def test_no_other_file_of_the_package_validates_json_by_itself() -> None:
     calls = [path for path in PACKAGE.rglob("*.py") if ".model_validate_json(" in path.read_text(encoding="utf-8")]
-    assert [path.name for path in calls] == ["json_text.py"]
+    # A vocabulary of millions of items is read in little memory; a piece that is there twice leaves an id out.
+    assert sorted(path.name for path in calls) == ["json_text.py", "tokenizer_json.py"]
     assert parse_model.__module__.endswith("files.json_text")
 
 
