@@ -57,7 +57,7 @@ def _card(path: Path) -> Path:
 
 
 def _layout(path: Path) -> Path:
-    return Path(shutil.copy(PACKAGE / "layouts" / "data" / "immich.json", path))
+    return Path(shutil.copy(next(PACKAGE.rglob("immich.json")), path))
 
 
 def _document(document: object) -> Callable[[Path], Path]:
