@@ -200,7 +200,7 @@ def inputs(model: Any, tower: Any) -> Any:
     import torch
     from tiny import inputs as tiny_inputs
 
-    from mobileclip_deploy.parity.inputs import sample_inputs
+    from mobileclip_deploy.network.inputs import sample_inputs
 
     if model.variant.name.startswith("tiny"):
         given = tiny_inputs(tower)
