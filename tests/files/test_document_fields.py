@@ -30,7 +30,7 @@ from mobileclip_deploy.benchmark.android.release import Release
 from mobileclip_deploy.benchmark.browser.session import PageWord
 from mobileclip_deploy.benchmark.ios.following import RunProgress
 from mobileclip_deploy.benchmark.job import Job
-from mobileclip_deploy.benchmark.result import Browser, Peak, Result, RoundResult, Run, Snapshot
+from mobileclip_deploy.benchmark.result import Browser, Result, RoundResult, Run, Snapshot
 from mobileclip_deploy.benchmark.sweep.result import Row
 from mobileclip_deploy.export.smallest.log import SearchLog
 from mobileclip_deploy.network.model.prompts import Labels, Template
@@ -43,7 +43,7 @@ from mobileclip_deploy.training.reinforcement.index import Index
 
 READ: tuple[type[BaseModel], ...] = (
     *(Manifest, Measurements, SearchLog, Layout, ParityLock, Row),
-    *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Peak, Browser, PageWord),
+    *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Browser, PageWord),
     *(Contents, Release, Description, BridgeDescription, Index),
     *(Provenance, Distilled, TakenPreprocess, TokenizerSpec),
 )
