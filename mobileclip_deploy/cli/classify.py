@@ -39,7 +39,7 @@ def classify(
       mobileclip-deploy classify out/nano-onnx-fp16 cat.png --labels cat,dog,car --template "{}"
       mobileclip-deploy classify out/nano-onnx-fp16 photos/ --labels labels.txt --top 1 --skip-bad --csv
     """
-    from mobileclip_deploy.artifacts.towers.head import given_labels
+    from mobileclip_deploy.artifacts.towers.labels import given_labels
     from mobileclip_deploy.errors import UsageError
 
     if as_csv and as_json:

@@ -10,8 +10,9 @@ from typing import Self
 import numpy as np
 
 from mobileclip_deploy.artifacts.bundle import Bundle
-from mobileclip_deploy.artifacts.towers.head import Head, LabelSet, given_labels
+from mobileclip_deploy.artifacts.towers.head import Head
 from mobileclip_deploy.artifacts.towers.label_prompts import check_label_prompts
+from mobileclip_deploy.artifacts.towers.labels import LabelSet, given_labels
 from mobileclip_deploy.base.files import StrPath, paths
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.progress import Progress, silent

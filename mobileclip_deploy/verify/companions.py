@@ -15,7 +15,8 @@ from mobileclip_deploy.artifacts.bundle.licences import licence_entry, own_text,
 from mobileclip_deploy.artifacts.bundle.manifest import Manifest, TensorEntry
 from mobileclip_deploy.artifacts.bundle.model_card import MODEL_CARD, model_card, write_preprocessor_config
 from mobileclip_deploy.artifacts.layouts import Layout, default_layout, packaged_layout, write_side_files
-from mobileclip_deploy.artifacts.towers.head import Head, labels_json
+from mobileclip_deploy.artifacts.towers.head import Head
+from mobileclip_deploy.artifacts.towers.labels import labels_json
 from mobileclip_deploy.base.files import files_of
 from mobileclip_deploy.base.files.json_text import parse_json
 from mobileclip_deploy.base.files.names import with_fields

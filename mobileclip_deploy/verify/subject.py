@@ -16,7 +16,8 @@ from torch import nn
 from mobileclip_deploy.artifacts.bundle import Bundle
 from mobileclip_deploy.artifacts.bundle.opening import SEARCH_LOG
 from mobileclip_deploy.artifacts.towers.calibration import calibration_digest
-from mobileclip_deploy.artifacts.towers.head import Head, LabelSet, labels_json
+from mobileclip_deploy.artifacts.towers.head import Head
+from mobileclip_deploy.artifacts.towers.labels import LabelSet, labels_json
 from mobileclip_deploy.base.progress import Progress, about, silent
 from mobileclip_deploy.errors import WHY, DependencyMissing, InvalidInput, NotRun, RuntimeFailed, refusing
 from mobileclip_deploy.evaluation.dataset import Dataset

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from tokenizer_vectors import FILE, text_of_vectors
 
-from mobileclip_deploy.artifacts.towers.head import given_labels
+from mobileclip_deploy.artifacts.towers.labels import given_labels
 from mobileclip_deploy.errors import InvalidInput, UsageError
 from mobileclip_deploy.search.index import Index
 from mobileclip_deploy.search.searching import search_index

@@ -31,7 +31,7 @@ from mobileclip_deploy.benchmark.browser.session import PageWord
 from mobileclip_deploy.benchmark.ios.following import RunProgress
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.result import Browser, Result, RoundResult, Run, Snapshot
-from mobileclip_deploy.benchmark.sweep.result import Row
+from mobileclip_deploy.benchmark.sweep.cells import Record
 from mobileclip_deploy.export.smallest.log import SearchLog
 from mobileclip_deploy.network.model.prompts import Labels, Template
 from mobileclip_deploy.network.model.provenance import Distilled, Provenance, TakenPreprocess
@@ -42,7 +42,7 @@ from mobileclip_deploy.search.index_file import Description
 from mobileclip_deploy.training.reinforcement.index import Index
 
 READ: tuple[type[BaseModel], ...] = (
-    *(Manifest, Measurements, SearchLog, Layout, ParityLock, Row),
+    *(Manifest, Measurements, SearchLog, Layout, ParityLock, Record),
     *(Job, Run, Result, RoundResult, RunProgress, Snapshot, Browser, PageWord),
     *(Contents, Release, Description, BridgeDescription, Index),
     *(Provenance, Distilled, TakenPreprocess, TokenizerSpec),
@@ -59,7 +59,7 @@ READ_ELSEWHERE = {
     "Tensor": "made here, and in Job",
 }
 READERS = re.compile(
-    r"\b([A-Z_]\w*)\.model_validate(?:_json)?\(|\bread_model\(([A-Z]\w*)|\bparse_document\(.*, ([A-Z]\w*),"
+    r"\b([A-Z_]\w*)\.model_validate(?:_json)?\(|\b(?:read|parse)_model\(([A-Z]\w*)|\bparse_document\(.*, ([A-Z]\w*),"
 )
 CHECKS = [plain_text, plain_path, *(annotated.__metadata__[0].func for annotated in (Template, Labels))]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mobileclip_deploy.artifacts.towers.head import LabelSet
+from mobileclip_deploy.artifacts.towers.labels import LabelSet
 from mobileclip_deploy.artifacts.towers.tower import ImageTower, make_tower
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.folding import is_folded

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST
 from mobileclip_deploy.artifacts.towers.calibration import PROMPT_FILES, calibration_digest, files_digest
 from mobileclip_deploy.base.files import file_sha256, read_json, write_whole
+from mobileclip_deploy.base.files.names import Sha256
 from mobileclip_deploy.benchmark.sweep.result import Row, row_of
 from mobileclip_deploy.benchmark.sweep.specification import HUB, CheckpointChoice, Specification
 from mobileclip_deploy.errors import DependencyMissing, InvalidInput, UsageError
@@ -222,8 +223,8 @@ def with_contents(cells: Sequence[Cell], specification: Specification) -> list[C
 class Record(BaseModel, frozen=True):
     """A cell that was made: its row, the identity of the cell, and the SHA-256 of the bundle's manifest, if any."""
 
-    identity: str
-    manifest: str | None
+    identity: Sha256
+    manifest: Sha256 | None
     row: Row
 
 

@@ -147,8 +147,8 @@ def on_xnnpack(checkpoint: Path, tower: TowerName, precision: str) -> torch.nn.M
     """A tower as it is quantized before it is lowered."""
     from mobileclip_deploy.targets.executorch.authoring import authored, split_large_depthwise
     from mobileclip_deploy.targets.executorch.backends import FreeShape
-    from mobileclip_deploy.targets.executorch.stages import Stages
     from mobileclip_deploy.targets.executorch.quantization import quantize
+    from mobileclip_deploy.targets.executorch.stages import Stages
 
     model = mcd.load_model(None, checkpoint)
     exported = make_tower(model, tower)

@@ -1,0 +1,66 @@
+"""Tasks run here, one after another, or on Dask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mobileclip_deploy.base.progress import Progress, silent
+from mobileclip_deploy.base.scheduling.tasks import LOCAL, Failed, Task, Told, check_scheduler
+from mobileclip_deploy.errors import MobileClipDeployError
+
+
+def require_scheduler(scheduler: str | None) -> None:
+    """Refuse a scheduler that could not be used, before anything is written.
+
+    Raises:
+        UsageError, DependencyMissing, RuntimeFailed: see `run_tasks`.
+    """
+    check_scheduler(scheduler)
+    if scheduler is not None and scheduler != LOCAL:
+        from mobileclip_deploy.base.scheduling.cluster import connected
+
+        with connected((), scheduler):  # it answers, and its workers can do what they will be asked
+            pass
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    told: Told,
+    scheduler: str | None = None,
+    *,
+    go_on: bool = False,
+    progress: Progress = silent,
+) -> None:
+    """Run tasks, in any order, and tell how each ended as soon as it did, in the thread that called.
+
+    Args:
+        scheduler: None for this process; "local" for processes on this machine, each of one thread, as many as cores
+            and the memory that is free allow; or a Dask scheduler's address, whose workers see the same disks under
+            the same names.
+        go_on: after a task that failed; else no other is begun.
+        progress: told how many are done, have failed, run and are left.
+
+    Raises:
+        UsageError: an unknown scheduler, or a task that needs more memory than there is.
+        DependencyMissing: Dask is not installed.
+        RuntimeFailed: no scheduler answers at the address, it has no workers, they have another version of this
+            package, or it was lost.
+    """
+    check_scheduler(scheduler)
+    if not tasks:
+        return
+    if scheduler is not None:
+        from mobileclip_deploy.base.scheduling.cluster import run_on_dask
+
+        run_on_dask(tasks, told, scheduler, go_on, progress)
+        return
+    for task in tasks:
+        progress(task.name)
+        try:
+            result = task.call(*task.arguments)
+        except MobileClipDeployError as error:
+            told(task, Failed(error))
+            if not go_on:
+                return
+            continue
+        told(task, result)
