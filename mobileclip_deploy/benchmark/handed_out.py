@@ -6,7 +6,6 @@ other half tells here whether they were computed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,29 +14,13 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mobileclip_deploy.base.files import cache_folder, check_tensors, file_sha256
+from mobileclip_deploy.base.files import cache_folder, check_tensors
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.benchmark.answers import Expected, judge
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.golden import write_raw
 from mobileclip_deploy.benchmark.job import Cell, Job
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput
-
-
-def write_for_app(plan: Plan, into: Path) -> Path:
-    """Write `into`/<run_id> for an app that measures by itself: the job, what it names, and files.json,
-    by which an app fetches the folder from a web server: every file, its size and its SHA-256."""
-    folder = into / plan.job.run_id
-    plan.copy_to(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [
-        {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in files
-    ]
-    listing = {"schema_version": 1, "run_id": folder.name, "files": entries}
-    (folder / "files.json").write_text(json.dumps(listing) + "\n", encoding="utf-8")
-    return folder
 
 
 def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:

@@ -19,9 +19,10 @@ from mobileclip_deploy.benchmark.answers import Expected
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.cells import Cells
 from mobileclip_deploy.benchmark.documents import read_job, read_stream, write_document
-from mobileclip_deploy.benchmark.driver import Driver, Plan
+from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Cell, Job, Protocol, Turn
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.request import Request, RunOptions
 from mobileclip_deploy.benchmark.result import Outcome, Result
 from mobileclip_deploy.errors import NotRun, UsageError

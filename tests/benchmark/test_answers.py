@@ -14,10 +14,10 @@ from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.commands.tables import print_result
 from mobileclip_deploy.benchmark.documents import read_result, read_stream, write_document
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.handed_out import remember, with_shown_answers
 from mobileclip_deploy.benchmark.job import Job
 from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.report import report
 from mobileclip_deploy.benchmark.report.points import device_name
 from mobileclip_deploy.benchmark.result import RoundResult

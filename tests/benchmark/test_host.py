@@ -15,9 +15,9 @@ from safetensors.torch import safe_open
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.documents import read_result
 from mobileclip_deploy.benchmark.door import benchmark as measure
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.host.machine import instructions, snapshot
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
 
 QUICK = ("--quick", "--tower", "image")

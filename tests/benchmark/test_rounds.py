@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from benchmark.documents import job
 
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host import rounds, worker
 from mobileclip_deploy.benchmark.host.rounds import run_round, side_by_side
 from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.plan import Plan
 
 # Speaks as worker.py does, writes down what it is told, and comes to the end that a file with its name asks for.
 STAND_IN = f"""

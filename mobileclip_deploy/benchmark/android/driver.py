@@ -32,9 +32,9 @@ from mobileclip_deploy.benchmark.android.session import FIXED, PhoneSession, wri
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners, find_runners
 from mobileclip_deploy.benchmark.android.transfer import place, synchronize
 from mobileclip_deploy.benchmark.bounded import one_line, understood
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan
-from mobileclip_deploy.benchmark.handed_out import write_for_app
+from mobileclip_deploy.benchmark.driver import Driver, Listing
 from mobileclip_deploy.benchmark.job import Job
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run, Snapshot
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.targets.values import RuntimePlace
@@ -79,7 +79,7 @@ class AndroidDriver(Driver):
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         if self.selector == APP:
-            return write_for_app(plan, into)
+            return plan.write_for_app(into)
         runners = self._find_runners(plan, progress)
         return write_job_folder(plan, runners, self._settings, into)
 

@@ -31,8 +31,9 @@ from mobileclip_deploy.benchmark.android.rounds import Rounds
 from mobileclip_deploy.benchmark.android.session import KEEP_AWAKE, LET_SLEEP
 from mobileclip_deploy.benchmark.android.transfer import synchronize
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.benchmark.driver import Driver, Plan
+from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.job import Cell, Turn
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Environment, Harness, RoundResult, Run
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.targets import get_target

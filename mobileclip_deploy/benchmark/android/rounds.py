@@ -5,7 +5,8 @@ from __future__ import annotations
 from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.android.adb import Adb, quoted
 from mobileclip_deploy.benchmark.documents import parse_document, parse_stream
-from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
+from mobileclip_deploy.benchmark.driver import RoundCounter
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import InvalidInput
 

@@ -19,7 +19,7 @@ from mobileclip_deploy.benchmark.android.claiming import PhoneBusy
 from mobileclip_deploy.benchmark.android.programs import BUSY, PLAN, InstalledPrograms, Programs, loader_among
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings, Runners
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES
-from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.errors import RuntimeFailed
 
 FIXED = "cmd power set-fixed-performance-mode-enabled {} >/dev/null 2>&1"

@@ -20,8 +20,9 @@ from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.benchmark.browser.lan import ADDRESS, NEEDED_BY_LAN, code, local_address, own_certificate
 from mobileclip_deploy.benchmark.browser.launching import Browser, find_browser, installed_browsers, last_words
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
+from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, Run
 from mobileclip_deploy.errors import NotRun, RuntimeFailed
 from mobileclip_deploy.targets.values import RuntimePlace

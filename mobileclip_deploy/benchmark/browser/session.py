@@ -12,8 +12,8 @@ from typing import Any
 from mobileclip_deploy.base.files.names import with_fields
 from mobileclip_deploy.benchmark.bounded import one_line
 from mobileclip_deploy.benchmark.documents import parse_document
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Cell, Frozen, Turn, weights_beside
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Browser, RoundResult
 from mobileclip_deploy.errors import InvalidInput
 

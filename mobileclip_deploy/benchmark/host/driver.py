@@ -6,10 +6,11 @@ import importlib.metadata
 import importlib.util
 
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
+from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.host.machine import describe, snapshot
 from mobileclip_deploy.benchmark.host.rounds import run_round, side_by_side
 from mobileclip_deploy.benchmark.job import CHECKPOINT, Job
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Environment, Harness, Run
 from mobileclip_deploy.targets import get_target, targets
 

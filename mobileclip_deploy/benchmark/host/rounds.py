@@ -18,10 +18,10 @@ from typing import Self
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.interpreter import python
 from mobileclip_deploy.benchmark.documents import parse_document
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.host.machine import memory_bytes
 from mobileclip_deploy.benchmark.host.worker import WAITING
 from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult
 
 # Loading and compiling a large tower takes minutes on a slow machine; an inference never does.

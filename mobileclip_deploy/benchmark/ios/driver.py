@@ -10,13 +10,13 @@ from typing import ClassVar
 
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
-from mobileclip_deploy.benchmark.handed_out import write_for_app
+from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.ios.building import build_app, signing_team
 from mobileclip_deploy.benchmark.ios.devices import CONNECT, choose, list_devices
 from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over, write_in_parts
 from mobileclip_deploy.benchmark.ios.following import Patience, follow
 from mobileclip_deploy.benchmark.ios.phone import Phone
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 
@@ -40,7 +40,7 @@ class IosDriver(Driver):
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         check_plan(plan)
-        return write_for_app(plan, into)
+        return plan.write_for_app(into)
 
     def run(self, plan: Plan, progress: Progress) -> Run:
         check_plan(plan)

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mobileclip_deploy.benchmark.documents import parse_document, parse_stream, read_stream
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import WHY, InvalidInput, RuntimeFailed, UsageError, refusing
 

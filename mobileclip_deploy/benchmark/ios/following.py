@@ -11,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 from mobileclip_deploy.base.files.json_text import parse_model
 from mobileclip_deploy.base.files.names import Prose
 from mobileclip_deploy.benchmark.bounded import one_line
-from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
+from mobileclip_deploy.benchmark.driver import RoundCounter
 from mobileclip_deploy.benchmark.ios.devicectl import CoreDeviceFailed, UnknownCommand
 from mobileclip_deploy.benchmark.ios.phone import Phone
 from mobileclip_deploy.benchmark.job import Count, Identifier, Turn
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.errors import RuntimeFailed
 
 # A file that the app wrote just before it ended may not be retrievable at once (CoreDeviceError 7000).

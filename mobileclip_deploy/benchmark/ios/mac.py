@@ -15,10 +15,11 @@ from typing import ClassVar
 from mobileclip_deploy.base.files import cache_folder
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.progress import Progress
-from mobileclip_deploy.benchmark.driver import Driver, Listing, Plan, RoundCounter
+from mobileclip_deploy.benchmark.driver import Driver, Listing, RoundCounter
 from mobileclip_deploy.benchmark.ios.building import harness_sources
 from mobileclip_deploy.benchmark.ios.exchange import check_plan, checked_run, interrupted, take_over
 from mobileclip_deploy.benchmark.ios.following import RunProgress, read_progress
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Run
 from mobileclip_deploy.errors import RuntimeFailed
 

@@ -18,7 +18,7 @@ from mobileclip_deploy.benchmark.android.session import PhoneSession
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import read_stream
-from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Result
 from mobileclip_deploy.errors import RuntimeFailed
 

@@ -18,8 +18,8 @@ from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.job import get_protocol
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import CoreUse, Result
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 

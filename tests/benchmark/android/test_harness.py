@@ -18,7 +18,7 @@ from mobileclip_deploy.benchmark.android.settings import LIBRARIES
 from mobileclip_deploy.benchmark.answers import judge
 from mobileclip_deploy.benchmark.assembly import assemble
 from mobileclip_deploy.benchmark.documents import parse_document, read_stream
-from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import Result, Run
 
 RUNTIMES = ("onnxruntime", "executorch", "litert")

@@ -14,7 +14,8 @@ from mobileclip_deploy.base.progress import silent
 from mobileclip_deploy.benchmark.android.netrun import NetRunDriver, executions
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.assembly import assemble
-from mobileclip_deploy.benchmark.driver import Plan, get_driver
+from mobileclip_deploy.benchmark.driver import get_driver
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.targets import get_target
 

@@ -31,10 +31,11 @@ from mobileclip_deploy.benchmark.android.driver import AndroidDriver
 from mobileclip_deploy.benchmark.android.ready import ready_runners
 from mobileclip_deploy.benchmark.android.settings import AndroidSettings
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.driver import Driver, Plan
+from mobileclip_deploy.benchmark.driver import Driver
 from mobileclip_deploy.benchmark.host.driver import HostDriver
 from mobileclip_deploy.benchmark.job import get_protocol, quick
 from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.request import RunOptions, make_request
 from mobileclip_deploy.benchmark.running import run_benchmark
 from mobileclip_deploy.errors import RuntimeFailed, UsageError

@@ -15,7 +15,7 @@ from benchmark import documents
 
 from mobileclip_deploy.base.files import file_sha256
 from mobileclip_deploy.benchmark.documents import write_document
-from mobileclip_deploy.benchmark.driver import Plan
+from mobileclip_deploy.benchmark.plan import Plan
 
 Values = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -28,8 +28,8 @@ from mobileclip_deploy.benchmark.browser.driver import BrowserDriver
 from mobileclip_deploy.benchmark.browser.launching import Browser
 from mobileclip_deploy.benchmark.browser.session import BrowserSession
 from mobileclip_deploy.benchmark.documents import read_stream
-from mobileclip_deploy.benchmark.driver import Plan
 from mobileclip_deploy.benchmark.judgement import run_warnings
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.report.writing import html_page
 from mobileclip_deploy.errors import InvalidInput, NotRun, RuntimeFailed, UsageError
 

@@ -15,13 +15,14 @@ from benchmark.ios.phone_folder import LISTED, FolderPhone, IphoneBenchmark
 from command_line import Outcome
 
 from mobileclip_deploy.benchmark.documents import read_result
-from mobileclip_deploy.benchmark.driver import Plan, RoundCounter
+from mobileclip_deploy.benchmark.driver import RoundCounter
 from mobileclip_deploy.benchmark.ios import building, devicectl, following
 from mobileclip_deploy.benchmark.ios.devicectl import REMEDIES, TUNNEL, NoSuchRemoteFile, UnknownCommand, read_failure
 from mobileclip_deploy.benchmark.ios.devices import parse_devices
 from mobileclip_deploy.benchmark.ios.driver import IosDriver
 from mobileclip_deploy.benchmark.ios.exchange import interrupted
 from mobileclip_deploy.benchmark.ios.following import Patience
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult
 from mobileclip_deploy.errors import RuntimeFailed
 

@@ -16,10 +16,11 @@ from exports import Exports
 from programs import script
 
 from mobileclip_deploy.benchmark.documents import read_result, read_stream
-from mobileclip_deploy.benchmark.driver import Plan, get_driver
+from mobileclip_deploy.benchmark.driver import get_driver
 from mobileclip_deploy.benchmark.ios import mac
 from mobileclip_deploy.benchmark.ios.exchange import checked_run, take_over
 from mobileclip_deploy.benchmark.job import Turn
+from mobileclip_deploy.benchmark.plan import Plan
 from mobileclip_deploy.benchmark.result import RoundResult, Run
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
 
