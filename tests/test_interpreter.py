@@ -37,11 +37,11 @@ def names(file: Path) -> set[str]:
 
 def test_python_is_started_in_one_place() -> None:
     spoken = {file.relative_to(PACKAGE).as_posix(): names(file) for file in PACKAGE.rglob("*.py")}
-    assert {file for file, said in spoken.items() if "sys.executable" in said} == {"interpreter.py"}
+    assert {file for file, said in spoken.items() if "sys.executable" in said} == {"base/interpreter.py"}
     starters = {file for file, said in spoken.items() if said & STARTERS}
-    assert starters == {"learning/training/running.py", "scheduling/cluster.py"}
+    assert starters == {"training/trainer/running.py", "base/scheduling/cluster.py"}
     assert all("safe_children" in spoken[file] for file in starters)
-    assert {file for file, said in spoken.items() if "os.execv" in said} == {"interpreter.py"}
+    assert {file for file, said in spoken.items() if "os.execv" in said} == {"base/interpreter.py"}
     assert not [file for file, said in spoken.items() if said & {"os.system", "runpy", "os.posix_spawn"}]
 
 

@@ -27,7 +27,6 @@ __all__ = [
     "evaluate",
     "evaluate_on",
     "load_runner",
-    "parse_templates",
 ]
 
 NO_DATASET = (

@@ -158,7 +158,9 @@ def embed_to_index(
         try:
             compact(output)
         except PermissionError as error:  # Windows replaces no file that another process has open
-            progress(f"{output} keeps the bytes of removed rows ({error.strerror}); the next --incremental drops them")
+            progress(
+                f"{output} keeps the bytes of removed rows ({error.strerror}); the next `incremental` run drops them"
+            )
     index = Index(output, check=False)  # its blocks were compared when it was opened to be written
     remember(embedder.embedding_space, bundle.path)
     tally = source.tally

@@ -16,7 +16,7 @@ from mobileclip_deploy.base.arguments import Bounds
 from mobileclip_deploy.base.files import StrPath, check_bundle_destination, replacing
 from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.base.files.writers import sole_writer
-from mobileclip_deploy.base.pages.runtime import FILES, RUNTIME, VERSION, runtime_folder
+from mobileclip_deploy.base.pages.runtime import FILES, LICENCE, RUNTIME, VERSION, runtime_folder
 from mobileclip_deploy.base.pages.server import PageServer, serving
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed, UsageError
@@ -31,7 +31,6 @@ PLAIN = tuple(name for name in FILES if "webgpu" not in name and "asyncify" not 
 EMOJI = "nano/evaluation/images/1f[34]??.png"  # weather, food, plants, animals, places, sports, things; no skin tones
 LABELS = ("a cat", "a dog", "a pizza", "a car", "a rocket")
 MOST_IMAGES = 10_000
-LICENCE = Path(__file__).parent / "onnxruntime-web.LICENSE.txt"
 
 
 @dataclass(frozen=True)

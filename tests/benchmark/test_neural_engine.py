@@ -32,7 +32,8 @@ def sweep(cpu_ns: int, engine_ns: int, placement: list[dict[str, Any]], simulate
     found = []
     for units, time in zip(UNITS, (cpu_ns, engine_ns), strict=True):
         summary = summarize([[time] * 10], [None], 0.1).model_dump(mode="json")
-        found.append({"id": units, "status": "done", "summary": summary})
+        measured = {"run_id": job.run_id, "cell": units, "round": 0, "status": "done", "samples_ns": [time] * 10}
+        found.append({"id": units, "status": "done", "summary": summary, "rounds": [measured]})
     found[1]["placement"] = placement
     values = documents.result().model_dump(mode="json")
     values |= {"run_id": job.run_id, "job": job.model_dump(mode="json"), "cells": found}

@@ -14,6 +14,7 @@ from exports import Exports
 from json_files import edited_json
 
 from mobileclip_deploy.artifacts.bundle import Bundle, staged_bundle
+from mobileclip_deploy.base import files
 from mobileclip_deploy.base.files import artifact_bytes, artifact_sha256
 from mobileclip_deploy.base.files.leftovers import Claim, claimed
 from mobileclip_deploy.errors import InvalidInput, UsageError
@@ -221,14 +222,14 @@ def test_the_bundle_that_was_there_comes_back_if_taking_its_place_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "b", "old")
-    rename = Path.rename
+    rename = files.rename
 
-    def interrupted(self: Path, target: Path) -> Path:
-        if ".partial-" in self.name:
+    def interrupted(source: Path, target: Path) -> None:
+        if ".partial-" in source.name:
             raise KeyboardInterrupt
-        return rename(self, target)
+        rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", interrupted)
+    monkeypatch.setattr(files, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "b", "new", force=True)
     assert content(tmp_path / "b") == "old"

@@ -23,7 +23,9 @@ FLAG = re.compile(r"(^|[\s(`'\"])--[a-z]")
 
 
 # Of commands that are no command of ours.
-FOREIGN = re.compile(r"pip install --force-reinstall| --hash=sha256:|docker run --rm --platform")
+FOREIGN = re.compile(
+    r"pip install --force-reinstall| --hash=sha256:|docker run --rm --platform|softwareupdate --list|xcode-select -s"
+)
 
 
 def sentences() -> Iterator[tuple[str, str]]:

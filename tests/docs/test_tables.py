@@ -130,6 +130,7 @@ def test_the_protocols_are_those_of_the_table() -> None:
         assert own.reload_each_round == ("reloaded" in told[name][5])
     assert {name: own.statistic for name, own in PROTOCOLS.items()} == {
         "standard": "median",
+        "paced": "median",
         "paper": "trimmed_mean",
         "mlperf": "p90",
     }

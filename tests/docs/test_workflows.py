@@ -25,6 +25,7 @@ PLAIN = (
     "pip install --require-hashes",
     "sudo chmod a+rw /dev/kvm",
     "gh release",
+    "python .github/scripts/use_wheel.py",
 )
 """How steps begin that are no script: what comes before the checkout, or is one command."""
 
@@ -72,7 +73,8 @@ def test_actions_are_pinned_to_commits_and_results_are_kept() -> None:
         used = [step["uses"] for step in own["steps"] if "uses" in step]
         assert [one for one in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", one)] == [], (name, job)
     kept = {name for name, _, _, own in jobs() if any("upload-artifact" in str(step) for step in own["steps"])}
-    assert kept == {path.name for path in WORKFLOWS} == {"linux.yml", "macos.yml", "android.yml", "release.yml"}
+    every = {"linux.yml", "macos.yml", "android.yml", "release.yml", "windows.yml"}
+    assert kept == {path.name for path in WORKFLOWS} == every
 
 
 def test_nothing_that_anybody_proposes_runs_with_privileges() -> None:

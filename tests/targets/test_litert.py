@@ -133,7 +133,7 @@ def test_a_file_says_what_it_is_and_where_its_weights_came_from(files: Files) ->
         "tiny_mci",
         "image",
         "w8a8",
-        "0",
+        "0" * 64,
     )
     source, result = get_target("litert").open(files.path("text", "w4")).ports
     assert (source.name, source.dtype, source.shape) == ("text", "int32", (1, 8))

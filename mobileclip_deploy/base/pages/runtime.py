@@ -17,6 +17,8 @@ from mobileclip_deploy.errors import RuntimeFailed, worded
 RUNTIME, VERSION = "onnxruntime-web", "1.30.0"
 # The plain build, and the one with WebGPU. There is a third one, "jsep", which answers wrongly without an error
 # (nano's cosine was 0.645): it is not taken.
+LICENCE = Path(__file__).with_name("onnxruntime-web.LICENSE.txt")
+"""Licence of ONNX Runtime, which npm's package leaves out."""
 FILES = {
     "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
     "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",

@@ -22,8 +22,8 @@ def image_paths() -> list[Path]:
 
 
 def prompts() -> list[str]:
-    """Returns the packaged prompts: plain, accented, non-Latin, emoji, empty, long (six of 41 to 77 tokens, CLIP's
-    limit), and longer than a context."""
+    """Returns the packaged prompts: plain, accented, non-Latin, emoji, empty, long (six of 41 tokens up to a
+    whole context), and longer than a context."""
     longer = json.loads((_FOLDER / "longer.json").read_text(encoding="utf-8"))
     return [longer.get(prompt, prompt) for prompt in calibration_prompts()]
 

@@ -288,8 +288,8 @@ def test_two_phones_are_measured_at_once(phones: Phones, built: Path, tmp_path: 
 def test_how_long_a_round_may_take(name: str, seconds: float) -> None:
     assert AndroidSettings().turn_limit(get_protocol(name)) == seconds
     assert AndroidSettings.of({"MOBILECLIP_ANDROID_TURN_SECONDS": "7"}).turn_limit(get_protocol(name)) == 7
-    job = documents.job()  # four rounds, a probe for one thread
-    assert AndroidSettings(turn_seconds=7).total_limit(job) == 7 * (4 + 1 + 1)
+    job = documents.job()  # four rounds
+    assert AndroidSettings(turn_seconds=7).total_limit(job) == 7 * (4 + 1)
     assert AndroidSettings.of({}).cooling_seconds == 600
 
 

@@ -291,7 +291,7 @@ def test_what_holds_its_gates_when_the_budget_ends_is_not_said_to_have_passed(
     noisy(model, monkeypatch)
     with pytest.raises(NothingPasses, match=r"nothing passed within 60 minutes \(1 tried\)") as ended:
         search(model, tmp_path, dataset, limits=Limits(budget=60))
-    (trial,) = ended.value.log.trials
+    (trial,) = ended.value.results[0].log.trials
     assert (trial.outcome, trial.reason) == (
         "undecided",
         "holds its gates, and was not confirmed: the search ended before",

@@ -10,6 +10,7 @@ from writing import chosen
 
 import mobileclip_deploy as mcd
 from mobileclip_deploy.artifacts.towers.tower import make_tower
+from mobileclip_deploy.base.files import content_sha256
 from mobileclip_deploy.export.smallest.candidates import four_bit_layers, tower_choices
 from mobileclip_deploy.export.smallest.prediction import Layer, measure_layers, mixes
 from mobileclip_deploy.network.model.provenance import weight_sha256
@@ -57,7 +58,7 @@ def test_a_target_is_asked_for_no_layer_that_it_cannot_store_at_4_bits(target: s
 
 
 def layer(name: str, noise: float, weights: int = 10_000) -> Layer:
-    return Layer(name=name, sha256=name, weights=weights, noise=noise)
+    return Layer(name=name, sha256=content_sha256(name.encode()), weights=weights, noise=noise)
 
 
 def test_mixes_grow_smaller_and_leave_the_most_sensitive_at_8_bits() -> None:

@@ -98,7 +98,7 @@ def test_independent_inputs_leave_every_number_at_its_nearest() -> None:
 
 def test_an_error_costs_less_than_that_of_the_nearest() -> None:
     weight, hessian = layer()
-    moments = Moments(hessian, torch.zeros(1, 160), torch.ones(1), torch.ones(1))
+    moments = Moments(hessian, torch.zeros(1, 160), torch.ones(1))
     lattice = free(weight)
     found = round_columns(weight, hessian, lattice)
     nearest = (weight / lattice.scales).round() * lattice.scales
