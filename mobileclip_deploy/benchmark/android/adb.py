@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobileclip_deploy.base.files import artifact_bytes
+from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, run_bounded
 from mobileclip_deploy.errors import RuntimeFailed
 
@@ -185,8 +185,8 @@ class Adb:
 
     def _push_probe(self, remote: str) -> None:
         """Time a push of `PROBE_BYTES` that do not compress, to a file beside `remote`."""
-        with tempfile.TemporaryDirectory() as folder:
-            probe = Path(folder) / "probe"
+        with temporary_folder() as folder:
+            probe = folder / "probe"
             probe.write_bytes(os.urandom(PROBE_BYTES))
             self._push(probe, f"{remote}.probe", PATIENCE_SECONDS + PROBE_BYTES / SLOWEST)
         self.shell(f"rm -f -- {quoted(f'{remote}.probe')}")
