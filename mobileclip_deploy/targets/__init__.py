@@ -55,27 +55,28 @@ __all__ = [
 
 GROUP = "mobileclip_deploy.targets"
 RETIRED = {"torchscript": (".ts", "examples/third_party_target")}
-"""Targets that have left the package: the suffix of their artifacts, and the package of the repository to install."""
+"""Targets that have left the package: the suffix of their artifacts, and the repository's package to install
+instead."""
 RETIRED_OPTIONS = ("as_maps", "image_entry")
 """Options that targets no longer have."""
 
 
 @cache
 def targets() -> Mapping[str, Target]:
-    """Every target that is installed, by name, with its default options; ours first.
+    """Returns every installed target by name, with its default options; built-in targets come first.
 
     Raises:
         DependencyMissing: a package registers a target that cannot be imported.
     """
     loaded = (_load(entry) for entry in _registered_in(tuple(sys.path)))
-    found = sorted(loaded, key=lambda one: (one.abilities.order, one.name))
-    return {target.name: target for target in found}
+    ordered = sorted(loaded, key=lambda one: (one.abilities.order, one.name))
+    return {target.name: target for target in ordered}
 
 
 @cache
 def _registered_in(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Entry points of the packages that Python finds by this path. They are read once per path: they stand in one file
-    per package, in hundreds of files."""
+    """Returns the entry points of the packages on this path, cached by path: reading them opens one file per package,
+    hundreds in all."""
     return tuple(entry_points(group=GROUP))
 
 
@@ -90,28 +91,28 @@ def _load(entry: EntryPoint) -> Target:
 
 
 def get_target(name: str) -> Target:
-    """The target called `name`, or the variation that is labelled so (`executorch-<backend>`), with default options;
-    in any capitals.
+    """Returns the target with this name, or the variation with this label (`executorch-<backend>`), with default
+    options. Case is ignored.
 
     Raises:
-        UsageError: unknown; the text lists the known ones.
+        UsageError: the name is unknown; the text lists the known names.
     """
-    wanted = name.casefold()
+    label = name.casefold()
     entries = {entry.name.casefold(): entry for entry in _registered_in(tuple(sys.path))}
-    own = wanted  # then what is before its last hyphen, and so on
-    while own and own not in entries:
-        own = own.rpartition("-")[0]
-    if not own:
-        if wanted in RETIRED:
-            raise _retired(wanted)
-        known = targets()
-        raise UsageError(f"unknown target {name!r}{suggestion(name, known)}; known: {', '.join(known)}, all")
-    family = _load(entries[own])  # what the others import (torch, coremltools) is left out of the process
-    if own == wanted:
+    family_name = label  # the longest registered prefix that ends before a hyphen
+    while family_name and family_name not in entries:
+        family_name = family_name.rpartition("-")[0]
+    if not family_name:
+        if label in RETIRED:
+            raise _retired(label)
+        installed = targets()
+        raise UsageError(f"unknown target {name!r}{suggestion(name, installed)}; known: {', '.join(installed)}, all")
+    family = _load(entries[family_name])  # this target alone: others import torch or coremltools
+    if family_name == label:
         return family
-    varied = family.options.varied(wanted.removeprefix(f"{own}-"))
+    varied = family.options.varied(label.removeprefix(f"{family_name}-"))
     if varied is None:
-        raise UsageError(f"unknown target {wanted!r}; {family.name} is one target")
+        raise UsageError(f"unknown target {label!r}; {family.name} is one target")
     return family.with_options(varied)
 
 
@@ -121,22 +122,22 @@ def _retired(name: str) -> UsageError:
 
 
 def target_of(path: Path) -> Target | None:
-    """The target whose artifacts are called as this file is; None where it is none's.
+    """Returns the target whose artifacts have this file's suffix. None if no target has it.
 
     Raises:
         UsageError: the target has left the package; the text holds the pip line.
     """
-    found = next((one for one in targets().values() if path.suffix and path.suffix in one.abilities.suffixes), None)
-    if found is None and (gone := [name for name, (suffix, _) in RETIRED.items() if path.suffix == suffix]):
+    target = next((each for each in targets().values() if path.suffix and path.suffix in each.abilities.suffixes), None)
+    if target is None and (gone := [name for name, (suffix, _) in RETIRED.items() if path.suffix == suffix]):
         raise _retired(gone[0])
-    return found
+    return target
 
 
 def installed_target(name: str) -> Target:
-    """The target called `name`, to read or run what it wrote.
+    """Returns the target with this name, ready to read or run its artifacts.
 
     Raises:
-        UsageError: unknown; the text lists the known ones.
+        UsageError: the name is unknown; the text lists the known names.
         DependencyMissing: its packages are not installed; the text holds the pip line.
     """
     target = get_target(name)
@@ -145,7 +146,7 @@ def installed_target(name: str) -> Target:
 
 
 def found_places(target: Target, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-    """As `Target.places`; nowhere, too, where that says why not."""
+    """Returns `Target.places`; empty if that raises NotRun."""
     try:
         return target.places(device, options)
     except NotRun:
@@ -153,10 +154,11 @@ def found_places(target: Target, device: str, options: Mapping[str, str]) -> tup
 
 
 def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
-    """The target that wrote a bundle, with the options that its manifest records, to write the same again.
+    """Returns the target that wrote a bundle, with the options recorded in its manifest, to write the same bundle
+    again.
 
     Raises:
-        UsageError: as `installed_target`, or it was written with an option that is gone.
+        UsageError: as `installed_target`, or the bundle was written with a removed option.
         DependencyMissing: as `installed_target`.
     """
     target = installed_target(name)
@@ -166,56 +168,57 @@ def restored_target(name: str, recorded: Mapping[str, str]) -> Target:
 
 
 def named_targets(names: tuple[str, ...]) -> tuple[Target, ...]:
-    """Texts such as `onnx`, `onnx,coreml` or `all` -> targets, each once, in the order named.
+    """Returns the targets that texts such as `onnx`, `onnx,coreml` or `all` name, each once, in the order named.
 
     Raises:
-        UsageError: a name is unknown, or there is none.
+        UsageError: a name is unknown, or no target is named.
     """
-    wanted = [name for part in _parts(names) for name in (targets() if part.casefold() == "all" else (part,))]
-    if not wanted:
+    target_names = [name for part in _parts(names) for name in (targets() if part.casefold() == "all" else (part,))]
+    if not target_names:
         raise UsageError(f"no target is named; known: {', '.join(targets())}, all")
-    return tuple({target.label: target for target in map(get_target, wanted)}.values())
+    return tuple({target.label: target for target in map(get_target, target_names)}.values())
 
 
 def chosen_targets(names: tuple[str, ...], options: Mapping[str, Any]) -> tuple[Target, ...]:
-    """The targets that such texts name, each with those of the options that are its own; one target per backend.
+    """Returns the targets that such texts name, each with the options that it has; one target per backend.
 
     Args:
-        options: by the names of their fields; those that are None were not given.
+        options: values by field name; None means that the option was not used.
 
     Raises:
-        UsageError: an option is of none of them, or none makes anything of it as it was chosen.
+        UsageError: no named target has an option, or none uses it with the other chosen options.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    set_options = {name: value for name, value in options.items() if value is not None}
     named: list[Target] = []
     used: set[str] = set()
     for target in named_targets(names):
-        known = {own.name: own for own in fields(target.options)}
-        own = {name: value for name, value in given.items() if name in known}
-        for name, value in own.items():
-            kind = bool if isinstance(known[name].default, bool) else str
+        known_fields = {target_values.name: target_values for target_values in fields(target.options)}
+        target_values = {name: value for name, value in set_options.items() if name in known_fields}
+        for name, value in target_values.items():
+            kind = bool if isinstance(known_fields[name].default, bool) else str
             if not isinstance(value, kind):
                 raise UsageError(f"the option `{name}` takes a {kind.__name__}, not {value!r}")
-        settled = type(target.options)(**{**vars(target.options), **own})
-        chosen = settled.variations()
-        used |= {name for name in own if any(one.uses(name) for one in chosen)}
-        named += [target.with_options(one) for one in chosen]
-    if foreign := [name for name in given if name not in used]:
+        combined = type(target.options)(**{**vars(target.options), **target_values})
+        chosen = combined.variations()
+        used |= {name for name in target_values if any(variation.uses(name) for variation in chosen)}
+        named += [target.with_options(variation) for variation in chosen]
+    if foreign := [name for name in set_options if name not in used]:
         raise _foreign(foreign, named)
     return tuple(named)
 
 
 def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
-    """What to say of options that nothing which was named uses: those that one target has, in one sentence."""
-    every = [(target, own) for target in (*named, *targets().values()) for own in fields(target.options)]
-    owner = next((target for target, own in every if own.name == names[0]), None)
+    """Returns the error for options that no named target uses. All options of the first one's owner share one
+    sentence."""
+    every = [(target, owned) for target in (*named, *targets().values()) for owned in fields(target.options)]
+    owner = next((target for target, owned in every if owned.name == names[0]), None)
     if owner is None:
-        known = ", ".join(sorted({own.name for _, own in every}))
-        return UsageError(f"unknown option {names[0]!r}; known: {known}")
+        known_names = ", ".join(sorted({owned.name for _, owned in every}))
+        return UsageError(f"unknown option {names[0]!r}; known: {known_names}")
     for target in named:
         if reason := target.abilities.refused_options.get(names[0]):
             return UsageError(f"`{names[0]}` is refused for {target.title}: {reason}")
-    flags = [f"`{own.name}`" for own in fields(owner.options) if own.name in names]
+    flags = [f"`{owned.name}`" for owned in fields(owner.options) if owned.name in names]
     if owner in named:
         return UsageError(f"{' and '.join(flags)}: of no use to {owner.label}; leave it out")
     verb = "is" if len(flags) == 1 else "are"
@@ -223,7 +226,7 @@ def _foreign(names: Sequence[str], named: Sequence[Target]) -> UsageError:
 
 
 def names_all(names: tuple[str, ...]) -> bool:
-    """Whether `all` is one of the names in such texts."""
+    """Returns whether `all` is one of the names in such texts."""
     return any(part.casefold() == "all" for part in _parts(names))
 
 

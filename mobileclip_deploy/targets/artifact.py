@@ -1,5 +1,5 @@
-"""An artifact, opened once and asked by every check: what it declares, what it computes, and what runs it here; what a
-compiler made of it for one place, such as a GPU; and what was written beside it because it was asked for."""
+"""`Artifact`: one opened file, shared by all checks. Also `Compiled`, an artifact compiled for one place such as a GPU,
+and `Attached`, an optional file next to an artifact."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 
 class Artifact(ABC):
-    """One tower in a file, or the function of a file that holds several; made by `Target.open`.
+    """One tower in a file, or one function of a file that holds several; made by `Target.open`.
 
-    Nothing is read before it is asked for, and what was read is kept until `drop`. Whatever reads the file raises
-    InvalidInput where it is damaged or of another format. Whatever loads it to be run raises NotRun where this machine
-    has nothing that can run it, and RuntimeFailed where the runtime refuses it. What a format does not have is None.
+    Contents are read on first use and cached until `drop`. A format returns None for what it does not have.
+
+    - Members that read the file raise InvalidInput if it is damaged or in another format.
+    - Members that load it to run raise NotRun if nothing on this machine can run it, and RuntimeFailed if the runtime
+      refuses it.
 
     Attributes:
         path: the file or folder.
-        function: the one of a file that holds several; None of one that holds the tower alone.
-        has_functions: the format has such files.
+        function: the function's name; None if the file holds this tower only.
+        has_functions: True if the format has files with several functions.
 
     Raises:
         InvalidInput: a function is named, and the format has none.
@@ -52,10 +54,10 @@ class Artifact(ABC):
         self.path, self.function = path, function
 
     def drop(self) -> None:
-        """Forget what was read, which may be as large as the file; it is read again when it is asked for again."""
+        """Forgets all cached contents, which may be as large as the file; they are read again on next use."""
         members = (item for kind in type(self).__mro__ for item in vars(kind).items())
-        kept = {name for name, made in members if isinstance(made, cached_property)}
-        for name in kept & vars(self).keys():
+        cached = {name for name, value in members if isinstance(value, cached_property)}
+        for name in cached & vars(self).keys():
             del self.__dict__[name]
 
     # What it declares
@@ -63,19 +65,19 @@ class Artifact(ABC):
     @property
     @abstractmethod
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """Every input as the file declares it; a free dimension is 0."""
+        """Inputs as the file declares them; a free dimension is 0."""
 
     @property
     @abstractmethod
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """Every output as the file declares it; of a classifier in Core ML its probabilities alone."""
+        """Outputs as the file declares them; for a Core ML classifier only its probabilities."""
 
     @property
     def ports(self) -> tuple[TensorInfo, TensorInfo]:
-        """The one input and the one output.
+        """The only input and the only output.
 
         Raises:
-            InvalidInput: there is another number of them.
+            InvalidInput: there is another number of inputs or outputs.
         """
         inputs, outputs = self.inputs, self.outputs
         if len(inputs) != 1 or len(outputs) != 1:
@@ -85,41 +87,41 @@ class Artifact(ABC):
 
     @property
     def operators(self) -> dict[str, int]:
-        """How often each operator type occurs; by default as the graph says, none where there is no graph."""
+        """Number of operations by type, counted in `graph` by default; empty without a graph."""
         graph = self.graph
         return {} if graph is None else dict(Counter(node.type for node in graph.nodes))
 
     @property
     def contents(self) -> dict[str, dict[str, int]] | None:
-        """For the manifest: what it is made of, by kind, in counts and bytes."""
+        """Counts and bytes of the file's parts, by kind, for the manifest."""
         return None
 
     @property
     def facts(self) -> dict[str, str]:
-        """What else `inspect` and the model card tell of it, in words: by subject, such as the device that stands in
-        the file."""
+        """Further facts for `inspect` and the model card, in words, by subject, such as the device named in the
+        file."""
         return {}
 
     @property
     def inspection(self) -> PackageInspection | None:
-        """What `inspect` tells of the whole file, where that is more than input, output and operators."""
+        """Full report of the file for `inspect`. None if there is nothing beyond inputs, outputs and operators."""
         return None
 
     # What it computes
 
     @property
     def graph(self) -> Graph | None:
-        """Operations and constants, whatever names, order and encoding the file says them with."""
+        """Operations and constants, independent of the file's names, order and encoding."""
         return None
 
     @property
     def weight_table(self) -> WeightTable | None:
-        """Where weights stand in the graph, and how they are restored."""
+        """Positions of weights in the graph, and how they are restored."""
         return None
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...] | None:
-        """The weights of convolutions, products and tables, dequantized; None without a graph or a table of them."""
+        """Weights of convolutions, products and tables, dequantized. None without a graph or a weight table."""
         from mobileclip_deploy.targets.weights import read_weights
 
         table = self.weight_table
@@ -127,36 +129,35 @@ class Artifact(ABC):
         return None if table is None or graph is None else read_weights(graph, table, self.path)
 
     def unlike(self, other: Artifact) -> str | None:
-        """How it differs from an artifact of the same graph in what no graph says, such as a compiled binary; None
-        where it does not.
-        """
+        """Returns a description of a difference outside the graph, such as in a compiled binary, from an artifact of
+        the same graph. None if there is no difference."""
         return None
 
     @property
     def program(self) -> Program | None:
-        """The file as a program that can be followed operation by operation (Core ML), not yet prepared for that."""
+        """The file as a program that can be run operation by operation (Core ML), not yet prepared for that."""
         return None
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
-        """What of a file that is no `program` would leave the accelerator of a device, one report per function; none
-        for formats that do not run there.
+        """Returns one report per function of the operations that would leave a device's accelerator. For files without
+        `program`; empty for formats that do not run on the device.
 
         Raises:
-            UsageError: no such device.
+            UsageError: the device is unknown.
         """
         return ()
 
     # What runs it on a device
 
     def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
-        """The file of it that a chip's own tools run, and the chip's architecture.
+        """Returns the binary in this artifact that a chip's own tools run, and the chip's architecture.
 
         Args:
-            chip: by its maker's code, such as sm8650.
-            shape: of what goes in.
+            chip: its maker's code, such as sm8650.
+            shape: shape of the input.
 
         Raises:
-            NotRun: it holds none for the chip, or its format is compiled for no chip.
+            NotRun: there is no binary for the chip, or the format is never compiled.
         """
         raise NotRun(f"{self.path.name} is compiled for no chip")
 
@@ -164,56 +165,55 @@ class Artifact(ABC):
 
     @abstractmethod
     def runner(self) -> Runner:
-        """Load it."""
+        """Loads the artifact for running."""
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
-        """A loader for every engine of this machine that it may meet, to be checked one by one.
+        """Yields a loader for every engine of this machine that may run the artifact, so that each is checked.
 
-        A loader raises NotRun and RuntimeFailed as `runner` does.
+        A loader raises NotRun and RuntimeFailed like `runner`.
         """
         yield self.runner
 
     @property
     def unasked(self) -> str | None:
-        """What of it no engine of this machine can ever be asked for, and why, as a report says it; None: nothing."""
+        """Description, for a report, of the part that no engine of this machine can ever test, and the reason. None if
+        there is no such part."""
         return None
 
     def plain_runner(self) -> Runner | None:
-        """Load it to be computed with the numbers that stand in it, in float32, nothing else rounded."""
+        """Loads a runner that computes in float32 with the stored weights and rounds nothing else."""
         return None
 
     def stand_in(self) -> Runner | None:
-        """Load what computes the same much faster than its own slow runtime, activations quantized as in it; None where
-        there is none.
-        """
+        """Loads a much faster equivalent of a slow runtime, with activations quantized alike. None if there is none."""
         return None
 
     def quantized(self) -> QuantizedFile | None:
-        """Load it to follow the activations that it quantizes."""
+        """Loads the artifact so that its quantized activations can be traced."""
         return None
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
-        """Compile it for one of its target's `compiled_places`, and ask it for answers there.
+        """Compiles the artifact for one of its target's `compiled_places`, and runs it there.
 
         Args:
-            inputs: of the tower, [N, ...]; the first of them are asked for.
+            inputs: inputs of the tower, [N, ...]; only the first ones are used.
 
         Raises:
-            NotRun: this machine lacks what compiles for it, or it did not return in time.
+            NotRun: this machine lacks the compiler, or it did not return in time.
         """
         raise NotImplementedError(f"{type(self).__name__} is not compiled for the place {place}")
 
     def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
-        """How far what is behind each layer is from its own numbers where it is compiled for; nothing of a format that
-        is compiled for no place here.
+        """Yields, per layer, the noise of its result where the artifact is compiled. Yields nothing if the format is
+        compiled for no place here.
 
         Args:
-            inputs: of the tower, [N, ...].
+            inputs: inputs of the tower, [N, ...].
         """
         yield from ()
 
     def session(self, setup: SessionSetup) -> Session:
-        """Load it to be timed."""
+        """Loads the artifact to measure its speed."""
         from mobileclip_deploy.targets.benchmarking import RunnerSession
 
         return RunnerSession(self.runner())
@@ -221,7 +221,7 @@ class Artifact(ABC):
 
 @dataclass(frozen=True)
 class Left:
-    """An operation that stays on the CPU, and what the compiler says of it; nothing where it gives no reason."""
+    """An operation that stays on the CPU, and the compiler's reason; empty if it gives none."""
 
     type: str
     name: str
@@ -230,7 +230,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Extreme:
-    """The largest of some numbers, without its sign, and the layer that gave it."""
+    """The largest absolute value of some elements, and the layer that computed it."""
 
     value: float
     name: str
@@ -238,8 +238,10 @@ class Extreme:
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """How near the value behind a layer is to float32 with the same weights, as signal-to-noise ratios in dB:
-    `compiled` as the place computes it, `interpreted` as a runtime on the CPU computes the same file."""
+    """Signal-to-noise ratios in dB of a layer's result, against float32 with the same weights.
+
+    `compiled` is computed at the compiled place, `interpreted` from the same file by a runtime on the CPU.
+    """
 
     layer: str
     compiled: float
@@ -250,11 +252,15 @@ class LayerNoise:
 class Compiled:
     """An artifact compiled for one place.
 
-    `engine`: what compiled it, with its version, and for which device. `operations`: how many the artifact has, `left`:
-    those that stay on the CPU. `refusal`: why nothing of it runs there, a driver that died among the reasons; None
-    where something does. `answers`: to as many of the inputs as there was time for, [N, D]; None where there are none,
-    and `silence` says why. `largest`: of all values that the artifact computes on the inputs, and `largest_sum`: of
-    those that a mean adds up; None where they were not measured.
+    Attributes:
+        engine: compiler with its version, and the device.
+        operations: number of operations of the artifact.
+        left: operations that stay on the CPU.
+        refusal: reason why nothing runs there, which may be a crashed driver; None if something runs.
+        answers: outputs for as many inputs as the time allowed, [N, D]; None if there are none, with the reason in
+            `silence`.
+        largest: largest of all values that the artifact computes on the inputs; None if not measured.
+        largest_sum: largest sum inside a mean; None if not measured.
     """
 
     engine: str
@@ -269,13 +275,13 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Origin:
-    """What an attachment should have been made of.
+    """Source that an attachment should have been made from.
 
     Attributes:
-        artifact: the file beside which it stands.
-        expected: what it is to answer.
-        folder: an empty one, to write into.
-        converted: the artifact written once more, with what a conversion writes beside it. Raises NotRun.
+        artifact: the file that the attachment belongs to.
+        expected: the expected answers.
+        folder: an empty folder to write into.
+        converted: writes the artifact again, with the files that a conversion writes next to it. Raises NotRun.
     """
 
     artifact: Path
@@ -288,9 +294,9 @@ class Attached(ABC):
     """An attachment of one kind; made by `Target.open_attached`.
 
     Attributes:
-        by_conversion: only a conversion of the tower writes it, which takes long.
-        tolerates: the manifest says by how much one value of an answer may differ from an expected one.
-        by_versions: another version of the packages may write it otherwise, so that a difference says nothing there.
+        by_conversion: True if only a conversion of the tower writes it, which takes long.
+        tolerates: True if the manifest records the tolerance of its answers.
+        by_versions: True if other package versions may write other bytes, so that a difference means nothing there.
     """
 
     by_conversion: ClassVar[bool] = False
@@ -302,14 +308,14 @@ class Attached(ABC):
 
     @abstractmethod
     def write(self, artifact: Path, expected: Expected) -> None:
-        """Write it, of the artifact beside which it is to stand.
+        """Writes the attachment for an artifact.
 
         Raises:
-            ExportError: it cannot be written, or does not hold.
+            ExportError: it cannot be written, or fails its check.
         """
 
     def runner(self) -> Runner | None:
-        """Load it; None of what is no program.
+        """Loads the attachment. None if it is not a program.
 
         Raises:
             NotRun, RuntimeFailed: nothing here can run it.
@@ -319,20 +325,20 @@ class Attached(ABC):
 
     @abstractmethod
     def difference(self, origin: Origin) -> str | None:
-        """How it is not what comes of its origin, in words; None where it says the same.
+        """Returns a description of how the attachment differs from what its origin produces. None if they agree.
 
         Raises:
             InvalidInput: it is damaged.
-            NotRun: what writes it is not here.
+            NotRun: the package that writes it is missing.
             ExportError: it cannot be written again.
         """
 
 
 def counted(operators: Mapping[str, int], weights: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:
-    """`Artifact.contents`: `operators` by type, and `weight_bytes` by type of number, the most first.
+    """Returns `Artifact.contents`: `operators` by type, and `weight_bytes` by element type, the largest first.
 
     Args:
-        weights: of each constant its type and its bytes.
+        weights: element type and bytes of each constant.
     """
     stored = Counter[str]()
     for dtype, size in weights:

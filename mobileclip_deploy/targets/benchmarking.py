@@ -1,4 +1,4 @@
-"""How artifacts are timed: where a target runs on a kind of device, and a loaded artifact whose call alone is timed."""
+"""Speed measurement of artifacts: sessions that load an artifact and time only its call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mobileclip_deploy.targets.values import Runner, RuntimePlace, TensorInfo
 
 @dataclass(frozen=True)
 class SessionSetup:
-    """What an artifact is loaded for: a place, a number of threads, and its input and output at batch 1."""
+    """Setup of a session: a place, a number of threads, and the artifact's input and output at batch 1."""
 
     place: RuntimePlace
     threads: int
@@ -28,10 +28,13 @@ class SessionSetup:
 
 @dataclass(frozen=True)
 class Work:
-    """What a call computes and moves, where a runtime tells: multiplications and additions of products and convolutions
-    (0: it has none), and the bytes of its inputs, weights and outputs, each once.
+    """Computation and memory traffic of a call, where a runtime reports them.
 
-    `kind`: of a convolution, `7x7 depthwise`. `arithmetic`: what is multiplied; None where nothing is.
+    Attributes:
+        arithmetic_operations: multiplications and additions of products and convolutions; 0 if it has none.
+        moved_bytes: bytes of its inputs, weights and outputs, each counted once.
+        kind: kind of a convolution, such as `7x7 depthwise`.
+        arithmetic: type of the multiplied elements; None if nothing is multiplied.
     """
 
     arithmetic_operations: int
@@ -42,7 +45,7 @@ class Work:
 
 @dataclass(frozen=True)
 class KernelTime:
-    """What the operators of one type, and one kind of work, took in one inference; `work` is that of all its calls."""
+    """Total time of the operators of one type and kind of work in one inference; `work` sums all their calls."""
 
     operator: str
     calls: int
@@ -51,25 +54,25 @@ class KernelTime:
 
 
 class Session(ABC):
-    """One artifact in memory. What is timed is `run`: conversion of input and output is left to the other two."""
+    """One artifact in memory. Only `run` is timed; `feed` and `answer` convert input and output."""
 
     output: Any = None
-    """What `run` got, [1, D] or [D]."""
+    """Output of the last `run`, [1, D] or [D]."""
 
     @abstractmethod
     def feed(self, values: Array) -> None:
-        """Put an input [1, ...] in place, in the type of the setup's input."""
+        """Sets the input [1, ...], in the type of the setup's input."""
 
     @abstractmethod
     def run(self) -> None:
-        """One inference."""
+        """Runs one inference."""
 
     def answer(self) -> npt.NDArray[np.float32]:
-        """The output of the last inference, float32 [D]."""
+        """Returns the output of the last inference, float32 [D]."""
         return np.asarray(self.output, dtype=np.float32).reshape(-1)
 
     def profile(self) -> tuple[KernelTime, ...]:
-        """Operator times of one inference, the most expensive first.
+        """Returns operator times of one inference, the most expensive first.
 
         Raises:
             NotRun: the runtime has no profiler here.
@@ -78,7 +81,7 @@ class Session(ABC):
 
 
 class RunnerSession(Session):
-    """Times a target's `Runner`, whose own conversions take part in the time."""
+    """Session of a target's `Runner`; the runner's own conversions are part of the measured time."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -95,7 +98,7 @@ class RunnerSession(Session):
 
 
 def by_work(calls: Iterable[tuple[str, int, Work | None]]) -> tuple[KernelTime, ...]:
-    """(operator, nanoseconds, work) of every call -> a row for each operator and kind, the most expensive first."""
+    """Groups calls (operator, nanoseconds, work) into one row per operator and kind, the most expensive first."""
     grouped = defaultdict[tuple[object, ...], list[tuple[str, int, Work | None]]](list)
     for call in calls:
         operator, _, work = call
@@ -110,5 +113,5 @@ def by_work(calls: Iterable[tuple[str, int, Work | None]]) -> tuple[KernelTime, 
 def _summed(works: list[Work]) -> Work | None:
     if not works:
         return None
-    operations, moved = (sum(getattr(one, name) for one in works) for name in ("arithmetic_operations", "moved_bytes"))
+    operations, moved = (sum(getattr(w, name) for w in works) for name in ("arithmetic_operations", "moved_bytes"))
     return replace(works[0], arithmetic_operations=operations, moved_bytes=moved)

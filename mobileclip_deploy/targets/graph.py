@@ -1,7 +1,7 @@
-"""What an artifact computes, whatever its format: operations, what each takes, and constants as they are stored.
+"""Graph of an artifact, in any format: operations, their inputs, and constants as they are stored.
 
-Two artifacts that say the same in other words (other names, another order of operations or constants, another encoding
-of the file) are the same graph here: operations are compared in the order in which the outputs need them.
+Names, the order of operations or constants, and the file's encoding do not matter here. Operations are compared in the
+order in which the outputs need them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# How far a stored float may be from the one that a conversion writes here, as a share of its own size and of a small
-# number of its tensor: float64 folding leaves one rounding to float32, and one to float16, and what is left where
-# numbers cancel is as large as the numbers beside it.
+# Largest deviation of a stored float from the one that a conversion writes here. It is relative to the element's own
+# size plus the size of a small element of its tensor. Folding in float64 leaves one rounding to float32, and one to
+# float16; where elements cancel, the error is as large as their neighbours' errors.
 ROUNDING = {"float32": 1e-6, "float64": 1e-6, "float16": 1e-3}
-# That small number: this share of a tensor's numbers, zeros left out, are smaller. A mean is made by a few huge ones.
+# Quantile of the absolute nonzero elements that is the size of a small one. A few huge elements dominate a mean.
 SMALL = 0.25
-# A tensor of two or so many different numbers is a mask: no result of sums, and nothing is rounded in it.
+# A tensor with 2 to FEW distinct values is a mask: it results from no sums, so nothing in it is rounded.
 FEW = 3
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Numbers that stand in the file, in the type and shape in which they stand there. `name` is for messages only."""
+    """Elements stored in the file, in their stored type and shape. `name` is for messages only."""
 
     values: npt.NDArray[Any]
     name: str = ""
@@ -34,20 +34,25 @@ class Constant:
 
 @dataclass(frozen=True)
 class Wire:
-    """Result number `output` of operation `node` of `Graph.nodes`; for None input number `output` of the graph."""
+    """Result `output` of operation `node` of `Graph.nodes`; if `node` is None, input `output` of the graph."""
 
     node: int | None
     output: int = 0
 
 
 Input = Wire | Constant | None
-"""What an operation takes; None where an optional one is left out."""
+"""An operation's input; None if an optional one is left out."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: `type` with its domain, `inputs` by what its format calls them in an order that never varies,
-    `settings` that are no tensors, among them the graphs of branches. `name` is for messages only."""
+    """One operation: its type with the domain, its inputs, and its settings.
+
+    Attributes:
+        inputs: by the format's names, in an order that never varies.
+        settings: attributes that are not tensors; the graphs of branches are among them.
+        name: for messages only.
+    """
 
     type: str
     inputs: tuple[tuple[str, Input], ...]
@@ -56,19 +61,19 @@ class Node:
 
 
 def wires(node: Node) -> list[Wire]:
-    """What an operation takes that is computed."""
+    """Returns the computed inputs of an operation."""
     return [value for _, value in node.inputs if isinstance(value, Wire)]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole artifact (or a function of it).
+    """A whole artifact, or one of its functions.
 
     Attributes:
-        inputs, outputs: name, type and shape in one text each.
-        results: what the outputs are computed by.
-        settings: what else of the file decides how it is run.
-        names: what the file, and a runtime of it, calls a value; of formats whose values are followed.
+        inputs, outputs: name, type and shape of each in one text.
+        results: producers of the outputs.
+        settings: further contents of the file that decide how it runs.
+        names: names of values in the file and its runtime; only for formats whose activations are traced.
     """
 
     inputs: tuple[str, ...]
@@ -79,16 +84,19 @@ class Graph:
     names: Mapping[Wire, str] = field(default_factory=dict, compare=False)
 
     def producer(self, value: Input) -> Node | None:
-        """What computes a value; None for constants and inputs."""
+        """Returns the operation that computes a value. None for constants and inputs."""
         return self.nodes[value.node] if isinstance(value, Wire) and value.node is not None else None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where a graph first differs from the one that it should be.
+    """First difference of a graph from the expected one.
 
-    `node`: the operation of the written graph, `position` its number in the order of need, `before` the one ahead of
-    it; all None where the difference is in the interface.
+    Attributes:
+        node: operation of the written graph; None if the interface differs, as are the following.
+        position: its index plus 1 in the order of need.
+        operations: number of operations of the expected graph.
+        before: the preceding operation.
     """
 
     detail: str
@@ -105,9 +113,10 @@ class Difference:
 
 
 def first_difference(written: Graph, fresh: Graph) -> Difference | None:
-    """The first operation, in the order in which the outputs need them, that is not as in `fresh`; None if none is.
+    """Returns the first operation that differs from `fresh`, in the order in which the outputs need them. None if none
+    differs.
 
-    Operations that no output needs are left out on both sides.
+    Operations that no output needs are ignored on both sides.
     """
     for what in ("inputs", "outputs"):
         have, want = getattr(written, what), getattr(fresh, what)
@@ -117,7 +126,7 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
     if changed is not None:
         return Difference(changed)
     ours, theirs = needed(written), needed(fresh)
-    # A graph's operations by their number in the order of need: what a wire means, whatever it is called.
+    # Position of each operation in the order of need, which identifies a wire independently of names.
     numbers = {node: index for index, node in enumerate(ours)}, {node: index for index, node in enumerate(theirs)}
     count = len(theirs)
     for index, (a, b) in enumerate(zip_longest(ours, theirs)):
@@ -137,9 +146,9 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
 
 
 def needed(graph: Graph) -> list[int]:
-    """The operations that outputs need, each after those that it needs itself, inputs in their order."""
+    """Returns the indices of the operations that outputs need, each after its own inputs, inputs in their order."""
     order: list[int] = []
-    state: dict[int, bool] = {}  # False: its inputs are being visited, True: it stands in the order
+    state: dict[int, bool] = {}  # False: its inputs are being visited, True: it is in `order`
     waiting = [result.node for result in reversed(graph.results) if isinstance(result, Wire)]
     while waiting:
         node = waiting[-1]
@@ -152,7 +161,7 @@ def needed(graph: Graph) -> list[int]:
         else:
             state[node] = False
             inputs = wires(graph.nodes[node])
-            # One that is being visited already would be a loop, which no format allows; it is not followed again.
+            # A node that is being visited already would be a loop, which no format allows; it is not visited again.
             waiting += [wire.node for wire in reversed(inputs) if wire.node is not None and wire.node not in state]
     return order
 
@@ -210,10 +219,10 @@ def _kind(value: Input) -> str:
 
 
 def changed_constant(have: npt.NDArray[Any], want: npt.NDArray[Any]) -> str | None:
-    """How numbers differ from those that they should be, by more than rounding, in words; None where they do not.
+    """Describes how elements differ from the expected ones by more than rounding. None if they do not.
 
-    Integers are compared exactly; floats number by number, since one wrong row is nothing in a norm. A mask is
-    compared exactly, too.
+    Integers and masks are compared exactly. Floats are compared element by element, since one wrong row is invisible in
+    a norm.
     """
     if have.dtype != want.dtype or have.shape != want.shape:
         return f"is {have.dtype} {list(have.shape)}, not {want.dtype} {list(want.shape)}"

@@ -1,4 +1,4 @@
-"""What a target tells of an artifact of functions, weights and versions: more than input, output and operators."""
+"""Report of an artifact's functions, weights and versions, beyond input, output and operators."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ LARGEST = 10
 
 
 class PortInspection(BaseModel, frozen=True, extra="forbid"):
-    """An input or output; a size of None is free. `scale` and `bias` are applied to an image's bytes on the way in,
-    `shapes` are all that it may have, `ranges` from and to of each size (-1: any)."""
+    """An input or output; a free size is None.
+
+    `scale` and `bias` are applied to an image's bytes on the way in. `shapes` lists all allowed shapes. `ranges` has
+    the smallest and largest value of each size (-1: any).
+    """
 
     name: str
     kind: str
@@ -28,7 +31,7 @@ class PortInspection(BaseModel, frozen=True, extra="forbid"):
 
 
 class StoredKind(BaseModel, frozen=True, extra="forbid"):
-    """The weights that are stored in one way: how many tensors and numbers, and their bytes as stored."""
+    """Weights stored in one way: number of tensors and elements, and their bytes as stored."""
 
     tensors: int
     elements: int
@@ -36,7 +39,7 @@ class StoredKind(BaseModel, frozen=True, extra="forbid"):
 
 
 class StoredTensor(BaseModel, frozen=True, extra="forbid"):
-    """One weight, and its bits per number as stored."""
+    """One weight, and its bits per element as stored."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,14 +50,14 @@ class StoredTensor(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of(cls, name: str, shape: tuple[int, ...], dtype: str, kind: str, size: int) -> Self:
-        """A weight that takes so many bytes."""
+        """Creates the record of a weight from its size in bytes."""
         bits = round(8 * size / max(math.prod(shape), 1), 2)
         return cls(name=name, shape=shape, dtype=dtype, kind=kind, bytes=size, bits=bits)
 
 
 class FunctionInspection(BaseModel, frozen=True, extra="forbid"):
-    """What a function takes, gives and computes: operations by type and by what they compute in, those that the
-    evaluator does not know, weights by kind, and the largest."""
+    """Inputs, outputs and contents of a function: operations by type and by precision, operations that the evaluator
+    does not support, weights by kind, and the largest weights."""
 
     inputs: tuple[PortInspection, ...]
     outputs: tuple[PortInspection, ...]
@@ -75,18 +78,18 @@ class FunctionInspection(BaseModel, frozen=True, extra="forbid"):
         weights: Sequence[tuple[str, StoredTensor]],
         not_evaluated: Mapping[str, int] | None = None,
     ) -> Self:
-        """Count the types of operations, what they compute in, and the weights, each with the way it is stored."""
+        """Counts operations by type and precision, and weights by the way they are stored."""
         by_type = Counter(types)
         kinds: dict[str, list[StoredTensor]] = {}
         for label, weight in weights:
             kinds.setdefault(label, []).append(weight)
-        told = {
+        stored_kinds = {
             label: StoredKind(
-                tensors=len(those),
-                elements=sum(math.prod(weight.shape) for weight in those),
-                bytes=sum(weight.bytes for weight in those),
+                tensors=len(group),
+                elements=sum(math.prod(weight.shape) for weight in group),
+                bytes=sum(weight.bytes for weight in group),
             )
-            for label, those in kinds.items()
+            for label, group in kinds.items()
         }
         return cls(
             inputs=tuple(ports[0]),
@@ -96,14 +99,14 @@ class FunctionInspection(BaseModel, frozen=True, extra="forbid"):
             by_precision=dict(Counter(precisions).most_common()),
             not_evaluated=dict(not_evaluated or {}),
             weight_bytes=sum(weight.bytes for _, weight in weights),
-            weights=dict(sorted(told.items(), key=lambda item: -item[1].bytes)),
+            weights=dict(sorted(stored_kinds.items(), key=lambda item: -item[1].bytes)),
             largest=tuple(sorted((weight for _, weight in weights), key=lambda weight: -weight.bytes)[:LARGEST]),
         )
 
 
 class PackageInspection(BaseModel, frozen=True, extra="forbid"):
-    """A package: `bytes` is its size on disk; weights that functions share are counted in each. `title`: what people
-    call such a file."""
+    """A package: `bytes` is its size on disk, `title` its format's name for people. Weights that functions share are
+    counted in each."""
 
     kind: str
     title: str
@@ -114,5 +117,5 @@ class PackageInspection(BaseModel, frozen=True, extra="forbid"):
     functions: dict[str, FunctionInspection]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what there is nothing of is left out."""
+        """Returns the report for JSON, without empty (None) fields."""
         return self.model_dump(mode="json", exclude_none=True)

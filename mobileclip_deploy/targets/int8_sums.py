@@ -1,8 +1,8 @@
-"""The options of ONNX Runtime's sessions, and whether its int8 sums are exact on this processor without one of them.
+"""Options of ONNX Runtime's sessions, and a test whether int8 sums are exact on this processor by default.
 
 x86 without VNNI adds two products of uint8 and int8 in 16 bits, where they saturate. `session.x64quantprecision` avoids
-that at the price of speed (microsoft/onnxruntime#12088). With VNNI the sums are exact anyway: there S0's image tower at
-`w8a8` took 0.90 of the time of float32 with the option, and 0.58 without it.
+that, but is slower (microsoft/onnxruntime#12088). With VNNI the sums are exact anyway: there S0's image tower at `w8a8`
+took 0.90 of the time of float32 with the option, and 0.58 without it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SIDE = 64
 
 
 def session_options(threads: int | None = None, entries: Iterable[tuple[str, str]] = ()) -> Any:
-    """An `onnxruntime.SessionOptions` that logs errors alone.
+    """Returns an `onnxruntime.SessionOptions` that logs errors only.
 
     Args:
-        threads: as many as the runtime chooses when None.
-        entries: names and values of what ONNX Runtime has no attribute for.
+        threads: number of threads; None for the runtime's choice.
+        entries: names and values of settings for which ONNX Runtime has no attribute.
     """
     import onnxruntime
 
@@ -38,16 +38,16 @@ def session_options(threads: int | None = None, entries: Iterable[tuple[str, str
 
 
 def as_run() -> tuple[tuple[str, str], ...]:
-    """Entries of sessions that run artifacts: threads do not spin, which steals no core from what waits, and int8 sums
-    are exact."""
+    """Returns the entries of sessions that run artifacts: exact int8 sums, and waiting threads that do not spin and so
+    block no core."""
     return (SPINNING, *exact_int8())
 
 
 @cache
 def exact_int8() -> tuple[tuple[str, str], ...]:
-    """Session options, as names and values, without which int8 sums saturate here; none where they do not.
+    """Returns the session entries, as names and values, without which int8 sums saturate here. Empty if they are exact.
 
-    Measured once per process: a product of the largest numbers of both types, which takes some milliseconds.
+    Measured once per process: a product of the largest values of both types, which takes some milliseconds.
     """
     import onnxruntime
 
@@ -58,14 +58,15 @@ def exact_int8() -> tuple[tuple[str, str], ...]:
 
 
 def product(weight: npt.NDArray[np.float32] | npt.NDArray[np.int8]) -> bytes:
-    """An ONNX model that multiplies `x` [N, K] by a constant weight [K, M]: float32 by float32, or uint8 by int8."""
+    """Returns an ONNX model that multiplies `x` [N, K] by a constant weight [K, M]: float32 by float32, or uint8 by
+    int8."""
     from onnx import numpy_helper, parser
 
     integers, (rows, columns) = weight.dtype == np.int8, weight.shape
-    kind, taken, given = ("MatMulInteger", "uint8", "int32") if integers else ("MatMul", "float", "float")
+    kind, input_type, result_type = ("MatMulInteger", "uint8", "int32") if integers else ("MatMul", "float", "float")
     model = parser.parse_model(f"""
         <ir_version: 10, opset_import: ["" : 20]>
-        product ({taken}[N,{rows}] x) => ({given}[N,{columns}] y) {{ y = {kind}(x, weight) }}
+        product ({input_type}[N,{rows}] x) => ({result_type}[N,{columns}] y) {{ y = {kind}(x, weight) }}
     """)
     model.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
     return bytes(model.SerializeToString())

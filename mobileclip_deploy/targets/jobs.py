@@ -1,4 +1,4 @@
-"""What a target needs to write one tower: made of a source, a precision and a head."""
+"""Jobs of targets: builds a `TowerJob` from a source, a precision and a head."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def tower_job(
     form: Form = PLAIN,
     calibration: Path | None = None,
 ) -> TowerJob:
-    """The job of one tower of a folded source; for itself, with nothing `shared` and no layer chosen for 4 bits.
+    """Returns the job of one tower of a folded source, with nothing `shared` and no layer chosen for 4 bits.
 
     Args:
-        head: what the artifact answers with.
-        form: what else is wanted of it; how many labels, and whether embeddings have length 1, the head says.
+        head: head that the artifact ends with; it decides the number of labels, and whether embeddings have length 1.
+        form: further properties of the artifact.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
             samples.
 
     Raises:
-        UsageError: the source is not folded, or does not have the tower.
+        UsageError: the source is not folded, or lacks the tower.
         InvalidInput: the calibration folder holds no image, or one that cannot be read.
     """
     model, calibrated = source.model, precision_of(precision).calibrated

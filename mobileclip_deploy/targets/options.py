@@ -1,4 +1,4 @@
-"""What a user may choose of a target: a frozen dataclass for each, whose fields say which flag asks for them."""
+"""Options of targets: a frozen dataclass for each target, whose fields declare their flags."""
 
 from __future__ import annotations
 
@@ -19,69 +19,75 @@ def option(
     names: Collection[str] = (),
     attaches: str | None = None,
 ) -> Any:
-    """A field of a target's options.
+    """Returns a field of a target's options.
 
     Args:
-        flag: of `export`, such as "--multifunction". A field whose default is a truth value is a flag without a value,
-            and giving it turns the default over.
+        flag: flag of `export`, such as "--multifunction". A field with a boolean default is a flag without a value, and
+            giving it inverts the default.
         text: its help.
-        default: what holds where nothing is given.
-        metavar: what the help calls the value.
-        names: values that a shell offers; one may be given, or several with commas.
-        attaches: suffix of a file beside each artifact that it asks for, an attachment of this name.
+        default: value if the flag is not given.
+        metavar: name of the value in the help.
+        names: values that a shell completes; several may be given, separated by commas.
+        attaches: suffix of an optional file next to each artifact that the option requests; the attachment has the
+            option's name.
     """
-    told = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches}
-    return field(default=default, metadata=told)
+    metadata = {"flag": flag, "text": text, "metavar": metavar, "names": names, "attaches": attaches}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """Options of a target that leaves nothing to choose; those of others derive from it."""
+    """Options of a target that has none; other targets' options derive from it."""
 
     @property
     def variation(self) -> str | None:
-        """What the target's label says behind its name; None: nothing."""
+        """Suffix of the target's label after its name. None if there is none."""
         return None
 
     def variations(self) -> tuple[Self, ...]:
-        """Options of the targets that are asked for, one bundle each: several where one names several backends."""
+        """Returns the options of each requested bundle: several if one option names several backends."""
         return (self,)
 
     def varied(self, name: str) -> Self | None:
-        """The options of the target that is labelled `<target>-<name>`; None where targets have no variations.
+        """Returns the options of the target labelled `<target>-<name>`. None if the target has no variations.
 
         Raises:
-            UsageError: there is none of that name.
+            UsageError: no variation has that name.
         """
         return None
 
     def uses(self, option: str) -> bool:
-        """Whether the target makes anything of one of its options, as the others were chosen."""
+        """Returns whether an option has an effect with the other options as chosen."""
         return True
 
     def require_layers(self, known: Callable[[], Mapping[TowerName, Collection[str]]]) -> None:
-        """Refuse layers that an option names and the network does not have.
+        """Refuses layers that an option names and the network lacks.
 
         Args:
-            known: weights of each tower, by their names in the module that is converted.
+            known: returns the weights of each tower, by their names in the converted module.
 
         Raises:
-            UsageError: the text has a name that is near.
+            UsageError: a layer is unknown; the text suggests a similar name.
         """
 
     @property
     def attachments(self) -> dict[str, str]:
-        """Kinds of the attachments that are asked for, with their suffixes."""
-        asked = (own for own in fields(self) if own.metadata["attaches"] and getattr(self, own.name))
-        return {own.name: own.metadata["attaches"] for own in asked}
+        """Suffixes of the requested attachments, by kind."""
+        requested = (each for each in fields(self) if each.metadata["attaches"] and getattr(self, each.name))
+        return {each.name: each.metadata["attaches"] for each in requested}
 
     def recorded(self) -> dict[str, str]:
-        """For the manifest: what differs from the defaults, as text; truth values are "on" and "off"."""
-        chosen = {own.name: value for own in fields(self) if (value := getattr(self, own.name)) != own.default}
+        """Returns the options that differ from the defaults, as text, for the manifest; booleans are "on" and "off"."""
+        chosen = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
         return {name: {True: "on", False: "off"}.get(value, str(value)) for name, value in chosen.items()}
 
     @classmethod
     def restored(cls, recorded: Mapping[str, str]) -> Self:
-        """What `recorded` wrote; names that are not of this target are passed over."""
-        given = {own: recorded[own.name] for own in fields(cls) if own.name in recorded}
-        return cls(**{own.name: text == "on" if isinstance(own.default, bool) else text for own, text in given.items()})
+        """Reads options that `recorded` wrote; names of other targets are ignored."""
+        values = {own_field: recorded[own_field.name] for own_field in fields(cls) if own_field.name in recorded}
+        return cls(
+            **{
+                own_field.name: text == "on" if isinstance(own_field.default, bool) else text
+                for own_field, text in values.items()
+            }
+        )

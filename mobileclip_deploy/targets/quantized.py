@@ -1,4 +1,4 @@
-"""The activations that an artifact quantizes by a step and a zero point that stand in the file, found in its graph."""
+"""Activations that an artifact quantizes with a constant scale and zero point, located in its graph."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire, 
 
 @dataclass(frozen=True)
 class QuantizedValue:
-    """A value that a file computes and quantizes: `(integer - zero_point) * restored` is what is left of it.
+    """A computed value that a file quantizes: it becomes `(integer - zero_point) * restored`.
 
     Attributes:
-        name: of the integers in the file.
-        source: what the file calls the value before it is quantized.
-        takers: results of the consumers that take it quantized, where others take it as it was or otherwise quantized;
-            empty where every consumer takes it so.
-        scale, zero_point: the step by which it is quantized and the integer that stands for 0, as they stand in the
-            file.
-        least, most: the integers that there are.
-        restored: the step by which it is dequantized: `scale`, up to a rounding of the file's own.
+        name: name of the integers in the file.
+        source: name of the value in the file before it is quantized.
+        takers: results of the consumers that take it quantized, if others take it unquantized or quantized differently;
+            empty if every consumer takes it quantized.
+        scale, zero_point: scale of the quantization and the integer for 0, as stored in the file.
+        least, most: smallest and largest integer.
+        restored: scale of the dequantization: `scale`, up to a rounding of the file's own.
     """
 
     name: str
@@ -42,22 +41,22 @@ class QuantizedValue:
 
     @property
     def low(self) -> float:
-        """The least number that is left as it is."""
+        """Smallest value that is not clipped."""
         return (self.least - self.zero_point) * self.scale
 
     @property
     def high(self) -> float:
-        """The greatest number that is left as it is."""
+        """Largest value that is not clipped."""
         return (self.most - self.zero_point) * self.scale
 
 
 class QuantizedFile(ABC):
-    """An artifact that quantizes activations, loaded to be followed from one quantized value to the next.
+    """An artifact that quantizes activations, loaded to trace it from one quantized value to the next.
 
     Attributes:
-        values: what it quantizes, in its order.
-        bias_steps: of the layers whose biases are whole steps, [outputs], by the name of their `StoredWeight`.
-        engine: what runs it.
+        values: its quantized values, in the file's order.
+        bias_steps: scales of biases stored as integers, [outputs], by the name of the layer's `StoredWeight`.
+        engine: the runtime, with its version.
     """
 
     values: tuple[QuantizedValue, ...]
@@ -66,24 +65,24 @@ class QuantizedFile(ABC):
 
     @property
     def followed(self) -> list[str]:
-        """Every source and taker."""
+        """Names of every source and consumer result."""
         return sorted({name for value in self.values for name in (value.source, *value.takers)})
 
     @abstractmethod
     def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
-        """Every source and taker for one input [1, ...], where nothing is rounded but what stands in the file."""
+        """Returns every source and consumer result for one input [1, ...], with only the stored constants rounded."""
 
     @abstractmethod
     def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
-        """The answer [1, D] to one input, and the integers of every value."""
+        """Returns the answer [1, D] to one input, and the integers of every value."""
 
 
 class Flow:
-    """How values of a graph become others, where nothing is quantized.
+    """Consumers of a graph's values, with operations skipped that only quantize or reshape.
 
     Args:
-        same: whether an operation changes no number: what it gives is what it takes, in another shape or type.
-        passed: whether an operation is passed over: it quantizes or dequantizes.
+        same: returns whether an operation changes no element: its result is its input in another shape or type.
+        passed: returns whether an operation quantizes or dequantizes, and is skipped.
     """
 
     def __init__(self, graph: Graph, same: Callable[[Node], bool], passed: Callable[[Node], bool]) -> None:
@@ -91,28 +90,28 @@ class Flow:
         self._same: dict[Wire, Wire] = {}
         self._shaped = defaultdict[Wire, list[Wire]](list)
         self._takers = defaultdict[Wire, list[Wire]](list)
-        given = defaultdict[int, set[Wire]](set)
+        result_wires = defaultdict[int, set[Wire]](set)
         for wire in (*self._results, *(wire for node in graph.nodes for wire in wires(node))):
             if wire.node is not None:
-                given[wire.node].add(wire)
-        for number, node in enumerate(graph.nodes):
-            results = sorted(given[number] | {Wire(number)}, key=lambda wire: wire.output)
-            taken = wires(node)
+                result_wires[wire.node].add(wire)
+        for index, node in enumerate(graph.nodes):
+            results = sorted(result_wires[index] | {Wire(index)}, key=lambda wire: wire.output)
+            sources = wires(node)
             if same(node):
-                for wire in taken[:1]:  # none of a constant's
+                for wire in sources[:1]:  # empty for a constant
                     self._same[results[0]] = wire
                     self._shaped[wire].append(results[0])
             elif not passed(node):
-                for wire in dict.fromkeys(taken):
+                for wire in dict.fromkeys(sources):
                     self._takers[wire] += results
 
     def taking(self, source: Wire, restored: Wire, alone: bool = True) -> tuple[Wire, ...]:
-        """Results of the consumers of a value that is quantized; empty where every consumer takes it quantized.
+        """Returns the consumers' results of a quantized value. Empty if every consumer takes it quantized.
 
         Args:
             source: the value before it is quantized.
-            restored: what becomes of it.
-            alone: nothing else is restored from its integers.
+            restored: the dequantized value.
+            alone: True if nothing else is dequantized from its integers.
         """
         origin = source
         while origin in self._same:
@@ -120,29 +119,29 @@ class Flow:
         return self.reached(restored) if self.reached(origin) or not alone else ()
 
     def reached(self, value: Wire) -> tuple[Wire, ...]:
-        """What is computed from a value in whatever shape; an output of the graph is taken by whoever asked."""
+        """Returns the results computed from a value in any shape. An output of the graph counts as its own consumer."""
         waiting, seen = [value], dict[Wire, None]()
         while waiting:
             wire = waiting.pop()
             seen[wire] = None
             waiting += [shaped for shaped in self._shaped[wire] if shaped not in seen]
-        taking = [taker for wire in seen for taker in self._takers[wire]]
+        taking = [result for wire in seen for result in self._takers[wire]]
         return tuple(dict.fromkeys([*taking, *(wire for wire in seen if wire in self._results)]))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The operations by which a format quantizes and dequantizes: a type, and what it calls its input, its scale and
-    its zero point.
+    """Operations with which a format quantizes and dequantizes. Each is a type, and the names of its input, scale and
+    zero point.
 
     Attributes:
-        shapes: types of operations that change no number.
-        sums: types of operations that add integers in units of the first one's steps (coremltools does so): what is
-            dequantized of them are the integers, and the sum is quantized by so many of its steps.
-        tolerance: how much two steps may differ that are the same.
-        limits: the least and the most integer, as an operation that quantizes says.
-        looked_up: types of operations that take rows of a table: what they take of integers are these integers.
-        bias_behind: types of a product and of the addition behind it of its bias: in torch they are one.
+        shapes: types of operations that change no element.
+        sums: types of operations that add quantized values in units of the first input's scale (as coremltools does).
+            Their inputs are dequantized to plain integers, and the sum's scale is divided by that unit.
+        tolerance: largest relative difference of two scales that count as equal.
+        limits: returns the smallest and largest integer of an operation that quantizes.
+        looked_up: types of table look-ups, which return the table's integers unchanged.
+        bias_behind: types of a product and of the addition of its bias, which are one operation in torch.
     """
 
     quantize: tuple[str, str, str, str]
@@ -156,16 +155,16 @@ class Pair:
 
 
 def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
-    """What a graph quantizes by operations of their own, one entry each time that it is dequantized.
+    """Yields the values that a graph quantizes by separate operations, one entry for each dequantization.
 
     Raises:
-        KeyError, ValueError: a form that no export writes: a scale that is computed, one scale per channel, a value
-            that is dequantized by another step than it was quantized by.
+        KeyError, ValueError: a form that no export writes: a computed scale, one scale per channel, or a value
+            dequantized with another scale than it was quantized with.
     """
     types = {pair.quantize[0], pair.dequantize[0]}
     flow = Flow(graph, lambda node: node.type in pair.shapes, lambda node: node.type in types)
-    steps: dict[Wire, float] = {}  # by the integers, in the units of the value as the network has it
-    units: dict[Wire, float] = {}  # by the sum, how much of it there is in the file
+    steps: dict[Wire, float] = {}  # by quantized value: its scale in the network's units
+    units: dict[Wire, float] = {}  # by sum: the file's value divided by the network's
     for number, node in enumerate(graph.nodes):
         if node.type == pair.quantize[0]:
             steps[Wire(number)] = number_of(node, pair.quantize[2]) / units.get(_source(node, pair.quantize), 1.0)
@@ -193,7 +192,8 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
 
 
 def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
-    """Whether an operation quantizes rows of a table of integers by the table's own step, which changes none."""
+    """Returns whether an operation quantizes rows of an integer table by the table's own scale, which changes
+    nothing."""
     look = graph.producer(_source(node, pair.quantize))
     table = None if look is None or look.type not in pair.looked_up else graph.producer(look.inputs[0][1])
     if table is None or table.type != pair.dequantize[0] or not isinstance(table.inputs[0][1], Constant):
@@ -203,20 +203,19 @@ def _exact(graph: Graph, node: Node, pair: Pair) -> bool:
 
 
 def _restores(node: Node, pair: Pair, steps: Mapping[Wire, float]) -> bool:
-    """Whether an operation dequantizes what is quantized as the file runs; weights are constants."""
+    """Returns whether an operation dequantizes a computed value; dequantized weights are constants."""
     return node.type == pair.dequantize[0] and any(wire in steps for wire in wires(node))
 
 
 def _source(node: Node, form: tuple[str, str, str, str]) -> Wire:
-    """What an operation quantizes or dequantizes."""
-    found = dict(node.inputs)[form[1]]
-    if not isinstance(found, Wire):
+    value = dict(node.inputs)[form[1]]
+    if not isinstance(value, Wire):
         raise Malformed(f"{node.name} takes no computed value")
-    return found
+    return value
 
 
 def number_of(node: Node, called: str) -> float:
-    """A scale or zero point that stands in the file; no zero point is 0."""
+    """Returns a constant scale or zero point; 0 without a zero point."""
     value: Input = dict(node.inputs).get(called)
     if value is None:
         return 0.0
@@ -226,24 +225,24 @@ def number_of(node: Node, called: str) -> float:
 
 
 def _units(graph: Graph, node: Node, pair: Pair, steps: Mapping[Wire, float]) -> float:
-    """How much of a sum there is in the file.
+    """Returns the unit of a sum: the file's value divided by the network's.
 
     Raises:
         ValueError: the units of the summands differ.
     """
-    taken = [value for _, value in node.inputs if value is not None]
-    restoring = [maker for value in taken if (maker := graph.producer(value)) and _restores(maker, pair, steps)]
-    if len(restoring) < len(taken):
+    summands = [value for _, value in node.inputs if value is not None]
+    restoring = [maker for value in summands if (maker := graph.producer(value)) and _restores(maker, pair, steps)]
+    if len(restoring) < len(summands):
         return 1.0
-    found = [number_of(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]
-    if max(found) > min(found) * (1 + pair.tolerance):
+    ratios = [number_of(maker, pair.dequantize[2]) / steps[_source(maker, pair.dequantize)] for maker in restoring]
+    if max(ratios) > min(ratios) * (1 + pair.tolerance):
         names = " and ".join(graph.names[_source(maker, pair.dequantize)] for maker in restoring)
         raise Malformed(f"the summands {names} are of other units")
-    return found[0]
+    return ratios[0]
 
 
 def _with_bias(graph: Graph, result: Wire, types: tuple[str, str] | None) -> Wire:
-    """What an operation computes; of a product whose bias alone is added behind it, that sum."""
+    """Returns the result of an operation; for a product followed only by the addition of its bias, that sum."""
     if types is None or result.node is None or graph.nodes[result.node].type != types[0]:
         return result
     users = [number for number, node in enumerate(graph.nodes) if result in wires(node)]

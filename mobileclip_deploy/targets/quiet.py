@@ -1,4 +1,4 @@
-"""Keeping the chatter of converters and runtimes from the user: it is shown only when a conversion fails."""
+"""Suppression of the output of converters and runtimes; `quiet` collects it for error reports."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ LOGGERS = ("coremltools", "torch", "torch.onnx", "torch.export", "onnxscript", "
 
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
-    """Hold back warnings, log lines and prints of third parties; yields what they printed."""
-    held = io.StringIO()
+    """Context manager that suppresses warnings, log lines and prints of other packages; yields the printed text."""
+    printed = io.StringIO()
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     with (
         warnings.catch_warnings(),
-        contextlib.redirect_stdout(held),
-        contextlib.redirect_stderr(held),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
     ):
         warnings.simplefilter("ignore")
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
-            yield held
+            yield printed
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
@@ -39,13 +39,13 @@ def quiet() -> Iterator[io.StringIO]:
 
 @contextlib.contextmanager
 def conversion(what: str) -> Iterator[None]:
-    """Run a converter quietly.
+    """Context manager that runs a converter quietly.
 
     Raises:
-        ExportError: whatever it raised, in one line, with the original as its cause.
-        KeyboardInterrupt: it came meanwhile, whatever the converter made of it.
+        ExportError: the converter raised an exception, which is the cause; the text is one line.
+        KeyboardInterrupt: it arrived during the conversion, even if the converter wrapped it.
     """
-    handled = sys.exc_info()[1]  # whoever converts while an error is handled sees it again among the causes
+    handled = sys.exc_info()[1]  # an error that was being handled before is among the causes, too
     try:
         with quiet(), _own_garbage(), lean_tracing():
             yield
@@ -55,29 +55,30 @@ def conversion(what: str) -> Iterator[None]:
         for cause in causes(error):
             if isinstance(cause, KeyboardInterrupt) and cause is not handled:
                 raise cause from None
-        kind, told = type(error).__name__, first_sentence(error)
-        raise ExportError(f"{what} failed: {kind}{f': {told}' if told != kind else ''}") from error
+        kind, reason = type(error).__name__, first_sentence(error)
+        raise ExportError(f"{what} failed: {kind}{f': {reason}' if reason != kind else ''}") from error
 
 
 @contextlib.contextmanager
 def _own_garbage() -> Iterator[None]:
-    """Look for garbage among what is made in here alone.
+    """Context manager that limits garbage collection to objects made inside.
 
-    Converters make millions of objects, so garbage is looked for often: each time among all that was there before, the
-    modules of torch and of the converter, it takes a fifth of a conversion.
+    Converters make millions of objects, so collections are frequent. Each would search all older objects, the modules
+    of torch and of the converter included, which takes a fifth of a conversion.
     """
     others = gc.get_freeze_count()
     gc.freeze()
     try:
         yield
     finally:
-        if not others:  # or whoever froze some before would lose that
+        if not others:  # objects that others froze before must stay frozen
             gc.unfreeze()
 
 
 @contextlib.contextmanager
 def hold_back() -> Iterator[None]:
-    """Send both descriptors to nowhere; sys.stdout and sys.stderr are flushed before and keep their objects."""
+    """Context manager that redirects descriptors 1 and 2 to the null device. sys.stdout and sys.stderr are flushed
+    before, and keep their objects."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -87,7 +88,7 @@ def hold_back() -> Iterator[None]:
         os.dup2(nowhere, 2)
         yield
     finally:
-        for number, copy in enumerate(saved, start=1):
-            os.dup2(copy, number)
+        for descriptor, copy in enumerate(saved, start=1):
+            os.dup2(copy, descriptor)
             os.close(copy)
         os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Ranges of activations: where the values of a tensor lie on real inputs, without the rarest."""
+"""Ranges of activations: the interval of a tensor's values on real inputs, without the rarest ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-# Share of a tensor's values, in percent, that lies within its range where there are 256 integers; half of the rest is
-# cut off at either end. See docs/onnx.md and docs/coreml.md for what other shares did to nano. Of 65,536 nothing is.
+# Percentage of a tensor's values inside its range with 256 integers; half of the rest is cut off at either end. See
+# docs/onnx.md and docs/coreml.md for the effect of other percentages on nano. With 65,536 integers nothing is cut off.
 PERCENTILE = 99.99
 BINS = 8192
 STEPS = 255
@@ -19,8 +19,10 @@ STEPS = 255
 
 @dataclass(frozen=True)
 class Range:
-    """From where to where a tensor's values go, 0 included, and what rounding them to the integers from 0 to `steps`
-    leaves: the ratio of signal to noise in dB, what is cut off counted as noise."""
+    """Interval of a tensor's values, which contains 0, and the noise of rounding them to the integers 0 to `steps`.
+
+    `snr_db` is the signal-to-noise ratio in dB; clipping counts as noise.
+    """
 
     low: float
     high: float
@@ -29,12 +31,12 @@ class Range:
 
     @property
     def scale(self) -> np.float32:
-        """The width of a step."""
+        """Width of a step."""
         return np.float32(max(self.high - self.low, float(np.finfo(np.float16).tiny)) / self.steps)
 
     @property
     def zero_point(self) -> np.uint8 | np.uint16:
-        """The integer that stands for 0."""
+        """Integer that represents 0."""
         kind = np.uint8 if self.steps <= STEPS else np.uint16
         return kind(np.clip(np.rint(-self.low / self.scale), 0, self.steps))
 
@@ -45,11 +47,12 @@ Key = TypeVar("Key")
 def ranges_of(
     computed: Callable[[], Iterable[Mapping[Key, npt.NDArray[np.floating]]]], steps: int = STEPS
 ) -> dict[Key, Range]:
-    """The range of every value, over all inputs.
+    """Returns the range of every value over all inputs.
 
     Args:
-        computed: what each input gives, by name or number; called twice, since a histogram needs its ends first.
-        steps: the highest integer that a value is rounded to.
+        computed: yields the values of each input, by name or index; called twice, since a histogram needs its ends
+            first.
+        steps: largest integer that a value is rounded to.
     """
     ends: dict[Key, tuple[float, float]] = {}
     for values in computed():

@@ -1,8 +1,8 @@
-"""Which weight is stored how: one policy for all targets, and the rules in which they differ.
+"""Storage of weights: one policy for all targets, and the rules that differ between them.
 
-On a grid stand the weights of convolutions, linear layers and embeddings that are worth their scales; biases, norms,
-positional embeddings and masks stay floats. Below 8 bits nothing stands that the rest cannot make up for: what is in
-no residual branch keeps 8, unless a search has measured it.
+Weights of convolutions, linear layers and embeddings are stored on a grid if they are large enough. Biases, norms,
+positional embeddings and masks stay floats. A weight outside of all residual branches keeps 8 bits, unless a search has
+measured it: no other path makes up for its error.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ from typing import TYPE_CHECKING, Protocol
 from mobileclip_deploy.network.model.precision import PRECISIONS, Precision, precision_of
 from mobileclip_deploy.targets.grids.grid import Grid, integers
 
-if TYPE_CHECKING:  # the rules stand in every target's table, which must not wait for torch
+if TYPE_CHECKING:  # every target's abilities contain the rules, and must not wait for torch
     from torch import nn
 
     from mobileclip_deploy.network.model.variants import TowerName
     from mobileclip_deploy.targets.storage import Layer, Storage
 
 Holds = Callable[["Layer", "TowerName", Precision], bool]
-"""Something that holds of a weight of a tower, or does not, at a precision."""
+"""Predicate of a tower's weight at a precision."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """A grid below 8 bits, and how much of a weight may share a scale or a table.
+    """A grid below 8 bits, and the size of the groups that share a scale or a table.
 
     Attributes:
-        grid: bits and pruned numbers of a table are those of the precision.
-        sizes: inputs that share a scale, or outputs that share a table: the first that divides. Where none does a table
-            is shared by all, and a scale by none: the weight has 8 bits. Empty: as `grid` says.
+        grid: the grid; a table's bits and share of pruned elements come from the precision.
+        sizes: allowed numbers of inputs that share a scale, or of outputs that share a table. The first one that
+            divides evenly is used. If none does, all outputs share one table, and a weight with scales gets 8 bits.
+            Empty: `grid` decides.
     """
 
     grid: Grid
     sizes: tuple[int, ...] = ()
 
     def of(self, layer: Layer, precision: Precision) -> Grid | None:
-        """The grid of a weight; None where it cannot be on this one."""
+        """Returns the grid of a weight. None if the weight cannot be stored on it."""
         grid = replace(self.grid, axis=layer.axis)
         if grid.kind == "table":
             group = next((size for size in self.sizes if layer.outputs % size == 0), None)
@@ -51,21 +52,21 @@ class Shared:
 
 @dataclass(frozen=True)
 class StorageRules:
-    """How a format stores weights.
+    """Rules by which a format stores weights.
 
     Attributes:
-        eight: the grid of 8 bits; of a format that has it for groups of inputs alone, with their sizes.
-        four, table: those below, where the format has them.
-        words: of 4 bits, of the table of words, where it has one of its own.
-        coarse: which weights a runtime can take below 8 bits. Depthwise convolutions are few bytes, and the first to
-            break.
-        floats: which weights stay floats where others stand on a grid, for their runtime's sake.
-        float_bits: of those.
-        rest_bits: of what is no layer's weight, where weights stand on grids.
-        all_halves: at fp16 that too is float16.
-        labels: whether a classifier's label embeddings stand on a grid. Their products are logits: 256 steps from -100
-            to 100 are coarse.
-        small: whether weights do that are hardly worth their scales (see `Layer.is_large`).
+        eight: the grid of 8 bits; a `Shared` if the format supports only groups of inputs.
+        four, table: the grids below 8 bits, if the format has them.
+        words: the 4-bit grid of the word table, if it has its own.
+        coarse: returns whether a runtime can use a weight below 8 bits. Depthwise convolutions are few bytes, and the
+            first to break.
+        floats: returns whether a weight stays float for the runtime's sake although others are on a grid.
+        float_bits: bits of the weights that `floats` selects.
+        rest_bits: bits of all other tensors when weights are on grids.
+        all_halves: True if these are float16, too, at fp16.
+        labels: True if a classifier's label embeddings are on a grid. Their products are logits: 256 steps from -100 to
+            100 are coarse.
+        small: True if weights too small for scales (see `Layer.is_large`) are on a grid, too.
     """
 
     eight: Grid | Shared
@@ -82,7 +83,7 @@ class StorageRules:
 
 
 class HasRules(Protocol):
-    """A target, as far as its rules of storage are concerned."""
+    """A target, as far as its storage rules are concerned."""
 
     def rules(self, precision: str) -> StorageRules | None: ...
 
@@ -90,7 +91,7 @@ class HasRules(Protocol):
 def storage_of(
     target: HasRules, tower: TowerName, module: nn.Module, precision: str, four_bit: frozenset[str] = frozenset()
 ) -> Storage:
-    """How a target stores a tower or classifier: see `stored`."""
+    """Returns how a target stores a tower or classifier: see `stored`."""
     return stored(target.rules(precision), tower, module, precision, four_bit)
 
 
@@ -101,25 +102,25 @@ def stored(
     precision: str,
     four_bit: frozenset[str] = frozenset(),
 ) -> Storage:
-    """How a tower or classifier is stored, its table of words perhaps at a precision of its own (`w4p-table-w6p`).
+    """Returns how a tower or classifier is stored. Its word table may have its own precision (`w4p-table-w6p`).
 
     Args:
-        rules: None of a target that has none. It is taken to store every large weight in the bits of the precision,
-            below 16 with a scale an output; all else in float16 then.
-        module: what is exported: in eval mode, folded.
-        four_bit: for precision "mixed": names of the weights to store at 4 bits, where these can be; the others have 8.
+        rules: the target's rules. None if it has none: every large weight then has the precision's bits, below 16 with
+            one scale per output, and all else is float16.
+        module: the module to export, in eval mode and folded.
+        four_bit: for precision "mixed", names of the weights to store at 4 bits, where possible; the others have 8.
     """
     from mobileclip_deploy.targets.storage import layers, tensors
 
-    found = precision_of(precision)
-    rest, table = PRECISIONS[found.rest], PRECISIONS[found.table or found.rest]
+    parts = precision_of(precision)
+    rest, table = PRECISIONS[parts.rest], PRECISIONS[parts.table or parts.rest]
     chosen: dict[str, Grid | None] = {}
     for layer in layers(module):
-        own = table if layer.is_table else rest
+        layer_precision = table if layer.is_table else rest
         if rules is not None:
-            chosen[layer.parameter] = choose(rules, layer, tower, own, four_bit)
+            chosen[layer.parameter] = choose(rules, layer, tower, layer_precision, four_bit)
         elif layer.is_large:
-            bits = own.stored_bits
+            bits = layer_precision.stored_bits
             chosen[layer.parameter] = Grid(bits) if bits >= 16 else integers(bits, scale_bytes=2)
     if rules is None:
         floats = Grid(max(rest.bits, 16))
@@ -131,10 +132,10 @@ def stored(
 def choose(
     rules: StorageRules, layer: Layer, tower: TowerName, precision: Precision, four_bit: frozenset[str] = frozenset()
 ) -> Grid | None:
-    """The grid of a layer's weight; None leaves it as what is no layer's weight is.
+    """Returns the grid of a layer's weight. None if it is stored like the tensors outside of layers.
 
     Args:
-        precision: without a table's own.
+        precision: precision of this layer, without a separate one for the word table.
         four_bit: see `stored`.
     """
     if layer.module is None and not rules.labels:
@@ -148,9 +149,9 @@ def choose(
     shared = rules.table if precision.kind == "table" else rules.four
     if layer.is_table and precision.bits == 4 and rules.words is not None:
         shared = rules.words
-    wanted = layer.parameter in four_bit if precision.name == "mixed" else not layer.is_on_main_path
-    below = precision.bits < 8 and wanted and rules.coarse(layer, tower, precision)
-    found = shared.of(layer, precision) if shared and below else None
+    selected = layer.parameter in four_bit if precision.name == "mixed" else not layer.is_on_main_path
+    below = precision.bits < 8 and selected and rules.coarse(layer, tower, precision)
+    coarse_grid = shared.of(layer, precision) if shared and below else None
     if isinstance(rules.eight, Shared):
-        return found or rules.eight.of(layer, precision)
-    return found or replace(rules.eight, axis=layer.axis)
+        return coarse_grid or rules.eight.of(layer, precision)
+    return coarse_grid or replace(rules.eight, axis=layer.axis)

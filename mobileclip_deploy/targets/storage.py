@@ -1,6 +1,6 @@
-"""Storage: how every weight of a tower will stand in an artifact, said before anything is converted.
+"""Storage: the grid of every weight of a tower in an artifact, decided before anything is converted.
 
-Which weight is stored how is decided in `rules.py`. The exporter obeys it, recovery trains on it, the search for the
+`rules.py` decides how each weight is stored. The exporter obeys it, recovery trains on it, and the search for the
 smallest bundle sums its bytes.
 """
 
@@ -17,7 +17,7 @@ from mobileclip_deploy.network.model.provenance import weight_sha256
 from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets.grids.grid import Grid
 
-# Smaller weights are not worth their scales or tables; coremltools' default too.
+# Number of elements up to which scales or tables do not pay; also coremltools' default.
 THRESHOLD = 2048
 
 
@@ -25,15 +25,16 @@ ROTARY = ("cosines", "sines")
 """Buffers of an image tower with rotary positions (`ViT`)."""
 
 Storage = Mapping[str, Grid]
-"""The grid of every tensor of a tower, by its name in the torch module that is exported."""
+"""Grid of every tensor of a tower, by its name in the exported torch module."""
 
 
 @dataclass(frozen=True)
 class Layer:
     """A weight that a target may store on a grid: of a convolution, linear layer or embedding, or a classifier's.
 
-    `parameter` is its name in the exported module, `name` that of its layer in the encoder. `module` is None for the
-    label embeddings [D, L] of a classifier, a buffer that features are multiplied by.
+    Attributes:
+        parameter: name in the exported module; `name` is its layer's name in the encoder.
+        module: the layer; None for a classifier's label embeddings [D, L], a buffer that features are multiplied by.
     """
 
     parameter: str
@@ -46,7 +47,7 @@ class Layer:
 
     @property
     def axis(self) -> int:
-        """The dimension with the outputs."""
+        """Dimension of the outputs."""
         return 1 if self.module is None else 0
 
     @property
@@ -59,23 +60,23 @@ class Layer:
 
     @property
     def is_table(self) -> bool:
-        """Whether it is the table of words."""
+        """True if it is the word table."""
         return isinstance(self.module, nn.Embedding)
 
     @property
     def is_projection(self) -> bool:
-        """Whether its result is the embedding. No branch passes it by, and it is a thousandth of the bytes."""
+        """True if its result is the embedding. No branch bypasses it, and it has a thousandth of the bytes."""
         return self.name == "projection"
 
     @property
     def is_depthwise(self) -> bool:
-        """Depthwise convolutions are few bytes, and the first to break below 8 bits: folding adds the identity branch
-        to one tap of each, an outlier that a coarse grid cannot hold beside the rest."""
+        """True for depthwise convolutions, which are few bytes, and the first to break below 8 bits. Folding adds the
+        identity branch to one tap of each: an outlier that a coarse grid cannot hold together with the rest."""
         return isinstance(self.module, nn.Conv2d) and self.weight.shape[1] == 1
 
     @property
     def is_grouped(self) -> bool:
-        """Whether it is of a convolution whose outputs see a part of its inputs each."""
+        """True if it is a convolution whose outputs each depend on a part of its inputs."""
         return isinstance(self.module, nn.Conv2d) and self.module.groups > 1
 
     @property
@@ -84,59 +85,61 @@ class Layer:
 
     @property
     def is_on_main_path(self) -> bool:
-        """Whether it is in no residual branch: stem, downsampling, projection.
+        """True if it is in no residual branch: stem, downsampling, projection.
 
-        What a branch adds is small beside what passes it by, and so is the noise of its weights. Of what rounding to 4
-        bits does to nano's image tower nine tenths came from its three downsamplings and its projection, a tenth of it.
-        The table of words, which is on the main path too, is not one of these: it is most of a small text tower.
+        A branch adds little to the value that bypasses it, and so does its weights' noise. Of the noise of 4-bit
+        rounding in nano's image tower, nine tenths came from its three downsamplings and its projection, a tenth of the
+        tower. The word table, also on the main path, is excluded: it is most of a small text tower.
         """
         return self.is_projection or self.name.startswith("stem.") or ".downsample.1." in self.name
 
     @property
     def is_large(self) -> bool:
-        """Whether it is worth scales. What has only two values (zeros) is left as it is: it has no range to divide."""
+        """True if it is large enough for scales. A weight with only two values (zeros) is excluded: it has no range to
+        divide."""
         if self.weight.numel() <= THRESHOLD:
             return False
         low, high = self.weight.min(), self.weight.max()
         return not bool(((self.weight == low) | (self.weight == high)).all())
 
     def is_product(self, tower: TowerName) -> bool:
-        """Whether targets that rewrite the text tower's 1 x 1 convolutions as matrix products run it as one."""
+        """Returns whether it runs as a matrix product in targets that rewrite the text tower's 1 x 1 convolutions as
+        products."""
         if isinstance(self.module, nn.Conv2d):
             return tower == "text" and self.module.kernel_size == (1, 1) and self.module.groups == 1
         return self.is_linear
 
 
 def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dict[str, str]:
-    """`provenance.weight_sha256` of every weight that is not stored whole -> its name.
+    """Returns the name of every weight that is stored on a grid, by the `provenance.weight_sha256` of its elements.
 
-    A converter keeps numbers, not names: they stand in its file as they are, transposed, or multiplied by the layer
-    scale behind them or the norm's weight before them. So each weight has several keys.
+    A converter keeps elements, not names. They are in its file unchanged, transposed, or multiplied by the following
+    layer scale or by the preceding norm's weight. Each weight therefore has several keys.
 
     Args:
-        floats: also of the layers whose weights stay floats.
+        floats: True to include layers whose weights stay floats.
     """
-    known = {layer.parameter for layer in layers(module)} if floats else set()
-    held = {name: tensor for name, tensor in tensors(module) if storage[name].kind != "float" or name in known}
-    forms = [*held.items()]
+    extra = {layer.parameter for layer in layers(module)} if floats else set()
+    weights = {name: tensor for name, tensor in tensors(module) if storage[name].kind != "float" or name in extra}
+    forms = [*weights.items()]
     for name, layer, scale in scaled_layers(module):
-        if f"{name}.weight" in held:
+        if f"{name}.weight" in weights:
             forms.append((f"{name}.weight", layer.weight * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))))
     for name, linear, norm in normed_layers(module):
-        if f"{name}.weight" in held:
+        if f"{name}.weight" in weights:
             forms.append((f"{name}.weight", linear.weight * norm.weight))
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, tensor in forms:
         rows = tensor.detach().flatten(1).numpy()  # [O, I x taps]; a 1 x 1 convolution's transpose is a product's
-        found |= {weight_sha256(rows): name, weight_sha256(rows.T): name}
-    return found
+        names |= {weight_sha256(rows): name, weight_sha256(rows.T): name}
+    return names
 
 
 def require_all(storage: Storage, found: Iterator[str] | Sequence[str]) -> None:
-    """Refuse a conversion in which a weight that is to be stored on a grid does not turn up.
+    """Refuses a conversion in which a weight that belongs on a grid is missing.
 
     Raises:
-        ExportError: the text names the first one.
+        ExportError: the text names the first such weight.
     """
     missing = [name for name, grid in storage.items() if grid.kind != "float" and name not in set(found)]
     if missing:
@@ -147,18 +150,18 @@ def require_all(storage: Storage, found: Iterator[str] | Sequence[str]) -> None:
 
 
 def stored_in_half(storage: Storage) -> bool:
-    """Whether all that is on no grid is float16."""
+    """Returns whether every tensor outside of grids is float16."""
     return all(grid.bits == 16 for grid in storage.values() if grid.kind == "float")
 
 
 def total_bytes(module: nn.Module, storage: Storage) -> int:
-    """What all tensors of a tower take."""
+    """Returns the bytes of all tensors of a tower."""
     return sum(storage[name].bytes(tensor.shape) for name, tensor in tensors(module))
 
 
 @dataclass(frozen=True)
 class GridTotal:
-    """One line of a summary: a grid in words, how many weights are stored on it, their numbers and their bytes."""
+    """One line of a summary: a grid in words, and the number of its tensors, their elements and their bytes."""
 
     grid: str
     layers: int
@@ -167,7 +170,7 @@ class GridTotal:
 
 
 def summary(module: nn.Module, storage: Storage) -> tuple[GridTotal, ...]:
-    """A storage for people: one row per grid, the most bytes first."""
+    """Returns a storage for people: one row per grid, the most bytes first."""
     rows: dict[str, GridTotal] = {}
     for name, tensor in tensors(module):
         grid = storage[name]
@@ -178,18 +181,18 @@ def summary(module: nn.Module, storage: Storage) -> tuple[GridTotal, ...]:
 
 
 def tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a module, by its name: parameters, then buffers."""
+    """Yields every tensor of a module with its name: parameters, then buffers."""
     yield from module.named_parameters()
     yield from module.named_buffers()
 
 
 def layers(module: nn.Module) -> Iterator[Layer]:
-    """Every weight of a module that a target may store on a grid."""
+    """Yields every weight of a module that a target may store on a grid."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear | nn.Embedding):
             yield Layer(f"{name}.weight", layer.weight, layer)
     for name, buffer in module.named_buffers():
-        # Only a classifier has one with numbers of its own: the towers' are masks, of two values (see `is_large`), and
-        # tables of rotary positions, which follow from the variant.
+        # Only a classifier has a buffer of learned elements. The towers' buffers are masks, with two values (see
+        # `is_large`), and tables of rotary positions, which follow from the variant.
         if buffer.ndim == 2 and buffer.is_floating_point() and name.rpartition(".")[2] not in ROTARY:
             yield Layer(name, buffer, None)

@@ -1,7 +1,7 @@
-"""What a target is: it writes a tower as an artifact, and opens what was written.
+"""Interface of a deployment format: a target writes a tower as an artifact, and opens written artifacts.
 
-`Target` is all that the rest of the house knows of a deployment format. A new one is a folder, of this package or of
-anybody's, with a subclass that an entry point of the group `mobileclip_deploy.targets` names.
+The rest of the package knows a deployment format by `Target` only. A new target is a folder, in this package or another
+one, with a subclass that an entry point of the group `mobileclip_deploy.targets` names.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ if TYPE_CHECKING:  # `export --help` lists the options of every target, and must
 
 
 class Target(ABC):
-    """One deployment format, with the options that were chosen of it.
+    """A deployment format, with chosen options.
 
     Attributes:
-        name: in manifests and on the command line; `title`: what people call it.
-        abilities: what is known of it before anything runs.
-        Options: the class of `options`, what a user may choose of it.
+        name: name in manifests and on the command line.
+        title: name for people.
+        abilities: everything known about the format before anything runs.
+        Options: class of `options`, which a user may choose.
     """
 
     name: ClassVar[str]
@@ -55,30 +56,30 @@ class Target(ABC):
         self.options = self.Options() if options is None else options
 
     def with_options(self, options: TargetOptions) -> Self:
-        """The target with other options."""
+        """Returns the target with other options."""
         return type(self)(options)
 
     @property
     def label(self) -> str:
-        """What a bundle's folder calls the target: its name, with the variation that its options choose."""
+        """Name of the target in a bundle's folder: `name`, with the variation that its options choose."""
         variation = self.options.variation
         return self.name if variation is None else f"{self.name}-{variation}"
 
     # What is decided before anything runs
 
     def has(self, precisions: Precisions) -> bool:
-        """Whether the target has these precisions for these towers."""
+        """Returns whether the target has these precisions for these towers."""
         return all(self.abilities.has(tower, precision) for tower, precision in precisions.items())
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """Refuse what cannot be done before anything heavy runs.
+        """Refuses an export that cannot work, before anything heavy runs.
 
         Args:
-            mixed: the layers of precision "mixed" have been chosen; by itself the word means nothing.
+            mixed: True if the layers of precision "mixed" have been chosen, without which that name has no meaning.
 
         Raises:
-            UsageError: a precision that this target does not have (the text lists those it has), or options that cannot
-                be used with it.
+            UsageError: the target lacks a precision (the text lists those that it has), or the options cannot be used
+                with it.
             DependencyMissing: a package is not installed; the text holds the pip line.
         """
         for tower, precision in precisions.items():
@@ -89,37 +90,37 @@ class Target(ABC):
         self.settled(precisions)
 
     def require_installed(self, *, converters: bool = False) -> None:
-        """Refuse to read, run or write this format without its packages.
+        """Refuses to read, run or write this format without its packages.
 
         Args:
-            converters: those that write it are needed too.
+            converters: True if the packages for writing are needed too.
 
         Raises:
-            DependencyMissing: one is not installed; the text holds the pip line.
+            DependencyMissing: a package is not installed; the text holds the pip line.
         """
-        missing, own = self.abilities.missing(converters=converters), self.abilities
+        missing, needs = self.abilities.missing(converters=converters), self.abilities
         if missing:
-            extra = (own.converter_extra or own.extra) if {*missing} & {*own.converters} else own.extra
+            extra = (needs.converter_extra or needs.extra) if {*missing} & {*needs.converters} else needs.extra
             what = f"'mobileclip-deploy[{extra}]'" if extra else " ".join(missing)
-            where = f" (there are wheels for {own.wheels})" if own.wheels else ""
+            where = f" (there are wheels for {needs.wheels})" if needs.wheels else ""
             raise DependencyMissing(f"target {self.name} needs {', '.join(missing)}; type: pip install {what}{where}")
 
     def require_form(self, form: Form) -> None:
-        """Refuse a form that the format, or this target, cannot have.
+        """Refuses a form that the format, or this target, does not support.
 
         Raises:
             UsageError: the text says why.
         """
-        own = self.abilities
+        abilities = self.abilities
         if form.layout is not None:
             _require_layout(self, form.layout)
-        if form.pictures and own.no_pictures is not None:
-            raise UsageError(f"`input='bytes'` is refused for {self.title}: {own.no_pictures}")
-        if form.contexts and own.no_contexts is not None:
-            raise UsageError(f"`contexts` is refused for {self.title}: {own.no_contexts}")
+        if form.pictures and abilities.no_pictures is not None:
+            raise UsageError(f"`input='bytes'` is refused for {self.title}: {abilities.no_pictures}")
+        if form.contexts and abilities.no_contexts is not None:
+            raise UsageError(f"`contexts` is refused for {self.title}: {abilities.no_contexts}")
 
     def settled(self, precisions: Precisions) -> Target:
-        """The target with everything decided that the user left to it.
+        """Returns the target with every decision made that the user left open.
 
         Raises:
             UsageError: the options cannot be used with these precisions.
@@ -127,30 +128,31 @@ class Target(ABC):
         return self
 
     def advice(self, precisions: Precisions) -> str | None:
-        """What the user should know about what was decided for them, in one line; None where there is nothing."""
+        """Returns one line for the user about decisions made for them. None if there is nothing to say."""
         return None
 
     def rules(self, precision: str) -> StorageRules | None:
-        """How the format stores weights; None of a target that does not say, which is taken to store every weight in
-        the bits of the precision."""
+        """Returns how the format stores weights. None if the target has no rules: every weight then counts with the
+        precision's bits."""
         return self.abilities.rules
 
     # What an app sees
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
-        """Path of an artifact inside its bundle; `artifact` is "image", "text" or "classifier"."""
+        """Returns the path of an artifact inside its bundle; `artifact` is "image", "text" or "classifier"."""
         return f"{variant.name}_{artifact}{self.abilities.suffixes[0]}"
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        """Name, type and shape of an artifact's input and output, a free dimension 0.
+        """Returns name, type and shape of an artifact's input and output. A free dimension is 0.
 
         Args:
-            labels: how many a classifier has, whose output is their probabilities; 0: the output is an embedding.
+            labels: number of a classifier's labels, whose probabilities are the output; 0 if the output is an
+                embedding.
         """
         return self.abilities.ports.of(variant, tower, labels)
 
     def ports(self, variant: Variant, tower: TowerName, form: Form = PLAIN) -> tuple[TensorInfo, TensorInfo]:
-        """Input and output of an artifact in a form."""
+        """Returns input and output of an artifact in a form."""
         source, result = self.tensors(variant, tower, form.labels)
         if form.layout is not None:
             named = form.layout.artifact("classifier" if form.labels else tower)
@@ -170,17 +172,17 @@ class Target(ABC):
 
     @abstractmethod
     def write(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        """Write the artifact to `path`: the same job gives the same bytes.
+        """Writes the artifact to `path`: the same job gives the same bytes.
 
         Returns:
-            What each stage of the conversion computed, against the stage before it; none for one of a single step.
+            Comparisons of each conversion stage with the stage before it; empty for a conversion in one step.
 
         Raises:
-            ExportError: the converter failed, or a stage no longer computes what the one before it did.
+            ExportError: the converter failed, or a stage no longer computes the same as the one before it.
         """
 
     def stage_checks(self, job: TowerJob, path: Path) -> tuple[Check, ...]:
-        """What `write` would find of its stages, measured again with the artifact at `path` as the last.
+        """Measures again the stage checks of `write`, with the artifact at `path` as the last stage.
 
         Raises:
             ExportError: a stage failed.
@@ -189,73 +191,74 @@ class Target(ABC):
         return ()
 
     def place(self, folder: Path, variant: Variant, files: Mapping[TowerName, str]) -> dict[TowerName, Place]:
-        """Bring what was written to where the options want it: as it is, or joined to one file.
+        """Arranges the written files as the options require: unchanged, or joined into one file.
 
         Args:
-            folder: of the bundle.
-            files: of each tower, relative to it.
+            folder: folder of the bundle.
+            files: path of each tower, relative to the folder.
         """
         return {tower: Place(file) for tower, file in files.items()}
 
     def attach(self, artifact: Path, expected: Expected) -> tuple[Attachment, ...]:
-        """Write what the options ask for beside an artifact, and say which files there are.
+        """Writes the optional files that the options request next to an artifact, and returns them.
 
         Raises:
-            ExportError: what was written does not hold.
+            ExportError: a written file fails its check.
         """
-        found = []
+        attachments = []
         for kind, suffix in self.options.attachments.items():
             attached = self.open_attached(kind, artifact.with_suffix(suffix))
             assert attached is not None
             attached.write(artifact, expected)
-            found.append(Attachment(kind, attached.path, expected.tolerance if attached.tolerates else None))
-        return tuple(found)
+            attachments.append(Attachment(kind, attached.path, expected.tolerance if attached.tolerates else None))
+        return tuple(attachments)
 
     def open_attached(self, kind: str, path: Path) -> Attached | None:
-        """What stands beside an artifact; nothing of it is read yet. None of a kind that this target does not write."""
+        """Returns the optional file of a kind next to an artifact, not read yet. None if this target does not write the
+        kind."""
         return None
 
     # Reading back and running
 
     @abstractmethod
     def open(self, path: Path, function: str | None = None) -> Artifact:
-        """An artifact, to be read and run; nothing of it is read yet.
+        """Returns an artifact to read and run; nothing is read yet.
 
         Args:
-            function: of an artifact that holds several.
+            function: name of the function, if the artifact holds several.
 
         Raises:
-            InvalidInput: a function is named, and this format has none.
+            InvalidInput: a function is named, and this format has no functions.
         """
 
     # Timing
 
     def places(self, device: str, options: Mapping[str, str]) -> tuple[RuntimePlace, ...]:
-        """Where a bundle's artifacts run on a kind of device: see `Abilities.places`.
+        """Returns the places where a bundle's artifacts run on a kind of device: see `Abilities.places`.
 
         Args:
             device: host, android, ios, mac or browser.
-            options: the manifest's.
+            options: options in the manifest.
 
         Raises:
-            NotRun: not this bundle's, or not as the device is; the text says why.
+            NotRun: this bundle cannot run there, or the device lacks something; the text says why.
         """
-        own = self.abilities
-        if device == "host" and device not in own.places:
+        abilities = self.abilities
+        if device == "host" and device not in abilities.places:
             return (RuntimePlace(self.name),)
         if device == "host":
             try:
-                own.runtime_version()
+                abilities.runtime_version()
             except PackageNotFoundError:
-                what = own.runtime if own.extra is None else f"'mobileclip-deploy[{own.extra}]'"
-                raise NotRun(f"{own.runtime} is not installed; type: pip install {what}") from None
-        return own.places.get(device, ())
+                what = abilities.runtime if abilities.extra is None else f"'mobileclip-deploy[{abilities.extra}]'"
+                raise NotRun(f"{abilities.runtime} is not installed; type: pip install {what}") from None
+        return abilities.places.get(device, ())
 
     def declared(self, path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-        """Inputs and outputs of a file that others wrote in this format; called in a process of its own.
+        """Returns inputs and outputs of a file in this format that others wrote; called in a separate process.
 
         Raises:
-            NotRun: this target reads no such files.
+            NotRun: this target does not read such files.
         """
         raise NotRun(f"{self.name} reads no files that others wrote")
 
@@ -263,15 +266,15 @@ class Target(ABC):
 def _require_layout(target: Target, layout: Layout) -> None:
     if layout.target != target.name:
         raise UsageError(f"the layout {layout.name} is of {layout.target}, not of {target.name}; leave `target` out")
-    own = {*vars(target.abilities.ports).values()}
+    port_names = {*vars(target.abilities.ports).values()}
     for name, artifact in layout.artifacts.items():
-        if not target.abilities.named_tensors and not {artifact.input.name, artifact.output.name} <= own:
+        if not target.abilities.named_tensors and not {artifact.input.name, artifact.output.name} <= port_names:
             raise UsageError(
                 f"{target.title} artifacts have no names of tensors: call those of {name} in the layout {layout.name} "
                 f"{target.abilities.ports.image} and {target.abilities.ports.embedding}"
             )
     for tower in layout.towers:
-        wanted, known = layout.artifact(tower).input.dtype, target.abilities.input_types.get(tower, ())
-        if wanted is not None and wanted not in known and not layout.artifact(tower).input.any_size:
-            has = " or ".join(known) or "a type of its own; leave dtype out"
-            raise UsageError(f"the layout {layout.name} wants {wanted} into the {tower} tower; {target.name} has {has}")
+        dtype, dtypes = layout.artifact(tower).input.dtype, target.abilities.input_types.get(tower, ())
+        if dtype is not None and dtype not in dtypes and not layout.artifact(tower).input.any_size:
+            has = " or ".join(dtypes) or "a type of its own; leave dtype out"
+            raise UsageError(f"the layout {layout.name} wants {dtype} into the {tower} tower; {target.name} has {has}")

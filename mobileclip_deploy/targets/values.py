@@ -1,4 +1,4 @@
-"""What targets are given and what they give back: jobs, tensors, files, and runners of artifacts."""
+"""Inputs and outputs of targets: jobs, tensors, files, and runners of artifacts."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ T = TypeVar("T")
 
 
 Shared = dict[str, Any]
-"""What conversions of one tower have in common, whatever their precision: made for the first, kept for the next.
+"""Values that conversions of one tower share at every precision: made by the first conversion, reused by the next.
 
-Kept by whoever converts the same module with the same options more than once, such as an artifact and its float32 twin;
-given to each of their jobs. It may hold another copy of the weights, so it is cleared as soon as nothing more is
-converted.
+Its owner converts the same module with the same options several times, such as an artifact and its float32 twin, and
+passes it to each job. It may hold another copy of the weights, so its owner clears it after the last conversion.
 """
 
 
 @dataclass(frozen=True)
 class Form:
-    """What is wanted of an artifact beside its numbers.
+    """Form of an artifact apart from its weights.
 
-    `labels`: how many a classifier has. `normalised`: embeddings have length 1. `pictures`: the image tower takes one
-    picture of any size as bytes and resizes, crops and scales it itself. `layout`: an app's names. `contexts`: the
-    lengths in tokens that the text tower takes, the longest last; none where it takes its full length alone.
+    Attributes:
+        labels: number of a classifier's labels.
+        normalised: True if embeddings have length 1.
+        pictures: True if the image tower takes one picture of any size as bytes, and resizes, crops and scales it
+            itself.
+        layout: an app's names.
+        contexts: lengths in tokens that the text tower takes, the longest last; empty for its full length only.
     """
 
     labels: int = 0
@@ -48,12 +51,12 @@ class Form:
 PLAIN = Form()
 
 Precisions = Mapping["TowerName", str]
-"""A precision for each of the towers that are exported."""
+"""Precision of each exported tower."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An artifact's input or output, as the manifest tells it. A dimension of 0 is free (the batch)."""
+    """An artifact's input or output, as recorded in the manifest. A free dimension (the batch) is 0."""
 
     name: str
     dtype: str
@@ -65,10 +68,14 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Ports:
-    """What a target calls inputs and outputs where no layout chooses names, and their types.
+    """A target's names of inputs and outputs, where no layout chooses names, and their types.
 
-    `image` and `text` go in, as `pixels` (float32: RGB in [0, 1], uint8: in 0 ... 255) and `ids`; an `embedding` comes
-    out, or the `probabilities` of labels, in float32. `batch`: 0 where it is free.
+    Attributes:
+        image, text: names of the inputs.
+        embedding, probabilities: names of the float32 outputs.
+        pixels: type of the image input: float32 is RGB in [0, 1], uint8 in 0 ... 255.
+        ids: type of the text input.
+        batch: 0 if it is free.
     """
 
     image: str = "image"
@@ -80,11 +87,11 @@ class Ports:
     batch: int = 1
 
     def of(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        """See `Target.tensors`."""
+        """Returns input and output: see `Target.tensors`."""
         if tower == "image":
             high = 255.0 if self.pixels == "uint8" else 1.0
             source = TensorInfo(self.image, self.pixels, (self.batch, *variant.image_input_shape), (0.0, high), "RGB")
-        else:  # of a variant without texts nobody asks for this
+        else:  # never called for a variant without texts
             source = TensorInfo(self.text, self.ids, (self.batch, variant.tokens.context_length))
         if labels:
             return source, TensorInfo(self.probabilities, "float32", (self.batch, labels))
@@ -93,8 +100,13 @@ class Ports:
 
 @dataclass(frozen=True)
 class Expected:
-    """What an artifact is to answer: `inputs` of the tower [N, ...], what the checkpoint answers to them, `outputs`
-    float32 [N, D], and by how much one value of an output may differ from that, `tolerance`."""
+    """Expected answers of an artifact.
+
+    Attributes:
+        inputs: inputs of the tower, [N, ...].
+        outputs: the checkpoint's answers, float32 [N, D].
+        tolerance: largest deviation of one output element.
+    """
 
     inputs: npt.NDArray[np.generic]
     outputs: npt.NDArray[np.float32]
@@ -103,9 +115,9 @@ class Expected:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file that was written beside an artifact because it was asked for.
+    """An optional file written next to an artifact on request.
 
-    `tolerance`: by how much an output may differ from what the file expects; None where it expects nothing.
+    `tolerance` is the largest deviation of an output from the value that the file expects; None if it expects nothing.
     """
 
     kind: str
@@ -116,16 +128,19 @@ class Attachment:
 ComputeUnits = Literal[
     "cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all", "default", "preferCPU", "preferGPU", "preferNeuralEngine"
 ]
-"""Core ML's (MLComputeUnits); from "default" on Core AI's (SpecializationOptions), which has `cpuOnly` as well."""
+"""Core ML's (MLComputeUnits); from "default" on Core AI's (SpecializationOptions), which has `cpuOnly` too."""
 
 
 @dataclass(frozen=True)
 class RuntimePlace:
-    """A runtime, and where in it a file runs.
+    """A runtime, and the place in it where a file runs.
 
-    `backend` is the runtime's own word (ONNX Runtime: cpu; ExecuTorch: xnnpack), `compute_units` Apple's;
-    `options` go to the runtime as they are. `arithmetic`: the precision that it computes in, whatever a file stores;
-    None: the file's. Answers are held to that precision's gate, where it is looser than the file's.
+    Attributes:
+        backend: the runtime's own name (ONNX Runtime: cpu; ExecuTorch: xnnpack).
+        compute_units: Apple's name.
+        options: passed to the runtime unchanged.
+        arithmetic: precision in which it computes, whatever a file stores; None for the file's. Answers are held to
+            this precision's gate if it is looser than the file's.
     """
 
     runtime: str
@@ -136,13 +151,13 @@ class RuntimePlace:
 
     @property
     def label(self) -> str:
-        """`onnxruntime-cpu`"""
+        """Name of the place, such as `onnxruntime-cpu`."""
         return "-".join(part for part in (self.runtime, self.backend, self.compute_units) if part)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tower is in its bundle: a file, and a function in it where it holds several."""
+    """Location of a tower in its bundle: a file, and the function in it if the file holds several."""
 
     file: str
     function: str | None = None
@@ -150,15 +165,18 @@ class Place:
 
 @dataclass(frozen=True)
 class TowerJob:
-    """One tower to be written: the module in eval mode, an input to trace it with, and what it is called.
+    """One tower to write: the module in eval mode, an input to trace it with, and its description.
 
-    `calibration`: inputs of the tower, for precisions that measure activations; None for the others. `labels`: of a
-    classifier, whose module gives probabilities [N, L] in this order; none for a tower that gives embeddings.
-    `four_bit`: for precision "mixed", the names in `module` of the weights to store at 4 bits; all others have 8.
-    `embedding_space`, `checkpoint_sha256`: of the source, for formats that say where their weights came from.
-    `form`: of what the module gives and of what is wanted beside that; with contexts the module takes ids of each of
-    these lengths. `shared`: with the jobs of other precisions of the same module, by the same target and options; None
-    for a job that stands alone.
+    Attributes:
+        calibration: inputs of the tower, for precisions that measure activations; None for others.
+        labels: labels of a classifier, whose module returns probabilities [N, L] in this order; empty if the tower
+            returns embeddings.
+        four_bit: for precision "mixed", names in `module` of the weights to store at 4 bits; all others have 8.
+        embedding_space, checkpoint_sha256: of the source, for formats that record where their weights came from.
+        form: form of the module's output and of the artifact. With contexts the module takes ids of each of these
+            lengths.
+        shared: cache shared with jobs of other precisions of the same module, by the same target and options; None for
+            a single job.
     """
 
     variant: Variant
@@ -176,41 +194,42 @@ class TowerJob:
     shared: Shared | None = field(default=None, compare=False)
 
     def once(self, what: str, make: Callable[[], T]) -> T:
-        """What `make` gives, or gave for a job before; no precision changes it, and nobody may."""
-        kept = {} if self.shared is None else self.shared
-        if what not in kept:
-            kept[what] = make()
-        found: T = kept[what]
-        return found
+        """Returns the cached result of `make`, computed once for all jobs that share it. It must not depend on the
+        precision, and must not be changed."""
+        cache = {} if self.shared is None else self.shared
+        if what not in cache:
+            cache[what] = make()
+        value: T = cache[what]
+        return value
 
     @property
     def artifact(self) -> str:
-        """What the artifact is named after: its tower, or "classifier"."""
+        """Name of the artifact: its tower, or "classifier"."""
         return "classifier" if self.labels else self.tower
 
 
 def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
-    """Refuse inputs of another shape than a file takes, whatever their number.
+    """Refuses inputs of another shape than a file takes; their number is free.
 
     Args:
-        shape: [N, ...]; a size that is free is 0 or has a name.
+        shape: [N, ...]; a free size is 0 or has a name.
 
     Raises:
-        InvalidInput: they do not fit.
+        InvalidInput: the shapes differ.
     """
     fits = inputs.ndim == len(shape) and all(
-        isinstance(size, str) or size in (0, found) for size, found in zip(shape[1:], inputs.shape[1:], strict=True)
+        isinstance(size, str) or size in (0, actual) for size, actual in zip(shape[1:], inputs.shape[1:], strict=True)
     )
     if not fits:
-        wanted = ", ".join(str(size) for size in shape[1:])
-        raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {wanted}]")
+        expected = ", ".join(str(size) for size in shape[1:])
+        raise InvalidInput(f"input of shape {list(inputs.shape)}; the model takes [N, {expected}]")
 
 
 def as_bytes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Pixels [N, 3, S, S] in [0, 1] -> the bytes [N, S, S, 3] that they were made from, or those nearest to them.
+    """Converts pixels [N, 3, S, S] in [0, 1] to the bytes [N, S, S, 3] that they were made from, or the nearest ones.
 
     Raises:
-        InvalidInput: they are no pixels.
+        InvalidInput: a value is outside [0, 1].
     """
     steps = (pixels.astype("float32") * 255).round()
     if not (steps.min(initial=0) >= 0 and steps.max(initial=0) <= 255):  # NaN is neither
@@ -220,29 +239,29 @@ def as_bytes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Pace:
-    """How much is asked of a runtime that computes for proof, not for speed.
+    """Number of inputs for a runtime that computes for proof, not for speed.
 
     Attributes:
-        seconds: CPU seconds for 10^9 operations by the type of the numbers, roughly and on one machine. They are told
-            before they are spent, and decide nothing.
-        asked: how many inputs of a tower, by its arithmetic operations: (most of them, inputs), ascending, the last for
-            all others. A fixed table: verdicts do not depend on the machine or on a clock.
+        seconds: CPU seconds for 10^9 operations by element type, roughly and on one machine. They are announced before
+            the run, and decide nothing.
+        asked: number of inputs by a tower's arithmetic operations: (largest number of operations, inputs), ascending;
+            the last entry is for all others. The table is fixed, so verdicts depend on no machine or clock.
     """
 
     seconds: Mapping[str, float]
     asked: tuple[tuple[float, int], ...] = ((1e8, 16), (1e9, 8), (8e9, 4), (float("inf"), 2))
 
     def inputs(self, operations: int) -> int:
-        """Inputs that a tower of so many arithmetic operations is asked."""
+        """Returns the number of inputs for a tower with this many arithmetic operations."""
         return next(inputs for most, inputs in self.asked if operations <= most)
 
 
 class Runner(Protocol):
     """Runs an artifact on this machine.
 
-    Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, L], which callers have prepared; what a
-    user gives is held to that by the public `load_runner` (`towers/taken.py`). Both give float32 [N, D], not
-    normalised; a classifier gives probabilities [N, L]. `engine` says what computed it, with its version.
+    Image towers take float32 [N, 3, S, S] in [0, 1], text towers int64 [N, L]; callers prepare them. The public
+    `load_runner` validates users' inputs (`towers/taken.py`). Both return float32 [N, D], not normalised; a classifier
+    returns probabilities [N, L]. `engine` names the runtime and its version.
     """
 
     engine: str
@@ -252,10 +271,10 @@ class Runner(Protocol):
 
 @runtime_checkable
 class ThreadedRunner(Runner, Protocol):
-    """Runs a tower that many threads may ask at once."""
+    """Runner of a tower that many threads may call at once."""
 
     def alone(self) -> Runner:
-        """The same tower, the same answers, computed on the thread that asks and on no other.
+        """Returns a runner of the same tower with the same answers that computes on the calling thread only.
 
         Raises:
             RuntimeFailed: the runtime refused it.
@@ -265,8 +284,8 @@ class ThreadedRunner(Runner, Protocol):
 
 @runtime_checkable
 class PictureRunner(Runner, Protocol):
-    """Runs an image tower that takes pictures of any size (`Form.pictures`)."""
+    """Runner of an image tower that takes pictures of any size (`Form.pictures`)."""
 
     def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """One picture, RGB or RGBA [H, W, 3 or 4] -> its embedding [D]."""
+        """Embeds one picture, RGB or RGBA [H, W, 3 or 4]. Returns its embedding [D]."""
         ...

@@ -1,6 +1,7 @@
-"""The weights that stand in an artifact, found in its graph, each as one weight however it was written.
+"""Weights of an artifact, located in its graph, each as one weight however it was written.
 
-A format gives a small table: which operations have weights, among which of their inputs, and how these are restored.
+A format provides a small table: the operations with weights, their inputs that hold weights, and how these are
+restored.
 """
 
 from __future__ import annotations
@@ -18,30 +19,33 @@ from mobileclip_deploy.targets.grids.decode import StoredWeight
 
 
 class View:
-    """A graph, with what computes and what takes its values. `order`: the operations that outputs need."""
+    """A graph, with the producers and consumers of its values. `order` lists the operations that outputs need."""
 
     def __init__(self, graph: Graph) -> None:
         self.nodes, self.order, self.producer = graph.nodes, needed(graph), graph.producer
         self._users = defaultdict[int, list[int]](list)
-        for number in self.order:
-            for wire in dict.fromkeys(wires(self.nodes[number])):
+        for index in self.order:
+            for wire in dict.fromkeys(wires(self.nodes[index])):
                 if wire.node is not None:
-                    self._users[wire.node].append(number)
+                    self._users[wire.node].append(index)
 
     def consumers(self, number: int) -> list[int]:
-        """The operations that take what one computes."""
+        """Returns the operations that take an operation's results."""
         return self._users[number]
 
 
 def numbers_of(value: Input) -> Array | None:
-    """The numbers of a constant; None for what is computed."""
+    """Returns the elements of a constant. None for a computed value."""
     return value.values if isinstance(value, Constant) else None
 
 
 @dataclass(frozen=True)
 class Depthwise:
-    """What a format calls the operations that a large depthwise convolution is written with: bands of rows that are
-    added up, and every other channel, whose results are laid side by side. `dilation`: the setting along the height."""
+    """Names of the operations of which a format composes a large depthwise convolution.
+
+    These are bands of rows that are added up, and every other channel, whose results are concatenated. `dilation` is
+    the setting along the height.
+    """
 
     convolution: str
     dilation: str
@@ -51,13 +55,13 @@ class Depthwise:
 
 @dataclass(frozen=True)
 class WeightTable:
-    """Where the weights of a format stand.
+    """Positions of a format's weights.
 
     Attributes:
-        places: type of an operation, or what is before its first full stop -> the inputs that may hold its weight.
-        stored: the weight of an operation in torch's layout, by its number and the name of the input; None for what is
-            computed and what is no weight. Raises ValueError for a form that no export writes.
-        depthwise: of formats in which one convolution may be several.
+        places: type of an operation, or its part before the first full stop, and the inputs that may hold its weight.
+        stored: returns the weight of an operation in torch's layout, by its index and the input's name. None for
+            computed values and other constants. Raises ValueError for a form that no export writes.
+        depthwise: set for formats that may split one convolution into several.
     """
 
     places: Mapping[str, tuple[str, ...]]
@@ -66,27 +70,27 @@ class WeightTable:
 
 
 def read_weights(graph: Graph, table: WeightTable, path: Path) -> tuple[StoredWeight, ...]:
-    """The weights of convolutions, products and tables that the outputs need, once for each operation that takes them.
+    """Returns the weights of convolutions, products and tables that the outputs need, once for each operation that
+    takes them.
 
     Raises:
-        InvalidInput: a weight is in a form that no export writes.
+        InvalidInput: a weight has a form that no export writes.
     """
-    view, found = View(graph), dict[tuple[int, str], StoredWeight]()
+    view, weights = View(graph), dict[tuple[int, str], StoredWeight]()
     with refusing(f"{path}: a weight in a form that no export writes", ValueError, KeyError):
-        for number in view.order:
-            kind = view.nodes[number].type
+        for index in view.order:
+            kind = view.nodes[index].type
             for name in table.places.get(kind, table.places.get(kind.partition(".")[0], ())):
-                stored = table.stored(view, number, name)
+                stored = table.stored(view, index, name)
                 if stored is not None and stored.values.ndim > 1:
-                    found[number, name] = stored
+                    weights[index, name] = stored
     if table.depthwise is not None:
-        _assemble(view, table.depthwise, found)
-    return tuple(found.values())
+        _assemble(view, table.depthwise, weights)
+    return tuple(weights.values())
 
 
 def _assemble(view: View, words: Depthwise, found: dict[tuple[int, str], StoredWeight]) -> None:
-    """Put together, in place, the weights of convolutions that were taken apart; each stands in its first part's
-    place."""
+    """Joins, in place, the weights of convolutions that were split. The result replaces the first part."""
     results = {Wire(key[0]): key for key in found if view.nodes[key[0]].type == words.convolution}
     added = [number for number in view.order if view.nodes[number].type == words.addition]
     sums = {Wire(number): wires(view.nodes[number]) for number in added}
@@ -102,7 +106,7 @@ def _assemble(view: View, words: Depthwise, found: dict[tuple[int, str], StoredW
                 found[keys[0]] = joined([found.pop(key) for key in keys])
                 results[total] = keys[0]
     for node in (view.nodes[number] for number in view.order):
-        beside = [results.get(wire) for wire in wires(node)] if node.type.startswith(words.concatenation) else []
-        keys = [key for key in dict.fromkeys(beside) if key is not None and key in found]
-        if len(keys) > 1 and len(keys) == len(beside) and len({found[key].values.shape for key in keys}) == 1:
+        joint = [results.get(wire) for wire in wires(node)] if node.type.startswith(words.concatenation) else []
+        keys = [key for key in dict.fromkeys(joint) if key is not None and key in found]
+        if len(keys) > 1 and len(keys) == len(joint) and len({found[key].values.shape for key in keys}) == 1:
             found[keys[0]] = in_turn([found.pop(key) for key in keys])
