@@ -1,1 +1,1 @@
-"""Numbers on grids: what a stored weight can be, how it is put there, read back, and learned."""
+"""Grids of stored weights: representable values, encoding, decoding, and training."""

@@ -1,4 +1,4 @@
-"""Stored weights restored to float32, each with the nearest numbers that its scales or tables can hold."""
+"""Decoding of stored weights to float32, each with a function that rounds to its scales or tables."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ class StoredWeight:
     """One weight as the file holds it.
 
     Attributes:
-        name: in the file, for messages.
-        values: dequantized, float32, to be read only, since they may be the file's own bytes; in torch's layout:
-            [O, I], [O, I, KH, KW] or [rows, width]. Where a format holds a transpose or another layout, its reader
-            turns it back.
-        bits: that one number takes (32 and 16: floats).
+        name: name in the file, for messages.
+        values: dequantized, float32, read-only, since they may be the file's own bytes. In torch's layout: [O, I], [O,
+            I, KH, KW] or [rows, width]. A format's reader undoes a transpose or another layout.
+        bits: bits of one element (32 and 16: floats).
         kind: as `Grid.kind`: "float", "integers" or "table".
-        nearest: what the file's own grid (its scales, zero points, tables) can hold that is nearest to numbers of the
-            same shape, as float32.
+        nearest: rounds elements of the same shape to the nearest values of the file's grid (its scales, zero points,
+            tables), as float32.
     """
 
     name: str
@@ -35,7 +34,7 @@ class StoredWeight:
 
 
 def as_float(name: str, values: npt.NDArray[Any]) -> StoredWeight:
-    """A weight that stands there as float32 or float16."""
+    """Returns a weight that is stored as float32 or float16."""
     dtype = values.dtype
 
     def nearest(numbers: Floats) -> Floats:
@@ -50,10 +49,10 @@ class Affine:
     """Integers of `bits`: `(integer - zero) * scale + base`, computed in float32 and rounded once to `dtype`.
 
     Attributes:
-        scale, zero, base: of a shape that numpy stretches to that of the integers (see `spread`).
-        signed: the integers are -2^(bits-1) ... 2^(bits-1) - 1; otherwise 0 ... 2^bits - 1.
-        steps: how many steps of `scale` a number is from `base`, where its writer rounded by another quotient than
-            `(number - base) / scale`. Which of two neighbours a number in their middle goes to depends on it.
+        scale, zero, base: of a shape that numpy broadcasts to that of the integers (see `spread`).
+        signed: True if integers are -2^(bits-1) ... 2^(bits-1) - 1; otherwise they are 0 ... 2^bits - 1.
+        steps: returns the distance of elements from `base` in steps of `scale`; None for `(element - base) / scale`.
+            Set if its writer rounded another quotient, which may round a midpoint in the other direction.
     """
 
     scale: Array
@@ -66,13 +65,13 @@ class Affine:
     kind: Literal["integers"] = field(default="integers", init=False)
 
     def restored(self, stored: Array) -> Floats:
-        """The numbers that integers stand for."""
+        """Dequantizes integers."""
         numbers = (stored.astype(np.float32) - np.asarray(self.zero, np.float32)) * self.scale.astype(np.float32)
         numbers = numbers + np.asarray(self.base, np.float32)
         return numbers.astype(self.dtype, copy=False).astype(np.float32, copy=False)
 
     def nearest(self, numbers: Floats) -> Floats:
-        """The numbers nearest to these that integers can stand for."""
+        """Rounds elements to the nearest values that integers represent."""
         low = -(2 ** (self.bits - 1)) if self.signed else 0
         if self.steps is None:
             scale, away = self.scale.astype(np.float32), numbers - np.asarray(self.base, np.float32)
@@ -84,7 +83,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Tables:
-    """Indices into tables of numbers: `entries` [groups along each dimension of the indices, 2^bits]."""
+    """Indices into tables of elements: `entries` [groups along each dimension of the indices, 2^bits]."""
 
     entries: Array
     kind: Literal["table"] = field(default="table", init=False)
@@ -94,11 +93,11 @@ class Tables:
         return self.entries.shape[-1].bit_length() - 1
 
     def restored(self, stored: Array) -> Floats:
-        """The numbers that indices stand for."""
+        """Looks up the elements of indices."""
         return self._by_group(stored.shape, lambda table, part: table[stored[part]])
 
     def nearest(self, numbers: Floats) -> Floats:
-        """The entries nearest to numbers, each of its own group's."""
+        """Rounds elements to the nearest entries of their own group's table."""
 
         def fill(table: Floats, part: tuple[slice, ...]) -> Floats:
             ordered = np.sort(table)
@@ -117,15 +116,15 @@ class Tables:
 
 
 def on_grid(name: str, grid: Affine | Tables, stored: Array) -> StoredWeight:
-    """A weight that stands there as integers or indices."""
+    """Returns a weight that is stored as integers or indices."""
     return StoredWeight(name, grid.restored(stored), grid.bits, grid.kind, grid.nearest)
 
 
 def spread(values: Array, shape: tuple[int, ...], block: int | None = None) -> Array:
-    """Values of blocks, each repeated for every number of its block; a single value is left for numpy to stretch.
+    """Repeats the values of blocks for every element of their block. Single values are left for numpy to broadcast.
 
     Args:
-        block: so many numbers are a block, along the dimension with fewer values than numbers; the last one may be
+        block: number of elements in a block, along the dimension with fewer values than elements; the last block may be
             shorter. None: blocks divide every dimension evenly.
     """
     for axis, size in enumerate(shape):
@@ -136,7 +135,7 @@ def spread(values: Array, shape: tuple[int, ...], block: int | None = None) -> A
 
 
 def turned(stored: StoredWeight, *order: int) -> StoredWeight:
-    """A weight with its dimensions in another order, as `numpy.transpose` takes it."""
+    """Returns a weight with permuted dimensions, in the order of `numpy.transpose`."""
     back = np.argsort(order)
     return replace(
         stored,
@@ -146,16 +145,17 @@ def turned(stored: StoredWeight, *order: int) -> StoredWeight:
 
 
 def reshaped(stored: StoredWeight, *shape: int) -> StoredWeight:
-    """A weight in another shape."""
-    own = stored.values.shape
+    """Returns a weight in another shape."""
+    original = stored.values.shape
     return replace(
         stored,
         values=stored.values.reshape(shape),
-        nearest=lambda numbers: stored.nearest(numbers.reshape(own)).reshape(shape),
+        nearest=lambda numbers: stored.nearest(numbers.reshape(original)).reshape(shape),
     )
 
 
 def unpack_int4(packed: npt.NDArray[np.uint8], offset: int) -> npt.NDArray[np.int8]:
-    """The integers -8 ... 7 that `encode.pack_int4` packed with this offset: uint8 [..., M] -> int8 [..., 2 M]."""
+    """Unpacks the integers -8 ... 7 that `encode.pack_int4` packed with this offset: uint8 [..., M] to int8 [..., 2
+    M]."""
     halves = np.stack((packed & 15, packed >> 4), axis=-1).reshape(*packed.shape[:-1], -1)
     return ((((halves.astype(np.int16) - offset) & 15) ^ 8) - 8).astype(np.int8)

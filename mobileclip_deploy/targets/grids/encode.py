@@ -1,4 +1,4 @@
-"""Weights as integers: int8 with one scale per channel, int4 with one scale per block. Deterministic."""
+"""Encoding of weights as integers: int8 with one scale per channel, int4 with one scale per block. Deterministic."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ROWS = 4096
 
 
 def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Symmetric int8 in -127 ... 127, one scale for each index of `axis`.
+    """Encodes as symmetric int8 in -127 ... 127, with one scale for each index of `axis`.
 
     Returns:
-        Integers of the same shape, and float32 scales with every other dimension 1: `integers * scales` is near
-        `values`. A channel of zeros has scale 1.
+        Integers of the same shape, and float32 scales with every other dimension 1: `integers * scales` approximates
+            `values`. A channel of zeros has scale 1.
     """
     others = tuple(dim for dim in range(values.ndim) if dim != axis % values.ndim)
     scales = np.abs(values).max(axis=others, keepdims=True).astype(np.float32) / np.float32(127)
@@ -31,18 +31,19 @@ def int8_channels(values: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[np.i
 
 
 def int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool = False) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Symmetric int4 in -8 ... 7 of rows [N, K], one scale per block along K (the last block may be shorter).
+    """Encodes rows [N, K] as symmetric int4 in -8 ... 7, with one scale per block along K (the last block may be
+    shorter).
 
-    The scale of a block is, of several, the one with the smallest squared error. It is a float16 number, so that it
-    can be stored as one.
+    Of several scales of a block, the one with the smallest squared error is chosen. It is representable in float16, so
+    that it can be stored as such.
 
     Args:
-        positive: only scales above 0, for formats that take no others.
+        positive: True for formats that take only scales above 0.
 
     Returns:
-        int8 [N, B, block] that hold four bits each (padded with 0), and float32 scales [N, B].
+        int8 [N, B, block] with four-bit values (padded with 0), and float32 scales [N, B].
     """
-    # Piece by piece: a table of many tokens would be held in ten copies.
+    # In pieces: a table of many tokens would need ten copies in memory.
     parts = [_int4_blocks(rows[start : start + ROWS], block, positive) for start in range(0, len(rows), ROWS)]
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
@@ -63,7 +64,7 @@ def _int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool) -> tuple[np
     def found(scale: Floats) -> Floats:
         return np.clip(np.rint(padded / scale), -8, 7)
 
-    def missed(scale: Tensor) -> Tensor:  # numpy's sum: its last bits decide between scales that are as good
+    def missed(scale: Tensor) -> Tensor:  # numpy's sum: its last bits decide between equally good scales
         steps = scale.numpy()
         return torch.from_numpy(((found(steps) * steps - padded) ** 2).sum(axis=2, keepdims=True))
 
@@ -72,17 +73,17 @@ def _int4_blocks(rows: npt.NDArray[Any], block: int, positive: bool) -> tuple[np
 
 
 def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Integers int8 [...] and their scales float16 of the same rank: one per output, or one per block of inputs.
+    """Encodes as int8 integers [...] and float16 scales of the same rank: one per output, or one per block of inputs.
 
-    A scale is rounded to float16 before numbers are divided by it. At 4 bits it is, of several, the one with the
-    smallest squared error.
+    A scale is rounded to float16 before elements are divided by it. At 4 bits, of several scales the one with the
+    smallest squared error is chosen.
     """
     inputs_axis = 1 - grid.axis
     blocks = 1 if grid.block is None else values.shape[inputs_axis] // grid.block
     # [O, I, kh, kw] -> [O, blocks, I / blocks, kh, kw]: the extreme of each block
     split = values.unflatten(inputs_axis, (blocks, -1))
-    kept = {grid.axis if grid.axis < inputs_axis else grid.axis + 1, inputs_axis}
-    others = tuple(dim for dim in range(split.ndim) if dim not in kept)
+    kept_axes = {grid.axis if grid.axis < inputs_axis else grid.axis + 1, inputs_axis}
+    others = tuple(dim for dim in range(split.ndim) if dim not in kept_axes)
     extreme = split.abs().amax(dim=others, keepdim=True)
     trials = (nonzero((extreme * (share / grid.high)).half().float()) for share in (CUT if grid.bits == 4 else (1.0,)))
 
@@ -97,35 +98,36 @@ def integers_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
 
 
 def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Indices uint8 [...] and tables float16 [groups in each dimension, 2^bits, 1] of a weight: one table for all, or
-    one per group of outputs."""
+    """Encodes as indices uint8 [...] and tables float16 [groups in each dimension, 2^bits, 1]: one table for the
+    weight, or one per group of outputs."""
     groups = 1 if grid.group is None else values.shape[grid.axis] // grid.group
     numbers = values.half().numpy()
     indices = np.empty(numbers.shape, np.uint8)
     lut = np.empty((groups, 2**grid.bits), np.float16)
     for group, part in enumerate(np.split(np.arange(values.shape[grid.axis]), groups)):
-        place = (slice(None),) * grid.axis + (slice(part[0], part[-1] + 1),)
-        lut[group], found = palette(numbers[place], grid.bits)
-        indices[place] = found.reshape(numbers[place].shape)
+        region = (slice(None),) * grid.axis + (slice(part[0], part[-1] + 1),)
+        lut[group], nearest = palette(numbers[region], grid.bits)
+        indices[region] = nearest.reshape(numbers[region].shape)
     shape = [1] * values.ndim
     shape[grid.axis] = groups
     return torch.from_numpy(indices), torch.from_numpy(lut.reshape(*shape, -1, 1))
 
 
 def pack_int4(values: npt.NDArray[np.int8], offset: int) -> npt.NDArray[np.uint8]:
-    """Four-bit integers [..., 2 M] plus `offset`, two per byte, the first in the lower half: uint8 [..., M]."""
+    """Packs four-bit integers [..., 2 M] plus `offset` two per byte, the first in the lower half. Returns uint8 [...,
+    M]."""
     halves = (values.astype(np.int16) + offset).astype(np.uint8) & 0xF
     return (halves[..., 0::2] | (halves[..., 1::2] << 4)).astype(np.uint8)
 
 
-# An outlier that is cut off costs its block less than a coarser step for all other numbers. Trials are shares of the
-# scale at which the block's extreme just fits. What wrote files, and what trained for them, each tried its own: a file
-# written again has to have the same bytes.
+# Clipping an outlier costs its block less than a coarser step for all other elements. Candidates are shares of the
+# scale at which the block's extreme just fits. Each format, and each training, has its own list: a file that is written
+# again must have the same bytes.
 
 # Core AI's. Without them nano lost 0.5 points of recall@1 at w4p and 1.5 at w4; with them, none and 0.7.
 CUT = tuple(1 - 0.025 * step for step in range(13))
-# ONNX's and LiteRT's. The extreme stands at -8: above 1 the range ends beyond it. At 8/7 a block that `recover`
-# trained, whose extreme is 7 steps, finds its own scale.
+# ONNX's and LiteRT's. The extreme is at -8: above 1 the range ends beyond it. At 8/7 a block that `recover` trained,
+# whose extreme is 7 steps, finds its own scale.
 REACHED = tuple(np.append(np.linspace(1.15, 0.6, 23), 8 / 7).astype(np.float32))
 # Where training starts for symmetric integers.
 TRAINED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
@@ -134,11 +136,11 @@ LEARNED = tuple(1.075 - 0.025 * step for step in range(20))
 
 
 def cheapest(trials: Iterable[tuple[Tensor, ...]], missed: Callable[..., Tensor]) -> tuple[Tensor, ...]:
-    """For each block the trial that misses least; of equal ones the first.
+    """Returns, for each block, the trial with the smallest cost; of equal ones the first.
 
     Args:
         trials: values per block, one or several tensors of one shape.
-        missed: what a trial costs each block, in that shape.
+        missed: returns the cost of a trial for each block, in that shape.
     """
     best: tuple[Tensor, ...] = ()
     least = torch.tensor(torch.inf)
@@ -151,5 +153,5 @@ def cheapest(trials: Iterable[tuple[Tensor, ...]], missed: Callable[..., Tensor]
 
 
 def nonzero(scale: Tensor) -> Tensor:
-    """Scales to divide by: 1 where one is 0."""
+    """Replaces scales of 0 by 1, so that they can be divisors."""
     return torch.where(scale == 0, torch.ones_like(scale), scale)

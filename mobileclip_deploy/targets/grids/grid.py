@@ -1,4 +1,4 @@
-"""The grid of a stored weight: which numbers it can hold, and what it takes in a file."""
+"""Grid of a stored weight: the values that it can hold, and its bytes in a file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Grid:
-    """What a weight is rounded to: floats of `bits`, integers times a scale, or the entries of a table of 2^bits.
+    """Values that a weight is rounded to: floats of `bits`, integers times a scale, or the entries of a table of
+    2^bits.
 
     Attributes:
-        axis: the dimension of the torch weight with the outputs, each of which has scales of its own (of a look-up
-            table the rows).
-        block: so many inputs of an output share a scale, with all of their kernel positions; the last block may be
-            shorter. None: all inputs.
-        low, high: ends of the integers' range. Where they are not symmetric a scale may be negative, unless `positive`.
-        positive: scales are above 0.
-        bfloat16: scales are bfloat16 numbers.
-        scale_bytes: of one scale, with its zero point where the format stores one.
-        group: so many outputs share a table; None: one table for the weight.
-        pruned: the share of numbers that are zero and stored as a bit mask.
+        axis: dimension of the torch weight with the outputs, each of which has its own scales (rows of a look-up
+            table).
+        block: number of inputs of an output that share a scale, with all of their kernel positions; the last block may
+            be shorter. None: all inputs.
+        low, high: ends of the integers' range. If they are not symmetric a scale may be negative, unless `positive`.
+        positive: True if scales are above 0.
+        bfloat16: True if scales are bfloat16.
+        scale_bytes: bytes of one scale, with its zero point if the format stores one.
+        group: number of outputs that share a table; None: one table for the weight.
+        pruned: share of elements that are zero and stored as a bit mask.
     """
 
     bits: int
@@ -38,7 +39,7 @@ class Grid:
     bfloat16: bool = False
 
     def bytes(self, shape: Sequence[int]) -> int:
-        """What a weight of this shape takes in a file, with its scales or tables."""
+        """Returns the bytes of a weight of this shape in a file, with its scales or tables."""
         numbers = math.prod(shape)
         stored = numbers * self.bits / 8
         if self.kind == "float":
@@ -53,7 +54,7 @@ class Grid:
         return round(stored + tables * 2**self.bits * 2)  # entries are float16
 
     def describe(self) -> str:
-        """In words: bits, and what shares a scale or table."""
+        """Describes the grid in words: bits, and the elements that share a scale or table."""
         if self.kind == "float":
             return f"float{self.bits}"
         if self.kind == "integers":
@@ -64,6 +65,6 @@ class Grid:
 
 
 def integers(bits: int, *, axis: int = 0, block: int | None = None, scale_bytes: int) -> Grid:
-    """Symmetric integers: -127 ... 127 for 8 bits, -7 ... 7 for 4."""
+    """Returns a grid of symmetric integers: -127 ... 127 for 8 bits, -7 ... 7 for 4."""
     high = 2 ** (bits - 1) - 1
     return Grid(bits, "integers", axis, block, -high, high, scale_bytes=scale_bytes)

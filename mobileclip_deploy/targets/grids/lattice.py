@@ -1,7 +1,7 @@
-"""What the numbers of a weight can become: the points of its grid, with scales or tables chosen and held.
+"""Lattice of a weight: the values that its elements can take, with scales or tables chosen and fixed.
 
-A target chooses scales and tables itself, from the numbers that it is given. So that it finds these again, one number
-of every block stands at the end of the integers' range, and a table has no more entries than the target's.
+A target derives scales and tables from the elements. To make it find the same ones again, one element of every block is
+at the end of the integers' range, and a table has no more entries than the target's.
 """
 
 from __future__ import annotations
@@ -21,26 +21,30 @@ from mobileclip_deploy.targets.grids.palette import weighted_table
 
 
 class Lattice(ABC):
-    """Points for each number of a weight [G, R, n]."""
+    """Allowed values of each element of a weight [G, R, n]."""
 
     @abstractmethod
     def ordered(self, columns: Tensor) -> Lattice:
-        """The same with its columns in another order, [G, R, n] of their old places."""
+        """Returns the lattice with its columns in another order: [G, R, n] of their old indices."""
 
     @abstractmethod
     def nearest(self, column: int, values: Tensor) -> Tensor:
-        """The point nearest to each value [G, R] of a column."""
+        """Returns the allowed value nearest to each value [G, R] of a column."""
 
     def all_nearest(self, values: Tensor) -> Tensor:
-        """The same for every column of [G, R, n]."""
+        """Returns the nearest allowed values of every column, [G, R, n]."""
         return torch.stack([self.nearest(column, values[:, :, column]) for column in range(values.shape[2])], dim=2)
 
 
 @dataclass(frozen=True)
 class IntegerLattice(Lattice):
-    """Integers times a scale. `scales` [G, R, n], that of each number's block; `pinned` [G, R, n], the integer at which
-    a block's extreme stands and has to stay, 0 for the others; `blocks` [n], the block that a column is in, while the
-    columns are in their own order."""
+    """Integers times a scale.
+
+    Attributes:
+        scales: scale of each element's block, [G, R, n].
+        pinned: integer at which a block's extreme element must stay, [G, R, n]; 0 for other elements.
+        blocks: block of each column, [n], while the columns are in their original order.
+    """
 
     scales: Tensor
     pinned: Tensor
@@ -59,35 +63,35 @@ class IntegerLattice(Lattice):
 
 @dataclass(frozen=True)
 class TableLattice(Lattice):
-    """The entries of tables [T, 2^bits], ascending; `tables` [G, R] says which is an output's."""
+    """Entries of tables [T, 2^bits], ascending; `tables` [G, R] is the table of each output."""
 
     entries: Tensor
     tables: Tensor
 
     @cached_property
     def chosen(self) -> Tensor:
-        """The entries of each output, [G, R, 2^bits]."""
+        """Entries of each output's table, [G, R, 2^bits]."""
         return self.entries[self.tables]
 
     @cached_property
     def middles(self) -> Tensor:
-        """Between two of them, [G, R, 2^bits - 1]: on either side another one is nearest."""
+        """Midpoints of neighbouring entries, [G, R, 2^bits - 1], at which the nearest entry changes."""
         return (self.chosen[..., 1:] + self.chosen[..., :-1]) / 2
 
     def ordered(self, columns: Tensor) -> TableLattice:
         return self
 
     def nearest(self, column: int, values: Tensor) -> Tensor:
-        places = torch.searchsorted(self.middles, values[..., None])
-        return self.chosen.gather(2, places)[..., 0]
+        indices = torch.searchsorted(self.middles, values[..., None])
+        return self.chosen.gather(2, indices)[..., 0]
 
 
 def lattice_of(grid: Grid, weight: Tensor, moments: Tensor) -> Lattice:
-    """The lattice of a layer's weight, its scales or tables chosen by what errors of its numbers cost.
+    """Returns the lattice of a layer's weight, with scales or tables that minimise the cost of its elements' errors.
 
     Args:
-        grid: of the target's storage; no pruned table.
-        weight: as torch has it, [O, I / G, ...].
+        grid: of the target's storage; not a pruned table.
+        weight: in torch's layout, [O, I / G, ...].
         moments: [G, n], the second moment of every input of a group.
     """
     groups, columns = moments.shape
@@ -95,18 +99,18 @@ def lattice_of(grid: Grid, weight: Tensor, moments: Tensor) -> Lattice:
     if grid.kind == "table":
         return _tables(grid, rows, moments)
     inputs, taps = weight.shape[1], weight[0, 0].numel()
-    # The number of the block that each of the n numbers of an output is in.
+    # Block index of each of the n elements of an output.
     blocks = (torch.arange(inputs) // (grid.block or inputs)).repeat_interleave(taps)
     scales, pinned = torch.ones_like(rows), torch.zeros_like(rows)
-    for number in range(int(blocks.max()) + 1):
-        places = (blocks == number).nonzero()[:, 0]
-        scale, pinned[:, :, places] = _block(grid, rows[:, :, places], moments[:, None, places])
-        scales[:, :, places] = scale.expand(-1, -1, len(places))
+    for index in range(int(blocks.max()) + 1):
+        members = (blocks == index).nonzero()[:, 0]
+        scale, pinned[:, :, members] = _block(grid, rows[:, :, members], moments[:, None, members])
+        scales[:, :, members] = scale.expand(-1, -1, len(members))
     return IntegerLattice(scales, pinned, grid.low, grid.high, blocks)
 
 
 def _block(grid: Grid, part: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
-    """The scales [G, R, 1] of a block's numbers [G, R, n], and what is pinned of them."""
+    """Returns the scales [G, R, 1] of a block's elements [G, R, n], and their pinned integers."""
     extreme = part.abs().argmax(dim=2, keepdim=True)  # [G, R, 1]
     value = part.gather(2, extreme)
 
@@ -119,26 +123,26 @@ def _block(grid: Grid, part: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scales_tried(grid: Grid, extreme: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The scales that are tried for blocks, by the number of each that is furthest from 0, and the integers at which
-    that one then stands."""
+    """Yields candidate scales of blocks, and the integers at which their extreme elements then are. `extreme` has the
+    element furthest from 0 of each block."""
     for end, share in itertools.product(_ends(grid, extreme), LEARNED if grid.bits < 8 else (1.0,)):
         yield held_scale(grid, extreme / end * share), end
 
 
 def _ends(grid: Grid, extreme: Tensor) -> list[Tensor]:
-    """The integers at which a block's extreme may stand: the end on its side. Where the range is longer below zero a
-    scale may be negative, unless it has to be positive, and either end can be the extreme's."""
+    """Returns the integers at which a block's extreme may be: the end on its side. If the range is longer below zero
+    and scales may be negative, both ends are candidates."""
     if grid.low == -grid.high or grid.positive:
         return [torch.where(extreme < 0, float(grid.low), float(grid.high))]
     return [torch.full_like(extreme, grid.low), torch.full_like(extreme, grid.high)]
 
 
 def held_scale(grid: Grid, scale: Tensor) -> Tensor:
-    """A scale as the file can hold it; 1 for a block of zeros."""
-    held = scale
+    """Returns a scale as the file can hold it; 1 for a block of zeros."""
+    stored = scale
     if grid.scale_bytes == 2 and grid.bits < 8:
-        held = scale.bfloat16().float() if grid.bfloat16 else scale.half().float()
-    return nonzero(held)
+        stored = scale.bfloat16().float() if grid.bfloat16 else scale.half().float()
+    return nonzero(stored)
 
 
 def _tables(grid: Grid, rows: Tensor, moments: Tensor) -> TableLattice:

@@ -1,8 +1,8 @@
-"""One-dimensional k-means: the look-up table of a palettized weight, the same for the same weight, without sklearn.
+"""One-dimensional k-means: the look-up table of a palettized weight, deterministic and without sklearn.
 
 coremltools would call scikit-learn's k-means (an extra dependency, started from random centres, minutes for a large
-tower). In one dimension the clusters are intervals of the sorted values, so that a Lloyd step, and what merging two
-neighbours costs or splitting one gains, are differences of prefix sums.
+tower). In one dimension the clusters are intervals of the sorted values. A Lloyd step, the cost of merging two
+neighbours and the gain of a split are then differences of prefix sums.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Edges = npt.NDArray[np.int64]
 MAX_STEPS = 60
 MAX_MOVES = 300
 BINS = 512
-# The least weight that a value can have is the largest by so much.
+# Ratio of the largest weight to the smallest one that a value can have.
 LEAST_WEIGHT = 1e4
 
 
 def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Values, npt.NDArray[np.uint8]]:
-    """A table of 2^bits entries with a small squared error, and the entry nearest to each value.
+    """Returns a table of 2^bits entries with a small squared error, and the entry nearest to each value.
 
-    Lloyd's algorithm; where it stops, the two neighbours that are cheapest to merge are merged and the cluster that
-    gains most is split, as long as that pays. On a few hundred normal values the error stays within some percent of
+    Lloyd's algorithm runs until it stops. The two neighbours that are cheapest to merge are then merged and the cluster
+    that gains most is split, as long as that pays. On a few hundred normal values the error is within some percent of
     the optimum, which Lloyd alone misses by 20 to 100%.
 
     Args:
         values: any shape, floating.
         bits: 1 to 8.
-        skip_zeros: spend no entry on values that are exactly 0 (where weights are pruned they are stored apart).
+        skip_zeros: True to spend no entry on values that are exactly 0 (pruned weights store them separately).
 
     Returns:
         The table, ascending, of the values' dtype, and one index per value, flat.
@@ -46,10 +46,10 @@ def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Val
     flat = np.ascontiguousarray(values).reshape(-1)
     if not 1 <= bits <= 8 or not np.isfinite(flat).all():
         raise ValueError(f"a palette needs 1 to 8 bits, not {bits}, and finite values")
-    kept = flat[flat != 0] if skip_zeros else flat
-    if not len(kept):
-        kept = np.zeros(1, flat.dtype)
-    points, counts = _distinct(kept) if kept.dtype == np.float16 else np.unique(kept, return_counts=True)
+    counted = flat[flat != 0] if skip_zeros else flat
+    if not len(counted):
+        counted = np.zeros(1, flat.dtype)
+    points, counts = _distinct(counted) if counted.dtype == np.float16 else np.unique(counted, return_counts=True)
     table = _entries(points, counts, 2**bits).astype(flat.dtype)
     middles = (table[1:].astype(np.float64) + table[:-1].astype(np.float64)) / 2
     if flat.dtype == np.float16:  # each of the 65,536 is looked up once
@@ -58,24 +58,25 @@ def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Val
 
 
 def weighted_table(values: Values, weights: Values, bits: int) -> npt.NDArray[np.float16]:
-    """A table of 2^bits float16 entries, ascending, with a small sum of squared errors, each times the weight of its
-    value: by the same search as `palette`.
+    """Returns a table of 2^bits float16 entries, ascending, with a small weighted sum of squared errors, by the same
+    search as `palette`.
 
     Args:
-        values: any shape, floating and finite; looked at in float16, as the entries are.
-        weights: of the same shape, not negative. None counts less than a ten-thousandth of the largest: a value whose
-            error costs nothing on some inputs may cost something on others.
+        values: any shape, floating and finite; rounded to float16, as the entries are.
+        weights: of the same shape, not negative. Each counts at least a ten-thousandth of the largest: a value whose
+            error costs nothing on some inputs may matter on others.
     """
     flat = np.ascontiguousarray(values).reshape(-1).astype(np.float16)
     largest = float(weights.max())
-    # From 1 up: an empty cluster is told by a mass of 0.
+    # At least 1: a mass of 0 marks an empty cluster.
     mass = np.maximum(np.ascontiguousarray(weights).reshape(-1) / (largest or 1.0), 1 / LEAST_WEIGHT) * LEAST_WEIGHT
     points, counts = _distinct(flat, mass)
     return _entries(points, counts, 2**bits).astype(np.float16)
 
 
 def _entries(points: Values, counts: Values, size: int) -> Doubles:
-    """The table of so many distinct values, each that often there; the last is repeated where there are fewer."""
+    """Returns a table with `size` entries for distinct values and their counts. With fewer values the last one is
+    repeated."""
     if len(points) <= size:
         return np.concatenate([points, np.repeat(points[-1:], size - len(points))]).astype(np.float64)
     line = _Line.of(points.astype(np.float64), counts.astype(np.float64))
@@ -87,17 +88,17 @@ def _nearest(middles: Doubles, values: Values) -> npt.NDArray[np.uint8]:
 
 
 def _distinct(values: npt.NDArray[np.float16], mass: Values | None = None) -> tuple[Values, Values]:
-    """The values [N] that there are, ascending, and how often each occurs, or the `mass` of those that are equal."""
+    """Returns the distinct values [N], ascending, and their counts, or the summed `mass` of equal values."""
     tally = np.bincount(values.view(np.uint16), weights=mass, minlength=2**16)
     bits = np.flatnonzero(tally).astype(np.uint16)
     # Not in float16: numpy 2.4.6 leaves thousands of them unsorted on CPUs with AVX-512 for float16.
-    points, places = np.unique(bits.view(np.float16).astype(np.float32), return_inverse=True)  # two zeros are one
-    return points, np.bincount(places, weights=tally[bits])
+    points, indices = np.unique(bits.view(np.float16).astype(np.float32), return_inverse=True)  # joins -0 and 0
+    return points, np.bincount(indices, weights=tally[bits])
 
 
 @dataclass(frozen=True)
 class _Line:
-    """Distinct values, ascending [n], with prefix sums [n + 1] of how often they occur and of their sums."""
+    """Distinct values, ascending [n], with prefix sums [n + 1] of their counts and of their sums."""
 
     points: Doubles
     mass: Doubles
@@ -109,14 +110,15 @@ class _Line:
         return cls(points, np.concatenate([zero, counts.cumsum()]), np.concatenate([zero, (counts * points).cumsum()]))
 
     def between(self, edges: Edges) -> tuple[Doubles, Doubles]:
-        """Mass and mean of the clusters between edges [k + 1]; an empty cluster has mean 0."""
+        """Returns mass and mean of the clusters between edges [k + 1]; an empty cluster has mean 0."""
         mass, moment = self.mass[edges], self.moment[edges]
         mass = mass[1:] - mass[:-1]
         return mass, (moment[1:] - moment[:-1]) / np.maximum(mass, 1)
 
 
 def _start(line: _Line, counts: npt.NDArray[Any], size: int) -> Edges:
-    """Edges as dense as the cube root of the values' density: optimal for many entries (Panter and Dite, 1951)."""
+    """Returns edges as dense as the cube root of the values' density: optimal for many entries (Panter and Dite,
+    1951)."""
     histogram, borders = np.histogram(line.points, bins=BINS, weights=counts)
     density = np.concatenate([[0.0], np.cumsum(np.cbrt(histogram))])
     inner = np.interp(np.arange(1, size) / size * density[-1], density, borders)
@@ -124,7 +126,7 @@ def _start(line: _Line, counts: npt.NDArray[Any], size: int) -> Edges:
 
 
 def _search(line: _Line, edges: Edges) -> Doubles:
-    """Lloyd, then moves, each followed by Lloyd, while they pay: the centres [k]."""
+    """Returns the centres [k]: runs Lloyd, then moves, each followed by Lloyd, while they pay."""
     edges = _lloyd(line, edges)
     mass, means = line.between(edges)
     explained = float((mass * means**2).sum())
@@ -139,7 +141,7 @@ def _search(line: _Line, edges: Edges) -> Doubles:
 
 
 def _lloyd(line: _Line, edges: Edges) -> Edges:
-    """Edges to the middles between the means of non-empty clusters, until nothing moves."""
+    """Moves edges to the middles between the means of non-empty clusters, until nothing changes."""
     for _ in range(MAX_STEPS):
         mass, means = line.between(edges)
         if not mass.all():
@@ -153,7 +155,7 @@ def _lloyd(line: _Line, edges: Edges) -> Edges:
 
 
 def _move(line: _Line, edges: Edges, mass: Doubles, means: Doubles) -> Edges:
-    """Merge the two neighbours that lose least and split at its mean the cluster that gains most."""
+    """Merges the two neighbours with the smallest loss, and splits the cluster with the largest gain at its mean."""
     total = mass[1:] + mass[:-1]
     loss = mass[1:] * mass[:-1] / np.maximum(total, 1) * (means[1:] - means[:-1]) ** 2
     cuts = np.clip(np.searchsorted(line.points, means), edges[:-1], edges[1:])

@@ -1,9 +1,9 @@
-"""Quantization grids that a weight can be trained on: what lies on one is exported to the same integers everywhere.
+"""Quantization grids that a weight can be trained on: every export stores a weight on such a grid as the same integers.
 
 Each is a parametrization (torch.nn.utils.parametrize): forward rounds, backward passes the gradient through.
 
-A target derives its scales and tables from the values that it is given. So that it finds those of the training again,
-at least one value of every block stands at the end of its range, and a table has no more entries than the target's.
+A target derives scales and tables from the elements. To make it find those of the training again, at least one element
+of every block is at the end of its range, and a table has no more entries than the target's.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ SMALLEST = 0.25
 
 
 class TrainableGrid(nn.Module, ABC):
-    """Rounds a weight to what `bits` can hold; `stored` is the grid of the target's storage that it stands for."""
+    """Rounds a weight to values of `bits`; `stored` is the corresponding grid of the target's storage."""
 
     bits: int
     stored: Grid
 
     @abstractmethod
     def codes(self, weight: Tensor) -> Tensor:
-        """The integers of a weight: int8 symmetric, or uint8 indices into a table; of the weight's shape."""
+        """Returns the integers of a weight: int8 symmetric, or uint8 indices into a table; of the weight's shape."""
 
     def plain(self, weight: Tensor) -> Tensor:
-        """What an export makes of the weight that the grid was made for, without training."""
-        values: Tensor = self(weight)  # until it is trained
+        """Returns the weight that the grid was made for, as an export without training stores it."""
+        values: Tensor = self(weight)  # correct only before training
         return values.detach()
 
 
 class _Blocks(TrainableGrid):
     """Integers of a weight [O, I, ...], one scale per block of `block` inputs of each output (None: of all inputs).
 
-    The integers are `low` ... `high`; the scale of a block is that which puts its largest value at `steps`, times a
-    share between `SMALLEST` and `most`.
+    The integers are `low` ... `high`. A block's scale puts its largest value at `steps`, times a share between
+    `SMALLEST` and `most`.
     """
 
     low: int
@@ -73,11 +73,11 @@ class _Blocks(TrainableGrid):
         return self._back(codes.to(torch.int8), weight)
 
     def _rows(self, weight: Tensor) -> Tensor:
-        """[O, blocks, numbers of a block]."""
+        """Returns [O, blocks, elements of a block]."""
         return F.pad(weight.flatten(1), (0, self.padding)).reshape(weight.shape[0], self.blocks, -1)
 
     def _back(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """[O, blocks, numbers of a block] in the shape of the weight."""
+        """Reshapes [O, blocks, elements of a block] to the weight's shape."""
         return rows.flatten(1)[:, : weight[0].numel()].reshape(weight.shape)
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class BlockGrid(_Blocks):
                 rounded = (rows / scale).round().clamp(self.low, self.high) * scale
                 return ((rounded - rows) ** 2).sum(dim=2, keepdim=True)
 
-            # For each block the one with the smallest squared error: [O, blocks, 1].
+            # The share with the smallest squared error of each block: [O, blocks, 1].
             (best,) = cheapest(((torch.full_like(rows[..., :1], share),) for share in TRAINED), missed)
             self.share = nn.Parameter(best)
         else:
@@ -118,11 +118,11 @@ class BlockGrid(_Blocks):
 
 
 class SearchedGrid(_Blocks):
-    """int4 as ONNX Runtime takes it: -8 ... 7, and a scale may be negative; as Core AI takes it, with scales above 0;
-    or as XNNPACK takes it from LiteRT, with bfloat16 ones above 0. The export searches the scale of a block for the
-    smallest error (`encode.int4_blocks`), and training starts there.
+    """int4 in -8 ... 7, for ONNX Runtime with scales of either sign, for Core AI with scales above 0, or for XNNPACK in
+    LiteRT with bfloat16 scales above 0.
 
-    The largest value of a block stands 8 or 7 steps out, both of which that search tries.
+    The export searches a block's scale for the smallest error (`encode.int4_blocks`), and training starts there. The
+    largest value of a block is 8 or 7 steps out, and that search tries both.
     """
 
     low, high, steps, most = -8, 7, 8, 1.2
@@ -139,7 +139,7 @@ class SearchedGrid(_Blocks):
         self.share = nn.Parameter(share)
 
     def codes(self, weight: Tensor) -> Tensor:
-        """Integers for a positive scale, so -8 ... 8. An artifact's are the same times the sign of their scale."""
+        """Returns integers for a positive scale, so -8 ... 8. An artifact's are these times the sign of their scale."""
         return self._back(self._rows(super().codes(weight)) * self.sign.to(torch.int8), weight)
 
     def _scale(self, rows: Tensor, share: Tensor) -> Tensor:
@@ -148,16 +148,18 @@ class SearchedGrid(_Blocks):
 
 
 class PaletteGrid(TrainableGrid):
-    """Tables [T, 2^bits] of float16 values, one per `group` of outputs (None: of all). While training, every forward
-    pass moves each entry to the mean of the values that are nearest to it (a step of Lloyd's algorithm)."""
+    """Tables [T, 2^bits] of float16 values, one per `group` of outputs (None: of all).
+
+    In training, every forward pass moves each entry to the mean of its nearest values (a step of Lloyd's algorithm).
+    """
 
     tables: Tensor
 
     def __init__(self, weight: Tensor, bits: int, group: int | None = None) -> None:
         super().__init__()
         self.bits = bits
-        found = [palette(part.numpy(), bits)[0] for part in weight.detach().split(group or len(weight))]
-        self.register_buffer("tables", torch.from_numpy(np.stack(found)).float().sort(dim=1).values)
+        entries = [palette(part.numpy(), bits)[0] for part in weight.detach().split(group or len(weight))]
+        self.register_buffer("tables", torch.from_numpy(np.stack(entries)).float().sort(dim=1).values)
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
@@ -180,7 +182,7 @@ class PaletteGrid(TrainableGrid):
         return self._entries().gather(1, nearest).reshape(weight.shape)
 
     def _nearest(self, weight: Tensor) -> Tensor:
-        """The places [T, N] in its table of each number, those that share one in a row."""
+        """Returns each element's index [T, N] in its table; the elements that share a table are one row."""
         entries = self._entries()
         middles = (entries[:, 1:] + entries[:, :-1]) / 2
         return torch.searchsorted(middles, weight.reshape(len(entries), -1))
@@ -193,7 +195,7 @@ class PaletteGrid(TrainableGrid):
 
 
 def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
-    """What a weight is trained on, so that an export stores it as `stored` says without changing it."""
+    """Returns the grid to train a weight on, so that an export stores it as `stored` without changing it."""
     grid: TrainableGrid
     if stored.kind == "table":
         grid = PaletteGrid(weight, stored.bits, stored.group)
@@ -207,7 +209,8 @@ def trainable(stored: Grid, weight: Tensor) -> TrainableGrid:
 
 @torch.no_grad()
 def to_nearest(grid: Grid, weight: Tensor) -> Tensor:
-    """A weight [O, I, ...] as an export without training stores it: scales and tables as the target chooses them."""
+    """Rounds a weight [O, I, ...] as an export without training stores it, with the target's choice of scales and
+    tables."""
     weight = weight.detach()
     if grid.kind == "float":
         return weight.half().float() if grid.bits == 16 else weight
