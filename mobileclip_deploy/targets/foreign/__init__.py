@@ -1,8 +1,8 @@
-"""What other packages keep for themselves and is used here, one file per package; and an attribute of theirs exchanged
-for a while.
+"""Private parts of other packages that are used here, one file per package, and temporary replacement of their
+attributes.
 
-A name that begins with an underscore may be gone in the next release. So each stands here once, with the version that
-has it, and is asked for when it is used.
+A name that begins with an underscore may vanish in the next release. Each is therefore declared here once, with the
+version that has it, and looked up when it is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ __all__ = ["Private", "exchanged"]
 
 @dataclass(frozen=True)
 class Private:
-    """A private name of a package: `name` in `module`, perhaps of a class (`Block._visit`); `version` has it."""
+    """A private name of a package: `name` in `module`, possibly a class attribute (`Block._visit`). `version` has
+    it."""
 
     package: str
     version: str
@@ -30,10 +31,10 @@ class Private:
     name: str
 
     def __call__(self, owner: Any = None) -> Any:
-        """What has this name.
+        """Returns the value of this name.
 
         Args:
-            owner: an object of the module, where the name is one of its attributes.
+            owner: an object of the module, if the name is one of its attributes.
 
         Raises:
             DependencyMissing: the installed version does not have it.
@@ -50,14 +51,14 @@ class Private:
 
 @contextlib.contextmanager
 def exchanged(owner: Any, name: str, other: Any) -> Iterator[None]:
-    """In here `owner`, a module or a class, has `other` under `name`; afterwards what it had."""
-    own = name in vars(owner)  # or a base class has it, or nobody
-    had = inspect.getattr_static(owner, name, None)  # a static method as such
+    """Context manager that replaces the attribute `name` of `owner`, a module or a class, by `other`."""
+    is_own = name in vars(owner)  # otherwise a base class has it, or nothing
+    previous = inspect.getattr_static(owner, name, None)  # keeps a static method as such
     setattr(owner, name, other)
     try:
         yield
     finally:
-        if own:
-            setattr(owner, name, had)
+        if is_own:
+            setattr(owner, name, previous)
         else:
             delattr(owner, name)

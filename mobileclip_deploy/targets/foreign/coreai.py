@@ -1,4 +1,4 @@
-"""What Core AI's packages keep for themselves: MLIR's Python bindings, and what a program is made of."""
+"""Private parts of Core AI's packages: MLIR's Python bindings, and the members of a program."""
 
 from __future__ import annotations
 
@@ -31,5 +31,6 @@ LAYERS = Private("coreai-torch", "0.4.3", "coreai_torch._compression.custom_laye
 
 @cache
 def mlir() -> Any:
-    """Types, operations and places of MLIR, and the constants and pictures of Core AI's dialect, by their names."""
-    return SimpleNamespace(**{one.name: one() for one in BINDINGS})
+    """Returns MLIR's types, operations and locations, and constants and images of Core AI's dialect, as attributes by
+    name."""
+    return SimpleNamespace(**{binding.name: binding() for binding in BINDINGS})

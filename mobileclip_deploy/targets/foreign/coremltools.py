@@ -1,11 +1,13 @@
-"""coremltools, imported alone, and what it keeps for itself; the files of a .mlpackage, the same bytes for the same
-content: of Core ML, and of those inside a .pte; and what it does in its 80 passes over a program that does not change
-the program: half of their time.
+"""coremltools: a fast import, its private parts, reproducible packages, and faster passes.
 
-- It checks the whole program after each pass. One check after each pipeline of passes stays.
+Written .mlpackage folders, for Core ML and inside a .pte, have the same bytes for the same content. Of the time of
+coremltools' 80 passes over a program, half goes into work that does not change the program, which is left out:
+
+- It checks the whole program after each pass. One check after each pipeline of passes remains.
 - It writes the whole program as text, for a log that nobody keeps.
-- Whenever a pass is left it finds anew, for every value, which compressed weights it comes from, since what depends on
-  one may not be replaced by what does not: also of constants, which come from nothing, and of programs without any.
+- After each pass it searches again, for every value, the compressed weights that it depends on. A value that depends on
+  one may not be replaced by one that does not. It does so even for constants, which depend on nothing, and for programs
+  without compressed weights.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ STATISTICS = Private(
 
 @contextlib.contextmanager
 def measured(ranges: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
-    """Have coremltools take these ranges of activations instead of measuring.
+    """Context manager that makes coremltools use these ranges of activations instead of measuring.
 
     coremltools 9.0 would run the model through Core ML, which exists on macOS only, and keeps only the last sample
     (`_update_tensor_range` overwrites before it compares; fixed after 9.0).
@@ -47,8 +49,11 @@ def measured(ranges: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lean_passes() -> Iterator[None]:
-    """In here coremltools' passes do what they do to a program, and no more; and the names that it gives are counted
-    from 0, whatever programs this process has made before: a conversion clears the counts when it ends, not before."""
+    """Context manager in which coremltools' passes make their changes to a program, and no more.
+
+    Generated names are counted from 0, whatever programs this process made before: a conversion resets the counts at
+    its end, not at its start.
+    """
     import_coremltools()
     from coremltools.converters.mil.mil import Block, Builder, Program, Var
     from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipelineManager
@@ -70,7 +75,7 @@ def lean_passes() -> Iterator[None]:
             propagate(block)
 
     def upstream_of_results(var: Any) -> None:
-        if var.op is None or var.op.op_type != "const":  # a constant comes from nothing
+        if var.op is None or var.op.op_type != "const":  # a constant depends on nothing
             upstream(var)
 
     with (
@@ -81,13 +86,14 @@ def lean_passes() -> Iterator[None]:
         yield
 
 
-# Any constant will do: identifiers that coremltools draws at random are derived from it and a path instead.
+# An arbitrary constant: identifiers that coremltools draws at random are derived from it and a path instead.
 NAMESPACE = uuid.UUID("5d1c7f2e-6c0b-5f8e-9a55-3c1f6f0b9a10")
 SPECIFICATION = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
 
 
 def make_reproducible(path: Path) -> None:
-    """Replace the random identifiers of the package's manifest, order the specification's maps, drop debug files."""
+    """Replaces random identifiers in the package's manifest, orders the specification's maps, and deletes debug
+    files."""
     from coremltools.proto import Model_pb2
 
     (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
@@ -104,22 +110,22 @@ def make_reproducible(path: Path) -> None:
     specification.write_bytes(model.SerializeToString(deterministic=True))
 
 
-# What nothing here is converted from, and what coremltools imports to learn whether it is there. It keeps torch.
+# Packages that no conversion here uses, and that coremltools imports to test for their presence. torch is not hidden.
 OTHERS = ("sklearn", "executorch", "torchvision", "torchao", "transformers")
 
 
 def import_coremltools() -> ModuleType:
-    """The package, without what it would import for nothing: after torch that takes less than half of the time.
+    """Imports the package without its unused imports; after torch this takes less than half of the time.
 
     Converters from scikit-learn are then missing from it, as they are with a scikit-learn newer than 1.5.
     """
     modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
     hidden = {name: modules.get(name) for name in OTHERS if name not in modules}
-    if "executorch.exir" not in modules:  # the compiler, which is imported where the runtime is there
+    if "executorch.exir" not in modules:  # the compiler, which coremltools imports if the runtime is installed
         hidden["executorch"] = modules.get("executorch")
     if "coremltools" in modules:
         hidden = {}
-    modules |= dict.fromkeys(hidden)  # an import of None fails as that of a package that is not installed
+    modules |= dict.fromkeys(hidden)  # importing a module set to None fails, as if it were not installed
     try:
         import coremltools
     finally:
@@ -127,5 +133,5 @@ def import_coremltools() -> ModuleType:
             modules[name] = module
             if module is None:
                 del modules[name]
-    found: ModuleType = coremltools
-    return found
+    package: ModuleType = coremltools
+    return package

@@ -1,9 +1,8 @@
-"""What ExecuTorch keeps for itself: private names, and towers that were lowered; and passes of a lowering that find
-nothing in the networks here, left out: each traces the whole graph again.
+"""Private parts of ExecuTorch, and a faster lowering that skips passes without effect on the networks here.
 
-A pass of XNNPACK looks for operations and then traces its part anew, whether it found any or not: nine of seventeen
-times for nothing, and two of them first export examples of what they look for. With them nano's image and text tower
-took 10.0 and 5.0 seconds of processor time in float32, without them 6.5 and 3.4; the same bytes.
+A pass of XNNPACK searches for operations and then traces its part again, whether it found any or not: nine of seventeen
+times without effect. Two of the passes first export examples of what they search for. With them nano's image and text
+tower took 10.0 and 5.0 seconds of processor time in float32, without them 6.5 and 3.4; the bytes are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 from mobileclip_deploy.targets.foreign import Private, exchanged
 
-# As our module has them, which imports the runtime quickly.
+# This package's module, which imports the runtime quickly.
 BINDINGS = "mobileclip_deploy.targets.executorch.bindings"
 LOAD = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_for_executorch")
 LOAD_BUNDLE = Private("executorch", "1.5.1", BINDINGS, "portable_lib._load_bundled_program_from_buffer")
@@ -25,10 +24,10 @@ SET_THREADS = Private("executorch", "1.5.1", BINDINGS, "portable_lib._unsafe_res
 PASSES = "executorch.backends.xnnpack._passes"
 
 BATCH_NORM = ("aten.native_batch_norm.default", "aten._native_batch_norm_legit_no_training.default")
-# Without any of these in its part a pass of XNNPACK (executorch 1.5) changes nothing.
+# Operations that a pass of XNNPACK (executorch 1.5) searches: without any of them in its part it changes nothing.
 LOOKS_FOR = {
     "ConvertToUpsampleBilinear2d": ("aten.upsample_bilinear2d.vec",),
-    "ConvertToSDPAPass": ("aten.any.dim",),  # of the softmax that looks for rows masked as a whole
+    "ConvertToSDPAPass": ("aten.any.dim",),  # from a softmax that handles fully masked rows
     "FuseBatchNormPass": BATCH_NORM,
     "DecomposeBatchNorm": BATCH_NORM,
     "FuseActivationPass": ("aten.relu.default", "aten.hardtanh.default"),
@@ -43,9 +42,9 @@ IDLE = {name: Private("executorch", "1.5.1", PASSES, name) for name in LOOKS_FOR
 
 
 def import_exir() -> None:
-    """Import what executorch's compiler stands on, in three quarters of the time: before anything else of it.
+    """Imports the base of executorch's compiler in three quarters of the time. Must run before any other import of it.
 
-    It reads 8,000 lines of YAML by a parser in Python; PyYAML has one in C.
+    It reads 8,000 lines of YAML with a parser in Python; PyYAML has a parser in C.
     """
     import yaml
     from ruamel.yaml import YAML
@@ -57,12 +56,15 @@ def import_exir() -> None:
 
 @contextlib.contextmanager
 def released_weights() -> Iterator[None]:
-    """Around a function that lowers: its graphs, and with them the weights, go when it ends.
+    """Context manager around a lowering that frees its graphs, and with them the weights, at the end.
 
-    Three would keep them, 1.3 GB of S4's image tower: `is_same_node` (executorch 1.5) caches its answers by node,
-    without a bound, and a node holds its graph; torch 2.13 caches the shapes of a delegate's answers by the delegate;
-    XNNPACK's partitioner remembers the node that it left out last. Graphs are cycles, which Python may find much later:
-    it looks for them here.
+    Three caches would keep them, 1.3 GB of S4's image tower:
+
+    - `is_same_node` (executorch 1.5) caches its results by node without a bound, and a node holds its graph.
+    - torch 2.13 caches the shapes of a delegate's results by the delegate.
+    - XNNPACK's partitioner remembers the node that it last left out.
+
+    Graphs are reference cycles, which Python may collect much later, so they are collected here.
     """
     from executorch.exir.backend.utils import WhyNoPartition, is_same_node
     from torch._subclasses import FakeTensorMode
@@ -81,7 +83,7 @@ def released_weights() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_idle_passes() -> Iterator[None]:
-    """In here a pass that has nothing to look at leaves its part as it is."""
+    """Context manager in which a pass without matching operations leaves its part unchanged."""
     with contextlib.ExitStack() as leaner:
         for name, operations in LOOKS_FOR.items():
             kind = IDLE[name]()

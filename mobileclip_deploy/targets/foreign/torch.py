@@ -1,8 +1,8 @@
-"""What torch does over and over while a converter exports, decomposes and rewrites a graph, done once.
+"""Faster tracing: work that torch repeats while a converter exports, decomposes and rewrites a graph is done once.
 
-Python code of graphs is generated when something asks for it: each of the hundred passes of a lowering makes its graph
-into Python source and compiles that; of 1,256 times that this happens for nano's text tower in int8 by ExecuTorch, the
-result is looked at 51 times. It was a fifth of that export, and a tenth of LiteRT's.
+A graph's Python code is generated on first use. Otherwise each of the hundred passes of a lowering generates and
+compiles its graph's source. For nano's text tower in int8 by ExecuTorch this happens 1,256 times, and only 51 results
+are used. It was a fifth of that export, and a tenth of LiteRT's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ GENERATED = ("_code", "_lineno_map", "_prologue_start")
 
 
 class _Asked:
-    """Stands in a module's class for what its code gives: generates it, and is gone. (Each GraphModule has a class.)"""
+    """Descriptor on a module's class that generates the module's code on first access, and then removes itself. (Each
+    GraphModule has a class.)"""
 
     def __init__(self, name: str, generate: Callable[[Any], Any]) -> None:
         self.name, self.generate = name, generate
@@ -39,7 +40,7 @@ class _Asked:
 
 
 class _Later:
-    """What `recompile` returns: the code, generated when something of it is wanted."""
+    """Result of `recompile`: the code, generated on first access to an attribute."""
 
     def __init__(self, module: Any, generate: Callable[[Any], Any]) -> None:
         self._module, self._generate = module, generate
@@ -50,17 +51,17 @@ class _Later:
 
 @contextlib.contextmanager
 def lean_tracing() -> Iterator[None]:
-    """In here torch traces as ever, and leaves out what nobody looks at."""
+    """Context manager in which torch traces as usual, without work whose results are unused."""
     from torch.fx import GraphModule
     from torch.fx.traceback import NodeSource
 
-    if hasattr(NodeSource, "__deepcopy__"):  # in one within the other
+    if hasattr(NodeSource, "__deepcopy__"):  # already active: nested use
         yield
         return
     materialize = MATERIALIZE()
     with (
-        # Every pass copies every node with the whole chain of nodes it came from, nothing of which is ever changed: a
-        # seventh of an ExecuTorch export.
+        # Every pass copies every node with its whole chain of source nodes, which are never changed: a seventh of an
+        # ExecuTorch export.
         exchanged(NodeSource, "__deepcopy__", lambda self, _: self),
         exchanged(sys.modules[MATERIALIZE.module], MATERIALIZE.name, _when_new(materialize)),
         _code_when_asked_for(GraphModule),
@@ -69,7 +70,8 @@ def lean_tracing() -> Iterator[None]:
 
 
 def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
-    """Torch looks up every operation of its registry once for each namespace, forty times in a decomposition."""
+    """Returns a `materialize` that runs only after new registrations. Torch looks up every operation of its registry
+    once for each namespace, forty times in a decomposition."""
     registrations = REGISTRATIONS()
     seen: list[str] = []
 
@@ -85,7 +87,8 @@ def _when_new(materialize: Callable[[], None]) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _code_when_asked_for(kind: Any) -> Iterator[None]:
-    """A changed graph has new code when it is called or read; those that are left at the end get it then."""
+    """Context manager in which a changed graph generates its code when it is called or read; the remaining ones do so
+    at the end."""
     tree_code, submodules = TREE_CODE(), SUBMODULES()
     waiting: weakref.WeakSet[Any] = weakref.WeakSet()
     original = kind.recompile
@@ -119,9 +122,11 @@ def _code_when_asked_for(kind: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def torchlib_read_once() -> Iterator[None]:
-    """In here the ONNX exporter reads its library of operators, whose Python source it parses, once for each opset.
+    """Context manager in which the ONNX exporter reads its library of operators, whose Python source it parses, once
+    for each opset.
 
-    Otherwise it reads it for every export: a third of that of a small tower. Exports only look things up in it.
+    Otherwise it reads the library for every export: a third of that of a small tower. Exports only look up operators in
+    it.
     """
     registry = REGISTRY()
     with exchanged(registry, "from_torchlib", staticmethod(functools.partial(_torchlib, registry.from_torchlib))):
@@ -135,9 +140,10 @@ def _torchlib(read: Callable[..., Any], opset_version: int) -> Any:
 
 @contextlib.contextmanager
 def operations_told(called: Callable[[str, tuple[Any, ...], Mapping[str, Any]], None]) -> Iterator[None]:
-    """In here `called` is told of every operation of torch that runs: its name, as `mul.Tensor`, and its arguments."""
+    """Context manager that calls `called` for every torch operation that runs, with its name, such as `mul.Tensor`, and
+    its arguments."""
 
-    class Told(DISPATCH()):  # type: ignore[misc]  # a class of torch's, which is asked for by its name
+    class Told(DISPATCH()):  # type: ignore[misc]  # torch's class, looked up by its private name
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             called(str(func).removeprefix("aten."), args, kwargs or {})
             return func(*args, **(kwargs or {}))
