@@ -1,5 +1,8 @@
-"""Reading flatbuffers of untrusted files: every offset is checked before it is followed, and whatever leads nowhere, is
-of another format or says what is not in the schema raises Malformed. The schemas are JSON files."""
+"""Reader of flatbuffers in untrusted files, with schemas in JSON files.
+
+Every offset is checked before it is followed. An offset outside the file, another format or content outside the schema
+raises Malformed.
+"""
 
 from __future__ import annotations
 
@@ -22,60 +25,60 @@ T = TypeVar("T")
 
 
 def read(data: bytes, form: str, position: int) -> int:
-    """One little-endian integer."""
+    """Reads one little-endian integer."""
     return int(_numbers(data, form.lstrip("<"), position, 1)[0])
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table at a position; its fields are numbered in the order in which the schema lists them."""
+    """A table at a position; its fields are indexed in the schema's order."""
 
     data: bytes
     position: int
 
     @cached_property
     def _offsets(self) -> tuple[int, ...]:
-        """Offsets from `position` of the fields that its kind had when it was written; 0 for one that is left out."""
+        """Offsets from `position` of the fields that the writer's schema had; 0 for a field that is left out."""
         start = self.position - read(self.data, "<i", self.position)
         return _numbers(self.data, "H", start + 4, max(read(self.data, "<H", start) - 4, 0) // 2)
 
     @property
     def fields(self) -> int:
-        """How many fields its kind had when it was written."""
+        """Number of fields in the writer's schema."""
         return len(self._offsets)
 
     def field(self, index: int) -> int | None:
-        """Where a field's bytes lie; None when it is left out."""
+        """Returns the position of a field's bytes. None if it is left out."""
         offset = self._offsets[index] if index < len(self._offsets) else 0
         return self.position + offset if offset else None
 
     def integer(self, index: int, form: str) -> int:
-        """A scalar field, 0 when it is left out; `form` is its struct format."""
+        """Returns a scalar field, 0 if it is left out; `form` is its struct format."""
         position = self.field(index)
         return 0 if position is None else read(self.data, form, position)
 
     def table(self, index: int) -> Table | None:
-        """A field that is a table; None when it is left out."""
+        """Returns a field that is a table. None if it is left out."""
         position = self.field(index)
         return None if position is None else Table(self.data, position + read(self.data, "<I", position))
 
     def text(self, index: int) -> str:
-        """A string field; empty when it is left out."""
+        """Returns a string field; empty if it is left out."""
         return self.blob(index).decode("utf-8", errors="replace")
 
     def blob(self, index: int) -> bytes:
-        """A vector of bytes; empty when it is left out."""
+        """Returns a vector of bytes; empty if it is left out."""
         start, count = self.vector(index, 1)
         return self.data[start : start + count]
 
     def tables(self, index: int) -> list[Table]:
-        """A vector of tables."""
+        """Returns a vector of tables."""
         start, count = self.vector(index, 4)
-        places = [start + 4 * i for i in range(count)]
-        return [Table(self.data, place + read(self.data, "<I", place)) for place in places]
+        positions = [start + 4 * i for i in range(count)]
+        return [Table(self.data, position + read(self.data, "<I", position)) for position in positions]
 
     def vector(self, index: int, size: int) -> tuple[int, int]:
-        """Where a vector's elements of so many bytes begin, and how many there are."""
+        """Returns the position and the number of a vector's elements, which have `size` bytes each."""
         position = self.field(index)
         if position is None:
             return 0, 0
@@ -87,7 +90,7 @@ class Table:
 
 
 def root(data: bytes, identifier: bytes) -> Table:
-    """The root table of a flatbuffer."""
+    """Returns the root table of a flatbuffer."""
     if data[4:8] != identifier:
         raise Malformed(f"it begins with {bytes(data[4:8])!r} where {identifier!r} belongs")
     return Table(data, read(data, "<I", 0))
@@ -95,8 +98,8 @@ def root(data: bytes, identifier: bytes) -> Table:
 
 @dataclass(frozen=True)
 class Schema:
-    """What a format's tables hold: `tables` as `Decoder` takes them, `root` the kind of the first one, `enums` the
-    names of numbers, from 0 on."""
+    """Schema of a format: `tables` as `Decoder` takes them, `root` the root table's kind, `enums` the names of values
+    from 0."""
 
     identifier: bytes
     root: str
@@ -104,32 +107,32 @@ class Schema:
     enums: Mapping[str, tuple[str, ...]]
 
     def decoded(self, data: bytes) -> dict[str, Any]:
-        """A flatbuffer's root table, whole: see `Decoder.table`."""
+        """Decodes a flatbuffer's root table completely: see `Decoder.table`."""
         return Decoder(self.tables, data).table(root(data, self.identifier), self.root)
 
 
 @cache
 def schema(name: str) -> Schema:
-    """The schema in `name`.json, where lists of names are lines of text and a union stands in angle brackets."""
-    told = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
+    """Reads the schema in `name`.json, in which lists of names are lines of text, and unions are in angle brackets."""
+    content = json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))
     enums, unions = (
-        {kind: tuple(" ".join(lines).split()) for kind, lines in told[one].items()} for one in ("enums", "unions")
+        {kind: tuple(" ".join(lines).split()) for kind, lines in content[part].items()} for part in ("enums", "unions")
     )
     tables = dict.fromkeys((member for members in unions.values() for member in members), "")
-    for kind, fields in told["tables"].items():
+    for kind, fields in content["tables"].items():
         for union, members in unions.items():
             fields = fields.replace(f"<{union}>", "|".join(members))
         tables[kind] = fields
-    return Schema(told["identifier"].encode(), told["root"], tables, enums)
+    return Schema(content["identifier"].encode(), content["root"], tables, enums)
 
 
 class Decoder:
-    """Whole tables by a schema, so that nothing a table says is left unread.
+    """Decoder of whole tables by a schema, so that no content is ignored.
 
     Args:
-        schemas: by kind of table, its fields in order as `name:form`, a blank between them. A form is a struct format
-            of one letter, `text`, a kind of table, one of these in brackets for a vector, kinds with `|` between them
-            for a union (which takes two fields), or `-` for a field that must be left out.
+        schemas: by kind of table, its fields in order as `name:form`, separated by blanks. A form is a struct format of
+            one letter, `text`, a kind of table, one of these in brackets for a vector, kinds separated by `|` for a
+            union (which takes two fields), or `-` for a field that must be left out.
         data: the flatbuffer, which cannot hold more elements and tables than it has bytes.
     """
 
@@ -138,24 +141,24 @@ class Decoder:
         self._left = len(data)
 
     def table(self, table: Table, kind: str) -> dict[str, Any]:
-        """Its fields by name: numbers (0 where left out), text and tables (None), vectors as tuples or bytes (empty),
-        and unions as the member's kind and fields (None).
+        """Returns a table's fields by name: scalars (0 if left out), text and tables (None), vectors as tuples or bytes
+        (empty), and unions as the member's kind and fields (None).
 
         Raises:
-            Malformed: an offset leads nowhere, a union has no such member, or a field is not in the schema.
+            Malformed: an offset is outside the file, a union has no such member, or a field is not in the schema.
         """
         self._take(1)
-        found, index = {}, 0
+        decoded, index = {}, 0
         for name, form in self._schemas[kind]:
             if "|" in form:
-                found[name] = self._union(table, index, form.split("|"))
+                decoded[name] = self._union(table, index, form.split("|"))
                 index += 1
             else:
-                found[name] = self._value(table, index, form)
+                decoded[name] = self._value(table, index, form)
             index += 1
         if any(table.field(more) is not None for more in range(index, table.fields)):
             raise Malformed(f"a {kind} has a field that is not in the schema read here")
-        return found
+        return decoded
 
     def _value(self, table: Table, index: int, form: str) -> Any:
         position = table.field(index)
@@ -203,7 +206,7 @@ def _numbers(data: bytes, form: str, position: int, count: int) -> tuple[Any, ..
 
 
 def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
-    """What `parse` makes of the bytes of a file, of a `kind` such as ".pte".
+    """Reads a file of a `kind` such as ".pte", and returns the result of `parse` for its bytes.
 
     Raises:
         InvalidInput: it is missing, or `parse` raises Malformed or IndexError.
@@ -215,14 +218,14 @@ def read_file(path: Path, kind: str, parse: Callable[[bytes], T]) -> T:
 
 
 def at(held: Any, index: int, what: str) -> Any:
-    """One of several that the file numbers."""
+    """Returns the element at an index that the file contains, after a range check."""
     if not 0 <= index < len(held):
         raise Malformed(f"{what} {index} of {len(held)} is named")
     return held[index]
 
 
 def array(data: bytes, dtype: npt.DTypeLike, count: int, start: int = 0) -> npt.NDArray[Any]:
-    """`count` numbers from byte `start` on, read-only."""
+    """Returns `count` elements from byte `start` on, read-only."""
     if start + count * np.dtype(dtype).itemsize > len(data):
         raise Malformed(f"{count} numbers from byte {start} on lie behind the {len(data)} that are there")
     return np.frombuffer(data, dtype, count, start) if count else np.zeros(0, dtype)
