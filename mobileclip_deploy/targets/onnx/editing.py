@@ -1,5 +1,6 @@
-"""Changing a graph of onnx_ir in place: constants and nodes by others that stand where they stood, under free names;
-and writing it weight by weight: `onnx_ir.save` would hold all of them once or twice more.
+"""Editing of onnx_ir graphs in place: new constants and nodes replace others in their positions, under free names.
+
+Also writes a model weight by weight; `onnx_ir.save` would keep all weights in memory once or twice more.
 """
 
 from __future__ import annotations
@@ -19,44 +20,45 @@ from mobileclip_deploy.base.files.arrays import Array
 def op(
     kind: str, inputs: Sequence[ir.Value | None], outputs: Sequence[ir.Value], domain: str = "", **attributes: Any
 ) -> ir.Node:
-    """A node without a name of its own."""
+    """Returns a node without a name."""
     return ir.node(kind, inputs, attributes, domain=domain, outputs=outputs, name="")
 
 
 def array(value: ir.Value | None) -> Array | None:
-    """A constant's values, not to be written to (they may be the network's own); None for what is none."""
+    """Returns a constant's elements, read-only (they may be the network's own). None if it is not a constant."""
     if value is None or not value.is_initializer() or value.const_value is None:
         return None
     return value.const_value.numpy()
 
 
 def taken(node: ir.Node, place: int) -> ir.Value:
-    """An input that is not left out."""
+    """Returns an input that must not be omitted."""
     value = node.inputs[place]
     assert value is not None
     return value
 
 
 class Editor:
-    """A model's graph. Nothing is copied: the largest tower has 1.3 GB of weights, which stay the network's own."""
+    """Editor of a model's graph. Nothing is copied: the largest tower has 1.3 GB of weights, shared with the
+    network."""
 
     def __init__(self, model: ir.Model) -> None:
         self.model, self.graph = model, model.graph
         self._taken = {*self.graph.initializers, *(value.name for node in self.graph for value in node.outputs)}
 
     def value(self, name: str) -> ir.Value:
-        """A value for a new node to compute, with a number behind the name where it is taken."""
+        """Returns a value for a new node to compute. A number is appended to the name if it is in use."""
         return ir.Value(name=self._free(name))
 
     def constant(self, name: str, values: Array | ir.TensorProtocol) -> ir.Value:
-        """A new constant, behind all others."""
+        """Adds a constant after all others."""
         tensor = ir.tensor(np.ascontiguousarray(values)) if isinstance(values, np.ndarray) else values
         new = ir.Value(name=self._free(name), const_value=tensor)
         self.graph.initializers.add(new)
         return new
 
     def instead(self, old: ir.Value, name: str, values: Array | ir.TensorProtocol) -> ir.Value:
-        """A new constant in the place of one whose users are about to be replaced."""
+        """Adds a constant in the position of one whose users are about to be replaced."""
         others = list(self.graph.initializers.values())
         new = self.constant(name, values)
         self.graph.initializers.clear()
@@ -65,29 +67,30 @@ class Editor:
         return new
 
     def replace(self, node: ir.Node, nodes: Sequence[ir.Node]) -> None:
-        """Nodes in the place of one; the result of the last gets its name and its users."""
+        """Replaces a node by others; the last one's result gets its name and its users."""
         nodes[-1].outputs[0].doc_string = node.outputs[0].doc_string
         ir.convenience.replace_nodes_and_values(self.graph, node, [node], nodes, node.outputs, nodes[-1].outputs)
 
     def take_users(self, value: ir.Value, name: str) -> ir.Value:
-        """A value that gets another's users and its name, and is to be computed from it; `name` is what that gets."""
+        """Returns a value that gets another's users and name, and is to be computed from it. The other one is renamed
+        to `name`."""
         new = ir.Value(name=value.name, type=value.type, shape=value.shape, doc_string=value.doc_string)
         value.replace_all_uses_with(new, replace_graph_outputs=True)
         value.name = self._free(name)
         return new
 
     def whole(self, name: str, *numbers: int) -> ir.Value:
-        """A new constant of int64, [numbers]."""
+        """Adds an int64 constant, [numbers]."""
         return self.constant(name, np.array(numbers, np.int64))
 
     def drop_unused(self) -> None:
-        """Remove nodes and constants whose values nothing takes."""
+        """Removes nodes and constants without users."""
         RemoveUnusedNodesPass()(self.model)
 
     def _free(self, name: str) -> str:
-        choice, number = name, 1
+        choice, suffix = name, 1
         while choice in self._taken:
-            choice, number = f"{name}_{number}", number + 1
+            choice, suffix = f"{name}_{suffix}", suffix + 1
         self._taken.add(choice)
         return choice
 
@@ -95,11 +98,11 @@ class Editor:
 # Protocol buffers' wire format: a field that holds a message or bytes is its tag, its length and its content.
 GRAPH_TAG = 7 << 3 | 2  # ModelProto.graph
 INITIALIZER_TAG = 5 << 3 | 2  # GraphProto.initializer
-RAW_DATA_TAG = 9 << 3 | 2  # TensorProto.raw_data, behind dims, data_type and name
+RAW_DATA_TAG = 9 << 3 | 2  # TensorProto.raw_data, after dims, data_type and name
 
 
 def write_model(model: ir.Model, path: Path) -> None:
-    """Write a model as one file, the weights last, without shapes and types of what lies between inputs and outputs."""
+    """Writes a model as one file, the weights last, without shapes and types of intermediate values."""
     graph = model.graph
     view = ir.GraphView(
         graph.inputs, graph.outputs, nodes=graph, name=graph.name, opset_imports=dict(graph.opset_imports)
@@ -117,30 +120,30 @@ def write_model(model: ir.Model, path: Path) -> None:
     del frame.graph.value_info[:]
     written = (frame, frame.graph, *frame.graph.node, *frame.graph.input, *frame.graph.output)
     for proto, item in zip(written, (model, graph, *graph, *graph.inputs, *graph.outputs), strict=True):
-        # onnx_ir leaves out texts that are empty; those of the exporter's nodes have always been in the files.
+        # onnx_ir omits empty texts, but the files have always contained those of the exporter's nodes.
         if item.doc_string is not None:
             proto.doc_string = item.doc_string
     body = frame.graph.SerializeToString(deterministic=True)
     frame.ClearField("graph")
     entries = [_around(value) for value in graph.initializers.values()]
-    length = len(body) + sum(len(before) + tensor.nbytes + len(behind) for before, tensor, behind in entries)
+    length = len(body) + sum(len(before) + tensor.nbytes + len(after) for before, tensor, after in entries)
     with path.open("wb") as stream:
         stream.write(frame.SerializeToString(deterministic=True) + _varint(GRAPH_TAG) + _varint(length) + body)
-        for before, tensor, behind in entries:
+        for before, tensor, after in entries:
             stream.write(before)
             stream.write(tensor.tobytes())
-            stream.write(behind)
+            stream.write(after)
 
 
 def _around(weight: ir.Value) -> tuple[bytes, ir.TensorProtocol, bytes]:
-    """A weight, with what stands in the file before its numbers and behind them."""
+    """Returns a weight, with the bytes of the file before and after its elements."""
     tensor = weight.const_value
     assert tensor is not None
     described = onnx.TensorProto(name=weight.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
     head = described.SerializeToString(deterministic=True) + _varint(RAW_DATA_TAG) + _varint(tensor.nbytes)
-    behind = b"" if weight.doc_string is None else onnx.TensorProto(doc_string=weight.doc_string).SerializeToString()
-    size = len(head) + tensor.nbytes + len(behind)
-    return _varint(INITIALIZER_TAG) + _varint(size) + head, tensor, behind
+    after = b"" if weight.doc_string is None else onnx.TensorProto(doc_string=weight.doc_string).SerializeToString()
+    size = len(head) + tensor.nbytes + len(after)
+    return _varint(INITIALIZER_TAG) + _varint(size) + head, tensor, after
 
 
 def _varint(value: int) -> bytes:

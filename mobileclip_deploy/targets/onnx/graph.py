@@ -1,5 +1,6 @@
-"""A tower as an ONNX graph: torch's exporter, opset 20, free batch, nothing in it that names this machine; whatever its
-weights become, doubling convolutions are taken apart; and float16 throughout.
+"""Export of a tower as an ONNX graph by torch's exporter: opset 20, free batch, nothing that names this machine.
+
+At every precision, convolutions that double channels are split. Also converts a graph to float16.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ TRACE_BATCH = 2
 
 
 def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInfo, how: Quantizing = AS_ONNX) -> None:
-    """Write the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter removed.
+    """Writes the model: opset 20, first dimension free (with contexts the second too), metadata of the exporter
+    removed.
 
-    Weights in float32 are the network's own until they are written: the largest tower has 1.3 GB of them.
+    Float32 weights share memory with the network until they are written: the largest tower has 1.3 GB of them.
 
     Args:
-        how: of a precision whose weights are integers.
+        how: settings for precisions whose weights are integers.
     """
     with conversion(f"ONNX export of the {job.tower} tower"), torch.no_grad():
-        model = job.once("onnx", lambda: captured(job, source, result)).clone()  # of the nodes; weights are shared
+        model = job.once("onnx", lambda: captured(job, source, result)).clone()  # copies the nodes; weights are shared
         model.metadata_props.update(
             variant=job.variant.name, tower=job.tower, precision=job.precision, licence=job.licence
         )
@@ -51,7 +53,7 @@ def write_graph(job: TowerJob, path: Path, source: TensorInfo, result: TensorInf
 
 
 def captured(job: TowerJob, source: TensorInfo, result: TensorInfo, batch: int = 0) -> ir.Model:
-    """The tower in float32, as every precision begins. `batch`: 0 where it is free."""
+    """Exports the tower in float32, the first step at every precision. `batch` is 0 if it is free."""
     dtype = job.example.dtype if job.form.pictures else getattr(torch, source.dtype)
     example = job.example.to(dtype).expand(batch or TRACE_BATCH, *job.example.shape[1:])
     free = ({0: "batch", 1: "tokens"} if job.form.contexts else {0: "batch"},)
@@ -75,16 +77,16 @@ def captured(job: TowerJob, source: TensorInfo, result: TensorInfo, batch: int =
 
 
 def _free_names(model: ir.Model) -> None:
-    """Give values inside of the graph other names than its inputs and outputs have, which a layout chooses."""
+    """Renames values inside the graph that have the name of an input or output, which a layout chooses."""
     outside = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
-    taken = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
+    port_names = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
     for value in (*model.graph.initializers.values(), *(value for node in model.graph for value in node.outputs)):
-        if id(value) not in outside and value.name in taken:
+        if id(value) not in outside and value.name in port_names:
             value.name = f"{value.name}_inside"
 
 
 def _strip(model: ir.Model, job: TowerJob) -> None:
-    """Remove stack traces with absolute paths and value names; say what the graph is."""
+    """Removes stack traces with absolute paths and all other metadata, and names the graph."""
     graph = model.graph
     graph.name = f"{job.variant.name}_{job.tower}"
     for item in (model, graph, *graph, *graph.initializers.values(), *graph.inputs, *graph.outputs):
@@ -96,22 +98,24 @@ LAST = np.iinfo(np.int64).max
 
 
 def split_doubling(model: ir.Model) -> int:
-    """Rewrite grouped convolutions that make several channels of each one, as so many depthwise convolutions: the same
-    numbers, in place; says how many there were.
+    """Rewrites, in place, grouped convolutions with several outputs per channel as that many depthwise convolutions.
+    Results are the same. Returns the number of rewritten convolutions.
 
-    MobileCLIP's image towers double their channels so: three windows of 7 x 7 with stride 2, and one of 3 x 3 at the
-    end. ONNX Runtime has a blocked kernel for depthwise convolutions, one output per group, and takes those with two by
-    a general one, three times as long for the same arithmetic. The weight stays in the file as it was; every other
-    output of it is cut out in front of each convolution, which a session does once, when it starts."""
+    MobileCLIP's image towers double their channels in this way: three windows of 7 x 7 with stride 2, and one of 3 x 3
+    at the end. ONNX Runtime has a blocked kernel for depthwise convolutions with one output per group. Those with two
+    run on a general kernel, three times as long for the same arithmetic. The weight stays unchanged in the file. Every
+    other output of it is sliced before each convolution, which a session does once at its start.
+    """
     editor = Editor(model)
-    found = [(node, count) for node in editor.graph if (count := splits(node)) > 1]
-    for node, count in found:
+    convolutions = [(node, count) for node in editor.graph if (count := splits(node)) > 1]
+    for node, count in convolutions:
         editor.replace(node, _apart(editor, node, count))
-    return len(found)
+    return len(convolutions)
 
 
 def splits(node: ir.Node) -> int:
-    """How many depthwise convolutions a node is as good as; 0 where it is none of several outputs a group."""
+    """Returns the number of depthwise convolutions that replace a node; 0 if it is not a convolution with several
+    outputs per group."""
     weight = node.inputs[1] if node.op_type == "Conv" else None
     if weight is None:
         return 0
@@ -124,7 +128,8 @@ def splits(node: ir.Node) -> int:
 
 
 def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
-    """The nodes in a convolution's place: [N, C, H, W] -> [N, count * C, H', W'], in the order of its outputs."""
+    """Returns the nodes that replace a convolution: [N, C, H, W] to [N, count * C, H', W'], in the order of its
+    outputs."""
     source, *constants = node.inputs
     (result,) = node.outputs
     name = result.name
@@ -132,16 +137,16 @@ def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
     channels, *sides = (size for size in result.shape[1:] if isinstance(size, int))
     nodes: list[ir.Node] = []
     ends = {"axis": 0, "third": 2, "step": count, "end": LAST}
-    axis, third, step, end = (editor.whole(f"{name}_{part}", number) for part, number in ends.items())
+    axis, third, step, end = (editor.whole(f"{name}_{part}", index) for part, index in ends.items())
     apart = []
-    for number in range(count):
-        start = editor.whole(f"{name}_start_{number}", number)
+    for index in range(count):
+        start = editor.whole(f"{name}_start_{index}", index)
         cut = []
         for constant in constants:
-            assert constant is not None  # a bias that is left out is no input
-            cut.append(editor.value(f"{constant.name}_{number}"))
+            assert constant is not None  # an omitted bias is not among the inputs
+            cut.append(editor.value(f"{constant.name}_{index}"))
             nodes.append(op("Slice", [constant, start, end, axis, step], [cut[-1]]))
-        made, spread = editor.value(f"{name}_{number}"), editor.value(f"{name}_{number}_spread")
+        made, spread = editor.value(f"{name}_{index}"), editor.value(f"{name}_{index}_spread")
         convolution = op("Conv", [source, *cut], [made])
         convolution.attributes.update(node.attributes)
         nodes += [convolution, op("Unsqueeze", [made, third], [spread])]  # [N, C, 1, H', W']
@@ -153,17 +158,17 @@ def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
     return nodes
 
 
-# What a norm is made of. torch computes norms of float16 in float32: squares and their sums leave float16's range.
+# Operations of a norm. torch computes norms of float16 in float32: squares and their sums leave float16's range.
 WIDE = ("Abs", "ReduceMax", "ReduceSum")
 
 
 def halve(model: ir.Model) -> None:
-    """Every float32 becomes float16, as in a graph that was traced in float16, but for inputs and outputs, which are
-    cast: clients give and take float32.
+    """Converts every float32 value to float16, as in a graph traced in float16. Inputs and outputs stay float32 and are
+    cast, since clients use float32.
 
     Args:
-        model: in float32, which is changed. Attributes that are plain numbers, such as a norm's epsilon, stay as they
-            are: they are float32 whatever the type of a node's inputs.
+        model: in float32, changed in place. Attributes that are plain numbers, such as a norm's epsilon, stay: they are
+            float32 whatever the type of a node's inputs.
     """
     editor = Editor(model)
     graph = model.graph
@@ -199,7 +204,7 @@ def halve(model: ir.Model) -> None:
 
 
 def _widen(editor: Editor, node: ir.Node) -> None:
-    """Have a node compute in float32."""
+    """Makes a node compute in float32."""
     source, result = taken(node, 0), node.outputs[0]
     wide = editor.value(f"{source.name}_wide")
     _take_instead(node, source, wide)
@@ -210,6 +215,6 @@ def _widen(editor: Editor, node: ir.Node) -> None:
 
 
 def _take_instead(node: ir.Node, old: ir.Value, new: ir.Value) -> None:
-    for place, value in enumerate(node.inputs):
+    for index, value in enumerate(node.inputs):
         if value is old:
-            node.replace_input_with(place, new)
+            node.replace_input_with(index, new)

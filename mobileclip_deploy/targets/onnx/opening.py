@@ -1,4 +1,5 @@
-"""An ONNX file opened: as it stands there, as a graph that does not depend on names, order and encoding, and run."""
+"""`OnnxArtifact`: an opened ONNX file, as stored, as a graph independent of names, order and encoding, and for
+running."""
 
 from __future__ import annotations
 
@@ -28,26 +29,26 @@ from mobileclip_deploy.targets.values import Runner, TensorInfo
 
 DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 
-# What ONNX Runtime calls the inputs of its own operators; onnx has no schema of them.
+# Input names of ONNX Runtime's own operators; onnx has no schema for them.
 MICROSOFT_INPUTS = {"MatMulNBits": ("A", "B", "scales", "zero_points", "g_idx", "bias")}
 
 
 class OnnxArtifact(Artifact):
-    """A .onnx file. What it keeps in other files is left there."""
+    """A .onnx file. Data in other files is not read."""
 
     weight_table = TABLE
 
     @property
     def file(self) -> Path:
-        """The .onnx itself."""
+        """Path of the .onnx file itself."""
         return self.path
 
     @cached_property
     def model(self) -> onnx.ModelProto:
-        """The file's message; nobody may change it."""
+        """Protobuf message of the file; must not be changed."""
         with refusing(f"{self.file} is not a readable ONNX file", OSError, DecodeError):
             model = onnx.load(self.file, load_external_data=False)
-        if not model.graph.node:  # no bytes at all are a message, too
+        if not model.graph.node:  # an empty file parses as a message, too
             raise InvalidInput(f"{self.file} is not a readable ONNX file: it holds no operations")
         return model
 
@@ -65,23 +66,23 @@ class OnnxArtifact(Artifact):
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        called = onnx.TensorProto.DataType.Name
-        weights = self.model.graph.initializer
-        return counted(self.operators, ((called(one.data_type).lower(), len(one.raw_data)) for one in weights))
+        type_name = onnx.TensorProto.DataType.Name
+        items = self.model.graph.initializer
+        return counted(self.operators, ((type_name(item.data_type).lower(), len(item.raw_data)) for item in items))
 
     @cached_property
     def graph(self) -> Graph:
-        """Settings are attributes, those that are left out as the operator's definition has them.
+        """Graph of the file. Settings are attributes; omitted ones have the default of the operator's definition.
 
-        Numbers in other files and sparse ones, which no conversion writes, are refused.
+        Elements in other files and sparse ones, which no conversion writes, are refused.
         """
         model = self.model
         try:
-            onnx.checker.check_model(str(self.file))  # names that mean two things, operations before what they take
+            onnx.checker.check_model(str(self.file))  # ambiguous names, operations before their inputs
             return _graph(model)
         except onnx.checker.ValidationError as error:
             raise InvalidInput(f"{self.file} is no ONNX model to onnx's checker: {first_sentence(error)}") from error
-        except (ValueError, TypeError) as error:  # a name that is no text is not a str
+        except (ValueError, TypeError) as error:  # a name that is not valid text is not a str
             raise InvalidInput(f"{self.file} is not a valid ONNX model: {worded(error)}") from error
 
     def runner(self) -> Runner:
@@ -101,12 +102,12 @@ class OnnxArtifact(Artifact):
         return OnnxSession(self.path, setup)
 
     def copied(self) -> onnx.ModelProto:
-        """A copy of the file's message, to be changed."""
+        """Returns a copy of the file's message that may be changed."""
         return copy.deepcopy(self.model)
 
 
 def ports_of(graph: onnx.GraphProto) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs as a graph declares them."""
+    """Returns a graph's declared inputs and outputs."""
     return tuple(map(_info, graph.input)), tuple(map(_info, graph.output))
 
 
@@ -120,11 +121,15 @@ def _info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 
 def _graph(model: onnx.ModelProto) -> Graph:
-    """Raises ValueError for what cannot be read."""
+    """Converts a model.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     graph = model.graph
     if graph.sparse_initializer:
         raise Malformed("sparse numbers, which no conversion writes")
-    values: dict[str, Input] = {"": None}  # an input that is left out has no name
+    values: dict[str, Input] = {"": None}  # an omitted input has an empty name
     values |= {tensor.name: Constant(_numbers(tensor), tensor.name) for tensor in graph.initializer}
     values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
@@ -143,11 +148,11 @@ def _graph(model: onnx.ModelProto) -> Graph:
 
 
 Said = tuple[Mapping[str, int], list[bytes]]
-"""What a file says of operators: the version of each domain, and functions of its own."""
+"""A file's operator versions by domain, and its own functions."""
 
 
 def _nodes(graph: onnx.GraphProto, values: dict[str, Input], said: Said) -> list[Node]:
-    """The operations in their order; what they compute is added to `values`."""
+    """Returns the operations in their order, and adds their results to `values`."""
     nodes: list[Node] = []
     for proto in graph.node:
         constant = _constant(proto)
@@ -161,36 +166,36 @@ def _nodes(graph: onnx.GraphProto, values: dict[str, Input], said: Said) -> list
 
 
 def _branch(graph: onnx.GraphProto, outside: Mapping[str, Input], said: Said) -> tuple[Graph, list[Wire]]:
-    """A graph in an operation, such as a branch of an `If`, and the values around it that it takes.
+    """Returns a subgraph of an operation, such as a branch of an `If`, and the outer values that it uses.
 
-    These are its inputs, behind its own, in the order in which its outputs need them. Types and shapes of its outputs
-    follow from the rest.
+    The outer values become inputs after its own, in the order in which its outputs need them. Types and shapes of its
+    outputs follow from the rest.
     """
-    own = len(graph.input)
+    own_inputs = len(graph.input)
     around = list(dict.fromkeys(value for value in outside.values() if isinstance(value, Wire)))
-    places = {value: Wire(None, own + place) for place, value in enumerate(around)}
+    outer_wires = {value: Wire(None, own_inputs + index) for index, value in enumerate(around)}
     values: dict[str, Input] = {
-        name: places[value] if isinstance(value, Wire) else value for name, value in outside.items()
+        name: outer_wires[value] if isinstance(value, Wire) else value for name, value in outside.items()
     }
     values |= {tensor.name: Constant(_numbers(tensor), tensor.name) for tensor in graph.initializer}
-    values |= {value.name: Wire(None, place) for place, value in enumerate(graph.input)}
+    values |= {value.name: Wire(None, index) for index, value in enumerate(graph.input)}
     nodes = _nodes(graph, values, said)
     results = tuple(values[value.name] for value in graph.output)
     whole = Graph(
         tuple(map(_port, graph.input)), tuple(nodes), tuple(f"output {i}" for i in range(len(results))), results
     )
-    used = [wire for number in needed(whole) for wire in wires(nodes[number])]
+    used = [wire for node_index in needed(whole) for wire in wires(nodes[node_index])]
     used += [value for value in results if isinstance(value, Wire)]
-    taken = list(dict.fromkeys(wire for wire in used if wire.node is None and wire.output >= own))
-    moved = {wire: Wire(None, own + place) for place, wire in enumerate(taken)}
+    outer_used = list(dict.fromkeys(wire for wire in used if wire.node is None and wire.output >= own_inputs))
+    moved = {wire: Wire(None, own_inputs + index) for index, wire in enumerate(outer_used)}
     renamed = [
         replace(node, inputs=tuple((name, _moved(value, moved)) for name, value in node.inputs)) for node in nodes
     ]
-    inputs = (*whole.inputs, *(f"from outside {place}" for place in range(len(taken))))
-    found = replace(
+    inputs = (*whole.inputs, *(f"from outside {index}" for index in range(len(outer_used))))
+    branch = replace(
         whole, inputs=inputs, nodes=tuple(renamed), results=tuple(_moved(value, moved) for value in results)
     )
-    return found, [around[wire.output - own] for wire in taken]
+    return branch, [around[wire.output - own_inputs] for wire in outer_used]
 
 
 def _moved(value: Input, moved: Mapping[Wire, Wire]) -> Input:
@@ -200,21 +205,21 @@ def _moved(value: Input, moved: Mapping[Wire, Wire]) -> Input:
 def _node(proto: onnx.NodeProto, values: Mapping[str, Input], said: Said) -> Node:
     domain, (versions, functions) = _domain(proto.domain), said
     version = versions[domain]
-    known = onnx.defs.has(proto.op_type, max_inclusive_version=version, domain=domain)
-    schema = onnx.defs.get_schema(proto.op_type, version, domain) if known else None
+    has_schema = onnx.defs.has(proto.op_type, max_inclusive_version=version, domain=domain)
+    schema = onnx.defs.get_schema(proto.op_type, version, domain) if has_schema else None
     settings: dict[str, Any] = {"opset": version if schema is None else schema.since_version}
     if schema is not None:
         defaults = {name: attribute.default_value for name, attribute in schema.attributes.items()}
         settings |= {name: _setting(default) for name, default in defaults.items() if default.type}
-    settings |= {one.name: _setting(one) for one in proto.attribute if one.type != AttributeProto.GRAPH}
+    settings |= {entry.name: _setting(entry) for entry in proto.attribute if entry.type != AttributeProto.GRAPH}
     captured: list[tuple[str, Input]] = []
     for attribute in proto.attribute:
         if attribute.type == AttributeProto.GRAPH:
-            settings[attribute.name], taken = _branch(attribute.g, values, said)
-            captured += [(f"{attribute.name} {place}", wire) for place, wire in enumerate(taken)]
-    if functions:  # any of them may say anew what the operator means
+            settings[attribute.name], outer_wires = _branch(attribute.g, values, said)
+            captured += [(f"{attribute.name} {index}", wire) for index, wire in enumerate(outer_wires)]
+    if functions:  # any of them may redefine the operator
         settings["functions"] = functions
-    inputs = [(called, values[name]) for called, name in zip(_called(proto, schema), proto.input, strict=False)]
+    inputs = [(input_name, values[name]) for input_name, name in zip(_called(proto, schema), proto.input, strict=False)]
     while inputs and inputs[-1][1] is None:
         inputs.pop()
     kind = ".".join(part for part in (domain, proto.op_type, proto.overload) if part)
@@ -222,10 +227,10 @@ def _node(proto: onnx.NodeProto, values: Mapping[str, Input], said: Said) -> Nod
 
 
 def _called(proto: onnx.NodeProto, schema: onnx.defs.OpSchema | None) -> Iterator[str]:
-    """What an operator calls its inputs, without end: the last may stand for many."""
-    names = MICROSOFT_INPUTS.get(proto.op_type, ()) if schema is None else [given.name for given in schema.inputs]
+    """Yields names of an operator's inputs. Never ends: a variadic operator yields `input N`."""
+    names = MICROSOFT_INPUTS.get(proto.op_type, ()) if schema is None else [port.name for port in schema.inputs]
     yield from names
-    yield from (f"input {number}" for number in count(len(names)))
+    yield from (f"input {index}" for index in count(len(names)))
 
 
 def _domain(name: str) -> str:
@@ -239,7 +244,7 @@ def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
 
 
 def _constant(proto: onnx.NodeProto) -> Constant | None:
-    """What a Constant operation holds, which is the same as an initializer; None for other operations."""
+    """Returns the value of a Constant operation, which equals an initializer. None for other operations."""
     if proto.op_type != "Constant" or _domain(proto.domain) or len(proto.attribute) != 1:
         return None
     (attribute,) = proto.attribute
@@ -251,7 +256,7 @@ def _constant(proto: onnx.NodeProto) -> Constant | None:
 
 
 def _setting(attribute: AttributeProto) -> Any:
-    """An attribute's value as plain numbers and texts; of a tensor its type, shape and numbers."""
+    """Returns an attribute's value as plain numbers and texts; for a tensor its type, shape and elements."""
     value = helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
         array = _numbers(value)
@@ -264,7 +269,7 @@ def _setting(attribute: AttributeProto) -> Any:
 
 
 def _port(value: onnx.ValueInfoProto) -> str:
-    """An input or output in words: its name, type and shape. What a free dimension is called means nothing."""
+    """Returns an input or output in words: its name, type and shape. Names of free dimensions are ignored."""
     tensor = value.type.tensor_type
     shape = ["*" if dim.WhichOneof("value") != "dim_value" else str(dim.dim_value) for dim in tensor.shape.dim]
     return f"{value.name} {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} [{', '.join(shape)}]"

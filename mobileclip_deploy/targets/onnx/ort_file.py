@@ -1,4 +1,4 @@
-"""An ONNX file as .ort, ONNX Runtime's own format: what its builds for apps without an ONNX parser read."""
+"""Optional .ort file next to an ONNX file: ONNX Runtime's own format, for its builds without an ONNX parser."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ IDENTIFIER = b"ORTM"
 
 
 class OrtFile(Attached):
-    """A .ort file: the same operations and constants as one that is written of the artifact now."""
+    """A .ort file, valid if its operations and constants are the same as those of one written from the artifact now."""
 
     def write(self, artifact: Path, expected: Expected) -> None:
-        """Optimized as any processor can run it; its answers are held to the checkpoint's."""
+        """Writes the file with optimizations for any processor, and compares its answers with the checkpoint's."""
         _as_ort(artifact, self.path)
         largest = float(np.abs(self.runner()(expected.inputs) - expected.outputs).max())
         if not largest <= expected.tolerance:
-            told = f"a value differs by {largest:.3g}, more than {expected.tolerance:.3g}"
-            raise ExportError(f"{self.path.name} answers otherwise: {told}")
+            detail = f"a value differs by {largest:.3g}, more than {expected.tolerance:.3g}"
+            raise ExportError(f"{self.path.name} answers otherwise: {detail}")
 
     def runner(self) -> OnnxRunner:
         return OnnxRunner(self.path)
@@ -37,9 +37,9 @@ class OrtFile(Attached):
     def difference(self, origin: Origin) -> str | None:
         fresh = origin.folder / self.path.name
         _as_ort(origin.artifact, fresh)
-        # The runtime lays the same tables out in another order each time: bytes say nothing.
-        found = first_difference(_graph(self.path), _graph(fresh))
-        return None if found is None else found.describe()
+        # The runtime orders the same tables differently each time, so bytes cannot be compared.
+        difference = first_difference(_graph(self.path), _graph(fresh))
+        return None if difference is None else difference.describe()
 
 
 def _as_ort(source: Path, path: Path) -> None:
@@ -51,22 +51,22 @@ def _as_ort(source: Path, path: Path) -> None:
 
 
 def _graph(path: Path) -> Graph:
-    """What a .ort file computes: ONNX Runtime writes what it has read as ONNX."""
+    """Returns the graph of a .ort file: ONNX Runtime reads the file and writes it as ONNX."""
     with temporary_folder() as folder:
-        told = folder / f"{path.stem}.onnx"
+        converted = folder / f"{path.stem}.onnx"
         try:
             root(path.read_bytes(), IDENTIFIER)  # the runtime reads ONNX under this name, too; small builds do not
-            _rewritten(path, told, "ONNX", "ORT_DISABLE_ALL")
+            _rewritten(path, converted, "ONNX", "ORT_DISABLE_ALL")
         except Exception as error:
             raise InvalidInput(f"{path} is not a readable .ort file: {first_sentence(error)}") from error
-        model = onnx.load(told)
+        model = onnx.load(converted)
         _name(model.graph, path.stem)
-        onnx.save(model, told)
-        return OnnxArtifact(told).graph
+        onnx.save(model, converted)
+        return OnnxArtifact(converted).graph
 
 
 def _name(graph: onnx.GraphProto, name: str) -> None:
-    """Name a graph and those inside of it: an .ort file has no names, and an ONNX file must."""
+    """Names a graph and its subgraphs: a .ort file has no names, and an ONNX file requires them."""
     graph.name = name
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
         if attribute.type == onnx.AttributeProto.GRAPH:

@@ -1,11 +1,11 @@
-"""A float32 graph made smaller as a precision says: weights as integers, products and convolutions in int8.
+"""Quantization of a float32 graph to a precision: weights as integers, products and convolutions in int8.
 
-Where activations are rounded too, the image tower runs convolutions and products in int8, with ranges measured when it
-is exported; the text tower runs products with inputs measured at run time, or, where they are not to be, as the image
-tower does. As few of their nodes stay in float as the measured embeddings need.
+If activations are rounded too, the image tower runs convolutions and products in int8, with ranges measured at export.
+The text tower runs products whose inputs are measured at run time, or at export if required. The number of nodes left
+in float is the smallest that the measured embeddings allow.
 
-Never dynamically quantized convolutions: they become ConvInteger, which took another project's image tower from 112 to
-1,393 ms.
+Convolutions are never dynamically quantized: they become ConvInteger, which took another project's image tower from 112
+to 1,393 ms.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from mobileclip_deploy.targets.values import TowerJob
 
 @dataclass(frozen=True)
 class Quantizing:
-    """How a target wants towers quantized.
+    """A target's settings of quantization.
 
     Attributes:
-        rules: which weight is stored how; a product whose weight stays float is not quantized at all.
-        beforehand: ranges of text towers' activations are measured when the file is written too, and not as it runs.
-        finish: what the target changes of the quantized graph, in place; it must compute the same.
+        rules: how each weight is stored; a product whose weight stays float is not quantized.
+        beforehand: True if text towers' ranges of activations are measured at export, not at run time.
+        finish: changes the quantized graph in place; the results must stay the same.
     """
 
     rules: StorageRules = RULES
@@ -58,17 +58,17 @@ class Quantizing:
 
 
 def quantize(model: ir.Model, job: TowerJob, how: Quantizing) -> ir.Model:
-    """A tower's graph at a precision whose weights are integers.
+    """Quantizes a tower's graph to a precision whose weights are integers.
 
     Args:
         model: in float32, which is changed.
-        job: with calibration inputs where ranges of activations are measured.
+        job: with calibration inputs if ranges of activations are measured.
 
     Returns:
-        The model to be written.
+        The model to write.
 
     Raises:
-        ExportError: ranges of activations are to be measured and the job has no calibration inputs.
+        ExportError: ranges of activations must be measured, and the job has no calibration inputs.
     """
     rounded = precision_of(job.precision).activations is not None
     static = rounded and (job.tower == "image" or how.beforehand)
@@ -92,24 +92,24 @@ def _static(model: ir.Model, job: TowerJob, names: Mapping[str, str]) -> ir.Mode
     around = {result: surroundings(weight) for result, weight in _products(model, names).items()}
     rounded = [name for pair in around.values() for name in pair]
     ranges = ranges_of(lambda: computed_values(model, sorted({*rounded}), inputs), 2**precision.activations - 1)
-    wanted = answers(model, inputs)
+    expected = answers(model, inputs)
 
     def built(left: frozenset[str]) -> ir.Model:
-        copy = model.clone()  # of the nodes; the weights are shared
-        found = _products(copy, names)
-        quantize_static(copy, [weight for result, weight in found.items() if result not in left], ranges)
+        copy = model.clone()  # copies the nodes; the weights are shared
+        products = _products(copy, names)
+        quantize_static(copy, [weight for result, weight in products.items() if result not in left], ranges)
         return copy
 
     def measure(left: frozenset[str]) -> float:
-        return compare(wanted, answers(built(left), inputs)).cosine
+        return compare(expected, answers(built(left), inputs)).cosine
 
     sensitivity = [[ranges[name] for name in pair] for pair in around.values()]
-    # The worst cosine: half of what the gate allows, for inputs that are not among these.
+    # The worst cosine may lose half of the gate's allowance, a margin for inputs that are not among these.
     return built(choose(list(around), sensitivity, measure, 1 - (1 - precision.gate) / 2))
 
 
 def answers(model: ir.Model, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """A model's embeddings [N, D], one input at a time."""
+    """Returns a model's embeddings [N, D], computed one input at a time."""
     result = str(model.graph.outputs[0].name)
     return np.concatenate([values[result] for values in computed_values(model, [result], inputs)])
 
@@ -117,26 +117,29 @@ def answers(model: ir.Model, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.
 def computed_values(
     model: ir.Model, names: Sequence[str], inputs: npt.NDArray[np.generic]
 ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-    """Some inputs and intermediate values of a float32 model for each input of a tower, pixels [N, 3, S, S] in [0, 1]
-    or ids [N, L]. One thread: sums in another order would give other bytes."""
+    """Yields inputs and intermediate values of a float32 model for each input of a tower, pixels [N, 3, S, S] in [0, 1]
+    or ids [N, L].
+
+    Uses one thread: sums in another order would give other bytes.
+    """
     graph, values = model.graph, ir.convenience.create_value_mapping(model.graph)
     computed = [name for name in names if not values[name].is_graph_input()]
-    own = len(graph.outputs)
+    own_outputs = len(graph.outputs)
     graph.outputs.extend([values[name] for name in computed if not values[name].is_graph_output()])
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         write_model(model, path)
-        graph.outputs[own:] = []  # `del` would leave the values marked as outputs
+        graph.outputs[own_outputs:] = []  # `del` would leave the values marked as outputs
         session = open_session(path, threads=1)
     (source,) = session.get_inputs()
     kind = graph.inputs[0].dtype
     assert kind is not None
-    for row in inputs.astype(kind.numpy()):  # ids are int32 where a target takes no others
-        found = session.run(computed, {source.name: row[None]}) if computed else []
-        yield dict(zip(computed, found, strict=True)) | ({source.name: row[None]} if source.name in names else {})
+    for row in inputs.astype(kind.numpy()):  # ids are int32 if a target takes no others
+        results = session.run(computed, {source.name: row[None]}) if computed else []
+        yield dict(zip(computed, results, strict=True)) | ({source.name: row[None]} if source.name in names else {})
 
 
-# Shares of the nodes that are tried in float, in this order; more than half would not be an int8 artifact.
+# Shares of nodes left in float, tried in this order; with more than half it would not be an int8 artifact.
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
 
 
@@ -146,19 +149,19 @@ def choose(
     measure: Callable[[frozenset[str]], float],
     wanted: float,
 ) -> frozenset[str]:
-    """The nodes to be left in float: none where that holds `wanted`, else the most sensitive ones, share by share.
+    """Returns the nodes to leave in float: none if that reaches `wanted`, otherwise the most sensitive ones, share by
+    share.
 
     Args:
-        nodes: all that could run in int8.
-        around: for each the ranges of the values before and behind it; the one that rounding hurts most tells how
-            sensitive the node is.
-        measure: nodes left in float -> worst cosine of the embeddings on the calibration inputs.
-        wanted: of these.
+        nodes: all nodes that could run in int8.
+        around: ranges of the values before and after each node; the one with the lowest SNR is the node's sensitivity.
+        measure: returns the worst cosine of the embeddings on the calibration inputs, with these nodes in float.
+        wanted: the cosine to reach.
 
     Returns:
-        The first share that holds; where none does, the one with the best cosine, on which the gate decides.
+        The first share that reaches it. If none does, the share with the best cosine, on which the gate decides.
     """
-    worst = {node: min(found.snr_db for found in ranges) for node, ranges in zip(nodes, around, strict=True)}
+    worst = {node: min(each.snr_db for each in ranges) for node, ranges in zip(nodes, around, strict=True)}
     order = sorted(nodes, key=lambda node: (worst[node], node))
     tried: list[tuple[float, frozenset[str]]] = []
     for share in SHARES:
@@ -170,18 +173,19 @@ def choose(
 
 
 def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
-    """The weights of convolutions and matrix products that run in int8, by the name of what their node computes.
+    """Returns the weights of convolutions and matrix products that run in int8, by the name of their node's result.
 
-    Grouped convolutions run in float: ONNX Runtime's int8 kernel takes each group by itself, four times as long as the
-    float one. S0's image tower takes 0.87 of its float32 time with them in int8, and 0.54 without.
+    Grouped convolutions run in float: ONNX Runtime's int8 kernel handles each group separately, which takes four times
+    as long as in float. S0's image tower takes 0.87 of its float32 time with them in int8, and 0.54 without.
     """
-    found = [(weight, weight.node) for weight in weights(model.graph, names)]
-    products = [(weight, node) for weight, node in found if node.op_type != "Gather"]
+    by_node = [(weight, weight.node) for weight in weights(model.graph, names)]
+    products = [(weight, node) for weight, node in by_node if node.op_type != "Gather"]
     return {str(node.outputs[0].name): weight for weight, node in products if node.attributes.get_int("group", 1) == 1}
 
 
 def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage, static: bool) -> None:
-    """Every weight that is still float32, on its grid; products with activations measured at run time where wanted."""
+    """Stores every weight that is still float32 on its grid, and makes products dynamic if their inputs are measured at
+    run time."""
     precision = precision_of(job.precision)
     measured = precision.activations is not None and not static
     if measured or (precision.bits == 4 and job.tower == "text"):
@@ -200,12 +204,12 @@ def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Stora
     editor.drop_unused()
 
 
-SIXTEEN_BITS = 21  # the first version of the operators in which QuantizeLinear has uint16; of ours no other changed
+SIXTEEN_BITS = 21  # the first opset in which QuantizeLinear has uint16; no other operator used here changed
 
 
 def surroundings(weight: Weight) -> tuple[str, str]:
-    """The values before and behind a node that are rounded when it runs in int8: its input, and its output, or that of
-    the addition of a bias that is all that takes it."""
+    """Returns the values before and after a node that are rounded when it runs in int8: its input and its output. If
+    only the addition of a bias takes the output, its sum is rounded instead."""
     source, result = taken(weight.node, 0), weight.node.outputs[0]
     if (added := _bias(weight)) is not None:
         result = added.outputs[0]
@@ -213,16 +217,16 @@ def surroundings(weight: Weight) -> tuple[str, str]:
 
 
 def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping[str, Range]) -> None:
-    """Have these nodes run in int8: weights with one scale per output channel, inputs and outputs with one per tensor.
+    """Makes these nodes run in int8: weights with one scale per output channel, inputs and outputs with one per tensor.
 
-    A value is rounded once for all that take it in int8; what takes a convolution's result in float takes the rounded
-    one, because ONNX Runtime runs the int8 kernel only where its output is nothing but rounded.
+    A value is rounded once for all its int8 consumers. A convolution's consumers in float take the rounded result too.
+    ONNX Runtime runs the int8 kernel only if the exact result has no other consumer than the rounding.
 
     Args:
-        ranges: of the values that `surroundings` names.
+        ranges: ranges of the values that `surroundings` names.
     """
     editor = Editor(model)
-    if any(known.zero_point.dtype == np.uint16 for known in ranges.values()):
+    if any(value_range.zero_point.dtype == np.uint16 for value_range in ranges.values()):
         model.graph.opset_imports[""] = max(model.graph.opset_imports[""], SIXTEEN_BITS)
     by_node = {weight.node: weight for weight in chosen}
     results = {surroundings(weight)[1] for weight in chosen}
@@ -243,7 +247,7 @@ def quantize_static(model: ir.Model, chosen: Collection[Weight], ranges: Mapping
 
 
 def _rounding(editor: Editor, exact: ir.Value, rounded: ir.Value, name: str, known: Range) -> list[ir.Node]:
-    """The nodes that compute a value rounded to integers from the exact one; `name` is what they are called after."""
+    """Returns the nodes that round an exact value to integers and dequantize it; their names derive from `name`."""
     scale = editor.constant(f"{name}_scale", np.asarray(known.scale))
     zero = editor.constant(f"{name}_zero", np.asarray(known.zero_point))
     integers = editor.value(f"{name}_{known.zero_point.dtype}")
@@ -254,7 +258,7 @@ def _rounding(editor: Editor, exact: ir.Value, rounded: ir.Value, name: str, kno
 
 
 def _bias(weight: Weight) -> ir.Node | None:
-    """The addition of a constant that alone takes a product."""
+    """Returns the addition of a constant that is the only consumer of a product. None if there is none."""
     result = weight.node.outputs[0]
     users = result.consumers()
     if weight.node.op_type != "MatMul" or len(users) != 1 or users[0].op_type != "Add":
@@ -264,7 +268,7 @@ def _bias(weight: Weight) -> ir.Node | None:
 
 
 def _int8(editor: Editor, weight: Weight, source: Range) -> list[ir.Node]:
-    """The nodes that restore a weight and its bias from integers; the weight's node takes what they compute."""
+    """Returns the nodes that dequantize a weight and its bias, and connects the weight's node to them."""
     node, name = weight.node, weight.name
     integers, scales = int8_channels(weight.values, weight.channels)
     stored = editor.instead(weight.value, f"{name}_int8", integers)
@@ -277,7 +281,7 @@ def _int8(editor: Editor, weight: Weight, source: Range) -> list[ir.Node]:
         bias = taken(node, 2)
         values = array(bias)
         assert values is not None
-        steps = scales.reshape(-1) * source.scale  # [outputs]: the sums of int8 products count in these
+        steps = scales.reshape(-1) * source.scale  # [outputs]: unit of the sums of int8 products
         sums = editor.constant(f"{bias.name}_int32", np.rint(values / steps).astype(np.int32))
         step = editor.constant(f"{bias.name}_scale", steps.astype(np.float32))
         none = editor.constant(f"{bias.name}_zero", np.zeros(values.size, np.int32))

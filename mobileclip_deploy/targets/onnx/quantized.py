@@ -1,8 +1,8 @@
-"""What an ONNX file quantizes by QuantizeLinear, followed as the file says it: in float32, by no kernel for integers.
+"""Tracing of the values that an ONNX file quantizes by QuantizeLinear: node by node in float32, without integer
+kernels.
 
-Those kernels are what `shipped` is about: which there are depends on the processor.
-
-The same file with the numbers that stand in it, where nothing between is rounded, is what it is compared with.
+Which integer kernels exist depends on the processor; the check `shipped` covers them. The traced file is compared with
+the same file and its stored constants, where nothing else is rounded.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class OnnxFile(Protocol):
 
 
 def plain_model(artifact: OnnxFile) -> onnx.ModelProto:
-    """The model with every float16 raised to float32, and inputs of products and convolutions left as they are.
+    """Returns the model with every float16 converted to float32, and inputs of products and convolutions not quantized.
 
-    Weights stay as they are stored, and so do biases: where they are integers they are restored.
+    Weights and biases keep their stored values: integers are dequantized.
     """
     model, path = artifact.copied(), artifact.file
     graph = model.graph
     for tensor in graph.initializer:
         _raise(tensor, path)
-    rounded: set[str] = set()  # what has been left as it is instead of being rounded to uint8
+    rounded: set[str] = set()  # values that the file would round to uint8, left unchanged here
     nodes = []
     for node in graph.node:
         for attribute in node.attribute:
@@ -83,15 +83,15 @@ def _raise(tensor: onnx.TensorProto, path: Path) -> None:
 
 
 TYPES = {np.dtype(kind): helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in (np.uint8, np.int8, np.uint16)}
-# Weight and bias among the inputs of a layer.
+# Names of weight and bias among a layer's inputs.
 LAYERS = {"Conv": ("W", "B"), "Gemm": ("B", "C")}
 
 
 def _zero_point(node: Node) -> npt.NDArray[Any]:
-    found = dict(node.inputs)["y_zero_point"]
-    if not isinstance(found, Constant):
+    zero_point = dict(node.inputs)["y_zero_point"]
+    if not isinstance(zero_point, Constant):
         raise Malformed(f"the zero point of {node.name} is computed")
-    return found.values
+    return zero_point.values
 
 
 def _limits(node: Node) -> tuple[int, int]:
@@ -117,37 +117,37 @@ class QuantizedOnnx(QuantizedFile):
         with refusing(f"{path}: what it quantizes cannot be read", KeyError, ValueError):
             self.values, self.bias_steps = tuple(quantized_values(graph, PAIR)), dict(_bias_steps(graph))
             kinds = {
-                graph.names[Wire(number)]: TYPES[_zero_point(node).dtype]
-                for number, node in enumerate(graph.nodes)
+                graph.names[Wire(index)]: TYPES[_zero_point(node).dtype]
+                for index, node in enumerate(graph.nodes)
                 if node.type == PAIR.quantize[0]
             }
         model, plain = artifact.copied(), plain_model(artifact)
-        given, results = ({port.name for port in ports} for ports in (plain.graph.input, plain.graph.output))
-        self._given = given & {*self.followed}
-        _give(plain, {name: TensorProto.FLOAT for name in self.followed if name not in given | results})
+        input_names, results = ({port.name for port in ports} for ports in (plain.graph.input, plain.graph.output))
+        self._given = input_names & {*self.followed}
+        _give(plain, {name: TensorProto.FLOAT for name in self.followed if name not in input_names | results})
         self._plain = OnnxRunner(path, plain.SerializeToString(), as_written=True)
         _give(model, kinds)
         self._quantized = OnnxRunner(path, model.SerializeToString(), as_written=True)
         self.engine = f"{self._quantized.engine}, as it is written"
 
     def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
-        found = self._plain.values(row)
-        return {name: np.asarray(row if name in self._given else found[name], np.float32) for name in self.followed}
+        values = self._plain.values(row)
+        return {name: np.asarray(row if name in self._given else values[name], np.float32) for name in self.followed}
 
     def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
-        found = self._quantized.values(row)
-        answer = next(iter(found.values()))
-        return answer.astype(np.float32), found
+        values = self._quantized.values(row)
+        answer = next(iter(values.values()))
+        return answer.astype(np.float32), values
 
 
 def _give(model: onnx.ModelProto, kinds: Mapping[str, int]) -> None:
-    """Have the model give values that it computes as well, of these types."""
+    """Adds computed values, with these types, to the model's outputs."""
     for name, kind in kinds.items():
         model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
 
 
 def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
-    """The scales of biases that are dequantized from integers, by the name of their layer's integers."""
+    """Yields the scales of biases that are dequantized from integers, by the name of their layer's integers."""
     for node in graph.nodes:
         inputs = dict(node.inputs)
         weight, bias = (_stored(graph, inputs.get(name)) for name in LAYERS.get(node.type, ("", "")))
@@ -156,7 +156,7 @@ def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
 
 
 def _stored(graph: Graph, value: Input) -> tuple[Constant, Constant] | None:
-    """The integers and the scales of a constant that is dequantized; None of all else."""
+    """Returns the integers and the scales of a dequantized constant. None for anything else."""
     if (back := graph.producer(value)) is None or back.type != PAIR.dequantize[0]:
         return None
     inputs = dict(back.inputs)

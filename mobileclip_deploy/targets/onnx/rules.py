@@ -1,4 +1,4 @@
-"""How the ONNX target stores weights."""
+"""Storage rules of the ONNX target."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FOUR = Grid(4, "integers", block=32, low=-8, high=7, scale_bytes=4)
 RULES = StorageRules(
     eight=integers(8, scale_bytes=4),
     four=Shared(FOUR),
-    # The table's noise is what a text tower at 4 bits has most of. Its scales can be float16 (those of products
-    # cannot), so blocks half as long cost it no byte.
+    # Most of a text tower's noise at 4 bits comes from the table. Its scales can be float16 (those of products cannot),
+    # so blocks of half the length cost no bytes.
     words=Shared(replace(FOUR, scale_bytes=2), (16,)),
     # ONNX Runtime has 4-bit products and look-ups, no 4-bit convolutions. The projection would cost nano's text tower
     # 3 dB of its 21.

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the host's CPU: sessions, a tower that runs in one, and one that is timed, also by operator."""
+"""ONNX Runtime on the host's CPU: sessions, a runner of a tower, and a timed session, also by operator."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from mobileclip_deploy.targets.values import TensorInfo, as_bytes, require_shape
 
 
 def open_session(source: Path | bytes, threads: int | None = None, *, as_written: bool = False) -> Any:
-    """An `onnxruntime.InferenceSession`, with the options by which artifacts are run.
+    """Returns an `onnxruntime.InferenceSession`, with the options for running artifacts.
 
     Args:
-        source: a file, or what stands in one.
-        threads: as many as the runtime chooses when None.
-        as_written: run node by node, none fused with others.
+        source: a file, or the contents of one.
+        threads: number of threads; None for the runtime's choice.
+        as_written: True to run node by node, without fusion.
 
     Raises:
-        Exception: whatever the runtime raises; its exceptions have no common base.
+        Exception: the runtime raised an exception; these have no common base.
     """
     options = session_options(threads, as_run())
     if as_written:
@@ -40,28 +40,28 @@ def open_session(source: Path | bytes, threads: int | None = None, *, as_written
 
 BATCH = 16
 PICTURE = "tensor(uint8)"
-"""Only towers that take pictures of any size have such an input."""
+"""Input type that only towers for pictures of any size have."""
 DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
 class OnnxRunner:
-    """An ONNX Runtime session of a file, or of what `content` has in its place; see `open_session`."""
+    """ONNX Runtime session of a file, or of `content` instead of it; see `open_session`."""
 
     def __init__(
         self, path: Path, content: bytes | None = None, threads: int | None = None, *, as_written: bool = False
     ) -> None:
         self._alone: OnnxRunner | None = None
-        self._path = path if content is None else None  # contents are not held: they may be large
+        self._path = path if content is None else None  # contents are not stored: they may be large
         with running(f"ONNX Runtime cannot load {path}"):
             self._session = open_session(path if content is None else content, threads, as_written=as_written)
         self._input = self._session.get_inputs()[0]
         self.engine = f"ONNX Runtime {onnxruntime.__version__} (CPU)"
 
     def values(self, row: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
-        """All that the file gives for one input [1, ...], by name, in its order."""
-        given = as_bytes(row)[0] if self._input.type == PICTURE else row.astype(DTYPES[self._input.type])
+        """Returns all results of the file for one input [1, ...], by name, in its order."""
+        source = as_bytes(row)[0] if self._input.type == PICTURE else row.astype(DTYPES[self._input.type])
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._all(np.ascontiguousarray(given)), strict=True))
+        return dict(zip(names, self._all(np.ascontiguousarray(source)), strict=True))
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         if self._input.type == PICTURE:
@@ -72,8 +72,8 @@ class OnnxRunner:
         return np.concatenate(parts).astype(np.float32)
 
     def alone(self) -> OnnxRunner:
-        """See `ThreadedRunner`. Any session's `run` may be called by many threads; one of a single thread starts no
-        others."""
+        """Returns a runner with one thread: see `ThreadedRunner`. Many threads may call any session's `run`; a
+        single-threaded session starts no others."""
         if self._path is None:
             return self
         if self._alone is None:  # opening a session takes as long as some pictures
@@ -81,9 +81,9 @@ class OnnxRunner:
         return self._alone
 
     def picture(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See `PictureRunner`."""
-        found: npt.NDArray[np.float32] = self._all(np.ascontiguousarray(picture))[0][0].astype(np.float32)
-        return found
+        """Embeds one picture: see `PictureRunner`."""
+        embedding: npt.NDArray[np.float32] = self._all(np.ascontiguousarray(picture))[0][0].astype(np.float32)
+        return embedding
 
     def _all(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[Any]]:
         with running("ONNX Runtime failed"):
@@ -94,13 +94,13 @@ GRAPH = "graph.onnx"
 
 
 class OnnxSession(Session):
-    """ONNX Runtime on the CPU: a pool of `threads`, operators one after the other."""
+    """Session of ONNX Runtime on the CPU: a pool of `threads`, operators one after the other."""
 
     def __init__(self, path: Path, setup: SessionSetup, profiled: Path | None = None) -> None:
         options = session_options(setup.threads, (*setup.place.options, *exact_int8()))
         options.inter_op_num_threads = 1
         self._path, self._setup = path, setup
-        if profiled is not None:  # into this folder: its events, and the graph as the runtime made it
+        if profiled is not None:  # the folder for its events, and for the graph as the runtime optimized it
             options.enable_profiling = True
             options.profile_file_prefix = str(profiled / "profile")
             options.optimized_model_filepath = str(profiled / GRAPH)
@@ -124,7 +124,7 @@ class OnnxSession(Session):
 
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of any .onnx, as ONNX Runtime understands it without optimizing."""
+    """Returns inputs and outputs of any .onnx, as ONNX Runtime reads them without optimizing."""
     options = session_options()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -138,27 +138,28 @@ def _info(port: Any) -> TensorInfo:
     return TensorInfo(port.name, "float32" if element == "float" else element, shape)
 
 
-# An event of the profiler names its node and the shapes of what flows through it. Weights that a kernel has packed for
-# itself are missing there, so their shapes come from the graph as the runtime optimized it, which it writes beside its
+# An event of the profiler has its node's name and the shapes of its inputs and outputs. Weights that a kernel has
+# packed for itself are missing there. Their shapes come from the runtime's optimized graph, which it writes next to its
 # profile.
 WARM_UP, COUNTED = 2, 10
 EVENT = "_kernel_time"
 CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
-"""Which input is the weight, [outputs, inputs of a group, ...]."""
+"""Index of the input that is the weight, [outputs, inputs of a group, ...]."""
 PRODUCTS = frozenset(
     ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits", "MatMulInteger", "MatMulIntegerToFloat")
 ) | frozenset(("QLinearMatMul", "QGemm", "DynamicQuantizeMatMul"))
 UNCOUNTED = frozenset(
     ("Attention", "MultiHeadAttention", "GroupQueryAttention", "QAttention", "Einsum", "ConvTranspose", "QMoE", "MoE")
 ) | frozenset(("LSTM", "GRU", "RNN", "If", "Loop", "Scan"))
-"""What they multiply does not follow from one weight's shape; they have a time and nothing else."""
+"""Operators whose multiplications do not follow from one weight's shape; only their time is reported."""
 INTEGERS = frozenset(("uint8", "int8"))
 TYPES: Mapping[str, Literal["float32", "float16"]] = {"float": "float32", "float16": "float16"}
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A node of the optimized graph: the shapes of its constants by position, and its numbers and texts."""
+    """A node of the optimized graph: the shapes of its constants by position, their bytes, and its integer
+    attributes."""
 
     shapes: tuple[tuple[int, ...] | None, ...]
     weight_bytes: int
@@ -166,14 +167,15 @@ class _Node:
 
 
 def operator_times(session: Any, run: Callable[[], None], graph: Path) -> tuple[KernelTime, ...]:
-    """The least that each call took in ten inferences, by operator and kind of convolution, the most expensive first.
+    """Returns the shortest time of each call in ten inferences, by operator and kind of convolution, the most expensive
+    first.
 
-    The least, as of a machine's limit: what interrupts a call is none of its work.
+    The shortest time is used because interruptions of a call are not part of its work.
 
     Args:
-        session: with profiling enabled; it is ended.
-        run: one inference of it.
-        graph: where it has written its optimized graph; what operators compute is known where onnx is installed.
+        session: a session with profiling enabled, which is ended.
+        run: runs one inference of it.
+        graph: its optimized graph. Work is reported only if onnx is installed.
     """
     for _ in range(WARM_UP + COUNTED):
         run()
@@ -182,8 +184,8 @@ def operator_times(session: Any, run: Callable[[], None], graph: Path) -> tuple[
     calls = len(kernels) // (WARM_UP + COUNTED)
     nodes = _nodes(graph) if importlib.util.find_spec("onnx") else {}
     rows = []
-    for number in range(calls):
-        same = kernels[WARM_UP * calls + number :: calls]
+    for index in range(calls):
+        same = kernels[WARM_UP * calls + index :: calls]
         microseconds = min(event["dur"] for event in same)
         node = nodes.get(same[0]["name"].removesuffix(EVENT))
         rows.append((same[0]["args"]["op_name"], microseconds * 1000, _work(same[0]["args"], node)))
@@ -191,25 +193,27 @@ def operator_times(session: Any, run: Callable[[], None], graph: Path) -> tuple[
 
 
 def _nodes(graph: Path) -> dict[str, _Node | None]:
-    """The graph's nodes by name; None where two have the same."""
+    """Returns the graph's nodes by name; None for a name that two nodes have."""
     import onnx
 
     model = onnx.load(graph, load_external_data=False)
-    constants = {one.name: one for one in model.graph.initializer}
-    found: dict[str, _Node | None] = {}
+    constants = {const.name: const for const in model.graph.initializer}
+    nodes: dict[str, _Node | None] = {}
     for node in model.graph.node:
         weights = [constants.get(name) for name in node.input]
         sizes = [
-            math.prod(one.dims) * onnx.helper.tensor_dtype_to_np_dtype(one.data_type).itemsize for one in weights if one
+            math.prod(const.dims) * onnx.helper.tensor_dtype_to_np_dtype(const.data_type).itemsize
+            for const in weights
+            if const
         ]
-        integers = {one.name: one.i for one in node.attribute if one.type == onnx.AttributeProto.INT}
-        described = _Node(tuple(tuple(one.dims) if one else None for one in weights), sum(sizes), integers)
-        found[node.name] = None if node.name in found else described
-    return found
+        integers = {entry.name: entry.i for entry in node.attribute if entry.type == onnx.AttributeProto.INT}
+        described = _Node(tuple(tuple(const.dims) if const else None for const in weights), sum(sizes), integers)
+        nodes[node.name] = None if node.name in nodes else described
+    return nodes
 
 
 def _work(event: Mapping[str, Any], node: _Node | None) -> Work | None:
-    """What the call of an event computes and moves; None where that is not known."""
+    """Returns the computation and traffic of an event's call. None if they are unknown."""
     operator = event["op_name"]
     if operator in UNCOUNTED:
         return None
@@ -219,10 +223,10 @@ def _work(event: Mapping[str, Any], node: _Node | None) -> Work | None:
     if node is None:
         return None
     moved += node.weight_bytes
-    # A type and a shape each: [{"float": [1, 3]}, ...].
+    # One type and shape per port: [{"float": [1, 3]}, ...].
     ports = (event[f"{name}_type_shape"] for name in ("input", "output"))
-    given, results = ([item for one in port for item in one.items()] for port in ports)
-    (kind, source), outputs = given[0] if given else ("", []), math.prod(results[0][1]) if results else 0
+    sources, results = ([item for port_types in port for item in port_types.items()] for port in ports)
+    (kind, source), outputs = sources[0] if sources else ("", []), math.prod(results[0][1]) if results else 0
     arithmetic = "int8" if kind in INTEGERS or operator == "DynamicQuantizeMatMul" else TYPES.get(kind)
     if operator in CONVOLUTIONS:
         weight = node.shapes[CONVOLUTIONS[operator]]

@@ -1,4 +1,4 @@
-"""Where the weights of an ONNX file stand, and how each is restored."""
+"""Positions of the weights in an ONNX file, and how each is restored."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_floa
 from mobileclip_deploy.targets.weights import View, WeightTable
 
 BACK = ("Cast", "DequantizeLinear")
-"""How integers that were looked up or summed become floats."""
+"""Operations that convert looked-up or summed integers to floats."""
 
 
 def _stored(view: View, number: int, name: str) -> StoredWeight | None:
-    """A product's weight is [outputs, inputs], also where it was a 1 x 1 convolution."""
+    """Returns an input as a weight. A product's is [outputs, inputs], also if it was a 1 x 1 convolution."""
     node = view.nodes[number]
     inputs = dict(node.inputs)
     if name == "B" and "block_size" in node.settings:
@@ -26,7 +26,7 @@ def _stored(view: View, number: int, name: str) -> StoredWeight | None:
     if node.type == "Conv" and (cut := view.producer(value)) is not None and cut.type == "Slice":
         value, start = dict(cut.inputs)["data"], dict(cut.inputs)["starts"]
         if not isinstance(start, Constant) or start.values.any():
-            return None  # the others of one weight: see `rewriting.split_doubling`
+            return None  # further slices of one weight: see `graph.split_doubling`
     stored = _restored(view, number, value)
     inputs_first = node.type in ("MatMul", "MatMulInteger") or (node.type == "Gemm" and not node.settings["transB"])
     return turned(stored, 1, 0) if stored is not None and stored.values.ndim == 2 and inputs_first else stored
@@ -46,19 +46,19 @@ TABLE = WeightTable(
 
 
 def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | None:
-    """A look-up table, of which two numbers may stand in a byte; its scales [rows, blocks] are looked up by the same
-    ids, and are no table themselves."""
-    beside = [
-        given["data"]
+    """Returns a look-up table, which may hold two elements per byte. Its scales [rows, blocks] are looked up with the
+    same ids, and do not count as a table."""
+    others = [
+        inputs["data"]
         for node in view.nodes
-        if node.type == "Gather" and (given := dict(node.inputs))["indices"] == ids and given["data"] is not value
+        if node.type == "Gather" and (inputs := dict(node.inputs))["indices"] == ids and inputs["data"] is not value
     ]
-    held = view.producer(value)
-    if held is not None and held.type == "DequantizeLinear":
-        return _quantized_table(view, number, held)
-    halves = [one for one in beside if isinstance(one, Constant) and one.values.dtype == np.float16]
+    maker = view.producer(value)
+    if maker is not None and maker.type == "DequantizeLinear":
+        return _quantized_table(view, number, maker)
+    halves = [other for other in others if isinstance(other, Constant) and other.values.dtype == np.float16]
     if not isinstance(value, Constant) or value.values.dtype != np.uint8:
-        packed = any(isinstance(one, Constant) and one.values.dtype == np.uint8 for one in beside)
+        packed = any(isinstance(other, Constant) and other.values.dtype == np.uint8 for other in others)
         stored = _restored(view, number, value)
         scale = packed and isinstance(value, Constant) and value.values.dtype == np.float16
         return None if stored is None or scale or stored.values.ndim < 2 or stored.values.shape[1] == 1 else stored
@@ -71,9 +71,9 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
 
 
 def _quantized_table(view: View, number: int, held: Node) -> StoredWeight:
-    """One that is looked up as integers of one step (see `weights.quantized_table`)."""
-    numbers = [given for _, given in held.inputs if isinstance(given, Constant)]
-    if len(numbers) != 3 or any(given.values.size != 1 for given in numbers[1:]):
+    """Returns a table that is looked up as integers with one scale (see `weights.quantized_table`)."""
+    numbers = [constant for _, constant in held.inputs if isinstance(constant, Constant)]
+    if len(numbers) != 3 or any(constant.values.size != 1 for constant in numbers[1:]):
         raise ValueError(f"the table that {view.nodes[number].name} looks up is not of one step")
     integers, step, zero = numbers
     scales = _scales_behind(view, number, integers)
@@ -83,8 +83,8 @@ def _quantized_table(view: View, number: int, held: Node) -> StoredWeight:
 
 
 def _restored(view: View, number: int, value: Input) -> StoredWeight | None:
-    """A weight as it stands there: floats, or integers that are restored in front of what takes them, or behind; None
-    for what is computed."""
+    """Returns a weight: floats, or integers that are dequantized before or after the operation that takes them. None
+    for a computed value."""
     if isinstance(value, Constant):
         if value.values.dtype.kind == "f":
             return as_float(value.name, value.values)
@@ -92,47 +92,48 @@ def _restored(view: View, number: int, value: Input) -> StoredWeight | None:
         scales = _scales_behind(view, number, value) if matrix else None
         return None if scales is None else _integers(value, scales)
     node = view.producer(value)
-    inputs = [] if node is None else [given for _, given in node.inputs]
-    constants = [given for given in inputs if isinstance(given, Constant)]
+    inputs = [] if node is None else [constant for _, constant in node.inputs]
+    constants = [constant for constant in inputs if isinstance(constant, Constant)]
     if node is not None and node.type == "DequantizeLinear" and len(constants) == len(inputs):
         integers, *grid = constants
         axis, rank = node.settings["axis"], integers.values.ndim
         along = [-1 if dim == axis % rank else 1 for dim in range(rank)]
-        return _integers(integers, *(given.values.reshape(along) for given in grid))
+        return _integers(integers, *(constant.values.reshape(along) for constant in grid))
     if node is not None and node.type == "Mul" and isinstance(inputs[1], Constant):
         cast = view.producer(inputs[0])
-        held = cast.inputs[0][1] if cast is not None and cast.type == "Cast" else None
-        if isinstance(held, Constant):
-            return _integers(held, inputs[1].values)
+        integers_of_cast = cast.inputs[0][1] if cast is not None and cast.type == "Cast" else None
+        if isinstance(integers_of_cast, Constant):
+            return _integers(integers_of_cast, inputs[1].values)
     return None
 
 
 def _scales_behind(view: View, number: int, weight: Constant) -> Array | None:
-    """The scales of integers that are restored behind a look-up or product; None for numbers that stay integers.
+    """Returns the scales of integers that are dequantized after a look-up or product. None for integers that stay
+    integers.
 
-    They are the constant [rows, 1] or [outputs] of the factors that Cast's result is multiplied by.
+    They are the constant [rows, 1] or [outputs] among the factors that Cast's result is multiplied by.
     """
     users = [*view.consumers(number)]
     users += [back for user in users if view.nodes[user].type == "QuantizeLinear" for back in view.consumers(user)]
     casts = [user for user in users if view.nodes[user].type in BACK]
     for product in [view.nodes[user] for cast in casts for user in view.consumers(cast)]:
-        factors = [node for _, given in product.inputs if (node := view.producer(given)) and node.type not in BACK]
-        found = [given for node in factors for _, given in node.inputs if isinstance(given, Constant)]
-        if product.type == "Mul" and len(found) == 1:
-            return found[0].values
-    if weight.values.dtype == np.int64:  # of a shape
+        factors = [node for _, factor in product.inputs if (node := view.producer(factor)) and node.type not in BACK]
+        constants = [factor for node in factors for _, factor in node.inputs if isinstance(factor, Constant)]
+        if product.type == "Mul" and len(constants) == 1:
+            return constants[0].values
+    if weight.values.dtype == np.int64:  # a shape
         return None
     raise Malformed(f"the integers of {weight.name} have no scales")
 
 
 def _integers(stored: Constant, scales: Array, zeros: Array | float = 0) -> StoredWeight:
-    """Integers [...] with scales (and zero points) that broadcast to them."""
+    """Returns a weight of integers [...] with scales (and zero points) that broadcast to them."""
     info = np.iinfo(stored.values.dtype)
     return on_grid(stored.name, Affine(scales, info.bits, zeros, signed=info.min < 0), stored.values)
 
 
 def _blocks(node: Node) -> StoredWeight:
-    """int4 of a product [outputs, inputs], one scale per block of inputs."""
+    """Returns a product's int4 weight [outputs, inputs], with one scale per block of inputs."""
     inputs, block = dict(node.inputs), node.settings["block_size"]
     data, scales = inputs["B"], inputs["scales"]
     if set(inputs) - {"A", "B", "scales"} or not isinstance(data, Constant) or not isinstance(scales, Constant):

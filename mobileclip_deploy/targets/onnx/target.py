@@ -1,4 +1,4 @@
-"""The ONNX target: file names, input and output, companions; the graph is built in `graph`, run in `runner`."""
+"""The ONNX target: file names, input and output, optional files. `graph` exports the graph, `runner` runs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
 
 RUNTIME = "onnxruntime"
-# Threads that spin while they wait would steal the core from the next candidate.
+# Spinning threads would occupy the core that the next candidate needs.
 CPU = RuntimePlace(
     RUNTIME, "cpu", options=(("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0"))
 )
@@ -27,7 +27,8 @@ CPU = RuntimePlace(
 
 @dataclass(frozen=True)
 class OnnxOptions(TargetOptions):
-    """`ort`: beside each file the same as .ort, the only format that small builds of ONNX Runtime read."""
+    """Options of the ONNX target. `ort` also writes each file as .ort, the only format of ONNX Runtime's small
+    builds."""
 
     ort: bool = option(
         "--ort", "Each file as .ort as well, for ONNX Runtime's small builds.", default=False, attaches=".ort"
@@ -55,7 +56,7 @@ class OnnxTarget(Target):
         rules=RULES,
         places={
             "host": (CPU,),
-            # What a build of ONNX Runtime for phones may have besides the CPU; PyPI's have neither.
+            # Providers that a build of ONNX Runtime for phones may have besides the CPU; PyPI's have neither.
             "android": (CPU, RuntimePlace(RUNTIME, "xnnpack", options=CPU.options), RuntimePlace(RUNTIME, "webgpu")),
             "browser": (RuntimePlace("onnxruntime-web", "wasm"), RuntimePlace("onnxruntime-web", "webgpu")),
         },
@@ -97,7 +98,7 @@ class OnnxTarget(Target):
 
 
 def _own() -> Layout:
-    """What is written where no layout is asked for."""
+    """Returns the layout that is used if none is chosen."""
     from mobileclip_deploy.artifacts.layouts import default_layout
 
     layout = default_layout(OnnxTarget.name)

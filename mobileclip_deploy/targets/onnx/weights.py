@@ -1,8 +1,9 @@
-"""The weights of a graph: where they are, and how each kind of node takes them as integers; and matrix products of text
-towers: 1 x 1 convolutions written as such, and products in int8 whose inputs are quantized at run time, which need no
-calibration.
+"""Weights of a graph: where they are, and how each kind of node takes them as integers.
 
-Products have int8 and int4 kernels for inputs measured at run time. Convolutions have none that are fast: dynamically
+Also matrix products of text towers: 1 x 1 convolutions rewritten as products, and int8 products whose inputs are
+quantized at run time, which need no calibration.
+
+Products have int8 and int4 kernels for inputs measured at run time. Convolutions have no fast ones: dynamically
 quantized they become ConvInteger, ten times slower than float32.
 """
 
@@ -26,8 +27,13 @@ MICROSOFT = "com.microsoft"
 
 @dataclass(frozen=True)
 class Weight:
-    """A constant as one node takes it. `channels` is the dimension that gets one scale per index: a convolution's or
-    matrix product's outputs, a look-up table's rows. `layer` is its name in the torch tower."""
+    """A constant as one node takes it.
+
+    Attributes:
+        channels: dimension that gets one scale per index: a convolution's or matrix product's outputs, a look-up
+            table's rows.
+        layer: name of its layer in the torch tower.
+    """
 
     node: ir.Node
     value: ir.Value
@@ -37,15 +43,16 @@ class Weight:
 
     @property
     def name(self) -> str:
-        """The constant's name in the graph."""
+        """Name of the constant in the graph."""
         return str(self.value.name)
 
 
 def weights(graph: ir.Graph, names: Mapping[str, str]) -> Iterator[Weight]:
-    """The weights of these layers that are still floats, in the graph's order; one that several nodes share comes once.
+    """Yields the weights of these layers that are still floats, in the graph's order. A weight that several nodes share
+    comes once.
 
     Args:
-        names: of layers by what tells their numbers (see `targets.storage.by_numbers`).
+        names: names of layers by a hash of their elements (see `targets.storage.by_numbers`).
     """
     seen = set()
     for node in graph:
@@ -64,16 +71,16 @@ def weights(graph: ir.Graph, names: Mapping[str, str]) -> Iterator[Weight]:
 
 
 def rows_of(weight: Weight) -> npt.NDArray[np.float32]:
-    """A product's weight or a table as torch has it: [outputs, inputs], or [rows, width]."""
+    """Returns a product's weight or a table in torch's layout: [outputs, inputs], or [rows, width]."""
     return weight.values.T if weight.channels == 1 else weight.values
 
 
 def restore_int8(editor: Editor, weight: Weight) -> None:
-    """Store a weight as int8 and restore it in front of its node.
+    """Stores a weight as int8 and dequantizes it before its node.
 
-    Written as Cast and Mul rather than DequantizeLinear: ONNX Runtime computes the two once, when the session starts,
-    and then runs the float kernels with a constant weight; DequantizeLinear of a constant it repeats at every
-    inference. Of a look-up table only the rows that are looked up are restored.
+    This uses Cast and Mul rather than DequantizeLinear. ONNX Runtime computes these two once, when the session starts,
+    and then runs the float kernels with a constant weight. DequantizeLinear of a constant is repeated at every
+    inference. Only the looked-up rows of a look-up table are dequantized.
     """
     name, node = weight.name, weight.node
     integers, scales = int8_channels(weight.values, weight.channels)
@@ -98,24 +105,24 @@ def restore_int8(editor: Editor, weight: Weight) -> None:
 
 
 def quantized_table(editor: Editor, weight: Weight) -> None:
-    """Store a look-up table as int8 and have it looked up between DequantizeLinear and QuantizeLinear of one step.
+    """Stores a look-up table as int8, with the look-up between DequantizeLinear and QuantizeLinear of one scale.
 
-    An NPU takes no other table of int8: so it looks up integers, which that step leaves as they are, and multiplies
-    them by the scales of their rows.
+    An NPU takes int8 tables only in this form. The look-up returns integers, which that scale leaves unchanged, and the
+    scales of their rows multiply them.
     """
     name, ids = weight.name, weight.node.inputs[1]  # [N, L]
     integers, scales = int8_channels(weight.values, weight.channels)
     stored = editor.instead(weight.value, f"{name}_int8", integers)
     scale = editor.constant(f"{name}_scale", scales)
-    one, zero = np.array(1, np.float32), np.array(0, np.int8)
-    grid = editor.constant(f"{name}_one", one), editor.constant(f"{name}_zero", zero)
-    called = weight.node.outputs[0].name
+    unit, zero = np.array(1, np.float32), np.array(0, np.int8)
+    grid = editor.constant(f"{name}_one", unit), editor.constant(f"{name}_zero", zero)
+    result_name = weight.node.outputs[0].name
     parts = ("float", "looked", "rows", "rows_float", "scales")
-    table, looked, rows, restored, factors = (editor.value(f"{called}_{part}") for part in parts)
+    table, looked_up, rows, restored, factors = (editor.value(f"{result_name}_{part}") for part in parts)
     nodes = [
         op("DequantizeLinear", [stored, *grid], [table]),
-        op("Gather", [table, ids], [looked], axis=0),  # [N, L, width]
-        op("QuantizeLinear", [looked, *grid], [rows]),
+        op("Gather", [table, ids], [looked_up], axis=0),  # [N, L, width]
+        op("QuantizeLinear", [looked_up, *grid], [rows]),
         op("DequantizeLinear", [rows, *grid], [restored]),
         op("Gather", [scale, ids], [factors], axis=0),  # [N, L, 1]
         op("Mul", [restored, factors], [ir.Value()]),
@@ -124,9 +131,9 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
 
 
 def four_bits(editor: Editor, weight: Weight, block: int) -> None:
-    """Store the weight of a MatMul, or a look-up table, as int4 in blocks of inputs, and have its node take it so.
+    """Stores the weight of a MatMul, or a look-up table, as int4 in blocks of inputs, and rewrites its node for that.
 
-    A product is ONNX Runtime's own operation: onnx has no blocks before opset 21.
+    A product becomes ONNX Runtime's own operation: onnx has no blocks before opset 21.
     """
     name, node, values = weight.name, weight.node, rows_of(weight)
     integers, scales = int4_blocks(values, block)
@@ -139,7 +146,7 @@ def four_bits(editor: Editor, weight: Weight, block: int) -> None:
     settings = {"K": values.shape[1], "N": values.shape[0], "bits": 4, "block_size": block}
     product = ir.Value()
     nodes = [op("MatMulNBits", inputs, [product], MICROSOFT, **settings)]
-    if node.op_type == "Gemm" and len(node.inputs) > 2:  # its bias is an operand, that of a MatMul an Add behind it
+    if node.op_type == "Gemm" and len(node.inputs) > 2:  # its bias is an input; a MatMul's is a following Add
         nodes.append(op("Add", [product, node.inputs[2]], [ir.Value()]))
     editor.replace(node, nodes)
 
@@ -147,10 +154,11 @@ def four_bits(editor: Editor, weight: Weight, block: int) -> None:
 def _table_of_halves(
     editor: Editor, weight: Weight, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]
 ) -> None:
-    """A look-up table with two numbers per byte [rows, width / 2], taken apart where a row has been looked up.
+    """Stores a look-up table with two elements per byte [rows, width / 2], which are separated after a row is looked
+    up.
 
-    Every build of ONNX Runtime has these operations; its own 4-bit look-up, GatherBlockQuantized, is not in the one
-    that transformers.js loads in browsers. They count in floats, in which bytes are exact.
+    Every build of ONNX Runtime has these operations. Its own 4-bit look-up, GatherBlockQuantized, is missing from the
+    build that transformers.js loads in browsers. They compute in floats, which represent bytes exactly.
 
     Args:
         integers: -8 ... 7, [rows, blocks, block]; the blocks fill the width (see `storage`).
@@ -158,11 +166,11 @@ def _table_of_halves(
     """
     name, ids = weight.name, weight.node.inputs[1]  # [N, L]
     rows, blocks, block = integers.shape
-    called = weight.node.outputs[0].name
+    result_name = weight.node.outputs[0].name
     nodes: list[ir.Node] = []
 
     def computed(kind: str, part: str, *inputs: ir.Value | None, **settings: Any) -> ir.Value:
-        result = editor.value(f"{called}_{part}")
+        result = editor.value(f"{result_name}_{part}")
         nodes.append(op(kind, inputs, [result], **settings))
         return result
 
@@ -180,8 +188,8 @@ def _table_of_halves(
     pairs = computed("Concat", "halves", *halves, axis=-1)  # [N, L, width / 2, 2]
     grouped = computed("Reshape", "blocks", pairs, editor.whole(f"{name}_blocks", 0, 0, blocks, block))
     numbers = computed("Sub", "numbers", grouped, real("eight", 8))
-    looked = computed("Cast", "scales_float", computed("Gather", "scales", steps, ids, axis=0), to=float32)
-    product = computed("Mul", "product", numbers, computed("Unsqueeze", "steps", looked, last))
+    row_scales = computed("Cast", "scales_float", computed("Gather", "scales", steps, ids, axis=0), to=float32)
+    product = computed("Mul", "product", numbers, computed("Unsqueeze", "steps", row_scales, last))
     nodes.append(op("Reshape", [product, editor.whole(f"{name}_flat", 0, 0, blocks * block)], [ir.Value()]))
     editor.replace(weight.node, nodes)
 
@@ -190,9 +198,9 @@ CHANNELS_LAST, CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def as_products(editor: Editor) -> None:
-    """Rewrite every 1 x 1 convolution of one group as transpose, product, sum and transpose.
+    """Rewrites every 1 x 1 convolution of one group as transpose, product, sum and transpose.
 
-    What lies between two of them (GELU) is computed with channels last as well, so that nothing is transposed twice.
+    A GELU between two of them is computed with channels last too, so that nothing is transposed twice.
     """
     last: dict[ir.Value | None, ir.Value] = {}  # a value [N, C, H, W] -> the same as [N, H, W, C]
     for node in list(editor.graph):
@@ -210,7 +218,7 @@ def as_products(editor: Editor) -> None:
 
 
 def _product(editor: Editor, node: ir.Node, last: dict[ir.Value | None, ir.Value]) -> tuple[list[ir.Node], ir.Value]:
-    """The nodes that take a convolution's place, and its result with channels last."""
+    """Returns the nodes that replace a convolution, and its result with channels last."""
     source, weight, biases, (result,) = taken(node, 0), taken(node, 1), node.inputs[2:], node.outputs
     values = array(weight)  # [outputs, inputs, 1, 1]
     assert values is not None
@@ -229,7 +237,7 @@ def _product(editor: Editor, node: ir.Node, last: dict[ir.Value | None, ir.Value
 
 
 def is_pointwise(node: ir.Node) -> bool:
-    """Whether a node is a 1 x 1 convolution of one group, stride 1."""
+    """Returns whether a node is a 1 x 1 convolution of one group, stride 1."""
     if node.op_type != "Conv":
         return False
     weight, attributes = array(node.inputs[1]), node.attributes
@@ -239,16 +247,16 @@ def is_pointwise(node: ir.Node) -> bool:
 
 
 Quantized = dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]]
-"""Inputs of products as they were quantized: integers, scale and zero point."""
+"""Quantized inputs of products: integers, scale and zero point."""
 
 
 def dynamic_product(editor: Editor, weight: Weight, quantized: Quantized) -> None:
-    """Replace a MatMul or Gemm by integers times integers, one scale per output channel.
+    """Replaces a MatMul or Gemm by integers times integers, one scale per output channel.
 
     ONNX Runtime fuses DynamicQuantizeLinear, MatMulInteger, Cast, Mul and Add into one operator.
 
     Args:
-        quantized: of other products; an input that several of them take is quantized once.
+        quantized: quantized inputs of other products; an input that several products share is quantized once.
     """
     node = weight.node
     source, biases, (result,) = taken(node, 0), node.inputs[2:], node.outputs
