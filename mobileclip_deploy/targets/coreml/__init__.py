@@ -1,4 +1,4 @@
-"""Core ML: one ML program a tower, with the names and types that Apple's own MobileCLIP packages have."""
+"""Core ML: one ML program per tower, with the names and types of Apple's own MobileCLIP packages."""
 
 from mobileclip_deploy.targets.coreml.target import CoreMLTarget
 

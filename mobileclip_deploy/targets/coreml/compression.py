@@ -1,8 +1,8 @@
-"""A converted model made smaller: its weights quantized, palettized, pruned, as its storage says; its activations
-rounded to int8, whose ranges our own evaluator measures.
+"""Compression of a converted model: weights are quantized, palettized or pruned as its storage says, and activations
+are rounded to int8, with ranges measured by this package's evaluator.
 
-coremltools writes the constexpr operations; it is given a choice for each weight, because its own skips silently what
-its one group or block size does not divide.
+coremltools writes the constexpr operations. It gets a setting for each weight, because its own choice silently skips
+weights that its only group or block size does not divide.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from mobileclip_deploy.targets.storage import THRESHOLD, Storage, by_numbers, re
 
 
 def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
-    """Compress the weights of a converted model (coremltools' MLModel, not loaded): a new MLModel.
+    """Compresses the weights of a converted model (coremltools' MLModel, not loaded). Returns a new MLModel.
 
     Args:
         model: converted in float16, at the deployment target of the storage.
-        module: what it was converted from.
+        module: the module that it was converted from.
     """
     from coremltools.converters.mil.frontend.milproto.load import load
 
@@ -39,17 +39,18 @@ def compress_weights(model: Any, module: nn.Module, storage: Storage) -> Any:
     names = by_numbers(module, storage)
     constants = [op for function in program.functions.values() for op in function.find_ops(op_type="const")]
     values = {op.name: op.val.val for op in constants}
-    # Large ones are what coremltools' `get_weights_metadata` gives, which sorts each to count its values.
-    large = {name: one for name, one in values.items() if isinstance(one, np.ndarray) and one.size >= THRESHOLD}
-    found = {name: names.get(weight_sha256(value)) for name, value in large.items()}
-    require_all(storage, [weight for weight in found.values() if weight is not None])
-    grids = {name: storage[weight] for name, weight in found.items() if weight is not None}
-    # Each public function is one pass, and reads and converts the whole program for it: here once for all.
+    # The same as coremltools' `get_weights_metadata`, which sorts each weight to count its values.
+    large = {name: array for name, array in values.items() if isinstance(array, np.ndarray) and array.size >= THRESHOLD}
+    layers = {name: names.get(weight_sha256(value)) for name, value in large.items()}
+    require_all(storage, [weight for weight in layers.values() if weight is not None])
+    grids = {name: storage[weight] for name, weight in layers.items() if weight is not None}
+    # Each of coremltools' public functions converts the whole program for one pass; here it is converted once for all.
     return APPLY_PASSES()(model, list(_passes(grids)), pymil_load_func=lambda **_: program)
 
 
 def _passes(grids: Mapping[str, Grid]) -> Iterator[Any]:
-    """coremltools' passes over a program, in order: tables first, then integers, those of a block's before others."""
+    """Yields coremltools' passes over a program, in order: tables first, then integers in blocks, then other
+    integers."""
     from coremltools.optimize.coreml import OpMagnitudePrunerConfig
 
     tables = {name: _table(grid) for name, grid in grids.items() if grid.kind == "table"}
@@ -57,7 +58,7 @@ def _passes(grids: Mapping[str, Grid]) -> Iterator[Any]:
     if sparsity:
         pruner = OpMagnitudePrunerConfig(target_sparsity=sparsity, weight_threshold=THRESHOLD)
         yield _pass("prune_weights", dict.fromkeys(tables, pruner))
-        # The pruned weight is the result of an operation of this name, whose nonzero values are what is palettized.
+        # The pruned weight is the result of an operation of this name, whose nonzero values are palettized.
         tables = {f"{name}_sparsified": choice for name, choice in tables.items()}
     if tables:
         yield _pass("palettize_weights", tables, joint=sparsity > 0)
@@ -68,19 +69,21 @@ def _passes(grids: Mapping[str, Grid]) -> Iterator[Any]:
 
 
 def _pass(name: str, choices: dict[str, Any], joint: bool = False) -> Any:
-    """One of coremltools' compressions, of these weights and no others; `joint`: of what is compressed already."""
+    """Returns one of coremltools' compressions for these weights only. `joint` applies it to weights that are
+    compressed already."""
     import coremltools.optimize.coreml as cto
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-    found = PASS_REGISTRY[f"compression::{name}"]
+    graph_pass = PASS_REGISTRY[f"compression::{name}"]
     config = cto.OptimizationConfig(global_config=None, op_name_configs=choices)
-    found.set_options([PassOption("config", config), PassOption("joint_compression", joint)])
-    return found
+    graph_pass.set_options([PassOption("config", config), PassOption("joint_compression", joint)])
+    return graph_pass
 
 
 def _integers(grid: Grid) -> Any:
-    """Symmetric integers with one scale per output channel, or per block of input channels of one."""
+    """Returns the setting for symmetric integers with one scale per output channel, or per block of its input
+    channels."""
     from coremltools.optimize.coreml import OpLinearQuantizerConfig
 
     blocks: dict[str, Any] = {"granularity": "per_channel"}
@@ -92,7 +95,7 @@ def _integers(grid: Grid) -> Any:
 
 
 def _table(grid: Grid) -> Any:
-    """One table per weight, or one per group of output channels."""
+    """Returns the setting for one table per weight, or one per group of output channels."""
     from coremltools.optimize.coreml import OpPalettizerConfig
 
     def table(values: Any) -> Any:
@@ -108,14 +111,14 @@ SMALLEST = 2.0**-10
 
 
 def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
-    """Surround convolutions, linear layers, pools and additions of a converted model with int8 rounding.
+    """Surrounds convolutions, linear layers, pools and additions of a converted model with int8 rounding.
 
     Args:
         model: converted in float16 (coremltools' MLModel, not loaded) for iOS17 or later.
-        inputs: of the tower: see `measure_ranges`.
+        inputs: inputs of the tower: see `measure_ranges`.
 
     Returns:
-        A new MLModel, whose weights are those of `model`.
+        A new MLModel with the weights of `model`.
     """
     import coremltools.optimize.coreml as cto
 
@@ -134,7 +137,8 @@ def quantize_activations(model: Any, inputs: npt.NDArray[np.generic]) -> Any:
 
 
 def measure_ranges(program: Program, inputs: npt.NDArray[np.generic]) -> Ranges:
-    """Name of each floating intermediate -> {"rmin", "rmax"}: its range over all inputs and 0, the rarest cut off.
+    """Returns {"rmin", "rmax"} of each floating intermediate value: its range over all inputs and 0, the rarest cut
+    off.
 
     Args:
         program: as written before anything is quantized; evaluated in float32.
@@ -142,9 +146,9 @@ def measure_ranges(program: Program, inputs: npt.NDArray[np.generic]) -> Ranges:
     """
 
     def computed() -> Iterator[dict[str, npt.NDArray[np.floating]]]:
-        for one in feeds(program, inputs):
-            values = {name: value for step in program.trace(one) for name, value in step.values.items()}
+        for feed in feeds(program, inputs):
+            values = {name: value for step in program.trace(feed) for name, value in step.values.items()}
             yield {name: value for name, value in values.items() if np.issubdtype(value.dtype, np.floating)}
 
-    found = ranges_of(computed)
-    return {name: {"rmin": one.low, "rmax": max(one.high, SMALLEST)} for name, one in found.items()}
+    ranges = ranges_of(computed)
+    return {name: {"rmin": each.low, "rmax": max(each.high, SMALLEST)} for name, each in ranges.items()}

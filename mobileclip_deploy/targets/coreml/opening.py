@@ -1,5 +1,5 @@
-"""A package opened: what its files declare and hold, its program as a graph, whatever names it has, and what that
-quantizes, followed in our evaluator, in float32 between the quantized values."""
+"""`CoreMLArtifact`: an opened package with its declarations, its program as a graph independent of names, and a tracer
+of its quantized values, which runs in this package's evaluator, in float32 between them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CoreMLArtifact(Artifact):
 
     @cached_property
     def unquantized(self) -> Program:
-        """The program without its `quantize` and `dequantize`, ready for evaluation."""
+        """Program without its `quantize` and `dequantize` operations, ready for evaluation."""
         return self.program.without_quantization()
 
     @property
@@ -64,7 +64,7 @@ class CoreMLArtifact(Artifact):
 
     @property
     def inspection(self) -> PackageInspection:
-        """`bytes` is its size on disk; weights' bytes are as stored, those that functions share counted in each."""
+        """Report of all functions. `bytes` is the size on disk; a weight that functions share is counted in each."""
         first, path = self.program, self.path
         programs = [first if name == first.function else load(path, name, evaluate=False) for name in first.functions]
         return PackageInspection(
@@ -79,17 +79,17 @@ class CoreMLArtifact(Artifact):
 
     @cached_property
     def graph(self) -> Graph:
-        """`nodes[n]` is `program.operations[n]`.
+        """Graph of the program: `nodes[n]` is `program.operations[n]`.
 
-        A compressed weight is no operation: each part of it as stored (`weight.indices`, `weight.lut`) is an input of
-        the operation that takes it. Text, such as `pad_type`, is a setting.
+        A compressed weight is not an operation. Each of its stored parts (`weight.indices`, `weight.lut`) is an input
+        of the operation that takes it. Text, such as `pad_type`, is a setting.
         """
         program, expected = self.program, ("main",) if self.function is None else TOWERS
-        # A tower's package has one function; that of both towers has one of each, and without a name runs the first.
+        # A tower's package has one function. A package of both towers has one for each; the first is the default.
         if set(program.functions) != set(expected) or program.default_function != expected[0]:
-            found = f"{', '.join(program.functions)}, without a name {program.default_function}"
-            wanted = f"expected {', '.join(expected)}, first the default"
-            raise InvalidInput(f"{self.path} has the functions {found}; {wanted}")
+            actual = f"{', '.join(program.functions)}, without a name {program.default_function}"
+            requirement = f"expected {', '.join(expected)}, first the default"
+            raise InvalidInput(f"{self.path} has the functions {actual}; {requirement}")
         return _Reader(program).graph()
 
     @property
@@ -97,13 +97,13 @@ class CoreMLArtifact(Artifact):
         return table_of(self.program)
 
     def runner(self) -> Runner:
-        """Core ML on macOS, the evaluator elsewhere; the runner's `engine` says which."""
+        """Loads Core ML on macOS, the evaluator elsewhere; the runner's `engine` names it."""
         if sys.platform == "darwin":
             return CoreMLRunner(self.path, allowed_units()[-1], self.function)
         return EvaluatorRunner(self.program.prepared())
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
-        """Core ML on each of the `allowed_units` on macOS; the evaluator elsewhere."""
+        """Yields loaders of Core ML on each of the `allowed_units` on macOS, and of the evaluator elsewhere."""
         if sys.platform == "darwin":
             yield from (partial(CoreMLRunner, self.path, unit, self.function) for unit in allowed_units())
         else:
@@ -120,7 +120,7 @@ class CoreMLArtifact(Artifact):
 
 
 def _info(port: Port) -> TensorInfo:
-    """A port with the type that an app sees."""
+    """Returns a port with the type that an app sees."""
     shape = tuple(size or 0 for size in port.shape)
     if port.kind == "image":
         return TensorInfo(port.name, "uint8", shape, (0.0, 255.0), port.colour)
@@ -130,22 +130,22 @@ def _info(port: Port) -> TensorInfo:
 
 
 class _Reader:
-    """A program's operations and constants, and what computes each of its values."""
+    """Operations and constants of a program, and the producers of its values."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.wires = {name: Wire(None, place) for place, name in enumerate(program.graph.inputs)}
-        for number, node in enumerate(program.graph.nodes):
-            self.wires |= {name: Wire(number, place) for place, (name, _) in enumerate(node.outputs)}
+        self.wires = {name: Wire(None, position) for position, name in enumerate(program.graph.inputs)}
+        for index, node in enumerate(program.graph.nodes):
+            self.wires |= {name: Wire(index, position) for position, (name, _) in enumerate(node.outputs)}
 
     def graph(self) -> Graph:
-        said = self.program.graph
+        source = self.program.graph
         nodes = []
-        for node in said.nodes:
+        for node in source.nodes:
             results = ", ".join(str(declared) for _, declared in node.outputs)
             inputs, texts = self._inputs(
                 {
-                    # One name for one value, a number for each of several: a `concat` takes any number of `values`.
+                    # A single value keeps its name, several get an index: a `concat` takes any number of `values`.
                     parameter if len(bound) == 1 else f"{parameter}.{index}": operand
                     for parameter, bound in sorted(node.operands.items())
                     for index, (_, operand) in enumerate(bound)
@@ -153,10 +153,10 @@ class _Reader:
             )
             nodes.append(Node(node.kind, inputs, {**texts, "result": results}, node.name))
         return Graph(
-            inputs=tuple(f"{name} {declared}" for name, declared in said.inputs.items()),
+            inputs=tuple(f"{name} {declared}" for name, declared in source.inputs.items()),
             nodes=tuple(nodes),
-            outputs=tuple(said.outputs),
-            results=tuple(self._result(name) for name in said.outputs),
+            outputs=tuple(source.outputs),
+            results=tuple(self._result(name) for name in source.outputs),
             settings={"opset": self.program.opset, **self.program.specification},
             names={wire: name for name, wire in self.wires.items()},
         )
@@ -165,7 +165,7 @@ class _Reader:
         return self.wires[name] if name in self.wires else Constant(self.program.constant(name))
 
     def _inputs(self, operands: dict[str, Operand]) -> tuple[tuple[tuple[str, Input], ...], dict[str, Any]]:
-        """What is taken, by name, and what of it is no tensor: text, how a weight is compressed, types below a byte."""
+        """Returns tensor inputs by name, and settings: text, compression of weights, types below a byte."""
         inputs: list[tuple[str, Input]] = []
         settings: dict[str, Any] = {}
         for name, operand in operands.items():
@@ -182,13 +182,13 @@ class _Reader:
                 settings[name] = operand.array().tolist()
             else:
                 inputs.append((name, Constant(np.asarray(operand.array()))))
-                if operand.type.dtype.bits < 8:  # numpy has no such type: each number stands in a byte of its own
+                if operand.type.dtype.bits < 8:  # numpy has no such type: each element has a whole byte
                     settings[name] = str(operand.type)
         return tuple(inputs), settings
 
 
 OPSETS = {f"CoreML{number}": f"iOS{number + 10}" for number in range(3, 9)}
-# Where results of several types meet, the widest is what an operation computes in.
+# Types in order of width: an operation with results of several types computes in the widest.
 CLASSES = ("float64", "float32", "float16", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -210,16 +210,17 @@ def _function(program: Program) -> FunctionInspection:
 
 
 def _precision(operation: Operation) -> str:
-    """What an operation computes in: a comparison of integers in integers, whatever truth values it gives."""
-    found = {result.dtype for result in operation.outputs}
-    if found == {"bool"}:
-        found |= {argument.dtype for bound in operation.inputs.values() for argument in bound if not argument.constant}
-    return next((dtype for dtype in CLASSES if dtype in found), ", ".join(sorted(found)))
+    """Returns the type that an operation computes in: a comparison of integers counts as integers, although its result
+    is bool."""
+    dtypes = {result.dtype for result in operation.outputs}
+    if dtypes == {"bool"}:
+        dtypes |= {argument.dtype for bound in operation.inputs.values() for argument in bound if not argument.constant}
+    return next((dtype for dtype in CLASSES if dtype in dtypes), ", ".join(sorted(dtypes)))
 
 
 def _port(port: Port) -> PortInspection:
-    told = {name: getattr(port, name) or None for name in ("colour", "scale", "bias", "shapes", "ranges")}
-    return PortInspection(name=port.name, kind=port.kind, dtype=port.dtype, shape=port.shape, **told)
+    details = {name: getattr(port, name) or None for name in ("colour", "scale", "bias", "shapes", "ranges")}
+    return PortInspection(name=port.name, kind=port.kind, dtype=port.dtype, shape=port.shape, **details)
 
 
 def _limits(node: Node) -> tuple[int, int]:
@@ -233,7 +234,7 @@ PAIR = Pair(
     shapes=("reshape", "transpose", "squeeze", "expand_dims", "cast", "identity"),
     limits=_limits,
     sums=("add", "sub"),
-    tolerance=2**-9,  # of steps in float16: a rounding each, and one of their quotient
+    tolerance=2**-9,  # of scales in float16: one rounding each, and one of their quotient
 )
 
 
@@ -248,12 +249,12 @@ class QuantizedProgram(QuantizedFile):
         self.engine = "mobileclip_deploy.mil (float32 arithmetic; not Core ML)"
 
     def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
-        return {name: one.astype(np.float32) for name, one in _computed(self._plain, row, self.followed).items()}
+        return {name: value.astype(np.float32) for name, value in _computed(self._plain, row, self.followed).items()}
 
     def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
         result = self._quantized.outputs[-1].name
-        found = _computed(self._quantized, row, [result, *(value.name for value in self.values)])
-        return found[result].astype(np.float32), found
+        values = _computed(self._quantized, row, [result, *(value.name for value in self.values)])
+        return values[result].astype(np.float32), values
 
 
 def _computed(program: Program, row: npt.NDArray[np.generic], names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:

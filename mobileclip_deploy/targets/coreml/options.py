@@ -1,5 +1,5 @@
-"""What a user may choose of the Core ML target: the oldest system that a package is for, which precisions raise, and on
-which compute units it is run."""
+"""Options of the Core ML target: the oldest system that can run a package (precisions may raise it), and the compute
+units that run it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mobileclip_deploy.network.model.precision import PRECISIONS, precision_of
 from mobileclip_deploy.targets.options import TargetOptions, option
 from mobileclip_deploy.targets.values import ComputeUnits
 
-DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")  # of two texts the older one is the smaller
+DEPLOYMENT_TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")  # compared as text: older ones are smaller
 DEFAULT_TARGET = "iOS16"
 UNITS: tuple[ComputeUnits, ...] = ("cpuOnly", "cpuAndGPU", "cpuAndNeuralEngine", "all")
 UNITS_VARIABLE = "MOBILECLIP_COREML_UNITS"
 # The first system that reads packages of several functions.
 MULTIFUNCTION_TARGET = "iOS18"
-# The oldest system that can run a precision, and what of it that one is needed for.
+# The oldest system that can run a precision, and the feature that needs it.
 NEEDED = {
     "fp32": ("iOS15", "ML programs"),
     "fp16": ("iOS15", "ML programs"),
@@ -33,12 +33,12 @@ NEEDED = {
 
 
 def allowed_units() -> tuple[ComputeUnits, ...]:
-    """The compute units that Core ML is asked for: all, or those that MOBILECLIP_COREML_UNITS names, with commas.
+    """Returns the compute units that Core ML may use: all, or those in MOBILECLIP_COREML_UNITS, separated by commas.
 
-    The GPU of a virtual Mac ends the process that computes on it.
+    The GPU of a virtual Mac kills the process that computes on it.
 
     Raises:
-        UsageError: one that is named there is none.
+        UsageError: the variable has an unknown unit.
     """
     named = [name.strip() for name in os.environ.get(UNITS_VARIABLE, "").split(",") if name.strip()]
     for name in named:
@@ -49,8 +49,12 @@ def allowed_units() -> tuple[ComputeUnits, ...]:
 
 @dataclass(frozen=True)
 class CoreMLOptions(TargetOptions):
-    """`deployment_target`: iOS15 to iOS18; None leaves it to the precisions. `multifunction` puts both towers into one
-    package, one function per tower, which iOS 18 can read."""
+    """Options of the Core ML target.
+
+    Attributes:
+        deployment_target: iOS15 to iOS18; None lets the precisions decide.
+        multifunction: True to put both towers into one package, one function per tower, which iOS 18 can read.
+    """
 
     deployment_target: str | None = option(
         "--deployment-target", "The oldest system to run on [default: iOS16, or as needed].", metavar="iOSNN"
@@ -61,13 +65,14 @@ class CoreMLOptions(TargetOptions):
 
 
 def _parts(precisions: Iterable[str]) -> list[str]:
-    """The precisions themselves, a table's own apart, each once."""
-    found = [precision_of(name) for name in precisions]
-    return list(dict.fromkeys(name for one in found for name in (one.rest, one.table) if name is not None))
+    """Returns the precisions without repetition, with a word table's precision separate from the rest's."""
+    pairs = [precision_of(name) for name in precisions]
+    return list(dict.fromkeys(name for pair in pairs for name in (pair.rest, pair.table) if name is not None))
 
 
 def reported(precisions: Iterable[str]) -> str | None:
-    """What others report of these precisions on devices, which nothing here can see; None for those without reports."""
+    """Returns a warning about others' reports of these precisions on devices, which cannot be tested here. None if
+    there are no reports."""
     narrow = [name for name in _parts(precisions) if PRECISIONS[name].bits == 4]
     if not narrow:
         return None
@@ -78,14 +83,14 @@ def reported(precisions: Iterable[str]) -> str | None:
 
 
 def needed_target(precisions: Iterable[str], wanted: str | None = None) -> str:
-    """The deployment target: as wanted, or the default raised to what precisions need.
+    """Returns the deployment target: `wanted`, or the default raised to the precisions' minimum.
 
     Args:
-        precisions: of the towers.
-        wanted: what the user gave; None where nothing was given.
+        precisions: precisions of the towers.
+        wanted: the user's choice; None if there is none.
 
     Raises:
-        UsageError: unknown, or older than a precision needs.
+        UsageError: it is unknown, or too old for a precision.
     """
     if wanted is not None and wanted not in DEPLOYMENT_TARGETS:
         close = suggestion(wanted, DEPLOYMENT_TARGETS)

@@ -1,5 +1,7 @@
-"""A tower as a Core ML ML program, written so that the same input gives the same bytes; and both towers in one package,
-one function per tower: one file to ship, constants that both hold stored once.
+"""Conversion of a tower to a Core ML ML program, with the same bytes for the same input.
+
+Also joins both towers into one package with one function per tower: one file to ship, with shared constants stored
+once.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ from mobileclip_deploy.targets.values import TowerJob
 
 
 def write_package(job: TowerJob, path: Path, target: str, storage: Storage, input_name: str, output_name: str) -> None:
-    """Convert a tower and write the .mlpackage for a deployment target, such as "iOS16", its weights as `storage` says.
+    """Converts a tower and writes the .mlpackage for a deployment target, such as "iOS16", with weights stored as
+    `storage` says.
 
-    Pixels enter as an image (bytes scaled by 1/255 in front of the graph), ids as int32; the embedding leaves as
-    float32 whatever the precision inside, since that is what apps read.
+    Pixels are an image input (bytes scaled by 1/255 before the graph), ids are int32. The embedding is float32 at every
+    precision, since apps read that type.
 
     Raises:
         ExportError: coremltools refused the tower, or the precision needs calibration inputs and has none.
@@ -56,14 +59,14 @@ def write_package(job: TowerJob, path: Path, target: str, storage: Storage, inpu
 
 
 def _kept(packages: ExitStack, model: Any) -> Any:
-    """The model. Its package in the temporary folder goes when `packages` is left: coremltools would keep it until the
+    """Returns the model, and deletes its temporary package when `packages` closes; coremltools keeps it until the
     process ends."""
     packages.callback(remove, Path(model.package_path))
     return model
 
 
 def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> Any:
-    """A tower as coremltools' MLModel, not loaded: float32 for fp32, float16 inside for every other precision.
+    """Converts a tower to coremltools' MLModel, not loaded: float32 for fp32, float16 inside for every other precision.
 
     Args:
         target: the deployment target, such as "iOS16".
@@ -73,10 +76,10 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
         source = ct.ImageType(name=input_name, shape=job.example.shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
     else:
         shape = job.example.shape
-        if job.form.contexts:  # enumerated, not a range: the Neural Engine compiles for each that it is told of
+        if job.form.contexts:  # enumerated, not a range: the Neural Engine compiles for each listed length
             shape = ct.EnumeratedShapes(shapes=[(1, length) for length in job.form.contexts], default=shape)
         source = ct.TensorType(name=input_name, shape=shape, dtype=np.int32)
-    # With a ClassifierConfig the outputs are `classLabel` and `classLabel_probs`, the ones Vision looks for.
+    # With a ClassifierConfig the outputs are `classLabel` and `classLabel_probs`, which Vision expects.
     result: dict[str, Any] = {"outputs": [ct.TensorType(name=output_name, dtype=np.float32)]}
     if job.labels:
         result = {"classifier_config": ct.ClassifierConfig(list(job.labels), predicted_feature_name="classLabel")}
@@ -92,13 +95,13 @@ def convert(job: TowerJob, target: str, input_name: str, output_name: str) -> An
 
 
 def exported(job: TowerJob) -> torch.export.ExportedProgram:
-    """What coremltools reads, the same for every precision and deployment target.
+    """Returns coremltools' input, the same for every precision and deployment target.
 
-    torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
+    It uses torch.export rather than a trace: with numpy 2.4 the trace frontend breaks (coremltools #2633).
     """
     example, free = job.example if job.tower == "image" else job.example.to(torch.int32), None
     if job.form.contexts:
-        # Traced below the full length, at which a slice of the mask is the mask itself; the program is the same, and
+        # Traced below the full length, since there a slice of the mask is the mask itself. The program is the same, and
         # coremltools takes the lengths from `convert`.
         shortest, longest = job.form.contexts[0], job.form.contexts[-1]
         example = example[:, :shortest].contiguous()
@@ -108,7 +111,7 @@ def exported(job: TowerJob) -> torch.export.ExportedProgram:
 
 
 class _SpelledGELU(nn.GELU):
-    """GELU by tanh in the form that coremltools joins to one `gelu` of mode TANH_APPROXIMATION."""
+    """GELU by tanh in the form that coremltools fuses to one `gelu` of mode TANH_APPROXIMATION."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (0.5 * x) * (torch.tanh((torch.pow(x, 3) * 0.044715 + x) * math.sqrt(2 / math.pi)) + 1)
@@ -116,16 +119,16 @@ class _SpelledGELU(nn.GELU):
 
 @contextmanager
 def _spelled_out(module: nn.Module) -> Iterator[None]:
-    """In here a module spells GELU by tanh out: coremltools 9.0 does not read which form a GELU of torch.export has,
-    and writes the exact one."""
-    found = [one for one in module.modules() if type(one) is nn.GELU and one.approximate == "tanh"]
-    for one in found:
-        one.__class__ = _SpelledGELU
+    """Context manager in which a module writes GELU by tanh as separate operations: coremltools 9.0 ignores the form of
+    torch.export's GELU, and writes the exact one."""
+    gelus = [layer for layer in module.modules() if type(layer) is nn.GELU and layer.approximate == "tanh"]
+    for gelu in gelus:
+        gelu.__class__ = _SpelledGELU
     try:
         yield
     finally:
-        for one in found:
-            one.__class__ = nn.GELU
+        for gelu in gelus:
+            gelu.__class__ = nn.GELU
 
 
 def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> None:
@@ -152,7 +155,7 @@ def _describe(model: Any, job: TowerJob, input_name: str, output_name: str) -> N
 
 
 def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None:
-    """Write one package whose functions are called as the towers, and remove the packages it was made of.
+    """Writes one package whose functions have the towers' names, and deletes the packages that it was made from.
 
     Args:
         towers: package of each tower, for iOS18 or later. The first is the default function.
@@ -167,8 +170,8 @@ def join(towers: Mapping[TowerName, Path], path: Path, variant: Variant) -> None
             functions.add_function(str(package), "main", tower)
         functions.default_function_name = next(iter(towers))
         save_multifunction(functions, str(path))
-        # Author, licence and version as in the packages it was made of: coremltools drops them.
-        files = (one / SPECIFICATION for one in (path, next(iter(towers.values()))))
+        # Author, licence and version come from the original packages: coremltools drops them.
+        files = (package / SPECIFICATION for package in (path, next(iter(towers.values()))))
         model, first = (Model_pb2.Model.FromString(file.read_bytes()) for file in files)
         model.description.metadata.CopyFrom(first.description.metadata)
         model.description.metadata.shortDescription = (

@@ -1,4 +1,4 @@
-"""Running a .mlpackage: by Core ML itself on a Mac, where it is timed too, elsewhere by this package's evaluator."""
+"""Runners of a .mlpackage: Core ML on a Mac, also for timing, and this package's evaluator elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mobileclip_deploy.targets.values import as_bytes
 if TYPE_CHECKING:
     from mobileclip_deploy.targets.mil import Precision, Program
 
-# As Core ML calls them (MLComputeUnits) -> as coremltools does. Core ML may leave any of them for the CPU.
+# Core ML's names (MLComputeUnits) and coremltools' names. Core ML may move work from any of them to the CPU.
 COMPUTE_UNITS = {
     "cpuOnly": "CPU_ONLY",
     "cpuAndGPU": "CPU_AND_GPU",
@@ -30,7 +30,7 @@ COMPUTE_UNITS = {
 
 
 class EvaluatorRunner:
-    """Evaluates the written package in torch, op by op.
+    """Evaluator of the written package in torch, op by op.
 
     A program whose results are declared float16 is evaluated with every result rounded to float16; a `plain` one in
     float32.
@@ -42,32 +42,34 @@ class EvaluatorRunner:
         self.engine = f"mobileclip_deploy.mil ({self._precision} arithmetic; not Core ML)"
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        result = self._program.outputs[-1]  # of a classifier the probabilities, behind the label
-        given = list(feeds(self._program, inputs))
+        result = self._program.outputs[-1]  # a classifier's probabilities come after its label
+        fed = list(feeds(self._program, inputs))
         if result.kind == "probabilities":
-            answers = [self._program(one, precision=self._precision)[result.name] for one in given]
-            return np.array([list(one.values()) for one in answers], np.float32)
-        return self._program.many(given, precision=self._precision)[result.name][:, 0].astype(np.float32)
+            answers = [self._program(feed, precision=self._precision)[result.name] for feed in fed]
+            return np.array([list(answer.values()) for answer in answers], np.float32)
+        return self._program.many(fed, precision=self._precision)[result.name][:, 0].astype(np.float32)
 
 
 def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
-    """What the evaluator takes for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L]."""
+    """Yields the evaluator's arguments for each of a tower's inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L]."""
     (source,) = program.inputs
     rows = as_bytes(inputs) if source.kind == "image" else inputs.astype(np.int32)[:, None]
     yield from ({source.name: row} for row in rows)
 
 
 def _loaded(path: Path, unit: str, function: str | None) -> Any:
-    """coremltools' MLModel, loaded for one of `COMPUTE_UNITS`, which Core ML may use."""
+    """Returns coremltools' MLModel, loaded for one of `COMPUTE_UNITS`."""
     ct = import_coremltools()
     units = ct.ComputeUnit[COMPUTE_UNITS[unit]]
     return ct.models.MLModel(str(path), compute_units=units, function_name=function)
 
 
 class CoreMLRunner:
-    """Core ML on this Mac, one prediction per input.
+    """Runner of Core ML on this Mac, one prediction per input.
 
-    `unit`: one of `COMPUTE_UNITS`, which Core ML may use; `function`: of a package of several.
+    Args:
+        unit: one of `COMPUTE_UNITS`, which Core ML may use.
+        function: name of the function, if the package has several.
     """
 
     def __init__(self, path: Path, unit: str = "all", function: str | None = None) -> None:
@@ -82,9 +84,9 @@ class CoreMLRunner:
         self._labels: list[str] | None = None
         if description.predictedProbabilitiesName:
             self._output = description.predictedProbabilitiesName
-            told = f"{path} is a classifier, and labels.json beside it cannot be read"
-            with refusing(told, OSError, ValueError, into=RuntimeFailed):
-                # In their order: Core ML answers with a dictionary, which has none.
+            message = f"{path} is a classifier, and labels.json beside it cannot be read"
+            with refusing(message, OSError, ValueError, into=RuntimeFailed):
+                # For their order: Core ML returns a dictionary without order.
                 self._labels = list(parse_json((path.parent / "labels.json").read_text(encoding="utf-8")))
         self._is_image = ports.input[0].type.WhichOneof("Type") == "imageType"
 
@@ -96,12 +98,12 @@ class CoreMLRunner:
         with running(f"{self.engine} failed"):
             outputs = [self._model.predict({self._input: value})[self._output] for value in values]
         if self._labels is not None:
-            return np.array([[one[label] for label in self._labels] for one in outputs], np.float32)
+            return np.array([[output[label] for label in self._labels] for output in outputs], np.float32)
         return np.concatenate(outputs).astype(np.float32)
 
 
 class CoreMLSession(Session):
-    """Core ML on this Mac, called through coremltools, whose call takes part in the time."""
+    """Session of Core ML on this Mac through coremltools, whose overhead is part of the measured time."""
 
     def __init__(self, path: Path, setup: SessionSetup, function: str | None) -> None:
         self._setup = setup

@@ -1,4 +1,4 @@
-"""The Core ML target: names, input and output; conversion is in `package`, running in `runner`."""
+"""The Core ML target: names, input and output; `package` converts, `runner` runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RULES = StorageRules(
     rest_bits=16,
     labels=True,
 )
-# One table a weight, and a scale has a zero point.
+# One table per weight, and each scale has a zero point.
 BEFORE_IOS18 = replace(RULES, eight=integers(8, scale_bytes=3), table=Shared(Grid(4, "table")))
 
 
@@ -70,14 +70,14 @@ class CoreMLTarget(Target):
     )
 
     def settled(self, precisions: Precisions) -> CoreMLTarget:
-        """With the deployment target as it was given, or what precisions, and functions, need; one that does not exist
-        or is too old for them is refused."""
-        wanted, functions = self.options.deployment_target, self.options.multifunction
+        """Returns the target with its deployment target: the chosen one, or the minimum of the precisions and
+        functions. Refuses one that is unknown, or too old for them."""
+        chosen, functions = self.options.deployment_target, self.options.multifunction
         if functions and len(precisions) == 1:
             (tower,) = precisions
             alone = f"leave it out for the {tower} tower alone"
             raise UsageError(f"`multifunction` puts both towers into one package; {alone}")
-        oldest = needed_target(precisions.values(), wanted or (MULTIFUNCTION_TARGET if functions else None))
+        oldest = needed_target(precisions.values(), chosen or (MULTIFUNCTION_TARGET if functions else None))
         if functions and oldest < MULTIFUNCTION_TARGET:
             raise UsageError(
                 f"`multifunction` needs {MULTIFUNCTION_TARGET} (packages of several functions), and the deployment "
@@ -86,13 +86,13 @@ class CoreMLTarget(Target):
         return CoreMLTarget(replace(self.options, deployment_target=oldest))
 
     def advice(self, precisions: Precisions) -> str | None:
-        """What raised the deployment target, and what others report of these precisions."""
-        oldest, told = self.settled(precisions).options.deployment_target, [reported(precisions.values())]
+        """Returns the reason for a raised deployment target, and others' reports about these precisions."""
+        oldest, messages = self.settled(precisions).options.deployment_target, [reported(precisions.values())]
         if oldest is not None and self.options.deployment_target is None and oldest > DEFAULT_TARGET:
             raised = [name for name in dict.fromkeys(precisions.values()) if needed_target([name]) > DEFAULT_TARGET]
             why = "`multifunction`" if self.options.multifunction else " and ".join(raised)
-            told.insert(0, f"Deployment target raised from {DEFAULT_TARGET} to {oldest}, which {why} needs.")
-        return " ".join(text for text in told if text) or None
+            messages.insert(0, f"Deployment target raised from {DEFAULT_TARGET} to {oldest}, which {why} needs.")
+        return " ".join(text for text in messages if text) or None
 
     def _oldest(self, precision: str) -> str:
         return self.options.deployment_target or needed_target([precision])
@@ -101,8 +101,8 @@ class CoreMLTarget(Target):
         return RULES if self._oldest(precision) >= "iOS18" else BEFORE_IOS18
 
     def tensors(self, variant: Variant, tower: TowerName, labels: int = 0) -> tuple[TensorInfo, TensorInfo]:
-        """Input and output of a tower. A classifier's output is a dictionary from label to probability, as Vision reads
-        it; beside it stands `classLabel`."""
+        """Returns input and output of a tower. A classifier's output is a dictionary from label to probability, as
+        Vision reads it; `classLabel` is another output."""
         source, result = super().tensors(variant, tower, labels)
         return source, TensorInfo(result.name, "dictionary", ()) if labels else result
 

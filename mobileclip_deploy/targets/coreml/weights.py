@@ -1,4 +1,4 @@
-"""Where the weights of a package stand, and the grid that its scales or tables give each."""
+"""Positions of the weights in a package, and the grid of each, by its scales or tables."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Nearest = Callable[[Floats], Floats]
 
 
 def table_of(program: Program) -> WeightTable:
-    """Where weights stand in the graph of a program, whose own operations say how they are compressed."""
+    """Returns the positions of weights in a program's graph; its own operations define the compression."""
 
     def stored(view: View, number: int, name: str) -> StoredWeight | None:
-        """A `matmul`'s weight is given as a linear layer's: [outputs, inputs]."""
+        """Returns a weight. A `matmul`'s has a linear layer's layout: [outputs, inputs]."""
         node = program.graph.nodes[number]
-        (called, value), *_ = node.operands[name]
+        (value_name, value), *_ = node.operands[name]
         if isinstance(value, Reference) or len(value.type.shape) < 2:
             return None
         if isinstance(value, Constant):
-            found = as_float(called or node.name, value.array())
+            weight = as_float(value_name or node.name, value.array())
         else:
-            found = StoredWeight(called or node.name, value.array().astype(np.float32), *_grid(value))
+            weight = StoredWeight(value_name or node.name, value.array().astype(np.float32), *_grid(value))
         if node.kind != "matmul" or _is_set(node, f"transpose_{name}") != (name == "x"):
-            return found
-        *others, inputs, outputs = range(found.values.ndim)
-        return turned(found, *others, outputs, inputs)
+            return weight
+        *others, inputs, outputs = range(weight.values.ndim)
+        return turned(weight, *others, outputs, inputs)
 
     places = {"conv": ("weight",), "linear": ("weight",), "gather": ("x",), "matmul": ("x", "y")}
     return WeightTable(places, stored)
@@ -46,13 +46,14 @@ def _is_set(node: Node, parameter: str) -> bool:
 
 
 def _grid(value: Decompressed) -> tuple[int, str, Nearest]:
-    """Bits a number, kind of grid, and the nearest that it holds, of a compressed weight in the file's own layout."""
+    """Returns bits per element, kind of grid, and the rounding to it, of a compressed weight in the file's own
+    layout."""
     kind, parts = value.source.kind, value.source.operands
     if kind == "constexpr_sparse_to_dense" and isinstance(inner := parts["nonzero_data"], Decompressed):
         if inner.source.kind != "constexpr_lut_to_sparse":
             raise Malformed(f"{inner.source.kind} {inner.source.name!r}")
         tables, mask = _tables(inner.source.operands["lut"].array()), parts["mask"].array().astype(bool)
-        # What the mask leaves out is zero; the rest is on a table.
+        # Elements outside the mask are zero; the rest is on a table.
         return tables.bits, tables.kind, lambda numbers: np.where(mask, tables.nearest(numbers), np.float32(0))
     shape = value.source.types[value.index].static_shape() or ()
     grid: Affine | Tables
@@ -79,7 +80,7 @@ def _integers(data: Fixed, scale: Array, zero: Array, value: Decompressed) -> Af
 
 
 def _tables(found: Array) -> Tables:
-    """`found`: [groups in each dimension of the weight, 2^bits, 1]."""
+    """Returns the tables of [groups in each dimension of the weight, 2^bits, 1] entries."""
     if found.shape[-1] != 1:
         raise Malformed("tables of vectors")
     return Tables(found[..., 0])
