@@ -60,7 +60,7 @@ class Artifact(ABC):
         for name in cached & vars(self).keys():
             del self.__dict__[name]
 
-    # What it declares
+    # Declarations of the file
 
     @property
     @abstractmethod
@@ -107,7 +107,7 @@ class Artifact(ABC):
         """Full report of the file for `inspect`. None if there is nothing beyond inputs, outputs and operators."""
         return None
 
-    # What it computes
+    # Computation
 
     @property
     def graph(self) -> Graph | None:
@@ -147,7 +147,7 @@ class Artifact(ABC):
         """
         return ()
 
-    # What runs it on a device
+    # Execution on a device
 
     def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
         """Returns the binary in this artifact that a chip's own tools run, and the chip's architecture.
@@ -161,7 +161,7 @@ class Artifact(ABC):
         """
         raise NotRun(f"{self.path.name} is compiled for no chip")
 
-    # What runs it here
+    # Execution on this machine
 
     @abstractmethod
     def runner(self) -> Runner:

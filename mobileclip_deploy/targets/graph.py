@@ -106,7 +106,7 @@ class Difference:
     before: Node | None = None
 
     def describe(self) -> str:
-        """One line for people."""
+        """Returns one line for people."""
         if self.node is None or self.position is None:
             return self.detail
         return f"{self.node.type} {self.node.name!r} (operation {self.position} of {self.operations}): {self.detail}"

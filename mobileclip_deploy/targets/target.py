@@ -65,7 +65,7 @@ class Target(ABC):
         variation = self.options.variation
         return self.name if variation is None else f"{self.name}-{variation}"
 
-    # What is decided before anything runs
+    # Decisions before anything runs
 
     def has(self, precisions: Precisions) -> bool:
         """Returns whether the target has these precisions for these towers."""
@@ -136,7 +136,7 @@ class Target(ABC):
         precision's bits."""
         return self.abilities.rules
 
-    # What an app sees
+    # Interface for apps
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         """Returns the path of an artifact inside its bundle; `artifact` is "image", "text" or "classifier"."""

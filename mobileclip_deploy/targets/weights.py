@@ -41,7 +41,7 @@ def numbers_of(value: Input) -> Array | None:
 
 @dataclass(frozen=True)
 class Depthwise:
-    """Names of the operations of which a format composes a large depthwise convolution.
+    """Names of the operations that together make up a large depthwise convolution in a format.
 
     These are bands of rows that are added up, and every other channel, whose results are concatenated. `dilation` is
     the setting along the height.

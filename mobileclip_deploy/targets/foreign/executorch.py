@@ -1,8 +1,9 @@
 """Private parts of ExecuTorch, and a faster lowering that skips passes without effect on the networks here.
 
 A pass of XNNPACK searches for operations and then traces its part again, whether it found any or not: nine of seventeen
-times without effect. Two of the passes first export examples of what they search for. With them nano's image and text
-tower took 10.0 and 5.0 seconds of processor time in float32, without them 6.5 and 3.4; the bytes are the same.
+times without effect. Two of the passes first export examples of the operations that they search for. With them nano's
+image and text tower took 10.0 and 5.0 seconds of processor time in float32, without them 6.5 and 3.4; the bytes are the
+same.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ CUT = tuple(1 - 0.025 * step for step in range(13))
 # ONNX's and LiteRT's. The extreme is at -8: above 1 the range ends beyond it. At 8/7 a block that `recover` trained,
 # whose extreme is 7 steps, finds its own scale.
 REACHED = tuple(np.append(np.linspace(1.15, 0.6, 23), 8 / 7).astype(np.float32))
-# Where training starts for symmetric integers.
+# Initial candidates of training, for symmetric integers.
 TRAINED = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 # Learned rounding's.
 LEARNED = tuple(1.075 - 0.025 * step for step in range(20))

@@ -14,8 +14,7 @@ class Grid:
     2^bits.
 
     Attributes:
-        axis: dimension of the torch weight with the outputs, each of which has its own scales (rows of a look-up
-            table).
+        axis: dimension of the torch weight with the outputs (rows of a look-up table). Each output has its own scales.
         block: number of inputs of an output that share a scale, with all of their kernel positions; the last block may
             be shorter. None: all inputs.
         low, high: ends of the integers' range. If they are not symmetric a scale may be negative, unless `positive`.
