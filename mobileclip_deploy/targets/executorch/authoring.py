@@ -1,12 +1,12 @@
-"""A tower written so that XNNPACK takes all of it that is expensive: attention, pooling and reshapes in its own terms.
+"""Rewriting of a tower so that XNNPACK takes all of its expensive parts: attention, pooling and reshapes.
 
-`F.scaled_dot_product_attention` decomposes into guards against fully masked rows, expands and scalar products that stay
-outside of the delegate and cut it into pieces; the means and squeezes of the towers do the same. The classes here take
-the place of a module's own and compute the same from slices, batched products of rank three, softmax and reshapes.
-Values change by rounding alone.
+`F.scaled_dot_product_attention` decomposes into guards against fully masked rows, expands and scalar products. These
+stay outside of the delegate and cut it into pieces, as do the towers' means and squeezes. The classes here replace a
+module's own. They compute the same from slices, batched products of rank three, softmax and reshapes. Values change by
+rounding only.
 
-Layer scales are multiplied into the weights before them. A product with [C, 1, 1] is one that executorch 1.5 lays out
-channels first, between two transposes of the whole map, in every block.
+Layer scales are multiplied into the weights before them. executorch 1.5 computes a product with [C, 1, 1] channels
+first, between two transposes of the whole map, in every block.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CUBIC = SLOPE * 0.044715
 
 
 def authored(tower: nn.Module) -> nn.Module:
-    """A copy of a tower in eval mode, with every module replaced that XNNPACK would leave in pieces."""
+    """Returns a copy of a tower in eval mode, with every module replaced that XNNPACK would split."""
     copied = copy.deepcopy(tower)
     absorb_layer_scales(copied)
     for part in copied.modules():
@@ -48,14 +48,14 @@ def authored(tower: nn.Module) -> nn.Module:
         if type(part) is SequenceRepMixerBlock:
             part.ffn.fc1, part.ffn.fc2 = _linear(part.ffn.fc1), _linear(part.ffn.fc2)  # type: ignore[assignment]
         if type(part) in PLAIN and not (type(part) is nn.GELU and part.approximate == "none"):
-            part.__class__ = PLAIN[type(part)]  # the same weights, another `forward`
+            part.__class__ = PLAIN[type(part)]  # same weights, different `forward`
     return copied.eval()
 
 
 @torch.no_grad()
 def _lengthen_tables(tower: TextTower) -> None:
-    """A row more, which no length reaches: torch.export asks of a slice whether it takes everything, and where the
-    longest does, it refuses a length that is free."""
+    """Adds a row that no length reaches. torch.export tests whether a slice takes everything, and refuses a free length
+    if the longest one does."""
     encoder = tower.encoder
     tower.earlier = F.pad(tower.earlier, (0, 1, 0, 1))
     encoder.positional_embedding = nn.Parameter(F.pad(encoder.positional_embedding, (0, 0, 0, 1)))
@@ -64,7 +64,8 @@ def _lengthen_tables(tower: TextTower) -> None:
 
 
 def attend(qkv: Tensor, heads: int, mask: Tensor | None = None, turns: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Multi-head attention from stacked queries, keys and values: [N, L, 3C] -> [N, L, C]; `turns` as the network's."""
+    """Returns multi-head attention from stacked queries, keys and values: [N, L, 3C] to [N, L, C]. `turns` are the
+    network's rotary factors."""
     n, length, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     parts = (qkv[:, :, i * width : (i + 1) * width] for i in range(3))
     shape = n, length, heads, width // heads
@@ -91,7 +92,7 @@ class PlainSelfAttention(SelfAttention):
 
 
 class PlainRepMixerBlock(RepMixerBlock):
-    """Without its layer scale."""
+    """A RepMixer block without its layer scale."""
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.token_mixer(x)
@@ -99,7 +100,7 @@ class PlainRepMixerBlock(RepMixerBlock):
 
 
 class PlainAttentionBlock(AttentionBlock):
-    """Without its layer scales."""
+    """An attention block without its layer scales."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.token_mixer(self.norm(x))
@@ -107,7 +108,7 @@ class PlainAttentionBlock(AttentionBlock):
 
 
 class PlainSequenceBlock(SequenceRepMixerBlock):
-    """Without its layer scale; its 1 x 1 convolutions are the linear layers they equal."""
+    """A sequence block without its layer scale, with linear layers instead of the equivalent 1 x 1 convolutions."""
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
@@ -135,8 +136,10 @@ class PlainMCi(MCi):
 
 
 class PlainTanhGELU(nn.GELU):
-    """GELU by tanh, of any shape. XNNPACK has the exact form alone, and executorch 1.5 lowers both to that without a
-    word. (1 + tanh(z)) / 2 is sigmoid(2 z), and no power of x leaves float16 before the sigmoid is 0 or 1."""
+    """GELU by tanh, of any shape. XNNPACK has the exact form only, and executorch 1.5 silently lowers both to that one.
+
+    (1 + tanh(z)) / 2 is sigmoid(2 z), and no power of x overflows float16 before the sigmoid is 0 or 1.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(x * (x * x * CUBIC + SLOPE))
@@ -153,15 +156,15 @@ PLAIN: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-# Convolutions that XNNPACK has no kernel for are written as several that it has; the same numbers. Depthwise ones of
-# 7 x 7 are dealt out to three bands of rows (`targets.depthwise`). MobileCLIP's image towers double their channels by
-# depthwise convolutions that make several channels of each: three windows of 7 x 7 with stride 2, and one of 3 x 3 at
-# the end. XNNPACK has kernels only for one output per channel, and runs those with two as a product for each channel.
-# Taken apart, those of 7 x 7 can be dealt out to bands as all others are.
+# Convolutions without a kernel in XNNPACK are written as several with one; the results are the same. Depthwise ones of
+# 7 x 7 are divided into three bands of rows (`targets.depthwise`). MobileCLIP's image towers double their channels by
+# depthwise convolutions with several outputs per channel: three windows of 7 x 7 with stride 2, and one of 3 x 3 at the
+# end. XNNPACK has kernels only for one output per channel, and runs those with two as a product for each channel. After
+# the split, the convolutions of 7 x 7 can be divided into bands like all others.
 
 
 class RowBands(nn.Module):
-    """The sum of three depthwise convolutions that equals one of 7 x 7: [N, C, H, W] -> [N, C, H', W']."""
+    """Sum of three depthwise convolutions that equals one of 7 x 7: [N, C, H, W] to [N, C, H', W']."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -173,37 +176,39 @@ class RowBands(nn.Module):
 
 
 class Apart(nn.Module):
-    """Convolutions [N, C, H, W] -> [N, C, H', W'] that equal one to [N, count * C, H', W']: the first gives its
-    channels 0, count, 2 * count and so on, the second those behind them."""
+    """Convolutions [N, C, H, W] to [N, C, H', W'] that together equal one to [N, count * C, H', W'].
+
+    The first computes the channels 0, count, 2 * count and so on, the second the channels after those.
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(_part(conv, number) for number in range(conv.out_channels // conv.in_channels))
+        self.parts = nn.ModuleList(_part(conv, index) for index in range(conv.out_channels // conv.in_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([part(x) for part in self.parts], 2).flatten(1, 2)  # by way of [N, C, count, H', W']
+        return torch.stack([part(x) for part in self.parts], 2).flatten(1, 2)  # through [N, C, count, H', W']
 
 
 def split_large_depthwise(module: nn.Module) -> int:
-    """Replace every 7 x 7 depthwise convolution inside `module`, in place; says how many there were."""
+    """Replaces every 7 x 7 depthwise convolution inside `module`, in place. Returns their number."""
     return _replaced(module, _is_large, RowBands)
 
 
 def split_doubling(module: nn.Module) -> int:
-    """Replace every convolution that makes several channels of each, in place; says how many there were."""
+    """Replaces every convolution with several outputs per channel, in place. Returns their number."""
     return _replaced(module, lambda conv: 1 < conv.groups == conv.in_channels < conv.out_channels, Apart)
 
 
 def _replaced(module: nn.Module, wanted: Callable[[nn.Conv2d], bool], kind: Callable[[nn.Conv2d], nn.Module]) -> int:
-    found = [
+    replacements = [
         (parent, name, child)
         for parent in module.modules()
         for name, child in parent.named_children()
         if isinstance(child, nn.Conv2d) and wanted(child)
     ]
-    for parent, name, child in found:
+    for parent, name, child in replacements:
         setattr(parent, name, kind(child))
-    return len(found)
+    return len(replacements)
 
 
 def _is_large(conv: nn.Conv2d) -> bool:
@@ -229,7 +234,8 @@ def _part(conv: nn.Conv2d, number: int) -> nn.Conv2d:
 
 
 def _like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, padding: Any, dilation: tuple[int, ...]) -> nn.Conv2d:
-    """A depthwise convolution with one output per channel, of a part of another one's weight [C, 1, KH, KW]."""
+    """Returns a depthwise convolution with one output per channel, for a part of another one's weight [C, 1, KH,
+    KW]."""
     made = nn.Conv2d(
         conv.in_channels,
         conv.in_channels,

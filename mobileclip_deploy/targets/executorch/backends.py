@@ -1,7 +1,7 @@
-"""Backends that a tower can be lowered to: XNNPACK on any CPU, Core ML and Vulkan ahead of time; those that need more
-than the wheel holds; and what a user may choose.
+"""Backends that a tower can be lowered to (XNNPACK on any CPU, Core ML and Vulkan ahead of time), and the options.
 
-A backend says which precisions it has, how a tower is written for it, and which partitioner takes it.
+A backend defines its precisions, how a tower is rewritten for it, and the partitioner that selects its operators.
+Backends that need more than the wheel contains are listed with the reason.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 DEFAULT_BACKEND = "xnnpack"
 DEFAULT_TARGET = "iOS16"
 
-# Backends of ExecuTorch 1.5.1 that this toolkit does not export to, and what each needs beside the wheel. With these
-# packages the wheel lowers to openvino, ethos-u and vgf; running openvino's program crashed here, and qnn's lowering
-# stops at "unknown custom config socModel 0" with QAIRT 2.47 and 2.51.
+# Backends of ExecuTorch 1.5.1 that this toolkit does not export to, and their requirements besides the wheel. With
+# these packages the wheel lowers to openvino, ethos-u and vgf; running openvino's program crashed here, and qnn's
+# lowering stops at "unknown custom config socModel 0" with QAIRT 2.47 and 2.51.
 UNAVAILABLE = {
     "qnn": "Qualcomm's AI Engine Direct SDK (QNN_SDK_ROOT), of the version that executorch was built for",
     "mediatek": "MediaTek's NeuroPilot SDK and its Python packages",
@@ -43,10 +43,12 @@ UNAVAILABLE = {
 
 
 class Backend(ABC):
-    """One backend; its first precision is the default.
+    """A backend; its first precision is the default.
 
-    `runs_in_wheel`: the runtime that comes with the executorch package has it, on every system. `static_shapes`: why a
-    batch, or a length of ids, cannot be left free; None where it can. `tables`, `refused`: as `Abilities` has them.
+    Attributes:
+        runs_in_wheel: True if the runtime in the executorch package has it, on every system.
+        static_shapes: reason why a batch, or a length of ids, cannot be free; None if it can.
+        tables, refused: as in `Abilities`.
     """
 
     name: ClassVar[str]
@@ -58,24 +60,24 @@ class Backend(ABC):
     refused: ClassVar[dict[tuple[TowerName, str], str]] = {}
 
     def authored(self, job: LoweringJob) -> nn.Module:
-        """The tower as this backend wants it written; as it is by default."""
+        """Returns the tower rewritten for this backend; unchanged by default."""
         return job.module
 
     def lowering(self) -> AbstractContextManager[None]:
-        """What has to hold while a tower is lowered; nothing by default."""
+        """Returns a context manager for the lowering of a tower; it does nothing by default."""
         return nullcontext()
 
     @abstractmethod
     def partitioner(self, job: LoweringJob) -> Partitioner:
-        """What decides which operators the backend takes."""
+        """Returns the partitioner, which decides which operators the backend takes."""
 
 
 class XnnpackBackend(Backend):
-    """float32 and int8 on the CPU of any phone; the wheel's own runtime runs it here."""
+    """Backend for float32 and int8 on the CPU of any phone; the wheel's own runtime runs it here."""
 
     name = DEFAULT_BACKEND
     precisions = ("fp32", "w8a8", "w8", "w4")
-    tables = ("w6p",)  # which is looked up outside of the delegate, by kernels that take any integers
+    tables = ("w6p",)  # looked up outside of the delegate, by kernels that take any integers
     runs_in_wheel = True
     refused: ClassVar[dict[tuple[TowerName, str], str]] = {
         **dict.fromkeys(
@@ -108,7 +110,8 @@ class XnnpackBackend(Backend):
 
 
 class CoreMLBackend(Backend):
-    """The whole tower as one ML program inside the .pte, for iOS and macOS; written on any system."""
+    """Backend that stores the whole tower as one ML program inside the .pte, for iOS and macOS; written on any
+    system."""
 
     name = "coreml"
     packages = ("coremltools",)
@@ -136,7 +139,7 @@ class CoreMLBackend(Backend):
 
 
 class VulkanBackend(Backend):
-    """GPUs of Android phones; written on any system, run on the phone only."""
+    """Backend for GPUs of Android phones; written on any system, run on the phone only."""
 
     name = "vulkan"
     precisions = ("fp16", "fp32")
@@ -154,10 +157,10 @@ BACKENDS: dict[str, Backend] = {
 
 
 def get_backend(name: str) -> Backend:
-    """The backend called `name`, in any capitals.
+    """Returns the backend with this name; case is ignored.
 
     Raises:
-        UsageError: unknown, or it needs an SDK; the text says which.
+        UsageError: it is unknown, or needs an SDK; the text says which.
     """
     name = name.lower()
     if name in UNAVAILABLE:
@@ -168,14 +171,15 @@ def get_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-# How a program stores weights. XNNPACK takes convolutions with int8 activations or in float32, and linear layers, the
-# text tower's 1 x 1 convolutions among them, with activations that are measured at run time too. The other backends
-# store floats alone.
+# Size of the groups of inputs that share a scale at 4 bits. XNNPACK takes convolutions with int8 activations or in
+# float32. It takes linear layers, the text tower's 1 x 1 convolutions among them, with activations measured at run time
+# too. The other backends store floats only.
 GROUP = 32
 
 
 def _coarse(layer: Layer, tower: TowerName, precision: Precision) -> bool:
-    """Products as integers, and the table of words as a palette: four numbers of six bits are packed in three bytes."""
+    """Returns whether a weight may have fewer than 8 bits: products as integers, and the word table as a palette, since
+    four indices of six bits are packed in three bytes."""
     return layer.inputs % 4 == 0 if precision.kind == "table" else not layer.is_table
 
 
@@ -200,15 +204,15 @@ RULES = StorageRules(
 
 
 def stays_float(name: str, depthwise: bool) -> bool:
-    """Whether a convolution of an image tower computes in float32 at `w8a8`.
+    """Returns whether a convolution of an image tower computes in float32 at `w8a8`.
 
-    Where int8 activations cost most and gain nothing: depthwise convolutions, whose channels have ranges of their own
-    and share a scale, and what is in no residual branch, the stem and the downsampling. nano's image tower has 30 dB
-    so, and takes 0.71 of its float32 time; with all of it in int8 it had 18 dB, and took 0.81. The first convolution of
-    squeeze-and-excite goes with the ReLU behind it, which is no product.
+    These are the convolutions where int8 activations cost most and gain nothing. Depthwise convolutions have a range
+    per channel but share one scale. The stem and the downsampling are in no residual branch. nano's image tower then
+    has 30 dB, and takes 0.71 of its float32 time; with all of it in int8 it had 18 dB, and took 0.81. The first
+    convolution of squeeze-and-excite stays in float with the ReLU after it, which is not a product.
 
     Args:
-        name: of the layer in the encoder.
+        name: name of the layer in the encoder.
     """
     return depthwise or name.startswith("stem.") or ".downsample." in name or name.endswith(".se.fc1")
 
@@ -218,11 +222,15 @@ ETRECORD = ".etrecord"
 
 @dataclass(frozen=True)
 class ExecuTorchOptions(TargetOptions):
-    """What ExecuTorch leaves to choose.
+    """Options of the ExecuTorch target.
 
-    `deployment_target`: of the Core ML package inside a .pte for that backend. `backend`: one, or several names with
-    commas, one bundle per name. `fast_depthwise`: see depthwise.py. `dynamic_batch`: of prompts. `bundled_program` and
-    `etrecord` are written beside each .pte. `model_schema`: see model_schema.py.
+    Attributes:
+        backend: one name, or several with commas, one bundle per name.
+        deployment_target: of the Core ML package inside a .pte for that backend.
+        fast_depthwise: see depthwise.py.
+        dynamic_batch: True if the text tower takes several prompts at a time.
+        bundled_program, etrecord: optional files written next to each .pte.
+        model_schema: see model_schema.py.
     """
 
     deployment_target: str | None = option(
@@ -247,7 +255,7 @@ class ExecuTorchOptions(TargetOptions):
 
     @property
     def backends(self) -> list[str]:
-        """The backends that are named, each once, in the order named."""
+        """Names of the chosen backends, without repetition, in the order named."""
         named = (self.backend or DEFAULT_BACKEND).split(",")
         return list(dict.fromkeys(get_backend(part.strip()).name for part in named))
 
@@ -268,7 +276,7 @@ class ExecuTorchOptions(TargetOptions):
 
 @dataclass(frozen=True)
 class FreeShape:
-    """What of a tower's input may vary: its `batch`, or the length of ids from `shortest` to the example's."""
+    """Free part of a tower's input: its `batch`, or the length of ids from `shortest` to the example's."""
 
     batch: bool = False
     shortest: int | None = None
@@ -276,13 +284,13 @@ class FreeShape:
 
 @dataclass(frozen=True)
 class LoweringJob(TowerJob):
-    """A tower's job, and how ExecuTorch is to write it."""
+    """A tower's job with ExecuTorch's options."""
 
     options: ExecuTorchOptions = field(kw_only=True)
 
     @property
     def free(self) -> FreeShape:
-        """Free dimensions of a text tower that takes several prompts at a time, or several lengths of ids. Other
-        towers have none."""
+        """Free dimensions of a text tower that takes several prompts at a time, or several lengths of ids. Other towers
+        have none."""
         batch = self.options.dynamic_batch and self.tower == "text"
         return FreeShape(batch, self.form.contexts[0] if self.form.contexts else None)

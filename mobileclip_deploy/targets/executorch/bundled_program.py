@@ -1,4 +1,4 @@
-"""Bundled programs: a .pte with inputs and the outputs it should give in one file (.bpte), for checks on the phone."""
+"""Bundled programs: a .pte with inputs and expected outputs in one file (.bpte), for checks on the phone."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SCHEMA = schema("bundled")
 
 
 class BundledProgram(Attached):
-    """A .bpte file: the artifact's own bytes, the inputs, and what the checkpoint answers to them.
+    """A .bpte file: the artifact's own bytes, the inputs, and the checkpoint's answers.
 
     Args:
-        runs: the runtime here has the backend, and makes its own comparison.
+        runs: True if the runtime here has the backend, and can make its own comparison.
     """
 
     by_versions = False
@@ -36,7 +36,7 @@ class BundledProgram(Attached):
         self._runs = runs
 
     def write(self, artifact: Path, expected: Expected) -> None:
-        """One test case per input."""
+        """Writes one test case per input."""
         with quiet():
             import_exir()
             from executorch import devtools
@@ -50,15 +50,15 @@ class BundledProgram(Attached):
             cases = [MethodTestCase([row.clone()], [output.clone()]) for row, output in zip(*rows, strict=True)]
             bundled = devtools.BundledProgram(None, [MethodTestSuite(METHOD, cases)], pte_file_path=str(artifact))
             self.path.write_bytes(serialize(bundled))
-        if self._runs and (told := self.failing(len(cases), expected.tolerance)) is not None:
-            raise ExportError(told)
+        if self._runs and (failure := self.failing(len(cases), expected.tolerance)) is not None:
+            raise ExportError(failure)
 
     def failing(self, cases: int, tolerance: float) -> str | None:
-        """The first test case that fails by the runtime's own comparison, in words; None where none does.
+        """Describes the first test case that fails the runtime's own comparison. None if all pass.
 
         Args:
-            tolerance: by how much one value of an output may differ. The runtime's defaults (relative 1e-5, absolute
-                1e-8) are tighter than float32 rounding.
+            tolerance: largest deviation of an output element. The runtime's defaults (relative 1e-5, absolute 1e-8) are
+                tighter than float32 rounding.
         """
         with quiet(), hold_back():
             bundled: Any = LOAD_BUNDLE()(self.path.read_bytes())
@@ -70,25 +70,25 @@ class BundledProgram(Attached):
         return None
 
     def difference(self, origin: Origin) -> str | None:
-        fields, found = read_file(self.path, ".bpte", _read)
+        fields, tests = read_file(self.path, ".bpte", _read)
         methods = [suite["method"] for suite in fields["suites"]]
         if methods != [METHOD] or fields["version"] != VERSION:
             return f"its test cases are of {methods} in version {fields['version']}, not of {METHOD} in {VERSION}"
         if fields["program"] != origin.artifact.read_bytes():
             return f"the program in it is not {origin.artifact.name}"
         inputs, outputs = origin.expected.inputs, origin.expected.outputs
-        if len(found) != len(inputs):
-            return f"it has {len(found)} test cases, not {len(inputs)}"
-        for number, case in enumerate(found):
-            wanted = (inputs[number : number + 1], outputs[number : number + 1])
-            for what, have, want in zip(("takes", "expects"), case, wanted, strict=True):
+        if len(tests) != len(inputs):
+            return f"it has {len(tests)} test cases, not {len(inputs)}"
+        for index, case in enumerate(tests):
+            expected = (inputs[index : index + 1], outputs[index : index + 1])
+            for what, have, want in zip(("takes", "expects"), case, expected, strict=True):
                 if have.dtype != want.dtype or not np.array_equal(have, want):
-                    return f"test case {number} of {len(found)} {what} other numbers than the bundle's golden answers"
-        return self.failing(len(found), origin.expected.tolerance) if self._runs else None
+                    return f"test case {index} of {len(tests)} {what} other numbers than the bundle's golden answers"
+        return self.failing(len(tests), origin.expected.tolerance) if self._runs else None
 
 
 def _read(data: bytes) -> tuple[Fields, list[tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]]]:
-    """The tables, and input and output of each test case, [1, ...] each."""
+    """Returns the tables, and input and output of each test case, [1, ...] each."""
     fields = SCHEMA.decoded(data)
     cases = [case for suite in fields["suites"] for case in suite["cases"]]
     if any((len(case["inputs"]), len(case["expected"])) != (1, 1) for case in cases):
@@ -97,8 +97,8 @@ def _read(data: bytes) -> tuple[Fields, list[tuple[npt.NDArray[np.generic], npt.
 
 
 def _tensor(value: Fields) -> npt.NDArray[np.generic]:
-    told: tuple[str | None, Fields] = value["value"] or (None, {})
-    kind, fields = told
+    entry: tuple[str | None, Fields] = value["value"] or (None, {})
+    kind, fields = entry
     if kind != "Tensor":
         raise Malformed(f"a test case holds a {kind}")
     if tuple(fields["dim_order"]) != tuple(range(len(fields["sizes"]))):

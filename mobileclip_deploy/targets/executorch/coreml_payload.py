@@ -1,7 +1,7 @@
-"""The Core ML package inside a .pte: taken out, run by the evaluator, and packed so that its bytes are reproducible.
+"""The Core ML package inside a .pte: extracted, run by the evaluator, and packed reproducibly.
 
-ExecuTorch's Core ML delegate stores a folder in one blob: the files' bytes one after the other, and behind them an
-index as JSON written backwards (`nodes`: name, kind, dataRegion, children by node number).
+ExecuTorch's Core ML delegate stores a folder in one blob: the files' bytes one after the other, followed by an index as
+JSON written backwards (`nodes`: name, kind, dataRegion, children by node index).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ PACKAGE = "model.mlpackage"
 
 
 class CoreMLPayloadRunner:
-    """Evaluates the package inside a .pte whose whole graph is one Core ML delegate.
+    """Evaluator of the package inside a .pte whose whole graph is one Core ML delegate.
 
-    On a Mac too: the wheel's runtime there runs Core ML, the evaluator is what can be compared everywhere.
+    It is used on a Mac too. The wheel's runtime runs Core ML there, but only the evaluator's results can be compared
+    everywhere.
 
     Raises:
         InvalidInput: operators are left outside of the delegate, or the package is damaged.
@@ -51,12 +52,12 @@ class CoreMLPayloadRunner:
         require_shape(inputs, self._input.shape)
         (source,), (result,) = self._package.inputs, self._package.outputs
         rows = inputs.astype(np.float32 if self._input.dtype == "float32" else np.int32)
-        given = [{source.name: row[None]} for row in rows]
-        return self._package.many(given, precision=self._package.arithmetic)[result.name][:, 0].astype(np.float32)
+        fed = [{source.name: row[None]} for row in rows]
+        return self._package.many(fed, precision=self._package.arithmetic)[result.name][:, 0].astype(np.float32)
 
 
 def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
-    """The package of a delegate's payload, written into `folder`."""
+    """Writes the package in a delegate's payload into `folder`. Returns its path."""
     with refusing(f"{source}: its Core ML part cannot be unpacked", Malformed, OSError):
         for name, data in payload_files(payload).items():
             path = folder / name
@@ -69,7 +70,11 @@ def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
 
 
 def payload_files(payload: bytes) -> dict[str, bytes]:
-    """The files of a delegate's payload, by their paths in its folder; Malformed where one would lie outside of it."""
+    """Returns the files of a delegate's payload, by their paths in its folder.
+
+    Raises:
+        Malformed: the index is invalid, or a path is outside the folder.
+    """
     kinds = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
     with refusing(WHY, *kinds, into=Malformed):
         text = payload[-LARGEST_INDEX:][::-1].decode("latin-1")
@@ -96,10 +101,10 @@ def _files(nodes: list[Any], index: int, payload: bytes, path: str, seen: set[in
 
 @contextlib.contextmanager
 def reproducible_payloads() -> Iterator[None]:
-    """While a tower is lowered: packages without random identifiers, stack traces and paths of this machine.
+    """Context manager for lowering: packages get no random identifiers, stack traces or paths of this machine.
 
-    The delegate's own packing writes a random model identifier (the key of the phone's cache of compiled models) and
-    debug files; here the identifier follows from the content.
+    The delegate's own packing writes debug files and a random model identifier, the key of the phone's cache of
+    compiled models. Here the identifier follows from the content.
     """
     from executorch.backends.apple.coreml import executorchcoreml
 
@@ -110,7 +115,7 @@ def reproducible_payloads() -> Iterator[None]:
         make_reproducible(folder / PACKAGE)
         (folder / "debug_info.json").unlink(missing_ok=True)
         digest = hashlib.sha256()
-        for file in sorted(one for one in (folder / PACKAGE).rglob("*") if one.is_file()):
+        for file in sorted(entry for entry in (folder / PACKAGE).rglob("*") if entry.is_file()):
             digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
         metadata = folder / "metadata.json"
         described = json.loads(metadata.read_text(encoding="utf-8"))

@@ -1,10 +1,10 @@
-"""The token table as int8 rows, or at 6 bits per number: read row by row, and restored after the gather.
+"""The word table as int8 rows, or at 6 bits per element: rows are looked up first, and then dequantized.
 
-The table is 40 to 60% of a text tower, and no quantizer of linear layers touches it. int8 has one scale per row:
-frequent and rare words have rows of different length. Six bits are indices into a table of 64 entries, three bytes for
-four numbers; the operations that take them apart see the rows of one text alone. They run in portable kernels:
-nano's tower takes a tenth longer so. Rows are read by `embedding`: the kernel of `index` looks for the place of each
-number by itself, and took half as long as all of nano's products.
+The table is 40 to 60% of a text tower, and no quantizer of linear layers changes it. int8 has one scale per row,
+because frequent and rare words have rows of different length. At six bits, elements are indices into a table of 64
+entries, four of them in three bytes. Only the rows of one text are unpacked. This runs in portable kernels and makes
+nano's tower a tenth slower. Rows are read by `embedding`: the kernel of `index` computes the address of each element
+separately, and took half as long as all of nano's products.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ENTRIES = 2**BITS
 
 
 class Int8Embedding(nn.Module):
-    """Token ids [N, L] -> rows [N, L, C], from an int8 table [V, C] and float32 scales [V, 1]."""
+    """Embedding of token ids [N, L] as rows [N, L, C], from an int8 table [V, C] and float32 scales [V, 1]."""
 
     table: Tensor
     scale: Tensor
@@ -41,7 +41,7 @@ class Int8Embedding(nn.Module):
 
 
 class PaletteEmbedding(nn.Module):
-    """Token ids [N, L] -> rows [N, L, C], from bytes [V, 3C / 4] and float32 entries [64, 1]."""
+    """Embedding of token ids [N, L] as rows [N, L, C], from bytes [V, 3C / 4] and float32 entries [64, 1]."""
 
     packed: Tensor
     entries: Tensor
@@ -59,17 +59,17 @@ class PaletteEmbedding(nn.Module):
 
 
 def _packed(indices: Tensor) -> Tensor:
-    """Indices uint8 [V, C] below 64 in bytes [V, 3C / 4]: three quarters of the columns as the lower six bits; of the
-    last quarter two bits each above those of a byte of every other quarter."""
+    """Packs indices uint8 [V, C] below 64 in bytes [V, 3C / 4]. Three quarters of the columns are the lower six bits.
+    Each index of the last quarter is split over the two upper bits of a byte in each other quarter."""
     *lower, last = indices.chunk(4, dim=-1)
     return torch.cat(lower, dim=-1) | torch.cat([last & 3, (last >> 2) & 3, last >> 4], dim=-1) << BITS
 
 
 def unpacked(rows: Tensor) -> Tensor:
-    """The indices int64 [..., C] of bytes [..., 3C / 4].
+    """Returns the indices int64 [..., C] of bytes [..., 3C / 4].
 
-    ExecuTorch has no shift among its operators, and the quantizer makes floats of every factor: so four times is twice
-    twice.
+    ExecuTorch has no shift operator, and the quantizer makes every factor a float. Four times is therefore computed by
+    doubling twice.
     """
     whole = rows.long()
     upper = torch.div(whole, ENTRIES, rounding_mode="floor")
@@ -85,10 +85,10 @@ def _four_times(numbers: Tensor) -> Tensor:
 
 
 def quantize_embeddings(module: nn.Module, grids: Mapping[str, Grid]) -> None:
-    """Replace every embedding inside `module`, in place.
+    """Replaces every embedding inside `module`, in place.
 
     Args:
-        grids: of the weights, by `provenance.weight_sha256`; int8 where there is none.
+        grids: grids of the weights, by `provenance.weight_sha256`; int8 if a weight is missing.
     """
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):

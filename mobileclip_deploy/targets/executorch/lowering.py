@@ -1,5 +1,8 @@
-"""From a tower to the bytes of a .pte: exported by torch.export, lowered to a backend, memory planned; and its
-ETRecord, what ExecuTorch's developer tools need to lead a .pte back to the source, without this machine in it."""
+"""Lowering of a tower to the bytes of a .pte: exported by torch.export, lowered to a backend, memory planned.
+
+Also writes the ETRecord, with which ExecuTorch's developer tools map a .pte to its source; paths of this machine are
+removed.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ from mobileclip_deploy.targets.executorch.backends import ETRECORD, PORTS, Backe
 from mobileclip_deploy.targets.executorch.model_schema import METHOD, model_schema
 from mobileclip_deploy.targets.values import Expected
 
-# Most prompts where the batch is left free: more than most sets of labels, and little enough memory (S0: 32 MB).
+# Largest free batch of prompts: more than most sets of labels, and little memory (S0: 32 MB).
 LARGEST_BATCH = 64
 
 
 def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> bytes:
-    """The .pte of a module that is written for the backend; the same module gives the same bytes.
+    """Returns the .pte of a module that was rewritten for the backend; the same module gives the same bytes.
 
-    Writes the ETRecord of `path` where it is wanted.
+    Writes the ETRecord of `path` if the options request it.
     """
     from executorch.exir import to_edge_transform_and_lower
 
@@ -47,9 +50,10 @@ def lower(module: nn.Module, job: LoweringJob, backend: Backend, path: Path) -> 
 
 
 def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.ExportedProgram:
-    """The module as torch.export sees it on an input [1, ...], of which this is free; a batch up to `LARGEST_BATCH`.
+    """Exports the module with torch.export on an input [1, ...] with these free dimensions; a batch is up to
+    `LARGEST_BATCH`.
 
-    The upper bound is lost when the example is smaller than it: the example is repeated as often as the bound says.
+    torch.export loses an upper bound above the example's size, so the example is repeated to the full batch.
     """
     sizes: tuple[dict[int, Any], ...] | None = None
     if free.shortest is not None:
@@ -60,12 +64,13 @@ def traced(module: nn.Module, example: Tensor, free: FreeShape) -> torch.export.
     return torch.export.export(module, (example,), dynamic_shapes=sizes, strict=False)
 
 
-# The earliest that a zip file can name.
+# The earliest date that a zip file can store.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write_etrecord(lowered: Any, path: Path) -> None:
-    """Write the ETRecord of an `ExecutorchProgramManager`: its stack traces name files within their packages."""
+    """Writes the ETRecord of an `ExecutorchProgramManager`, with file names in stack traces relative to their
+    packages."""
     whole = path.with_suffix(".whole")
     try:
         lowered.get_etrecord().save(str(whole))
@@ -80,42 +85,41 @@ def _without_roots(data: bytes) -> bytes:
     if not data.startswith(b"{"):  # weights and inputs; programs and maps are JSON
         return data
     paths = sysconfig.get_paths()
-    own = str(Path(__file__).parents[3])
-    roots = {own, *site.getsitepackages(), paths["purelib"], paths["platlib"], paths["stdlib"]}
+    package_root = str(Path(__file__).parents[3])
+    roots = {package_root, *site.getsitepackages(), paths["purelib"], paths["platlib"], paths["stdlib"]}
     for root in sorted(roots, key=len, reverse=True):  # one may lie inside another
         data = data.replace(f"{root}/".encode(), b"")
     return data
 
 
-# Where graphs lay in the memory of the process that wrote them: a part of its own, and in what nodes say of their
-# origin.
+# Memory addresses of graphs in the process that wrote them: a separate part, and in the nodes' records of origin.
 ADDRESS = "export_graph_id"
 ADDRESSES = re.compile(rb'(\\"graph_id\\": )\d+')
 
 
 class EtRecord(Attached):
-    """An ETRecord: part by part what a conversion writes now."""
+    """An ETRecord, valid if each part equals that of a new conversion."""
 
     by_conversion = True
     tolerates = False
 
     def write(self, artifact: Path, expected: Expected) -> None:
-        """The conversion has written it."""
+        """Does nothing: the conversion has written it."""
 
     def difference(self, origin: Origin) -> str | None:
         fresh = origin.converted().with_suffix(ETRECORD)
         kinds = OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
-        told = f"{self.path} is not a readable ETRecord"
-        with refusing(told, *kinds), zipfile.ZipFile(self.path) as own, zipfile.ZipFile(fresh) as wanted:
-            return _differing(own, wanted)
+        message = f"{self.path} is not a readable ETRecord"
+        with refusing(message, *kinds), zipfile.ZipFile(self.path) as record, zipfile.ZipFile(fresh) as fresh_record:
+            return _differing(record, fresh_record)
 
 
 def _differing(own: zipfile.ZipFile, wanted: zipfile.ZipFile) -> str | None:
-    """The first part that is another one."""
+    """Describes the first part that differs. None if all are equal."""
     if sorted(own.namelist()) != sorted(wanted.namelist()):
         return f"it holds {', '.join(own.namelist())}; a conversion gives {', '.join(wanted.namelist())}"
     for name in (name for name in wanted.namelist() if name != ADDRESS):
-        large = own.getinfo(name).file_size > 2 * wanted.getinfo(name).file_size  # nor is it unpacked then
+        large = own.getinfo(name).file_size > 2 * wanted.getinfo(name).file_size  # then it is not unpacked
         if large or _without_addresses(own.read(name)) != _without_addresses(wanted.read(name)):
             return f"{name} is not what a conversion gives"
     return None

@@ -1,9 +1,9 @@
-"""`get_model_schema`: a method of a .pte that answers with what `forward` takes and gives, as JSON.
+"""`get_model_schema`: a method of a .pte that returns the inputs and outputs of `forward` as JSON.
 
-react-native-executorch calls it when it loads a model, and holds what a pipeline expects against it. The form is its
+react-native-executorch calls it when it loads a model, and compares it with a pipeline's expectations. The form is its
 `ModelSpec` (docs/docs/03-core-and-advanced/07-exporting-custom-models.md of software-mansion/react-native-executorch at
 498e45597a73d8494798954a9aa5c98ff4942cd6): methods, each with inputs, outputs and runtimeConstraints, whose dimensions
-are constants or ranges. Without the method it takes every dimension for a constant.
+are constants or ranges. Without the method it assumes that every dimension is constant.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from mobileclip_deploy.targets.values import TensorInfo
 METHOD = "get_model_schema"
 
 Sizes = tuple[str, Sequence[int]]
-"""A tensor's type and its largest sizes."""
+"""Type of a tensor, and its largest sizes."""
 
 
 def model_schema(source: TensorInfo, result: TensorInfo, free: FreeShape, largest_batch: int) -> str:
-    """What a program of these tensors answers; the same tensors give the same text."""
+    """Returns the schema of a program with these tensors; the same tensors give the same text."""
     batch = largest_batch if free.batch else 1
-    given, gives = ((info.dtype, (batch, *info.shape[1:])) for info in (source, result))
-    return _said(given, gives, free)
+    source_sizes, result_sizes = ((info.dtype, (batch, *info.shape[1:])) for info in (source, result))
+    return _said(source_sizes, result_sizes, free)
 
 
 def _said(source: Sizes, result: Sizes, free: FreeShape) -> str:
-    sides = ("input", "output")  # as many embeddings come out as prompts went in
+    sides = ("input", "output")  # the number of embeddings equals the number of prompts
     same = {"kind": "equality", "dims": [{"paramSide": side, "tensorIdx": 0, "dimIdx": 0} for side in sides]}
     method = {
         "inputs": [_tensor(source, free)],
@@ -57,10 +57,10 @@ def _range(least: int, most: int) -> dict[str, Any]:
 
 
 def check_schema(program: ProgramFile) -> None:
-    """Hold what a program says of itself against its tensors.
+    """Compares a program's schema with its tensors.
 
     Raises:
-        Malformed: it has other methods than `forward` and this one, this one computes something, or says otherwise.
+        Malformed: it has other methods than `forward` and this one, this one computes something, or the schema differs.
     """
     plans = {str(plan["name"]): plan for plan in program.fields["plans"]}
     if len(program.fields["plans"]) != len(plans) or not {"forward"} <= plans.keys() <= {"forward", METHOD}:
@@ -70,24 +70,24 @@ def check_schema(program: ProgramFile) -> None:
         return
     if plan["inputs"] or len(plan["outputs"]) != 1 or any(chain["instructions"] for chain in plan["chains"]):
         raise Malformed(f"its method {METHOD} is no constant")
-    found = at(plan["values"], plan["outputs"][0], "value")["value"]
-    if found is None or found[0] != "String":
+    value = at(plan["values"], plan["outputs"][0], "value")["value"]
+    if value is None or value[0] != "String":
         raise Malformed(f"its method {METHOD} answers no text")
-    if (said := str(found[1]["value"])) not in _possible(program):
-        raise Malformed(f"its {METHOD} says {said[:200]}, and its tensors are otherwise")
+    if (schema := str(value[1]["value"])) not in _possible(program):
+        raise Malformed(f"its {METHOD} says {schema[:200]}, and its tensors are otherwise")
 
 
 def _possible(program: ProgramFile) -> list[str]:
-    """What may be said of its tensors: the file does not say which length of ids is the shortest."""
-    given, gives = program.inputs, program.outputs
-    if (len(given), len(gives)) != (1, 1):
+    """Returns all valid schemas of its tensors: the file does not record the shortest length of ids."""
+    inputs, outputs = program.inputs, program.outputs
+    if (len(inputs), len(outputs)) != (1, 1):
         return []
     source, result = (
         (info.dtype, tuple(program.tensor(program.plan[side][0])["sizes"]))
-        for info, side in ((given[0], "inputs"), (gives[0], "outputs"))
+        for info, side in ((inputs[0], "inputs"), (outputs[0], "outputs"))
     )
-    if given[0].shape[:1] == (0,):
+    if inputs[0].shape[:1] == (0,):
         return [_said(source, result, FreeShape(batch=True))]
-    if given[0].shape[-1:] == (0,):
-        return [_said(source, result, FreeShape(shortest=one)) for one in range(1, source[1][-1])]
+    if inputs[0].shape[-1:] == (0,):
+        return [_said(source, result, FreeShape(shortest=length)) for length in range(1, source[1][-1])]
     return [_said(source, result, FreeShape())]

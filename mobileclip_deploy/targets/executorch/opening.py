@@ -1,8 +1,8 @@
-"""A .pte opened, and its method as a graph: kernels, and the operations inside of XNNPACK's parts, by what flows from
-one to the next.
+"""`ExecuTorchArtifact`: an opened .pte, and its method as a graph of kernels and of the operations inside XNNPACK's
+parts, linked by their data flow.
 
-Values are followed through the planned memory: what an operation reads is what was last written where it reads, not
-what a value's number says.
+Values are followed through the planned memory: an operation reads what was last written to its memory, whatever the
+value's index.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Place = tuple[int, int, int]
 
 
 class ExecuTorchArtifact(Artifact):
-    """A .pte file with the one method `forward`.
+    """A .pte file with the single method `forward`.
 
     Args:
-        readable: whether weights are looked for; they are in XNNPACK's parts and in kernels, not in other backends'.
+        readable: True if weights are located; they are in XNNPACK's parts and in kernels, not in other backends' parts.
     """
 
     def __init__(self, path: Path, function: str | None = None, *, readable: bool) -> None:
@@ -49,7 +49,7 @@ class ExecuTorchArtifact(Artifact):
 
     @cached_property
     def file(self) -> ProgramFile:
-        """What stands in it."""
+        """Contents of the file."""
         return read_file(self.path, ".pte", ProgramFile.parse)
 
     @property
@@ -62,12 +62,12 @@ class ExecuTorchArtifact(Artifact):
 
     @property
     def operators(self) -> dict[str, int]:
-        """Counts of delegates by backend, and of the operators outside of them. A delegate counts as one."""
+        """Number of delegates by backend, and of the operators outside of them. A delegate counts as one."""
         return {**self.contents["delegates"], **self.contents["operators_outside"]}
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        """Delegates by backend, operators outside of them, bytes by kind."""
+        """Delegates by backend, operators outside of them, and bytes by kind."""
         return {
             "delegates": dict(sorted(Counter(backend for backend, _ in self.file.delegates).items())),
             "operators_outside": dict(sorted(self.file.operators.items())),
@@ -76,7 +76,8 @@ class ExecuTorchArtifact(Artifact):
 
     @cached_property
     def graph(self) -> Graph:
-        """What nothing written here holds is refused: other methods, control flow, state, unused results."""
+        """Graph of the method. Features that no export here writes are refused: other methods, control flow, state,
+        unused results."""
         with refusing(f"{self.path} is not a usable .pte file", Malformed, IndexError):
             return _Method(self.file).graph()
 
@@ -85,7 +86,8 @@ class ExecuTorchArtifact(Artifact):
         return TABLE if self._readable else None
 
     def runner(self) -> Runner:
-        """By the backends it needs: Core ML's part by this package's evaluator, the others in the wheel's runtime."""
+        """Loads a runner by the file's backends: this package's evaluator for Core ML's part, the wheel's runtime for
+        others."""
         if self.file.backends == (CORE_ML,):
             return CoreMLPayloadRunner(self.path, self.file)
         return RuntimeRunner(self, torch.get_num_threads())
@@ -99,7 +101,7 @@ def _overlap(a: Place, b: Place) -> bool:
 
 
 class _Method:
-    """Follows the instructions once, and keeps what they do as nodes."""
+    """Interpreter of a method's instructions, which runs them once and records them as nodes."""
 
     def __init__(self, program: ProgramFile) -> None:
         fields = program.fields
@@ -109,40 +111,40 @@ class _Method:
         self._program, self._plan = program, program.plan
         self._constants, self._offsets = program.constants
         self._nodes: list[Node] = []
-        # What stands in the planned memory, and in values that lie outside of it, while the method runs.
+        # Current contents of the planned memory, and of values outside of it.
         self._held: dict[int, tuple[Place | None, Wire]] = {}
-        self._places: dict[int, Place] = {}  # of values that a view laid on others
-        self._taken: list[Place | None] = []  # what the instruction at hand reads or has written
+        self._places: dict[int, Place] = {}  # memory of views, which they share with other values
+        self._taken: list[Place | None] = []  # memory that the current instruction reads or has written
         self._called: set[int] = set()
 
     def graph(self) -> Graph:
-        """The whole method."""
+        """Returns the whole method as a graph."""
         inputs, outputs = self._plan["inputs"], self._plan["outputs"]
-        for number, value in enumerate(inputs):
-            self._write(value, self._place(value), Wire(None, number))
+        for position, value in enumerate(inputs):
+            self._write(value, self._place(value), Wire(None, position))
         chain = self._plan["chains"]
         if len(chain) != 1:
             raise Malformed(f"it has {len(chain)} chains of instructions")
         instructions = chain[0]["instructions"]
         if len(instructions) > MOST_INSTRUCTIONS:
             raise Malformed(f"it has {len(instructions):,} instructions")
-        spans = [self._instruction(number, entry["call"]) for number, entry in enumerate(instructions)]
+        spans = [self._instruction(position, entry["call"]) for position, entry in enumerate(instructions)]
         graph = Graph(
             inputs=tuple(f"input_{i}: {self._spec(value)}" for i, value in enumerate(inputs)),
             nodes=tuple(self._nodes),
             outputs=tuple(f"output_{i}: {self._spec(value)}" for i, value in enumerate(outputs)),
             results=tuple(self._tensor(value) for value in outputs),
         )
-        # Instructions that no output needs are nothing that a conversion writes, and might write over what is needed.
+        # No conversion writes instructions that no output needs, and they might overwrite needed values.
         used = set(needed(graph))
-        for number, span in enumerate(spans):
+        for position, span in enumerate(spans):
             if used.isdisjoint(span):
                 kinds = ", ".join(graph.nodes[index].type for index in span[:1])
-                raise Malformed(f"instruction {number} ({kinds}) computes what no output needs")
+                raise Malformed(f"instruction {position} ({kinds}) computes what no output needs")
         return graph
 
     def _instruction(self, number: int, entry: tuple[str, Fields] | None) -> range:
-        """The nodes of one instruction."""
+        """Adds one instruction. Returns the range of its nodes."""
         if entry is None:
             raise Malformed(f"instruction {number} is nothing")
         first, (kind, call) = len(self._nodes), entry
@@ -165,7 +167,8 @@ class _Method:
         return len(self._nodes) - 1
 
     def _kernel(self, number: int, args: tuple[int, ...], operator: Fields) -> None:
-        """An out-variant takes its results last, and names them once more as what it returns."""
+        """Adds a kernel call. An out-variant's last arguments are its results, which it lists again as return
+        values."""
         kind = ".".join(filter(None, (operator["name"], operator["overload"])))
         if not args:
             raise Malformed(f"{kind} takes nothing")
@@ -173,7 +176,7 @@ class _Method:
         rest = args[:-1]
         if rest[-len(results) :] == results:
             rest = rest[: -len(results)]
-        elif rest and self._items(rest[-1], "TensorList") == results:  # a split takes the list of them as one argument
+        elif rest and self._items(rest[-1], "TensorList") == results:  # a split has the list as one argument
             rest = rest[:-1]
         inputs: list[tuple[str, Input]] = []
         settings: dict[str, Any] = {}
@@ -201,8 +204,8 @@ class _Method:
             self._taken.append(place)
 
     def _write(self, value: int, place: Place | None, wire: Wire) -> None:
-        """A value is written; those that it is written over are gone."""
-        gone = [other for other, (taken, _) in self._held.items() if taken and place and _overlap(taken, place)]
+        """Records the writing of a value, and forgets the values that it overwrites."""
+        gone = [other for other, (memory, _) in self._held.items() if memory and place and _overlap(memory, place)]
         for other in gone:
             del self._held[other]
         self._held[value] = place, wire
@@ -211,45 +214,46 @@ class _Method:
         values, operations = read_part(self._program.payload(delegate), self._program.named)
         name = f"instruction {number}"
         specs = {"compiled with": _compiled_with(delegate)} if delegate["specs"] else {}
-        found: dict[int, Input] = {}
+        inputs_of: dict[int, Input] = {}
         for value, entry in values.items():
             if entry.numbers is not None:
-                found[value] = Constant(entry.numbers, f"value {value}")
+                inputs_of[value] = Constant(entry.numbers, f"value {value}")
             elif entry.argument is not None and entry.flags != OUTPUT:
                 argument = at(args, entry.argument, "argument")
-                given: list[tuple[str, Input]] = [("x", self._tensor(argument))]
+                node_inputs: list[tuple[str, Input]] = [("x", self._tensor(argument))]
                 settings: dict[str, Any] = {"takes": self._spec(argument), **specs}
-                _describe("x", entry, given, settings)
-                found[value] = Wire(self._add(Node("XNNPACK input", tuple(given), settings, name)))
+                _describe("x", entry, node_inputs, settings)
+                inputs_of[value] = Wire(self._add(Node("XNNPACK input", tuple(node_inputs), settings, name)))
         for position, (kind, sources, results, settings) in enumerate(operations):
-            given = []
+            node_inputs = []
             for parameter, source in sources.items():
-                if source is not None and source not in found:
+                if source is not None and source not in inputs_of:
                     raise Malformed(f"{name} reads value {source} before it is computed")
-                given.append((parameter, None if source is None else found[source]))
-                if source is not None and isinstance(found[source], Constant):
-                    _describe(parameter, values[source], given, settings)
+                node_inputs.append((parameter, None if source is None else inputs_of[source]))
+                if source is not None and isinstance(inputs_of[source], Constant):
+                    _describe(parameter, values[source], node_inputs, settings)
             for parameter, result in results.items():
                 if result not in values:
                     raise Malformed(f"value {result} is named, which an XNNPACK part has not")
-                _describe(parameter, values[result], given, settings)
-            node = self._add(Node(kind, tuple(given), settings, f"{name}, node {position}"))
+                _describe(parameter, values[result], node_inputs, settings)
+            node = self._add(Node(kind, tuple(node_inputs), settings, f"{name}, node {position}"))
             for output, result in enumerate(results.values()):
-                if result in found:
+                if result in inputs_of:
                     raise Malformed(f"{name} computes value {result} twice")
-                found[result] = Wire(node, output)
-        given_back = {entry.argument: value for value, entry in values.items() if entry.flags == OUTPUT}
-        for argument, value in sorted((at(args, key or 0, "argument"), value) for key, value in given_back.items()):
-            if value not in found:
+                inputs_of[result] = Wire(node, output)
+        results_of = {entry.argument: value for value, entry in values.items() if entry.flags == OUTPUT}
+        for argument, value in sorted((at(args, key or 0, "argument"), value) for key, value in results_of.items()):
+            if value not in inputs_of:
                 raise Malformed(f"{name} does not compute its result")
             settings = {"gives": self._spec(argument)}
-            node = self._add(Node("XNNPACK output", (("x", found[value]),), settings, name))
+            node = self._add(Node("XNNPACK output", (("x", inputs_of[value]),), settings, name))
             self._written((argument,), node)
 
     def _other_backend(self, number: int, args: tuple[int, ...], delegate: Fields) -> None:
-        """A part that is not read: its bytes are constants, and what nothing has written is what it computes.
+        """Adds a delegate that is not parsed. Its payload is an opaque constant, and its unwritten arguments are its
+        outputs.
 
-        Of the data with names it may use any.
+        It may use any of the named data.
         """
         results = tuple(value for value in args if self._constant(value) is None and value not in self._held)
         payload = self._program.payload(delegate)
@@ -267,7 +271,7 @@ class _Method:
         self._written(results, node)
 
     def _argument(self, name: str, value: int, inputs: list[tuple[str, Input]], settings: dict[str, Any]) -> None:
-        """One argument of a kernel: tensors are inputs, the rest is text with its type."""
+        """Adds one argument of a kernel: tensors are inputs, the rest is text with its type."""
         kind, fields = self._value(value)
         if kind == "Tensor" or value in self._held:
             inputs.append((name, self._tensor(value)))
@@ -276,8 +280,8 @@ class _Method:
             for position, item in enumerate(fields["items"]):
                 if item == -1 and kind == "OptionalTensorList":
                     inputs.append((f"{name}[{position}]", None))
-                elif (held := self._value(item)[0]) not in ("Tensor", "Int", "Null"):
-                    raise Malformed(f"value {value} is a list of a {held}")
+                elif (item_kind := self._value(item)[0]) not in ("Tensor", "Int", "Null"):
+                    raise Malformed(f"value {value} is a list of a {item_kind}")
                 else:
                     self._argument(f"{name}[{position}]", item, inputs, settings)
         elif "items" in fields:
@@ -286,7 +290,7 @@ class _Method:
             settings[name] = f"{kind} {fields.get('value')}"
 
     def _tensor(self, value: int) -> Input:
-        """What stands in a value now."""
+        """Returns the current content of a value."""
         constant = self._constant(value)
         if constant is not None:
             return constant
@@ -294,8 +298,8 @@ class _Method:
         self._taken.append(place)
         if value in self._held:
             return self._held[value][1]
-        for taken, wire in self._held.values():
-            if place is not None and taken == place:  # written as another value of the same size
+        for memory, wire in self._held.values():
+            if place is not None and memory == place:  # written as another value of the same size
                 return Wire(self._add(Node("view", (("x", wire),), {"result 0": self._spec(value)}, f"value {value}")))
         raise Malformed(f"value {value} is read before it is computed, or after it was written over")
 
@@ -320,8 +324,8 @@ class _Method:
         return kind, fields
 
     def _items(self, value: int, kind: str) -> tuple[int, ...]:
-        found, fields = self._value(value)
-        return fields["items"] if found == kind else ()
+        item_kind, fields = self._value(value)
+        return fields["items"] if item_kind == kind else ()
 
     def _spec(self, value: int) -> str:
         kind, fields = self._value(value)
@@ -333,7 +337,8 @@ class _Method:
         return text + (" or less" if fields["dynamism"] else "")
 
     def _place(self, value: int) -> Place | None:
-        """The memory of a value: number, first byte, the byte behind the last."""
+        """Returns the memory of a value: index of the memory, first byte, and the byte after the last. None if it has
+        no planned memory."""
         kind, fields = self._value(value)
         if value in self._places:
             return self._places[value]
@@ -345,7 +350,7 @@ class _Method:
 
 
 def _describe(parameter: str, value: Value, inputs: list[tuple[str, Input]], settings: Fields) -> None:
-    """Add what a value of a part is: what can be rounded as a constant, the rest as settings."""
+    """Records a value of a part: its scales as a constant, since they may be rounded, the rest as settings."""
     settings[parameter] = value.description
     if value.scales is not None:
         inputs.append((f"{parameter} scale", Constant(value.scales)))

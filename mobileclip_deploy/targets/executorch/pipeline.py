@@ -1,6 +1,6 @@
-"""The stages of an export, in order: the tower authored for the backend, quantized where wanted, lowered, written.
+"""Stages of an export, in order: the tower is rewritten for the backend, quantized if necessary, lowered and written.
 
-Parity is measured after each: the stage that broke is named, not the artifact that came out of it.
+Parity is measured after each, so that an error names the broken stage and not the final artifact.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mobileclip_deploy.targets.quiet import conversion, hold_back
 from mobileclip_deploy.targets.rules import stored
 from mobileclip_deploy.targets.storage import by_numbers
 
-# So many inputs are compared after each stage.
+# Number of inputs that are compared after each stage.
 COMPARED = 4
-# Bytes of weights from which on it is worth a quarter of a second to look for graphs that nobody needs any more.
+# Bytes of weights from which a search for unused graphs is worth its quarter of a second.
 LARGE = 100_000_000
 
 
 def write_program(job: LoweringJob, backend: Backend, path: Path) -> tuple[Check, ...]:
-    """Write a tower's .pte, and its ETRecord beside it where wanted; gives what each stage computed."""
+    """Writes a tower's .pte, and its ETRecord if requested. Returns the checks of each stage."""
     path.parent.mkdir(parents=True, exist_ok=True)
     large = sum(weights.nbytes for weights in job.module.parameters()) > LARGE
     with _conversion(job), released_weights() if large else contextlib.nullcontext():
@@ -45,11 +45,11 @@ def write_program(job: LoweringJob, backend: Backend, path: Path) -> tuple[Check
 
 
 def measure_stages(job: LoweringJob, backend: Backend, path: Path) -> tuple[Check, ...]:
-    """The stages again, up to the one that breaks, with the .pte at `path` as the last; nothing is written."""
+    """Measures the stages again, up to the one that breaks, with the .pte at `path` as the last; nothing is written."""
     if not backend.runs_in_wheel:
         return ()
     inputs, stages = _begun(job)
-    with contextlib.suppress(StageBroke):  # its check says it
+    with contextlib.suppress(StageBroke):  # its check records it
         with _conversion(job):
             _written(job, backend, inputs, stages)
         stages.lowered(ExecuTorchArtifact(path, readable=False).runner)
@@ -64,15 +64,15 @@ def _conversion(job: LoweringJob) -> Iterator[None]:
 
 
 def _begun(job: LoweringJob) -> tuple[Tensor, Stages]:
-    """Inputs of the tower, and what it gives for the first of them."""
-    given, precision = job.calibration, precision_of(job.precision)
-    inputs = torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if given is None else given)
+    """Returns inputs of the tower, and the stages, which hold the tower's outputs for the first of them."""
+    calibration, precision = job.calibration, precision_of(job.precision)
+    inputs = torch.from_numpy(calibration_inputs(job.variant, job.tower, None) if calibration is None else calibration)
     cosine = None if precision.kind == "float" else precision.gate
     return inputs, Stages(job.tower, job.module, inputs[:COMPARED], cosine, fixed=precision.calibrated)
 
 
 def _written(job: LoweringJob, backend: Backend, inputs: Tensor, stages: Stages) -> nn.Module:
-    """The tower as the backend wants it, quantized where wanted."""
+    """Returns the tower rewritten for the backend, and quantized at integer precisions."""
     from mobileclip_deploy.targets.executorch.quantization import quantize
 
     module, precision = backend.authored(job), precision_of(job.precision)

@@ -1,7 +1,7 @@
-"""What a .pte file holds, read from its bytes alone: its one method, constants, and what its parts were compiled to.
+"""Contents of a .pte file, read from its bytes only: its method, its constants, and the compiled parts.
 
-After `schema/program.fbs` of ExecuTorch 1.5 (file identifier ET12): a flatbuffer, an extended header with magic `eh00`
-in it, and data segments behind it. Nothing of executorch is imported, so files can be inspected without it.
+Follows `schema/program.fbs` of ExecuTorch 1.5 (file identifier ET12): a flatbuffer, an extended header with magic
+`eh00` in it, followed by data segments. Nothing of executorch is imported, so files can be inspected without it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class ProgramFile:
     """A .pte file.
 
     Attributes:
-        fields: the table `Program` of its flatbuffer, whole.
-        size: of the flatbuffer with its header, in bytes.
-        segments: the data behind it.
+        fields: the flatbuffer's whole table `Program`.
+        size: bytes of the flatbuffer with its header.
+        segments: the data after it.
     """
 
     fields: Fields
@@ -43,21 +43,21 @@ class ProgramFile:
 
     @classmethod
     def parse(cls, data: bytes) -> ProgramFile:
-        """The bytes of a file.
+        """Parses the bytes of a file.
 
         Raises:
-            Malformed, IndexError: it is of another format, cut off or damaged.
+            Malformed, IndexError: it has another format, is cut off or damaged.
         """
         fields = SCHEMA.decoded(data)
         base, size = 0, len(data)
         if data[8:12] == HEADER_MAGIC:
             size, base = read(data, "<Q", 16), read(data, "<Q", 24)
-        places = [(base + segment["offset"], segment["size"]) for segment in fields["segments"]]
-        if size > len(data) or any(start + length > len(data) for start, length in places):
+        ranges = [(base + segment["offset"], segment["size"]) for segment in fields["segments"]]
+        if size > len(data) or any(start + length > len(data) for start, length in ranges):
             raise Malformed(f"it is cut off: {len(data)} bytes, and parts of it would lie behind them")
-        found = cls(fields, size, tuple(data[start : start + length] for start, length in places))
-        _ = found.inputs, found.outputs, found.operators, found.bytes_by_kind  # whatever is wrong is said at once
-        return found
+        program = cls(fields, size, tuple(data[start : start + length] for start, length in ranges))
+        _ = program.inputs, program.outputs, program.operators, program.bytes_by_kind  # raises any error now
+        return program
 
     @cached_property
     def plan(self) -> Fields:
@@ -69,39 +69,38 @@ class ProgramFile:
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """Called by position, since a .pte has no names; the first size is 0 where the batch is free, the last where
+        """Inputs, named by position, since a .pte has no names. The first size is 0 if the batch is free, the last if
         ids may be shorter."""
-        return tuple(_info(f"input_{place}", self.tensor(value)) for place, value in enumerate(self.plan["inputs"]))
+        return tuple(_info(f"input_{index}", self.tensor(value)) for index, value in enumerate(self.plan["inputs"]))
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(_info(f"output_{place}", self.tensor(value)) for place, value in enumerate(self.plan["outputs"]))
+        return tuple(_info(f"output_{index}", self.tensor(value)) for index, value in enumerate(self.plan["outputs"]))
 
     @cached_property
     def delegates(self) -> tuple[tuple[str, bytes], ...]:
-        """The parts that backends run, in the order in which the method lists them: the backend's id, and what the part
-        was compiled to."""
+        """Parts that backends run, in the method's order: the backend's id, and the compiled part."""
         return tuple((entry["id"], self.payload(entry)) for entry in self.plan["delegates"])
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """Ids of the backends that are needed to run it, each once."""
+        """Ids of the backends needed to run the file, without repetition."""
         return tuple(sorted({backend for backend, _ in self.delegates}))
 
     @property
     def operators(self) -> dict[str, int]:
-        """How often each kernel outside of the delegates is called."""
-        called = [
+        """Number of calls of each kernel outside of the delegates."""
+        operators = [
             at(self.plan["operators"], call[1]["index"], "operator")
             for chain in self.plan["chains"]
             for call in (instruction["call"] for instruction in chain["instructions"])
             if call is not None and call[0] == "KernelCall"
         ]
-        return dict(Counter(".".join(filter(None, (one["name"], one["overload"]))) for one in called))
+        return dict(Counter(".".join(filter(None, (operator["name"], operator["overload"]))) for operator in operators))
 
     @property
     def bytes_by_kind(self) -> dict[str, int]:
-        """Bytes of the program, of constants, of data with names, and of each backend's parts; none that are 0."""
+        """Bytes of the program, of constants, of named data, and of each backend's parts, without zeros."""
         named = {entry["segment"] for entry in self.fields["named_data"]}
         kinds = Counter(
             program=self.size,
@@ -114,15 +113,15 @@ class ProgramFile:
 
     @property
     def constants(self) -> tuple[bytes, tuple[int, ...]]:
-        """The data of all constants, and where each begins."""
-        found = self.fields["constants"]
-        if not found or not found["offsets"]:
+        """Data of all constants, and the offset of each."""
+        segment = self.fields["constants"]
+        if not segment or not segment["offsets"]:
             return b"", ()
-        return at(self.segments, found["segment"], "segment"), found["offsets"]
+        return at(self.segments, segment["segment"], "segment"), segment["offsets"]
 
     @cached_property
     def named(self) -> Mapping[str, bytes]:
-        """The data that parts share, by name."""
+        """Data that parts share, by name."""
         entries = self.fields["named_data"]
         named = {entry["key"]: at(self.segments, entry["segment"], "segment") for entry in entries}
         if len(named) != len(entries):
@@ -130,30 +129,34 @@ class ProgramFile:
         return named
 
     def payload(self, delegate: Fields) -> bytes:
-        """What a delegate was compiled to."""
+        """Returns the compiled part of a delegate."""
         inline = tuple(blob["data"] for blob in self.fields["inline"])
         reference = delegate["processed"] or {"location": 0, "index": len(inline)}
-        held = self.segments if reference["location"] else inline
-        return at(held, reference["index"], f"part compiled for {delegate['id']}")
+        parts = self.segments if reference["location"] else inline
+        return at(parts, reference["index"], f"part compiled for {delegate['id']}")
 
     def tensor(self, value: int) -> Fields:
-        """A tensor among the values of `plan`; its `sizes` are the largest that it may have."""
-        found = at(self.plan["values"], value, "value")["value"]
-        if found is None or found[0] != "Tensor":
+        """Returns a tensor among the values of `plan`; its `sizes` are the largest that it may have."""
+        entry = at(self.plan["values"], value, "value")["value"]
+        if entry is None or entry[0] != "Tensor":
             raise Malformed("an input or output is not a tensor")
-        tensor: Fields = found[1]
+        tensor: Fields = entry[1]
         return tensor
 
 
 def dtype_of(tensor: Fields) -> np.dtype[Any]:
-    """The type of a tensor's numbers; Malformed where it has none, or a negative size."""
+    """Returns the type of a tensor's elements.
+
+    Raises:
+        Malformed: the type is unknown, or a size is negative.
+    """
     if tensor["scalar_type"] not in DTYPES or any(size < 0 for size in tensor["sizes"]):
         raise Malformed(f"a tensor has type {tensor['scalar_type']} and shape {list(tensor['sizes'])}")
     return np.dtype(DTYPES[tensor["scalar_type"]])
 
 
 def numbers_of(tensor: Fields, data: bytes, start: int = 0) -> npt.NDArray[Any]:
-    """The numbers of a tensor, which stand in the order of its dimensions that it names."""
+    """Returns the elements of a tensor, which are stored in the tensor's own order of dimensions."""
     sizes, dtype = tensor["sizes"], dtype_of(tensor)
     order = tuple(tensor["dim_order"]) or tuple(range(len(sizes)))
     if sorted(order) != list(range(len(sizes))):
@@ -163,12 +166,12 @@ def numbers_of(tensor: Fields, data: bytes, start: int = 0) -> npt.NDArray[Any]:
 
 
 def count_of(tensor: Fields) -> int:
-    """How many numbers a tensor has."""
+    """Returns the number of a tensor's elements."""
     return int(np.prod(tensor["sizes"], dtype=object))
 
 
 def _info(name: str, tensor: Fields) -> TensorInfo:
     sizes, code = tuple(tensor["sizes"]), tensor["scalar_type"]
-    if tensor["dynamism"] and sizes:  # the file has the largest sizes; a batch that is free is one of several
+    if tensor["dynamism"] and sizes:  # the file has the largest sizes; a free batch is above 1
         sizes = (0, *sizes[1:]) if sizes[0] > 1 else (*sizes[:-1], 0)
     return TensorInfo(name, np.dtype(DTYPES[code]).name if code in DTYPES else f"type {code}", sizes)

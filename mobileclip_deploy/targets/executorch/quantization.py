@@ -1,8 +1,8 @@
 """Quantization for XNNPACK: static int8 by torch's PT2E flow, dynamic int8 and int4 for linear layers.
 
-Silent defect of torchao 0.18: `prepare_pt2e` fuses convolutions with BatchNorms without asking whether the convolution
-has other users; an unfolded tower changes before anything is quantized. Here towers are folded, and every stage is
-compared with the one before (see `pipeline`).
+Silent defect of torchao 0.18: `prepare_pt2e` fuses convolutions with BatchNorms even if the convolution has other
+users, so an unfolded tower changes before anything is quantized. Here towers are folded, and every stage is compared
+with the one before (see `pipeline`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mobileclip_deploy.targets.executorch.lowering import traced
 from mobileclip_deploy.targets.executorch.stages import Stages
 from mobileclip_deploy.targets.grids.grid import Grid
 
-# Smallest step of weights. executorch's own configuration has 2^-12, which a channel's step reaches when a layer scale
-# is multiplied into it: its weights would be rounded more coarsely than to 127 steps.
+# Smallest step of weights. executorch's own configuration has 2^-12. A channel's step is smaller than that if a layer
+# scale is multiplied into it: its weights would then be rounded more coarsely than to 127 steps.
 SMALLEST_STEP = 2.0**-24
 
 
@@ -33,16 +33,16 @@ def quantize(
     grids: Mapping[str, Grid],
     free: FreeShape,
 ) -> nn.Module:
-    """A tower that is written for XNNPACK, with quantized weights and activations.
+    """Quantizes weights and activations of a tower that was rewritten for XNNPACK.
 
     Args:
         module: in eval mode, folded; its embeddings are replaced in place.
-        precision: of all but the table of words: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups
-            of 32, the projection int8).
-        inputs: of the tower [N, ...]; w8a8 measures activations on them.
-        stages: told of every step.
-        grids: of the weights, by `provenance.weight_sha256`; w8 and w8a8 are XNNPACK's own choice, which they describe.
-        free: of the inputs that what comes out takes.
+        precision: of all but the word table: w8a8 (static), w8 (dynamic, linear layers) or w4 (dynamic, int4 groups of
+            32, the projection int8).
+        inputs: inputs of the tower [N, ...]; w8a8 measures activations on them.
+        stages: checks every step.
+        grids: grids of the weights, by `provenance.weight_sha256`; at w8 and w8a8 they describe XNNPACK's own choice.
+        free: free dimensions of the result's input.
     """
     quantize_embeddings(module, grids)
     stages.near("embedding", module)
@@ -52,8 +52,8 @@ def quantize(
 
 
 def _in_int8(node: torch.fx.Node) -> bool:
-    """Whether an operation of an image tower is quantized: convolutions and products but for those that stay float,
-    and nothing else. Additions and multiplications in int8 round once more and are no faster."""
+    """Returns whether an operation of an image tower is quantized: only convolutions and products that do not stay
+    float. Additions and multiplications in int8 round once more and are not faster."""
     if node.op != "call_function":
         return True
     if node.target not in (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default):
@@ -64,13 +64,13 @@ def _in_int8(node: torch.fx.Node) -> bool:
 
 
 def _outside_of_palettes(node: torch.fx.Node) -> bool:
-    """Whether an operation of a text tower may be quantized: all but those that take indices of a table apart."""
+    """Returns whether an operation of a text tower may be quantized: all but those that unpack indices of a table."""
     kinds = [kind for _, kind in node.meta.get("nn_module_stack", {}).values()]
     return not any(str(kind).endswith(PaletteEmbedding.__name__) for kind in kinds)
 
 
 def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) -> nn.Module:
-    """What `traced` gives, quantized."""
+    """Quantizes the result of `traced`."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,
@@ -79,8 +79,9 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     quantizer = XNNPACKQuantizer()
-    # Not those of convolutions with BatchNorms: there are none, and a tenth of an export went into exporting examples.
-    quantizer.SUPPORTED_PATTERNS = [one for one in quantizer.SUPPORTED_PATTERNS if not one.is_qat]
+    # Without patterns of convolutions with BatchNorms: there are none here, and exporting the patterns' examples took a
+    # tenth of an export.
+    quantizer.SUPPORTED_PATTERNS = [pattern for pattern in quantizer.SUPPORTED_PATTERNS if not pattern.is_qat]
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=dynamic)
     fine = replace(config.weight, observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=SMALLEST_STEP))
     quantizer.set_global(replace(config, weight=fine))
@@ -88,7 +89,7 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
     quantizer.set_filter_function(_in_int8 if pixels else _outside_of_palettes)
     prepared = prepare_pt2e(graph, quantizer)
     stages.same("prepared", prepared, observes=True)
-    # Observers of weights see them when the graph runs: once is enough where activations are measured at run time.
+    # Observers of weights need the graph to run; once is enough if activations are measured at run time.
     for row in inputs[: 1 if dynamic else None].split(1):
         prepared(row)
     converted = convert_pt2e(prepared)
@@ -99,27 +100,29 @@ def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) ->
 
 
 def _give_sums_their_own_inputs(graph: torch.fx.Graph) -> None:
-    """Dequantize the inputs of each int8 sum for it alone.
+    """Gives each int8 sum its own dequantization of its inputs.
 
-    XNNPACK takes such a sum with what dequantizes its inputs as one piece. In x + mlp(norm(x)) behind a linear layer
-    (PE-Core's pooling) the norm would take x out of that piece whose other input waits for the norm: a cycle.
+    XNNPACK takes such a sum and its dequantizations as one piece. In x + mlp(norm(x)) after a linear layer (PE-Core's
+    pooling) the norm would use x from that piece, whose other input depends on the norm: a cycle.
     """
     int8 = torch.ops.quantized_decomposed
-    given, taken = int8.dequantize_per_tensor.default, int8.quantize_per_tensor.default
+    restoring, rounding = int8.dequantize_per_tensor.default, int8.quantize_per_tensor.default
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor):
-        if {user.target for user in node.users} != {taken} or {one.target for one in node.all_input_nodes} != {given}:
+        if {user.target for user in node.users} != {rounding} or {each.target for each in node.all_input_nodes} != {
+            restoring
+        }:
             continue
-        for value in [one for one in node.all_input_nodes if len(one.users) > 1]:
+        for value in [each for each in node.all_input_nodes if len(each.users) > 1]:
             with graph.inserting_before(node):
                 node.replace_input_with(value, graph.node_copy(value))
 
 
 def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
-    """Linear layers with int4 weights in -7 ... 7, one scale per group of inputs, or int8 ones, one scale per output,
-    as their grids say; and activations measured at run time.
+    """Stores linear layers as int4 weights in -7 ... 7, one scale per group of inputs, or as int8, one scale per
+    output, as their grids say; activations are measured at run time.
 
-    The largest value of a group stands at the end of the range, as on Core ML (torchao's own symmetric mapping puts it
-    half a step further and cuts it off): so weights that `recover` trained keep their integers.
+    The largest value of a group is at the end of the range, as on Core ML, so that weights trained by `recover` keep
+    their integers. torchao's own symmetric mapping puts it half a step further and clips it.
     """
     from torchao.quantization import IntxUnpackedToInt8Tensor
 

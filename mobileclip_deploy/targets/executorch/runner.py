@@ -1,4 +1,4 @@
-"""Running a .pte in the wheel's own runtime: to be asked, and to be timed, as a whole and by kind of operator."""
+"""Runners of a .pte in the wheel's own runtime, for answers and for timing, in total and by kind of operator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 
 class Program(Protocol):
-    """An opened .pte: its path, and the program in it."""
+    """An opened .pte: its path, and its contents."""
 
     @property
     def path(self) -> Path: ...
@@ -31,15 +31,15 @@ class Program(Protocol):
 
 
 class RuntimeRunner:
-    """ExecuTorch's runtime with a thread pool of a given size, one input (or batch, where it is free) at a time.
+    """ExecuTorch's runtime with a thread pool of a given size, one input (or batch, if it is free) at a time.
 
-    The pool belongs to the process: the runner that is made last sets it for all.
+    The pool belongs to the process: the most recent runner sets it for all.
     """
 
     def __init__(self, artifact: Program, threads: int) -> None:
         path, program = artifact.path, artifact.file
         self._input = program.inputs[0]
-        self._batch = next(iter(program.tensor(program.plan["inputs"][0])["sizes"]), 1)  # so many at most in one call
+        self._batch = next(iter(program.tensor(program.plan["inputs"][0])["sizes"]), 1)  # most inputs in one call
         with quiet(), hold_back():
             from executorch.version import __version__
 
@@ -66,12 +66,12 @@ class RuntimeRunner:
         rows = torch.from_numpy(np.ascontiguousarray(inputs, dtype=self._input.dtype))
         with running("ExecuTorch failed"), hold_back():
             (output,) = self._method.execute([rows])
-        # The runtime writes every call's output into the same memory.
+        # Copied because the runtime writes every call's output to the same memory.
         return output.numpy().astype(np.float32, copy=True)
 
 
 class ExecuTorchSession(Session):
-    """ExecuTorch's runtime of the wheel, with a thread pool of `threads`."""
+    """Session of the wheel's ExecuTorch runtime, with a thread pool of `threads`."""
 
     def __init__(self, path: Path, setup: SessionSetup) -> None:
         SET_THREADS()(setup.threads)
@@ -93,7 +93,7 @@ class ExecuTorchSession(Session):
 
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of any .pte; a .pte does not name its tensors."""
+    """Returns inputs and outputs of any .pte; a .pte does not name its tensors."""
     meta = LOAD()(str(path)).method_meta("forward")
     inputs = [_info(meta.input_tensor_meta(index), f"input_{index}") for index in range(meta.num_inputs())]
     outputs = [_info(meta.output_tensor_meta(index), f"output_{index}") for index in range(meta.num_outputs())]
@@ -101,25 +101,25 @@ def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]
 
 
 def _info(meta: Any, name: str) -> TensorInfo:
-    number = int(meta.dtype())
-    dtype = np.dtype(DTYPES[number]).name if number in DTYPES else f"type {number}"
+    code = int(meta.dtype())
+    dtype = np.dtype(DTYPES[code]).name if code in DTYPES else f"type {code}"
     return TensorInfo(name, dtype, tuple(meta.sizes()))
 
 
 WARM_UP, COUNTED = 2, 20
 WHOLE = "Method::execute"
 REST = "between operators"
-# Each spans operators that are events of their own: they would be counted twice.
+# Events that include operators with their own events, which would be counted twice.
 SPANS = (WHOLE, "DELEGATE_CALL", "OPERATOR_CALL")
 
 
 def operator_times(path: Path, row: torch.Tensor) -> tuple[KernelTime, ...]:
-    """Run a .pte on one input and say where the time goes, the most expensive first.
+    """Runs a .pte on one input, and returns the time of each operator, the most expensive first.
 
-    Operators are named by their kernels, as XNNPACK names them ("Convolution (NHWC, F32) DWConv"), outside of delegates
-    by their ATen names; `REST` is what an inference takes beside them. Times are sums of each event's median: where the
-    machine does other work, an operator is now and then interrupted for many times its own time. Delegates trace whole
-    microseconds, so that the small ones read as nothing.
+    Operators have their kernels' names, those of XNNPACK ("Convolution (NHWC, F32) DWConv") or, outside of delegates,
+    ATen's; `REST` is the remaining time of an inference. Times are sums of each event's median: on a busy machine an
+    operator is sometimes interrupted for many times its own time. Delegates record whole microseconds, so that small
+    operators read as 0.
     """
     from mobileclip_deploy.targets.executorch.bindings import runtime
 

@@ -1,4 +1,4 @@
-"""The stages of an export, each compared with what the tower computed at first."""
+"""Comparison of an export's stages with the outputs of the original tower."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from mobileclip_deploy.errors import ExportError, InvalidInput, NotRun
 from mobileclip_deploy.parity import Bound, Check, Deviation, compare
 from mobileclip_deploy.targets.values import Runner
 
-# A stage that quantizes nothing may move embeddings by rounding alone; random weights amplify it (S2: 3e-4).
+# A stage that quantizes nothing changes embeddings by rounding only; random weights amplify it (S2: 3e-4).
 SAME = 1e-3
-# Lowered against converted: the same integers of weights, other roundings of what lies between them. Where ranges are
-# measured at run time nano came to 0.99995 and S0's filling to 0.9998; where they are fixed, rounding adds up through
-# nano's image tower (0.9963).
+# Lowered against converted: the weights' integers are the same, the roundings of activations differ. With ranges
+# measured at run time nano reached 0.99995 and S0's filling 0.9998; with fixed ranges, rounding adds up through nano's
+# image tower (0.9963).
 LOWERED, LOWERED_FIXED = 0.999, 0.99
 
 
 class StageBroke(ExportError):
-    """A stage no longer computes what the stage before it computed; the text names it."""
+    """Error for a stage that no longer computes the same as the stage before it; the text names it."""
 
 
 class Stages:
-    """Compares each stage of one tower with what the tower computed at first, and keeps the outcomes as `checks`.
+    """Comparisons of each stage of one tower with the original tower's outputs; the results are in `checks`.
 
-    StageBroke is raised where a stage is further from that than its bound, or gives embeddings of another shape.
+    Methods raise StageBroke if a stage exceeds its bound, or returns embeddings of another shape.
 
     Args:
-        tower: what checks and error texts call it.
+        tower: its name in checks and error texts.
         module: the folded tower.
         inputs: a few inputs of it, [N, ...].
-        cosine: what a quantized stage must hold against the folded tower; None where nothing is quantized.
-        fixed: whether the ranges of activations stand in the file.
+        cosine: smallest cosine of a quantized stage against the folded tower; None if nothing is quantized.
+        fixed: True if the ranges of activations are stored in the file.
     """
 
     def __init__(
@@ -47,22 +47,22 @@ class Stages:
         self.checks: tuple[Check, ...] = ()
 
     def same(self, stage: str, module: nn.Module, *, observes: bool = False) -> None:
-        """A stage after which the tower still computes what the last stage computed, to rounding.
+        """Checks a stage that computes the same as the last stage, up to rounding.
 
         Args:
-            observes: the module measures what passes through it; a copy is asked, so that the check leaves no trace.
+            observes: True if the module measures its inputs; a copy is run then, so that the check leaves no trace.
         """
         outputs = self._outputs(copy.deepcopy(module) if observes else module)
         self._check(stage, compare(self._last, outputs), "relative", SAME)
 
     def near(self, stage: str, module: nn.Module) -> None:
-        """A stage that quantizes: what comes out is compared with the folded tower."""
+        """Checks a stage that quantizes: its outputs are compared with the folded tower's."""
         assert self._cosine is not None
         self._last = self._outputs(module)
         self._check(stage, compare(self._reference, self._last), "cosine", self._cosine)
 
     def lowered(self, load: Callable[[], Runner]) -> None:
-        """The .pte against the last stage."""
+        """Compares the .pte with the last stage."""
         try:
             runner = load()
             deviation = compare(self._last, runner(self._inputs.numpy()))
@@ -84,5 +84,5 @@ class Stages:
         check = Check.measured(stage, self._tower, deviation, Bound(metric, bound), engine)
         self.checks += (check,)
         if check.status == "failed":
-            found = f"{metric} {deviation.value(metric):.4g}"
-            raise StageBroke(f"the {self._tower} tower broke at stage {stage}: {found}, wanted {check.gate}")
+            measured = f"{metric} {deviation.value(metric):.4g}"
+            raise StageBroke(f"the {self._tower} tower broke at stage {stage}: {measured}, wanted {check.gate}")

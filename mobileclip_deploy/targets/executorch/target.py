@@ -1,4 +1,4 @@
-"""The ExecuTorch target: file names, input and output, and which backend a bundle is for."""
+"""The ExecuTorch target: file names, input and output, and a bundle's backend."""
 
 from __future__ import annotations
 
@@ -65,22 +65,21 @@ class ExecuTorchTarget(Target):
         )
 
     def require(self, precisions: Precisions, mixed: bool = False) -> None:
-        """As any target, and refuses a free batch where there can be none, and to write without the backend's own
-        packages."""
-        own, dynamic = self.backend, self.options.dynamic_batch
+        """Checks as any target does, and refuses an unsupported free batch, or a backend whose packages are missing."""
+        backend, dynamic = self.backend, self.options.dynamic_batch
         if dynamic and "text" not in precisions:
             raise UsageError("`dynamic_batch` is for prompts: the image tower takes one image; leave it out")
-        if dynamic and own.static_shapes is not None:
-            raise UsageError(f"`dynamic_batch` is refused on {own.name}: {own.static_shapes}")
+        if dynamic and backend.static_shapes is not None:
+            raise UsageError(f"`dynamic_batch` is refused on {backend.name}: {backend.static_shapes}")
         super().require(precisions, mixed)
-        for package in own.packages:
+        for package in backend.packages:
             if importlib.util.find_spec(package) is None:
-                raise DependencyMissing(f"backend {own.name} needs {package}; type: pip install {package}")
+                raise DependencyMissing(f"backend {backend.name} needs {package}; type: pip install {package}")
 
     def settled(self, precisions: Precisions) -> ExecuTorchTarget:
-        # A deployment target is for the package inside a Core ML .pte; elsewhere it would only be written down.
-        kept = self.options.deployment_target if self.backend.name == "coreml" else None
-        return ExecuTorchTarget(replace(self.options, backend=self.backend.name, deployment_target=kept))
+        # A deployment target is for the package inside a Core ML .pte; elsewhere it would be recorded without effect.
+        deployment_target = self.options.deployment_target if self.backend.name == "coreml" else None
+        return ExecuTorchTarget(replace(self.options, backend=self.backend.name, deployment_target=deployment_target))
 
     def artifact_name(self, variant: Variant, artifact: str, precision: str) -> str:
         return f"{variant.name}_{artifact}.{self.backend.name}.pte"

@@ -1,4 +1,4 @@
-"""Where the weights of a .pte stand, in parts of XNNPACK and in kernels outside of them, and how each is restored."""
+"""Positions of the weights in a .pte, in parts of XNNPACK and in kernels outside of them, and how each is restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobileclip_deploy.targets.graph import Input, Node
 from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, Tables, as_float, on_grid, spread
 from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
-BFLOAT16 = 2.0**-8  # how far a number may move when it is cut to it
+BFLOAT16 = 2.0**-8  # largest relative change of a value truncated to bfloat16
 CONVOLUTION, DEPTHWISE, PRODUCT = "XNNConv2d", "XNNDepthwiseConv2d", "XNNFullyConnected"
 LOOK_UPS = ("aten::embedding", "aten::index")  # the second in files of version 0.3.0 and before
 TRANSPOSED = 1  # a flag of products: the weight is [I, O]
@@ -30,7 +30,7 @@ TABLE = WeightTable(
 
 
 def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
-    """The weight of a convolution or product; None where it is computed."""
+    """Returns the weight of a convolution or product. None if it is computed."""
     inputs = dict(node.inputs)
     numbers, scale = numbers_of(inputs.get(name)), numbers_of(inputs.get(f"{name} scale"))
     if numbers is None:
@@ -56,7 +56,8 @@ def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
 
 
 def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
-    """A table that a kernel looks rows up in, or a constant that a part takes from the program, such as positions."""
+    """Returns a table that a kernel looks rows up in, or a constant that a part takes from the program, such as
+    positions."""
     inputs = dict(node.inputs)
     stored = numbers_of(inputs.get(name))
     if stored is None or stored.ndim != 2:
@@ -73,34 +74,34 @@ def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
         if len(tables) != 1 or stored.shape[1] % 3:
             return None
         return on_grid(node.name, Tables(tables[0].reshape(1, 1, -1)), unpacked(torch.tensor(stored)).numpy())
-    # Of one number a row it is a scale or an entry.
+    # A table with one element per row is a scale or an entry.
     return as_float(node.name, stored) if node.type.startswith("aten::embedding") and stored.shape[1] > 1 else None
 
 
 def _looked_up(nodes: Iterable[Node]) -> list[Array]:
-    """What rows are looked up in."""
-    found = [numbers_of(dict(node.inputs)["argument 0"]) for node in nodes if node.type.startswith(LOOK_UPS)]
-    return [numbers for numbers in found if numbers is not None]
+    """Returns the tables that operations look rows up in."""
+    tables = [numbers_of(dict(node.inputs)["argument 0"]) for node in nodes if node.type.startswith(LOOK_UPS)]
+    return [numbers for numbers in tables if numbers is not None]
 
 
 def _ids(node: Node) -> Input | None:
-    """The rows that an operation looks up; of `index` the first of a list."""
-    given = dict(node.inputs)
-    return given.get("argument 1[0]", given.get("argument 1"))
+    """Returns the indices of the rows that an operation looks up; for `index` they are the first item of a list."""
+    inputs = dict(node.inputs)
+    return inputs.get("argument 1[0]", inputs.get("argument 1"))
 
 
 def _integers(node: Node, numbers: Array, scale: Array, zero: str = "filter zero point") -> StoredWeight:
-    """Weight stored at 8 bits; `scale` has a shape that numpy stretches to that of the numbers."""
+    """Returns a weight stored at 8 bits; `scale` has a shape that numpy broadcasts to that of the integers."""
     grid = Affine(scale, 8, node.settings.get(zero, 0), steps=lambda given: _steps(given, scale))
     return on_grid(node.name, grid, numbers)
 
 
 def _grouped(name: str, numbers: Array, scales: Array) -> StoredWeight:
-    """Weight stored at 4 bits, with one scale per group of inputs: `scales` [O, groups].
+    """Returns a weight stored at 4 bits, with one scale per group of inputs: `scales` [O, groups].
 
-    Scales are cut to bfloat16 after the numbers were rounded by them: a number near the middle of two steps then stands
-    at the farther one. `nearest` rounds as it was done, by the scale that puts the group's largest number at 7, where
-    the file's is that scale cut.
+    Scales are truncated to bfloat16 after the weights were rounded with them. An element near the middle of two steps
+    may therefore be at the farther one. `nearest` rounds like the writer, with the scale that puts the group's largest
+    element at 7, if the file's scale is its truncation.
     """
     group = numbers.shape[1] // scales.shape[1]
 
@@ -113,7 +114,7 @@ def _grouped(name: str, numbers: Array, scales: Array) -> StoredWeight:
 
 
 def _steps(given: Floats, scale: Array) -> Floats:
-    """Times the inverse, as torchao does: which of two steps a number in the middle goes to depends on it."""
+    """Multiplies by the inverse scale, as torchao does: this decides the direction in which a midpoint is rounded."""
     with np.errstate(divide="ignore", invalid="ignore"):
         steps = given * (np.float32(1) / scale)
     return np.where(scale == 0, 0, steps).astype(np.float32)

@@ -1,7 +1,7 @@
-"""What an XNNPACK part of a .pte computes, read from its bytes: values, operations, and constants as they are stored.
+"""Contents of an XNNPACK part of a .pte, read from its bytes: values, operations, and constants as they are stored.
 
-After `backends/xnnpack/serialization/schema.fbs` of ExecuTorch 1.5 (identifier XN01): a header with magic `XH00`, a
-flatbuffer, and constants behind it or, since 1.0, among the program's data by name.
+Follows `backends/xnnpack/serialization/schema.fbs` of ExecuTorch 1.5 (identifier XN01): a header with magic `XH00`, a
+flatbuffer, and constants after it or, since 1.0, among the program's named data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STORED = {
     "int32": "<i4",
 }
 FOUR_BITS = ("qcint4", "qbint4")
-ZERO_POINT = 8  # of 4-bit integers, which stand in the file as 0 ... 15
+ZERO_POINT = 8  # of 4-bit integers, which are stored as 0 ... 15
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Value:
     """A tensor of a part.
 
     Attributes:
-        description: datatype, shape and how it is quantized, without scales and zero point.
+        description: datatype, shape and quantization, without scales and zero point.
         flags: `INPUT`, `OUTPUT` or neither.
-        argument: of the delegate's call that it is; None inside of the part.
-        numbers: of a constant, [*dims]; 4-bit integers as int8 from -8 to 7.
-        scales: float32, [] where the tensor has one, [channels] or [channels, groups]; None where nothing is quantized
-            or scales are measured at run time.
-        zero_point: of a tensor with one scale; None of others.
+        argument: index of the argument of the delegate's call; None for a value inside the part.
+        numbers: elements of a constant, [*dims]; 4-bit integers as int8 from -8 to 7.
+        scales: float32, [] for one scale, [channels] or [channels, groups]; None if nothing is quantized or scales are
+            measured at run time.
+        zero_point: zero point of a tensor with one scale; None for others.
     """
 
     description: str
@@ -61,24 +61,24 @@ class Value:
 
 
 Operation = tuple[str, dict[str, int | None], dict[str, int], dict[str, Any]]
-"""One node: its type, inputs and outputs by number of the value, None where an input is left out, and settings."""
+"""One node: its type, inputs and outputs by value id, and settings. An omitted input is None."""
 
 
 def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Value], list[Operation]]:
-    """Read a part: its values by number, and its operations in the order in which they run.
+    """Reads a part: its values by id, and its operations in execution order.
 
     Args:
-        payload: what the delegate was compiled to.
+        payload: the compiled part of the delegate.
         named: the program's data by name.
     """
     if payload[4:8] != HEADER_MAGIC:
         raise Malformed("an XNNPACK part has no header")
-    start, size, behind = (read(payload, "<I", place) for place in (10, 14, 18))
+    start, size, data_start = (read(payload, "<I", offset) for offset in (10, 14, 18))
     length = read(payload, "<Q", 22)
-    if start + size > len(payload) or behind + length > len(payload):
+    if start + size > len(payload) or data_start + length > len(payload):
         raise Malformed("an XNNPACK part is cut off")
     graph = SCHEMA.decoded(payload[start : start + size])
-    constants = _Constants(graph["constant_data"], payload[behind : behind + length], named)
+    constants = _Constants(graph["constant_data"], payload[data_start : data_start + length], named)
     values: dict[int, Value] = {}
     for entry in graph["xvalues"]:
         if entry["value"] is None:
@@ -93,12 +93,12 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Val
 
 
 def _check_externs(graph: Mapping[str, Any], values: Mapping[int, Value]) -> None:
-    """What a part says twice: its inputs and outputs by number, and by the flags of its values."""
+    """Compares the part's two records of its inputs and outputs: the lists of ids, and the flags of its values."""
     outside = {number: value for number, value in values.items() if value.argument is not None}
     for name, flags in (("input_ids", INPUT), ("output_ids", OUTPUT)):
-        own = [number for number, value in outside.items() if value.flags == flags]
-        if sorted(graph[name]) != sorted(own):
-            raise Malformed(f"an XNNPACK part names {list(graph[name])} as its {name}, its values say {sorted(own)}")
+        ids = [number for number, value in outside.items() if value.flags == flags]
+        if sorted(graph[name]) != sorted(ids):
+            raise Malformed(f"an XNNPACK part names {list(graph[name])} as its {name}, its values say {sorted(ids)}")
     if graph["num_externs"] != len(outside):
         raise Malformed(f"an XNNPACK part has {len(outside)} values outside, and says {graph['num_externs']}")
 
@@ -110,7 +110,7 @@ class _Constants:
     named: Mapping[str, bytes]
 
     def read(self, index: int, dtype: npt.DTypeLike, count: int) -> Array:
-        """`count` numbers of constant `index`."""
+        """Reads `count` elements of constant `index`."""
         entry = at(self.table, index, "constant")
         key = entry["named_key"]
         if key is None:
@@ -129,7 +129,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     argument = None if tensor["external_id"] == ABSENT else tensor["external_id"]
     if tensor["num_dims"] != len(dims):
         raise Malformed(f"a value of an XNNPACK part has {tensor['num_dims']} dimensions and the shape {list(dims)}")
-    # One number outside of the part, one use: XNNPACK would take a constant for both.
+    # A value outside of the part is either an input or an output: XNNPACK would use a constant as both.
     if tensor["flags"] not in ((0,) if argument is None else (INPUT, OUTPUT)) or (argument is not None and index):
         raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
     text, scales, zero_point = _quantization(quantized, dims, constants)
@@ -151,7 +151,7 @@ def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Consta
 def _quantization(
     given: tuple[str, dict[str, Any]] | None, dims: tuple[int, ...], constants: _Constants
 ) -> tuple[str, Array | None, int | None]:
-    """How a value is quantized in words, its scales, and its zero point."""
+    """Returns a value's quantization in words, its scales, and its zero point."""
     if given is None:
         return "", None, None
     kind, how = given
@@ -191,13 +191,13 @@ def _operation(node: dict[str, Any]) -> Operation:
     inputs: dict[str, int | None] = {}
     outputs: dict[str, int] = {}
     settings: dict[str, Any] = {}
-    for name, given in fields.items():
+    for name, value in fields.items():
         if not name.endswith("_id"):
-            settings[name] = list(given) if isinstance(given, tuple) else given
+            settings[name] = list(value) if isinstance(value, tuple) else value
         elif name.startswith("output"):
-            outputs[name.removesuffix("_id")] = given
+            outputs[name.removesuffix("_id")] = value
         else:
-            inputs[name.removesuffix("_id")] = None if given == ABSENT else given
+            inputs[name.removesuffix("_id")] = None if value == ABSENT else value
     ends = node["range"]
     settings["range"] = "-inf to inf" if ends is None else f"{ends['low']:.9g} to {ends['high']:.9g}"
     return kind, inputs, outputs, settings
