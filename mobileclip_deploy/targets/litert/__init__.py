@@ -1,4 +1,4 @@
-"""LiteRT (formerly TensorFlow Lite): one `.tflite` a tower, for Android phones above all."""
+"""LiteRT (formerly TensorFlow Lite): one `.tflite` per tower, mainly for Android phones."""
 
 from mobileclip_deploy.targets.litert.target import LiteRTTarget
 

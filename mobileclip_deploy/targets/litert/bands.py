@@ -1,9 +1,9 @@
-"""The fast path in a converted file: 7 x 7 depthwise convolutions as the bands of rows of `targets.depthwise`.
+"""Faster 7 x 7 depthwise convolutions in a converted file, as the bands of rows of `targets.depthwise`.
 
-A tower that is rewritten before it is converted gives the same numbers, but the converter takes every operation through
-all of its passes, and there are five or more for one convolution. Those that make two channels of each, MobileCLIP's
-downsampling, are two convolutions first, whose channels are then taken in turn: XNNPACK has depthwise kernels for one
-output a channel alone.
+A tower that is rewritten before its conversion gives the same results. But the converter runs every operation through
+all of its passes, and each convolution becomes five operations or more. Convolutions with two outputs per channel,
+MobileCLIP's downsampling, first become two convolutions, whose channels are then interleaved: XNNPACK has depthwise
+kernels for one output per channel only.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ DILATED = 2  # the version of a DEPTHWISE_CONV_2D that may have a dilation
 
 
 def deal_out(editor: Editor) -> None:
-    """Deal out every such convolution of a float32 file, in place.
+    """Divides every such convolution of a float32 file into bands, in place.
 
-    A convolution of which a band would lie wholly outside of its map stays whole: such a band gives zeros, whose range
-    integers cannot have.
+    A convolution with a band wholly outside of its map stays whole: such a band gives zeros, whose range integers
+    cannot have.
     """
     dealer, operators = _Dealer(editor), list[Any]()
     for operator in editor.graph.operators:
-        found = dealer.found(operator)
-        operators += [operator] if found is None else dealer.written(found)
-    taken = {*editor.graph.outputs, *(place for one in operators for place in one.inputs)}
-    editor.graph.operators = [one for one in operators if taken & set(one.outputs)]  # nothing takes their padding now
+        convolution = dealer.found(operator)
+        operators += [operator] if convolution is None else dealer.written(convolution)
+    used = {*editor.graph.outputs, *(index for operator in operators for index in operator.inputs)}
+    # Nothing uses the convolutions' own padding any more.
+    editor.graph.operators = [operator for operator in operators if used & set(operator.outputs)]
     editor.drop_tensors()
 
 
 @dataclass(frozen=True)
 class _Convolution:
-    """One of 7 x 7: `window` [1, 7, 7, C * M] and `bias` [C * M] make M channels of each of C; it takes `source` with 3
-    pixels more on every side, and gives `result`."""
+    """A 7 x 7 convolution with M outputs for each of C channels: `window` [1, 7, 7, C * M] and `bias` [C * M].
+
+    It takes `source`, padded by 3 pixels on every side, and computes `result`.
+    """
 
     window: Floats
     bias: Floats
@@ -53,19 +56,19 @@ class _Convolution:
 
 
 class _Dealer:
-    """Writes the operators that stand in a convolution's place."""
+    """Writer of the operators that replace a convolution."""
 
     def __init__(self, editor: Editor) -> None:
         self._editor, self._schema, self._tensors = editor, editor.schema, editor.graph.tensors
-        self._pads = {one.outputs[0]: one for one in editor.graph.operators if editor.is_type(one, "PAD")}
+        self._pads = {op.outputs[0]: op for op in editor.graph.operators if editor.is_type(op, "PAD")}
         self._constants: dict[bytes, int] = {}
 
     def found(self, operator: Any) -> _Convolution | None:
-        """What is to be dealt out; None of everything else."""
+        """Returns the convolution to divide. None for any other operator."""
         if not self._editor.is_type(operator, "DEPTHWISE_CONV_2D"):
             return None
         options, (source, *constants) = operator.builtinOptions, operator.inputs
-        window, bias = (self._editor.values(place) for place in constants)
+        window, bias = (self._editor.values(index) for index in constants)
         plain = options.dilationHFactor == options.dilationWFactor == 1 and options.fusedActivationFunction == 0
         if window is None or bias is None or window.shape[:3] != (1, KERNEL, KERNEL) or not plain:
             return None
@@ -83,25 +86,25 @@ class _Dealer:
         return _Convolution(window, bias, stride, int(options.depthMultiplier), source, operator.outputs[0])
 
     def written(self, whole: _Convolution) -> Iterator[Any]:
-        """The operators, in the order in which they run."""
+        """Yields the operators in execution order."""
         if whole.multiplier == 1:
             yield from self._bands(whole)
             return
         height, width, channels = self._tensors[whole.result].shape[1:]
         count, parts = whole.multiplier, []
-        for number in range(count):
-            parts.append(self._made(whole.result, f"_part_{number}", [1, height, width, channels // count]))
-            window, bias = (np.ascontiguousarray(one[..., number::count]) for one in (whole.window, whole.bias))
+        for index in range(count):
+            parts.append(self._made(whole.result, f"_part_{index}", [1, height, width, channels // count]))
+            window, bias = (np.ascontiguousarray(array[..., index::count]) for array in (whole.window, whole.bias))
             yield from self._bands(replace(whole, window=window, bias=bias, multiplier=1, result=parts[-1]))
         joined = self._made(whole.result, "_parts", [1, height, width, channels])
         yield self._editor.operator("CONCATENATION", parts, joined, self._schema.ConcatenationOptionsT(axis=3))
         yield from self._in_turn(joined, whole.result, count)
 
     def _bands(self, whole: _Convolution) -> Iterator[Any]:
-        """The sum of three convolutions with one output per channel; the first has the bias."""
+        """Yields the sum of three convolutions with one output per channel; the first has the bias."""
         shape, total = list(self._tensors[whole.result].shape), None
-        for number, (first, step, rows) in enumerate(BANDS):
-            source, padding, mark = whole.source, SAME, f"_rows_{number}"
+        for index, (first, step, rows) in enumerate(BANDS):
+            source, padding, mark = whole.source, SAME, f"_rows_{index}"
             if whole.stride > 1:
                 source, padding = self._made(whole.result, f"{mark}_padded", self._padded(whole, HALF - first)), VALID
                 sides = self._constant(b"padding_%d" % (HALF - first), _padding(HALF - first))
@@ -115,17 +118,17 @@ class _Dealer:
             else:
                 bias = self._constant(b"no_bias_%d" % shape[3], np.zeros(shape[3], np.float32))
             summand = self._made(whole.result, mark, shape)
-            taken = [source, self._editor.constant(name + b"_window", window), bias]
-            yield self._editor.operator("DEPTHWISE_CONV_2D", taken, summand, options, DILATED)
+            sources = [source, self._editor.constant(name + b"_window", window), bias]
+            yield self._editor.operator("DEPTHWISE_CONV_2D", sources, summand, options, DILATED)
             if total is not None:
-                last = number == len(BANDS) - 1
+                last = index == len(BANDS) - 1
                 both = whole.result if last else self._made(whole.result, f"{mark}_sum", shape)
                 yield self._editor.operator("ADD", [total, summand], both, self._schema.AddOptionsT())
                 summand = both
             total = summand
 
     def _in_turn(self, joined: int, result: int, count: int) -> Iterator[Any]:
-        """Channels of parts that stand behind one another, the first of each, then the second of each."""
+        """Interleaves the channels of concatenated parts: the first of each part, then the second of each."""
         shape = [int(size) for size in self._tensors[result].shape]
         pixels, each = shape[1] * shape[2], shape[3] // count
         apart = self._made(result, "_apart", [1, pixels, count, each])
@@ -137,19 +140,19 @@ class _Dealer:
 
     def _reshaped(self, source: int, result: int) -> Any:
         shape = np.asarray(self._tensors[result].shape, np.int32)
-        wanted = self._constant(b"shape_" + b"_".join(b"%d" % size for size in shape), shape)
-        return self._editor.operator("RESHAPE", [source, wanted], result, self._schema.ReshapeOptionsT(newShape=shape))
+        sizes = self._constant(b"shape_" + b"_".join(b"%d" % size for size in shape), shape)
+        return self._editor.operator("RESHAPE", [source, sizes], result, self._schema.ReshapeOptionsT(newShape=shape))
 
     def _padded(self, whole: _Convolution, rows: int) -> list[int]:
         _, height, width, channels = (int(size) for size in self._tensors[whole.source].shape)
         return [1, height + 2 * rows, width + 2 * HALF, channels]
 
     def _made(self, result: int, mark: str, shape: list[int]) -> int:
-        """The place of a new tensor on the way to a result; the names of both begin alike."""
+        """Returns the index of a new intermediate tensor of a result; both names begin alike."""
         return self._editor.computed(self._tensors[result].name + mark.encode(), shape)
 
     def _constant(self, name: bytes, values: npt.NDArray[Any]) -> int:
-        """The place of a constant that several take."""
+        """Returns the index of a constant that several operators share."""
         if name not in self._constants:
             self._constants[name] = self._editor.constant(name, values)
         return self._constants[name]

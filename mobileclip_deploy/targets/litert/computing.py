@@ -1,4 +1,4 @@
-"""Values that a .tflite computes between its input and its output."""
+"""Intermediate values of a .tflite."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from mobileclip_deploy.targets.quiet import hold_back
 def computed_values(
     content: bytes, model: ModelFile, inputs: npt.NDArray[np.generic], places: Collection[int] | None = None
 ) -> Iterator[dict[int, npt.NDArray[Any]]]:
-    """What a file computes, by the tensor's place, input by input; of no `places` what it takes and computes in
-    float32.
+    """Yields a file's values by tensor index, input by input; without `places` its float32 inputs and results.
 
-    One thread and LiteRT's plain kernels: XNNPACK keeps no values in between.
+    Uses one thread and LiteRT's plain kernels: XNNPACK keeps no intermediate values.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -30,18 +29,19 @@ def computed_values(
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
         interpreter.allocate_tensors()
-    (place,) = model.inputs.values()
-    wanted = float_places(model) if places is None else places
-    for row in model.tensors[place].as_taken(inputs):
-        interpreter.set_tensor(place, row[None])
+    (source,) = model.inputs.values()
+    indices = float_places(model) if places is None else places
+    for row in model.tensors[source].as_taken(inputs):
+        interpreter.set_tensor(source, row[None])
         interpreter.invoke()
-        yield {number: interpreter.get_tensor(number) for number in wanted}
+        yield {index: interpreter.get_tensor(index) for index in indices}
 
 
 def float_places(model: ModelFile) -> list[int]:
-    """What a file takes and computes in float32 of what it takes: a weight that was float16 is none of it."""
+    """Returns the indices of a file's float32 inputs and results, without weights that were dequantized from
+    float16."""
     computing = [
-        one for one in model.operators if one.type != "DEQUANTIZE" or model.tensors[one.inputs[0]].values is None
+        each for each in model.operators if each.type != "DEQUANTIZE" or model.tensors[each.inputs[0]].values is None
     ]
-    computed = {*model.inputs.values(), *(place for operator in computing for place in operator.outputs)}
-    return [place for place in sorted(computed) if model.tensors[place].dtype == "float32"]
+    computed = {*model.inputs.values(), *(index for operator in computing for index in operator.outputs)}
+    return [index for index in sorted(computed) if model.tensors[index].dtype == "float32"]

@@ -1,11 +1,11 @@
-"""What LiteRT's GPU compiler makes of a .tflite, without a phone: on Mesa's software Vulkan, in a process of its own.
+"""Compilation of a .tflite by LiteRT's GPU compiler without a phone: on Mesa's software Vulkan, in a separate process.
 
-The compiler (ML Drift, through WebGPU) is the one of the runtime, and its shaders compute in float16 as on a phone;
-only the driver below it is another.
+The compiler (ML Drift, through WebGPU) is the runtime's own, and its shaders compute in float16 as on a phone; only the
+driver below it differs.
 
-A GPU computes in float16: values have to fit into it, and the sums that means take. A mean over a map adds up as many
-values as the map has pixels before it divides: on a phone's GPU the mean of a squeeze-and-excite block was seen to
-overflow so (google-ai-edge/litert-samples, issue 222).
+A GPU computes in float16, whose range must hold all values, and the sums inside means. A mean over a map adds one value
+per pixel before it divides. On a phone's GPU the mean of a squeeze-and-excite block was seen to overflow in this way
+(google-ai-edge/litert-samples, issue 222).
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from mobileclip_deploy.targets.mil.lint.report import Finding, LintedOperation, 
 
 FOLDERS = ("/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d")
 SECONDS = 600
-"""How long a file may take to compile and answer; nano takes a few seconds of one core, most of it shaders."""
+"""Time limit for compiling and answering a file; nano takes a few seconds of one core, most of them for shaders."""
 ANSWER_SECONDS = 30
-"""After so long no further input is asked for."""
+"""Time after which no further input is run."""
 RETRIES = 2
 PROCESS = "mobileclip_deploy.targets.litert.gpu_process"
 DRIVER_VARIABLES = ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")  # the second for loaders before 1.3.207
-# The runtime waits two minutes for an answer, shaders included. Mesa keeps these: the next process goes on from there.
+# Messages of the runtime's timeout: two minutes per answer, shaders included. Mesa caches shaders, so the next process
+# continues from there.
 WAITED = ("DEADLINE_EXCEEDED", "Failed to lock custom tensor buffer")
 MISSING = (
     "LiteRT's GPU compiler runs here on Mesa's software Vulkan, which was not found; type: apt install "
@@ -46,23 +47,23 @@ MISSING = (
 
 
 def software_vulkan() -> Path:
-    """The file by which Vulkan's loader finds Mesa's driver for the CPU.
+    """Returns the file that points Vulkan's loader to Mesa's driver for the CPU.
 
     Raises:
         NotRun: it is not installed here.
     """
     if sys.platform != "linux":
         raise NotRun("LiteRT's GPU compiler is run on Linux alone, on Mesa's software Vulkan")
-    found = [path for folder in FOLDERS for path in sorted(Path(folder).glob("lvp_icd*.json"))]
-    if not found:
+    drivers = [path for folder in FOLDERS for path in sorted(Path(folder).glob("lvp_icd*.json"))]
+    if not drivers:
         raise NotRun(MISSING)
-    return found[0]
+    return drivers[0]
 
 
 def compile_for_gpu(artifact: OpenedModel, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
-    """See `Artifact.compiled`."""
+    """Compiles and runs an artifact: see `Artifact.compiled`."""
     path, model = artifact.path, artifact.model
-    _ = artifact.graph  # the runtime trusts what a file says of its tensors
+    _ = artifact.graph  # validates the file: the runtime trusts its tensors' declarations
     driver = software_vulkan()
     with temporary_folder() as folder:
         run = _run(path, driver, folder, inputs)
@@ -86,8 +87,15 @@ def compile_for_gpu(artifact: OpenedModel, inputs: npt.NDArray[np.generic] | Non
 
 @dataclass(frozen=True)
 class _Run:
-    """What a process said: its exit status, None where it was stopped, and how it ended; the log; whether it compiled
-    the file, and where its answers are, None where there are none."""
+    """Outcome of a process.
+
+    Attributes:
+        returned: its exit status; None if it was stopped.
+        end: how it ended, in words.
+        log: its log.
+        compiled: True if it compiled the file.
+        answers: file of its answers; None if there are none.
+    """
 
     returned: int | None
     end: str
@@ -97,40 +105,41 @@ class _Run:
 
     @property
     def waited(self) -> bool:
-        """Whether the runtime gave up waiting for an answer."""
+        """True if the runtime gave up waiting for an answer."""
         return self.compiled and self.returned not in (0, None) and any(words in self.log for words in WAITED)
 
     @property
     def silence(self) -> str:
-        """Why there are no answers."""
+        """Reason for missing answers."""
         waited = ": an answer took longer than the runtime waits" if self.waited else ""
         return f"the GPU {self.end} before its first answer{waited}" if self.compiled else "it was not compiled"
 
 
 def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic] | None) -> _Run:
     answers = folder / "answers.npy"
-    asked = []
+    arguments = []
     if inputs is not None:
         np.save(folder / "inputs.npy", inputs)
-        asked = [str(folder / "inputs.npy"), str(answers), str(ANSWER_SECONDS)]
-    # Shaders as LLVM gives them without optimizing: the same answers, in a third of the time.
-    own = {"GALLIVM_PERF": "nopt"} | dict.fromkeys(DRIVER_VARIABLES, str(driver))
-    command, environment = python("-m", PROCESS, str(path.absolute()), *asked, variables=own)
-    said, log = folder / "said", folder / "log"
-    with said.open("wb") as out, log.open("wb") as err:
+        arguments = [str(folder / "inputs.npy"), str(answers), str(ANSWER_SECONDS)]
+    # LLVM does not optimize shaders: the same answers, in a third of the time.
+    variables = {"GALLIVM_PERF": "nopt"} | dict.fromkeys(DRIVER_VARIABLES, str(driver))
+    command, environment = python("-m", PROCESS, str(path.absolute()), *arguments, variables=variables)
+    output, log = folder / "said", folder / "log"
+    with output.open("wb") as out, log.open("wb") as err:
         returned, end = run_within(command, SECONDS, env=environment, stdout=out, stderr=err)
-    words = said.read_text(errors="replace").split()
+    words = output.read_text(errors="replace").split()
     answered = answers if ANSWERED in words else None
     return _Run(returned, end, log.read_text(errors="replace"), COMPILED in words, answered)
 
 
 def _left(model: ModelFile, log: str) -> tuple[Left, ...]:
-    """The operations that the log says stay on the CPU: it names them by type, with a reason for each type."""
-    told = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*operations will run on the", log, re.DOTALL)
-    if told is None:
+    """Returns the operators that stay on the CPU according to the log, which lists them by type, with a reason for each
+    type."""
+    match = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*operations will run on the", log, re.DOTALL)
+    if match is None:
         return ()
     reasons = {}
-    for line in told[1].splitlines():
+    for line in match[1].splitlines():
         kind, _, reason = line.partition(":")
         reasons[kind] = reason.strip().removeprefix(f"{kind}: ")
     return tuple(
@@ -141,7 +150,7 @@ def _left(model: ModelFile, log: str) -> tuple[Left, ...]:
 
 
 def layer_name(tensor: str) -> str:
-    """The layer that a tensor of a converted file is of, as torch calls it: `tower.text.layers.0.attention`.
+    """Returns torch's name of the layer that a tensor of a converted file belongs to: `tower.text.layers.0.attention`.
 
     The converter writes the classes into the names: `a.b.Linear_qkv` for a layer called `qkv`.
     """
@@ -150,25 +159,25 @@ def layer_name(tensor: str) -> str:
 
 
 def _refusal(run: _Run) -> str:
-    found = re.search(r"Failed to create litert::ml_drift::\w+: ([^\n]*)", run.log)
-    why = "" if found is None else f": {found[1].split('; ')[0].rstrip('.')[:300]}"
+    match = re.search(r"Failed to create litert::ml_drift::\w+: ([^\n]*)", run.log)
+    why = "" if match is None else f": {match[1].split('; ')[0].rstrip('.')[:300]}"
     if run.returned is None:
         raise NotRun(f"LiteRT's GPU compiler {run.end}")
     return f"the compiler {run.end}{why}"
 
 
 def extremes(artifact: OpenedModel, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
-    """The largest value that a file computes in float32 over all inputs, and the largest sum behind a mean of it.
+    """Returns the largest absolute value that a file computes in float32 over all inputs, and the largest sum inside a
+    mean. The latter is None if there is no mean.
 
-    A sum is that of the values without their signs, so that it bounds every order of adding up; None where there is no
-    mean.
+    A sum adds absolute values, so that it bounds every order of summation.
     """
     model = artifact.model
-    means = [one for one in model.operators if one.type == "MEAN"]
+    means = [operator for operator in model.operators if operator.type == "MEAN"]
     values, sums = [], []
     for computed in computed_values(artifact.path.read_bytes(), model, inputs):
-        for place, value in computed.items():
-            values.append((float(np.abs(value).max()), layer_name(model.tensors[place].name)))
+        for index, value in computed.items():
+            values.append((float(np.abs(value).max()), layer_name(model.tensors[index].name)))
         for mean in means:
             source, axes = computed.get(mean.inputs[0]), model.tensors[mean.inputs[1]].values
             if source is not None and axes is not None:
@@ -190,19 +199,19 @@ REFUSED = RuleText(
 
 
 def lint_model(artifact: OpenedModel, device: str) -> LintReport:
-    """Compile a file for the GPU as `Artifact.compiled`, and say of each operation whether it runs there."""
-    model, found = artifact.model, compile_for_gpu(artifact)
-    reasons = {(one.type, one.name): one.reason for one in found.left}
-    refused = () if found.refusal is None else (Finding(rule="refused", level="leaves", detail=found.refusal),)
+    """Compiles a file for the GPU as `Artifact.compiled`, and reports for each operation whether it runs there."""
+    model, made = artifact.model, compile_for_gpu(artifact)
+    reasons = {(left.type, left.name): left.reason for left in made.left}
+    refused = () if made.refusal is None else (Finding(rule="refused", level="leaves", detail=made.refusal),)
     counted: set[int] = set()
     operations = []
     for operator in model.operators:
         name = layer_name(model.tensors[operator.outputs[0]].name)
         reason = reasons.get((operator.type, name))
-        # Constants are counted where they are taken first.
-        own = {place for place in operator.inputs if place >= 0 and model.tensors[place].values is not None} - counted
-        counted |= own
-        size, findings = sum(model.tensors[place].bytes for place in own), refused
+        # Each constant is counted for the first operator that takes it.
+        added = {index for index in operator.inputs if index >= 0 and model.tensors[index].values is not None} - counted
+        counted |= added
+        size, findings = sum(model.tensors[index].bytes for index in added), refused
         if reason is not None:
             findings = (Finding(rule="unsupported", level="leaves", detail=reason or "it gives no reason"),)
         operations.append(LintedOperation.of(name, operator.type, size, findings))

@@ -1,6 +1,6 @@
-"""What stands in a .tflite, read from its bytes alone: tensors, operators, the signature, metadata.
+"""Contents of a .tflite, read from its bytes only: tensors, operators, the signature, metadata.
 
-No package of LiteRT is imported, and what somebody else wrote is not trusted (see `targets.flatbuffer`).
+No package of LiteRT is imported, and files are treated as untrusted (see `targets.flatbuffer`).
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from mobileclip_deploy.targets.grids.decode import unpack_int4
 from mobileclip_deploy.targets.values import as_bytes
 
 SIGNATURE = "serving_default"
-"""What the one signature of a file is called; apps need not name it then."""
+"""Name of a file's only signature; with it apps need not name the signature."""
 SCHEMA = schema("tflite")
-# TensorType -> what numpy calls it, little-endian as all that flatbuffers hold.
+# numpy's types by TensorType, little-endian like everything in flatbuffers.
 DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 7: "<i2", 9: "i1", 10: "<f8", 15: "<u4", 16: "<u2"}
 INT4 = "int4"
 VERSION = 3
 FOUR_BITS = 17  # TensorType
-NO_ZERO_POINTS = -1  # of blocks, which are symmetric: the tensor of their zero points is none
+NO_ZERO_POINTS = -1  # index of the missing tensor of zero points, since blocks are symmetric
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the integers of a tensor stand for: `(integer - zero_point) * scale`.
+    """Quantization of a tensor's integers: `(integer - zero_point) * scale`.
 
-    A scale for each index of `axis`, or one; with `block` a scale for so many inputs of an output, [outputs, blocks].
+    There is one scale, or one for each index of `axis`. With `block` there is a scale for each `block` inputs of an
+    output, [outputs, blocks].
     """
 
     scale: npt.NDArray[np.float32]
@@ -46,7 +47,7 @@ class Quantized:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor; `values` where they stand in the file (4-bit integers as int8)."""
+    """A tensor; `values` are set if they are stored in the file (4-bit integers as int8)."""
 
     name: str
     dtype: str
@@ -58,23 +59,24 @@ class StoredTensor:
 
     @property
     def free_shape(self) -> tuple[int, ...]:
-        """Its shape, with 0 where it is free."""
+        """Shape with 0 for free dimensions."""
         return tuple(0 if size == -1 else size for size in self.signature) if self.signature else self.shape
 
     @property
     def taken_shape(self) -> tuple[int, ...]:
-        """The shape of the inputs that are given for it: of an image of bytes that of the floats."""
+        """Shape of a tower's inputs for this tensor: for an image of bytes that of the float pixels."""
         shape = self.free_shape
         return (shape[0], shape[3], *shape[1:3]) if self.dtype == "uint8" else shape
 
     def as_taken(self, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A tower's inputs [N, ...] as it takes them: pixels [N, 3, S, S] in [0, 1] as bytes [N, S, S, 3]."""
+        """Converts a tower's inputs [N, ...] to this tensor's form: pixels [N, 3, S, S] in [0, 1] to bytes [N, S, S,
+        3]."""
         return np.ascontiguousarray(as_bytes(inputs) if self.dtype == "uint8" else inputs, dtype=self.dtype)
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator: `inputs` and `outputs` are places in `ModelFile.tensors`, -1 for an optional one left out."""
+    """One operator: `inputs` and `outputs` are indices in `ModelFile.tensors`, -1 for an omitted optional one."""
 
     type: str
     version: int
@@ -85,7 +87,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The one graph of a file. `inputs` and `outputs`: name in the signature -> place of the tensor."""
+    """The only graph of a file. `inputs` and `outputs` map names in the signature to tensor indices."""
 
     tensors: tuple[StoredTensor, ...]
     operators: tuple[Operator, ...]
@@ -95,11 +97,11 @@ class ModelFile:
 
 
 def parse_model(data: bytes) -> ModelFile:
-    """The bytes of a .tflite of one graph and one signature.
+    """Parses the bytes of a .tflite with one graph and one signature.
 
     Raises:
-        Malformed, IndexError: it is of another format, cut off or damaged, or says something that nothing written here
-            says.
+        Malformed, IndexError: it has another format, is cut off or damaged, or has a feature that no export here
+            writes.
     """
     model = SCHEMA.decoded(data)
     if model["version"] != VERSION:
@@ -115,7 +117,7 @@ def parse_model(data: bytes) -> ModelFile:
 
 
 def _content(data: bytes, buffer: Mapping[str, Any]) -> bytes:
-    """The bytes of a buffer; in files of more than 2 GB they lie behind the flatbuffer."""
+    """Returns the bytes of a buffer; in files of more than 2 GB they are after the flatbuffer."""
     if buffer["offset"] > 1:
         start, size = buffer["offset"], buffer["size"]
         if start + size > len(data):
@@ -126,14 +128,14 @@ def _content(data: bytes, buffer: Mapping[str, Any]) -> bytes:
 
 
 def _signature(signatures: Any, graph: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    if [one["key"] for one in signatures] != [SIGNATURE]:
-        keys = ", ".join(str(one["key"]) for one in signatures) or "none"
+    if [signature["key"] for signature in signatures] != [SIGNATURE]:
+        keys = ", ".join(str(signature["key"]) for signature in signatures) or "none"
         raise Malformed(f"its signatures are {keys}, not {SIGNATURE} alone")
     names = [
         {str(entry["name"]): int(entry["tensor"]) for entry in signatures[0][way]} for way in ("inputs", "outputs")
     ]
-    for way, found in zip(("inputs", "outputs"), names, strict=True):
-        if sorted(found.values()) != sorted(graph[way]):
+    for way, indices in zip(("inputs", "outputs"), names, strict=True):
+        if sorted(indices.values()) != sorted(graph[way]):
             raise Malformed(f"its signature names other {way} than its graph")
     return names[0], names[1]
 
@@ -147,27 +149,27 @@ def _tensors(entries: Any, buffers: list[bytes]) -> tuple[StoredTensor, ...]:
 
 
 def _tensor(entry: Mapping[str, Any], buffers: list[bytes]) -> StoredTensor:
-    name, shape, number = str(entry["name"]), tuple(entry["shape"]), entry["type"]
+    name, shape, code = str(entry["name"]), tuple(entry["shape"]), entry["type"]
     if entry["variable"]:
         raise Malformed(f"{name} is a state")
     if any(size < 0 for size in shape):
         raise Malformed(f"{name} has the shape {list(shape)}")
     content, count = at(buffers, entry["buffer"], "buffer"), math.prod(shape)
     values: npt.NDArray[Any] | None = None
-    if number == FOUR_BITS:
+    if code == FOUR_BITS:
         dtype = INT4
         if content:
             if len(content) != (count + 1) // 2:
                 raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of 4 bits")
             values = unpack_int4(array(content, "u1", len(content)), 0)[:count].reshape(shape)
-    elif number in DTYPES:
-        dtype = np.dtype(DTYPES[number]).name
+    elif code in DTYPES:
+        dtype = np.dtype(DTYPES[code]).name
         if content:
-            if len(content) != count * np.dtype(DTYPES[number]).itemsize:
+            if len(content) != count * np.dtype(DTYPES[code]).itemsize:
                 raise Malformed(f"{name} has {len(content)} bytes for {count} numbers of {dtype}")
-            values = array(content, DTYPES[number], count).reshape(shape)
+            values = array(content, DTYPES[code], count).reshape(shape)
     else:
-        raise Malformed(f"{name} is of type {number}, which is not known here")
+        raise Malformed(f"{name} is of type {code}, which is not known here")
     return StoredTensor(name, dtype, shape, tuple(entry["signature"]), values, len(content), None)
 
 
@@ -196,14 +198,14 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
     code = at(codes, entry["code"], "operator code")
     number = max(code["code"], code["old_code"])  # the older field ends at 127
-    # The vendor's quantizer leaves the older field at 0 for the operators that it adds; readers take the larger.
+    # The vendor's quantizer leaves the older field at 0 for operators that it adds; readers use the larger field.
     if code["code"] and code["old_code"] not in (0, min(code["code"], 127)):
         raise Malformed(f"an operator is {code['code']}, and to older readers {code['old_code']}")
     operators = SCHEMA.enums["BuiltinOperator"]
     kind = operators[number] if 0 <= number < len(operators) else f"operator {number}"
     if code["custom"]:
         kind = f"custom {code['custom']}"
-    if any(not -1 <= place < tensors for place in (*entry["inputs"], *entry["outputs"])):
+    if any(not -1 <= index < tensors for index in (*entry["inputs"], *entry["outputs"])):
         raise Malformed(f"{kind} takes or gives a tensor that there is not")
     extras = ("custom", "intermediates", "mutating", "large_offset", "large_size")
     if any(entry[name] for name in extras):
@@ -213,7 +215,8 @@ def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
 
 
 class OpenedModel(Protocol):
-    """An opened .tflite: its path, what the file holds, and its graph, which refuses what the runtime would trust."""
+    """An opened .tflite: its path, its contents, and its graph, which refuses declarations that the runtime would
+    trust."""
 
     @property
     def path(self) -> Path: ...

@@ -1,8 +1,8 @@
-"""A .tflite opened: what it computes as a graph, whatever its tensors are called and in which order they stand; and
-what it quantizes to int8 by scales that stand in it, followed in LiteRT's plain kernels: XNNPACK keeps no values in
-between. What is quantized as it runs is left as it is: those steps stand nowhere.
+"""`LiteRTArtifact`: an opened .tflite, and its graph independent of names and order of its tensors.
 
-The same file with the numbers that stand in it, computed in float32, is what it is compared with.
+Also traces the values that it quantizes to int8 by constant scales, in LiteRT's plain kernels, since XNNPACK keeps no
+intermediate values. Values quantized at run time are not traced, because the file has no scales for them. The traced
+file is compared with the same file computed in float32 with the stored constants.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 
 
 class LiteRTArtifact(Artifact):
-    """A .tflite file of one graph and one signature."""
+    """A .tflite file with one graph and one signature."""
 
     weight_table = TABLE
 
     @cached_property
     def model(self) -> ModelFile:
-        """Tensors and operators as they stand there."""
+        """Tensors and operators as stored."""
         return read_file(self.path, ".tflite", parse_model)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(_info(name, self.model.tensors[place]) for name, place in self.model.inputs.items())
+        return tuple(_info(name, self.model.tensors[index]) for name, index in self.model.inputs.items())
 
     @property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        return tuple(_info(name, self.model.tensors[place]) for name, place in self.model.outputs.items())
+        return tuple(_info(name, self.model.tensors[index]) for name, index in self.model.outputs.items())
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
@@ -60,7 +60,8 @@ class LiteRTArtifact(Artifact):
 
     @cached_property
     def graph(self) -> Graph:
-        """An operator that takes what no earlier one gives is refused: the runtime trusts what a file says."""
+        """Graph of the file. An operator that takes a tensor before any operator computes it is refused, since the
+        runtime trusts a file."""
         return _graph(self.model, self.path)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
@@ -82,10 +83,10 @@ class LiteRTArtifact(Artifact):
 
         if inputs is None:
             return compile_for_gpu(self)
-        (taken,) = self.model.inputs.values()
-        found = compile_for_gpu(self, self.model.tensors[taken].as_taken(inputs))
+        (source,) = self.model.inputs.values()
+        compilation = compile_for_gpu(self, self.model.tensors[source].as_taken(inputs))
         largest, largest_sum = extremes(self, inputs)
-        return replace(found, largest=largest, largest_sum=largest_sum)
+        return replace(compilation, largest=largest, largest_sum=largest_sum)
 
     def session(self, setup: SessionSetup) -> Session:
         return LiteRTSession(self.path, setup)
@@ -98,27 +99,27 @@ def _info(name: str, tensor: StoredTensor) -> TensorInfo:
 def _graph(model: ModelFile, path: Path) -> Graph:
     tensors = model.tensors
     values: dict[int, Input] = {
-        place: Constant(tensor.values, tensor.name) for place, tensor in enumerate(tensors) if tensor.values is not None
+        index: Constant(tensor.values, tensor.name) for index, tensor in enumerate(tensors) if tensor.values is not None
     }
-    for number, place in enumerate(model.inputs.values()):
-        _give(values, place, Wire(None, number), path)
+    for position, index in enumerate(model.inputs.values()):
+        _give(values, index, Wire(None, position), path)
     nodes = []
-    for number, operator in enumerate(model.operators):
-        missing = [place for place in operator.inputs if place >= 0 and place not in values]
+    for position, operator in enumerate(model.operators):
+        missing = [index for index in operator.inputs if index >= 0 and index not in values]
         if missing:
             raise InvalidInput(f"{path}: {operator.type} takes {tensors[missing[0]].name!r}, which nothing gave before")
         nodes.append(_node(operator, tensors, values))
-        for output, place in enumerate(operator.outputs):
-            _give(values, place, Wire(number, output), path)
-    unknown = [place for place in model.outputs.values() if place not in values]
+        for output, index in enumerate(operator.outputs):
+            _give(values, index, Wire(position, output), path)
+    unknown = [index for index in model.outputs.values() if index not in values]
     if unknown:
         raise InvalidInput(f"{path}: its output {tensors[unknown[0]].name!r} is computed by nothing")
     return Graph(
-        inputs=tuple(f"{name} {_kind(tensors[place])}" for name, place in model.inputs.items()),
+        inputs=tuple(f"{name} {_kind(tensors[index])}" for name, index in model.inputs.items()),
         nodes=tuple(nodes),
-        outputs=tuple(f"{name} {_kind(tensors[place])}" for name, place in model.outputs.items()),
-        results=tuple(values[place] for place in model.outputs.values()),
-        names={value: str(place) for place, value in values.items() if isinstance(value, Wire)},  # of tensors
+        outputs=tuple(f"{name} {_kind(tensors[index])}" for name, index in model.outputs.items()),
+        results=tuple(values[index] for index in model.outputs.values()),
+        names={value: str(index) for index, value in values.items() if isinstance(value, Wire)},  # of tensors
     )
 
 
@@ -130,17 +131,17 @@ def _give(values: dict[int, Input], place: int, wire: Wire, path: Path) -> None:
 
 def _node(operator: Operator, tensors: tuple[StoredTensor, ...], values: dict[int, Input]) -> Node:
     inputs: list[tuple[str, Input]] = []
-    for number, place in enumerate(operator.inputs):
-        inputs.append((f"input {number}", None if place < 0 else values[place]))
-        if place >= 0 and isinstance(values[place], Constant):
-            inputs += _grid(f"input {number}", tensors[place])
-    for number, place in enumerate(operator.outputs):
-        inputs += _grid(f"output {number}", tensors[place])
-    shapes = {f"output {number}": _kind(tensors[place]) for number, place in enumerate(operator.outputs)}
+    for position, index in enumerate(operator.inputs):
+        inputs.append((f"input {position}", None if index < 0 else values[index]))
+        if index >= 0 and isinstance(values[index], Constant):
+            inputs += _grid(f"input {position}", tensors[index])
+    for position, index in enumerate(operator.outputs):
+        inputs += _grid(f"output {position}", tensors[index])
+    shapes = {f"output {position}": _kind(tensors[index]) for position, index in enumerate(operator.outputs)}
     stored = {
-        f"input {number} type": tensors[place].dtype
-        for number, place in enumerate(operator.inputs)
-        if place >= 0 and tensors[place].values is not None
+        f"input {position} type": tensors[index].dtype
+        for position, index in enumerate(operator.inputs)
+        if index >= 0 and tensors[index].values is not None
     }
     settings = {"version": operator.version, **operator.settings, **shapes, **stored}
     name = tensors[operator.outputs[0]].name if operator.outputs else ""
@@ -148,7 +149,7 @@ def _node(operator: Operator, tensors: tuple[StoredTensor, ...], values: dict[in
 
 
 def _grid(what: str, tensor: StoredTensor) -> Iterator[tuple[str, Input]]:
-    """What the integers of a tensor stand for, as constants."""
+    """Yields the quantization of a tensor's integers, as constants."""
     grid = tensor.quantized
     if grid is not None:
         yield f"{what} scale", Constant(grid.scale)
@@ -164,12 +165,12 @@ QUANTIZE, DEQUANTIZE = ROUNDINGS = "QUANTIZE", "DEQUANTIZE"
 
 
 def plain_model(artifact: LiteRTArtifact) -> bytes:
-    """The file with every weight, bias and activation in float32, and no operator that rounds."""
+    """Returns the file with every weight, bias and activation in float32, and without operators that round."""
     model = artifact.model
     editor = Editor(artifact.path.read_bytes())
-    for place, tensor in enumerate(model.tensors):
+    for index, tensor in enumerate(model.tensors):
         if tensor.quantized is not None or tensor.dtype == "float16":
-            editor.store_float(place, None if tensor.values is None else dequantized(tensor))
+            editor.store_float(index, None if tensor.values is None else dequantized(tensor))
     same: dict[int, int] = {}
     for operator in model.operators:
         if operator.type in ROUNDINGS:
@@ -180,28 +181,28 @@ def plain_model(artifact: LiteRTArtifact) -> bytes:
 
 
 def quantizing_as_stored(artifact: LiteRTArtifact) -> bytes:
-    """The file without what it quantizes as it runs: products of activations in float32 have weights in float32."""
+    """Returns the file without quantization at run time: products of float32 activations get float32 weights."""
     model = artifact.model
     editor = Editor(artifact.path.read_bytes())
-    for one in model.operators:
-        if one.type in PLACES and not any(model.tensors[result].quantized for result in one.outputs):
-            tensor = model.tensors[one.inputs[PLACES[one.type]]]
+    for operator in model.operators:
+        if operator.type in PLACES and not any(model.tensors[result].quantized for result in operator.outputs):
+            tensor = model.tensors[operator.inputs[PLACES[operator.type]]]
             if tensor.quantized is not None and tensor.values is not None:
-                editor.store_float(one.inputs[PLACES[one.type]], dequantized(tensor))
+                editor.store_float(operator.inputs[PLACES[operator.type]], dequantized(tensor))
     return editor.packed()
 
 
-# They change no number.
+# Operators that change no element.
 SHAPES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
 
 
 class QuantizedLiteRT(QuantizedFile):
-    """A file with int8 activations. Values are called by the places of their tensors."""
+    """A file with int8 activations. Values are named by their tensor indices."""
 
     def __init__(self, artifact: LiteRTArtifact) -> None:
         self._path, self._model = artifact.path, artifact.model
-        told = f"{artifact.path}: what it quantizes cannot be read"
-        with refusing(told, ValueError, IndexError, KeyError):
+        message = f"{artifact.path}: what it quantizes cannot be read"
+        with refusing(message, ValueError, IndexError, KeyError):
             self.values = tuple(_quantized_values(artifact.graph))
             self._plain = plain_model(artifact)
             self._floats = parse_model(self._plain)
@@ -210,56 +211,60 @@ class QuantizedLiteRT(QuantizedFile):
         self.engine = f"LiteRT {importlib.metadata.version('ai-edge-litert')} (its plain kernels)"
 
     def plain(self, row: npt.NDArray[np.generic]) -> Mapping[str, Floats]:
-        places = {int(name) for name in self.followed}
-        return {str(place): found for place, found in self._run(self._plain, self._floats, row, places).items()}
+        indices = {int(name) for name in self.followed}
+        return {str(index): value for index, value in self._run(self._plain, self._floats, row, indices).items()}
 
     def quantized(self, row: npt.NDArray[np.generic]) -> tuple[Floats, Mapping[str, npt.NDArray[Any]]]:
         (result,) = self._model.outputs.values()
-        places = {result, *(int(value.name) for value in self.values)}
-        found = self._run(self._content, self._model, row, places)
-        return found[result], {value.name: found[int(value.name)] for value in self.values}
+        indices = {result, *(int(value.name) for value in self.values)}
+        computed = self._run(self._content, self._model, row, indices)
+        return computed[result], {value.name: computed[int(value.name)] for value in self.values}
 
     def _run(
         self, content: bytes, model: ModelFile, row: npt.NDArray[np.generic], places: Collection[int]
     ) -> dict[int, npt.NDArray[Any]]:
         with running(f"{self.engine} failed on {self._path}"):
-            (found,) = computed_values(content, model, row, places)
-        return found
+            (computed,) = computed_values(content, model, row, places)
+        return computed
 
 
 def _quantized_values(graph: Graph) -> Iterator[QuantizedValue]:
-    """Raises ValueError for a tensor of several scales."""
+    """Yields the quantized values.
+
+    Raises:
+        ValueError: a tensor has several scales.
+    """
     steps = {
-        Wire(number, output): node
-        for number, node in enumerate(graph.nodes)
+        Wire(index, output): node
+        for index, node in enumerate(graph.nodes)
         for output in range(len(node.inputs))
         if f"output {output} scale" in dict(node.inputs)
     }
 
     def quantizes(node: Node) -> bool:
-        """Whether it quantizes what is not quantized yet."""
+        """Returns whether an operation quantizes a float value, not an already quantized one."""
         return node.type == QUANTIZE and not steps.keys() & wires(node)
 
     flow = Flow(graph, lambda node: node.type in (*ROUNDINGS, *SHAPES) and not quantizes(node), quantizes)
     for integers, node in steps.items():
         if quantizes(node):
             (source,) = wires(node)
-            takers = flow.taking(source, integers)
+            consumers = flow.taking(source, integers)
         elif node.type in (*ROUNDINGS, *SHAPES):
             continue
         else:
-            source, takers = integers, ()
+            source, consumers = integers, ()
         ends = np.iinfo(node.settings[f"output {integers.output}"].partition(" ")[0])
         scale, zero = (number_of(node, f"output {integers.output} {what}") for what in ("scale", "zero point"))
-        named = graph.names[integers], graph.names[source], tuple(graph.names[taker] for taker in takers)
+        named = graph.names[integers], graph.names[source], tuple(graph.names[consumer] for consumer in consumers)
         yield QuantizedValue(*named, scale, int(zero), int(ends.min), int(ends.max), scale)
 
 
 def _bias_steps(graph: Graph) -> Iterator[tuple[str, Floats]]:
-    """The scales of biases that are integers, by the name of their layer's weight."""
+    """Yields the scales of integer biases, by the name of their layer's weight."""
     for node in graph.nodes:
-        given = dict(node.inputs)
-        weight, scale = given.get("input 1"), given.get("input 2 scale")
+        inputs = dict(node.inputs)
+        weight, scale = inputs.get("input 1"), inputs.get("input 2 scale")
         whole = node.type in PLACES and node.settings.get("input 2 type") == "int32"
         if whole and isinstance(weight, Constant) and isinstance(scale, Constant):
             yield weight.name, scale.values.astype(np.float32)

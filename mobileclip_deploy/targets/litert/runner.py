@@ -1,4 +1,4 @@
-"""Running a .tflite on the CPU of this machine, in LiteRT's own interpreter, to be asked and to be timed."""
+"""Runners of a .tflite on this machine's CPU, in LiteRT's own interpreter, for answers and for timing."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mobileclip_deploy.targets.values import TensorInfo, require_shape
 
 
 class LiteRTRunner:
-    """A file, loaded; one inference per input.
+    """A loaded file; one inference per input.
 
     Args:
-        content: what to run instead of what stands in the file; `how` it was changed, in words.
+        content: bytes to run instead of the file's; `how` describes the change in words.
     """
 
     def __init__(self, artifact: OpenedModel, content: bytes | None = None, how: str = "") -> None:
-        import torch  # a process that times a file loads none
+        import torch  # here, since a process that times a file must not load it
 
         path, model = artifact.path, artifact.model
-        _ = artifact.graph  # the runtime trusts what a file says of its tensors
-        (self._input, place), *_ = model.inputs.items()
+        _ = artifact.graph  # validates the file: the runtime trusts its tensors' declarations
+        (self._input, index), *_ = model.inputs.items()
         self._output, *_ = model.outputs
-        self._tensor = model.tensors[place]
+        self._tensor = model.tensors[index]
         threads = torch.get_num_threads()
         version = importlib.metadata.version("ai-edge-litert")
         self.engine = f"LiteRT {version} (CPU{how}, {threads} thread{'s' if threads > 1 else ''})"
@@ -51,7 +51,7 @@ class LiteRTRunner:
 
 
 class LiteRTSession(Session):
-    """LiteRT's interpreter with a thread pool of `threads`; input and output stay in its own memory."""
+    """Session of LiteRT's interpreter with a thread pool of `threads`; input and output stay in its own memory."""
 
     def __init__(self, path: Path, setup: SessionSetup) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -69,18 +69,18 @@ class LiteRTSession(Session):
         self._interpreter.invoke()
 
     def answer(self) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
-        return found.astype(np.float32).reshape(-1)
+        output: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output["index"])
+        return output.astype(np.float32).reshape(-1)
 
 
 def declared(path: Path) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of any .tflite, by the names of its tensors."""
+    """Returns inputs and outputs of any .tflite, by the names of its tensors."""
     from ai_edge_litert.interpreter import Interpreter
 
     with hold_back():
         interpreter = Interpreter(str(path))
     inputs, outputs = (
-        tuple(_info(one) for one in details)
+        tuple(_info(entry) for entry in details)
         for details in (interpreter.get_input_details(), interpreter.get_output_details())
     )
     return inputs, outputs

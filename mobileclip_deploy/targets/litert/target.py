@@ -1,4 +1,4 @@
-"""The LiteRT target: names, input and output; conversion is in `authoring`, running in `runner`."""
+"""The LiteRT target: names, input and output; `authoring` converts, `runner` runs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 CPU = RuntimePlace("litert", "cpu")
 
 RULES = StorageRules(
-    # A scale of four bytes, and beside it a zero point of eight, which every runtime wants though it is 0.
+    # A scale of four bytes, and a zero point of eight, which every runtime requires although it is 0.
     eight=integers(8, scale_bytes=12),
-    # Blocks as XNNPACK's kernels want them. The scale of one is searched for; what it cuts off at the lower end reaches
-    # one step further.
+    # Blocks of XNNPACK's kernels. A block's scale is searched; the range reaches one step further at its lower end.
     four=Shared(Grid(4, "integers", low=-8, high=7, scale_bytes=2, positive=True, bfloat16=True), (32,)),
-    # Convolutions have kernels for 8 bits alone. Layers on the main path keep 8 bits everywhere.
+    # Convolutions have kernels for 8 bits only. Layers on the main path keep 8 bits everywhere.
     coarse=lambda layer, tower, precision: layer.is_linear and not layer.is_on_main_path,
     # XNNPACK has no kernel for depthwise integers with float activations, and LiteRT's own takes five times as long as
-    # XNNPACK's in float32. With measured ranges there is one, but each of their channels has a range of its own, and
-    # all would share a scale.
+    # XNNPACK's in float32. With measured ranges there is one, but depthwise channels have different ranges, and all
+    # would share one scale.
     floats=lambda layer, tower, precision: layer.is_grouped,
     float_bits=16,
     all_halves=False,
@@ -39,7 +38,7 @@ RULES = StorageRules(
 
 @dataclass(frozen=True)
 class LiteRTOptions(TargetOptions):
-    """What may be chosen of LiteRT."""
+    """Options of the LiteRT target."""
 
     nhwc_bytes: bool = option(
         "--nhwc-bytes",

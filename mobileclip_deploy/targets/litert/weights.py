@@ -1,4 +1,4 @@
-"""Where the weights of a .tflite stand, and how each is dequantized."""
+"""Positions of the weights in a .tflite, and how each is dequantized."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from mobileclip_deploy.targets.grids.decode import Affine, StoredWeight, as_floa
 from mobileclip_deploy.targets.litert.model_file import INT4, ModelFile, Operator, Quantized, StoredTensor
 from mobileclip_deploy.targets.weights import Depthwise, View, WeightTable, numbers_of
 
-# Where the weight of an operator is among its inputs; an embedding takes the ids first, but in float16 last.
+# Index of an operator's weight among its inputs; an embedding takes the ids first, but in float16 last.
 PLACES = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
 
 
 def weight_place(model: ModelFile, operator: Operator) -> int | None:
-    """The tensor that is an operator's weight, behind a DEQUANTIZE where there is one; None where it has none, or it is
-    computed."""
+    """Returns the tensor index of an operator's weight, before a DEQUANTIZE if there is one. None if it has no weight,
+    or the weight is computed."""
     if operator.type not in PLACES or len(operator.inputs) <= PLACES[operator.type]:
         return None
-    place = operator.inputs[PLACES[operator.type]]
-    restored = next((one for one in model.operators if one.type == "DEQUANTIZE" and place in one.outputs), None)
-    place = place if restored is None else restored.inputs[0]
-    return place if place >= 0 and model.tensors[place].values is not None else None
+    index = operator.inputs[PLACES[operator.type]]
+    restored = next((op for op in model.operators if op.type == "DEQUANTIZE" and index in op.outputs), None)
+    index = index if restored is None else restored.inputs[0]
+    return index if index >= 0 and model.tensors[index].values is not None else None
 
 
 def _stored(view: View, number: int, name: str) -> StoredWeight | None:
-    """The weight of an operator, behind a DEQUANTIZE where there is one; of a look-up the ids are left out."""
+    """Returns the weight of an operator, before a DEQUANTIZE if there is one; a look-up's ids are ignored."""
     node, where = view.nodes[number], name
     value = dict(node.inputs).get(name)
-    behind = view.producer(value)
-    if behind is not None and behind.type == "DEQUANTIZE":
-        holder, where, value = behind, "input 0", dict(behind.inputs)["input 0"]
+    maker = view.producer(value)
+    if maker is not None and maker.type == "DEQUANTIZE":
+        holder, where, value = maker, "input 0", dict(maker.inputs)["input 0"]
     else:
         holder = node
     if not isinstance(value, Constant):
         return None
-    dtype, given = holder.settings[f"{where} type"], dict(holder.inputs)
-    if f"{where} scale" not in given:
+    dtype, inputs = holder.settings[f"{where} type"], dict(holder.inputs)
+    if f"{where} scale" not in inputs:
         if dtype not in ("float32", "float16"):
             raise Malformed(f"{value.name!r} is of {dtype} without a scale")
         stored = as_float(value.name, value.values)
     elif dtype in ("int8", INT4):
-        told = [numbers_of(given[f"{where} {what}"]) for what in ("scale", "zero point", "axis and block")]
-        scale, zero, (axis, block) = (np.asarray(one) for one in told)
-        found = Quantized(scale, zero, int(axis), int(block) or None)
-        stored = on_grid(value.name, _grid(value.values.shape, 4 if dtype == INT4 else 8, found), value.values)
+        parts = [numbers_of(inputs[f"{where} {what}"]) for what in ("scale", "zero point", "axis and block")]
+        scale, zero, (axis, block) = (np.asarray(part) for part in parts)
+        quantized = Quantized(scale, zero, int(axis), int(block) or None)
+        stored = on_grid(value.name, _grid(value.values.shape, 4 if dtype == INT4 else 8, quantized), value.values)
     else:
         raise Malformed(f"{value.name!r} is of {dtype}")
     order = _ORDERS.get(node.type)
@@ -66,7 +66,7 @@ TABLE = WeightTable(
 
 
 def dequantized(tensor: StoredTensor) -> Floats:
-    """The numbers of a tensor in float32, in the layout in which they stand."""
+    """Returns a tensor's elements in float32, in the stored layout."""
     assert tensor.values is not None
     if tensor.quantized is None:
         return tensor.values.astype(np.float32)
@@ -74,7 +74,7 @@ def dequantized(tensor: StoredTensor) -> Floats:
 
 
 def _grid(own: tuple[int, ...], bits: int, found: Quantized) -> Affine:
-    """The grid of a tensor of integers of this shape."""
+    """Returns the grid of an integer tensor of this shape."""
     if found.block is not None:
         return Affine(spread(found.scale, own, found.block), bits)
     shape = [1] * len(own)
@@ -85,9 +85,9 @@ def _grid(own: tuple[int, ...], bits: int, found: Quantized) -> Affine:
 
 
 def in_torch_layout(operator: Operator, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An operator's weight as torch has it: [O, I] or [O, I, KH, KW]."""
-    there = _ORDERS.get(operator.type)
-    return values if there is None else np.ascontiguousarray(values.transpose(there))
+    """Returns an operator's weight in torch's layout: [O, I] or [O, I, KH, KW]."""
+    order = _ORDERS.get(operator.type)
+    return values if order is None else np.ascontiguousarray(values.transpose(order))
 
 
 # From the file's order of dimensions to torch's: [O, H, W, I], and [1, H, W, O].
