@@ -1,4 +1,4 @@
-"""Qualcomm's chips with an NPU that computes in float16: what people call them, and the numbers of their compiler.
+"""Qualcomm's chips with an NPU that computes in float16: their names, and their numbers in Qualcomm's compiler.
 
 Architectures and numbers: ExecuTorch 1.5.1, backends/qualcomm/serialization/qc_schema.py, which Qualcomm maintains.
 """
@@ -13,8 +13,14 @@ from mobileclip_deploy.errors import UsageError, suggestion
 
 @dataclass(frozen=True)
 class Chip:
-    """A chip. `architecture`: of its NPU (Hexagon); `soc`: the number that the compiler knows it by; `title`: what
-    Qualcomm calls it; `phones`: where people have it."""
+    """A chip.
+
+    Attributes:
+        architecture: version of its NPU (Hexagon).
+        soc: its number in the compiler.
+        title: Qualcomm's name for it.
+        phones: phones that have it.
+    """
 
     code: str
     architecture: int
@@ -24,18 +30,18 @@ class Chip:
 
     @property
     def label(self) -> str:
-        """What its files are named after: the architecture, and the chip where another one stands for that."""
+        """Name of its files: the architecture if it is that architecture's default chip, otherwise its code."""
         return f"v{self.architecture}" if self.code in DEFAULT else self.code
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every word that asks for it."""
+        """All accepted names."""
         spelled = self.title.lower().replace(" ", "-")
         return (self.code, spelled, *self.phones, *((self.label,) if self.label != self.code else ()))
 
 
 DEFAULT = ("sm8550", "sm8650", "sm8750")
-"""A chip for each architecture of the phones of 2023, 2024 and 2025; each stands for its architecture."""
+"""Default chip of each architecture of the phones of 2023, 2024 and 2025."""
 CHIPS = (
     Chip("sm8450", 69, 36, "Snapdragon 8 Gen 1", ("galaxy-s22", "xiaomi-12", "oneplus-10-pro")),
     Chip("sm8475", 69, 42, "Snapdragon 8+ Gen 1", ("galaxy-z-fold4", "galaxy-z-flip4")),
@@ -49,7 +55,8 @@ BY_NAME = {name: chip for chip in CHIPS for name in chip.names}
 
 
 def chips_of(text: str | None) -> tuple[Chip, ...]:
-    """`sm8650,galaxy-s23` -> chips, each once, in the table's order; None: those that stand for their architectures.
+    """Returns the chips in a text such as `sm8650,galaxy-s23`, without repetition, in the table's order; for None the
+    default chips.
 
     Raises:
         UsageError: a chip is unknown; the text lists the known ones.
@@ -57,15 +64,15 @@ def chips_of(text: str | None) -> tuple[Chip, ...]:
     words = list(DEFAULT) if text is None else [word.strip().lower().replace(" ", "-") for word in text.split(",")]
     for word in words:
         if word not in BY_NAME:
-            known = ", ".join(f"{chip.code} ({chip.title})" for chip in CHIPS)
+            listed = ", ".join(f"{chip.code} ({chip.title})" for chip in CHIPS)
             raise UsageError(
-                f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {known}; a phone says its own: adb shell "
+                f"unknown chip {word!r}{suggestion(word, BY_NAME)}; known: {listed}; a phone says its own: adb shell "
                 "getprop ro.soc.model"
             )
-    wanted = {BY_NAME[word].code for word in words}
-    return tuple(chip for chip in CHIPS if chip.code in wanted)
+    codes = {BY_NAME[word].code for word in words}
+    return tuple(chip for chip in CHIPS if chip.code in codes)
 
 
 def numbers(chips: Sequence[Chip]) -> tuple[str, str]:
-    """Architectures and numbers of chips, as Qualcomm's compiler takes them."""
+    """Returns architectures and numbers of chips in the form of Qualcomm's compiler."""
     return ",".join(str(chip.architecture) for chip in chips), ",".join(str(chip.soc) for chip in chips)

@@ -1,9 +1,9 @@
-"""The files of an artifact: the ONNX model that was compiled, and for each chip a model of one node with its binary.
+"""Files of an artifact: the ONNX model that was compiled, and for each chip a model of one node with its binary.
 
-`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` beside it, `<name>.v75-16.onnx` where a text tower
-takes 16 tokens too, or `<name>.union.onnx` (see `union`). Nothing else may stand there, and no model may point
-elsewhere. Of the binary, which Qualcomm does not document, three things are read: that it is as long as its head says,
-the number of the chip, and that the graph which the model asks for is in it.
+`<name>.onnx`, and `<name>.v75.onnx` that points to `<name>.v75.bin` in the same folder, `<name>.v75-16.onnx` if a text
+tower takes 16 tokens too, or `<name>.union.onnx` (see `union`). The folder may hold nothing else, and no model may
+point elsewhere. Qualcomm does not document the binary. Three things are checked in it: its length, the chip's number,
+and the presence of the model's graph.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ COMPATIBILITY = f"ep_compatibility_info.{PROVIDER}"
 LABELS = {chip.label: chip for chip in CHIPS}
 MOST_SPILLED = 1 << 40
 UNION = "union"
-"""In the place of a chip, of the binary that several share."""
-# The head of a binary: its length, then where the rest begins and how long that is; behind it a table.
+"""Label of the binary that several chips share, instead of a chip's."""
+# Offsets in a binary: the head's length, then offset and length of the rest, and a table after these.
 HEAD, REST, TABLE = 0x10, 0x18, 0x40
 BACKEND, SOC, HTP = 0, 16, 6
 
 
 def source_of(folder: Path) -> Path:
-    """The model that was compiled.
+    """Returns the path of the model that was compiled.
 
     Raises:
-        InvalidInput: the folder does not hold one, or holds what is no part of an artifact.
+        InvalidInput: the folder does not hold exactly one, or holds files that do not belong to an artifact.
     """
     with refusing(f"{folder} is not a readable folder of context binaries", OSError):
         names = {path.name for path in folder.iterdir()}
@@ -50,11 +50,11 @@ def source_of(folder: Path) -> Path:
     sources = [name for name in names if name.endswith(".onnx") and _label(name) is None]
     if len(sources) != 1:
         raise InvalidInput(f"{folder} holds {len(sources)} models that were compiled, not one")
-    own = sources[0].removesuffix(".onnx")
+    stem = sources[0].removesuffix(".onnx")
     others = sorted(
         name
         for name in names - {sources[0]}
-        if not name.startswith(f"{own}.") or name.count(".") != own.count(".") + 2 or _label(name) is None
+        if not name.startswith(f"{stem}.") or name.count(".") != stem.count(".") + 2 or _label(name) is None
     )
     if others:
         raise InvalidInput(f"{folder} holds {others[0]!r}, which is no part of such an artifact")
@@ -62,7 +62,8 @@ def source_of(folder: Path) -> Path:
 
 
 def _label(name: str) -> str | None:
-    """What stands in front of the ending of a chip's or a union's file: `v75`, `v75-16`, `union`."""
+    """Returns the label before the suffix of a chip's or a union's file: `v75`, `v75-16`, `union`. None for other
+    files."""
     label = name.removesuffix(".onnx").removesuffix(".bin").rpartition(".")[2]
     chip, dash, tokens = label.partition("-")
     return label if label == UNION or (chip in LABELS and bool(dash) == tokens.isdecimal()) else None
@@ -70,8 +71,10 @@ def _label(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Context:
-    """A chip's model of one node. `label`: what its files are called after, `v75`, or `v75-16` where it takes a text
-    that is shorter than the tower's own."""
+    """A chip's model of one node.
+
+    `label` names its files: `v75`, or `v75-16` if it takes texts shorter than the tower's full length.
+    """
 
     label: str
     chip: Chip
@@ -89,21 +92,22 @@ class Context:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of its input; empty where there is none."""
+        """Shape of its input; empty if it has none."""
         return next((port.shape for port in self.ports[0]), ())
 
     @property
     def spilled(self) -> int:
-        """Bytes outside of the NPU's own memory that it spills to and fills from, as Qualcomm's system library told
-        when the binary was written."""
+        """Bytes that the NPU spills out of its own memory and reads back, as Qualcomm's system library reported when
+        the binary was written."""
         return max(int(_settings(node).get("max_size", 0)) for node in self.model.graph.node if node.op_type == NODE)
 
 
 def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
-    """What stands there for each chip, in the order of the table of chips, and of each the longest text first.
+    """Returns the contexts of all chips in a folder, in the order of the table of chips, each chip's longest text
+    first.
 
     Args:
-        cpu: operations that stay on the CPU may stand around the node.
+        cpu: True if operations that stay on the CPU may surround the node.
 
     Raises:
         InvalidInput: see `Context`; or there is none.
@@ -117,13 +121,13 @@ def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
         raise InvalidInput(f"{folder} holds {len(models)} models for chips and {len(binaries)} binaries")
     if not models:
         raise InvalidInput(f"{folder} holds no binary of any chip")
-    found = [_context(beside(source, label), label, cpu) for label in models if label is not None]
+    contexts = [_context(beside(source, label), label, cpu) for label in models if label is not None]
     chips = list(LABELS.values())
-    return tuple(sorted(found, key=lambda one: (chips.index(one.chip), [-size for size in one.shape], one.label)))
+    return tuple(sorted(contexts, key=lambda one: (chips.index(one.chip), [-size for size in one.shape], one.label)))
 
 
 def beside(source: Path, label: str) -> Path:
-    """The model of one node of a chip, or of a union, whether it is there or not."""
+    """Returns the path of the model of one node of a chip, or of a union, which need not exist."""
     return source.with_name(f"{source.stem}.{label}.onnx")
 
 
@@ -143,7 +147,7 @@ def _context(path: Path, label: str, cpu: bool) -> Context:
 
 
 def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
-    """Refuse a model that has more than its node, or points to another file than its own.
+    """Refuses a model that has more than its node, or points to another file than its own.
 
     Raises:
         Malformed: the text says which.
@@ -155,38 +159,38 @@ def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
         raise Malformed("it keeps numbers in other files")
     for node in nodes:
-        said = _settings(node)
-        if said.get("embed_mode", 0) or said.get("ep_cache_context", own) != own:
+        settings = _settings(node)
+        if settings.get("embed_mode", 0) or settings.get("ep_cache_context", own) != own:
             raise Malformed(
-                f"it points to {str(said.get('ep_cache_context', 'itself'))[:80]!r}, not to {own!r} beside it"
+                f"it points to {str(settings.get('ep_cache_context', 'itself'))[:80]!r}, not to {own!r} beside it"
             )
-        if said.get("source") != PROVIDER:
+        if settings.get("source") != PROVIDER:
             raise Malformed("it is of another provider")
-        if type(size := said.get("max_size", 0)) is not int or not 0 <= size <= MOST_SPILLED:
+        if type(size := settings.get("max_size", 0)) is not int or not 0 <= size <= MOST_SPILLED:
             raise Malformed("its max_size is not a number of bytes")
     if not any(_settings(node).get("main_context", 1) for node in nodes):
         raise Malformed(f"nothing in it points to {own!r}")
 
 
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
-    found = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    attributes = {attr.name: helper.get_attribute_value(attr) for attr in node.attribute}
     return {
-        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in found.items()
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in attributes.items()
     }
 
 
 def chips_told(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Architecture and number of the chip that a model says it is for; with commas where it is for several."""
-    found = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
+    """Returns architecture and number of a model's chip from its metadata, separated by commas if it is for several."""
+    info = {entry.key: entry.value for entry in model.metadata_props}.get(COMPATIBILITY, "")
     # `v2:6:2.51.0:5.51.0:75:57:0:0`: format, backend, versions of the software and the backend, architecture, chip.
-    return tuple(found.split(":")[4:6])
+    return tuple(info.split(":")[4:6])
 
 
 def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> None:
-    """Refuse a binary that is not of a chip, or not what a model asks for.
+    """Refuses a binary of another chip, or without the graph that a model needs.
 
     Args:
-        name: what messages call it.
+        name: its name in messages.
 
     Raises:
         Malformed: the text says how.
@@ -206,15 +210,18 @@ def require_part(data: bytes, name: str, chip: Chip, model: onnx.ModelProto) -> 
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[str]:
-    """What the nodes ask for of the binary: graphs, and what goes in and comes out of each."""
+    """Yields the names that the nodes need in the binary: graphs, and the inputs and outputs of each."""
     for node in model.graph.node:
         if (node.domain, node.op_type) == (DOMAIN, NODE):
             yield from (str(_settings(node).get("partition_name", node.name)), *node.input, *node.output)
 
 
 def pointed(context: bytes, binary: str, spilled: int = 0) -> bytes:
-    """A model that ONNX Runtime wrote, with its node pointing to `binary` beside it and saying what that spills, and
-    without the versions of operators that it does not use."""
+    """Returns a model that ONNX Runtime wrote, with its node pointing to `binary` in the same folder and recording its
+    spilled bytes.
+
+    Unused operator versions are removed.
+    """
     model = onnx.ModelProto.FromString(context)
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -223,7 +230,7 @@ def pointed(context: bytes, binary: str, spilled: int = 0) -> bytes:
             if attribute.name == "max_size":
                 attribute.i = spilled
     used = {node.domain for node in model.graph.node} | {""}
-    kept = [entry for entry in model.opset_import if entry.domain in used]
+    used_imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
-    model.opset_import.extend(kept)
+    model.opset_import.extend(used_imports)
     return model.SerializeToString(deterministic=True)

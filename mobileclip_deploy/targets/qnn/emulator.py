@@ -1,4 +1,4 @@
-"""Qualcomm's compiler and emulator of the NPU, asked from outside: nothing of theirs runs in this process."""
+"""Qualcomm's compiler and emulator of the NPU, run in a separate process: no code of theirs runs in this one."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from mobileclip_deploy.targets.values import TensorInfo, require_shape
 PROCESS = "mobileclip_deploy.targets.qnn.process"
 PACKAGE = "onnxruntime-qnn"
 SECONDS = 1800
-"""How long a file may take to compile, or one call to answer; nano takes two seconds, and B's image tower at `w8a16` at
+"""Time limit for compiling a file, or for one call to answer. nano takes two seconds, and B's image tower at `w8a16` at
 least three minutes of a core for two pictures."""
-# What the compiler allocates for padding and does not fill goes into the binary: pieces of XML and of paths were seen
-# there. So memory is zeroed when it is allocated, and nothing of this process's environment is handed on but KEPT.
+# The compiler writes unfilled padding to the binary: pieces of XML and of paths were seen there. So memory is zeroed
+# when it is allocated, and only KEPT of this process's environment is passed on.
 CLEAN = "glibc.malloc.perturb={}:glibc.malloc.tcache_count=0"
 ZEROED, FILLED = 255, 1
-"""For CLEAN: memory of zeros, and of bytes 0xFE."""
+"""Values for CLEAN: memory of zeros, and of bytes 0xFE."""
 UNNAMED = "without a name"
 KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "LD_LIBRARY_PATH", "TMPDIR", "LANG")
 
 
 def require_emulator() -> None:
-    """Refuse to compile or run where the emulator is not.
+    """Refuses to compile or run without the emulator.
 
     Raises:
         NotRun: the text says what is missing.
@@ -52,16 +52,21 @@ def require_emulator() -> None:
 
 
 def engine(chip: Chip) -> str:
-    """What answers for a chip, with its version."""
-    own, runtime = (importlib.metadata.version(name) for name in (PACKAGE, "onnxruntime"))
-    return f"Qualcomm's emulator of Hexagon v{chip.architecture} ({PACKAGE} {own}, ONNX Runtime {runtime})"
+    """Returns the name and version of the emulator for a chip."""
+    package, runtime = (importlib.metadata.version(name) for name in (PACKAGE, "onnxruntime"))
+    return f"Qualcomm's emulator of Hexagon v{chip.architecture} ({PACKAGE} {package}, ONNX Runtime {runtime})"
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What the compiler made of a model for a chip: `context`, the model of one node that ONNX Runtime wrote, and the
-    `binary` that it names; how many operations the model had when it was placed, and those that are `left` to the CPU;
-    bytes that are `spilled`.
+    """A model compiled for a chip.
+
+    Attributes:
+        context: the model of one node that ONNX Runtime wrote.
+        binary: the binary that it names.
+        operations: number of the model's operations before placement.
+        left: operations that stay on the CPU.
+        spilled: spilled bytes.
     """
 
     context: bytes
@@ -72,37 +77,40 @@ class Compilation:
 
 
 def compile_for(source: Path, *chips: Chip, cpu: bool = False, tokens: int = 0, fill: int = ZEROED) -> Compilation:
-    """Compile an ONNX model for a chip's NPU, its batch fixed to one; for several chips as one binary.
+    """Compiles an ONNX model for a chip's NPU, with its batch fixed to one; for several chips as one binary.
 
     Args:
-        cpu: operations that the NPU does not take may stay on the CPU; without, `context` is empty where there are any.
-        tokens: what a free second dimension is fixed to.
-        fill: of the memory that the compiler allocates, and thus of the padding in the binary.
+        cpu: True if operations that the NPU does not support may stay on the CPU. Otherwise `context` is empty if there
+            are any.
+        tokens: size of a free second dimension.
+        fill: content of the memory that the compiler allocates, and thus of the padding in the binary.
 
     Raises:
-        ExportError: the compiler refused the model, died, or did not return in time.
+        ExportError: the compiler refused the model, crashed, or did not return in time.
         NotRun: there is no compiler here.
     """
     require_emulator()
     with temporary_folder() as folder:
-        # By a name alone, because the compiler calls the graph after the path that it is given: each length another.
+        # A relative name, because the compiler derives the graph's name from the path; it differs for each length.
         name = f"{source.stem}-{tokens}.onnx" if tokens else source.name
         (folder / name).symlink_to(source.absolute())
         ended = _ask(folder, "compile", name, *numbers(chips), "on" if cpu else "off", tokens, fill=fill)
         operations, left = _placed(folder / TRACE)
         if ended is not None and not left:
-            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {', '.join(one.code for one in chips)})")
+            raise ExportError(f"Qualcomm's compiler {ended} ({source.stem}, {', '.join(chip.code for chip in chips)})")
         if ended is not None:
             return Compilation(b"", b"", operations, left)
         context = (folder / COMPILED).read_bytes()
-        told = folder / SPILLED
-        spilled = int(told.read_text(encoding="utf-8")) if told.exists() else 0
+        size_file = folder / SPILLED
+        spilled = int(size_file.read_text(encoding="utf-8")) if size_file.exists() else 0
         return Compilation(context, (folder / BINARY).read_bytes(), operations, _named(left, context), spilled)
 
 
 def placement(chip: Chip, source: Path, tokens: int = 0) -> Compilation:
-    """A compilation that tells by name what the NPU does not take: where the CPU may help at all, it is given the
-    DequantizeLinear of a quantized output too, which the NPU takes where it may not.
+    """Returns a compilation that names the operations that the NPU does not support.
+
+    It first compiles without the CPU. If the CPU is allowed, it also gets the DequantizeLinear of a quantized output,
+    which the NPU otherwise takes.
 
     Raises:
         ExportError, NotRun: see `compile_for`.
@@ -112,34 +120,36 @@ def placement(chip: Chip, source: Path, tokens: int = 0) -> Compilation:
 
 
 def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:
-    """How many operations the compiler was given, and those that it did not take; nothing without a trace."""
+    """Returns the number of the compiler's operations, and those that it refused; nothing without a trace."""
     try:
-        told: dict[str, Any] = json.loads(trace.read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(trace.read_text(encoding="utf-8"))
     except OSError:
         return 0, ()
-    refused = [Left(one["op_type"], one["node_name"] or UNNAMED, one["reason"]) for one in told["unsupported_nodes"]]
-    return told["summary"]["total_onnx_nodes"], tuple(refused)
+    refused = [
+        Left(node["op_type"], node["node_name"] or UNNAMED, node["reason"]) for node in report["unsupported_nodes"]
+    ]
+    return report["summary"]["total_onnx_nodes"], tuple(refused)
 
 
 def _named(left: tuple[Left, ...], context: bytes) -> tuple[Left, ...]:
-    """The same, called as they are in the model that was written, where they stand around the binary: the compiler
-    does not name an operation by its result."""
+    """Returns these operations with their names in the written model, which contains them around the binary: the
+    compiler does not name an operation by its result."""
     around = iter(onnx.ModelProto.FromString(context).graph.node) if left else iter(())
-    found = []
-    for one in left:
-        node = next((node for node in around if node.op_type == one.type), None)
-        found.append(one if node is None else replace(one, name=node.name or node.output[0]))
-    return tuple(found)
+    renamed = []
+    for operation in left:
+        node = next((node for node in around if node.op_type == operation.type), None)
+        renamed.append(operation if node is None else replace(operation, name=node.name or node.output[0]))
+    return tuple(renamed)
 
 
 def _ask(folder: Path, *words: object, fill: int = ZEROED) -> str | None:
-    """Run the process in a folder; says how it ended, None where it did what it was asked."""
+    """Runs the process in a folder. Describes how it failed; None if it succeeded."""
     command, environment = python("-m", PROCESS, *map(str, words))
-    kept = {name: value for name, value in environment.items() if name in KEPT}
+    passed_on = {name: value for name, value in environment.items() if name in KEPT}
     log = folder / "log"
     with log.open("wb") as out:
         returned, end = run_within(
-            command, SECONDS, env=kept | {"GLIBC_TUNABLES": CLEAN.format(fill)}, cwd=folder, stdout=out, stderr=out
+            command, SECONDS, env=passed_on | {"GLIBC_TUNABLES": CLEAN.format(fill)}, cwd=folder, stdout=out, stderr=out
         )
     if returned == 0:
         return None
@@ -147,16 +157,16 @@ def _ask(folder: Path, *words: object, fill: int = ZEROED) -> str | None:
 
 
 def _reason(log: str) -> str:
-    """What the runtime raised, without the places in its own sources."""
-    said = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
-    return first_sentence(ValueError(said[-1].removeprefix(FAILED).rpartition("] ")[2])) if said else "it says nothing"
+    """Returns the runtime's error, without positions in its own sources."""
+    lines = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
+    return first_sentence(ValueError(lines[-1].removeprefix(FAILED).rpartition("] ")[2])) if lines else "it says nothing"
 
 
 class EmulatorRunner:
-    """Context binaries of a chip on Qualcomm's emulator, one process for each call.
+    """Runner of a chip's context binaries on Qualcomm's emulator, one process for each call.
 
     Args:
-        contexts: the .onnx that names a binary, by the shape of its input; whoever calls has looked at it.
+        contexts: the .onnx that names a binary, by the shape of its input; the caller has validated it.
         port: their input.
 
     Raises:
@@ -169,17 +179,17 @@ class EmulatorRunner:
         self.engine = engine(chip)
 
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        """Answers to inputs of a tower.
+        """Returns the answers to inputs of a tower.
 
         Raises:
             InvalidInput: another shape, or pixels outside of [0, 1].
-            RuntimeFailed: the emulator refused the binary, died, or did not answer in time.
+            RuntimeFailed: the emulator refused the binary, crashed, or did not answer in time.
         """
         require_shape(inputs, self._port.shape)
         context = self._contexts.get((1, *inputs.shape[1:]))
         if context is None:
-            taken = " or ".join(str(list(shape)) for shape in self._contexts)
-            raise InvalidInput(f"input of shape {list(inputs.shape)}; there are binaries for {taken}")
+            shapes = " or ".join(str(list(shape)) for shape in self._contexts)
+            raise InvalidInput(f"input of shape {list(inputs.shape)}; there are binaries for {shapes}")
         (answers,) = emulated(self._chip, context, self._port, inputs).values()
         return answers
 
@@ -187,27 +197,29 @@ class EmulatorRunner:
 def emulated(
     chip: Chip, model: Path, port: TensorInfo, inputs: npt.NDArray[np.generic]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """All results of a context binary, or of a model to be compiled, on the emulator of a chip, by name, [N, ...] each.
+    """Returns all results of a context binary on a chip's emulator, by name, [N, ...] each. A model that is not
+    compiled is compiled first.
 
     Raises:
         InvalidInput: pixels outside of [0, 1].
         NotRun: there is no emulator here.
-        RuntimeFailed: the model was refused, or the emulator died, or did not answer in time.
+        RuntimeFailed: the model was refused, or the emulator crashed, or did not answer in time.
     """
     require_emulator()
     _require_range(inputs, port)
     with temporary_folder() as folder:
-        given, answers = folder / "inputs.npy", folder / "answers.npz"
-        np.save(given, inputs.astype(port.dtype))
-        ended = _ask(folder, "answer", model.absolute(), chip.architecture, chip.soc, given, answers)
+        input_file, answers = folder / "inputs.npy", folder / "answers.npz"
+        np.save(input_file, inputs.astype(port.dtype))
+        ended = _ask(folder, "answer", model.absolute(), chip.architecture, chip.soc, input_file, answers)
         if ended is not None:
             raise RuntimeFailed(f"Qualcomm's emulator {ended} ({model.name})")
-        with np.load(answers) as found:
-            return {name: found[name].astype(np.float32) for name in found}
+        with np.load(answers) as arrays:
+            return {name: arrays[name].astype(np.float32) for name in arrays}
 
 
 def _require_range(inputs: npt.NDArray[Any], port: TensorInfo) -> None:
-    """In float16 pixels of 0 ... 255 overflow on their way, and what comes out is finite, plausible and wrong."""
+    """Refuses pixels outside of [0, 1]. In float16, pixels of 0 ... 255 overflow in the tower, and the output is
+    finite, plausible and wrong."""
     if port.dtype == "float32" and len(inputs) and not (inputs.min() >= 0 and inputs.max() <= 1):
         raise InvalidInput(
             "pixels are not in [0, 1]; divide bytes by 255: out of range an NPU answers plausibly and wrong"

@@ -1,4 +1,4 @@
-"""Where on the NPU a tower parts from its own numbers: the value behind each layer, by the emulator and by others."""
+"""Noise of each layer on the NPU: the value after each layer by the emulator, and by other runtimes."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ RESTORING = ("DequantizeLinear", "Cast", "Mul", "Slice", "Split", "Reshape", "Tr
 
 
 def layer_noise(artifact: OnnxArtifact, chip: Chip, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
-    """What is behind each layer, in the order of the graph: on the emulator of a chip, and on ONNX Runtime's
-    CPU, each against the same numbers in float32 with no activation quantized.
+    """Yields the noise of the value after each layer, in the graph's order: on a chip's emulator, and on ONNX Runtime's
+    CPU, each against the same weights in float32 with no activation quantized.
 
-    The model is compiled again with these values as results. Where one is quantized, what is dequantized from it is
-    taken, so that the layer stays one with what quantizes it.
+    The model is compiled again with these values as results. For a quantized value the dequantized one is used, so that
+    the layer and its quantization stay fused.
 
     Raises:
         InvalidInput: the artifact is damaged.
         NotRun: there is no compiler here.
         RuntimeFailed: it refused the model.
     """
-    found = dict(_behind(artifact.model))
+    values = dict(_behind(artifact.model))
     written, plain = artifact.copied(), plain_model(artifact)
     for model in (written, plain):
-        own = {port.name for port in model.graph.output}
-        known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
-        model.graph.output.extend(known[name] for name in found.values() if name not in own)
+        existing = {port.name for port in model.graph.output}
+        infos = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+        model.graph.output.extend(infos[name] for name in values.values() if name not in existing)
     exact, cpu = (_computed(artifact, model, inputs) for model in (plain, written))
     with temporary_folder() as folder:
         path = folder / "model.onnx"
         path.write_bytes(written.SerializeToString())
         npu = emulated(chip, path, artifact.inputs[0], inputs)
-    for layer, name in found.items():
+    for layer, name in values.items():
         yield LayerNoise(layer, _decibels(exact[name], npu[name]), _decibels(exact[name], cpu[name]))
 
 
 def _behind(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
-    """Each layer, and the name of the value behind it, or behind its bias and its rounding."""
+    """Yields each layer, and the name of the value after it, or after its bias and its rounding."""
     graph = model.graph
     users, makers = defaultdict(list), {name: node for node in graph.node for name in node.output}
     constants = {tensor.name for tensor in graph.initializer}
@@ -59,7 +59,7 @@ def _behind(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
             users[name].append(node)
 
     def stored(value: str) -> str | None:
-        """The constant that a weight is restored from."""
+        """Returns the constant that a weight is dequantized from. None if there is none."""
         while value not in constants and value in makers and makers[value].op_type in RESTORING:
             value = makers[value].input[0]
         return value if value in constants else None
@@ -72,11 +72,11 @@ def _behind(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
         for kind in ("Add", "QuantizeLinear", "DequantizeLinear"):
             if len(users[value]) == 1 and users[value][0].op_type == kind:
                 biases = [name for name in users[value][0].input if name in constants]
-                if kind == "Add" and not biases:  # no bias: what it is added to comes by another way
+                if kind == "Add" and not biases:  # not a bias: the other summand comes from another branch
                     continue
                 layer = biases[0] if kind == "Add" and "." not in layer else layer
                 value = users[value][0].output[0]
-        if "." in layer:  # a constant that is no layer's, such as a mask, has no name of the network's
+        if "." in layer:  # a constant outside of layers, such as a mask, has a name without dots
             yield layer.removesuffix("_int8").removesuffix(".weight").removesuffix(".bias"), value
 
 
@@ -89,7 +89,7 @@ def _computed(
 
 
 def _decibels(exact: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> float:
-    """The signal-to-noise ratio of all numbers; infinite where none differs."""
+    """Returns the signal-to-noise ratio of all elements in dB; infinite if they are equal."""
     noise = float(np.square(exact.astype(np.float64) - found).sum())
     signal = float(np.square(exact.astype(np.float64)).sum())
     return float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))

@@ -1,4 +1,4 @@
-"""What of a model would leave the NPU, as Qualcomm's own compiler says."""
+"""Operations of a model that would leave the NPU, according to Qualcomm's own compiler."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ UNSUPPORTED = RuleText(
 
 
 def lint_model(artifact: OnnxArtifact, chip: Chip, tokens: int) -> LintReport:
-    """Compile a model for a chip, and say of each of its operations whether it runs on the NPU.
+    """Compiles a model for a chip, and reports for each of its operations whether it runs on the NPU.
 
     Args:
-        tokens: what a free length is fixed to.
+        tokens: size of a free length.
 
     Raises:
         InvalidInput: the artifact is damaged.
         NotRun: there is no compiler here.
     """
     graph, made = artifact.graph, placement(chip, artifact.file, tokens)
-    reasons = {(one.type, one.name): one.reason for one in made.left}
+    reasons = {(operation.type, operation.name): operation.reason for operation in made.left}
     operations = []
     for node in graph.nodes:
         reason = reasons.get((node.type, node.name))
-        found = () if reason is None else (Finding(rule="unsupported", level="leaves", detail=reason),)
-        operations.append(LintedOperation.of(node.name, node.type, _bytes(node), found))
+        findings = () if reason is None else (Finding(rule="unsupported", level="leaves", detail=reason),)
+        operations.append(LintedOperation.of(node.name, node.type, _bytes(node), findings))
     return LintReport.of(artifact.path.name, (chip.label, chip.code), operations, (UNSUPPORTED,))
 
 

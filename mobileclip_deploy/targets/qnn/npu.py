@@ -1,4 +1,4 @@
-"""A Snapdragon's own NPU in this machine, Windows or Linux on Arm, by the provider that its wheel brings."""
+"""A Snapdragon's own NPU in this machine (Windows or Linux on Arm), through the provider in its wheel."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ARM = ("arm64", "aarch64")
 
 
 def has_npu() -> bool:
-    """Whether the provider is installed on a processor that can have an NPU beside it; on x86 it brings the emulator,
-    whose time is nobody's."""
+    """Returns whether the provider is installed on a processor that may have an NPU. On x86 it contains the emulator,
+    whose time means nothing."""
     return platform.machine().lower() in ARM and importlib.util.find_spec("onnxruntime_qnn") is not None
 
 
 class NpuSession(OnnxSession):
-    """The first binary that the NPU takes, wholly on it.
+    """Session of the first binary that the NPU accepts, running wholly on it.
 
     Raises:
-        RuntimeFailed: it takes none.
+        RuntimeFailed: it accepts none.
     """
 
     def __init__(self, contexts: Sequence[Context], setup: SessionSetup) -> None:

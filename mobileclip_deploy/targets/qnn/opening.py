@@ -1,4 +1,5 @@
-"""An artifact opened: what its binaries were made from, read as any ONNX model, and each binary on the emulator."""
+"""`QnnArtifact`: an opened artifact with the ONNX model that its binaries were compiled from, and each binary on the
+emulator."""
 
 from __future__ import annotations
 
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
 
 class QnnArtifact(OnnxArtifact):
-    """A folder of context binaries, and the model that was compiled. Nobody can read what the binaries compute: weights
-    and graph are the model's, and answers are each binary's own. A table of words is read from the binaries too.
+    """A folder of context binaries, and the model that was compiled.
+
+    Nobody can read the binaries' computations: weights and graph are the model's, and each binary has its own answers.
+    Word tables are read from the binaries too.
 
     Args:
-        cpu: operations that stay on the CPU may stand around a binary.
+        cpu: True if operations that stay on the CPU may surround a binary.
     """
 
     def __init__(self, path: Path, function: str | None = None, *, cpu: bool = False) -> None:
@@ -43,31 +46,31 @@ class QnnArtifact(OnnxArtifact):
 
     @cached_property
     def file(self) -> Path:
-        """What was compiled, or, of a model that no folder of binaries stands around, can be."""
+        """Model that was compiled, or, without a folder of binaries, a model that can be."""
         return self.path if self.path.suffix == ".onnx" else source_of(self.path)
 
     @cached_property
     def _read(self) -> tuple[tuple[Context, ...], Path | None]:
-        found = contexts_of(self.path, self._cpu)
-        chips = {one.chip: tuple(other.shape for other in found if other.chip == one.chip) for one in found}
-        ports = {(tuple(replace(port, shape=()) for port in one.ports[0]), one.ports[1]) for one in found}
-        if len(ports) != 1 or len({*chips.values()}) != 1 or any(len({*own}) < len(own) for own in chips.values()):
+        contexts = contexts_of(self.path, self._cpu)
+        chips = {each.chip: tuple(other.shape for other in contexts if other.chip == each.chip) for each in contexts}
+        ports = {(tuple(replace(port, shape=()) for port in each.ports[0]), each.ports[1]) for each in contexts}
+        if len(ports) != 1 or len({*chips.values()}) != 1 or any(len({*row}) < len(row) for row in chips.values()):
             raise InvalidInput(f"{self.path}: what goes in or comes out is not the same for all chips")
-        return found, union_of(self.file, found)
+        return contexts, union_of(self.file, contexts)
 
     @property
     def contexts(self) -> tuple[Context, ...]:
-        """One for each chip, or for each length of a text; all chips have the same inputs and outputs."""
+        """Contexts, one for each chip and each length of a text; all chips have the same inputs and outputs."""
         return self._read[0]
 
     @property
     def chips(self) -> tuple[Chip, ...]:
-        """Those that there are binaries for."""
-        return tuple(dict.fromkeys(one.chip for one in self.contexts))
+        """Chips that have binaries."""
+        return tuple(dict.fromkeys(context.chip for context in self.contexts))
 
     @property
     def union(self) -> Path | None:
-        """The binary for all of the chips, where there is one."""
+        """Binary for all of the chips. None if there is none."""
         return self._read[1]
 
     @property
@@ -76,20 +79,20 @@ class QnnArtifact(OnnxArtifact):
 
     @property
     def _binaries(self) -> dict[str, Path]:
-        """Those of each chip, and the one for all of them."""
-        own = {one.label: one.binary for one in self.contexts}
-        return own if self.union is None else own | {UNION: self.union}
+        """Binary of each context, and the one for all chips, by label."""
+        binaries = {context.label: context.binary for context in self.contexts}
+        return binaries if self.union is None else binaries | {UNION: self.union}
 
     def compiled_for(self, chip: str, shape: tuple[int, ...]) -> tuple[Path, str]:
-        known = {one.code: one for one in CHIPS}
-        if chip not in known:
-            raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(known)}")
-        architecture = f"v{known[chip].architecture}"
-        # A binary for one chip of an architecture serves its other chips: what the first golden answers tell.
-        for label in (known[chip].label, architecture):
+        chips = {entry.code: entry for entry in CHIPS}
+        if chip not in chips:
+            raise NotRun(f"the phone's chip is {chip}, whose NPU is not known here; known: {', '.join(chips)}")
+        architecture = f"v{chips[chip].architecture}"
+        # A binary for one chip of an architecture serves its other chips; the first golden answers show if it does.
+        for label in (chips[chip].label, architecture):
             for name in (f"*.{label}-{shape[1]}.bin", f"*.{label}.bin"):
-                if found := sorted(self.path.glob(name)):
-                    return found[0], architecture
+                if binaries := sorted(self.path.glob(name)):
+                    return binaries[0], architecture
         raise NotRun(f"{self.path.name} holds no binary for the phone's {chip}: export again with `chip='{chip}'`")
 
     @property
@@ -104,22 +107,23 @@ class QnnArtifact(OnnxArtifact):
 
     @property
     def contents(self) -> dict[str, dict[str, int]]:
-        """As the model's; `chips`: the bytes of each binary; `spill_fill`: those that each chip's NPU spills."""
+        """Contents of the model, with the bytes of each binary in `chips`, and those that each chip's NPU spills in
+        `spill_fill`."""
         chips = {name: artifact_bytes(path) for name, path in self._binaries.items()}
-        spilled = {one.label: one.spilled for one in self.contexts}
+        spilled = {context.label: context.spilled for context in self.contexts}
         return {**super().contents, "chips": chips, "spill_fill": spilled}
 
     @property
     def facts(self) -> dict[str, str]:
-        """What each binary is for."""
-        told = {}
-        for one in self.contexts:
-            tokens = "" if one.shape == self.inputs[0].shape else f", {one.shape[1]} tokens"
-            told[one.label] = f"Hexagon v{one.chip.architecture} of {one.chip.code}, {one.chip.title}{tokens}"
+        """Size and chip of each binary."""
+        uses = {}
+        for each in self.contexts:
+            tokens = "" if each.shape == self.inputs[0].shape else f", {each.shape[1]} tokens"
+            uses[each.label] = f"Hexagon v{each.chip.architecture} of {each.chip.code}, {each.chip.title}{tokens}"
         if self.union is not None:
-            told[UNION] = f"{', '.join(one.code for one in self.chips)}; its answers are not run"
+            uses[UNION] = f"{', '.join(each.code for each in self.chips)}; its answers are not run"
         size = {name: f"{artifact_bytes(path) / 1e6:.1f} MB" for name, path in self._binaries.items()}
-        return {f"binary {name}": f"{size[name]}, for {what}" for name, what in told.items()}
+        return {f"binary {name}": f"{size[name]}, for {what}" for name, what in uses.items()}
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...] | None:
@@ -143,14 +147,14 @@ class QnnArtifact(OnnxArtifact):
             )
         for label, binary in self._binaries.items():
             fresh = other._binaries[label]
-            own, again = (np.frombuffer(path.read_bytes(), np.uint8) for path in (binary, fresh))
-            if np.array_equal(own, again):
+            old, new = (np.frombuffer(path.read_bytes(), np.uint8) for path in (binary, fresh))
+            if np.array_equal(old, new):
                 continue
-            apart = np.ones(len(own), bool)
-            if len(own) == len(again):
-                apart = (own != again) & ~other._padding(label, again)
+            apart = np.ones(len(old), bool)
+            if len(old) == len(new):
+                apart = (old != new) & ~other._padding(label, new)
             if apart.any():
-                count = f"{np.count_nonzero(apart):,} of {len(own):,} bytes of {binary.name}"
+                count = f"{np.count_nonzero(apart):,} of {len(old):,} bytes of {binary.name}"
                 return f"{count} are not as a compilation gives them, the first at {apart.argmax():,}"
         return None
 
@@ -166,36 +170,36 @@ class QnnArtifact(OnnxArtifact):
         return other != data if len(other) == len(data) else np.zeros(len(data), bool)
 
     def runner(self) -> Runner:
-        """The first chip's binary on the emulator; a float32 twin, which no NPU computes, by ONNX Runtime."""
+        """Loads the first chip's binary on the emulator; for a float32 twin, which no NPU computes, ONNX Runtime."""
         return super().runner() if self._is_twin else self._on(self.contexts[0].chip)
 
     def runners(self) -> Iterator[Callable[[], Runner]]:
-        """Every chip's binaries on the emulator."""
+        """Yields loaders of every chip's binaries on the emulator."""
         yield from (partial(self._on, chip) for chip in self.chips)
 
     def stand_in(self) -> Runner:
-        """The model that was compiled, by ONNX Runtime's CPU."""
+        """Loads the model that was compiled, on ONNX Runtime's CPU."""
         return super().runner()
 
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
-        """Compile the model again for the first of its chips, and ask the binary that is here."""
+        """Compiles the model again for the first of its chips, and runs the existing binary."""
         chip = self.contexts[0].chip
         made = placement(chip, self.file, self._tokens)
         answers = None if inputs is None else self._on(chip)(inputs)
         return Compiled(engine(chip), made.operations, made.left, answers=answers)
 
     def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
-        """On the emulator of the first chip."""
+        """Yields the noise of each layer on the emulator of the first chip."""
         from mobileclip_deploy.targets.qnn.layers import layer_noise
 
         yield from layer_noise(self, self.contexts[0].chip, inputs)
 
     def lint(self, device: str) -> tuple[LintReport, ...]:
-        """For each of its chips; a model that is not compiled for the chips that binaries are written for."""
+        """Returns a report for each of its chips; for a model without binaries one for each default chip."""
         from mobileclip_deploy.targets.qnn.linting import lint_model
 
-        own = self.path.suffix != ".onnx"
-        chips = self.chips if own else chips_of(None)
+        has_binaries = self.path.suffix != ".onnx"
+        chips = self.chips if has_binaries else chips_of(None)
         return tuple(lint_model(self, chip, self._tokens) for chip in chips)
 
     @property
@@ -208,7 +212,7 @@ class QnnArtifact(OnnxArtifact):
 
     @property
     def _tokens(self) -> int:
-        """What the compiler fixes a free length of texts to: the longest; 0 where none is free."""
+        """Length to which the compiler fixes a free length of texts: the longest. 0 if no length is free."""
         if ports_of(self.model.graph)[0][0].shape[1:] != (0,):
             return 0
         if self.path.suffix == ".onnx":
@@ -216,10 +220,10 @@ class QnnArtifact(OnnxArtifact):
         return self.contexts[0].shape[1]
 
     def session(self, setup: SessionSetup) -> Session:
-        """On an NPU of this machine alone: `QnnTarget.places` gives no other place."""
+        """Returns a session on this machine's NPU: `QnnTarget.places` returns no other place."""
         from mobileclip_deploy.targets.qnn.npu import NpuSession
 
-        return NpuSession([one for one in self.contexts if one.shape == setup.input.shape], setup)
+        return NpuSession([context for context in self.contexts if context.shape == setup.input.shape], setup)
 
     def _on(self, chip: Chip) -> Runner:
-        return EmulatorRunner(chip, {one.shape: one.path for one in self.contexts if one.chip == chip}, self.inputs[0])
+        return EmulatorRunner(chip, {each.shape: each.path for each in self.contexts if each.chip == chip}, self.inputs[0])

@@ -1,4 +1,4 @@
-"""What a user may choose of the target for Qualcomm's NPU."""
+"""Options of the target for Qualcomm's NPU."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QnnOptions(TargetOptions):
-    """`chip`: those to compile for, by code or phone, with commas between; None: one for each architecture of 2023 to
-    2025. `union`: beside their binaries one for all of them. `float_layers`: which stay in float16 where others are
-    integers, by tower and name, or what their names begin with. `allow_cpu`: what an NPU does not take is left to the
-    CPU, not refused."""
+    """Options of the target for Qualcomm's NPU.
+
+    Attributes:
+        chip: chips to compile for, by code or phone, separated by commas; None for one of each architecture of 2023 to
+            2025.
+        union: True for another binary for all of the chips.
+        float_layers: layers that stay in float16 among integers, by tower and name, or the start of their names.
+        allow_cpu: True to leave operations that an NPU does not support to the CPU; otherwise they are refused.
+    """
 
     chip: str | None = option(
         "--chip", "Chips or phones: sm8650, galaxy-s23 [default: v73, v75, v79].", metavar="C[,C...]", names=BY_NAME
@@ -37,7 +42,7 @@ class QnnOptions(TargetOptions):
 
     @property
     def chips(self) -> tuple[Chip, ...]:
-        """See `chips_of`."""
+        """Chips to compile for: see `chips_of`."""
         return chips_of(self.chip)
 
     @property
@@ -46,15 +51,15 @@ class QnnOptions(TargetOptions):
         return () if self.float_layers is None else tuple(name.strip() for name in self.float_layers.split(","))
 
     def keeps(self, tower: TowerName, parameter: str) -> bool:
-        """Whether a layer stays in float16, by the name of its weight."""
+        """Returns whether a layer stays in float16, by the name of its weight."""
         return any(f"{tower}.{parameter}.".startswith(f"{name}.") for name in self.kept)
 
     def require(self, precisions: Precisions) -> None:
-        """Refuse an unknown chip, a union of one chip or with operations on the CPU, and layers that stay floats where
-        all do.
+        """Refuses an unknown chip, a union of one chip or with operations on the CPU, and float layers in a tower of
+        floats.
 
         Raises:
-            UsageError: the text says what may be given.
+            UsageError: the text says what is allowed.
         """
         if self.union and (len(self.chips) < 2 or self.allow_cpu):
             raise UsageError(
@@ -66,15 +71,15 @@ class QnnOptions(TargetOptions):
             if tower is None:
                 raise UsageError(f"`float_layers` {name!r} begins with no tower of these: {', '.join(precisions)}")
             if precision_of(precisions[tower]).kind == "float":
-                wanted = ",".join(f"{one}={'w8a16' if one == tower else kind}" for one, kind in precisions.items())
+                example = ",".join(f"{each}={'w8a16' if each == tower else kind}" for each, kind in precisions.items())
                 raise UsageError(
                     f"`float_layers` {name!r}: the {tower} tower is in float16 as a whole; leave it out, or give that "
-                    f"tower integers (`precision='{wanted}'`)"
+                    f"tower integers (`precision='{example}'`)"
                 )
 
     def require_layers(self, known: Callable[[], Mapping[TowerName, Collection[str]]]) -> None:
         for name in self.kept:
-            own = [f"{tower}.{weight}" for tower, weights in known().items() for weight in weights]
-            if not any(f"{one}.".startswith(f"{name}.") for one in own):
-                begun = {".".join(one.split(".")[: name.count(".") + 1]) for one in own}
-                raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, sorted(begun))}")
+            names = [f"{tower}.{weight}" for tower, weights in known().items() for weight in weights]
+            if not any(f"{full_name}.".startswith(f"{name}.") for full_name in names):
+                prefixes = {".".join(full_name.split(".")[: name.count(".") + 1]) for full_name in names}
+                raise UsageError(f"`float_layers`: there is no layer {name!r}{suggestion(name, sorted(prefixes))}")

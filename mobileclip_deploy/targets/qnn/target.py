@@ -1,4 +1,4 @@
-"""The target for Qualcomm's NPU: names, input and output, chips; what is compiled is the ONNX target's model."""
+"""The target for Qualcomm's NPU: names, input and output, chips; the compiled model is the ONNX target's."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class QnnTarget(Target):
     )
 
     def settled(self, precisions: Precisions) -> QnnTarget:
-        """As it is; options that cannot be are refused, see `QnnOptions.require`."""
+        """Returns the target itself, and refuses invalid options: see `QnnOptions.require`."""
         self.options.require(precisions)
         return self
 

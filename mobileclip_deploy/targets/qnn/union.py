@@ -1,8 +1,10 @@
-"""One binary for several chips: an archive with a part for each, and the weights that they share.
+"""Binary for several chips: an archive with a part for each, and their shared weights.
 
-The emulator loads none, so that nobody here sees its answers. What can be held is held: it has a part for each of its
-chips and no more, each part says its chip and holds the graph, and of each chip's own binary, whose answers were
-compared, all but the head stands in it byte by byte.
+The emulator cannot load one, so its answers cannot be tested here. These properties are checked instead:
+
+- It has a part for each of its chips and no more.
+- Each part names its chip and holds the graph.
+- It contains each chip's own binary, whose answers were compared, byte by byte except for the head.
 """
 
 from __future__ import annotations
@@ -28,19 +30,19 @@ ASIDE = (
     "golden inputs on a phone"
 )
 PART, SHARED = "htp.cache.{}.0", ("htp.shared.weights.", "htp.metadata.shared_weights.", "dlc.metadata")
-LOCAL, NAMES = 30, 26  # of an entry: the length of its head, and where those of its name and what follows stand
+LOCAL, NAMES = 30, 26  # of an entry: the length of its head, and the offset of the lengths of its name and extra field
 END, COUNT = b"PK\x05\x06", 22
-BLOCK = 8  # numbers of 64 bits: what a binary is compared by
+BLOCK = 8  # 64-bit integers in a block, the unit of comparison of binaries
 SAME = 0.95
-"""Share of the blocks of a chip's own binary that stand in a union: of nano's towers 0.988 and 0.996, and 0.03 of one
-of them in the union of the other."""
+"""Smallest share of the blocks of a chip's own binary that a union must contain: 0.988 and 0.996 for nano's towers, and
+0.03 for one tower in the other's union."""
 
 
 def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
-    """The binary of a union of all of these chips; None where there is none.
+    """Returns the binary of a union of exactly these chips. None if there is none.
 
     Raises:
-        InvalidInput: it is another's, damaged, or holds something else than the binaries of its chips do.
+        InvalidInput: it is for other chips, damaged, or its contents differ from its chips' binaries.
     """
     path = beside(source, UNION)
     binary = path.with_suffix(".bin")
@@ -49,24 +51,24 @@ def union_of(source: Path, contexts: Sequence[Context]) -> Path | None:
     with refusing(f"{path} cannot be used", OSError, DecodeError, ValueError):
         model = onnx.load(path, load_external_data=False)
         require_own(model, binary.name)
-        if chips_told(model) != numbers([one.chip for one in contexts]):
-            raise Malformed(f"it says that it is of others than {', '.join(one.chip.code for one in contexts)}")
+        if chips_told(model) != numbers([context.chip for context in contexts]):
+            raise Malformed(f"it says that it is of others than {', '.join(context.chip.code for context in contexts)}")
         data = binary.read_bytes()
         parts = _parts(data, binary.name)
-        wanted = {PART.format(one.chip.code): one for one in contexts}
-        others = [name for name in parts if name not in wanted and not name.startswith(SHARED)]
-        if others or not wanted.keys() <= parts.keys():
+        expected = {PART.format(context.chip.code): context for context in contexts}
+        others = [name for name in parts if name not in expected and not name.startswith(SHARED)]
+        if others or not expected.keys() <= parts.keys():
             raise Malformed(f"{binary.name} holds parts of other chips than it should")
         blocks = np.unique(_blocks(data))
-        for name, one in wanted.items():
-            require_part(parts[name], f"{binary.name} ({name})", one.chip, model)
-            if (share := float(np.isin(_blocks(one.binary.read_bytes()), blocks).mean())) < SAME:
-                raise Malformed(f"{binary.name} holds {share:.0%} of {one.binary.name}")
+        for name, context in expected.items():
+            require_part(parts[name], f"{binary.name} ({name})", context.chip, model)
+            if (share := float(np.isin(_blocks(context.binary.read_bytes()), blocks).mean())) < SAME:
+                raise Malformed(f"{binary.name} holds {share:.0%} of {context.binary.name}")
     return binary
 
 
 def _parts(data: bytes, name: str) -> dict[str, bytes]:
-    """The parts of an archive in which nothing is compressed; its checksums are all zero, and `zipfile` reads none."""
+    """Returns the parts of an uncompressed archive; its checksums are all zero, so `zipfile` cannot read the parts."""
     kinds = (zipfile.BadZipFile, NotImplementedError, struct.error)
     with refusing(f"{name} is no archive of binaries", *kinds, into=Malformed):
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
@@ -82,7 +84,7 @@ def _parts(data: bytes, name: str) -> dict[str, bytes]:
 
 
 def _blocks(data: bytes) -> npt.NDArray[np.uint64]:
-    """A number for each block of 64 bytes [N]."""
+    """Returns a hash for each block of 64 bytes, [N]."""
     whole = np.frombuffer(data, np.uint64, len(data) // 8 // BLOCK * BLOCK).reshape(-1, BLOCK)
     odd = np.random.default_rng(0).integers(0, 2**63, BLOCK, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     return np.asarray((whole * odd).sum(axis=1, dtype=np.uint64))

@@ -1,4 +1,4 @@
-"""A tower as a folder of context binaries: the ONNX target's model, compiled for each chip."""
+"""Writing of a tower as a folder of context binaries: the ONNX target's model, compiled for each chip."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from mobileclip_deploy.targets.rules import StorageRules
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 MISREAD = 16
-"""Tokens of a norm behind which Qualcomm's compiler gets a product wrong: where the norm's result is rounded to 16 bits
-and the int8 weights have a step a column, 2 of the 16 rows are right, on every architecture. 1 to 15 and 17 to 257
-tokens are right, and so are 8 bits and one step (QAIRT 2.51; docs/qualcomm.md)."""
+"""Number of tokens after whose norm Qualcomm's compiler gets a product wrong. If the norm's result is rounded to 16
+bits and the int8 weights have one scale per column, only 2 of the 16 rows are right, on every architecture. 1 to 15 and
+17 to 257 tokens are right, and so are 8 bits and a single scale (QAIRT 2.51; docs/qualcomm.md)."""
 
 
 def write_artifact(
     job: TowerJob, path: Path, ports: tuple[TensorInfo, TensorInfo], options: QnnOptions, rules: StorageRules
 ) -> None:
-    """Write the model, and compile it for each chip, and for all of them where a union is wanted; in float32, which no
-    NPU computes in, the model alone.
+    """Writes the model, and compiles it for each chip, and for all of them together if a union is requested. In
+    float32, which no NPU computes, only the model is written.
 
     Raises:
-        ExportError: the tower was refused; of operations that an NPU does not take the text names the first.
+        ExportError: the tower was refused; the text names the first operation that an NPU does not support.
     """
     path.mkdir(parents=True, exist_ok=True)
     source = path / f"{path.stem}.onnx"
@@ -66,8 +66,8 @@ def _write_context(source: Path, label: str, chips: tuple[Chip, ...], cpu: bool,
 
 
 def lift_norms(model: ir.Model, contexts: Sequence[int] = ()) -> None:
-    """Have norms of [N, MISREAD, C] whose results are rounded to 16 bits work on [N, MISREAD, 1, C]: the same
-    numbers. `contexts`: the lengths that a free second dimension may have."""
+    """Makes norms of [N, MISREAD, C] with results rounded to 16 bits work on [N, MISREAD, 1, C]; results are the same.
+    `contexts` lists the possible sizes of a free second dimension."""
     editor = Editor(model)
     for node in [
         node for node in editor.graph if node.op_type == "LayerNormalization" and _is_misread(node.outputs[0], contexts)
@@ -77,8 +77,8 @@ def lift_norms(model: ir.Model, contexts: Sequence[int] = ()) -> None:
         norm = op("LayerNormalization", [lifted, *node.inputs[1:]], [normed])
         norm.attributes.update(node.attributes)
         axis = editor.constant(f"{name}_third", third)
-        before, behind = op("Unsqueeze", [node.inputs[0], axis], [lifted]), op("Squeeze", [normed, axis], [ir.Value()])
-        editor.replace(node, [before, norm, behind])
+        before, after = op("Unsqueeze", [node.inputs[0], axis], [lifted]), op("Squeeze", [normed, axis], [ir.Value()])
+        editor.replace(node, [before, norm, after])
 
 
 def _is_misread(normed: ir.Value, contexts: Sequence[int]) -> bool:
