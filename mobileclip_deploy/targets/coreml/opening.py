@@ -1,5 +1,7 @@
-"""`CoreMLArtifact`: an opened package with its declarations, its program as a graph independent of names, and a tracer
-of its quantized values, which runs in this package's evaluator, in float32 between them."""
+"""`CoreMLArtifact`: an opened package with its declarations, and its program as a graph independent of names.
+
+Its quantized values are traced by this package's evaluator, which computes in float32 between them.
+"""
 
 from __future__ import annotations
 

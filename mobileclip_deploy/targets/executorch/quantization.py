@@ -119,10 +119,10 @@ def _give_sums_their_own_inputs(graph: torch.fx.Graph) -> None:
 
 def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.Module:
     """Stores linear layers as int4 weights in -7 ... 7, one scale per group of inputs, or as int8, one scale per
-    output, as their grids say; activations are measured at run time.
+    output, as their grids say. Activations are measured at run time.
 
-    The largest value of a group is at the end of the range, as on Core ML, so that weights trained by `recover` keep
-    their integers. torchao's own symmetric mapping puts it half a step further and clips it.
+    The largest value of a group is at the end of the range, as on Core ML, so that weights of `recover` keep their
+    integers. torchao's own symmetric mapping puts it half a step further and clips it.
     """
     from torchao.quantization import IntxUnpackedToInt8Tensor
 
