@@ -93,10 +93,10 @@ class Difference:
     """First difference of a graph from the expected one.
 
     Attributes:
-        node: operation of the written graph; None if the interface differs, as are the following.
-        position: its index plus 1 in the order of need.
-        operations: number of operations of the expected graph.
-        before: the preceding operation.
+        node: the operation that differs, or the expected graph's if it is missing; None if the interface differs.
+        position: index of the operation plus 1 in the order of need; None if the interface differs.
+        operations: number of operations of the expected graph; None if the interface differs.
+        before: the preceding operation; None for the first one, or if the interface differs.
     """
 
     detail: str

@@ -119,8 +119,8 @@ def by_numbers(module: nn.Module, storage: Storage, floats: bool = False) -> dic
     Args:
         floats: True to include layers whose weights stay floats.
     """
-    extra = {layer.parameter for layer in layers(module)} if floats else set()
-    weights = {name: tensor for name, tensor in tensors(module) if storage[name].kind != "float" or name in extra}
+    included = {layer.parameter for layer in layers(module)} if floats else set()
+    weights = {name: tensor for name, tensor in tensors(module) if storage[name].kind != "float" or name in included}
     forms = [*weights.items()]
     for name, layer, scale in scaled_layers(module):
         if f"{name}.weight" in weights:

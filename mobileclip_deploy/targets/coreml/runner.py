@@ -58,7 +58,6 @@ def feeds(program: Program, inputs: npt.NDArray[np.generic]) -> Iterator[dict[st
 
 
 def _loaded(path: Path, unit: str, function: str | None) -> Any:
-    """Returns coremltools' MLModel, loaded for one of `COMPUTE_UNITS`."""
     ct = import_coremltools()
     units = ct.ComputeUnit[COMPUTE_UNITS[unit]]
     return ct.models.MLModel(str(path), compute_units=units, function_name=function)

@@ -57,7 +57,6 @@ class CoreMLPayloadRunner:
 
 
 def _unpacked(payload: bytes, folder: Path, source: Path) -> Path:
-    """Writes the package in a delegate's payload into `folder`. Returns its path."""
     with refusing(f"{source}: its Core ML part cannot be unpacked", Malformed, OSError):
         for name, data in payload_files(payload).items():
             path = folder / name

@@ -70,7 +70,6 @@ def _outside_of_palettes(node: torch.fx.Node) -> bool:
 
 
 def _pt2e(graph: nn.Module, inputs: Tensor, stages: Stages, *, dynamic: bool) -> nn.Module:
-    """Quantizes the result of `traced`."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,
         get_symmetric_quantization_config,

@@ -30,7 +30,6 @@ TABLE = WeightTable(
 
 
 def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
-    """Returns the weight of a convolution or product. None if it is computed."""
     inputs = dict(node.inputs)
     numbers, scale = numbers_of(inputs.get(name)), numbers_of(inputs.get(f"{name} scale"))
     if numbers is None:

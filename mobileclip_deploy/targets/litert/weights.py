@@ -74,7 +74,6 @@ def dequantized(tensor: StoredTensor) -> Floats:
 
 
 def _grid(own: tuple[int, ...], bits: int, found: Quantized) -> Affine:
-    """Returns the grid of an integer tensor of this shape."""
     if found.block is not None:
         return Affine(spread(found.scale, own, found.block), bits)
     shape = [1] * len(own)

@@ -204,7 +204,6 @@ def halve(model: ir.Model) -> None:
 
 
 def _widen(editor: Editor, node: ir.Node) -> None:
-    """Makes a node compute in float32."""
     source, result = taken(node, 0), node.outputs[0]
     wide = editor.value(f"{source.name}_wide")
     _take_instead(node, source, wide)

@@ -26,8 +26,8 @@ more zeros. 8 is the fastest of 2 to 64 (benchmarks/pictures.py)."""
 
 
 FILTERS = {"bilinear": (1, 0, 254), "bicubic": (2, 32, 220)}
-"""Radius of a resizing filter, in pixels, and two of its weights as bytes: the one for 0, and the one for the largest
-weight. With these, rounding leaves 0 ... 255 on neither side."""
+"""Radius of a resizing filter, in pixels; the byte of weight 0; and the difference of the largest weight's byte from
+that. With these, rounding leaves 0 ... 255 on neither side."""
 
 
 def take_pictures(model: ir.Model, spec: Preprocess) -> None:

@@ -117,8 +117,10 @@ def answers(model: ir.Model, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.
 def computed_values(
     model: ir.Model, names: Sequence[str], inputs: npt.NDArray[np.generic]
 ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-    """Yields inputs and intermediate values of a float32 model for each input of a tower, pixels [N, 3, S, S] in [0, 1]
-    or ids [N, L].
+    """Yields inputs and intermediate values of a float32 model for each input of a tower.
+
+    Args:
+        inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
 
     Uses one thread: sums in another order would give other bytes.
     """

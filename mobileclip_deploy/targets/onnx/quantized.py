@@ -1,7 +1,7 @@
 """Tracing of the values that an ONNX file quantizes by QuantizeLinear: node by node in float32, without integer
 kernels.
 
-Which integer kernels exist depends on the processor; the check `shipped` covers them. The traced file is compared with
+The available integer kernels depend on the processor; the check `shipped` covers them. The traced file is compared with
 the same file and its stored constants, where nothing else is rounded.
 """
 

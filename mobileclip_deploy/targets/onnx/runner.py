@@ -213,7 +213,6 @@ def _nodes(graph: Path) -> dict[str, _Node | None]:
 
 
 def _work(event: Mapping[str, Any], node: _Node | None) -> Work | None:
-    """Returns the computation and traffic of an event's call. None if they are unknown."""
     operator = event["op_name"]
     if operator in UNCOUNTED:
         return None

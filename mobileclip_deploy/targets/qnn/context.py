@@ -175,7 +175,8 @@ def require_own(model: onnx.ModelProto, own: str, cpu: bool = False) -> None:
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
     attributes = {attr.name: helper.get_attribute_value(attr) for attr in node.attribute}
     return {
-        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in attributes.items()
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for name, value in attributes.items()
     }
 
 

@@ -158,8 +158,8 @@ def _ask(folder: Path, *words: object, fill: int = ZEROED) -> str | None:
 
 def _reason(log: str) -> str:
     """Returns the runtime's error, without positions in its own sources."""
-    lines = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
-    return first_sentence(ValueError(lines[-1].removeprefix(FAILED).rpartition("] ")[2])) if lines else "it says nothing"
+    hits = [line for line in uncoloured(log).splitlines() if line.startswith(FAILED)]
+    return first_sentence(ValueError(hits[-1].removeprefix(FAILED).rpartition("] ")[2])) if hits else "it says nothing"
 
 
 class EmulatorRunner:

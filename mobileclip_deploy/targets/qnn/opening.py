@@ -226,4 +226,4 @@ class QnnArtifact(OnnxArtifact):
         return NpuSession([context for context in self.contexts if context.shape == setup.input.shape], setup)
 
     def _on(self, chip: Chip) -> Runner:
-        return EmulatorRunner(chip, {each.shape: each.path for each in self.contexts if each.chip == chip}, self.inputs[0])
+        return EmulatorRunner(chip, {c.shape: c.path for c in self.contexts if c.chip == chip}, self.inputs[0])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mobileclip_deploy.parity import Check
     from mobileclip_deploy.targets.rules import StorageRules
 
-# The emulator takes 0.1 to 0.2 s of CPU for nano's towers and 2 to 5 s for S0's image tower, for each of three chips.
+# For each of three chips the emulator takes CPU time: 0.1 to 0.2 s for nano's towers, 2 to 5 s for S0's image tower.
 PACE = Pace(seconds={"float16": 4.0, "float32": 0.05})
 NOT_TIMED = {
     "host": "the emulator's time is no latency of an NPU: benchmark on a laptop with a Snapdragon, or a phone "

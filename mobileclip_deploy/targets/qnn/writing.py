@@ -21,9 +21,12 @@ from mobileclip_deploy.targets.rules import StorageRules
 from mobileclip_deploy.targets.values import TensorInfo, TowerJob
 
 MISREAD = 16
-"""Number of tokens after whose norm Qualcomm's compiler gets a product wrong. If the norm's result is rounded to 16
-bits and the int8 weights have one scale per column, only 2 of the 16 rows are right, on every architecture. 1 to 15 and
-17 to 257 tokens are right, and so are 8 bits and a single scale (QAIRT 2.51; docs/qualcomm.md)."""
+"""Number of tokens after whose norm Qualcomm's compiler gets a product wrong.
+
+It happens if the norm's result is rounded to 16 bits and the int8 weights have one scale per column. Only 2 of the 16
+rows are then right, on every architecture. 1 to 15 and 17 to 257 tokens are right, and so are 8 bits and a single scale
+(QAIRT 2.51; docs/qualcomm.md).
+"""
 
 
 def write_artifact(
