@@ -119,10 +119,10 @@ def computed_values(
 ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
     """Yields inputs and intermediate values of a float32 model for each input of a tower.
 
+    It uses one thread, since sums in another order would give other bytes.
+
     Args:
         inputs: pixels [N, 3, S, S] in [0, 1], or ids [N, L].
-
-    Uses one thread: sums in another order would give other bytes.
     """
     graph, values = model.graph, ir.convenience.create_value_mapping(model.graph)
     computed = [name for name in names if not values[name].is_graph_input()]
