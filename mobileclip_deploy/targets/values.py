@@ -23,8 +23,9 @@ T = TypeVar("T")
 Shared = dict[str, Any]
 """Values that conversions of one tower share at every precision: made by the first conversion, reused by the next.
 
-Its owner converts the same module with the same options several times, such as an artifact and its float32 twin, and
-passes it to each job. It may hold another copy of the weights, so its owner clears it after the last conversion.
+Its owner converts the same module with the same options several times, for example an artifact and its float32 twin. It
+passes the value to each job. The value may hold another copy of the weights, so its owner clears it after the last
+conversion.
 """
 
 

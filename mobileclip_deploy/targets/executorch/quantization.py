@@ -102,7 +102,7 @@ def _give_sums_their_own_inputs(graph: torch.fx.Graph) -> None:
     """Gives each int8 sum its own dequantization of its inputs.
 
     XNNPACK takes such a sum and its dequantizations as one piece. In x + mlp(norm(x)) after a linear layer (PE-Core's
-    pooling) the norm would use x from that piece, whose other input depends on the norm: a cycle.
+    pooling) the norm would use x from that piece. The piece's other input depends on the norm: a cycle.
     """
     int8 = torch.ops.quantized_decomposed
     restoring, rounding = int8.dequantize_per_tensor.default, int8.quantize_per_tensor.default
@@ -120,7 +120,7 @@ def _linear(module: nn.Module, stages: Stages, grids: Mapping[str, Grid]) -> nn.
     """Stores linear layers as int4 weights in -7 ... 7, one scale per group of inputs, or as int8, one scale per
     output, as their grids say. Activations are measured at run time.
 
-    The largest value of a group is at the end of the range, as on Core ML, so that weights of `recover` keep their
+    As on Core ML, the largest value of a group is at the end of the range: weights of `recover` then keep their
     integers. torchao's own symmetric mapping puts it half a step further and clips it.
     """
     from torchao.quantization import IntxUnpackedToInt8Tensor

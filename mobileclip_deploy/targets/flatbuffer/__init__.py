@@ -129,10 +129,16 @@ def schema(name: str) -> Schema:
 class Decoder:
     """Decoder of whole tables by a schema, so that no content is ignored.
 
+    A form in a schema is one of these:
+
+    - a struct format of one letter
+    - `text`, or a kind of table
+    - one of these in brackets for a vector
+    - kinds separated by `|` for a union, which takes two fields
+    - `-` for a field that must be left out
+
     Args:
-        schemas: by kind of table, its fields in order as `name:form`, separated by blanks. A form is a struct format of
-            one letter, `text`, a kind of table, one of these in brackets for a vector, kinds separated by `|` for a
-            union (which takes two fields), or `-` for a field that must be left out.
+        schemas: by kind of table, its fields in order as `name:form`, separated by blanks.
         data: the flatbuffer, which cannot hold more elements and tables than it has bytes.
     """
 

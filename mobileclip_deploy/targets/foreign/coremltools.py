@@ -39,7 +39,7 @@ STATISTICS = Private(
 def measured(ranges: Mapping[str, Mapping[str, float]]) -> Iterator[None]:
     """Context manager that makes coremltools use these ranges of activations instead of measuring.
 
-    coremltools 9.0 would run the model through Core ML, which exists on macOS only, and keeps only the last sample
+    coremltools 9.0 would run the model through Core ML, which exists on macOS only. It also keeps only the last sample
     (`_update_tensor_range` overwrites before it compares; fixed after 9.0).
     """
     STATISTICS()

@@ -2,8 +2,8 @@
 
 Each is a parametrization (torch.nn.utils.parametrize): forward rounds, backward passes the gradient through.
 
-A target derives scales and tables from the elements. To make it find those of the training again, at least one element
-of every block is at the end of its range, and a table has no more entries than the target's.
+A target derives scales and tables from the elements, and must find those of the training again. At least one element of
+every block is therefore at the end of its range, and a table has no more entries than the target's.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class BlockGrid(_Blocks):
 
 
 class SearchedGrid(_Blocks):
-    """int4 in -8 ... 7, for ONNX Runtime with scales of either sign, for Core AI with scales above 0, or for XNNPACK in
-    LiteRT with bfloat16 scales above 0.
+    """int4 in -8 ... 7 with scales of either sign for ONNX Runtime, with positive scales for Core AI, or with positive
+    bfloat16 scales for XNNPACK in LiteRT.
 
     The export searches a block's scale for the smallest error (`encode.int4_blocks`), and training starts there. The
     largest value of a block is 8 or 7 steps out, and that search tries both.

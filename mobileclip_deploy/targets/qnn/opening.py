@@ -127,7 +127,7 @@ class QnnArtifact(OnnxArtifact):
 
     @cached_property
     def weights(self) -> tuple[StoredWeight, ...] | None:
-        """Those of the model, whose tables of words each binary has as well.
+        """Weights of the model. The word tables are also compared with each binary's.
 
         Raises:
             InvalidInput: a binary has other rows.
@@ -159,14 +159,14 @@ class QnnArtifact(OnnxArtifact):
         return None
 
     def _padding(self, label: str, data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        """The bytes of a binary [N] that the compiler leaves as it found them: those that are others when it is given
-        other memory."""
-        own = [one for one in self.contexts if label in (UNION, one.label)]
-        chips = tuple(dict.fromkeys(one.chip for one in own))
-        several = len({one.shape for one in self.contexts}) > 1
-        tokens = own[0].shape[1] if several and label != UNION else 0
-        again = compile_for(self.file, *chips, cpu=self._cpu, tokens=tokens, fill=FILLED).binary
-        other = np.frombuffer(again, np.uint8)
+        """Returns a mask [N] of a binary's bytes that the compiler leaves unfilled: those that change with the initial
+        content of its memory."""
+        contexts = [context for context in self.contexts if label in (UNION, context.label)]
+        chips = tuple(dict.fromkeys(context.chip for context in contexts))
+        several = len({context.shape for context in self.contexts}) > 1
+        tokens = contexts[0].shape[1] if several and label != UNION else 0
+        refilled = compile_for(self.file, *chips, cpu=self._cpu, tokens=tokens, fill=FILLED).binary
+        other = np.frombuffer(refilled, np.uint8)
         return other != data if len(other) == len(data) else np.zeros(len(data), bool)
 
     def runner(self) -> Runner:

@@ -1,4 +1,4 @@
-"""Tables of words in a context binary: the compiler keeps their rows as they are, one after the other."""
+"""Word tables in a context binary: the compiler stores their rows unchanged, one after the other."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mobileclip_deploy.base.files.arrays import Array
 from mobileclip_deploy.targets.graph import Constant, Graph
 
 SAMPLED = 64
-"""Rows that the place of a damaged table is looked for by."""
+"""Number of rows with which the position of a damaged table is located."""
 
 
 def looked_up(graph: Graph) -> Iterator[tuple[str, Array]]:
-    """The tables of a graph by name: float16 or uint8 rows [words, width], and float16 scales [words, 1], as the
-    compiler writes them."""
+    """Yields the tables of a graph with their names, as the compiler writes them: float16 or uint8 rows [words, width],
+    and float16 scales [words, 1]."""
     for node in graph.nodes:
         value = dict(node.inputs).get("data") if node.type == "Gather" else None
         producer = graph.producer(value)
@@ -32,25 +32,26 @@ def looked_up(graph: Graph) -> Iterator[tuple[str, Array]]:
 
 
 def other_rows(data: bytes, rows: Array) -> str | None:
-    """How a binary does not have a table, in words that `of NAME` follows; None where it has it."""
+    """Describes how a table is missing from a binary, in words to be followed by `of NAME`. None if the binary has
+    it."""
     if data.find(rows.tobytes()) >= 0:
         return None
     begins = _begins(data, rows)
     if begins is None:
         return "holds none of the rows"
     size = rows[0].nbytes
-    found = (data[begins + size * number : begins + size * (number + 1)] for number in range(len(rows)))
-    wrong = [number for number, row in enumerate(found) if row != rows[number].tobytes()]
+    stored_rows = (data[begins + size * index : begins + size * (index + 1)] for index in range(len(rows)))
+    wrong = [index for index, row in enumerate(stored_rows) if row != rows[index].tobytes()]
     shown = ", ".join(map(str, wrong[:3])) + (", ..." if len(wrong) > 3 else "")
     return f"holds {len(wrong):,} rows ({shown}) that are not those"
 
 
 def _begins(data: bytes, rows: Array) -> int | None:
-    """Offset of the table that most of the sampled rows agree on."""
+    """Returns the offset of the table that most of the sampled rows agree on. None if no row is found."""
     votes: dict[int, int] = {}
-    for number in np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int)):
-        place = data.find(rows[number].tobytes())
-        if place >= 0 and rows[number].any():
-            begins = place - rows[0].nbytes * int(number)
+    for index in np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int)):
+        offset = data.find(rows[index].tobytes())
+        if offset >= 0 and rows[index].any():
+            begins = offset - rows[0].nbytes * int(index)
             votes[begins] = votes.get(begins, 0) + 1
     return max(votes, key=lambda begins: votes[begins]) if votes else None
