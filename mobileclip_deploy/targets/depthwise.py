@@ -76,6 +76,6 @@ def _assembled(
     """Returns the weight that the parts make up: `whole` joins their elements, `cut` extracts those of one part."""
 
     def nearest(given: Floats) -> Floats:
-        return whole([part.nearest(cut(given, number)) for number, part in enumerate(parts)])
+        return whole([part.nearest(cut(given, index)) for index, part in enumerate(parts)])
 
     return replace(parts[0], values=whole([part.values for part in parts]), nearest=nearest)

@@ -127,7 +127,7 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
         return Difference(changed)
     ours, theirs = needed(written), needed(fresh)
     # Position of each operation in the order of need, which identifies a wire independently of names.
-    numbers = {node: index for index, node in enumerate(ours)}, {node: index for index, node in enumerate(theirs)}
+    positions = {node: index for index, node in enumerate(ours)}, {node: index for index, node in enumerate(theirs)}
     count = len(theirs)
     for index, (a, b) in enumerate(zip_longest(ours, theirs)):
         before = written.nodes[ours[min(index, len(ours)) - 1]] if index else None
@@ -135,11 +135,11 @@ def first_difference(written: Graph, fresh: Graph) -> Difference | None:
             node = written.nodes[a] if a is not None else fresh.nodes[b] if b is not None else None
             absent = "is missing" if a is None else "is not in a conversion"
             return Difference(absent, node, index + 1, count, before)
-        changed = _changed(written.nodes[a], fresh.nodes[b], *numbers)
+        changed = _changed(written.nodes[a], fresh.nodes[b], *positions)
         if changed is not None:
             return Difference(changed, written.nodes[a], index + 1, count, before)
     for output, have, want in zip(written.outputs, written.results, fresh.results, strict=True):
-        changed = _changed_input(have, want, *numbers)
+        changed = _changed_input(have, want, *positions)
         if changed is not None:
             return Difference(f"the output {output} {changed}")
     return None

@@ -165,14 +165,14 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
     flow = Flow(graph, lambda node: node.type in pair.shapes, lambda node: node.type in types)
     steps: dict[Wire, float] = {}  # by quantized value: its scale in the network's units
     units: dict[Wire, float] = {}  # by sum: the file's value divided by the network's
-    for number, node in enumerate(graph.nodes):
+    for index, node in enumerate(graph.nodes):
         if node.type == pair.quantize[0]:
-            steps[Wire(number)] = number_of(node, pair.quantize[2]) / units.get(_source(node, pair.quantize), 1.0)
+            steps[Wire(index)] = number_of(node, pair.quantize[2]) / units.get(_source(node, pair.quantize), 1.0)
         elif node.type in pair.sums:
-            units[Wire(number)] = _units(graph, node, pair, steps)
-    backs = [number for number, node in enumerate(graph.nodes) if _restores(node, pair, steps)]
-    for number in backs:
-        back, restored = graph.nodes[number], Wire(number)
+            units[Wire(index)] = _units(graph, node, pair, steps)
+    dequantizers = [index for index, node in enumerate(graph.nodes) if _restores(node, pair, steps)]
+    for index in dequantizers:
+        back, restored = graph.nodes[index], Wire(index)
         integers = _source(back, pair.dequantize)
         assert integers.node is not None
         node = graph.nodes[integers.node]
@@ -182,7 +182,7 @@ def quantized_values(graph: Graph, pair: Pair) -> Iterator[QuantizedValue]:
         zero = number_of(node, pair.quantize[3])
         if abs(step / steps[integers] - 1) > pair.tolerance or number_of(back, pair.dequantize[3]) != zero:
             raise Malformed(f"{graph.names[source]} is not dequantized by what it was quantized by")
-        alone = sum(_source(graph.nodes[other], pair.dequantize) == integers for other in backs) == 1
+        alone = sum(_source(graph.nodes[other], pair.dequantize) == integers for other in dequantizers) == 1
         takers = tuple(
             graph.names[_with_bias(graph, wire, pair.bias_behind)] for wire in flow.taking(source, restored, alone)
         )
@@ -245,6 +245,6 @@ def _with_bias(graph: Graph, result: Wire, types: tuple[str, str] | None) -> Wir
     """Returns the result of an operation; for a product followed only by the addition of its bias, that sum."""
     if types is None or result.node is None or graph.nodes[result.node].type != types[0]:
         return result
-    users = [number for number, node in enumerate(graph.nodes) if result in wires(node)]
+    users = [index for index, node in enumerate(graph.nodes) if result in wires(node)]
     added = len(users) == 1 and graph.nodes[users[0]].type == types[1] and len(wires(graph.nodes[users[0]])) == 1
     return Wire(users[0]) if added else result

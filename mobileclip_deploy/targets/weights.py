@@ -92,8 +92,8 @@ def read_weights(graph: Graph, table: WeightTable, path: Path) -> tuple[StoredWe
 def _assemble(view: View, words: Depthwise, found: dict[tuple[int, str], StoredWeight]) -> None:
     """Joins, in place, the weights of convolutions that were split. The result replaces the first part."""
     results = {Wire(key[0]): key for key in found if view.nodes[key[0]].type == words.convolution}
-    added = [number for number in view.order if view.nodes[number].type == words.addition]
-    sums = {Wire(number): wires(view.nodes[number]) for number in added}
+    added = [index for index in view.order if view.nodes[index].type == words.addition]
+    sums = {Wire(index): wires(view.nodes[index]) for index in added}
     for total, summands in sums.items():  # (first + second) + third
         bands = {}
         parts = [results.get(part) for summand in summands for part in sums.get(summand, [summand])]
@@ -105,7 +105,7 @@ def _assemble(view: View, words: Depthwise, found: dict[tuple[int, str], StoredW
             if len({len(found[key].values) for key in keys}) == 1:
                 found[keys[0]] = joined([found.pop(key) for key in keys])
                 results[total] = keys[0]
-    for node in (view.nodes[number] for number in view.order):
+    for node in (view.nodes[index] for index in view.order):
         joint = [results.get(wire) for wire in wires(node)] if node.type.startswith(words.concatenation) else []
         keys = [key for key in dict.fromkeys(joint) if key is not None and key in found]
         if len(keys) > 1 and len(keys) == len(joint) and len({found[key].values.shape for key in keys}) == 1:

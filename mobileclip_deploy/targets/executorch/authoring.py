@@ -236,7 +236,7 @@ def _part(conv: nn.Conv2d, number: int) -> nn.Conv2d:
 def _like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, padding: Any, dilation: tuple[int, ...]) -> nn.Conv2d:
     """Returns a depthwise convolution with one output per channel, for a part of another one's weight [C, 1, KH,
     KW]."""
-    made = nn.Conv2d(
+    part = nn.Conv2d(
         conv.in_channels,
         conv.in_channels,
         weight.shape[2:],  # type: ignore[arg-type]
@@ -247,7 +247,7 @@ def _like(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, padding: Any, di
         bias=bias is not None,
         padding_mode=conv.padding_mode,
     )
-    made.weight = nn.Parameter(weight.detach().clone())
+    part.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
-        made.bias = nn.Parameter(bias.detach().clone())
-    return made.to(conv.weight.device)
+        part.bias = nn.Parameter(bias.detach().clone())
+    return part.to(conv.weight.device)

@@ -31,27 +31,27 @@ TABLE = WeightTable(
 
 def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
     inputs = dict(node.inputs)
-    numbers, scale = numbers_of(inputs.get(name)), numbers_of(inputs.get(f"{name} scale"))
-    if numbers is None:
+    elements, scale = numbers_of(inputs.get(name)), numbers_of(inputs.get(f"{name} scale"))
+    if elements is None:
         return None
     kernel = [node.settings.get(f"kernel_{side}") for side in ("height", "width")]
-    if list(numbers.shape[1:-1]) != (kernel if node.type != PRODUCT else []):
-        raise Malformed(f"{node.name} has a filter of shape {list(numbers.shape)}")
+    if list(elements.shape[1:-1]) != (kernel if node.type != PRODUCT else []):
+        raise Malformed(f"{node.name} has a filter of shape {list(elements.shape)}")
     if node.type == CONVOLUTION:  # [O, H, W, I] -> [O, I, H, W]
-        numbers = numbers.transpose(0, 3, 1, 2)
+        elements = elements.transpose(0, 3, 1, 2)
     elif node.type == DEPTHWISE:  # [1, H, W, O] -> [O, 1, H, W]
-        numbers = numbers.transpose(3, 0, 1, 2)
+        elements = elements.transpose(3, 0, 1, 2)
     elif node.settings["flags"] & TRANSPOSED:
-        numbers = numbers.T
+        elements = elements.T
     if scale is None:
-        return as_float(node.name, numbers)
+        return as_float(node.name, elements)
     if scale.ndim == 2:
-        return _grouped(node.name, numbers, scale)
+        return _grouped(node.name, elements, scale)
     if scale.ndim == 1:
-        if len(scale) != len(numbers):
-            raise Malformed(f"{node.name} has {len(scale)} scales for {len(numbers)} channels")
-        scale = scale.reshape(-1, *[1] * (numbers.ndim - 1))
-    return _integers(node, numbers, scale)
+        if len(scale) != len(elements):
+            raise Malformed(f"{node.name} has {len(scale)} scales for {len(elements)} channels")
+        scale = scale.reshape(-1, *[1] * (elements.ndim - 1))
+    return _integers(node, elements, scale)
 
 
 def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
@@ -80,7 +80,7 @@ def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
 def _looked_up(nodes: Iterable[Node]) -> list[Array]:
     """Returns the tables that operations look rows up in."""
     tables = [numbers_of(dict(node.inputs)["argument 0"]) for node in nodes if node.type.startswith(LOOK_UPS)]
-    return [numbers for numbers in tables if numbers is not None]
+    return [elements for elements in tables if elements is not None]
 
 
 def _ids(node: Node) -> Input | None:

@@ -84,19 +84,19 @@ def read_part(payload: bytes, named: Mapping[str, bytes]) -> tuple[dict[int, Val
         if entry["value"] is None:
             raise Malformed("a value of an XNNPACK part is nothing")
         kind, fields = entry["value"]
-        number, value = _value(kind, fields, constants)
-        if number in values:
-            raise Malformed(f"value {number} of an XNNPACK part is there twice")
-        values[number] = value
+        value_id, value = _value(kind, fields, constants)
+        if value_id in values:
+            raise Malformed(f"value {value_id} of an XNNPACK part is there twice")
+        values[value_id] = value
     _check_externs(graph, values)
     return values, [_operation(node) for node in graph["xnodes"]]
 
 
 def _check_externs(graph: Mapping[str, Any], values: Mapping[int, Value]) -> None:
     """Compares the part's two records of its inputs and outputs: the lists of ids, and the flags of its values."""
-    outside = {number: value for number, value in values.items() if value.argument is not None}
+    outside = {value_id: value for value_id, value in values.items() if value.argument is not None}
     for name, flags in (("input_ids", INPUT), ("output_ids", OUTPUT)):
-        ids = [number for number, value in outside.items() if value.flags == flags]
+        ids = [value_id for value_id, value in outside.items() if value.flags == flags]
         if sorted(graph[name]) != sorted(ids):
             raise Malformed(f"an XNNPACK part names {list(graph[name])} as its {name}, its values say {sorted(ids)}")
     if graph["num_externs"] != len(outside):
@@ -125,7 +125,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
     if tensor is None or not 0 < tensor["datatype"] < len(DATATYPES):
         raise Malformed("a value of an XNNPACK part has no type")
     datatype, dims, index = DATATYPES[tensor["datatype"]], tensor["dims"], tensor["constant_buffer_idx"]
-    numbers = _stored(datatype, dims, index, constants) if index else None
+    elements = _stored(datatype, dims, index, constants) if index else None
     argument = None if tensor["external_id"] == ABSENT else tensor["external_id"]
     if tensor["num_dims"] != len(dims):
         raise Malformed(f"a value of an XNNPACK part has {tensor['num_dims']} dimensions and the shape {list(dims)}")
@@ -134,7 +134,7 @@ def _value(kind: str, entry: dict[str, Any], constants: _Constants) -> tuple[int
         raise Malformed(f"a value of an XNNPACK part has flags {tensor['flags']}")
     text, scales, zero_point = _quantization(quantized, dims, constants)
     description = f"{datatype} {list(dims)}{text}"
-    return tensor["id_out"], Value(description, tensor["flags"], argument, numbers, scales, zero_point)
+    return tensor["id_out"], Value(description, tensor["flags"], argument, elements, scales, zero_point)
 
 
 def _stored(datatype: str, dims: tuple[int, ...], index: int, constants: _Constants) -> Array:

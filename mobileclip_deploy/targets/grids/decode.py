@@ -66,9 +66,9 @@ class Affine:
 
     def restored(self, stored: Array) -> Floats:
         """Dequantizes integers."""
-        numbers = (stored.astype(np.float32) - np.asarray(self.zero, np.float32)) * self.scale.astype(np.float32)
-        numbers = numbers + np.asarray(self.base, np.float32)
-        return numbers.astype(self.dtype, copy=False).astype(np.float32, copy=False)
+        elements = (stored.astype(np.float32) - np.asarray(self.zero, np.float32)) * self.scale.astype(np.float32)
+        elements = elements + np.asarray(self.base, np.float32)
+        return elements.astype(self.dtype, copy=False).astype(np.float32, copy=False)
 
     def nearest(self, numbers: Floats) -> Floats:
         """Rounds elements to the nearest values that integers represent."""

@@ -101,13 +101,13 @@ def tables_of(values: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     """Encodes as indices uint8 [...] and tables float16 [groups in each dimension, 2^bits, 1]: one table for the
     weight, or one per group of outputs."""
     groups = 1 if grid.group is None else values.shape[grid.axis] // grid.group
-    numbers = values.half().numpy()
-    indices = np.empty(numbers.shape, np.uint8)
+    halves = values.half().numpy()
+    indices = np.empty(halves.shape, np.uint8)
     lut = np.empty((groups, 2**grid.bits), np.float16)
     for group, part in enumerate(np.split(np.arange(values.shape[grid.axis]), groups)):
         region = (slice(None),) * grid.axis + (slice(part[0], part[-1] + 1),)
-        lut[group], nearest = palette(numbers[region], grid.bits)
-        indices[region] = nearest.reshape(numbers[region].shape)
+        lut[group], nearest = palette(halves[region], grid.bits)
+        indices[region] = nearest.reshape(halves[region].shape)
     shape = [1] * values.ndim
     shape[grid.axis] = groups
     return torch.from_numpy(indices), torch.from_numpy(lut.reshape(*shape, -1, 1))

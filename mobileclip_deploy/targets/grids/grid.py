@@ -39,8 +39,8 @@ class Grid:
 
     def bytes(self, shape: Sequence[int]) -> int:
         """Returns the bytes of a weight of this shape in a file, with its scales or tables."""
-        numbers = math.prod(shape)
-        stored = numbers * self.bits / 8
+        elements = math.prod(shape)
+        stored = elements * self.bits / 8
         if self.kind == "float":
             return round(stored)
         outputs, inputs = shape[self.axis], shape[1 - self.axis]
@@ -48,7 +48,7 @@ class Grid:
             blocks = 1 if self.block is None else -(-inputs // self.block)
             return round(stored + outputs * blocks * self.scale_bytes)
         if self.pruned:
-            stored = stored * (1 - self.pruned) + numbers / 8
+            stored = stored * (1 - self.pruned) + elements / 8
         tables = 1 if self.group is None else outputs // self.group
         return round(stored + tables * 2**self.bits * 2)  # entries are float16
 

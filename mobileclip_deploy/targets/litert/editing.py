@@ -201,10 +201,10 @@ class Editor:
 
     def operator(self, name: str, inputs: list[int], output: int, options: Any, version: int = 1) -> Any:
         """Returns a new operator with one output, not yet in the graph."""
-        made = self.schema.OperatorT(opcodeIndex=self._code(getattr(self.schema.BuiltinOperator, name), version))
-        made.inputs, made.outputs, made.builtinOptions = inputs, [output], options
-        made.builtinOptionsType = getattr(self.schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        return made
+        operator = self.schema.OperatorT(opcodeIndex=self._code(getattr(self.schema.BuiltinOperator, name), version))
+        operator.inputs, operator.outputs, operator.builtinOptions = inputs, [output], options
+        operator.builtinOptionsType = getattr(self.schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        return operator
 
     def values(self, place: int) -> Array | None:
         """Returns a constant's elements, float32 or int32. None for a computed tensor."""

@@ -200,9 +200,9 @@ REFUSED = RuleText(
 
 def lint_model(artifact: OpenedModel, device: str) -> LintReport:
     """Compiles a file for the GPU as `Artifact.compiled`, and reports for each operation whether it runs there."""
-    model, made = artifact.model, compile_for_gpu(artifact)
-    reasons = {(left.type, left.name): left.reason for left in made.left}
-    refused = () if made.refusal is None else (Finding(rule="refused", level="leaves", detail=made.refusal),)
+    model, result = artifact.model, compile_for_gpu(artifact)
+    reasons = {(left.type, left.name): left.reason for left in result.left}
+    refused = () if result.refusal is None else (Finding(rule="refused", level="leaves", detail=result.refusal),)
     counted: set[int] = set()
     operations = []
     for operator in model.operators:

@@ -197,12 +197,12 @@ def _with_grid(tensor: StoredTensor, told: Mapping[str, Any], tensors: list[Stor
 
 def _operator(entry: Mapping[str, Any], codes: Any, tensors: int) -> Operator:
     code = at(codes, entry["code"], "operator code")
-    number = max(code["code"], code["old_code"])  # the older field ends at 127
+    builtin = max(code["code"], code["old_code"])  # the older field ends at 127
     # The vendor's quantizer leaves the older field at 0 for operators that it adds; readers use the larger field.
     if code["code"] and code["old_code"] not in (0, min(code["code"], 127)):
         raise Malformed(f"an operator is {code['code']}, and to older readers {code['old_code']}")
     operators = SCHEMA.enums["BuiltinOperator"]
-    kind = operators[number] if 0 <= number < len(operators) else f"operator {number}"
+    kind = operators[builtin] if 0 <= builtin < len(operators) else f"operator {builtin}"
     if code["custom"]:
         kind = f"custom {code['custom']}"
     if any(not -1 <= index < tensors for index in (*entry["inputs"], *entry["outputs"])):

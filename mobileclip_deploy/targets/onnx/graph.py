@@ -146,10 +146,10 @@ def _apart(editor: Editor, node: ir.Node, count: int) -> list[ir.Node]:
             assert constant is not None  # an omitted bias is not among the inputs
             cut.append(editor.value(f"{constant.name}_{index}"))
             nodes.append(op("Slice", [constant, start, end, axis, step], [cut[-1]]))
-        made, spread = editor.value(f"{name}_{index}"), editor.value(f"{name}_{index}_spread")
-        convolution = op("Conv", [source, *cut], [made])
+        convolved, spread = editor.value(f"{name}_{index}"), editor.value(f"{name}_{index}_spread")
+        convolution = op("Conv", [source, *cut], [convolved])
         convolution.attributes.update(node.attributes)
-        nodes += [convolution, op("Unsqueeze", [made, third], [spread])]  # [N, C, 1, H', W']
+        nodes += [convolution, op("Unsqueeze", [convolved, third], [spread])]  # [N, C, 1, H', W']
         apart.append(spread)
     together = editor.value(f"{name}_together")  # [N, C, count, H', W']
     nodes.append(op("Concat", apart, [together], axis=2))
@@ -173,9 +173,9 @@ def halve(model: ir.Model) -> None:
     editor = Editor(model)
     graph = model.graph
     for value in graph.initializers.values():
-        numbers = array(value)
-        if numbers is not None and numbers.dtype == np.float32:
-            value.const_value = ir.tensor(numbers.astype(np.float16), name=value.name)
+        elements = array(value)
+        if elements is not None and elements.dtype == np.float32:
+            value.const_value = ir.tensor(elements.astype(np.float16), name=value.name)
             value.type = ir.TensorType(ir.DataType.FLOAT16)
     for node in graph:
         for name, attribute in node.attributes.items():

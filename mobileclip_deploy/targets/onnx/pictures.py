@@ -181,8 +181,8 @@ class _Front:
         ratio = self.op("Div", self.floats(axis.length), self.floats(axis.scaled))  # [1]
         stretch = self.op("Max", ratio, self.number(1))
         support = self.op("Mul", stretch, self.number(reach))
-        numbers = self._constant(np.arange(size, dtype=np.float32).reshape(-1, block, 1) + np.float32(0.5))
-        centers = self.op("Mul", self.op("Add", numbers, self.floats(axis.start)), ratio)  # [S / block, block, 1]
+        row_middles = self._constant(np.arange(size, dtype=np.float32).reshape(-1, block, 1) + np.float32(0.5))
+        centers = self.op("Mul", self.op("Add", row_middles, self.floats(axis.start)), ratio)  # [S / block, block, 1]
         lowest = self.op("ReduceMin", centers, self.whole(1, 2), keepdims=0)  # [S / block]
         first = self.op("Floor", self.op("Sub", lowest, support))
         # Source rows of a block: from the support of its first row to that of its last.

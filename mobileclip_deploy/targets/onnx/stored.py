@@ -72,10 +72,10 @@ def _table(view: View, number: int, value: Input, ids: Input) -> StoredWeight | 
 
 def _quantized_table(view: View, number: int, held: Node) -> StoredWeight:
     """Returns a table that is looked up as integers with one scale (see `weights.quantized_table`)."""
-    numbers = [constant for _, constant in held.inputs if isinstance(constant, Constant)]
-    if len(numbers) != 3 or any(constant.values.size != 1 for constant in numbers[1:]):
+    constants = [constant for _, constant in held.inputs if isinstance(constant, Constant)]
+    if len(constants) != 3 or any(constant.values.size != 1 for constant in constants[1:]):
         raise ValueError(f"the table that {view.nodes[number].name} looks up is not of one step")
-    integers, step, zero = numbers
+    integers, step, zero = constants
     scales = _scales_behind(view, number, integers)
     if scales is None:
         raise ValueError(f"the integers of {integers.name} have no scales")

@@ -187,9 +187,9 @@ def _table_of_halves(
     halves = [computed("Unsqueeze", f"{part}_half", half, last) for part, half in (("lower", lower), ("upper", upper))]
     pairs = computed("Concat", "halves", *halves, axis=-1)  # [N, L, width / 2, 2]
     grouped = computed("Reshape", "blocks", pairs, editor.whole(f"{name}_blocks", 0, 0, blocks, block))
-    numbers = computed("Sub", "numbers", grouped, real("eight", 8))
+    elements = computed("Sub", "numbers", grouped, real("eight", 8))
     row_scales = computed("Cast", "scales_float", computed("Gather", "scales", steps, ids, axis=0), to=float32)
-    product = computed("Mul", "product", numbers, computed("Unsqueeze", "steps", row_scales, last))
+    product = computed("Mul", "product", elements, computed("Unsqueeze", "steps", row_scales, last))
     nodes.append(op("Reshape", [product, editor.whole(f"{name}_flat", 0, 0, blocks * block)], [ir.Value()]))
     editor.replace(weight.node, nodes)
 

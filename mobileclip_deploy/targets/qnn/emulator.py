@@ -115,8 +115,8 @@ def placement(chip: Chip, source: Path, tokens: int = 0) -> Compilation:
     Raises:
         ExportError, NotRun: see `compile_for`.
     """
-    made = compile_for(source, chip, tokens=tokens)
-    return compile_for(source, chip, cpu=True, tokens=tokens) if made.left else made
+    compilation = compile_for(source, chip, tokens=tokens)
+    return compile_for(source, chip, cpu=True, tokens=tokens) if compilation.left else compilation
 
 
 def _placed(trace: Path) -> tuple[int, tuple[Left, ...]]:

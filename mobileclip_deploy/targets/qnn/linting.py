@@ -33,8 +33,8 @@ def lint_model(artifact: OnnxArtifact, chip: Chip, tokens: int) -> LintReport:
         InvalidInput: the artifact is damaged.
         NotRun: there is no compiler here.
     """
-    graph, made = artifact.graph, placement(chip, artifact.file, tokens)
-    reasons = {(operation.type, operation.name): operation.reason for operation in made.left}
+    graph, compilation = artifact.graph, placement(chip, artifact.file, tokens)
+    reasons = {(operation.type, operation.name): operation.reason for operation in compilation.left}
     operations = []
     for node in graph.nodes:
         reason = reasons.get((node.type, node.name))

@@ -184,9 +184,9 @@ class QnnArtifact(OnnxArtifact):
     def compiled(self, place: str, inputs: npt.NDArray[np.generic] | None = None) -> Compiled:
         """Compiles the model again for the first of its chips, and runs the existing binary."""
         chip = self.contexts[0].chip
-        made = placement(chip, self.file, self._tokens)
+        compilation = placement(chip, self.file, self._tokens)
         answers = None if inputs is None else self._on(chip)(inputs)
-        return Compiled(engine(chip), made.operations, made.left, answers=answers)
+        return Compiled(engine(chip), compilation.operations, compilation.left, answers=answers)
 
     def layer_noise(self, inputs: npt.NDArray[np.generic]) -> Iterator[LayerNoise]:
         """Yields the noise of each layer on the emulator of the first chip."""

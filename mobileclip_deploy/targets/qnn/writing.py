@@ -54,18 +54,18 @@ def write_artifact(
 
 
 def _write_context(source: Path, label: str, chips: tuple[Chip, ...], cpu: bool, tokens: int = 0) -> None:
-    made = compile_for(source, *chips, cpu=cpu, tokens=tokens)
-    if made.left and not cpu:
-        first = made.left[0]
+    compilation = compile_for(source, *chips, cpu=cpu, tokens=tokens)
+    if compilation.left and not cpu:
+        first = compilation.left[0]
         raise ExportError(
-            f"{len(made.left)} of {made.operations} operations of {source.stem} cannot run on the NPU of "
+            f"{len(compilation.left)} of {compilation.operations} operations of {source.stem} cannot run on the NPU of "
             f"{chips[0].code}, {first.type} ({first.name}: {first.reason.rstrip('.')}) among them; `allow_cpu` leaves "
             "them to the CPU"
         )
     context = beside(source, label)
     binary = context.with_suffix(".bin")
-    binary.write_bytes(made.binary)
-    context.write_bytes(pointed(made.context, binary.name, made.spilled))
+    binary.write_bytes(compilation.binary)
+    context.write_bytes(pointed(compilation.context, binary.name, compilation.spilled))
 
 
 def lift_norms(model: ir.Model, contexts: Sequence[int] = ()) -> None:
