@@ -129,8 +129,8 @@ class Artifact(ABC):
         return None if table is None or graph is None else read_weights(graph, table, self.path)
 
     def unlike(self, other: Artifact) -> str | None:
-        """Returns a description of a difference outside the graph, such as in a compiled binary, from an artifact of
-        the same graph. None if there is no difference."""
+        """Returns a description of a difference from an artifact of the same graph that is outside the graph, such as
+        in a compiled binary. None if there is no difference."""
         return None
 
     @property

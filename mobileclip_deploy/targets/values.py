@@ -227,7 +227,7 @@ def require_shape(inputs: npt.NDArray[Any], shape: Sequence[int | str]) -> None:
 
 
 def as_bytes(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Converts pixels [N, 3, S, S] in [0, 1] to the bytes [N, S, S, 3] that they were made from, or the nearest ones.
+    """Converts pixels [N, 3, S, S] in [0, 1] to bytes [N, S, S, 3]: the original bytes, or the nearest ones.
 
     Raises:
         InvalidInput: a value is outside [0, 1].

@@ -1,8 +1,8 @@
-"""Compression of a converted model: weights are quantized, palettized or pruned as its storage says, and activations
-are rounded to int8, with ranges measured by this package's evaluator.
+"""Compression of a converted model: weights are quantized, palettized or pruned as its storage says.
 
-coremltools writes the constexpr operations. It gets a setting for each weight, because its own choice silently skips
-weights that its only group or block size does not divide.
+Activations are rounded to int8, with ranges measured by this package's evaluator. coremltools writes the constexpr
+operations. It gets a setting for each weight: its own single group or block size silently skips weights that it does
+not divide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Backends that a tower can be lowered to (XNNPACK on any CPU, Core ML and Vulkan ahead of time), and the options.
+"""Backends that a tower can be lowered to: XNNPACK on any CPU, Core ML and Vulkan ahead of time. Also the options.
 
 A backend defines its precisions, how a tower is rewritten for it, and the partitioner that selects its operators.
 Backends that need more than the wheel contains are listed with the reason.
@@ -178,8 +178,10 @@ GROUP = 32
 
 
 def _coarse(layer: Layer, tower: TowerName, precision: Precision) -> bool:
-    """Returns whether a weight may have fewer than 8 bits: products as integers, and the word table as a palette, since
-    four indices of six bits are packed in three bytes."""
+    """Returns whether a weight may have fewer than 8 bits.
+
+    Products may as integers. The word table may as a palette, which packs four indices of six bits in three bytes.
+    """
     return layer.inputs % 4 == 0 if precision.kind == "table" else not layer.is_table
 
 

@@ -1,8 +1,7 @@
-"""`ExecuTorchArtifact`: an opened .pte, and its method as a graph of kernels and of the operations inside XNNPACK's
-parts, linked by their data flow.
+"""`ExecuTorchArtifact`: an opened .pte, and its method as a graph.
 
-Values are followed through the planned memory: an operation reads what was last written to its memory, whatever the
-value's index.
+The graph's nodes are kernels and the operations inside XNNPACK's parts, linked by their data flow. Values are followed
+through the planned memory: an operation reads what was last written to its memory, whatever the value's index.
 """
 
 from __future__ import annotations

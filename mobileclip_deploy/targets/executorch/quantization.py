@@ -1,7 +1,7 @@
 """Quantization for XNNPACK: static int8 by torch's PT2E flow, dynamic int8 and int4 for linear layers.
 
 Silent defect of torchao 0.18: `prepare_pt2e` fuses convolutions with BatchNorms even if the convolution has other
-users, so an unfolded tower changes before anything is quantized. Here towers are folded, and every stage is compared
+users. An unfolded tower then changes before anything is quantized. Here towers are folded, and every stage is compared
 with the one before (see `pipeline`).
 """
 

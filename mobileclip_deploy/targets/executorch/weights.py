@@ -1,4 +1,4 @@
-"""Positions of the weights in a .pte, in parts of XNNPACK and in kernels outside of them, and how each is restored."""
+"""Positions of the weights in a .pte, inside and outside of XNNPACK's parts, and how each is restored."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _filter(view: View, node: Node, name: str) -> StoredWeight | None:
 
 
 def _rows(view: View, node: Node, name: str) -> StoredWeight | None:
-    """Returns a table that a kernel looks rows up in, or a constant that a part takes from the program, such as
-    positions."""
+    """Returns a table that a kernel looks rows up in, or a constant, such as positions, that a part takes from the
+    program."""
     inputs = dict(node.inputs)
     stored = numbers_of(inputs.get(name))
     if stored is None or stored.ndim != 2:
@@ -100,7 +100,7 @@ def _grouped(name: str, numbers: Array, scales: Array) -> StoredWeight:
 
     Scales are truncated to bfloat16 after the weights were rounded with them. An element near the middle of two steps
     may therefore be at the farther one. `nearest` rounds like the writer, with the scale that puts the group's largest
-    element at 7, if the file's scale is its truncation.
+    element at 7. It does so only if the file's scale is the truncation of that scale.
     """
     group = numbers.shape[1] // scales.shape[1]
 

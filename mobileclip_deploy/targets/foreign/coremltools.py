@@ -1,7 +1,7 @@
 """coremltools: a fast import, its private parts, reproducible packages, and faster passes.
 
-Written .mlpackage folders, for Core ML and inside a .pte, have the same bytes for the same content. Of the time of
-coremltools' 80 passes over a program, half goes into work that does not change the program, which is left out:
+Written .mlpackage folders, for Core ML and inside a .pte, have the same bytes for the same content. Half of the time of
+coremltools' 80 passes goes into work that does not change the program. That work is left out:
 
 - It checks the whole program after each pass. One check after each pipeline of passes remains.
 - It writes the whole program as text, for a log that nobody keeps.

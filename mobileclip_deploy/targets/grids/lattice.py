@@ -1,7 +1,7 @@
 """Lattice of a weight: the values that its elements can take, with scales or tables chosen and fixed.
 
 A target derives scales and tables from the elements, and must find the same ones again. One element of every block is
-therefore at the end of the integers' range, and a table has no more entries than the target's.
+therefore at the end of the integers' range. A table has no more entries than the target's.
 """
 
 from __future__ import annotations

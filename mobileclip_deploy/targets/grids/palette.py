@@ -28,9 +28,9 @@ LEAST_WEIGHT = 1e4
 def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Values, npt.NDArray[np.uint8]]:
     """Returns a table of 2^bits entries with a small squared error, and the entry nearest to each value.
 
-    Lloyd's algorithm runs until it stops. The two neighbours that are cheapest to merge are then merged and the cluster
-    that gains most is split, as long as that pays. On a few hundred normal values the error is within some percent of
-    the optimum, which Lloyd alone misses by 20 to 100%.
+    Lloyd's algorithm runs until it stops. The two neighbours that are cheapest to merge are then merged, and the
+    cluster that gains most is split. This repeats as long as it pays. On a few hundred normal values the error is
+    within some percent of the optimum. Lloyd alone misses it by 20 to 100%.
 
     Args:
         values: any shape, floating.
@@ -58,8 +58,9 @@ def palette(values: Values, bits: int, *, skip_zeros: bool = False) -> tuple[Val
 
 
 def weighted_table(values: Values, weights: Values, bits: int) -> npt.NDArray[np.float16]:
-    """Returns a table of 2^bits float16 entries, ascending, with a small weighted sum of squared errors, by the same
-    search as `palette`.
+    """Returns a table of 2^bits float16 entries, ascending, with a small weighted sum of squared errors.
+
+    The search is that of `palette`.
 
     Args:
         values: any shape, floating and finite; rounded to float16, as the entries are.

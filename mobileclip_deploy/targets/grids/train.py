@@ -3,7 +3,7 @@
 Each is a parametrization (torch.nn.utils.parametrize): forward rounds, backward passes the gradient through.
 
 A target derives scales and tables from the elements, and must find those of the training again. At least one element of
-every block is therefore at the end of its range, and a table has no more entries than the target's.
+every block is therefore at the end of its range. A table has no more entries than the target's.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class BlockGrid(_Blocks):
 
 
 class SearchedGrid(_Blocks):
-    """int4 in -8 ... 7 with scales of either sign for ONNX Runtime, with positive scales for Core AI, or with positive
-    bfloat16 scales for XNNPACK in LiteRT.
+    """int4 in -8 ... 7 with scales as the runtime takes them: of either sign for ONNX Runtime, positive for Core AI,
+    positive bfloat16 for XNNPACK in LiteRT.
 
     The export searches a block's scale for the smallest error (`encode.int4_blocks`), and training starts there. The
     largest value of a block is 8 or 7 steps out, and that search tries both.

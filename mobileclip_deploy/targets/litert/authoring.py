@@ -163,8 +163,8 @@ def _is_measured(parameter: str) -> bool:
     """Returns whether a weight's product takes int8 with a range measured at export, at precisions that measure.
 
     Those of feed-forward blocks do, since they take most of the time; those of squeeze-and-excite do not. All others
-    round their inputs to int8 by the inputs' own range. On golden inputs, which exceed the measured ranges, the worst
-    cosine of S0's image tower is 0.9874 with measured ranges for all products. It is 0.9988, at the same speed, with
+    round their inputs to int8 by the inputs' own range. Golden inputs exceed the measured ranges: with measured ranges
+    for all products the worst cosine of S0's image tower on them is 0.9874. It is 0.9988, at the same speed, with
     measured ranges for these.
     """
     return parameter.endswith((".fc1.weight", ".fc2.weight")) and ".se." not in parameter

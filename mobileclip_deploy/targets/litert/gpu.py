@@ -133,8 +133,7 @@ def _run(path: Path, driver: Path, folder: Path, inputs: npt.NDArray[np.generic]
 
 
 def _left(model: ModelFile, log: str) -> tuple[Left, ...]:
-    """Returns the operators that stay on the CPU according to the log, which lists them by type, with a reason for each
-    type."""
+    """Returns the operators that stay on the CPU. The log lists them by type, with a reason for each type."""
     match = re.search(r"not supported by GPU delegate:\n(.*?)\n[^\n]*operations will run on the", log, re.DOTALL)
     if match is None:
         return ()
@@ -168,9 +167,9 @@ def _refusal(run: _Run) -> str:
 
 def extremes(artifact: OpenedModel, inputs: npt.NDArray[np.generic]) -> tuple[Extreme, Extreme | None]:
     """Returns the largest absolute value that a file computes in float32 over all inputs, and the largest sum inside a
-    mean. The latter is None if there is no mean.
+    mean.
 
-    A sum adds absolute values, so that it bounds every order of summation.
+    A sum adds absolute values, so that it bounds every order of summation. The largest sum is None if there is no mean.
     """
     model = artifact.model
     means = [operator for operator in model.operators if operator.type == "MEAN"]

@@ -1,7 +1,7 @@
 """`LiteRTArtifact`: an opened .tflite, and its graph independent of names and order of its tensors.
 
-Also traces the values that it quantizes to int8 by constant scales, in LiteRT's plain kernels, since XNNPACK keeps no
-intermediate values. Values quantized at run time are not traced, because the file has no scales for them. The traced
+Also traces the values that it quantizes to int8 by constant scales. LiteRT's plain kernels run it, since XNNPACK keeps
+no intermediate values. Values quantized at run time are not traced, because the file has no scales for them. The traced
 file is compared with the same file computed in float32 with the stored constants.
 """
 

@@ -21,7 +21,7 @@ IDENTIFIER = b"ORTM"
 
 
 class OrtFile(Attached):
-    """A .ort file, valid if its operations and constants are the same as those of one written from the artifact now."""
+    """A .ort file, valid if its operations and constants equal those of one written from the artifact now."""
 
     def write(self, artifact: Path, expected: Expected) -> None:
         """Writes the file with optimizations for any processor, and compares its answers with the checkpoint's."""

@@ -186,7 +186,7 @@ def _products(model: ir.Model, names: Mapping[str, str]) -> dict[str, Weight]:
 
 
 def _store(editor: Editor, job: TowerJob, names: Mapping[str, str], grids: Storage, static: bool) -> None:
-    """Stores every weight that is still float32 on its grid, and makes products dynamic if their inputs are measured at
+    """Stores every weight that is still float32 on its grid. Products become dynamic if their inputs are measured at
     run time."""
     precision = precision_of(job.precision)
     measured = precision.activations is not None and not static

@@ -131,7 +131,7 @@ def quantized_table(editor: Editor, weight: Weight) -> None:
 
 
 def four_bits(editor: Editor, weight: Weight, block: int) -> None:
-    """Stores the weight of a MatMul, or a look-up table, as int4 in blocks of inputs, and rewrites its node for that.
+    """Stores the weight of a MatMul, or a look-up table, as int4 in blocks of inputs. Its node is rewritten to take it.
 
     A product becomes ONNX Runtime's own operation: onnx has no blocks before opset 21.
     """

@@ -103,7 +103,7 @@ class Context:
 
 
 def contexts_of(folder: Path, cpu: bool = False) -> tuple[Context, ...]:
-    """Returns the contexts of all chips in a folder, in the order of the table of chips, each chip's longest text
+    """Returns the contexts of all chips in a folder, in the order of the table of chips. A chip's longest text comes
     first.
 
     Args:
@@ -218,7 +218,7 @@ def _graphs(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def pointed(context: bytes, binary: str, spilled: int = 0) -> bytes:
-    """Returns a model that ONNX Runtime wrote, with its node pointing to `binary` in the same folder and recording its
+    """Returns a model that ONNX Runtime wrote, whose node now points to `binary` in the same folder and records its
     spilled bytes.
 
     Unused operator versions are removed.

@@ -55,8 +55,8 @@ class QnnOptions(TargetOptions):
         return any(f"{tower}.{parameter}.".startswith(f"{name}.") for name in self.kept)
 
     def require(self, precisions: Precisions) -> None:
-        """Refuses an unknown chip, a union of one chip or with operations on the CPU, and float layers in a tower of
-        floats.
+        """Refuses an unknown chip, an impossible union, and float layers in a tower of floats. A union needs several
+        chips, and no operations on the CPU.
 
         Raises:
             UsageError: the text says what is allowed.

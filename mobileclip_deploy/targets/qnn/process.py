@@ -56,8 +56,8 @@ def compile_context(path: str, architecture: str, soc: str, cpu: bool, tokens: i
 
 
 def spilled(binary: bytes) -> int:
-    """Returns the largest number of bytes that a graph of a binary spills out of the NPU's memory, as Qualcomm's system
-    library reads it.
+    """Returns the most bytes that a graph of a binary spills out of the NPU's memory, as read by Qualcomm's system
+    library.
 
     Structures: QnnSystemInterface.h, QnnSystemContext.h, QnnHtpSystemContext.h. Returns 0 for records of another
     version than the third. The provider's own option is not used: with it the same model gives other bytes each time.
