@@ -4,7 +4,7 @@ The emulator cannot load one, so its answers cannot be tested here. These proper
 
 - It has a part for each of its chips and no more.
 - Each part names its chip and holds the graph.
-- It contains each chip's own binary, whose answers were compared, byte by byte except for the head.
+- It contains at least SAME of the 64-byte blocks of each chip's own binary, whose answers were compared.
 """
 
 from __future__ import annotations
