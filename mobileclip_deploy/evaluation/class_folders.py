@@ -12,34 +12,36 @@ from mobileclip_deploy.pictures.text_files import BadRows
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, in order, hidden ones left out.
+    """Returns the folders in a folder, sorted, without hidden ones.
 
     Raises:
         InvalidInput: there are none.
     """
-    found = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not found:
+    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
         raise InvalidInput(
             f"{folder} holds neither a dataset.json, nor shards ({{split}}/0.tar), nor class folders with images"
         )
-    return found
+    return folders
 
 
 def read_class_folders(folder: Path, class_names: Path | None, bad: BadRows) -> Dataset:
-    """Every image in a class folder or below it; the folder's name is the class, its underscores blanks, unless a file
-    of class names says otherwise. A folder without images is a bad row; skipped, its class is no candidate.
+    """Reads a dataset of class folders; images may lie in subfolders of these.
+
+    The folder's name, with blanks for underscores, is the class unless a file of class names says otherwise. A folder
+    without images is a bad row; if it is skipped, its class is not a candidate.
 
     Raises:
         InvalidInput: no class folders, or a bad one that is not to be skipped.
     """
-    found = class_folders(folder)
-    files = {entry: image_files(entry) for entry in found}
-    for entry in found:
+    all_folders = class_folders(folder)
+    files = {entry: image_files(entry) for entry in all_folders}
+    for entry in all_folders:
         if not files[entry]:
             bad.add(f"the class folder {entry} holds no images")
-    folders = [entry for entry in found if files[entry]]
+    folders = [entry for entry in all_folders if files[entry]]
     if not folders:
-        raise InvalidInput(f"none of the {len(found)} class folders in {folder} holds an image")
+        raise InvalidInput(f"none of the {len(all_folders)} class folders in {folder} holds an image")
     names = [entry.name for entry in folders]
     if class_names is None:
         named = [(str(entry), entry.name.replace("_", " ")) for entry in folders]

@@ -1,4 +1,4 @@
-"""Class names: one per line, or by folder name as ImageNet's synsets are listed; none twice."""
+"""Class names without duplicates: one per line, or by folder name as ImageNet's synsets are listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_line
 
 @dataclass(frozen=True)
 class ClassNames:
-    """Names without doubles, and for each line of the file (or folder) the position of its name among them."""
+    """Class names without duplicates. `positions` has the index in `names` for each line of the file (or each
+    folder)."""
 
     source: str
     names: tuple[str, ...]
@@ -27,8 +28,10 @@ class ClassNames:
 
     @classmethod
     def of(cls, source: str, named: Sequence[tuple[str, str]], bad: BadRows) -> ClassNames:
-        """From pairs of where a name stands and the name. A name that comes again is a bad row; when such are
-        skipped, its images count as images of the first class of that name, since no prompt could tell the two.
+        """Makes class names from pairs of a location, for messages, and a name.
+
+        A repeated name is a bad row. If such rows are skipped, its images count for the first class of that name, since
+        their prompts are equal.
 
         Raises:
             InvalidInput: no name, one twice, or too many or too long ones.
@@ -49,19 +52,19 @@ class ClassNames:
         return cls(source, tuple(index), tuple(positions))
 
     def find(self, label: str) -> int | None:
-        """Position of a label: a name, or else the number of a line, counted from 0; None where it is neither."""
+        """Returns the index of a label: a name, or else a line's number, counted from 0. None if it is neither."""
         if label in self._index:
             return self._index[label]
         # Nine digits are more than any list has lines, and int() refuses thousands of them.
-        number = int(label) if label.isascii() and label.isdigit() and len(label) < 10 else len(self.positions)
-        return self.positions[number] if number < len(self.positions) else None
+        line = int(label) if label.isascii() and label.isdigit() and len(label) < 10 else len(self.positions)
+        return self.positions[line] if line < len(self.positions) else None
 
 
 def refuse_numbers(source: str, names: Sequence[str]) -> None:
-    """Labels that nobody named as classes and that are numbers: a prompt such as "a photo of a 0" says nothing.
+    """Refuses class labels that are numbers and that no file of class names explains: "a photo of a 0" means nothing.
 
     Raises:
-        InvalidInput: all of them are.
+        InvalidInput: all of them are numbers.
     """
     if names and all(name.isascii() and name.isdigit() for name in names):
         raise InvalidInput(
@@ -71,10 +74,10 @@ def refuse_numbers(source: str, names: Sequence[str]) -> None:
 
 
 def read_class_names(path: Path, bad: BadRows) -> ClassNames:
-    """Class names from a text file with one name per line, or from a JSON list of names.
+    """Reads class names from a text file with one name per line, or from a JSON list of names.
 
     Raises:
-        InvalidInput: it cannot be read, holds none, or one twice.
+        InvalidInput: it cannot be read, has no name, or has one twice.
     """
     if path.suffix.lower() == ".json":
         value = parse_json(path, read_text(path))
@@ -85,11 +88,10 @@ def read_class_names(path: Path, bad: BadRows) -> ClassNames:
 
 
 def names_of_folders(path: Path, folders: Sequence[str], bad: BadRows) -> ClassNames:
-    """The names of class folders.
+    """Reads the names of class folders from a file in one of three forms.
 
-    Three forms of a file are known: lines `FOLDER NAME` (`n01440764 tench, Tinca tinca`; of synonyms the first
-    counts), as many lines as folders, in the folders' sorted order; and JSON, `{"FOLDER": "NAME"}` or torchvision's
-    `{"0": ["FOLDER", "NAME"]}`.
+    The forms are lines `FOLDER NAME` (`n01440764 tench, Tinca tinca`; the first synonym counts); one line per folder,
+    in the folders' sorted order; and JSON, `{"FOLDER": "NAME"}` or torchvision's `{"0": ["FOLDER", "NAME"]}`.
 
     Raises:
         InvalidInput: it cannot be read, does not name every folder, or names one class twice.
@@ -98,8 +100,8 @@ def names_of_folders(path: Path, folders: Sequence[str], bad: BadRows) -> ClassN
         table = _json_table(path)
     else:
         lines = read_lines(path, BadRows(skip=False))
-        parted = {line.split(maxsplit=1)[0]: (f"{path}:{number}", line) for number, line in lines}
-        if not set(folders) & set(parted):
+        lines_by_folder = {line.split(maxsplit=1)[0]: (f"{path}:{number}", line) for number, line in lines}
+        if not set(folders) & set(lines_by_folder):
             if len(lines) != len(folders):
                 raise InvalidInput(
                     f"{path} has {len(lines)} lines and there are {len(folders)} class folders; write a line for each "
@@ -108,7 +110,7 @@ def names_of_folders(path: Path, folders: Sequence[str], bad: BadRows) -> ClassN
             return ClassNames.of(str(path), _numbered(path), bad)
         _check_once(path, [line.split(maxsplit=1)[0] for _, line in lines], folders)
         table = {}
-        for folder, (where, line) in parted.items():
+        for folder, (where, line) in lines_by_folder.items():
             name = line.split(maxsplit=1)[1:]
             table[folder] = where, name[0].split(",")[0].strip() if name else ""
     lacking = next((folder for folder in folders if not table.get(folder, ("", ""))[1]), None)
@@ -135,5 +137,5 @@ def _check_once(path: Path, named: Sequence[str], folders: Sequence[str]) -> Non
 
 
 def _numbered(path: Path) -> list[tuple[str, str]]:
-    # No line is ever left out here: the numbers of those after it would change.
+    # No line is skipped here: that would shift the indices of the lines after it.
     return [(f"{path}:{number}", line.strip()) for number, line in read_lines(path, BadRows(skip=False))]

@@ -1,4 +1,4 @@
-"""Zero-shot classification of image files: which label's prompt is nearest to the image."""
+"""Zero-shot classification of image files by the label whose prompt is nearest to the image."""
 
 from __future__ import annotations
 
@@ -30,28 +30,31 @@ ROWS = 1000
 
 @dataclass(frozen=True)
 class Classification:
-    """One image and the probability of each label that was asked for, the most probable first."""
+    """One image and the probabilities of its labels, the most probable label first."""
 
     image: Path
     probabilities: dict[str, float]
 
     @property
     def label(self) -> str:
-        """The most probable."""
+        """The most probable label."""
         return next(iter(self.probabilities))
 
 
 class Classifications(tuple[Classification, ...]):
-    """A classification of each image, in order; `skipped` are the images that were left out, and why; `notes` are
-    sentences on labels whose prompts are cut or not known to the vocabulary."""
+    """Classifications of the images, in order.
+
+    `skipped` has a message for each image that was left out. `notes` are sentences on labels whose prompts are cut or
+    not known to the vocabulary.
+    """
 
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
 
     def __new__(cls, images: Iterable[Classification], skipped: Iterable[str] = (), notes: Iterable[str] = ()) -> Self:
-        found = super().__new__(cls, images)
-        found.skipped, found.notes = tuple(skipped), tuple(notes)
-        return found
+        classifications = super().__new__(cls, images)
+        classifications.skipped, classifications.notes = tuple(skipped), tuple(notes)
+        return classifications
 
 
 def classify(
@@ -64,30 +67,30 @@ def classify(
     skip_bad: bool = False,
     progress: Progress = silent,
 ) -> Classifications:
-    """Classify images by a bundle's artifacts, or by a checkpoint: softmax over labels of logit scale times cosine.
+    """Classifies images by a bundle's artifacts or by a checkpoint: softmax over labels of logit scale times cosine.
 
-    Images are read in batches; what is kept of each are the probabilities that are returned.
+    Reads images in batches, and keeps only the returned probabilities of each.
 
     Args:
         bundle: as returned by `export`, or its folder; or a model from `load_model`.
-        images: files, folders (searched to the bottom) and patterns such as "photos/*.jpg", or one of them.
-        labels: what the images may show, two or more, or a text for them ("cat,dog", or a file with one per line);
-            None for a classifier that has its own, a bundle or a model.
-        template: with `{}` where the label goes; the variant's own when None.
-        top: how many labels to return of each image, the most probable; all when None.
+        images: files, folders (searched recursively) and patterns such as "photos/*.jpg", or one of them.
+        labels: two or more labels to choose from, or a text for them ("cat,dog", or a file with one per line); None for
+            a classifier with its own labels, a bundle or a model.
+        template: prompt with `{}` for the label; the variant's own if None.
+        top: number of labels to return for each image, the most probable ones; all if None.
         skip_bad: leave out images that cannot be used (`Classifications.skipped`) instead of refusing the first.
 
     Raises:
         InvalidInput: the bundle is damaged, an image cannot be used, or none can.
-        UsageError: a tower is missing, labels that tell nothing apart, or the template has no `{}`.
+        UsageError: a tower is missing, there are fewer than two different labels, or the template has no `{}`.
         RuntimeFailed: nothing here can run the bundle.
     """
     if top is not None and top < 1:
         raise UsageError(f"`top` {top}: ask for one label or more")
-    asked = None if labels is None else given_labels(labels, template)
+    label_set = None if labels is None else given_labels(labels, template)
     with ImageListing(paths(images)) as listing:
         files = list(listing)
-    names, embedder, shares, notes = _classifier(bundle, asked, template)
+    names, embedder, shares, notes = _classifier(bundle, label_set, template)
     rows = [str(file) for file in files]
     answers, tally = embed_dataset_images(embedder, files, rows, Reading(skip_bad), progress)
     used = [file for number, file in enumerate(files) if number not in tally.bad]
@@ -104,22 +107,23 @@ def classify(
 def _classifier(
     subject: Bundle | MobileCLIP | StrPath, asked: LabelSet | None, template: str | None
 ) -> tuple[Sequence[str], Embedder, Callable[[Floats], Floats], tuple[str, ...]]:
-    """The labels; what answers to images; how [N, L] probabilities are made of its answers [N, D]; and notes."""
+    """Returns the labels, the embedder, a function from the embedder's outputs [N, D] to probabilities [N, L], and
+    notes."""
     whole = opened(subject)
     baked = None if isinstance(whole, MobileCLIP) else whole.manifest.classifier
     if isinstance(whole, Bundle) and baked is not None:
         if asked is not None or template is not None:
-            given = "labels" if asked is not None else "template"
-            own = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
-            raise UsageError(f"{own}; leave `{given}` out")
+            argument = "labels" if asked is not None else "template"
+            message = f"{whole.path} is a classifier of {len(baked.labels)} labels of its own"
+            raise UsageError(f"{message}; leave `{argument}` out")
         return baked.labels, embedder_of(whole, ("image",)), lambda probabilities: probabilities, ()
     if isinstance(whole, MobileCLIP):
         head = Head().of(whole.variant) if whole.variant.classes is None else Head(asked).of(whole.variant)
         if head.own:
             return head.names, embedder_of(whole), lambda logits: softmax(logits.astype(np.float64)), ()
     if asked is None:
-        what = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
-        raise UsageError(f"{what} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
+        owner = "a model has" if isinstance(whole, MobileCLIP) else f"{whole.path} has"
+        raise UsageError(f"{owner} no labels of its own; give them with `labels=['cat', 'dog', 'car']`")
     embedder = embedder_of(whole)
     prompt = template or embedder.template
     tokens = embedder.tokenizer

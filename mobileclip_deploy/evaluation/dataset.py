@@ -1,4 +1,4 @@
-"""What accuracy is measured on: images with class labels, with captions, or with both."""
+"""Datasets on which accuracy is measured: images with class labels, with captions, or with both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobileclip_deploy.pictures.text_files import BadRows
 
 @dataclass(frozen=True)
 class DatasetRow:
-    """One line of a table: `where` it stands, and what it says. A label or texts may be missing."""
+    """One line of a table and its location `where`, for messages. The label or the texts may be missing."""
 
     where: str
     image: ImageSource
@@ -24,12 +24,15 @@ class DatasetRow:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images; for retrieval their captions, for classification one class per image.
+    """Images with their captions for retrieval, or with one class per image for classification.
 
-    `rows` says where each image stands. Captions are in the order of their images; `caption_images` is the position of
-    each one's image, and every image has at least one, or no image has any. `labels` are positions in `classes`, one
-    per image, or none. `templates`: prompts with `{}` for the class name; none where the dataset names none. `skipped`:
-    the rows that were left out, and why.
+    Attributes:
+        rows: location of each image, for messages.
+        captions: in the order of their images; every image has at least one, or no image has any.
+        caption_images: index of each caption's image.
+        labels: indices into `classes`, one per image, or none.
+        templates: prompts with `{}` for the class name; none if the dataset names none.
+        skipped: a message for each row that was left out.
     """
 
     name: str
@@ -44,37 +47,40 @@ class Dataset:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks this dataset can be used for."""
+        """Tasks that this dataset can be used for."""
         return (("classification",) if self.labels else ()) + (("retrieval",) if self.captions else ())
 
     def without(self, bad: dict[int, str]) -> Dataset:
-        """The dataset without some images.
+        """Returns the dataset without some images.
 
         Args:
-            bad: what is wrong with each, by position.
+            bad: fault of each image to leave out, by index.
         """
-        kept = [number for number in range(len(self.images)) if number not in bad]
-        return self._of(kept, (*self.skipped, *(bad[i] for i in sorted(bad))))
+        indices = [number for number in range(len(self.images)) if number not in bad]
+        return self._of(indices, (*self.skipped, *(bad[i] for i in sorted(bad))))
 
     def sample(self, count: int) -> Dataset:
-        """At most `count` of its images, at equal distances, with their captions; every class stays."""
+        """Returns the dataset with at most `count` of its images, evenly spaced, and their captions; every class
+        stays."""
         total = len(self.images)
         return self if total <= count else self._of([n * total // count for n in range(count)], self.skipped)
 
     def divided(self) -> tuple[Dataset, Dataset]:
-        """Every third of its images, and the others: what was chosen on the one can be confirmed on the other.
+        """Returns every third image, and the others: a choice made on the first part can be confirmed on the second.
 
-        Of fewer than three there is no other: both are the whole.
+        With fewer than three images, both parts are the whole dataset.
         """
         if len(self.images) < 3:
             return self, self
         total = range(len(self.images))
-        own, other = [n for n in total if n % 3 == 0], [n for n in total if n % 3]
-        return self._of(own, self.skipped), self._of(other, self.skipped)
+        every_third, others = [n for n in total if n % 3 == 0], [n for n in total if n % 3]
+        return self._of(every_third, self.skipped), self._of(others, self.skipped)
 
     def _of(self, kept: Sequence[int], skipped: tuple[str, ...]) -> Dataset:
-        place = {old: new for new, old in enumerate(kept)}
-        captions = [(text, place[i]) for text, i in zip(self.captions, self.caption_images, strict=True) if i in place]
+        new_index = {old: new for new, old in enumerate(kept)}
+        captions = [
+            (text, new_index[i]) for text, i in zip(self.captions, self.caption_images, strict=True) if i in new_index
+        ]
         return Dataset(
             name=self.name,
             images=tuple(self.images[i] for i in kept),
@@ -89,30 +95,30 @@ class Dataset:
 
 
 def check_tasks(dataset: Dataset, tasks: Sequence[str] | None) -> tuple[str, ...]:
-    """The tasks to measure: all that the dataset can be used for when None.
+    """Returns the tasks to measure: all that the dataset can be used for if None.
 
     Raises:
         UsageError: the dataset cannot be used for a task.
     """
-    wanted = dataset.tasks if tasks is None else tuple(tasks)
-    for task in wanted:
+    chosen = dataset.tasks if tasks is None else tuple(tasks)
+    for task in chosen:
         if task not in dataset.tasks:
             raise UsageError(f"dataset {dataset.name} cannot be used for {task}, only for {', '.join(dataset.tasks)}")
-    return wanted
+    return chosen
 
 
 def assemble(
     name: str, rows: Sequence[DatasetRow], classes: ClassNames | None, templates: Sequence[str], bad: BadRows
 ) -> Dataset:
-    """A dataset from the rows of a table; rows of the same image are put together, as captions of it.
+    """Makes a dataset from the rows of a table. Merges rows of the same image: each adds captions to it.
 
     Args:
-        classes: the classes that labels are of; the labels that occur, sorted, when None.
+        classes: the classes that the labels belong to; the labels in the rows, sorted, if None.
 
     Raises:
-        InvalidInput: no row can be used, or one cannot and bad ones are not skipped: an image that is not there, a
-            label that is missing, unknown or another than the image had before, a text that is missing where others
-            have one, the same row twice.
+        InvalidInput: no row can be used, or one cannot and bad ones are not skipped. A bad row has an image that does
+            not exist; a label that is missing, unknown or unlike the image's earlier label; no text although other rows
+            have one; or it repeats another row.
     """
     labelled = classes is not None or any(row.label for row in rows)
     captioned = any(row.texts for row in rows)

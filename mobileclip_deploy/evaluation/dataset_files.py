@@ -1,4 +1,4 @@
-"""Reading datasets: which of the known forms a folder or a file has."""
+"""Readers of datasets, for each of the known forms of a folder or a file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:  # a dataset is refused before torch is imported
     from mobileclip_deploy.network.checkpoints.source import Source
 
 BUILTIN = "builtin"
-"""What stands in the place of a dataset's path for the built-in one."""
+"""The path that names the built-in dataset."""
 
 
 class _Language(BaseModel, extra="ignore"):
-    """What a dataset has in a language: `captions`, a file with a line for each row of its pairs, and `classes`, one
-    with a line for each of its classes."""
+    """A dataset's texts in one language: `captions`, a file with a line per row of the pairs, and `classes`, one with a
+    line per class."""
 
     captions: str
     classes: str | None = None
@@ -40,7 +40,7 @@ class _Language(BaseModel, extra="ignore"):
 
 
 class _Description(BaseModel, extra="ignore"):
-    """dataset.json: file names are relative to it."""
+    """Content of dataset.json; file names are relative to it."""
 
     name: str
     pairs: str = "pairs.jsonl"
@@ -50,16 +50,16 @@ class _Description(BaseModel, extra="ignore"):
 
 
 def builtin_dataset() -> Dataset:
-    """The held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
+    """Returns the held-out evaluation set of the built-in checkpoint: emoji in a style it was not trained on."""
     return read_dataset(Path(BUILTIN))
 
 
 def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | None:
-    """What a checkpoint's accuracy is compared on: the built-in one has a dataset of its own, others have none but what
-    is named.
+    """Returns the dataset on which a checkpoint's accuracy is compared: the given one, else the built-in checkpoint's
+    own. None if none is given and the checkpoint is not the built-in one.
 
     Raises:
-        InvalidInput: no dataset is at the path given, or one that tells nothing (`telling`).
+        InvalidInput: no dataset is at the path given, or one that cannot rank models (`telling`).
     """
     if dataset is not None:
         return telling(read_dataset(dataset))
@@ -67,25 +67,26 @@ def accuracy_dataset(source: Source, dataset: Path | None = None) -> Dataset | N
 
 
 def telling(dataset: Dataset) -> Dataset:
-    """The dataset itself.
+    """Returns the dataset itself if it can rank models.
 
     Raises:
-        InvalidInput: it tells nothing of a model: it has one class, or captions of one picture.
+        InvalidInput: every model solves it, since it has one class, or captions of one picture.
     """
-    named = f"the dataset {dataset.name}"
+    subject = f"the dataset {dataset.name}"
     if dataset.labels and len(dataset.classes) == 1:
-        raise InvalidInput(f"{named} has one class, {dataset.classes[0]!r}, which every model finds; give two or more")
+        raise InvalidInput(
+            f"{subject} has one class, {dataset.classes[0]!r}, which every model finds; give two or more"
+        )
     if dataset.captions and len(dataset.images) == 1:
-        raise InvalidInput(f"{named} has captions of one picture, which every model finds; give two pictures or more")
+        raise InvalidInput(f"{subject} has captions of one picture, which every model finds; give two pictures or more")
     return dataset
 
 
 def check_dataset(path: Path) -> None:
-    """Refuse a path at which no dataset can be, without looking at pictures or shards.
+    """Refuses a path that cannot be a dataset, without reading pictures or shards.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file, a file of no known form or a folder of none, or a table
-            without a row.
+        InvalidInput: there is neither a folder nor a file, its form is unknown, or it is a table without rows.
     """
     _check_form(path)
     if path.suffix.lower() in TABLES and path.is_file():
@@ -97,7 +98,7 @@ def _check_form(path: Path) -> None:
         return
     if path.is_dir():
         if not (path / "dataset.json").is_file():
-            class_folders(path)  # shards stand in folders, too
+            class_folders(path)  # shards are in folders, too
         return
     if not path.is_file():
         raise InvalidInput(f"no dataset folder or file at {path}")
@@ -114,11 +115,11 @@ def read_dataset(
     skip_bad: bool = False,
     language: str | None = None,
 ) -> Dataset:
-    """Read a dataset in one of the forms of docs/datasets.md; the arguments are those of `evaluation.door.evaluate`.
+    """Reads a dataset in one of the forms of docs/datasets.md; the arguments are those of `evaluation.door.evaluate`.
 
     Args:
         path: a folder (dataset.json, shards, or class folders), a table (.csv, .tsv, .jsonl), or Karpathy's JSON;
-            "builtin" for the built-in held-out set (a folder of that name is taken by its absolute path).
+            "builtin" for the built-in held-out set (give a folder of that name by its absolute path).
 
     Raises:
         InvalidInput: no dataset there, or a row that cannot be used (named).
@@ -162,11 +163,11 @@ def _described(folder: Path, class_names: Path | None, bad: BadRows, language: s
     description = validated(_Description, file, parse_json(file, read_text(file)))
     if language is not None:
         return _in_language(folder, description, language, bad)
-    named = class_names or (folder / description.classes if description.classes else None)
+    class_file = class_names or (folder / description.classes if description.classes else None)
     return assemble(
         description.name,
         read_table(folder / description.pairs, folder, bad),
-        None if named is None else read_class_names(named, bad),
+        None if class_file is None else read_class_names(class_file, bad),
         parse_templates(description.template or ()),
         bad,
     )
@@ -174,23 +175,23 @@ def _described(folder: Path, class_names: Path | None, bad: BadRows, language: s
 
 def _in_language(folder: Path, description: _Description, language: str, bad: BadRows) -> Dataset:
     if language not in description.languages:
-        known = ", ".join(description.languages) or "none"
-        raise UsageError(f"the dataset {description.name} has no texts in {language!r}; known languages: {known}")
-    told = description.languages[language]
+        languages = ", ".join(description.languages) or "none"
+        raise UsageError(f"the dataset {description.name} has no texts in {language!r}; known languages: {languages}")
+    texts = description.languages[language]
     rows = read_table(folder / description.pairs, folder, BadRows(skip=False))
-    captions = _lines(folder / told.captions, len(rows), description.pairs)
+    captions = _lines(folder / texts.captions, len(rows), description.pairs)
     rows = [replace(row, texts=(text,)) for row, text in zip(rows, captions, strict=True)]
     classes = None
-    if description.classes is not None and told.classes is not None:
+    if description.classes is not None and texts.classes is not None:
         english = read_class_names(folder / description.classes, bad)
-        classes = read_class_names(folder / told.classes, bad)
-        _lines(folder / told.classes, len(english.names), description.classes)
-        places = [english.find(row.label or "") for row in rows]
+        classes = read_class_names(folder / texts.classes, bad)
+        _lines(folder / texts.classes, len(english.names), description.classes)
+        class_indices = [english.find(row.label or "") for row in rows]
         rows = [
-            row if place is None else replace(row, label=classes.names[place])
-            for row, place in zip(rows, places, strict=True)
+            row if index is None else replace(row, label=classes.names[index])
+            for row, index in zip(rows, class_indices, strict=True)
         ]
-    templates = parse_templates(told.template or ())
+    templates = parse_templates(texts.template or ())
     return assemble(f"{description.name} ({language})", rows, classes, templates, bad)
 
 

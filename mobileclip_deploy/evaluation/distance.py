@@ -1,4 +1,4 @@
-"""The distance between a tower's embeddings and its original's, as a differentiable loss."""
+"""Distance between a tower's embeddings and those of its original, as a differentiable loss."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RANKED = 512
-"""Embeddings of the other tower that are ranked at each step."""
+"""Number of embeddings of the other tower that are ranked at each step."""
 RANKING = 0.1
 """Weight of the ranking's divergence in the loss."""
 
 
 def distance(found: Tensor, wanted: Tensor, others: Tensor, scale: float) -> Tensor:
-    """Training loss: 1 - cosine, plus a share of the divergence between the two rankings of other embeddings.
+    """Returns the training loss: 1 - cosine, plus a share of the divergence between the two rankings of other
+    embeddings.
 
     Args:
-        found, wanted: unit embeddings [B, D].
+        found, wanted: actual and expected unit embeddings [B, D].
         others: unit embeddings [M, D] of the other tower, to be ranked.
         scale: the model's factor of the cosines.
     """

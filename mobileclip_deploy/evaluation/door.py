@@ -1,4 +1,4 @@
-"""`evaluate` and `load_runner`: what a bundle is worth on a dataset, and how to ask it."""
+"""`evaluate` measures a bundle's accuracy on a dataset; `load_runner` loads one of its towers to run."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ def evaluate(
     cache: StrPath | None = None,
     progress: Progress = silent,
 ) -> EvaluationResult:
-    """Zero-shot classification and retrieval of a bundle, or of a loaded model.
+    """Measures zero-shot classification and retrieval of a bundle or of a loaded model.
 
     Args:
         subject: a bundle, its folder, or a model from `load_model`.
-        dataset: a dataset's folder or file (docs/datasets.md), or "builtin" for the built-in held-out set, which is
-            that of the built-in checkpoint when None; others have none of their own.
-        task: "classification" or "retrieval"; all the dataset allows when None.
-        templates: prompts with `{}` for the class, or files of them; several are averaged. The dataset's own, or else
-            the model's, when there are none.
+        dataset: a dataset's folder or file (docs/datasets.md), or "builtin" for the built-in held-out set. If None, the
+            built-in checkpoint takes that set; others need a path.
+        task: "classification" or "retrieval"; all the dataset allows if None.
+        templates: prompts with `{}` for the class, or files of them; several are averaged. If empty: the dataset's own,
+            or else the model's.
         class_names: a file of class names, instead of the dataset's own.
-        images: the folder of a table's or of Karpathy's images; their own when None.
+        images: the folder of the images of a table or of Karpathy's file; next to that file if None.
         split: of Karpathy's files and of CLIP_benchmark's shards.
-        language: with classes and captions in it, which the dataset's dataset.json names; the result has the figures of
-            the English ones beside.
+        language: a language that the dataset's dataset.json lists, for classes and captions; the result then has the
+            English figures as well.
         skip_bad: leave out rows that cannot be used (`EvaluationResult.skipped`) instead of refusing the first.
-        cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
+        cache: a folder for embeddings, so that an interrupted run can resume; not kept if None.
 
     Raises:
         InvalidInput: the dataset or the bundle cannot be used.
@@ -81,33 +81,35 @@ def evaluate(
         return evaluate_on(whole, data, task, how, progress)
     if how.templates or class_names is not None:
         raise UsageError("`language` brings classes and templates of its own; leave `templates` and `class_names` out")
-    told = telling(read_dataset(Path(BUILTIN if dataset is None else dataset), skip_bad=skip_bad, language=language))
+    translated = telling(
+        read_dataset(Path(BUILTIN if dataset is None else dataset), skip_bad=skip_bad, language=language)
+    )
     with temporary_folder() as folder:  # images are embedded once
-        kept = how if how.cache is not None else replace(how, cache=folder)
-        english = evaluate_on(whole, data, task, kept, progress)
-        own = evaluate_on(whole, told, task, kept, progress)
-    return own.model_copy(update={"language": language, "english": english.figures})
+        cached = how if how.cache is not None else replace(how, cache=folder)
+        english = evaluate_on(whole, data, task, cached, progress)
+        result = evaluate_on(whole, translated, task, cached, progress)
+    return result.model_copy(update={"language": language, "english": english.figures})
 
 
 def evaluate_on(
     subject: Bundle | MobileCLIP, dataset: Dataset, task: str | None, how: Measuring, progress: Progress = silent
 ) -> EvaluationResult:
-    """As `evaluate`, on a dataset that was read already."""
-    found = measure(embedder_of(subject), dataset, check_tasks(dataset, (task,) if task else None), how, progress)
-    return found.result.model_copy(update={"images_per_second": found.images_per_second})
+    """Measures as `evaluate` does, on a dataset that is already read."""
+    measurement = measure(embedder_of(subject), dataset, check_tasks(dataset, (task,) if task else None), how, progress)
+    return measurement.result.model_copy(update={"images_per_second": measurement.images_per_second})
 
 
 def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> CheckedRunner:
-    """Load one tower of a bundle to run it here, or take that of a checkpoint: a callable on numpy arrays.
+    """Loads one tower of a bundle or of a checkpoint to run it here, as a callable on numpy arrays.
 
-    Whatever the target, an image tower takes RGB pixels float32 [N, 3, S, S] in [0, 1] (float16 and float64 are
-    converted; mean and std stand inside), a text tower token ids [N, L] of any integer type; N is 1 or more. Both
-    answer float32 [N, D], not normalised; a classifier's image tower probabilities [N, L]. Core ML's image input holds
-    bytes: pixels between the multiples of 1/255 are rounded to them there, as an app's are. `preprocess` and `tokenize`
-    make such inputs of images and texts.
+    For every target, an image tower takes RGB pixels float32 [N, 3, S, S] in [0, 1] (float16 and float64 are converted;
+    mean and std are inside the artifact). A text tower takes token ids [N, L] of any integer type. N is 1 or more. Both
+    return float32 [N, D], not normalised; a classifier's image tower returns probabilities [N, L]. Core ML's image
+    input holds bytes, so other pixels are rounded to multiples of 1/255, as in an app. `preprocess` and `tokenize` make
+    such inputs from images and texts.
 
-    The callable raises InvalidInput, in one sentence, for bytes and other integers as pixels, values outside [0, 1] by
-    more than rounding, NaN, infinite numbers, other shapes, and ids that are no integers or not of the vocabulary.
+    The callable raises InvalidInput, in one sentence, for: bytes and other integers as pixels, values outside [0, 1] by
+    more than rounding, NaN, infinite values, other shapes, and ids that are not integers or not in the vocabulary.
 
     Args:
         bundle: as returned by `export`, or its folder; or a model from `load_model`, which torch runs.
@@ -115,7 +117,7 @@ def load_runner(bundle: Bundle | MobileCLIP | StrPath, tower: TowerName) -> Chec
 
     Raises:
         InvalidInput: the bundle is damaged.
-        UsageError: it does not hold the tower.
+        UsageError: it does not have the tower.
         RuntimeFailed: nothing here can run it.
     """
     return CheckedRunner(opened(bundle), tower)
@@ -130,19 +132,19 @@ def chosen_dataset(
     *,
     builtin: bool,
 ) -> Dataset | None:
-    """The dataset that a caller names; where none is named that of the built-in checkpoint, if it is the one that is
-    measured. Others have none of their own: None.
+    """Reads the dataset that a caller names, else the built-in one if the built-in checkpoint is measured. None if no
+    dataset is named and the checkpoint is another one.
 
     Raises:
         InvalidInput, UsageError: see `read_dataset` and `telling`.
     """
     if dataset is None and not builtin:
         return None
-    found = read_dataset(
+    chosen = read_dataset(
         Path(BUILTIN if dataset is None else dataset),
         class_names=optional_path(class_names),
         images=optional_path(images),
         split=split,
         skip_bad=skip_bad,
     )
-    return telling(found)
+    return telling(chosen)

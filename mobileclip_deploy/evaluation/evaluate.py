@@ -24,7 +24,8 @@ WORDNET = re.compile(r"n\d{8}")
 
 
 class ClassFigures(BaseModel, frozen=True):
-    """One class: its images, and the share of them in percent whose nearest class it is, or is among the nearest 5."""
+    """Accuracy on one class: its images, and the percentage that has it as nearest class (top1) or among the nearest
+    5."""
 
     name: str
     images: int
@@ -35,10 +36,10 @@ class ClassFigures(BaseModel, frozen=True):
 class EvaluationResult(BaseModel, frozen=True):
     """Figures of one embedder on one dataset, in percent; mean ranks count from 1.
 
-    `confusion[a][b]`: images of class a whose nearest class is b, where there are any. `skipped`: the rows that were
-    left out, and why. `images_per_second`: of those that were embedded, reading included; None where it was not asked
-    for, all were in the cache, or an evaluator or an emulator computed them. `language`: of texts in another language
-    than English; `english` are the figures of the same images with the English ones then.
+    `confusion[a][b]`: number of images of class a whose nearest class is b; zeros are left out. `skipped`: a message
+    for each row that was left out. `images_per_second`: of embedded images, reading included. None if not measured, if
+    all were cached, or if an evaluator or an emulator computed them. `language`: of the texts if not English; `english`
+    then has the figures of the same images with English texts.
     """
 
     schema_version: Literal[1] = 1
@@ -60,7 +61,7 @@ class EvaluationResult(BaseModel, frozen=True):
     english: dict[str, Interval] | None = None
 
     def most_confused(self, count: int) -> list[tuple[str, str, int]]:
-        """The pairs of classes that are most often taken for each other: the right one, the nearest, how often."""
+        """Returns the most frequent confusions: true class, nearest class, number of images."""
         wrong = [
             (right, nearest, images)
             for right, row in self.confusion.items()
@@ -72,13 +73,13 @@ class EvaluationResult(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class Measuring:
-    """How a dataset is measured.
+    """Options of a measurement.
 
     Attributes:
-        templates: of prompts, instead of the dataset's or the model's own; several are averaged.
+        templates: prompts that replace the dataset's or the model's own; several are averaged.
         skip_bad: leave out images that cannot be used instead of refusing the first.
-        cache: a folder of embeddings to take from and add to.
-        captions: the embeddings of the dataset's captions, unit length [M, D], where they are known already.
+        cache: a folder of embeddings to read from and add to.
+        captions: unit-length embeddings of the dataset's captions [M, D], if they are already computed.
     """
 
     templates: tuple[str, ...] = ()
@@ -92,9 +93,11 @@ IN_FULL = Measuring()
 
 @dataclass(frozen=True)
 class Measurement:
-    """A result, and what a paired comparison needs: which examples were hit by each of its figures, and embeddings of
-    unit length, of images [N, D] and of what they are told apart by [M, D], captions or else classes. How fast it was
-    stands here, not in the result, which is the same on every machine."""
+    """A result, with the hits of each example and the embeddings that a paired comparison needs.
+
+    `images` [N, D] and `texts` [M, D] have unit length; the texts are captions, or else classes. The speed is here and
+    not in the result, because the result is the same on every machine.
+    """
 
     result: EvaluationResult
     hits: dict[str, npt.NDArray[np.bool_]]
@@ -111,18 +114,18 @@ def measure(
     how: Measuring = IN_FULL,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
-    """Measure an embedder on a dataset, a batch of images in memory at a time.
+    """Measures an embedder on a dataset, with one batch of images in memory at a time.
 
     Args:
-        tasks: classification, retrieval; all that the dataset can be used for when None.
-        progress: told how far it is, in a few words.
+        tasks: classification, retrieval; all that the dataset can be used for if None.
+        progress: called with a few words on the progress.
 
     Raises:
         UsageError: the dataset cannot be used for a task.
         InvalidInput: an image cannot be used, or a classifier does not know a class.
     """
-    wanted = check_tasks(dataset, ("classification",) if tasks is None and embedder.labels else tasks)
-    known = label_rows(embedder.labels, dataset.classes) if embedder.labels else None
+    chosen = check_tasks(dataset, ("classification",) if tasks is None and embedder.labels else tasks)
+    class_rows = label_rows(embedder.labels, dataset.classes) if embedder.labels else None
     progress(f"accuracy on {dataset.name}, {len(dataset.images):,} images")
     images, tally = embed_dataset_images(
         embedder, dataset.images, dataset.rows, Reading(how.skip_bad, how.cache), progress
@@ -136,15 +139,17 @@ def measure(
     confusion: dict[str, dict[str, int]] = {}
     texts = np.zeros((0, images.shape[1]), np.float32)
     prompts = how.templates or dataset.templates or (embedder.template,)
-    if "classification" in wanted:
+    if "classification" in chosen:
         progress("class prompts")
-        texts = classes = embed_classes(embedder, dataset.classes, prompts, how.cache) if known is None else known
+        texts = classes = (
+            embed_classes(embedder, dataset.classes, prompts, how.cache) if class_rows is None else class_rows
+        )
         labels = np.asarray(dataset.labels)
         ranks, nearest = classify(images, classes, labels)
         hits |= {f"top{k}": ranks < k for k in (1, 5)}
         per_class = _per_class(dataset.classes, labels, ranks)
         confusion = _confusion(dataset.classes, labels, nearest)
-    if "retrieval" in wanted:
+    if "retrieval" in chosen:
         progress("captions")
         texts = embed_prompts(embedder, dataset.captions, how.cache) if how.captions is None else how.captions
         directions = retrieval_ranks(images, texts, np.asarray(dataset.caption_images))
@@ -159,8 +164,8 @@ def measure(
         images=len(dataset.images),
         captions=len(dataset.captions),
         classes=len(dataset.classes),
-        templates=prompts if "classification" in wanted and known is None else (),
-        figures={name: percentage(found) for name, found in hits.items()},
+        templates=prompts if "classification" in chosen and class_rows is None else (),
+        figures={name: percentage(outcome) for name, outcome in hits.items()},
         mean_ranks=mean_ranks,
         per_class=per_class,
         confusion=confusion,
@@ -170,33 +175,34 @@ def measure(
 
 
 def label_rows(labels: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float32]:
-    """What stands for the classes of a dataset in the answers of a classifier: a row for each with 1 at its own number,
-    [K, L]. Classes are told by name, or where all of ImageNet's folders are there by their WordNet numbers, whose order
-    is that of the labels.
+    """Returns one-hot rows [K, L] that select each class of a dataset in the outputs of a classifier.
+
+    Classes match labels by name. If the dataset's classes are all ImageNet folders, their sorted WordNet numbers match
+    the labels' order.
 
     Raises:
-        InvalidInput: a class that is no label.
+        InvalidInput: a class that is not a label.
     """
     if len(classes) == len(labels) and all(WORDNET.fullmatch(name) for name in classes):
         return np.eye(len(labels), dtype=np.float32)[np.argsort(np.argsort(classes))]
-    places = {label.casefold(): number for number, label in enumerate(labels)}
-    unknown = next((name for name in classes if name.casefold() not in places), None)
+    label_index = {label.casefold(): index for index, label in enumerate(labels)}
+    unknown = next((name for name in classes if name.casefold() not in label_index), None)
     if unknown is not None:
         raise InvalidInput(
             f"the classifier has no label {unknown!r}; it tells apart {', '.join(labels[:3])} and {len(labels) - 3} "
             "more, so name the dataset's classes as its labels.json does"
         )
-    return np.eye(len(labels), dtype=np.float32)[[places[name.casefold()] for name in classes]]
+    return np.eye(len(labels), dtype=np.float32)[[label_index[name.casefold()] for name in classes]]
 
 
 def _per_class(
     names: Sequence[str], labels: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64]
 ) -> tuple[ClassFigures, ...]:
     figures = []
-    for number, name in enumerate(names):
-        own = ranks[labels == number]
-        shares = [100 * float((own < k).mean()) if len(own) else None for k in (1, 5)]
-        figures.append(ClassFigures(name=name, images=len(own), top1=shares[0], top5=shares[1]))
+    for index, name in enumerate(names):
+        class_ranks = ranks[labels == index]
+        shares = [100 * float((class_ranks < k).mean()) if len(class_ranks) else None for k in (1, 5)]
+        figures.append(ClassFigures(name=name, images=len(class_ranks), top1=shares[0], top5=shares[1]))
     return tuple(figures)
 
 
@@ -205,6 +211,6 @@ def _confusion(
 ) -> dict[str, dict[str, int]]:
     pairs, counts = np.unique(np.stack([labels, nearest], axis=1), axis=0, return_counts=True)
     table: dict[str, dict[str, int]] = {}
-    for (right, found), images in zip(pairs, counts, strict=True):
-        table.setdefault(names[right], {})[names[found]] = int(images)
+    for (right, predicted), images in zip(pairs, counts, strict=True):
+        table.setdefault(names[right], {})[names[predicted]] = int(images)
     return table

@@ -1,4 +1,4 @@
-"""Flickr30k and COCO captions as Karpathy's split files publish them: dataset_flickr30k.json, dataset_coco.json."""
+"""Flickr30k and COCO captions in Karpathy's split files: dataset_flickr30k.json, dataset_coco.json."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class _File(BaseModel, extra="ignore"):
 
 
 def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> Dataset:
-    """The images of one split with all their sentences (`raw`), about five each.
+    """Reads the images of one split with all their sentences (`raw`), about five each.
 
     Args:
-        images: where the image files are, with COCO's val2014/ below or not; searched beside the file when None.
+        images: folder of the image files, with or without COCO's val2014/ below it; searched next to the file if None.
 
     Raises:
         InvalidInput: not such a file, no such split, or a bad row that is not to be skipped.
@@ -40,8 +40,8 @@ def read_karpathy(path: Path, images: Path | None, split: str, bad: BadRows) -> 
     content = validated(_File, path, parse_json(path, read_text(path, TABLE_BYTES), TABLE_ITEMS))
     chosen = [(number, image) for number, image in enumerate(content.images) if image.split == split]
     if not chosen:
-        known = ", ".join(sorted({image.split for image in content.images}))
-        raise InvalidInput(f"{path} has no split {split!r}; it has {known}")
+        splits = ", ".join(sorted({image.split for image in content.images}))
+        raise InvalidInput(f"{path} has no split {split!r}; it has {splits}")
     root = _root(path, images, content.dataset, chosen[0][1])
     rows = []
     for number, image in chosen:
@@ -62,7 +62,7 @@ def _root(path: Path, images: Path | None, dataset: str, first: _Image) -> Path:
         return images
     folders = [path.parent, *(path.parent / name for name in ("images", f"{dataset}-images", f"{dataset}_images"))]
     for folder in folders:
-        if any(place.is_file() for place in _places(folder, first)):
+        if any(candidate.is_file() for candidate in _places(folder, first)):
             return folder
-    looked = ", ".join(str(place) for place in _places(folders[0], first))
-    raise InvalidInput(f"{path}: its first image was not found ({looked}); name the folder with `images`")
+    searched = ", ".join(str(candidate) for candidate in _places(folders[0], first))
+    raise InvalidInput(f"{path}: its first image was not found ({searched}); name the folder with `images`")

@@ -1,4 +1,4 @@
-"""Pictures and texts of a user's own that something is learned from: each once, and none that it will be judged by."""
+"""A user's own pictures and texts for learning, without duplicates and without those that the gates judge by."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from mobileclip_deploy.pictures.image_sources import ImageSource, read_image
 def different_pictures(
     folder: Path, files: Sequence[Path], needed: Needed, variant: Variant, dataset: Dataset | None
 ) -> tuple[Tensor, int]:
-    """The pictures as the image tower takes them, each once, float32 [N, 3, S, S] in [0, 1]; how many repeat others.
+    """Loads the different pictures as the image tower takes them, float32 [N, 3, S, S] in [0, 1], and counts the
+    duplicates.
 
     Args:
-        folder: that the files are in, for messages.
-        dataset: on which accuracy will be compared; None where there is none.
+        folder: folder of the files, for messages.
+        dataset: dataset on which accuracy will be compared; None if there is none.
 
     Raises:
         InvalidInput: too few pictures, or one that cannot be read; a picture that the gates look at.
@@ -35,8 +36,8 @@ def different_pictures(
     needed.check(folder, files)
     pixels = load_batch(files, variant.preprocess)
     first: dict[str, int] = {}
-    for number, picture in enumerate(pixels):
-        first.setdefault(content_sha256(picture.numpy().tobytes()), number)
+    for index, picture in enumerate(pixels):
+        first.setdefault(content_sha256(picture.numpy().tobytes()), index)
     if len(first) < needed.pictures:
         raise InvalidInput(
             f"{folder} holds {len(first)} different pictures in {len(files)} files; {needed.what} needs "
@@ -57,17 +58,17 @@ def different_pictures(
 def different_texts(
     texts: Sequence[str], variant: Variant, dataset: Dataset | None
 ) -> tuple[list[npt.NDArray[np.int64]], int]:
-    """The ids [L] of the texts, each once, without those that the gates look at; and how many were left out."""
+    """Returns the token ids [L] of the different texts without those of the gates, and the number of texts left out."""
     judged_by = {row.tobytes() for row in encode(judged_texts(dataset), variant.tokens)}
     different = {row.tobytes(): row for row in encode(texts, variant.tokens)} if texts else {}
-    kept = [row for key, row in different.items() if key not in judged_by]
-    return kept, len(texts) - len(kept)
+    remaining = [row for key, row in different.items() if key not in judged_by]
+    return remaining, len(texts) - len(remaining)
 
 
 def judged_texts(dataset: Dataset | None) -> list[str]:
-    """The texts that the gates look at."""
-    asked = [*prompts(), *calibration_prompts()]
+    """Returns the texts that the gates use."""
+    texts = [*prompts(), *calibration_prompts()]
     if dataset is None:
-        return asked
+        return texts
     classes = [template.replace("{}", name) for template in dataset.templates for name in dataset.classes]
-    return [*asked, *dataset.captions, *classes]
+    return [*texts, *dataset.captions, *classes]

@@ -1,4 +1,4 @@
-"""What one embedder loses against another on the same pictures: one look, and where that leaves it open, all views."""
+"""Comparison of two embedders on the same pictures: in one view first, and in all views if that is undecided."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mobileclip_deploy.pictures.image_sources import VIEWS
 
 @dataclass
 class Looks:
-    """An embedder's measurements on a dataset, one per view (`VIEWS`), made when they are first asked for."""
+    """Measurements of an embedder on a dataset, one per view (`VIEWS`), made on first use."""
 
     embedder: Embedder
     dataset: Dataset
@@ -29,11 +29,11 @@ class Looks:
 
     @property
     def plain(self) -> Measurement:
-        """Measurement of the pictures as they stand."""
+        """Measurement of the unchanged pictures."""
         return self.first(1)[0]
 
     def first(self, count: int) -> list[Measurement]:
-        """The first `count` looks."""
+        """Returns the measurements of the first `count` views."""
         while len(self.taken) < count:
             captioned = bool(self.taken) and "retrieval" in self.dataset.tasks
             how = replace(self.how, captions=self.taken[0].texts) if captioned else self.how
@@ -44,37 +44,37 @@ class Looks:
 
 @dataclass(frozen=True)
 class Paired:
-    """What is lost of each figure, and the mean divergence of what images are taken for, in nats (`divergence`)."""
+    """Loss of each figure, and the mean divergence of the images' predictions, in nats (`divergence`)."""
 
     losses: dict[str, Loss]
     divergence: float
 
     def outcome(self, bound: float) -> Literal["passed", "failed", "undecided"]:
-        """Whether as much as `bound` points is lost: failed where one loss is more by its whole interval,
-        passed where none can be, else undecided."""
+        """Decides whether any loss exceeds `bound` points: failed if one does by its whole interval, passed if none
+        can, else undecided."""
         sides = {loss.side(bound) for loss in self.losses.values()}
         return "failed" if 1 in sides else "undecided" if None in sides else "passed"
 
     def more_for(self, bound: float) -> int | None:
-        """How many more pictures like these would tell of every loss (`Loss.more_for`); None where no number would, and
-        where these do."""
-        open_ = [loss for loss in self.losses.values() if loss.side(bound) is None]
-        found = [loss.more_for(bound) for loss in open_]
-        return None if None in found else max((more for more in found if more is not None), default=None)
+        """Estimates the number of further pictures that would decide every loss (`Loss.more_for`). None if no number
+        would, or if all are decided."""
+        undecided = [loss for loss in self.losses.values() if loss.side(bound) is None]
+        counts = [loss.more_for(bound) for loss in undecided]
+        return None if None in counts else max((more for more in counts if more is not None), default=None)
 
     def describe(self, bound: float) -> str:
-        """In words: each loss, and the divergence."""
-        told = [f"{name} drops {loss.describe(bound)}" for name, loss in self.losses.items()]
-        return "; ".join([*told, f"KL {self.divergence:.2g} nats"])
+        """Describes each loss, and the divergence, in words."""
+        parts = [f"{name} drops {loss.describe(bound)}" for name, loss in self.losses.items()]
+        return "; ".join([*parts, f"KL {self.divergence:.2g} nats"])
 
 
 def paired_looks(own: Looks, found: Looks, figures: Sequence[str], bound: float, exact: bool = False) -> Paired:
-    """What `found` loses of figures against `own`.
+    """Compares `found` with the reference `own`, figure by figure.
 
     Args:
-        figures: of `Measurement.hits`; those that the dataset has none of are left out.
-        bound: in points; where one look tells on which side of it every loss is, there is no second.
-        exact: the two compute the same but for rounding in float32.
+        figures: names in `Measurement.hits`; those that the dataset does not have are left out.
+        bound: in points; the other views are measured only if the first leaves a loss undecided.
+        exact: the two compute the same except for rounding in float32.
 
     Raises:
         InvalidInput: an image cannot be used.

@@ -11,23 +11,24 @@ import numpy.typing as npt
 from mobileclip_deploy.base.files.arrays import Floats
 from mobileclip_deploy.base.intervals import Interval, mean_interval
 
-# Standard errors of a 95% interval that holds whichever of two looks it is taken at: Pocock's constant for two.
+# Standard errors of a 95% interval that is valid at either of two looks: Pocock's constant for two.
 LOOKED_TWICE = 2.178
-# Rows of a similarity matrix in memory at a time: COCO's 5,000 x 25,000 would take 500 MB at once.
+# Rows of a similarity matrix that are in memory at a time: all of COCO's 5,000 x 25,000 take 500 MB.
 BLOCK = 256
 
 Ranks = npt.NDArray[np.int64]
 
 
 def ranks_of(similarity: Floats, truth: Ranks) -> Ranks:
-    """Rank (0 is best) of the right candidate in each row of [N, M]; ties and NaN count against it."""
+    """Returns the rank (0 is best) of the right candidate in each row of [N, M]; ties and NaN count against it."""
     right = similarity[np.arange(len(truth)), truth]  # [N], each row's own
-    # "Not smaller" instead of "larger or equal": a NaN is neither, and counts against the right one. Minus itself.
+    # "Not smaller" instead of "larger or equal": a NaN is neither, and counts against the right one. The candidate
+    # itself is subtracted.
     return (~(similarity < right[:, None])).sum(axis=1) - 1
 
 
 def classify(images: Floats, classes: Floats, labels: Ranks) -> tuple[Ranks, Ranks]:
-    """Rank of each image's class among all, [N], and the class that is nearest to it, [N].
+    """Returns the rank of each image's class among all classes, [N], and the index of its nearest class, [N].
 
     Args:
         images: unit length [N, D].
@@ -42,10 +43,11 @@ def classify(images: Floats, classes: Floats, labels: Ranks) -> tuple[Ranks, Ran
 
 
 def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks, Ranks]:
-    """Ranks (0 is best) of image to text, [N], and of text to image, [M]; ties and NaN count against the right one.
+    """Returns ranks (0 is best) of image to text, [N], and of text to image, [M]; ties and NaN count against the right
+    one.
 
-    Of several captions of an image the best one counts, among the captions of other images: with five captions an
-    image finds its own at rank 0 when any of them comes before all others, as recall is defined for Flickr30k and COCO.
+    An image's rank is that of its best caption among the captions of other images. With five captions, one of them
+    before all others gives rank 0, as recall is defined for Flickr30k and COCO.
 
     Args:
         owners: [M], the image of each text, in rising order; every image has at least one.
@@ -56,9 +58,11 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
     for start in range(0, len(images), BLOCK):
         similarity = images[start : start + BLOCK] @ texts.T
         for number, row in enumerate(similarity, start=start):
-            own = row[starts[number] : starts[number + 1]]
-            best = own.max()
-            to_text.append((~(row < best)).sum() - (~(own < best)).sum())  # all that come before it, without its own
+            own_scores = row[starts[number] : starts[number + 1]]
+            best = own_scores.max()
+            to_text.append(
+                (~(row < best)).sum() - (~(own_scores < best)).sum()
+            )  # those of other images that are not smaller
     to_image = [
         ranks_of(texts[start : start + BLOCK] @ images.T, owners[start : start + BLOCK])
         for start in range(0, len(texts), BLOCK)
@@ -68,14 +72,15 @@ def retrieval_ranks(images: Floats, texts: Floats, owners: Ranks) -> tuple[Ranks
 
 @dataclass(frozen=True)
 class Loss:
-    """What one of two loses on the same examples: `lost` were hit by the other alone, `won` by itself alone.
+    """Loss of one model against another on the same examples: `lost` counts hits of the other alone, `won` its own
+    alone.
 
     Attributes:
-        looks: at how many views of each example; what was lost and won is the sum over them.
-        squares: the sum over examples of the square of what each lost more than it won, over its looks; None for a
-            single look, where it is what was lost and won.
-        unseen: added to `squares`: half an example each way, since what did not happen on few examples may happen
-            (Agresti and Min, Statistics in Medicine 24, 2005). 0 where nothing can have changed.
+        looks: number of views of each example; `lost` and `won` are sums over them.
+        squares: sum over examples of (lost - won)^2, each summed over the example's views. None for a single view,
+            where it equals `lost + won`.
+        unseen: added to `squares`: half an example each way, since an event not seen on few examples may still happen
+            (Agresti and Min, Statistics in Medicine 24, 2005). 0 if nothing can have changed.
     """
 
     lost: int
@@ -87,17 +92,17 @@ class Loss:
 
     @property
     def points(self) -> float:
-        """Loss in points of a figure in percent; negative where more is won than lost."""
+        """Loss in points of a figure in percent; negative if more is won than lost."""
         return 100 * (self.lost - self.won) / (self.examples * self.looks)
 
     @property
     def error(self) -> float:
         """Half of the 95% interval, in points.
 
-        Of paired shares, whose difference depends on nothing but the examples that the two do not agree on (McNemar,
-        Psychometrika 12, 1947); the looks at an example count as one draw, so that nothing is assumed of how they go
-        together. 2.178 standard errors instead of 1.96, because it may be asked twice: after one look, and after all
-        (Pocock, Biometrika 64, 1977).
+        The difference of paired shares depends only on the examples where the two disagree (McNemar, Psychometrika 12,
+        1947). All views of an example count as one draw, so their correlation needs no assumption. The factor is 2.178
+        standard errors instead of 1.96, because the interval may be used twice: after one view, and after all (Pocock,
+        Biometrika 64, 1977).
         """
         squares = self.lost + self.won if self.squares is None else self.squares
         difference = self.lost - self.won
@@ -105,36 +110,37 @@ class Loss:
         return 100 * LOOKED_TWICE * math.sqrt(max(spread, 0.0)) / (self.examples * self.looks)
 
     def side(self, bound: float) -> int | None:
-        """On which side of a bound, in points, the whole interval lies: -1 below or at it, 1 above; None: neither."""
+        """Returns on which side of a bound, in points, the whole interval lies: -1 at or below it, 1 above it. None if
+        it spans the bound."""
         if self.points + self.error <= bound:
             return -1
         return 1 if self.points - self.error > bound else None
 
     def more_for(self, bound: float) -> int | None:
-        """How many more examples like these would tell on which side of a bound, in points, the loss is; None
-        where these do, and where it is the bound itself, which no number would tell."""
+        """Estimates how many further examples would decide the loss against a bound, in points. None if it is decided,
+        or if the loss equals the bound, which no number would decide."""
         apart = abs(self.points - bound)
         if self.side(bound) is not None or apart == 0:
             return None
         return max(1, math.ceil(self.examples * ((self.error / apart) ** 2 - 1)))
 
     def describe(self, bound: float) -> str:
-        """In words, and whether the interval leaves it open on which side of the bound the loss is."""
+        """Describes the loss in words, and whether its interval is undecided about the bound."""
         over = "" if self.looks == 1 else f" in {self.looks} looks"
         text = f"{self.points:+.2f} \N{PLUS-MINUS SIGN} {self.error:.2f} points"
         text += f" ({self.lost} lost, {self.won} won{over})"
         if self.side(bound) is not None:
             return text
         more = self.more_for(bound)
-        told = "no number of examples would tell" if more is None else f"{more:,} more would tell"
-        return f"{text}, undecided: {told}"
+        remedy = "no number of examples would tell" if more is None else f"{more:,} more would tell"
+        return f"{text}, undecided: {remedy}"
 
 
 def percentage(hits: npt.NDArray[np.bool_]) -> Interval:
-    """Share of hits [N] in percent.
+    """Returns the share of hits [N] in percent, with its interval.
 
-    Resampling shows no spread where all or none are hits. Then the interval is the exact one (Clopper and Pearson,
-    Biometrika 26, 1934): of one hit in one, 2.5 to 100.
+    Resampling shows no spread if all or none are hits. The interval is then the exact one (Clopper and Pearson,
+    Biometrika 26, 1934): for one hit in one, 2.5 to 100.
     """
     if hits.all() or not hits.any():
         nearest = 100 * 0.025 ** (1 / len(hits))
@@ -145,16 +151,19 @@ def percentage(hits: npt.NDArray[np.bool_]) -> Interval:
 
 
 def paired_difference(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> Interval:
-    """What `hits` [N] have over `other` [N] on the same examples, in points. Resampled in pairs: what both find hard
-    is in both, so the interval is far narrower than that of either alone."""
+    """Returns the paired difference `hits - other`, both [N], in points, with its interval.
+
+    The pairs are resampled. Examples that are hard for both cancel, so the interval is far narrower than that of either
+    alone.
+    """
     return mean_interval(hits.astype(np.float64) - other.astype(np.float64))
 
 
 def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], exact: bool = False) -> Loss:
-    """What `other` loses against `hits` on the same examples: [N], or [L, N] for L looks at each.
+    """Returns the loss of `other` against `hits` on the same examples: [N], or [L, N] for L views of each.
 
     Args:
-        exact: the two compute the same, so that what is not seen to flip does not.
+        exact: the two compute the same, so a flip that is not seen does not happen.
     """
     hits, other = np.atleast_2d(hits), np.atleast_2d(other)
     lost, won = hits & ~other, other & ~hits  # [L, N]
@@ -170,21 +179,21 @@ def paired_loss(hits: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], exact
 
 
 def divergence(wanted: Floats, found: Floats, candidates: tuple[Floats, Floats], scale: float) -> float:
-    """The mean Kullback-Leibler divergence, in nats, of what `found` makes of the candidates from what `wanted` does.
+    """Returns the mean Kullback-Leibler divergence, in nats, of the rankings by `found` from those by `wanted`.
 
-    Each image's softmax over the candidates, of `scale` times cosines: what retrieval ranks by. It has next to no noise
-    where a hit more or less is chance.
+    The distributions are each image's softmax over the candidates, of `scale` times cosines, by which retrieval ranks.
+    They have almost no noise, while single hits come and go by chance.
 
     Args:
-        wanted, found: images of unit length [N, D].
-        candidates: texts of unit length [M, D], as the one and as the other embeds them.
+        wanted, found: expected and actual images of unit length [N, D].
+        candidates: texts of unit length [M, D], as the first and as the second model embeds them.
     """
     total = 0.0
     for start in range(0, len(wanted), BLOCK):
         pairs = zip((wanted, found), candidates, strict=True)
         logits = [scale * (images[start : start + BLOCK] @ texts.T).astype(np.float64) for images, texts in pairs]
-        own, other = (rows - _log_sum(rows) for rows in logits)  # log of the softmax, [B, M]
-        total += float((np.exp(own) * (own - other)).sum())
+        expected, actual = (rows - _log_sum(rows) for rows in logits)  # log of the softmax, [B, M]
+        total += float((np.exp(expected) * (expected - actual)).sum())
     return max(total / len(wanted), 0.0)
 
 

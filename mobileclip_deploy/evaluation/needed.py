@@ -1,4 +1,4 @@
-"""How many pictures something is learned from at least: known before torch is imported, which takes seconds."""
+"""Minimum numbers of pictures for learning. Known before torch is imported, which takes seconds."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from mobileclip_deploy.errors import InvalidInput
 
 LEAST_BACKGROUND = 256
-"""Different background pictures, at least."""
+"""Minimum number of different background pictures."""
 PICTURES_PER_NUMBER = 4
-"""Pictures per number of a smaller embedding, at least."""
+"""Minimum number of pictures per dimension of a smaller embedding."""
 
 
 @dataclass(frozen=True)
 class Needed:
-    """How many pictures something takes at least. `what` it is, as in "learned rounding"; `why`: what comes of fewer,
-    in brackets."""
+    """Minimum number of pictures that a feature needs. `what` names the feature, as in "learned rounding"; `why`, in
+    brackets, says the effect of fewer."""
 
     what: str
     pictures: int
     why: str = ""
 
     def check(self, folder: Path, files: Sequence[Path]) -> None:
-        """Refuse too few by an InvalidInput."""
+        """Raises InvalidInput if there are too few pictures."""
         if len(files) < self.pictures:
             raise InvalidInput(
                 f"{folder} holds {len(files)} pictures; {self.what} needs {self.pictures} at least, like those of the "
@@ -32,8 +32,8 @@ class Needed:
             )
 
 
-# With 16 pictures nano's image tower became worse than without learning (18.3 dB against 21.2), and was 25.0 on those
-# 16 themselves; with 128 pictures 22.8, with 528 23.8.
+# With 16 pictures nano's image tower became worse than without learning (18.3 dB against 21.2), and reached 25.0 dB on
+# those 16 themselves. With 128 pictures it reached 22.8 dB, with 528 23.8 dB.
 ROUNDING = Needed(
     "learned rounding",
     128,
@@ -42,12 +42,12 @@ ROUNDING = Needed(
 
 
 def axes_pictures(size: int) -> Needed:
-    """What axes of an embedding of `size` numbers are fitted to."""
+    """Returns the minimum number of pictures to fit the axes of an embedding of `size` dimensions."""
     return Needed(f"an embedding of {size} numbers", PICTURES_PER_NUMBER * size)
 
 
 def check_background(folder: Path, files: Sequence[Path]) -> None:
-    """Refuse by an InvalidInput a folder of background pictures with too few files in it, whatever they show."""
+    """Raises InvalidInput if a folder of background pictures has too few files. Does not read them."""
     if not folder.is_dir():
         raise InvalidInput(f"`background` {folder}: no such folder; give one with pictures of all kinds")
     if len(files) < LEAST_BACKGROUND:

@@ -18,7 +18,7 @@ PAIRS_BYTES = 2 << 30
 
 
 class Pair(BaseModel, frozen=True, extra="ignore"):
-    """One image, its true caption, and captions that were made for it; other fields of a row are ignored.
+    """One image, its true caption, and captions that were generated for it. Other fields of a row are ignored.
 
     `image` is relative to the folder of the pairs. Without `text` there are no `captions` either.
     """
@@ -35,26 +35,26 @@ class Pair(BaseModel, frozen=True, extra="ignore"):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs and the folder that their images are relative to. Either all have a true caption or none has."""
+    """Pairs and the folder that their images are relative to. Either all pairs have a true caption or none has."""
 
     folder: Path
     rows: tuple[Pair, ...]
 
     @property
     def captioned(self) -> bool:
-        """Whether there are captions."""
+        """True if there are captions."""
         return self.rows[0].text is not None
 
     def as_lines(self) -> str:
-        """One JSON object a line: what a reinforced dataset keeps of its source."""
+        """Returns the pairs as JSON lines, as a reinforced dataset stores them."""
         return "".join(row.model_dump_json() + "\n" for row in self.rows)
 
 
 def check_pairs(source: Path) -> None:
-    """Refuse a path at which no pairs can be; nothing is read.
+    """Refuses a path that cannot have pairs; reads nothing.
 
     Raises:
-        InvalidInput: there is neither a folder nor a file, or a folder without anything that describes or is images.
+        InvalidInput: there is neither a folder nor a file, or a folder without a description and without images.
     """
     if not source.is_file() and not source.is_dir():
         raise InvalidInput(f"no folder or manifest of images at {source}")
@@ -63,15 +63,15 @@ def check_pairs(source: Path) -> None:
 
 
 def read_pairs(source: Path) -> Pairs:
-    """Read the pairs of a folder or of a manifest.
+    """Reads the pairs of a folder or of a manifest.
 
     Args:
-        source: a folder with a dataset.json (docs/datasets.md) or a pairs.jsonl, a .jsonl manifest of `image`, `text`
-            and `captions` whose images are relative to it, or a folder of images, which then have no captions.
+        source: a folder with a dataset.json (docs/datasets.md) or a pairs.jsonl; a .jsonl manifest of `image`, `text`
+            and `captions` with images relative to it; or a folder of images, which then have no captions.
 
     Raises:
-        InvalidInput: nothing of that kind, a row that cannot be used (named), an image that is missing, or captions
-            for some rows only.
+        InvalidInput: nothing of that kind, a row that cannot be used (named), an image that is missing, or captions for
+            some rows only.
     """
     check_pairs(source)
     if source.is_file():
@@ -89,7 +89,7 @@ def read_pairs(source: Path) -> Pairs:
 
 
 def parse_pairs(text: str, folder: Path, where: str) -> Pairs:
-    """Pairs from JSON lines; `where` names the file in error texts.
+    """Reads pairs from JSON lines; `where` names the file in error texts.
 
     Raises:
         InvalidInput: see `read_pairs`.

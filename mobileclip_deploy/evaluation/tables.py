@@ -1,4 +1,4 @@
-"""Tables of images: CSV and TSV with a header, and JSON lines; and the rows of parquet tables of any kind."""
+"""Tables of images (CSV and TSV with a header, JSON lines), and the rows of any parquet table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobileclip_deploy.evaluation.dataset import DatasetRow
 from mobileclip_deploy.pictures.text_files import TABLE_BYTES, BadRows, parse_json, read_lines, validated
 
 TABLES = {".csv", ".tsv", ".jsonl"}
-# What others call a column: open_clip's training tables have `filepath` and `title`.
+# Accepted names of each column: open_clip's training tables have `filepath` and `title`.
 COLUMNS = {
     "image": ("image", "filepath", "filename", "file", "path"),
     "label": ("label", "class"),
@@ -31,13 +31,13 @@ class _Line(BaseModel, extra="ignore"):
 
 
 def read_table(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
-    """All rows of a table.
+    """Reads all rows of a table.
 
     Args:
-        images: the folder that the paths in it are relative to.
+        images: folder that the paths in the table are relative to.
 
     Raises:
-        InvalidInput: it cannot be read, holds no rows, or has a bad one that is not to be skipped.
+        InvalidInput: it cannot be read, has no rows, or has a bad one that is not to be skipped.
     """
     rows = _json_lines(path, images, bad) if path.suffix.lower() == ".jsonl" else _separated(path, images, bad)
     if not rows:
@@ -74,7 +74,7 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
             cells = next(reader, None)
         except csv.Error as error:
             bad.add(f"{path}:{lines[start][0]}: {error}")
-            break  # an open quote takes all that follows with it
+            break  # an open quote swallows all lines that follow
         if cells is None:
             break
         where, start = f"{path}:{lines[start][0]}", reader.line_num
@@ -82,7 +82,7 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
             places, width = _columns(path, cells), len(cells)
         elif len(cells) <= max(places.values()):
             bad.add(f"{where}: {len(cells)} columns, fewer than the header")
-        elif any(cell.strip() for cell in cells[width:]):  # what is cut off would be half of a caption
+        elif any(cell.strip() for cell in cells[width:]):  # a cell too many is half of a caption
             bad.add(f'{where}: {len(cells)} columns, the header has {width}: put a text with the separator in "quotes"')
         elif not (image := cells[places["image"]].strip()):
             bad.add(f"{where}: no image")
@@ -94,26 +94,26 @@ def _separated(path: Path, images: Path, bad: BadRows) -> list[DatasetRow]:
 
 def _columns(path: Path, header: list[str]) -> dict[str, int]:
     names = [cell.strip().lower() for cell in header]
-    double = next((name for aliases in COLUMNS.values() for name in aliases if names.count(name) > 1), None)
-    if double is not None:
-        raise InvalidInput(f"{path}:1: two columns are called {double}; rename one")
-    found = {
-        column: names.index(known[0])
+    duplicate = next((name for aliases in COLUMNS.values() for name in aliases if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise InvalidInput(f"{path}:1: two columns are called {duplicate}; rename one")
+    indices = {
+        column: names.index(present[0])
         for column, aliases in COLUMNS.items()
-        if (known := [alias for alias in aliases if alias in names])
+        if (present := [alias for alias in aliases if alias in names])
     }
-    if "image" not in found or len(found) == 1:
+    if "image" not in indices or len(indices) == 1:
         raise InvalidInput(
             f"{path}:1: the first line must name the columns: image, and label or text (it says {', '.join(header)})"
         )
-    return found
+    return indices
 
 
 def read_parquet(file: Path, chosen: Callable[[Path, list[str]], list[str]]) -> Iterator[dict[str, Any]]:
-    """The rows of a parquet table, a few in memory at a time.
+    """Yields the rows of a parquet table, with a few in memory at a time.
 
     Args:
-        chosen: gives, of the names of the columns, those to read.
+        chosen: returns the columns to read, given the file and the names of its columns.
 
     Raises:
         DependencyMissing: pyarrow is not installed.

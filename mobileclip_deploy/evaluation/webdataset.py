@@ -1,9 +1,9 @@
-"""CLIP_benchmark's webdataset folders: tar shards per split, class names and templates beside them.
+"""CLIP_benchmark's webdataset folders: tar shards per split, with class names and templates next to them.
 
 The layout is that of CLIP_benchmark's webdataset_builder: `{split}/0.tar` and on, `{split}/nshards.txt`,
-`dataset_type.txt` ("retrieval"; classification where it is missing), `classnames.txt` and
-`zeroshot_classification_templates.txt` (with `{c}`). A sample is an image (.webp, .png, .jpg, .jpeg) and of the same
-key a .cls (the number of a class) or a .txt (one caption per line).
+`dataset_type.txt` ("retrieval"; classification if it is missing), `classnames.txt` and
+`zeroshot_classification_templates.txt` (with `{c}`). A sample is an image (.webp, .png, .jpg, .jpeg) and, with the same
+key, a .cls (the index of a class) or a .txt (one caption per line).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ NOTE_BYTES = 1 << 20
 
 
 def has_shards(folder: Path, split: str) -> bool:
-    """Whether a folder is a webdataset, of this split or another one."""
+    """Returns whether a folder is a webdataset, of this split or another one."""
     return any(folder.glob("*/*.tar")) or (folder / split / "nshards.txt").is_file()
 
 
 def read_webdataset(folder: Path, class_names: Path | None, split: str, bad: BadRows) -> Dataset:
-    """All samples of a split, in the order of the shards; of images only the place in the archive is read.
+    """Reads all samples of a split, in the order of the shards; of images only the location in the archive.
 
     Raises:
         InvalidInput: no such split, a shard is missing or damaged, or a bad row that is not to be skipped.
@@ -56,14 +56,14 @@ def read_webdataset(folder: Path, class_names: Path | None, split: str, bad: Bad
 
 
 def shards_of(folder: Path, split: str) -> list[Path]:
-    """The shards of a split, in order.
+    """Returns the shards of a split, in order.
 
     Raises:
         InvalidInput: no such split, or one that `nshards.txt` counts is missing.
     """
     if not (folder / split).is_dir():
-        known = ", ".join(sorted({shard.parent.name for shard in folder.glob("*/*.tar")}))
-        raise InvalidInput(f"{folder} has no split {split!r}; it has {known}")
+        splits = ", ".join(sorted({shard.parent.name for shard in folder.glob("*/*.tar")}))
+        raise InvalidInput(f"{folder} has no split {split!r}; it has {splits}")
     counted = folder / split / "nshards.txt"
     if not counted.is_file():
         return sorted((folder / split).glob("*.tar"), key=lambda shard: (len(shard.name), shard.name))
@@ -81,26 +81,26 @@ def shards_of(folder: Path, split: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class ShardSample:
-    """What a shard holds of one key: where its image is, and the members beside it that were asked for, by suffix."""
+    """One key of a shard: the location of its image, and the contents of the requested other members, by suffix."""
 
     where: str
     image: ArchiveImage | None
     notes: Mapping[str, bytes]
 
     def lacks(self, suffix: str) -> str | None:
-        """What it would need, with a member of this suffix beside its image; None where it has both."""
+        """Returns a message that names the missing image or member of this suffix. None if both exist."""
         missing = "image" if self.image is None else suffix if suffix not in self.notes else None
         return None if missing is None else f"{self.where}: no {missing} in the sample"
 
 
 def shard_samples(shard: Path, suffixes: Collection[str], bad: BadRows) -> list[ShardSample]:
-    """The samples of a shard, in its order.
+    """Reads the samples of a shard, in its order.
 
     Args:
-        suffixes: of the members that are read, such as ".cls", so far as `NOTE_BYTES`.
+        suffixes: suffixes of the members to read, such as ".cls", up to `NOTE_BYTES` of each.
 
     Raises:
-        InvalidInput: no readable archive; or it holds a link or a special file, and bad rows are not skipped.
+        InvalidInput: no readable archive; or it has a link or a special file, and bad rows are not skipped.
     """
     images: dict[str, ArchiveImage] = {}
     notes: dict[str, dict[str, bytes]] = {}
@@ -120,17 +120,17 @@ def shard_samples(shard: Path, suffixes: Collection[str], bad: BadRows) -> list[
 
 
 def _rows(shard: Path, retrieval: bool, bad: BadRows) -> list[DatasetRow]:
-    wanted = ".txt" if retrieval else ".cls"
+    suffix = ".txt" if retrieval else ".cls"
     rows = []
-    for sample in shard_samples(shard, (wanted,), bad):
-        if lacking := sample.lacks(wanted):
+    for sample in shard_samples(shard, (suffix,), bad):
+        if lacking := sample.lacks(suffix):
             bad.add(lacking)
             continue
         assert sample.image is not None
         try:
-            text = sample.notes[wanted].decode("utf-8").strip()
+            text = sample.notes[suffix].decode("utf-8").strip()
         except UnicodeDecodeError:
-            bad.add(f"{sample.where}{wanted}: not UTF-8")
+            bad.add(f"{sample.where}{suffix}: not UTF-8")
             continue
         texts = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())) if retrieval else ()
         rows.append(DatasetRow(sample.where, sample.image, None if retrieval else text, texts))
