@@ -1,7 +1,7 @@
-"""Embeddings kept on disk, so that an interrupted evaluation goes on where it was, and a finished one costs little.
+"""Embeddings cached on disk, so that an interrupted evaluation can resume and a repeated one is cheap.
 
-One SQLite file per artifact, to which about `SHARD` embeddings are added at once: a killed process loses those that it
-had not added yet, and leaves nothing that is half written.
+Each artifact has one SQLite file, to which about `SHARD` embeddings are added at once. A killed process loses the
+embeddings that are not added yet, and leaves nothing half written.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from mobileclip_deploy.errors import DiskFull, InvalidInput
 SHARD = 256
 FORMAT = "2"
 LONGEST_PATH = 480
-"""SQLite opens paths of 512 bytes; the names of its journals take some of them."""
+"""Longest path of the file, in bytes. SQLite opens paths of 512 bytes; the names of its journals need some of them."""
 PATIENCE = 60.0
-"""Seconds that one process waits for another that adds to the same file."""
+"""Seconds to wait for another process that adds to the same file."""
 
 
 class EmbeddingStore:
-    """The embeddings of one artifact, by content: an input is kept under the SHA-256 of its bytes. Any number takes the
-    same memory. To be closed.
+    """Cached embeddings of one artifact, by the SHA-256 of the input's bytes. Memory use does not grow with their
+    number. Must be closed.
 
     Args:
-        folder: of all artifacts; made where it is not there.
-        identity: all that decides the embeddings beside the content: embedding space, artifact, engine, preprocessing.
+        folder: folder of the caches of all artifacts; created if missing.
+        identity: everything but the content that the embeddings depend on: embedding space, artifact, engine,
+            preprocessing.
 
     Raises:
-        InvalidInput: the folder is a file or cannot be written, or what is kept in it is damaged.
+        InvalidInput: the folder is a file or cannot be written, or its content is damaged.
     """
 
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
@@ -63,8 +64,10 @@ class EmbeddingStore:
             (self._begun,) = self._kept.execute("SELECT coalesce(max(number), 0) FROM kept").fetchone()
 
     def had(self, name: str) -> bool:
-        """Whether it was kept when the store was opened: another thread may add to it meanwhile, and how many inputs
-        are computed together must not depend on how far that is."""
+        """Returns whether an embedding was in the store when it was opened.
+
+        Another thread may add embeddings meanwhile. The size of a batch must not depend on that thread's progress.
+        """
         row = self._row("number", name)
         return row is not None and int(row[0]) <= self._begun
 
@@ -72,7 +75,7 @@ class EmbeddingStore:
         return name in self._pending or self._row("1", name) is not None
 
     def get(self, name: str) -> npt.NDArray[np.float32]:
-        """A kept embedding, float32 [D].
+        """Returns a stored embedding, float32 [D].
 
         Raises:
             InvalidInput: the file was damaged since.
@@ -84,14 +87,17 @@ class EmbeddingStore:
         return np.frombuffer(row[0], np.float32)
 
     def add(self, names: Iterable[str], embeddings: npt.NDArray[np.float32]) -> None:
-        """Keep the embeddings [N, D] of one batch; written when there are enough. That ends where a batch does, so that
-        a run that goes on forms the same batches as one that was never interrupted: rounding depends on them."""
+        """Adds the embeddings [N, D] of one batch; they are written once there are enough.
+
+        Writes end at the end of a batch. A resumed run then forms the same batches as an uninterrupted one; rounding
+        depends on them.
+        """
         self._pending |= dict(zip(names, embeddings.astype(np.float32, copy=False), strict=True))
         if len(self._pending) >= SHARD:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet.
+        """Writes the pending embeddings.
 
         Raises:
             InvalidInput: the file cannot be written.
@@ -104,7 +110,7 @@ class EmbeddingStore:
         self._pending = {}
 
     def close(self) -> None:
-        """Write what is not written yet, and close the file.
+        """Writes the pending embeddings, and closes the file.
 
         Raises:
             InvalidInput: see `flush`.
@@ -113,18 +119,18 @@ class EmbeddingStore:
             if self._pending:
                 self.flush()
         finally:
-            with self._lock:  # a thread may be asking
+            with self._lock:  # a thread may be reading
                 self._kept.close()
 
     def _row(self, what: str, name: str) -> tuple[bytes] | None:
         with self._telling():
-            asked = self._kept.execute(f"SELECT {what} FROM kept WHERE name = ?", (name,))
-            found: tuple[bytes] | None = asked.fetchone()
-            return found
+            cursor = self._kept.execute(f"SELECT {what} FROM kept WHERE name = ?", (name,))
+            row: tuple[bytes] | None = cursor.fetchone()
+            return row
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """What the file is asked by one thread at a time; what goes wrong, in one line."""
+        """Gives one thread at a time access to the file; re-raises SQLite's errors in one line."""
         try:
             with self._lock:
                 yield
@@ -138,8 +144,10 @@ class EmbeddingStore:
 
 @contextmanager
 def kept_beside(output: Path) -> Iterator[Path]:
-    """A cache for what an output is made of, `.NAME.partial` beside it. It is removed when the output is complete, and
-    where an error comes before anything was kept."""
+    """Yields the folder of a cache for the work on an output, `.NAME.partial` next to it.
+
+    The folder is removed when the output is complete, or if an error comes before anything was cached.
+    """
     folder = output.parent / f".{output.name}.partial"
     try:
         yield folder
@@ -154,8 +162,8 @@ def kept_beside(output: Path) -> Iterator[Path]:
 
 def _keeps(file: Path) -> bool:
     try:
-        with closing(sqlite3.connect(file)) as kept:
-            return kept.execute("SELECT 1 FROM kept LIMIT 1").fetchone() is not None
+        with closing(sqlite3.connect(file)) as database:
+            return database.execute("SELECT 1 FROM kept LIMIT 1").fetchone() is not None
     except sqlite3.DatabaseError:  # damaged: the error that is raised names the file
         return True
 
@@ -163,11 +171,13 @@ def _keeps(file: Path) -> bool:
 def in_order(
     names: Sequence[str], answers: Mapping[str, npt.NDArray[np.float32]], store: EmbeddingStore | None
 ) -> tuple[npt.NDArray[np.float32], int]:
-    """The embeddings [N, D] of inputs in their order: those that were computed, which are kept, and those that were
-    kept already; and how many were new."""
+    """Returns the embeddings [N, D] of inputs in their order, and the number of new ones.
+
+    Computed embeddings are added to the store; all others are read from it.
+    """
     if store is not None:
         answers = {name: row for name, row in answers.items() if name not in store}
         if answers:
             store.add(answers, np.stack(list(answers.values())))
-    found = [answers[name] if name in answers or store is None else store.get(name) for name in names]
-    return np.stack(found).astype(np.float32, copy=False) if found else np.zeros((0, 0), np.float32), len(answers)
+    rows = [answers[name] if name in answers or store is None else store.get(name) for name in names]
+    return np.stack(rows).astype(np.float32, copy=False) if rows else np.zeros((0, 0), np.float32), len(answers)

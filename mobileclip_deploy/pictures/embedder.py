@@ -1,4 +1,4 @@
-"""What can be evaluated: both towers of a bundle or of a checkpoint, and what they need to know about their inputs."""
+"""`Embedder`: both towers of a bundle or of a checkpoint, with everything needed to make their inputs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from mobileclip_deploy.targets.values import ThreadedRunner
 
 @dataclass(frozen=True)
 class Embedder:
-    """Both towers of something that can be run here, and what they need to know about their inputs.
+    """Both towers of something that can run here, with everything needed to make their inputs.
 
-    `artifact` gives what tells a tower from all others: a hash of its file or weights. `tokenizer`: None where the
-    variant takes images alone. `labels`: of a classifier, whose `images` gives a number for each instead of an
-    embedding. `view`: what it is shown of every picture. `alone`: gives `images` for many threads at once, each call on
-    one core; None where that cannot be. `timed`: what computes it here is a runtime that apps have; the speed of an
-    evaluator or an emulator is nobody's, and is not told.
+    Attributes:
+        artifact: returns the hash of a tower's file or weights, which identifies it.
+        tokenizer: None if the variant takes images alone.
+        labels: of a classifier, whose `images` returns a value for each label instead of an embedding.
+        view: the part of every picture that is shown.
+        alone: returns an `images` that many threads may call, each call on one core. None if not supported.
+        timed: True if an apps' runtime computes the embeddings here. The speed of an evaluator or an emulator means
+            nothing, and is not reported.
     """
 
     name: str
@@ -53,12 +56,13 @@ class Embedder:
     timed: bool = True
 
     def seeing(self, view: View) -> Embedder:
-        """The same, shown a view of every picture."""
+        """Returns a copy that is shown a view of every picture."""
         return replace(self, view=view, template=view.template or self.template)
 
 
 def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
-    """Run one of a bundle's artifacts here; a text tower of several contexts at the shortest that holds a prompt.
+    """Loads one of a bundle's artifacts to run it here. A text tower of several contexts runs at the shortest that fits
+    a prompt.
 
     Raises:
         UsageError: the bundle lacks the tower.
@@ -73,7 +77,7 @@ def tower_runner(bundle: Bundle, tower: TowerName) -> Runner:
 
 @dataclass
 class TorchRunner:
-    """A tower of a checkpoint itself, by torch."""
+    """A checkpoint's own tower, run by torch."""
 
     engine: str
     compute: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
@@ -83,7 +87,7 @@ class TorchRunner:
 
 
 def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
-    """Run one of a checkpoint's towers, in the form the model is in.
+    """Makes a runner of one of a checkpoint's towers, in the model's current form.
 
     Raises:
         UsageError: the checkpoint lacks the tower.
@@ -99,9 +103,10 @@ def model_runner(model: MobileCLIP, tower: TowerName) -> Runner:
 
 
 class CheckedRunner:
-    """One tower of a bundle or of a checkpoint, ready to run; refuses what `towers.taken` does not take, of whatever
-    target. `engine` says what computes it; `preprocess` and `tokens` what its inputs are made by; `contexts` the
-    lengths of ids that it takes, ascending.
+    """One tower of a bundle or of a checkpoint, ready to run. Refuses inputs as `taken_inputs` does, for every target.
+
+    `engine` names the runtime; `preprocess` and `tokens` describe its inputs; `contexts` are the supported lengths of
+    token ids, ascending.
 
     Raises:
         UsageError, NotRun, RuntimeFailed: as `tower_runner`.
@@ -109,33 +114,33 @@ class CheckedRunner:
 
     def __init__(self, subject: Bundle | MobileCLIP, tower: TowerName) -> None:
         self.tower = tower
-        known = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
-        self._known = known
-        self.preprocess = known.preprocess
-        self.contexts: tuple[int, ...] = (known.context_length,) if known.context_length else ()
+        config = subject.variant if isinstance(subject, MobileCLIP) else subject.manifest
+        self._known = config
+        self.preprocess = config.preprocess
+        self.contexts: tuple[int, ...] = (config.context_length,) if config.context_length else ()
         if not isinstance(subject, MobileCLIP) and tower == "text" and tower in subject.manifest.towers:
             self.contexts = subject.manifest.towers[tower].contexts or self.contexts
         self._runner = model_runner(subject, tower) if isinstance(subject, MobileCLIP) else tower_runner(subject, tower)
         self.engine = self._runner.engine
 
     def __call__(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        words = self.tokens.vocab_size if self.tower == "text" else 0
-        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, words))
+        vocabulary = self.tokens.vocab_size if self.tower == "text" else 0
+        return self._runner(taken_inputs(inputs, self.tower, self.preprocess.size, self.contexts, vocabulary))
 
     @property
     def tokens(self) -> TokenizerSpec:
-        """Tokenizer of the text tower; UsageError where the variant has none."""
+        """Tokenizer of the text tower. Raises UsageError if the variant has none."""
         return self._known.tokens
 
 
 def bundle_embedder(
     bundle: Bundle, towers: Sequence[TowerName] | None = None, load: Callable[[TowerName], Runner] | None = None
 ) -> Embedder:
-    """Run a bundle's artifacts here; of a tower that is not named nothing is loaded.
+    """Makes an embedder of a bundle's artifacts, run here. Loads only the named towers.
 
     Args:
-        towers: both when None, of a classifier its image tower.
-        load: gives the runner of a tower, where it has been loaded before.
+        towers: both if None; of a classifier its image tower.
+        load: returns the runner of a tower that is already loaded.
 
     Raises:
         UsageError: the bundle lacks a tower.
@@ -164,7 +169,7 @@ def bundle_embedder(
 
 
 def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
-    """A loaded model as it is; of anything else the bundle that it is, or that is there.
+    """Returns a loaded model or a bundle as it is, and opens the bundle at a path.
 
     Raises:
         InvalidInput: there is no bundle, or a damaged one.
@@ -173,12 +178,12 @@ def opened(subject: Bundle | MobileCLIP | StrPath) -> Bundle | MobileCLIP:
 
 
 def embedder_of(subject: Bundle | MobileCLIP, towers: Sequence[TowerName] | None = None) -> Embedder:
-    """Run what it is, as `bundle_embedder` or `model_embedder`."""
+    """Makes the embedder of a model or of a bundle, by `model_embedder` or `bundle_embedder`."""
     return model_embedder(subject) if isinstance(subject, MobileCLIP) else bundle_embedder(subject, towers)
 
 
 def model_embedder(model: MobileCLIP) -> Embedder:
-    """Run the checkpoint itself, in torch.
+    """Makes an embedder of the checkpoint itself, run by torch.
 
     Raises:
         CheckpointError: the model was not loaded from one (`Source.of`).
@@ -202,7 +207,7 @@ def model_embedder(model: MobileCLIP) -> Embedder:
 
 
 def _weights_sha256(model: MobileCLIP) -> str:
-    """SHA-256 of the weights in memory, not of the file: whoever changed them gets another cache."""
+    """Returns the SHA-256 of the weights in memory, not of the file: changed weights need another cache."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

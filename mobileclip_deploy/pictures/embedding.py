@@ -1,4 +1,4 @@
-"""Embedding many texts: in batches, each once, and from the cache what is in it."""
+"""Embedding of many texts: in batches, each different text once, and from the cache if possible."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BATCH = 64
 def open_store(
     embedder: Embedder, tower: TowerName, cache: Path | None, fast_jpeg: bool = False
 ) -> EmbeddingStore | None:
-    """The cached embeddings of one tower; None without a cache.
+    """Opens the cached embeddings of one tower. None without a cache.
 
     Args:
-        fast_jpeg: pictures are read so (`pictures.Reading`), which makes them others.
+        fast_jpeg: pictures are decoded with `pictures.Reading.fast_jpeg`, which changes their pixels.
 
     Raises:
         InvalidInput: see `EmbeddingStore`.
@@ -53,7 +53,7 @@ def open_store(
 
 
 def embed_prompts(embedder: Embedder, prompts: Sequence[str], cache: Path | None = None) -> Floats:
-    """Unit-length text embeddings [M, D].
+    """Returns unit-length text embeddings [M, D].
 
     Raises:
         InvalidInput: the cache cannot be used.
@@ -68,7 +68,7 @@ def embed_texts(
     cache: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Floats:
-    """Text embeddings [M, D] as the artifact gives them, not normalised.
+    """Returns text embeddings [M, D] as the artifact computes them, not normalised.
 
     Raises:
         InvalidInput: the cache cannot be used, or the text tower has another vocabulary (`encode`).
@@ -95,11 +95,13 @@ def embed_texts(
 def embed_classes(
     embedder: Embedder, classes: Sequence[str], templates: Sequence[str], cache: Path | None = None
 ) -> Floats:
-    """One unit-length embedding per class, [K, D]: the mean of those of its prompts, each of unit length, normalised
-    again (prompt ensembling, as in CLIP's paper).
+    """Returns one unit-length embedding per class, [K, D].
+
+    It is the mean of the unit-length embeddings of the class's prompts, normalised again (prompt ensembling, as in
+    CLIP's paper).
 
     Args:
-        templates: with `{}` where the class name goes.
+        templates: prompts with `{}` for the class name.
     """
     total: Floats | None = None
     for template in templates:
@@ -110,12 +112,12 @@ def embed_classes(
 
 
 def unit(values: Floats) -> Floats:
-    """Rows [N, D] at length 1; a row of zeros stays zeros."""
+    """Scales rows [N, D] to length 1; a row of zeros stays zeros."""
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.maximum(norms, np.finfo(np.float32).tiny)
 
 
 def at_length_one(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-    """Rows [N, D] at length 1, float64."""
+    """Scales rows [N, D] to length 1, in float64."""
     wide = values.astype(np.float64)
     return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Images as a user names them: files, folders, and patterns for the shells that leave those to the program."""
+"""Images that a user names: files, folders, and patterns, for shells that do not expand them."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ log = logging.getLogger(__name__)
 
 
 class ImageListing(AbstractContextManager["ImageListing"]):
-    """Image files, each once, in order: those named, those of folders (to the bottom) and those that fit a pattern. Any
-    number takes the same memory. To be closed.
+    """Image files, each once, in order: named files, those of folders (recursively) and those that match a pattern.
 
-    They are listed once, when this is made, and may be gone through often: a file that comes later is not among them.
-    One that is missing or no image is left to whoever reads it.
+    Memory use does not grow with their number. Must be closed. Files are listed once, on creation, and can be iterated
+    often: a later file is not included. A missing file or one that is not an image is left to the reader.
 
     Raises:
-        InvalidInput: nothing is named, a folder holds no image, nothing fits a pattern, or there is no room for a list.
+        InvalidInput: nothing is named, a folder has no image, nothing matches a pattern, or the disk is full.
     """
 
     def __init__(self, sources: Sequence[Path]) -> None:
         if not sources:
             raise InvalidInput("no images were given")
-        # In a temporary file, of which about 2 MB stay in memory and nothing is left once it is closed.
+        # A temporary file: about 2 MB of it stay in memory, and closing deletes it.
         self._found = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._found.execute("PRAGMA journal_mode = OFF")  # nobody goes back in it
+        self._found.execute("PRAGMA journal_mode = OFF")  # nothing is rolled back
         self._found.execute("CREATE TABLE found (path BLOB PRIMARY KEY, place INTEGER, parts BLOB) WITHOUT ROWID")
         try:
             paths = (path for source in sources for path in _matching(source))
             with _telling_of_room():
-                for place, path in enumerate(paths):
-                    self._found.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", _rows(place, path))
+                for position, path in enumerate(paths):
+                    self._found.executemany("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", _rows(position, path))
                 (self._count,) = self._found.execute("SELECT count(*) FROM found").fetchone()
         except BaseException:
             self.close()
@@ -54,7 +53,7 @@ class ImageListing(AbstractContextManager["ImageListing"]):
                 yield Path(os.fsdecode(path))
 
     def close(self) -> None:
-        """Leave nothing of the list."""
+        """Deletes the list."""
         self._found.close()
 
     def __exit__(self, *_: object) -> None:
@@ -62,8 +61,8 @@ class ImageListing(AbstractContextManager["ImageListing"]):
 
 
 def _rows(place: int, path: Path) -> Iterator[tuple[bytes, int, bytes]]:
-    """What is kept of the files at one place that was named. Ordered by `parts` they stand as paths are sorted, folder
-    by folder, and not as texts, in which `a.b` comes before `a/b`."""
+    """Yields the rows of the files of one source. `parts` sorts them as paths, folder by folder, and not as texts,
+    where `a.b` comes before `a/b`."""
     for file in _files(path):
         yield os.fsencode(file), place, b"\0".join(os.fsencode(os.path.normcase(part)) for part in file.parts)
 
@@ -72,10 +71,10 @@ def _matching(source: Path) -> list[Path]:
     text = str(source)
     if not glob.has_magic(text) or source.exists():
         return [source]
-    found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
-    if not found:
+    matches = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
+    if not matches:
         raise InvalidInput(f"{source}: no file fits this pattern")
-    return found
+    return matches
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -95,7 +94,7 @@ def _files(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _telling_of_room() -> Iterator[None]:
-    """What such a database is refused, in one line.
+    """Re-raises SQLite's errors on the temporary database in one line.
 
     Raises:
         InvalidInput: the temporary folder cannot be written, or is full (`DiskFull`).

@@ -1,4 +1,4 @@
-"""Where images are, as a dataset names them: files, stretches of archives; and the parts of each that are looked at."""
+"""Sources of a dataset's images (files, byte ranges of archives), and the views of a picture that are embedded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ArchiveImage:
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file that was read already, and what errors call it."""
+    """Bytes of a file that is already read, and its name in error texts."""
 
     name: str
     content: bytes
@@ -39,7 +39,7 @@ ImageSource = Path | ArchiveImage | Content
 
 
 def read_image(source: ImageSource) -> bytes:
-    """The bytes of an image file.
+    """Returns the bytes of an image file.
 
     Raises:
         InvalidInput: they cannot be read.
@@ -54,9 +54,10 @@ def read_image(source: ImageSource) -> bytes:
 
 @dataclass(frozen=True)
 class View:
-    """A part of each picture, from `left` and `top` to `right` and `bottom` as shares of its sides, and a prompt.
+    """A crop of each picture and a prompt. `left`, `top`, `right` and `bottom` are shares of the picture's sides.
 
-    `template`: with `{}` for the class, where neither the dataset nor the caller names any; the model's own when None.
+    `template`: prompt with `{}` for the class, used if neither the dataset nor the caller names any; the model's own if
+    None.
     """
 
     left: float = 0.0
@@ -67,11 +68,11 @@ class View:
 
     @property
     def whole(self) -> bool:
-        """Whether pictures are as they stand."""
+        """True if the view is the unchanged picture."""
         return (self.left, self.top, self.right, self.bottom) == (0.0, 0.0, 1.0, 1.0)
 
     def of(self, image: Image.Image) -> Image.Image:
-        """The part of a picture that this view shows, to the nearest pixel, one pixel at least."""
+        """Returns the part of a picture that this view shows, to the nearest pixel, at least one pixel."""
         if self.whole:
             return image
         width, height = image.size
@@ -81,8 +82,8 @@ class View:
 
 
 AS_IT_STANDS = View()
-# Where one look leaves open what an artifact loses, more can tell: as training augments, a little shifted, a little
-# nearer.
+# If one view leaves an artifact's loss undecided, more views may decide it: shifted or enlarged a little, as training
+# augments.
 VIEWS = (
     AS_IT_STANDS,
     View(0.0, 0.0, 0.94, 0.94, "a picture of {}"),

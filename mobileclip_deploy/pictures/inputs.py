@@ -27,18 +27,20 @@ ImageLike = StrPath | Image.Image | npt.NDArray[np.uint8]
 """An image file, an opened image, or bytes [H, W, 3] RGB or [H, W] grey."""
 
 InputsOf = Bundle | CheckedRunner | MobileCLIP | Variant | StrPath
-"""What says how inputs are made: a bundle or its folder, a runner, a model, or the name of a variant."""
+"""Sources of the inputs' format: a bundle or its folder, a runner, a model, or the name of a variant."""
 
 
 def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.NDArray[np.float32]:
-    """Images as the image tower of any target takes them. All are in memory at once: for thousands see `embed`.
+    """Converts images to the input of the image tower of any target. All are in memory at once: for thousands use
+    `embed`.
 
-    Resized and cropped as the model's training did it, to its size; mean and std are left out, which stand inside
-    what runs them. `load_runner(model, "image")` does the same for a checkpoint.
+    Resizes and crops as the model's training did, to its size. Mean and std are left out, since they are inside the
+    artifact or the runner. `load_runner(model, "image")` takes the same input for a checkpoint.
 
     Args:
         images: files, opened images (PIL), arrays of bytes (uint8 [H, W, 3] RGB, or [H, W] grey), or one of them.
-        model: whose image tower: a bundle or its folder, a runner, a model from `load_model`, or a variant's name.
+        model: source of the image tower's format: a bundle or its folder, a runner, a model from `load_model`, or a
+            variant's name.
 
     Returns:
         float32 [N, 3, S, S] in [0, 1], RGB.
@@ -48,24 +50,24 @@ def preprocess(images: ImageLike | Iterable[ImageLike], model: InputsOf) -> npt.
         UsageError: `model` names neither a bundle nor a variant.
     """
     spec = _known(model)[0].preprocess
-    given = _listed(images)
-    if not given:
+    sources = _listed(images)
+    if not sources:
         raise InvalidInput("no images were given")
-    pixels = np.empty((len(given), 3, spec.size, spec.size), np.float32)
-    for number, image in enumerate(given):
-        opened, name = _opened(image, number)
+    pixels = np.empty((len(sources), 3, spec.size, spec.size), np.float32)
+    for index, image in enumerate(sources):
+        opened, name = _opened(image, index)
         try:
-            pixels[number] = preprocess_image(opened, spec).numpy()
+            pixels[index] = preprocess_image(opened, spec).numpy()
         except InvalidInput as error:
             raise InvalidInput(f"{name}: {error}") from None
     return pixels
 
 
 def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.NDArray[np.int64]:
-    """Texts as the text tower of any target takes them, encoded as open_clip does; what is too long is cut.
+    """Converts texts to the input of the text tower of any target, encoded as open_clip does; longer texts are cut.
 
-    Of a bundle, or a runner, whose text tower takes several lengths (`export(contexts=...)`), ids have the shortest
-    that holds all the texts.
+    If the text tower of a bundle or a runner takes several lengths (`export(contexts=...)`), ids have the shortest that
+    fits all the texts.
 
     Args:
         texts: strings, or one.
@@ -73,15 +75,15 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
             whose texts are shorter, and not for text towers with a vocabulary of their own (docs/languages.md).
 
     Returns:
-        int64 [N, L] (of `model`, its length), or shorter.
+        int64 [N, L]; L is the length of `model`, or shorter.
 
     Raises:
-        InvalidInput: no text, or something else than strings.
+        InvalidInput: no text, or something other than strings.
         UsageError: `model` names neither a bundle nor a variant.
         DependencyMissing: open_clip_torch is not installed.
     """
-    known, contexts = (None, ()) if model is None else _known(model)
-    tokens = CLIP if known is None else known.tokens
+    config, contexts = (None, ()) if model is None else _known(model)
+    tokens = CLIP if config is None else config.tokens
     prompts = [texts] if isinstance(texts, str) else list(texts)
     if not prompts:
         raise InvalidInput("no texts were given")
@@ -93,7 +95,7 @@ def tokenize(texts: str | Iterable[str], model: InputsOf | None = None) -> npt.N
 
 
 def _known(model: InputsOf) -> tuple[CheckedRunner | Variant | Manifest, tuple[int, ...]]:
-    """What says how inputs are made; and the lengths that the text tower takes, where there are several."""
+    """Returns the source of the inputs' format, and the text tower's lengths if there are several."""
     if isinstance(model, CheckedRunner):
         return model, model.contexts if model.tower == "text" and len(model.contexts) > 1 else ()
     if isinstance(model, Variant):
@@ -109,7 +111,8 @@ def _known(model: InputsOf) -> tuple[CheckedRunner | Variant | Manifest, tuple[i
 
 
 def _listed(images: ImageLike | Iterable[ImageLike]) -> list[Any]:
-    """One image is a list of one; an array of four dimensions is a list of its images."""
+    """Returns a list of images: one image becomes a list of one, and an array of four dimensions the list of its
+    images."""
     if isinstance(images, str | PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
         return [images]
     return list(cast(Sequence[Any], images))

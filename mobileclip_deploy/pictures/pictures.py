@@ -1,7 +1,7 @@
-"""Embedding many pictures: read, decoded and, where the runtime allows it, computed on all cores, a few at a time.
+"""Embedding of many pictures: read, decoded and, if the runtime allows it, computed on all cores, a few at a time.
 
-What comes out does not depend on how many threads there are or which is faster: pictures are taken in order, and how
-many are computed together follows from their order alone.
+The result does not depend on the number of threads or on their speed. Pictures are read in order, and the size of a
+batch follows from their order alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mobileclip_deploy.pictures.embedding import BATCH, open_store
 from mobileclip_deploy.pictures.image_sources import Content, ImageSource, read_image
 
 TOGETHER = 4
-"""Pictures that a thread takes at once: int8 towers are fastest at few, float ones as fast as at many."""
+"""Pictures that a thread reads at once: int8 towers are fastest at few, float ones as fast as at many."""
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -38,14 +38,14 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True)
 class Reading:
-    """How pictures are read.
+    """Options for reading pictures.
 
     Attributes:
-        skip_bad: leave out those that cannot be used instead of refusing the first.
-        cache: a folder of embeddings to take from and add to.
-        workers: threads; as many as there are cores when None.
+        skip_bad: leave out pictures that cannot be used instead of refusing the first.
+        cache: a folder of embeddings to read from and add to.
+        workers: number of threads; all cores if None.
         fast_jpeg: decode large JPEGs at a part of their size; see `decoded`.
-        remedy: what the refusal of a picture ends with.
+        remedy: end of the error text for a picture that cannot be used.
     """
 
     skip_bad: bool = False
@@ -60,8 +60,13 @@ PLAINLY = Reading()
 
 @dataclass
 class Tally:
-    """What became of pictures: what is wrong with those that cannot be used, by position; how many were computed (the
-    others were kept), and the seconds that it took; 0 where the embedder's time is nobody's."""
+    """Outcome for a set of pictures.
+
+    Attributes:
+        bad: fault of each picture that cannot be used, by position.
+        computed: number of computed embeddings; the others were cached.
+        seconds: time for the computed ones; 0 if the embedder's speed means nothing.
+    """
 
     bad: dict[int, str] = field(default_factory=dict)
     computed: int = 0
@@ -69,12 +74,12 @@ class Tally:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """What is wrong with those that cannot be used, in order."""
+        """Faults of the pictures that cannot be used, in order."""
         return tuple(self.bad[number] for number in sorted(self.bad))
 
     @property
     def per_second(self) -> float | None:
-        """Pictures computed a second; None where there were none."""
+        """Pictures computed per second. None if there were none."""
         return self.computed / self.seconds if self.computed and self.seconds else None
 
 
@@ -85,20 +90,20 @@ def embed_dataset_images(
     how: Reading = PLAINLY,
     progress: Progress = silent,
 ) -> tuple[Floats, Tally]:
-    """Embeddings of image files as the artifact gives them, not normalised, all in memory at once.
+    """Embeds image files as the artifact does, not normalised, all in memory at once.
 
     Args:
-        rows: where each image stands, for errors.
+        rows: location of each image, for errors.
 
     Returns:
-        float32 [N, D] of the usable images in order, and what became of them all.
+        float32 [N, D] of the usable images in order, and the outcome for all.
 
     Raises:
         InvalidInput: an image cannot be used, or none can.
     """
     tally = Tally()
-    given = zip(images, rows, strict=True)
-    with closing(image_embeddings(embedder, given, len(images), how, tally, progress)) as parts:
+    located = zip(images, rows, strict=True)
+    with closing(image_embeddings(embedder, located, len(images), how, tally, progress)) as parts:
         return np.concatenate(list(parts)), tally
 
 
@@ -110,12 +115,13 @@ def image_embeddings(
     tally: Tally,
     progress: Progress = silent,
 ) -> Generator[Floats]:
-    """As `embed_dataset_images`, a few embeddings [k, D] at a time; `tally` fills meanwhile. To be closed, so that its
-    threads end and what is computed is kept.
+    """Yields embeddings as `embed_dataset_images`, a few rows [k, D] at a time; `tally` is filled meanwhile.
+
+    The generator must be closed, so that its threads end and the computed embeddings are stored.
 
     Args:
-        images: each with where it stands, for errors; gone through once, a few ahead of what comes out.
-        count: how many they are.
+        images: each with its location, for errors; iterated once, a few images ahead of the output.
+        count: number of images.
 
     Raises:
         InvalidInput: an image cannot be used, or none can.
@@ -124,59 +130,68 @@ def image_embeddings(
     workers = how.workers or available_cores()
     alone = None if embedder.alone is None else embedder.alone()
     reader = _Reader(embedder, how, store, alone)
-    given = ((number, *image) for number, image in enumerate(images))
-    parts = iter(lambda: tuple(islice(given, TOGETHER)), ())
+    numbered = ((number, *image) for number, image in enumerate(images))
+    parts = iter(lambda: tuple(islice(numbered, TOGETHER)), ())
     began = time.monotonic()
-    told = _told(count, tally, began)
+    describe_progress = _told(count, tally, began)
     progress(f"image 0 of {count}")
     done = 0
     threads = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
     with ExitStack() as stack:
-        # Where the block ends early, threads are waited for no longer than what they are at.
+        # If the block ends early, each thread only finishes its current item.
         stack.callback(threads.shutdown, cancel_futures=True)
         try:
-            # Ahead by a whole batch where that is computed at once, so that decoding goes on meanwhile.
+            # Reads a whole batch ahead if batches are computed at once, so that decoding continues meanwhile.
             at_once = 1 if alone is not None else max(1, BATCH // TOGETHER)
             ahead = workers + 2 * at_once
             read = _in_order(threads, reader.read, parts, ahead)
             while batch := list(islice(read, at_once)):
                 tally.bad |= {number: text for part in batch for number, text in part.bad.items()}
-                found, computed = _gathered(batch, store, embedder)
+                rows_done, computed = _gathered(batch, store, embedder)
                 tally.computed += computed
                 tally.seconds = time.monotonic() - began if embedder.timed else 0.0
-                if (done + len(found)) // BATCH > done // BATCH:
-                    progress(told(batch[-1].last + 1))
-                done += len(found)
-                if len(found):
-                    yield found
+                if (done + len(rows_done)) // BATCH > done // BATCH:
+                    progress(describe_progress(batch[-1].last + 1))
+                done += len(rows_done)
+                if len(rows_done):
+                    yield rows_done
         finally:
-            if store is not None:  # also when interrupted
+            if store is not None:  # also after an interrupt
                 store.close()
     if count and len(tally.bad) == count:
         raise InvalidInput(f"none of the {count} images can be used; the first: {next(iter(tally.bad.values()))}")
 
 
 def embed_contents(embedder: Embedder, images: Sequence[tuple[str, bytes]], cache: Path | None = None) -> Floats:
-    """Embeddings [N, D] of image files' contents, not normalised; equal ones are computed once.
+    """Returns embeddings [N, D] of image files' contents, not normalised; equal contents are computed once.
 
     Args:
-        images: what errors call each, and its bytes.
+        images: name of each for error texts, and its bytes.
 
     Raises:
         InvalidInput: one cannot be used, or the cache cannot.
     """
-    places: dict[bytes, int] = {}
-    where = [places.setdefault(content, len(places)) for _, content in images]
-    given = {content: Content(name, content) for name, content in reversed(images)}
-    once = [given[content] for content in places]
-    rows = embed_dataset_images(embedder, once, [one.name for one in once], Reading(cache=cache, remedy=""))[0]
-    return rows[where]
+    index_of: dict[bytes, int] = {}
+    indices = [index_of.setdefault(content, len(index_of)) for _, content in images]
+    contents = {content: Content(name, content) for name, content in reversed(images)}
+    different = [contents[content] for content in index_of]
+    rows = embed_dataset_images(
+        embedder, different, [item.name for item in different], Reading(cache=cache, remedy="")
+    )[0]
+    return rows[indices]
 
 
 @dataclass
 class _Part:
-    """A few pictures as a thread hands them on: the names of those that can be used, in order; the bytes of those that
-    are not kept; what the others have; and the answers where the thread computed them."""
+    """A few pictures that a thread has read.
+
+    Attributes:
+        last: position of the last one.
+        names: hashes of the usable pictures, in order.
+        new: bytes of the pictures that are not cached, by hash.
+        bad: faults of the others, by position.
+        answers: embeddings by hash if the thread computed them.
+    """
 
     last: int
     names: list[str] = field(default_factory=list)
@@ -187,7 +202,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What a thread does: reads and decodes, and computes where `alone` can be called from many threads."""
+    """The work of a thread: reads and decodes, and computes if `alone` can be called from many threads."""
 
     embedder: Embedder
     how: Reading
@@ -195,10 +210,10 @@ class _Reader:
     alone: Callable[[Floats], Floats] | None
 
     def read(self, given: Sequence[tuple[int, ImageSource, str]]) -> _Part:
-        """These pictures, each with its position and where it stands.
+        """Reads these pictures, each with its position and its location.
 
         Raises:
-            InvalidInput: one cannot be used, and such are not to be left out.
+            InvalidInput: one cannot be used, and such pictures are not to be left out.
         """
         part = _Part(given[-1][0])
         for number, source, row in given:
@@ -228,8 +243,10 @@ class _Reader:
 
 
 def _gathered(batch: Sequence[_Part], store: EmbeddingStore | None, embedder: Embedder) -> tuple[Floats, int]:
-    """The embeddings [k, D] of a batch in order, kept; and how many were computed. Of equal pictures the first counts,
-    whichever thread was faster."""
+    """Returns the embeddings [k, D] of a batch in order, stored, and the number of computed ones.
+
+    The first of equal pictures counts, whichever thread was faster.
+    """
     new = {name: pixels for part in batch for name, pixels in part.new.items() if store is None or name not in store}
     answers = _answers(embedder.images, new)
     for part in batch:
@@ -248,17 +265,19 @@ def _answers(compute: Callable[[Floats], Floats], new: dict[str, Bytes]) -> dict
 def _in_order(
     threads: ThreadPoolExecutor, work: Callable[[Item], Done], items: Iterable[Item], ahead: int
 ) -> Iterator[Done]:
-    """What `work` makes of the items, in their order, begun for `ahead` of them at most before they are asked for."""
+    """Yields the results of `work` in the order of the items. Submits at most `ahead` items before their results are
+    read."""
     rest = iter(items)
-    begun: deque[Future[Done]] = deque(threads.submit(work, item) for item in islice(rest, ahead))
-    while begun:
-        found = begun.popleft().result()
-        begun.extend(threads.submit(work, item) for item in islice(rest, 1))
-        yield found
+    futures: deque[Future[Done]] = deque(threads.submit(work, item) for item in islice(rest, ahead))
+    while futures:
+        result = futures.popleft().result()
+        futures.extend(threads.submit(work, item) for item in islice(rest, 1))
+        yield result
 
 
 def _told(total: int, tally: Tally, began: float) -> Callable[[int], str]:
-    """What to say when so many of `total` are done, which began at that time."""
+    """Returns a function that describes the progress (pictures done, speed, time left) of `total` pictures since
+    `began`."""
 
     def said(done: int) -> str:
         text = f"image {done} of {total}"

@@ -1,5 +1,7 @@
-"""Text files of a dataset, read as UTF-8 line by line, so that what is wrong can be named by its line: lists, tables,
-and prompt templates with `{}` where the class name goes (`{c}` in CLIP_benchmark's files)."""
+"""Text files of a dataset, read as UTF-8 line by line, so that an error can name the line.
+
+They are lists, tables, and prompt templates with `{}` for the class name (`{c}` in CLIP_benchmark's files).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,17 @@ from mobileclip_deploy.network.model.prompts import template_fault
 
 
 class BadRows:
-    """What was found wrong, one line per fault; `skip` says whether a bad row is left out or refused."""
+    """Faults of a dataset's rows, one line each. `skip`: True if a bad row is left out, False if it is refused."""
 
     def __init__(self, skip: bool) -> None:
         self.skip = skip
         self.found: list[str] = []
 
     def add(self, text: str) -> None:
-        """One row cannot be used.
+        """Records a row that cannot be used.
 
         Args:
-            text: names the file and the row, and what is wrong with it.
+            text: names the file, the row, and its fault.
 
         Raises:
             InvalidInput: bad rows are not to be left out.
@@ -36,15 +38,15 @@ class BadRows:
 
 
 M = TypeVar("M", bound=BaseModel)
-# Bounds of a list of classes or templates, and of a table or Karpathy's JSON (COCO's: 144 MB, 10 million items).
+# Size limits of a list of classes or templates, and of a table or Karpathy's JSON (COCO's: 144 MB, 10 million items).
 LIST_BYTES, TABLE_BYTES = 16 << 20, 2 << 30
 LINE_BYTES = 1 << 20
-"""Of one line: a row with its captions, a class, a template."""
+"""Size limit of one line: a row with its captions, a class, a template."""
 LIST_ITEMS, TABLE_ITEMS = 2_000_000, 20_000_000
 
 
 def read_lines(path: Path, bad: BadRows, limit: int = LIST_BYTES) -> list[tuple[int, str]]:
-    """Numbered lines (from 1) that are not blank, without their ends; a byte order mark is left out.
+    """Reads the lines that are not blank, with their numbers (from 1) and without line ends or a byte order mark.
 
     Raises:
         InvalidInput: the file cannot be read or is larger than `limit` bytes, or a line is not UTF-8 or longer than
@@ -66,7 +68,7 @@ def read_lines(path: Path, bad: BadRows, limit: int = LIST_BYTES) -> list[tuple[
 
 
 def read_text(path: Path, limit: int = LIST_BYTES) -> str:
-    """A whole file.
+    """Reads a whole file, without a byte order mark.
 
     Raises:
         InvalidInput: it cannot be read, is larger than `limit` bytes, or is not UTF-8.
@@ -76,10 +78,10 @@ def read_text(path: Path, limit: int = LIST_BYTES) -> str:
 
 
 def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
-    """A JSON value.
+    """Parses a JSON value.
 
     Raises:
-        InvalidInput: it is none, or holds more than `items` items.
+        InvalidInput: it is not JSON, or has more than `items` items.
     """
     check_items(where, text, items)
     with refusing(f"{where} is not JSON", ValueError, RecursionError):
@@ -87,7 +89,7 @@ def parse_json(where: Path | str, text: str, items: int = LIST_ITEMS) -> Any:
 
 
 def validated(kind: type[M], where: Path | str, value: Any) -> M:
-    """A JSON value as what it is expected to be.
+    """Converts a JSON value to a model of this class.
 
     Raises:
         InvalidInput: a field is missing or of another type.
@@ -102,7 +104,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 
 def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
-    """Templates as given: each a template, or a file of them; or one.
+    """Returns the given templates: each text is a template or a file of templates.
 
     Raises:
         UsageError: neither a template with `{}` nor a file, or a template that is too long.
@@ -123,7 +125,7 @@ def parse_templates(texts: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """One template per line.
+    """Reads one template per line.
 
     Raises:
         UsageError: a line has no `{}` or is too long, or there is none.
