@@ -1,9 +1,10 @@
-"""Axes that keep what a search finds: fitted to embeddings of pictures and texts, in float64.
+"""Axes that preserve search results: fitted to embeddings of pictures and texts, in float64.
 
-They are the principal axes of the log-Euclidean mean of both second moments (Arsigny et al., SIAM J. Matrix Anal.
-Appl. 29, 2007): the mean of their logarithms. What is strong in pictures alone, or in texts alone, does not win over
-what both have. Then they are turned within themselves so that signs say most of a picture (ITQ: Gong et al., IEEE TPAMI
-35, 2013): no cosine changes, and an index of sign bits finds more. benchmarks/compact.py measures both beside others.
+They are the principal axes of the log-Euclidean mean of both second moments (Arsigny et al., SIAM J. Matrix Anal. Appl.
+29, 2007): the mean of their logarithms. A direction that is strong in pictures alone, or in texts alone, does not win
+over one that is strong in both. The axes are then rotated within their span so that signs describe a picture best (ITQ:
+Gong et al., IEEE TPAMI 35, 2013): no cosine changes, and an index of sign bits finds more. benchmarks/compact.py
+measures both, and alternatives.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from mobileclip_deploy.pictures.embedding import at_length_one
 SHRINKAGE = 0.1
 """Part of the mean variance that is added to every direction, so that the logarithm of a moment exists."""
 GRID = 2.0**-20
-"""Numbers of axes are multiples of it: what other processors and numbers of threads move them by (below 1e-12) is
-rounded away, and products of axes stay 0 and 1 within 1e-6."""
+"""Step to which the elements of axes are rounded. It removes differences between processors and thread counts (below
+1e-12), and keeps products of axes at 0 and 1 within 1e-6."""
 SPREAD = 1e-3
-"""Embeddings whose numbers differ by less tell nothing apart: those of grey pictures with one pixel changed differ by
-1e-4, nano's calibration pictures by 0.6."""
+"""Smallest difference of components by which embeddings count as different. Grey pictures with one pixel changed differ
+by 1e-4, nano's calibration pictures by 0.6."""
 LEAST_SCALE, LARGEST_SCALE = 0.01, 1000.0
 TURNS = 50
-"""Nano's axes stop moving before it, at 64 numbers and at 128."""
+"""Number of alternations. Nano's axes stop moving before it, at 64 dimensions and at 128."""
 
 
 def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> tuple[Floats, float]:
-    """Orthonormal axes float32 [D, N] to which embeddings are cut, and the logit scale with which cosines of what is
-    left are nearest to before.
+    """Fits orthonormal axes float32 [D, N] for smaller embeddings, and the logit scale that fits the remaining cosines
+    best.
 
     Args:
         images: embeddings [P, D] by the image tower; texts: [T, D] by the text tower; of any length.
-        size: numbers N that are kept, at most D. All of them are a rotation, and keep every cosine.
-        logit_scale: what full cosines are multiplied by before a softmax.
+        size: number of dimensions N to keep, at most D. With N = D the axes are a rotation, which keeps every cosine.
+        logit_scale: factor of the full cosines before a softmax.
 
     Raises:
         InvalidInput: embeddings that are not finite, of no length, or all the same.
@@ -46,8 +47,9 @@ def fit_axes(images: Doubles, texts: Doubles, size: int, logit_scale: float) -> 
 
 
 def mean_axes(images: Doubles, texts: Doubles, size: int) -> Doubles:
-    """The `size` principal axes [D, N] of the log-Euclidean mean of both second moments, the strongest first, each
-    with its largest number above 0.
+    """Returns the `size` principal axes [D, N] of the log-Euclidean mean of both second moments, the strongest first.
+
+    The largest element of each axis is positive.
 
     Args:
         images: unit length [P, D]; texts: [T, D].
@@ -59,11 +61,11 @@ def mean_axes(images: Doubles, texts: Doubles, size: int) -> Doubles:
 
 
 def turned_for_signs(images: Doubles, axes: Doubles) -> Doubles:
-    """Axes [D, N] turned within themselves so that signs are as near as they come to what they stand for: the signs,
-    and the rotation that brings the embeddings nearest to them (Procrustes), in turns.
+    """Rotates axes [D, N] within their span so that embeddings are as near as possible to their signs.
 
-    It starts from the cosine transform, which mixes all axes and is the same everywhere; numpy may change its random
-    numbers from one version to the next.
+    It alternates between the signs and the rotation that brings the embeddings nearest to them (Procrustes). It starts
+    from the cosine transform, which mixes all axes and is the same everywhere; numpy may change its random numbers
+    between versions.
 
     Args:
         images: unit length [P, D].
@@ -78,24 +80,25 @@ def turned_for_signs(images: Doubles, axes: Doubles) -> Doubles:
 
 
 def fit_logit_scale(full: Doubles, cut: Doubles, logit_scale: float) -> float:
-    """The scale s with the smallest mean over pictures of KL(softmax(logit_scale full) || softmax(s cut)) over texts,
-    which is how a classifier uses it, to six digits.
+    """Returns the scale s with the smallest mean over pictures of KL(softmax(logit_scale full) || softmax(s cut)) over
+    texts.
 
-    There both distributions have the same mean of the cosines in `cut`, and that rises with s: it is found by halving.
+    A classifier uses the scale in that softmax. At the best s both distributions have the same mean of the cosines in
+    `cut`, and that mean rises with s: s is found by bisection, to six digits.
 
     Args:
         full: cosines [T, P] of texts and pictures by full embeddings; cut: by those on axes.
     """
-    wanted = _mean_under(logit_scale * full, cut)
+    target = _mean_under(logit_scale * full, cut)
     low, high = np.log(LEAST_SCALE), np.log(LARGEST_SCALE)
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _mean_under(np.exp(middle) * cut, cut) < wanted else (low, middle)
+        low, high = (middle, high) if _mean_under(np.exp(middle) * cut, cut) < target else (low, middle)
     return float(f"{np.exp((low + high) / 2):.6g}")
 
 
 def _mean_under(logits: Doubles, values: Doubles) -> float:
-    """The mean over columns of the mean of values [T, P] under the softmax of logits [T, P] over rows."""
+    """Returns the mean over columns of the mean of values [T, P] under the softmax of logits [T, P] over rows."""
     weights = np.exp(logits - logits.max(axis=0))
     return float(((weights * values).sum(axis=0) / weights.sum(axis=0)).mean())
 
@@ -108,7 +111,7 @@ def _logarithm(rows: Doubles) -> Doubles:
 
 
 def told_apart(rows: Doubles, what: str) -> Doubles:
-    """Embeddings at length 1.
+    """Returns embeddings scaled to length 1, if they differ.
 
     Raises:
         InvalidInput: they are not finite, of no length, or all the same.

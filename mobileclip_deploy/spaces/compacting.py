@@ -1,4 +1,4 @@
-"""Smaller embeddings: what their axes are fitted to, read and held against what they are judged by, and the fit."""
+"""Smaller embeddings: reads the samples for their axes, keeps the gates' samples out, and fits the axes."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ from mobileclip_deploy.pictures.embedding import at_length_one
 from mobileclip_deploy.spaces.axes import fit_axes
 from mobileclip_deploy.spaces.int8 import INT8_MOST, rounded_scale
 
-# More take long, in float64. nano's axes from 384, 1,024 and 2,048 pictures lost 3.0, 3.0 and 2.7 points of recall@1.
+# More samples take long, in float64. nano's axes from 384, 1,024 and 2,048 pictures lost 3.0, 3.0 and 2.7 points of
+# recall@1.
 MOST_PICTURES, MOST_CAPTIONS = 512, 1024
 ADVISED_CAPTIONS = 500
 WITHIN = 0.9999
-"""Share of the fitting pictures' components that the int8 scale holds."""
+"""Share of the fitting pictures' components that the int8 scale covers without clipping."""
 TABLES = {".csv", ".tsv", ".jsonl"}
 
 
 @dataclass(frozen=True, eq=False)
 class FittingSet:
-    """What axes are fitted to: pixels float32 [N, 3, S, S] in [0, 1], different ones, and ids int64 [M, L].
+    """Samples to fit axes to: different pixels float32 [N, 3, S, S] in [0, 1], and ids int64 [M, L].
 
-    `sha256`: of both, without their places on this machine. `own_captions`: False for the packaged prompts. `notes`:
-    what a user should know, in sentences.
+    `sha256`: of both, without their paths on this machine. `own_captions`: False for the packaged prompts. `notes`:
+    sentences for the user.
     """
 
     size: int
@@ -60,7 +61,7 @@ class FittingSet:
 
 
 def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
-    """Refuse by a UsageError what has no embeddings that could be cut to so many numbers."""
+    """Raises UsageError if the towers' embeddings cannot be reduced to this many dimensions."""
     if variant.gives_tokens or variant.classes is not None or variant.text is None or set(towers) != set(TOWERS):
         raise UsageError(
             "`embedding_size` cuts the embeddings of both towers along the same axes, and this checkpoint does not "
@@ -78,14 +79,14 @@ def check_size(size: int, variant: Variant, towers: Sequence[str]) -> None:
 def read_fitting_set(
     size: int, folder: Path, captions: Path | None, variant: Variant, dataset: Dataset | None
 ) -> FittingSet:
-    """Read pictures and captions, and hold them against what the axes will be judged by.
+    """Reads pictures and captions, and refuses those that the axes will be judged by.
 
     Args:
-        size: numbers of an embedding.
-        folder: of the pictures.
-        captions: a file of one caption per line, a JSON list, or a table of pairs (docs/datasets.md); when None the
-            folder's prompts.txt or prompts.json, and the packaged prompts where it has none.
-        dataset: on which accuracy will be compared; None where there is none.
+        size: number of dimensions of an embedding.
+        folder: folder of the pictures.
+        captions: a file of one caption per line, a JSON list, or a table of pairs (docs/datasets.md). If None: the
+            folder's prompts.txt or prompts.json, else the packaged prompts.
+        dataset: dataset on which accuracy will be compared; None if there is none.
 
     Raises:
         InvalidInput: too few different pictures, or one that cannot be read; a picture that the gates look at; captions
@@ -99,27 +100,27 @@ def read_fitting_set(
     pixels, repeated = different_pictures(folder, files, needed, variant, dataset)
     notes = [f"{folder}: {repeated} pictures repeat others; each counts once."] if repeated else []
     texts = _captions(folder, captions)
-    given, left_out = (encode(prompts(), variant.tokens), 0) if texts is None else _ids(texts, variant, dataset)
+    ids, left_out = (encode(prompts(), variant.tokens), 0) if texts is None else _ids(texts, variant, dataset)
     if left_out:
         notes.append(f"{left_out} captions are left out, they repeat others or are the gates' own.")
-    if len(given) < ADVISED_CAPTIONS:
-        told = "no captions" if texts is None else f"{len(given)} captions"
+    if len(ids) < ADVISED_CAPTIONS:
+        count = "no captions" if texts is None else f"{len(ids)} captions"
         notes.append(
-            f"There are {told} to fit axes to: {ADVISED_CAPTIONS} and more (`captions`) keep more of a search."
+            f"There are {count} to fit axes to: {ADVISED_CAPTIONS} and more (`captions`) keep more of a search."
         )
     digest = hashlib.sha256(files_digest(folder, files))
-    digest.update(given.tobytes())
-    return FittingSet(size, pixels, given, texts is not None, digest.hexdigest(), tuple(notes))
+    digest.update(ids.tobytes())
+    return FittingSet(size, pixels, ids, texts is not None, digest.hexdigest(), tuple(notes))
 
 
 def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -> tuple[Axes, Compacted]:
-    """Axes of a checkpoint's embedding space that keep what its texts find among its pictures, and how they came to be.
+    """Fits axes to a checkpoint's embedding space that keep search results, and returns them with their record.
 
     Raises:
         InvalidInput: the checkpoint's embeddings are not finite, or all the same.
     """
     progress(f"embedding {len(data.pixels)} pictures and {len(data.ids)} captions to fit axes to")
-    # Folded, since that takes a third of the time and moves an answer by no more than float32 does.
+    # Folded, since that takes a third of the time and changes an embedding by no more than float32 does.
     model = Source(copy.deepcopy(source.model), source.provenance).folded().model
     inputs = Inputs((), (), data.pixels.numpy(), data.ids)
     images, texts = embed_exactly(model, "image", inputs), embed_exactly(model, "text", inputs)
@@ -144,24 +145,25 @@ def fit_compact(source: Source, data: FittingSet, progress: Progress = silent) -
 
 
 def _int8_scale(images: npt.NDArray[np.float64], axes: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """The scale of int8 components in the cut space, and the share of the fitting pictures' that it clips."""
+    """Returns the scale of int8 components in the cut space, and the share of the fitting pictures' components it
+    clips."""
     components = np.abs(at_length_one(images @ axes.astype(np.float64)))
     scale = rounded_scale(float(np.quantile(components, WITHIN)))
     return scale, float(f"{(np.rint(components / scale) > INT8_MOST).mean():.3g}")
 
 
 def _captions(folder: Path, file: Path | None) -> list[str] | None:
-    """The captions that the user gives; None where there are none."""
+    """Returns the user's captions. None if there are none."""
     if file is None:
-        found = prompt_file(folder)
-        return None if found is None else read_prompts(found)
+        prompts_path = prompt_file(folder)
+        return None if prompts_path is None else read_prompts(prompts_path)
     if file.suffix.lower() in TABLES:
         return list(read_dataset(file).captions)
     return read_prompts(file)
 
 
 def _ids(texts: list[str], variant: Variant, dataset: Dataset | None) -> tuple[npt.NDArray[np.int64], int]:
-    kept, left_out = different_texts(texts, variant, dataset)
-    if not kept:
+    different, left_out = different_texts(texts, variant, dataset)
+    if not different:
         raise InvalidInput("every caption is one that the gates look at; give others, or none")
-    return np.stack(spread_evenly(kept, MOST_CAPTIONS)), left_out
+    return np.stack(spread_evenly(different, MOST_CAPTIONS)), left_out

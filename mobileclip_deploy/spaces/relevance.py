@@ -1,4 +1,4 @@
-"""From when on a match counts, as a bundle holds it: background pictures, and the cosine that a query needs."""
+"""Relevance data of a bundle: background pictures, and the cosine that a query needs for a match."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mobileclip_deploy.spaces.relevance_fit import FALSE_ALARMS, Fitted, Samples
 from mobileclip_deploy.spaces.relevance_set import RelevanceSet
 
 GOLDEN_SIZE = 1000
-"""Pictures of the library that the golden prompts' `needed` is told for."""
+"""Size of the library for which the golden prompts' `needed` is computed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Relevance:
-    """The background int8 [K, D], an integer times `scale` is a component, and what was learned (`Fitted`)."""
+    """Background int8 [K, D], whose integers times `scale` are components, and the learned threshold (`Fitted`)."""
 
     background: npt.NDArray[np.int8]
     scale: float
@@ -39,10 +39,10 @@ class Relevance:
 
     @classmethod
     def of(cls, bundle: Bundle) -> Relevance | None:
-        """What a bundle holds; None of one that was exported without `background`.
+        """Reads the relevance data of a bundle. None if it was exported without `background`.
 
         Raises:
-            InvalidInput: the file is damaged, or does not go with the manifest.
+            InvalidInput: the file is damaged, or does not match the manifest.
         """
         entry = bundle.manifest.relevance
         if entry is None:
@@ -63,68 +63,68 @@ class Relevance:
 
     @property
     def pictures(self) -> Doubles:
-        """The background's embeddings [K, D], nearly of length 1."""
+        """Embeddings [K, D] of the background, nearly of length 1."""
         return self.background.astype(np.float64) * self.scale
 
     def needed(self, texts: Floats, size: int) -> Doubles:
-        """The cosine [Q] that a match of each text needs in a library of `size` pictures.
+        """Returns the cosine [Q] that a match of each text needs in a library of `size` pictures.
 
         Args:
             texts: embeddings [Q, D], of any length.
         """
-        asked = at_length_one(texts)
-        return self._needed(asked, (asked @ self.pictures.T).std(1), size)
+        unit = at_length_one(texts)
+        return self._needed(unit, (unit @ self.pictures.T).std(1), size)
 
     def _needed(self, asked: Doubles, spreads: Doubles, size: int) -> Doubles:
         return self.fitted.threshold(size) - self.fitted.lifted(asked, spreads)
 
     def answers(self, texts: Floats) -> tuple[RelevanceAnswer, ...]:
-        """What a client should compute for these texts [Q, D]."""
-        asked = at_length_one(texts)
-        scores = asked @ self.pictures.T
+        """Returns the values that a client should compute for these texts [Q, D]."""
+        unit = at_length_one(texts)
+        scores = unit @ self.pictures.T
         spreads = scores.std(1)
-        rows = zip(scores.mean(1), spreads, self._needed(asked, spreads, GOLDEN_SIZE), strict=True)
+        rows = zip(scores.mean(1), spreads, self._needed(unit, spreads, GOLDEN_SIZE), strict=True)
         return tuple(RelevanceAnswer(mean=_six(mean), spread=_six(std), needed=_six(need)) for mean, std, need in rows)
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedRelevance:
-    """What an export writes into its bundles: the relevance, what it was learned from, and what it does."""
+    """Relevance that an export writes into its bundles, the set it was learned from, and its measured effect."""
 
     relevance: Relevance
     learned_from: RelevanceSet
     curve: tuple[RelevancePoint, ...]
 
     def write(self, folder: Path, golden: Floats) -> RelevanceEntry:
-        """Write the file into a bundle's folder; the manifest's entry.
+        """Writes the file into a bundle's folder, and returns the manifest's entry.
 
         Args:
             golden: embeddings [M, D] of the golden prompts.
         """
-        found, told, path = self.relevance, self.learned_from, folder / RELEVANCE
-        weights = found.fitted.weights.astype(np.float32)
+        relevance, source, path = self.relevance, self.learned_from, folder / RELEVANCE
+        weights = relevance.fitted.weights.astype(np.float32)
         write_tensors(
-            path, {"background": torch.from_numpy(found.background), "weights": torch.from_numpy(weights)}, {}
+            path, {"background": torch.from_numpy(relevance.background), "weights": torch.from_numpy(weights)}, {}
         )
         return RelevanceEntry(
             file=AttachmentEntry.of(path, folder),
-            background=told.name,
-            images=len(found.background),
-            images_sha256=told.sha256,
-            scale=found.scale,
-            queries=len(told.captions) or None,
-            queries_sha256=told.queries_sha256,
-            spread=found.fitted.spread,
-            intercept=found.fitted.intercept,
-            slope=found.fitted.slope,
+            background=source.name,
+            images=len(relevance.background),
+            images_sha256=source.sha256,
+            scale=relevance.scale,
+            queries=len(source.captions) or None,
+            queries_sha256=source.queries_sha256,
+            spread=relevance.fitted.spread,
+            intercept=relevance.fitted.intercept,
+            slope=relevance.fitted.slope,
             false_alarms=FALSE_ALARMS,
             curve=self.curve,
-            golden=found.answers(golden),
+            golden=relevance.answers(golden),
         )
 
 
 def learn_relevance(model: MobileCLIP, given: RelevanceSet, progress: Progress = silent) -> LearnedRelevance:
-    """Embed pictures and captions in float64, so that every machine learns the same, and fit.
+    """Embeds pictures and captions in float64, so that every machine learns the same, and fits the threshold.
 
     Raises:
         InvalidInput: a picture cannot be used, embeddings hardly differ, or captions do not fit their pictures.

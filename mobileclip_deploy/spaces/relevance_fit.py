@@ -1,9 +1,9 @@
-"""From when on a match counts: learned from captions with their pictures, or from background pictures alone.
+"""Threshold of a match: learned from captions with their pictures, or from background pictures alone.
 
-The best cosine of a library is a bad judge: some captions are far from their own picture, and others near to anything.
-So a query is given the cosine that it *would* reach, told by its embedding (ridge regression), and how widely its
-scores over the background are spread. What is left is held against a threshold that grows with the logarithm of the
-library's size, as the largest of many scores does.
+The best cosine in a library is a bad judge: some captions are far from their own picture, and others are near to
+anything. So the best cosine is corrected by two values. The first is the cosine that the query *would* reach, predicted
+from its embedding (ridge regression). The second is the spread of its scores over the background. The corrected cosine
+is compared with a threshold that grows with the logarithm of the library's size, as the largest of many scores does.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from mobileclip_deploy.base.files.arrays import Doubles
 from mobileclip_deploy.errors import InvalidInput
 
 FALSE_ALARMS = 0.2
-"""Share of the queries without a picture in the library that are answered all the same, which the threshold aims at."""
+"""Target of the threshold: share of the queries without a picture in the library that are answered nevertheless."""
 RIDGE = 1.0
 """Weight of the regression's penalty, in parts of the mean variance of a component."""
 PENALTY = 1e-3
-"""Of the logistic regression: small, it keeps coefficients finite."""
+"""Penalty of the logistic regression: small, it keeps coefficients finite."""
 FOLDS = 5
 DRAWS = 6
-"""Libraries that are drawn at random, per size."""
+"""Number of random libraries per size."""
 LEAST_SIZE = 16
 LEAST_NEARER = 0.7
-"""Share of the other pictures that a caption is nearer to its own than to: 0.5 is chance; nano has 0.99."""
+"""Minimum share of the other pictures that a caption is farther from than from its own: 0.5 is chance; nano has
+0.99."""
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 IN_SET, LEFT_OUT, NONSENSE = 0, 1, 2
@@ -37,11 +38,11 @@ IN_SET, LEFT_OUT, NONSENSE = 0, 1, 2
 
 @dataclass(frozen=True)
 class Samples:
-    """What is learned from; embeddings of length 1.
+    """Samples to learn from; embeddings of length 1.
 
     Attributes:
-        texts: captions [Q, D]; without pictures of their own any texts.
-        pictures: their own pictures [Q, D], in the same order; none [0, D] where there are no captions with pictures.
+        texts: captions [Q, D]; any texts if there are no pictures of their own.
+        pictures: their own pictures [Q, D], in the same order; [0, D] without captions that have pictures.
         nonsense: texts [N, D] that fit no picture.
         background: pictures [K, D].
     """
@@ -53,24 +54,28 @@ class Samples:
 
     @property
     def spreads(self) -> Doubles:
-        """Standard deviation of the scores of each text, then of each nonsense, over the background."""
+        """Standard deviation of the scores of each text, then of each nonsense text, over the background."""
         return (self.asked @ self.background.T).std(1)
 
     @property
     def asked(self) -> Doubles:
-        """Texts, then nonsense [Q + N, D]."""
+        """Texts, then nonsense texts [Q + N, D]."""
         return np.concatenate([self.texts, self.nonsense])
 
     def some(self, texts: Places, nonsense: Places) -> Samples:
-        """With these texts, their pictures, and this nonsense alone."""
+        """Returns samples with these texts, their pictures, and this nonsense only."""
         pictures = self.pictures[texts] if len(self.pictures) else self.pictures
         return Samples(self.texts[texts], pictures, self.nonsense[nonsense], self.background)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A query t needs the cosine `intercept + slope ln(n) - weights . t - spread s` in a library of n pictures, where s
-    is the standard deviation of its scores over the background. `weights` [D], 0 where there were no captions."""
+    """Fitted threshold: a query t needs the cosine `intercept + slope ln(n) - weights . t - spread s` in a library of n
+    pictures.
+
+    Here s is the standard deviation of the query's scores over the background. `weights` [D] are 0 if there were no
+    captions.
+    """
 
     weights: Doubles
     spread: float
@@ -78,18 +83,24 @@ class Fitted:
     slope: float
 
     def lifted(self, texts: Doubles, spreads: Doubles) -> Doubles:
-        """What is added to each query's best cosine before it is held against the threshold [Q]."""
+        """Returns the corrections [Q] that are added to each query's best cosine before the comparison with the
+        threshold."""
         return texts @ self.weights + self.spread * spreads
 
     def threshold(self, size: npt.NDArray[np.int64] | int) -> Doubles:
-        """What a lifted cosine needs in a library of this size."""
+        """Returns the threshold of corrected cosines in a library of this size."""
         return np.asarray(self.intercept + self.slope * np.log(np.maximum(size, 1)))
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Best cosines of queries in libraries: `query` is a row of `Samples.asked`, `kind` one of in the library, left out
-    of it and nonsense, `size` that of the library."""
+    """Best cosines of queries in libraries.
+
+    Attributes:
+        query: row of `Samples.asked`.
+        kind: in the library, left out of it, or nonsense.
+        size: number of pictures in the library.
+    """
 
     best: Doubles
     query: Places
@@ -97,58 +108,62 @@ class Observed:
     size: Places
 
     def of(self, chosen: Flags) -> Observed:
-        """Some of them."""
+        """Returns the chosen observations."""
         return Observed(self.best[chosen], self.query[chosen], self.kind[chosen], self.size[chosen])
 
 
 def observed(samples: Samples, sizes: Sequence[int], seed: int = 0) -> Observed:
-    """Ask libraries of these sizes, drawn at random from the captions' own pictures, or else from the background."""
+    """Runs all queries against random libraries of these sizes, drawn from the captions' own pictures or else the
+    background."""
     chance = np.random.default_rng(seed)
-    own = bool(len(samples.pictures))
-    pool = samples.pictures if own else samples.background
+    has_pictures = bool(len(samples.pictures))
+    pool = samples.pictures if has_pictures else samples.background
     scores = samples.asked @ pool.T
     count = len(samples.texts)
     rows = np.arange(len(scores))
-    found: list[tuple[Doubles, Places, Places, Places]] = []
+    draws: list[tuple[Doubles, Places, Places, Places]] = []
     for size in sizes:
         for _ in range(DRAWS):
             library = chance.permutation(len(pool))[:size]
             kinds = np.where(rows < count, LEFT_OUT, NONSENSE)
-            if own:
+            if has_pictures:
                 kinds[library] = IN_SET
-            found.append((scores[:, library].max(1), rows, kinds, np.full(len(rows), size)))
-    return Observed(*(np.concatenate(part) for part in zip(*found, strict=True)))
+            draws.append((scores[:, library].max(1), rows, kinds, np.full(len(rows), size)))
+    return Observed(*(np.concatenate(part) for part in zip(*draws, strict=True)))
 
 
 def fit(samples: Samples) -> Fitted:
-    """Learn from when on a match counts.
+    """Learns the threshold of a match.
 
     Raises:
         InvalidInput: captions are no nearer to their own pictures than to others.
     """
     if len(samples.pictures):
         _require_pairs(samples)
-    found = observed(samples, _sizes(samples))
+    observations = observed(samples, _sizes(samples))
     if not len(samples.pictures):
         lifted = Fitted(np.zeros(samples.texts.shape[1]), 0.0, 0.0, 0.0)
     else:
-        lifted = _lift(samples, found)
-    values = found.best + lifted.lifted(samples.asked, samples.spreads)[found.query]
-    sizes = np.unique(found.size)
-    needed = [_quantile(values, found, int(size)) for size in sizes]
+        lifted = _lift(samples, observations)
+    values = observations.best + lifted.lifted(samples.asked, samples.spreads)[observations.query]
+    sizes = np.unique(observations.size)
+    needed = [_quantile(values, observations, int(size)) for size in sizes]
     slope, intercept = np.polyfit(np.log(sizes), needed, 1) if len(sizes) > 1 else (0.0, needed[0])
     return Fitted(lifted.weights, lifted.spread, float(intercept), max(0.0, float(slope)))
 
 
 def _sizes(samples: Samples) -> list[int]:
-    """An eighth, a quarter and a half of the pictures that there are."""
+    """Returns an eighth, a quarter and a half of the number of pictures."""
     total = len(samples.pictures) or len(samples.background)
     return [size for size in (total // 8, total // 4, total // 2) if size >= LEAST_SIZE] or [max(1, total // 2)]
 
 
 def _lift(samples: Samples, found: Observed) -> Fitted:
-    """Weights of a query's embedding and of its spread: logistic regression on the best cosine, on the cosine that the
-    query's own picture should have, and on the spread; those of the three that tell in from out."""
+    """Returns the weights of a query's embedding and of its spread.
+
+    A logistic regression separates "in the library" from the rest by the best cosine, by the cosine expected of the
+    query's own picture, and by the spread.
+    """
     expected = expected_cosines(samples)
     features = np.stack([found.best, expected[found.query], samples.spreads[found.query], np.log(found.size)], axis=1)
     inside = found.kind == IN_SET
@@ -177,20 +192,24 @@ def _own(samples: Samples) -> Doubles:
 
 
 def expected_cosines(samples: Samples) -> Doubles:
-    """The cosine of each query's own picture, by a regression that has not seen it; of nonsense by one of all."""
-    own, fold = _own(samples), np.arange(len(samples.texts)) % FOLDS
-    slope, offset = ridge(samples.texts, own)
-    found = np.asarray(samples.asked @ slope + offset)
-    for number in range(FOLDS):
-        held = np.flatnonzero(fold == number)
-        slope, offset = ridge(samples.texts[fold != number], own[fold != number])
-        found[held] = samples.texts[held] @ slope + offset
-    return found
+    """Returns the expected cosine of each query's own picture, from a regression that has not seen it; for nonsense,
+    from all."""
+    actual, fold = _own(samples), np.arange(len(samples.texts)) % FOLDS
+    slope, offset = ridge(samples.texts, actual)
+    expected = np.asarray(samples.asked @ slope + offset)
+    for index in range(FOLDS):
+        test_rows = np.flatnonzero(fold == index)
+        slope, offset = ridge(samples.texts[fold != index], actual[fold != index])
+        expected[test_rows] = samples.texts[test_rows] @ slope + offset
+    return expected
 
 
 def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doubles, Doubles]:
-    """Slope [D, ...] and offset of the map that gives `values` [Q, ...] of `given` [Q, D]: least squares of centred
-    pairs, with a penalty in parts of the mean variance of a component; the offset brings the means together."""
+    """Returns slope [D, ...] and offset of the linear map from `given` [Q, D] to `values` [Q, ...].
+
+    It is least squares of centred pairs, with a penalty in parts of the mean variance of a component. The offset brings
+    the means together.
+    """
     mean, level = given.mean(0), values.mean(0)
     centred = given - mean
     gram = centred.T @ centred
@@ -200,20 +219,21 @@ def ridge(given: Doubles, values: Doubles, penalty: float = RIDGE) -> tuple[Doub
 
 
 def logistic(features: Doubles, inside: Flags, weights: Doubles) -> Doubles:
-    """Coefficients of features [n, F], by Newton's method."""
+    """Returns the coefficients of features [n, F], by Newton's method."""
     mean, spread = features.mean(0), features.std(0) + 1e-12
     design = np.c_[(features - mean) / spread, np.ones(len(features))]
-    found, ridge = np.zeros(design.shape[1]), PENALTY * np.r_[np.ones(features.shape[1]), 0.0]
+    coefficients, ridge = np.zeros(design.shape[1]), PENALTY * np.r_[np.ones(features.shape[1]), 0.0]
     for _ in range(30):
-        chance = 1 / (1 + np.exp(-design @ found))
-        slope = design.T @ (weights * (chance - inside)) + ridge * found
+        chance = 1 / (1 + np.exp(-design @ coefficients))
+        slope = design.T @ (weights * (chance - inside)) + ridge * coefficients
         curve = (design * (weights * chance * (1 - chance))[:, None]).T @ design + np.diag(ridge + 1e-12)
-        found = found - np.linalg.solve(curve, slope)
-    return np.asarray(found[:-1] / spread)
+        coefficients = coefficients - np.linalg.solve(curve, slope)
+    return np.asarray(coefficients[:-1] / spread)
 
 
 def _quantile(values: Doubles, found: Observed, size: int) -> float:
-    """What `FALSE_ALARMS` of the queries without a picture exceed; left out and nonsense count half each."""
+    """Returns the value that `FALSE_ALARMS` of the queries without a picture exceed; left out and nonsense weigh half
+    each."""
     kinds = [values[(found.kind == kind) & (found.size == size)] for kind in (LEFT_OUT, NONSENSE)]
     some = [kind for kind in kinds if len(kind)]
     joined = np.concatenate(some)
@@ -224,30 +244,32 @@ def _quantile(values: Doubles, found: Observed, size: int) -> float:
 
 
 def area(inside: Doubles, outside: Doubles) -> float:
-    """Area under the ROC curve: how often a value inside exceeds one outside; of equal ones half."""
+    """Returns the area under the ROC curve: how often a value inside exceeds one outside; equal ones count half."""
     ordered = np.sort(outside)
     below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
     return float(below.mean() / 2 / len(ordered))
 
 
 def measured_curve(samples: Samples) -> tuple[RelevancePoint, ...]:
-    """What the threshold does at some sizes, on captions that it was not learned from: each fifth of them is asked with
-    what the others taught. Without captions of their own pictures, on the texts that it was learned from."""
-    wanted = _sizes(samples)
+    """Measures the threshold at some sizes by cross-validation: each fifth of the captions with the fit to the others.
+
+    Without captions that have pictures, it is measured on the texts that it was learned from.
+    """
+    sizes = _sizes(samples)
     if not len(samples.pictures):
         fitted = fit(samples)
-        return tuple(_point([(fitted, samples, observed(samples, wanted, seed=1))], size) for size in wanted)
-    asked, count = observed(samples, wanted, seed=1), len(samples.texts)
+        return tuple(_point([(fitted, samples, observed(samples, sizes, seed=1))], size) for size in sizes)
+    observations, count = observed(samples, sizes, seed=1), len(samples.texts)
     fold = np.concatenate([np.arange(count) % FOLDS, np.arange(len(samples.nonsense)) % FOLDS])
     parts = []
     for number in range(FOLDS):
         texts, nonsense = np.flatnonzero(fold[:count] != number), np.flatnonzero(fold[count:] != number)
-        parts.append((fit(samples.some(texts, nonsense)), samples, asked.of(fold[asked.query] == number)))
-    return tuple(_point(parts, size) for size in wanted)
+        parts.append((fit(samples.some(texts, nonsense)), samples, observations.of(fold[observations.query] == number)))
+    return tuple(_point(parts, size) for size in sizes)
 
 
 def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> RelevancePoint:
-    """The figures of all parts together, at one size."""
+    """Returns the figures of all parts together, at one size."""
     above: list[Doubles] = []
     raw: list[Doubles] = []
     kinds: list[Places] = []
@@ -269,12 +291,12 @@ def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> Rele
             round(area(of[inside], of[kind == which]), 4) if inside.any() and (kind == which).any() else None
         )
 
-    found_share = share(IN_SET)
+    in_set_share = share(IN_SET)
     return RelevancePoint(
         size=size,
         left_out=share(LEFT_OUT),
         nonsense=share(NONSENSE),
-        missed=None if found_share is None else round(1 - found_share, 4),
+        missed=None if in_set_share is None else round(1 - in_set_share, 4),
         auc_left_out=areas(values)(LEFT_OUT),
         auc_nonsense=areas(values)(NONSENSE),
         cosine_auc_left_out=areas(cosines)(LEFT_OUT),
@@ -284,7 +306,7 @@ def _point(parts: Sequence[tuple[Fitted, Samples, Observed]], size: int) -> Rele
 
 
 def _roc(inside: Doubles, outside: Doubles) -> tuple[tuple[float, float], ...]:
-    """False alarms and what is found of the queries whose picture is there, at eleven thresholds."""
+    """Returns the false alarms, and the share of found pictures among the queries that have one, at ten thresholds."""
     alarms = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
     bounds = np.quantile(outside, [1 - alarm for alarm in alarms])
     return tuple(

@@ -1,4 +1,4 @@
-"""What relevance is learned from: background pictures, captions with pictures of their own, and texts that fit none."""
+"""Samples to learn relevance from: background pictures, captions with their own pictures, and texts that fit none."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ AT_ONCE = 128
 
 @dataclass(frozen=True, eq=False)
 class RelevanceSet:
-    """Files, checked and not read yet.
+    """Files to learn relevance from: checked, but not embedded yet.
 
     Attributes:
-        name: of the background's folder, without its place on this machine.
+        name: name of the background's folder, without its path on this machine.
         sha256: of the background's contents.
         background: pictures, each once.
-        captions: texts, each with its own picture in `pictures`; none where no `queries` were given.
-        nonsense: texts of words that were drawn at random from the captions, or else from the built-in ones.
-        queries_sha256: of captions and their pictures; None without.
-        notes: what a user should know, in sentences.
+        captions: texts, each with its own picture in `pictures`; none if no `queries` were given.
+        nonsense: random words of the captions, or else of the built-in ones.
+        queries_sha256: of captions and their pictures; None without captions.
+        notes: sentences for the user.
     """
 
     name: str
@@ -57,7 +57,7 @@ class RelevanceSet:
     notes: tuple[str, ...]
 
     def embedded(self, model: MobileCLIP, progress: Progress = silent) -> Samples:
-        """Embeddings of length 1, by float64 arithmetic.
+        """Computes the embeddings, of length 1, in float64.
 
         Raises:
             InvalidInput: a picture cannot be used, or embeddings hardly differ.
@@ -71,10 +71,10 @@ class RelevanceSet:
 
 
 def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
-    """Look at what relevance is to be learned from.
+    """Reads and checks the samples to learn relevance from.
 
     Args:
-        background: a folder; of more than 1,024 different pictures an even share is taken.
+        background: a folder; of more than 1,024 different pictures, evenly spaced ones are used.
         queries: captions with pictures, a dataset in any form of docs/datasets.md: a .csv with `image` and `text`, say.
 
     Raises:
@@ -108,19 +108,19 @@ def read_relevance_set(background: Path, queries: Path | None) -> RelevanceSet:
 
 
 def _queries(path: Path) -> tuple[list[str], list[ImageSource], str]:
-    """Captions, each text and each picture once; the pictures; and their digest."""
+    """Returns captions, each text and each picture once; the pictures; and their digest."""
     data = read_dataset(path)
     first: dict[str, int] = {}
-    for text, place in zip(data.captions, data.caption_images, strict=True):
-        if place not in first.values():
-            first.setdefault(text, place)
+    for text, index in zip(data.captions, data.caption_images, strict=True):
+        if index not in first.values():
+            first.setdefault(text, index)
     if len(first) < LEAST_QUERIES:
         raise InvalidInput(
             f"`queries` {path} holds {len(first)} different captions with pictures of their own, and {LEAST_QUERIES} "
             "are needed; give more, or leave `queries` out"
         )
     chosen = spread_evenly(list(first.items()), MOST_QUERIES)
-    texts, pictures = [text for text, _ in chosen], [data.images[place] for _, place in chosen]
+    texts, pictures = [text for text, _ in chosen], [data.images[index] for _, index in chosen]
     digest = hashlib.sha256("\n".join(texts).encode())
     for picture in pictures:
         digest.update(hashlib.sha256(read_image(picture)).digest())
@@ -128,19 +128,19 @@ def _queries(path: Path) -> tuple[list[str], list[ImageSource], str]:
 
 
 def words_at_random(captions: Sequence[str]) -> tuple[str, ...]:
-    """Two to four words each, drawn at random from all captions; none of them is a caption."""
+    """Returns texts of two to four random words of all captions; no text is a caption."""
     words = sorted({word.strip(".,:;!?\"'()") for text in captions for word in text.split()} - {""})
-    chance, known = random.Random(0), set(captions)
+    chance, existing = random.Random(0), set(captions)
     drawn = (" ".join(chance.choices(words, k=chance.randint(2, 4))) for _ in range(2 * NONSENSE))
-    return tuple(dict.fromkeys(text for text in drawn if text not in known))[:NONSENSE]
+    return tuple(dict.fromkeys(text for text in drawn if text not in existing))[:NONSENSE]
 
 
 def _pictures(model: MobileCLIP, sources: Sequence[ImageSource], what: str, progress: Progress) -> Doubles:
-    spec, found = model.variant.preprocess, [np.zeros((0, model.variant.embed_dim))]
+    spec, parts = model.variant.preprocess, [np.zeros((0, model.variant.embed_dim))]
     for start in range(0, len(sources), AT_ONCE):
         progress(f"relevance: {what}, {start:,} of {len(sources):,}")
         part = sources[start : start + AT_ONCE]
-        pixels = np.stack([preprocess(decode_image(read_image(one), str(one)), spec).numpy() for one in part])
-        found.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
-    joined = np.concatenate(found)
+        pixels = np.stack([preprocess(decode_image(read_image(source), str(source)), spec).numpy() for source in part])
+        parts.append(embed_exactly(model, "image", Inputs((), (), pixels, np.zeros((0, 0), np.int64))))
+    joined = np.concatenate(parts)
     return joined if not len(joined) else told_apart(joined, what)
