@@ -1,1 +1,2 @@
-"""Learned rounding: weights put on a target's grids so that outputs stay, not each number to the nearest."""
+"""Learned rounding: puts weights on a target's grids so that outputs stay close, instead of each weight to the
+nearest."""

@@ -1,4 +1,4 @@
-"""What rounding is learned on: pictures and captions like those of the app, and none of those it is judged by."""
+"""Samples to learn rounding from: pictures and captions like those of the app, without those that it is judged by."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ from mobileclip_deploy.rounding.methods import check_folder
 # 24 gave nano's text tower 23.9 dB, 128 25.1, 935 27.0 (nearest 25.7).
 LEAST_CAPTIONS = 500
 ADVISED_IMAGES = 256
-# More take longer, and are worth little.
+# More take longer, and gain little.
 MOST_IMAGES, MOST_CAPTIONS = 1024, 2048
 HELD_BACK = 10
-"""One in so many is not learned from: on these it is decided whether what was learned is kept."""
+"""One in this many samples is held back: on these it is decided whether the learned rounding is kept."""
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSet:
-    """Inputs to learn rounding from, different ones: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L].
+    """Different inputs to learn rounding from: pixels float32 [N, 3, S, S] in [0, 1] and ids int64 [M, L].
 
-    `name` and `sha256`: of the folder, without its place on this machine. `notes`: what a user should know, in
-    sentences.
+    `name` and `sha256`: of the folder, without its path on this machine. `notes`: sentences for the user.
     """
 
     name: str
@@ -49,12 +48,12 @@ class CalibrationSet:
     notes: tuple[str, ...] = field(default=())
 
     def learned(self, tower: TowerName) -> Tensor:
-        """Inputs of a tower that are learned from."""
+        """Returns the inputs of a tower to learn from."""
         inputs = self._inputs(tower)
         return inputs[torch.arange(len(inputs)) % HELD_BACK != 0]
 
     def held_back(self, tower: TowerName) -> Tensor:
-        """Inputs of a tower that are not, spread evenly."""
+        """Returns the inputs of a tower that are held back, evenly spaced."""
         return self._inputs(tower)[::HELD_BACK]
 
     def _inputs(self, tower: TowerName) -> Tensor:
@@ -64,13 +63,13 @@ class CalibrationSet:
 def read_calibration_set(
     folder: Path, variant: Variant, towers: Sequence[TowerName], dataset: Dataset | None
 ) -> CalibrationSet:
-    """Read what the towers need, and hold it against what they will be judged by.
+    """Reads the towers' samples, and refuses those that the towers will be judged by.
 
-    Pictures are those in the folder and below it; captions those of its prompts.json or prompts.txt, else of its pairs
-    (docs/datasets.md). Of very many an even share is taken.
+    Pictures are those in the folder and its subfolders. Captions are those of its prompts.json or prompts.txt, else of
+    its pairs (docs/datasets.md). If there are very many, evenly spaced ones are used.
 
     Args:
-        dataset: on which accuracy will be compared; None where there is none.
+        dataset: dataset on which accuracy will be compared; None if there is none.
 
     Raises:
         UsageError: no such folder.
@@ -104,14 +103,14 @@ def read_calibration_set(
 def _different_texts(
     folder: Path, texts: Sequence[str], variant: Variant, dataset: Dataset | None
 ) -> tuple[Tensor, int]:
-    """The ids of the captions, each once, without those that the gates look at; and how many were left out."""
-    kept, left_out = different_texts(texts, variant, dataset)
-    if len(kept) < LEAST_CAPTIONS:
+    """Returns the ids of the different captions without those of the gates, and the number of captions left out."""
+    rows, left_out = different_texts(texts, variant, dataset)
+    if len(rows) < LEAST_CAPTIONS:
         raise InvalidInput(
-            f"{folder} has {len(kept)} different captions ({', '.join(PROMPT_FILES)} or pairs.jsonl) that are none of "
+            f"{folder} has {len(rows)} different captions ({', '.join(PROMPT_FILES)} or pairs.jsonl) that are none of "
             f"the gates' own; learned rounding of the text tower needs {LEAST_CAPTIONS} at least"
         )
-    return torch.from_numpy(np.stack(spread_evenly(kept, MOST_CAPTIONS))), left_out
+    return torch.from_numpy(np.stack(spread_evenly(rows, MOST_CAPTIONS))), left_out
 
 
 def _captions(folder: Path) -> list[str]:

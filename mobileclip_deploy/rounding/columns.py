@@ -1,11 +1,10 @@
-"""GPTQ (Frantar et al., arXiv 2210.17323): weights are rounded column by column, and what a column is off by is taken
-up by those that are still to come.
+"""GPTQ (Frantar et al., arXiv 2210.17323): rounds weights column by column; the later columns compensate each error.
 
-The error that counts is E H E^T, E being what a weight [R, n] is off by and H [n, n] the second moments of its inputs.
-The paper moves the columns that are left by (w_q - rounded) / [H^-1]_qq * [H^-1]_q,: (its equation 2) and needs the
-inverses of what is left of H. The same numbers come from one triangular factor of H itself, without any inverse (Chen
-et al., arXiv 2507.18553: GPTQ is Babai's nearest plane): with H = S^T S and S lower, column q is rounded from w_q +
-sum over p < q of S_qp / S_qq (w_p - rounded_p). Columns go in the order of their own second moment, the largest first
+The error to minimise is E H E^T, where E is the error of a weight [R, n] and H [n, n] the second moments of its inputs.
+The paper moves the remaining columns by (w_q - rounded) / [H^-1]_qq * [H^-1]_q,: (its equation 2), and needs the
+inverses of the remaining parts of H. One triangular factor of H itself gives the same result without any inverse (Chen
+et al., arXiv 2507.18553: GPTQ is Babai's nearest plane). With H = S^T S and S lower, column q is rounded from w_q + sum
+over p < q of S_qp / S_qq (w_p - rounded_p). Columns are ordered by their own second moment, the largest first
 (`act-order` in the paper's code).
 """
 
@@ -18,17 +17,17 @@ from mobileclip_deploy.targets.grids.lattice import Lattice
 
 # Share of the mean second moment that is added to each: the paper's own.
 DAMPING = 0.01
-# Where that is not enough for a Cholesky factor in float64 it is raised tenfold, so many times.
+# Number of tries for a Cholesky factor in float64; each failure raises the damping tenfold.
 RAISED = 6
-# Columns that get what all before them are off by in one product: the same result, far less memory moved.
+# Columns that get the errors of all earlier ones in one product: the same result, with far less memory traffic.
 LAZY = 128
 
 
 def damped(hessian: Tensor) -> Tensor | None:
-    """The lower factors S [G, n, n] of damped second moments S^T S [G, n, n], float64.
+    """Returns the lower factors S [G, n, n] of damped second moments S^T S [G, n, n], in float64.
 
-    An input that never was anything but zero gets a moment of its own, and so touches no other. None where there is no
-    such factor however large the damping: a moment is not a number.
+    An input that was always zero gets a moment of its own, and so does not affect others. None if no damping gives a
+    factor, or if a moment is not finite.
     """
     moments = hessian.double()
     if not bool(torch.isfinite(moments).all()):
@@ -47,12 +46,12 @@ def damped(hessian: Tensor) -> Tensor | None:
 
 
 def round_columns(weight: Tensor, hessian: Tensor, lattice: Lattice) -> Tensor | None:
-    """The weight on its lattice; None where the second moments have no factor.
+    """Returns the weight on its lattice. None if the second moments have no factor.
 
     Args:
-        weight: [G, R, n] float32, the groups of a convolution each with R outputs of n inputs.
+        weight: [G, R, n] float32, the groups of a convolution, each with R outputs of n inputs.
         hessian: [G, n, n], of each group's inputs.
-        lattice: what the numbers can become.
+        lattice: the values that the weights can take.
     """
     rows, columns = weight.shape[1:]
     order = hessian.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)  # [G, n]
@@ -61,15 +60,15 @@ def round_columns(weight: Tensor, hessian: Tensor, lattice: Lattice) -> Tensor |
     factor = damped(moved)
     if factor is None:
         return None
-    shares = (factor / factor.diagonal(dim1=1, dim2=2)[:, :, None]).float()  # of an error that a later column takes up
+    shares = (factor / factor.diagonal(dim1=1, dim2=2)[:, :, None]).float()  # the shares of an error for later columns
     wide = order[:, None, :].expand(-1, rows, -1)  # [G, R, n]
-    given, placed = weight.gather(2, wide).transpose(1, 2).contiguous(), lattice.ordered(wide)  # [G, n, R]
-    result, errors = torch.empty_like(given), torch.empty_like(given)
+    ordered, ordered_lattice = weight.gather(2, wide).transpose(1, 2).contiguous(), lattice.ordered(wide)  # [G, n, R]
+    result, errors = torch.empty_like(ordered), torch.empty_like(ordered)
     for start in range(0, columns, LAZY):
         stop = min(start + LAZY, columns)
-        block = torch.baddbmm(given[:, start:stop], shares[:, start:stop, :start], errors[:, :start])
-        for place, column in enumerate(range(start, stop)):
-            result[:, column] = placed.nearest(column, block[:, place])
-            errors[:, column] = given[:, column] - result[:, column]
-            block[:, place + 1 :].baddbmm_(shares[:, column + 1 : stop, column, None], errors[:, column, None])
+        block = torch.baddbmm(ordered[:, start:stop], shares[:, start:stop, :start], errors[:, :start])
+        for offset, column in enumerate(range(start, stop)):
+            result[:, column] = ordered_lattice.nearest(column, block[:, offset])
+            errors[:, column] = ordered[:, column] - result[:, column]
+            block[:, offset + 1 :].baddbmm_(shares[:, column + 1 : stop, column, None], errors[:, column, None])
     return torch.empty_like(weight).scatter_(2, wide, result.transpose(1, 2))

@@ -1,4 +1,4 @@
-"""Towers whose rounding was learned, kept until their bundle is written: after a kill the same export goes on with
+"""Cache of towers whose rounding was learned, until their bundle is written. After a kill the same export reuses
 them."""
 
 from __future__ import annotations
@@ -23,50 +23,56 @@ from mobileclip_deploy.network.model.variants import TOWERS
 
 
 def kept_as(**what: Any) -> str:
-    """A hash of everything that what is learned depends on, this package's and torch's version among it."""
+    """Returns a hash of everything that the result of learning depends on, including this package's and torch's
+    version."""
     version = importlib.metadata.version("mobileclip-deploy")
-    told = json.dumps([version, torch.__version__, what], sort_keys=True, default=str)
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = json.dumps([version, torch.__version__, what], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def forget(folder: Path) -> None:
-    """Remove the towers that are kept in a folder, and the folder if nothing else is in it."""
+    """Removes the cached towers in a folder, and the folder if it is empty then."""
     for tower in TOWERS:
         (folder / f"{tower}.safetensors").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # there is none, or something of somebody else's is in it
+    with contextlib.suppress(OSError):  # it does not exist, or has other files in it
         folder.rmdir()
 
 
 @dataclass(frozen=True)
 class KeptTower:
-    """The file of one tower; `key` is `kept_as` what it is of: a file of anything else is not looked at."""
+    """Cached file of one tower. `key` is its `kept_as`; a file with another key is ignored."""
 
     path: Path
     key: str
 
     @torch.no_grad()
     def restore(self, module: nn.Module) -> dict[str, Any] | None:
-        """Give a tower the tensors that were learned, in place: how it came out; None where nothing whole is kept."""
+        """Copies the learned tensors into a tower, and returns their recorded outcome. None if no intact file is
+        cached."""
         if not self.path.is_file():
             return None
         tensors = module.state_dict()
         try:
             check_tensors(self.path)
             with safe_open(self.path, framework="pt") as file:
-                told = file.metadata() or {}
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-        except (OSError, SafetensorError, InvalidInput):  # it is written whole: somebody damaged it; learned anew
+                metadata = file.metadata() or {}
+                learned = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        except (
+            OSError,
+            SafetensorError,
+            InvalidInput,
+        ):  # files are written whole, so it was damaged later; learn again
             return None
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        if told.get("key") != self.key or {name: tensor.shape for name, tensor in found.items()} != shapes:
+        if metadata.get("key") != self.key or {name: tensor.shape for name, tensor in learned.items()} != shapes:
             return None
         for name, tensor in tensors.items():
-            tensor.copy_(found[name])
-        outcome: dict[str, Any] = json.loads(told["outcome"])
+            tensor.copy_(learned[name])
+        outcome: dict[str, Any] = json.loads(metadata["outcome"])
         return outcome
 
     def keep(self, module: nn.Module, outcome: Mapping[str, Any]) -> None:
-        """Write a tower's tensors and how it came out.
+        """Writes a tower's tensors and their outcome.
 
         Raises:
             InvalidInput: the folder cannot be written.

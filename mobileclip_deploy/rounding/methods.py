@@ -1,4 +1,4 @@
-"""What rounding can be learned for, and how: known before torch is imported."""
+"""Methods of rounding, and the precisions that support them. Known before torch is imported."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.targets import Target, targets
 
 METHODS = ("nearest", "gptq", "tuned")
-"""How weights get onto their grids; the first learns nothing, the last tunes the floats after the second."""
+"""Methods to put weights on their grids. The first learns nothing; the last also tunes the floats after the second."""
 
 LEARNABLE = ("w8", "w8a8", "w8a16", "w6p", "w4p", "w4")
-"""Precisions whose rounding can be learned, of everything but the table of words."""
+"""Precisions whose rounding can be learned, for all weights except the table of words."""
 
 
 def check_rounding(target: Target, precisions: Mapping[TowerName, str]) -> None:
-    """Refuse by a UsageError a target whose exporter does not find the learned integers again, and precisions without
-    any."""
-    known = [name for name, one in targets().items() if one.abilities.recoverable or one.abilities.learns_rounding]
-    if target.label not in known:
-        raise UsageError(f"{target.label} takes no learned rounding ({', '.join(known)} do); leave `rounding` out")
+    """Raises UsageError if the target's exporter cannot keep learned integers, or no precision has any."""
+    supported = [
+        name
+        for name, target_class in targets().items()
+        if target_class.abilities.recoverable or target_class.abilities.learns_rounding
+    ]
+    if target.label not in supported:
+        raise UsageError(f"{target.label} takes no learned rounding ({', '.join(supported)} do); leave `rounding` out")
     if not {precision_of(precision).rest for precision in precisions.values()} & set(LEARNABLE):
         names = " and ".join(dict.fromkeys(precisions.values()))
         raise UsageError(f"{names}: rounding is learned for {', '.join(LEARNABLE)}; leave `rounding` out")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse by a UsageError a folder to learn from that is not there."""
+    """Raises UsageError if the folder to learn from does not exist."""
     if not folder.is_dir():
         raise UsageError(f"`calibration` {folder}: no such folder; give one with images and captions like the app's")

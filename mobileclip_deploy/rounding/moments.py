@@ -1,9 +1,9 @@
-"""What rounding learns from and is judged by: second moments of every layer's inputs, from one forward and one backward
-pass.
+"""Second moments of every layer's inputs, from one forward and one backward pass. Rounding learns from them, and is
+judged by them.
 
-Each position counts by the squared gradient of the embedding with respect to what the layer gives there: an error at a
-position that nothing later looks at (padding after a text, a corner of a picture) costs nothing. The gradient is that
-of a random projection of the unit embedding, whose square is in expectation the sum over all of its numbers
+Each position is weighted by the squared gradient of the embedding with respect to the layer's output there. An error at
+a position that nothing later reads (padding after a text, a corner of a picture) then costs nothing. The gradient is
+that of a random projection of the unit embedding; its expected square is the sum over all of the embedding's elements
 (Hutchinson, 1990).
 """
 
@@ -21,23 +21,23 @@ from torch.nn import functional as F
 from mobileclip_deploy.base.progress import Progress, silent
 from mobileclip_deploy.errors import InvalidInput
 
-# So many positions of all inputs together are looked at for each number that an output of a layer is made of; of each
-# input at least LEAST_POSITIONS, of each of MANY pictures half of them. With 8 to 32, and with 16 to 128, nano's image
-# tower comes out within 0.1 dB, as with another seed; the more there are, the longer the sums of second moments take.
-# What an error costs is told from fewer than what is learned from, which has to be of full rank.
+# Sampled positions, over all inputs, per weight of one output of a layer. Each input gives at least LEAST_POSITIONS,
+# each of MANY pictures half of them. With 8 to 32 (SAMPLES) and 16 to 128 (LEAST_POSITIONS), nano's image tower comes
+# out within 0.1 dB, as with another seed. The sums of second moments take longer with more positions. Judging an error
+# needs fewer positions than learning, whose moments have to be of full rank.
 SAMPLES, FOR_JUDGING = 16, 8
 LEAST_POSITIONS = 32
 MANY = 256
-# Positions that hardly count are left out until this share of what all weigh is left: most of a text is padding.
+# Share of the total weight that is kept when the lightest positions are left out: most of a text is padding.
 COUNTED = 0.999
-# Moments are symmetric: of those of so many numbers and more, blocks of this size on one side of the diagonal.
+# Moments are symmetric: larger ones are stored as blocks of this many rows, from the diagonal on.
 BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Moments:
     """Weighted moments of the inputs of one layer, by the groups of a convolution: `second` [G, n, n], `first` [G, n],
-    `mass` [G], the sum of the weights."""
+    and `mass` [G], the sum of the weights."""
 
     second: Tensor
     first: Tensor
@@ -49,23 +49,24 @@ class Moments:
         return self.first / self.mass.clamp(min=torch.finfo(torch.float32).tiny)[:, None]
 
     def centred(self) -> Tensor:
-        """Second moments about the mean, [G, n, n]: what is left of an error once the bias has taken up its mean."""
+        """Returns the second moments about the mean, [G, n, n]: the cost of an error after the bias has compensated its
+        mean."""
         mean = self.mean
         return self.second - self.mass[:, None, None] * mean[:, :, None] * mean[:, None, :]
 
     def cost(self, error: Tensor) -> float:
-        """What an error [G, R, n] of the weight costs."""
+        """Returns the cost of an error [G, R, n] of the weight."""
         return float(((error @ self.second) * error).sum())
 
     def cost_with_bias(self, error: Tensor, correction: Tensor) -> float:
-        """What it costs where the bias takes up `correction` [G, R] of it: the sum of (error x - correction)^2."""
+        """Returns the cost if the bias compensates `correction` [G, R]: the sum of (error x - correction)^2."""
         means = (error @ self.first[:, :, None])[..., 0]  # [G, R]
         return self.cost(error) + float((correction * (correction * self.mass[:, None] - 2 * means)).sum())
 
 
 class _Sums:
-    """Moments of `numbers` inputs of each of `groups`, while they are added up: in blocks of rows from the diagonal on,
-    each in one piece of memory."""
+    """Accumulator of the moments of `numbers` inputs in each of `groups`. Blocks of rows start at the diagonal, each in
+    one piece of memory."""
 
     def __init__(self, groups: int, numbers: int) -> None:
         self._blocks = [
@@ -75,17 +76,17 @@ class _Sums:
         self._mass = torch.zeros(groups)
 
     def add(self, columns: Tensor, weights: Tensor) -> None:
-        """Columns [G, n, P], each as often as its weight [G, P] says."""
+        """Adds columns [G, n, P] with their weights [G, P]."""
         roots = weights.sqrt()
         columns = columns * roots[:, None, :]
-        for number, block in enumerate(self._blocks):
-            rest = columns[:, number * BLOCK :]
+        for index, block in enumerate(self._blocks):
+            rest = columns[:, index * BLOCK :]
             block.baddbmm_(rest[:, :BLOCK], rest.transpose(1, 2))
         self._first += (columns @ roots[:, :, None])[..., 0]
         self._mass += weights.sum(dim=1)
 
     def moments(self) -> Moments:
-        """What was added, and nothing is left here."""
+        """Returns the accumulated moments, and frees the blocks."""
         groups, numbers = self._first.shape
         if len(self._blocks) == 1:
             return Moments(self._blocks.pop(), self._first, self._mass)
@@ -105,14 +106,14 @@ def gather(
     progress: Progress = silent,
     samples: int = SAMPLES,
 ) -> dict[str, Moments]:
-    """The moments of each layer's inputs over batches of a tower's inputs.
+    """Computes the moments of each layer's inputs over batches of a tower's inputs.
 
     Args:
         tower: as exported, in eval mode, in float32.
         layers: modules of it, by name.
         batches: pixels [N, 3, S, S] or ids [N, L].
         seed: of the random projections.
-        samples: positions for each number that an output is made of.
+        samples: positions per weight of one output.
 
     Raises:
         InvalidInput: a gradient is not a number.
@@ -129,28 +130,28 @@ def gather(
             progress(f"statistics, batch {number}")
             embedding = F.normalize(tower(batch), dim=1)
             (embedding * torch.randn(embedding.shape, generator=generator)).sum().backward()
-    found = {name: one.moments() for name, one in sums.items()}
-    for name, moments in found.items():
+    results = {name: layer_sums.moments() for name, layer_sums in sums.items()}
+    for name, moments in results.items():
         if not bool(torch.isfinite(moments.mass).all()):
             raise InvalidInput(
                 f"{name}: its gradient is not a number on the calibration inputs; look at the checkpoint with `inspect`"
             )
-    return found
+    return results
 
 
 def _seen(
     name: str, sums: dict[str, _Sums], enough: int, generator: torch.Generator
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        given = inputs[0].detach()
+        layer_input = inputs[0].detach()
 
         def backward(gradient: Tensor) -> None:
-            columns, weights = _positions(layer, given, gradient, enough, generator)
+            columns, weights = _positions(layer, layer_input, gradient, enough, generator)
             if name not in sums:
                 sums[name] = _Sums(*columns.shape[:2])
             sums[name].add(columns, weights)
 
-        if not output.requires_grad:  # before it is nothing that a gradient is asked for: it ends here
+        if not output.requires_grad:  # nothing before this layer needs a gradient: it ends here
             output.requires_grad_()
         output.register_hook(backward)
 
@@ -161,54 +162,60 @@ def _seen(
 def _positions(
     layer: nn.Module, given: Tensor, gradient: Tensor, enough: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """What a layer takes, [G, n, P], and what an error there costs, [G, P]: at about `enough` positions of each input,
-    of a map evenly spread and elsewhere each time."""
+    """Samples a layer's inputs [G, n, P] and the cost of an error there, [G, P], at about `enough` positions of each
+    input.
+
+    The positions of a map are evenly spaced, with a random start each time.
+    """
     size = len(given)
     if not isinstance(layer, nn.Conv2d):
-        places, weights = _counted(gradient.reshape(1, -1, gradient.shape[-1]).square().sum(dim=2), enough * size)
-        return given.reshape(-1, given.shape[-1])[places].T[None], weights
+        positions, weights = _counted(gradient.reshape(1, -1, gradient.shape[-1]).square().sum(dim=2), enough * size)
+        return given.reshape(-1, given.shape[-1])[positions].T[None], weights
     height, width = gradient.shape[2:]
     down = max(1, min(height, math.isqrt(height * width // enough)))
     across = max(1, min(width, height * width // (enough * down)))
     first = tuple(int(torch.randint(step, (1,), generator=generator)) for step in (down, across))
-    kept = gradient[:, :, first[0] :: down, first[1] :: across] * math.sqrt(down * across)  # [B, O, h, w]
-    weights = kept.reshape(size, layer.groups, -1, kept.shape[2] * kept.shape[3]).square().sum(dim=2)  # [B, G, L]
+    sampled = gradient[:, :, first[0] :: down, first[1] :: across] * math.sqrt(down * across)  # [B, O, h, w]
+    weights = (
+        sampled.reshape(size, layer.groups, -1, sampled.shape[2] * sampled.shape[3]).square().sum(dim=2)
+    )  # [B, G, L]
     weights = weights.transpose(0, 1).flatten(1)
     windows = _windows(layer, given, first, (down, across))  # [B, I, h, w, k, k]
-    places, counted = _counted(weights, weights.shape[1])
-    if len(places) > weights.shape[1] // 2:  # to pick them out costs more than what it spares: the others weigh nothing
-        weights = torch.zeros_like(weights).index_copy_(1, places, counted)
+    positions, counted = _counted(weights, weights.shape[1])
+    if len(positions) > weights.shape[1] // 2:  # selecting them costs more than it saves: the others get weight 0
+        weights = torch.zeros_like(weights).index_copy_(1, positions, counted)
         windows = windows.reshape(size, layer.groups, -1, *windows.shape[2:]).permute(1, 2, 5, 6, 0, 3, 4)
         return windows.flatten(4).flatten(1, 3), weights
-    rows = windows.permute(0, 2, 3, 1, 4, 5)[torch.unravel_index(places, (size, *kept.shape[2:]))]  # [P, I, k, k]
-    return rows.reshape(len(places), layer.groups, -1).permute(1, 2, 0), counted
+    rows = windows.permute(0, 2, 3, 1, 4, 5)[torch.unravel_index(positions, (size, *sampled.shape[2:]))]  # [P, I, k, k]
+    return rows.reshape(len(positions), layer.groups, -1).permute(1, 2, 0), counted
 
 
 def _windows(layer: nn.Conv2d, given: Tensor, first: Sequence[int], steps: Sequence[int]) -> Tensor:
-    """What a convolution sees at every `steps`th position from the `first` on, of rows and of columns: a view
-    [B, I, h, w, k, k]."""
+    """Returns a convolution's windows at every `steps`th position from `first` on, in rows and columns: a view [B, I,
+    h, w, k, k]."""
     assert not isinstance(layer.padding, str)
     rows, columns = layer.padding
-    found = F.pad(given, (columns, columns, rows, rows))
+    windows = F.pad(given, (columns, columns, rows, rows))
     for dim, (kernel, dilation, stride) in enumerate(
         zip(layer.kernel_size, layer.dilation, layer.stride, strict=True), start=2
     ):
         start, step = first[dim - 2] * stride, steps[dim - 2]
-        found = found.narrow(dim, start, found.shape[dim] - start)
-        found = found.unfold(dim, (kernel - 1) * dilation + 1, stride * step)[..., ::dilation]
-    return found
+        windows = windows.narrow(dim, start, windows.shape[dim] - start)
+        windows = windows.unfold(dim, (kernel - 1) * dilation + 1, stride * step)[..., ::dilation]
+    return windows
 
 
 def _counted(weights: Tensor, enough: int) -> tuple[Tensor, Tensor]:
-    """The positions of [G, P] that count, and their weights: the heaviest, and of the lighter ones as many, evenly
-    drawn from their ranks, each for those that it stands for."""
+    """Selects about `enough` positions of [G, P], and returns them and their weights.
+
+    Half are the heaviest. The rest are lighter ones, evenly spaced in rank; each gets the weight of those it
+    represents.
+    """
     ranked, order = weights.sum(dim=0).sort(descending=True)
     share = ranked.cumsum(0)
     count = int((share < COUNTED * share[-1]).sum()) + 1
     heavy = min(count, (enough + 1) // 2)
     step = max(1, (count - heavy) // max(1, enough - heavy))
     light = order[heavy + step // 2 : count : step]
-    standing_for = (count - heavy) / max(1, len(light))
-    return torch.cat([order[:heavy], light]), torch.cat(
-        [weights[:, order[:heavy]], weights[:, light] * standing_for], 1
-    )
+    represented = (count - heavy) / max(1, len(light))
+    return torch.cat([order[:heavy], light]), torch.cat([weights[:, order[:heavy]], weights[:, light] * represented], 1)

@@ -1,5 +1,7 @@
-"""Learned rounding of towers: each layer's weight on its grid so that its outputs stay, kept where that holds on inputs
-that were not learned from."""
+"""Learned rounding of towers: puts each layer's weight on its grid so that its outputs stay close.
+
+The learned rounding is kept only if it is better on inputs that were held back.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +32,22 @@ from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.rules import storage_of
 from mobileclip_deploy.targets.storage import Storage
 
-# Inputs at a time; with gradients S2's image tower takes half a gigabyte for each.
+# Inputs per batch; with gradients, S2's image tower takes half a gigabyte for each input.
 BATCH = 8
 WITH_GRADIENTS: Mapping[TowerName, int] = {"image": 4, "text": 8}
-# So many inputs are looked at for second moments: all of nano's 346 pictures and 922 captions are worth no more than
-# another seed is (0.1 dB), 192 pictures or 512 captions lose 0.1 to 0.4.
+# Number of inputs for second moments. All of nano's 346 pictures and 922 captions gain no more than another seed does
+# (0.1 dB); 192 pictures or 512 captions lose 0.1 to 0.4 dB.
 LOOKED_AT: Mapping[TowerName, int] = {"image": 256, "text": 768}
 SEED = 0
 
 
 @dataclass(frozen=True)
 class RoundedTower:
-    """One tower: which of its layers stand on numbers that were learned, of how many; and how near it is to its float
-    original on the inputs held back, centred SNR in dB, without learning and with it.
+    """Outcome of one tower: the layers with learned weights, out of `of` layers, and the tower's nearness to its float
+    original without and with learning, as centred SNR in dB on the inputs held back.
 
-    `method` is the one of those wanted that came nearest: "nearest", with no `layers`, where the tower as a whole was
-    not nearer, and stays as it was.
+    `method` is the best of the tried methods. It is "nearest", without `layers`, if learning did not improve the tower;
+    the tower is then unchanged.
     """
 
     tower: TowerName
@@ -56,7 +58,7 @@ class RoundedTower:
     learned_db: float
 
     def describe(self) -> str:
-        """In a sentence."""
+        """Describes the outcome in a sentence."""
         if self.nearest_db == float("inf"):
             return f"{self.tower} tower: its weights are on the grid already, rounding loses nothing"
         figures = f"{self.learned_db:.1f} dB on the inputs held back, {self.nearest_db:.1f} rounded to the nearest"
@@ -67,7 +69,7 @@ class RoundedTower:
 
 @dataclass(frozen=True)
 class Rounded:
-    """A folded source whose towers stand on the grids of a target's precisions, and how that came out."""
+    """A folded source whose towers are on the grids of a target's precisions, and the outcomes."""
 
     source: Source
     towers: tuple[RoundedTower, ...]
@@ -75,10 +77,10 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Learning:
-    """How rounding is learned: the method, and the layers of precision "mixed" that have 4 bits (see `TowerJob`).
+    """Options of learning: the method, and the 4-bit layers of precision "mixed" (see `TowerJob`).
 
-    `kept`: a folder for towers that are done, each in a file, from which the same call goes on after a kill; None
-    where nothing is kept.
+    `kept`: a folder for finished towers, one file each, so that the same call can resume after a kill. None if nothing
+    is cached.
     """
 
     method: str
@@ -94,11 +96,11 @@ def round_source(
     learning: Learning,
     progress: Progress = silent,
 ) -> Rounded:
-    """Learn the rounding of every tower that has a grid to be rounded to.
+    """Learns the rounding of every tower that has a grid to round to.
 
     Args:
-        source: folded; it stays as it is.
-        learning: how.
+        source: folded; left unchanged.
+        learning: method and options.
 
     Raises:
         InvalidInput: gradients are not numbers.
@@ -111,18 +113,18 @@ def round_source(
         storage = storage_of(target, tower, module, precision, learning.four_bit.get(tower, frozenset()))
         outcome = None
         if _layers(module, storage):
-            kept = _kept(source, target, tower, storage, data, learning)
-            before = kept.restore(module) if kept is not None else None
-            if kept is not None and before is not None:
-                outcome = RoundedTower(**{**before, "layers": tuple(before["layers"])})
-                progress(f"{tower} tower, its rounding was learned before: {kept.path}")
+            cached = _kept(source, target, tower, storage, data, learning)
+            recorded = cached.restore(module) if cached is not None else None
+            if cached is not None and recorded is not None:
+                outcome = RoundedTower(**{**recorded, "layers": tuple(recorded["layers"])})
+                progress(f"{tower} tower, its rounding was learned before: {cached.path}")
             else:
                 fixed = target.abilities.fixed(module)
                 goal = _goal(source, tower, data, fixed) if learning.method == "tuned" else None
                 outcome = _round_tower(tower, module, storage, data, goal, progress)
-                if kept is not None:
-                    kept.keep(module, asdict(outcome))
-        if outcome is None or not outcome.layers:  # as it was, its layer scales too
+                if cached is not None:
+                    cached.keep(module, asdict(outcome))
+        if outcome is None or not outcome.layers:  # restore the original, with its layer scales
             setattr(result.model, tower, copy.deepcopy(getattr(source.model, tower)))
         if outcome is not None:
             outcomes.append(outcome)
@@ -132,25 +134,27 @@ def round_source(
 def _kept(
     source: Source, target: Target, tower: TowerName, storage: Storage, data: CalibrationSet, learning: Learning
 ) -> KeptTower | None:
-    """Where a tower is kept, and as what."""
+    """Returns the cached file of a tower, with its key. None if nothing is cached."""
     if learning.kept is None:
         return None
     grids = {name: repr(grid) for name, grid in storage.items()}
-    of = {"checkpoint": source.provenance.content, "data": data.sha256, "target": target.label}
-    key = kept_as(**of, tower=tower, method=learning.method, grids=grids, towers=source.model.towers)
+    inputs = {"checkpoint": source.provenance.content, "data": data.sha256, "target": target.label}
+    key = kept_as(**inputs, tower=tower, method=learning.method, grids=grids, towers=source.model.towers)
     return KeptTower(learning.kept / f"{tower}.safetensors", key)
 
 
 def _layers(module: nn.Module, storage: Storage) -> dict[str, nn.Conv2d | nn.Linear]:
-    """The layers whose rounding can be learned, by name. The table of words is none: what a row is off by can be taken
-    up by no other."""
-    found = _on_grids(module, storage)
-    return {name: layer for name, layer in found.items() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    """Returns the layers whose rounding can be learned, by name.
+
+    The table of words is left out: no other row can compensate a row's error.
+    """
+    layers = _on_grids(module, storage)
+    return {name: layer for name, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)}
 
 
 def _on_grids(module: nn.Module, storage: Storage) -> dict[str, nn.Conv2d | nn.Linear | nn.Embedding]:
-    """Every layer whose weight is stored on a grid, by name; but for pruned ones, whose zeros would have to be learned
-    too."""
+    """Returns every layer whose weight is stored on a grid, by name. Pruned ones are left out: their zeros would have
+    to be learned too."""
     layers = {f"{name}.weight": layer for name, layer in module.named_modules()}
     return {
         name.removesuffix(".weight"): layer
@@ -169,18 +173,18 @@ def _round_tower(
     goal: Goal | None,
     progress: Progress,
 ) -> RoundedTower:
-    """Put a tower's layers on their grids, in place, and tune it where there is a goal."""
+    """Puts a tower's layers on their grids, in place, and tunes the tower if there is a goal."""
     layers = _layers(module, storage)
-    held = data.held_back(tower)
-    wanted = _embed(module, held)
+    held_back = data.held_back(tower)
+    expected = _embed(module, held_back)
     nearest = _with_nearest(module, storage)
-    nearest_db = _decibels(wanted, _embed(nearest, held))
+    nearest_db = _decibels(expected, _embed(nearest, held_back))
     module.requires_grad_(False)
     inputs = data.learned(tower)
     if len(inputs) > (most := LOOKED_AT[tower]):
         inputs = inputs[torch.arange(most) * len(inputs) // most]  # spread evenly
     learned_from = gather(module, layers, inputs.split(WITH_GRADIENTS[tower]), SEED, progress)
-    judged_by = gather(module, layers, held.split(WITH_GRADIENTS[tower]), SEED + 1, samples=FOR_JUDGING)
+    judged_by = gather(module, layers, held_back.split(WITH_GRADIENTS[tower]), SEED + 1, samples=FOR_JUDGING)
     placed: dict[str, Placed] = {}
     for number, (name, layer) in enumerate(layers.items(), 1):
         progress(f"{tower} tower, rounding, layer {number} of {len(layers)}")
@@ -194,12 +198,12 @@ def _round_tower(
         for name in _on_grids(module, storage):
             if name not in placed:
                 rounded.get_parameter(f"{name}.weight").copy_(nearest.get_parameter(f"{name}.weight"))
-    learned_db = _decibels(wanted, _embed(rounded, held))
+    learned_db = _decibels(expected, _embed(rounded, held_back))
     method = "gptq"
     if goal is not None:
         tuned, every = copy.deepcopy(module), _all_placed(module, storage, placed)
         tune(tuned, every, goal, TuningSettings(), lambda text: progress(f"{tower} tower, {text}"))
-        tuned_db = _decibels(wanted, _embed(tuned, held))
+        tuned_db = _decibels(expected, _embed(tuned, held_back))
         if tuned_db > learned_db:
             method, placed, learned_db = "tuned", every, tuned_db
             module.load_state_dict(tuned.state_dict())
@@ -210,7 +214,7 @@ def _round_tower(
 
 
 def _all_placed(module: nn.Module, storage: Storage, placed: Mapping[str, Placed]) -> dict[str, Placed]:
-    """Every weight on its lattice: those whose rounding was not learned at their nearest points."""
+    """Returns every weight on its lattice: weights without learned rounding at their nearest points."""
     every = {}
     for name, layer in _on_grids(module, storage).items():
         if name in placed:
@@ -225,24 +229,24 @@ def _all_placed(module: nn.Module, storage: Storage, placed: Mapping[str, Placed
 
 
 def _goal(source: Source, tower: TowerName, data: CalibrationSet, fixed: frozenset[str]) -> Goal:
-    """What a tower is tuned to. It ranks embeddings of the other tower, where there are any, else its own."""
+    """Returns the goal of tuning a tower: it ranks embeddings of the other tower if there are any, else its own."""
     inputs = data.learned(tower)
-    wanted = F.normalize(_embed(make_tower(source.model, tower), inputs), dim=1)
+    expected = F.normalize(_embed(make_tower(source.model, tower), inputs), dim=1)
     other: TowerName = "text" if tower == "image" else "image"
-    shown = data.learned(other)
-    across = wanted
-    if other in source.model.towers and len(shown):
-        across = F.normalize(_embed(make_tower(source.model, other), shown), dim=1)
-    return Goal(inputs, wanted, across, source.model.logit_factor, fixed)
+    other_inputs = data.learned(other)
+    ranked = expected
+    if other in source.model.towers and len(other_inputs):
+        ranked = F.normalize(_embed(make_tower(source.model, other), other_inputs), dim=1)
+    return Goal(inputs, expected, ranked, source.model.logit_factor, fixed)
 
 
 @torch.no_grad()
 def _round_layer(
     layer: nn.Conv2d | nn.Linear, grid: Grid, learned_from: Moments, judged_by: Moments, nearest: Tensor
 ) -> Placed | None:
-    """Put a layer on its grid, its bias taking up the mean of the error.
+    """Puts a layer on its grid; its bias compensates the mean of the error.
 
-    None where that is not nearer than the nearest on the inputs held back: the layer stays as it was.
+    None if that is not nearer than rounding to the nearest, on the inputs held back; the layer is then unchanged.
     """
     centred = layer.bias is not None
     hessian = learned_from.centred() if centred else learned_from.second
@@ -265,7 +269,7 @@ def _round_layer(
 
 @torch.no_grad()
 def _with_nearest(module: nn.Module, storage: Storage) -> nn.Module:
-    """A copy of a tower with every weight as an export without learning stores it."""
+    """Returns a copy of a tower with every weight as an export without learning stores it."""
     rounded = copy.deepcopy(module)
     tensors = dict(rounded.named_parameters()) | dict(rounded.named_buffers())
     for name, grid in storage.items():
@@ -280,6 +284,6 @@ def _embed(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _decibels(wanted: Tensor, found: Tensor) -> float:
-    """Centred SNR; infinite where the two are the same."""
+    """Returns the centred SNR; infinite if the two are the same."""
     deviation = compare(wanted.numpy(), found.numpy())
     return float("inf") if deviation.snr_db is None else deviation.snr_db

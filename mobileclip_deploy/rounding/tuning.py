@@ -1,8 +1,8 @@
-"""Tuning of what is float anyway, the integers of weights and the indices of tables being fixed: biases, norms,
-positions, and each block's scale and each table's entries.
+"""Tuning of the tensors that stay float: biases, norms, positions, each block's scale and each table's entries. The
+integers of weights and the indices of tables are fixed.
 
-Rounding leaves a layer an error that no other choice of integers makes smaller; the floats around it take up more of
-it. They are few (some percent of the weights), so that little data does not mislead them as it would the integers.
+Rounding leaves each layer an error that no other integers make smaller; the floats around the layer compensate more of
+it. They are few (some percent of the weights), so little data does not mislead them as it would mislead the integers.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mobileclip_deploy.evaluation.distance import RANKED, distance
 from mobileclip_deploy.targets.grids.grid import Grid
 from mobileclip_deploy.targets.grids.lattice import IntegerLattice, Lattice, TableLattice, held_scale
 
-# Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s, by 8 at a
-# time 1.7 GB and 32 CPU s.
+# Images of a batch that go through an image tower together: a step of S0 then takes 2.6 GB and 29 CPU s; with 8 at a
+# time, 1.7 GB and 32 CPU s.
 IMAGES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """`steps` of `batch` inputs, Adam with a cosine to 0; rates of floats, and of scales and entries relative to their
-    size."""
+    """Settings of the tuning: `steps` of `batch` inputs, with Adam and a cosine schedule to 0. `relative_rate` is the
+    rate of scales and entries, relative to their size."""
 
     steps: int = 120
     batch: int = 64
@@ -40,7 +40,7 @@ class TuningSettings:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A weight on its lattice: `values` [G, R, n] are points of it, and come to stand in a weight of `shape`."""
+    """A weight on its lattice: `values` [G, R, n] are points of the lattice, for a weight of `shape`."""
 
     grid: Grid
     lattice: Lattice
@@ -50,9 +50,15 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """What a tower is tuned to: to answer `inputs` as the float original did (`wanted`, unit [N, D]), and to rank
-    `across`, unit embeddings [M, D] of the other tower, as it did, at the model's factor of the cosines. `fixed`: the
-    parameters of the tower that stay as they are (`Abilities.fixed`)."""
+    """Goal of tuning a tower.
+
+    Attributes:
+        inputs: inputs of the tower.
+        wanted: unit embeddings [N, D] of the inputs by the float original.
+        across: unit embeddings [M, D] of the other tower, to be ranked as the float original ranks them.
+        scale: the model's factor of the cosines.
+        fixed: parameters of the tower that must not change (`Abilities.fixed`).
+    """
 
     inputs: Tensor
     wanted: Tensor
@@ -64,7 +70,7 @@ class Goal:
 def tune(
     tower: nn.Module, placed: Mapping[str, Placed], goal: Goal, settings: TuningSettings, progress: Progress = silent
 ) -> None:
-    """Tune a tower in place; its weights stay on their lattices' integers and indices.
+    """Tunes a tower in place; its weights keep their lattices' integers and indices.
 
     Args:
         tower: as exported, folded, in eval mode.
@@ -88,8 +94,8 @@ def tune(
         optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for part in chosen.split(at_once):  # both terms of the distance are means over the inputs
-            found = F.normalize(tower(goal.inputs[part]), dim=1)
-            loss = distance(found, goal.wanted[part], others, goal.scale) * (len(part) / len(chosen))
+            embeddings = F.normalize(tower(goal.inputs[part]), dim=1)
+            loss = distance(embeddings, goal.wanted[part], others, goal.scale) * (len(part) / len(chosen))
             loss.backward()
             total += loss.item()
         optimizer.step()
@@ -109,7 +115,7 @@ def tune(
 
 
 def _trained(tower: nn.Module, fixed: frozenset[str]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What is float anyway, but for what is fixed; and the scales and entries."""
+    """Returns the float parameters that are not fixed, and the scales and entries."""
     floats: list[nn.Parameter] = []
     relative: list[nn.Parameter] = []
     for name, parameter in tower.named_parameters():
@@ -128,7 +134,7 @@ def _fixed(weight: Placed) -> nn.Module:
 
 
 class FixedIntegers(nn.Module):
-    """Integers [G, R, n] times the scale of their block, which is trained in proportion to itself."""
+    """Integers [G, R, n] times the scale of their block; the scale is trained in proportion to itself."""
 
     integers: Tensor
     blocks: Tensor
@@ -150,13 +156,13 @@ class FixedIntegers(nn.Module):
 
     @torch.no_grad()
     def hold(self) -> None:
-        """Round the scales to what a file can hold."""
+        """Rounds the scales to values that a file can hold."""
         self.scales.copy_(held_scale(self.grid, self.scales * (1 + self.factor)))
         self.factor.zero_()
 
 
 class FixedIndices(nn.Module):
-    """Indices [O, n] into tables of entries, which are trained in proportion to the table's largest."""
+    """Indices [O, n] into tables of entries, which are trained in proportion to the table's largest entry."""
 
     indices: Tensor
     tables: Tensor
@@ -174,7 +180,7 @@ class FixedIndices(nn.Module):
         indices = torch.empty(rows.shape, dtype=torch.int64)
         for number, part in enumerate(parts):
             indices[tables == number] = part
-        # Indices into all tables in a row.
+        # Indices into the concatenated tables.
         self.register_buffer("indices", (indices + tables[:, None] * lattice.entries.shape[1]).int())
         self.register_buffer("entries", lattice.entries)
         self.factor = nn.Parameter(torch.zeros_like(lattice.entries))
@@ -187,6 +193,6 @@ class FixedIndices(nn.Module):
 
     @torch.no_grad()
     def hold(self) -> None:
-        """Round the entries to float16, in which they are stored."""
+        """Rounds the entries to float16, in which they are stored."""
         self.entries.copy_(self._tuned().half().float())
         self.factor.zero_()
