@@ -1,4 +1,4 @@
-"""Parity: how far an artifact's embeddings are from the checkpoint's, and whether that is near enough."""
+"""Parity: distance of an artifact's embeddings from the checkpoint's, and the gates that it must pass."""
 
 from mobileclip_deploy.parity.gates import Bound, Gates, parse_gates
 from mobileclip_deploy.parity.metrics import Deviation, compare, value_tolerance

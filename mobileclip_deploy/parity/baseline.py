@@ -1,8 +1,8 @@
-"""The figures last accepted, in a lock file, and whether those of today have drifted from them.
+"""The accepted figures of bundles, in a lock file, and the check that today's figures have not drifted from them.
 
-A gate says whether an artifact is near enough to its checkpoint; the lock says whether it is as near as it was. What is
-allowed to change is noise: other processors and library versions round differently, and a dataset's figure moves by an
-example or two. The tolerances stand in the lock file itself, to be read and changed there.
+A gate checks that an artifact is near enough to its checkpoint; the lock checks that it is as near as before. Only
+noise may change: other processors and library versions round differently, and a dataset's figure moves by an example or
+two. The tolerances are in the lock file itself, where they can be read and changed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LOCKED_STEPS = ("twin", "shipped", "task")
 
 
 class Tolerances(BaseModel, frozen=True, extra="forbid"):
-    """What counts as noise.
+    """Limits of noise.
 
-    A relative deviation or a distance 1 - cosine may grow to `deviation_factor` times what was accepted, or by
-    `deviation_floor` where that is more; the signal-to-noise ratio may fall by `snr_db` decibels (not counted where it
-    is above `snr_exact`, where only rounding is left). Accuracy may move by `points` either way, bytes by the share
-    `bytes`.
+    A relative deviation or a distance 1 - cosine may grow to `deviation_factor` times the accepted value, or by
+    `deviation_floor` if that is more. The signal-to-noise ratio may fall by `snr_db` decibels. An accepted ratio above
+    `snr_exact` counts as `snr_exact`, since only rounding is left there. Accuracy may move by `points` either way,
+    bytes by the share `bytes`.
     """
 
     deviation_factor: float = 1.5
@@ -44,10 +44,10 @@ NOISE = Tolerances()
 
 
 class LockedBundle(BaseModel, frozen=True, extra="forbid"):
-    """The accepted figures of one bundle: by "tower step" (as "image shipped"), and bytes by tower.
+    """Accepted figures of one bundle: `checks` by "tower step" (such as "image shipped"), and bytes by tower.
 
-    `weights`: the hash of the checkpoint's tensors, the same whatever file holds them; None where an earlier version
-    wrote the lock or the bundle.
+    `weights`: the hash of the checkpoint's tensors, the same in any file. None if an earlier version wrote the lock or
+    the bundle.
     """
 
     checkpoint_sha256: Sha256
@@ -57,19 +57,19 @@ class LockedBundle(BaseModel, frozen=True, extra="forbid"):
 
 
 class ParityLock(BaseModel, frozen=True, extra="forbid"):
-    """A lock file: several bundles by name, and what counts as noise."""
+    """Content of a lock file: several bundles by name, and the limits of noise."""
 
     schema_version: Literal[1] = 1
     tolerances: Tolerances = Tolerances()
     bundles: dict[Name, LockedBundle] = {}
 
     def accept(self, name: str, bundle: LockedBundle) -> ParityLock:
-        """The lock with the figures of a bundle put in."""
+        """Returns the lock with the figures of a bundle added."""
         bundles = dict(sorted((self.bundles | {name: bundle}).items()))
         return self.model_copy(update={"bundles": bundles})
 
     def to_json(self) -> str:
-        """Stable text: figures with six digits, so that a difference shows what changed and not how it rounds."""
+        """Returns stable text: figures have six digits, so that a diff shows changes and not rounding."""
         data = self.model_dump(mode="json", exclude_none=True)
         for bundle in data["bundles"].values():
             for figures in bundle["checks"].values():
@@ -78,7 +78,7 @@ class ParityLock(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_lock(path: Path) -> ParityLock:
-    """Read a lock file.
+    """Reads a lock file.
 
     Raises:
         InvalidInput: missing, damaged or of another schema version.
@@ -87,7 +87,8 @@ def read_lock(path: Path) -> ParityLock:
 
 
 def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[str, int]) -> LockedBundle:
-    """What a lock keeps of a report: the figures of the twin, of the artifacts as written, and of accuracy."""
+    """Returns the part of a report that a lock stores: the figures of the twin, of the artifacts as written, and of
+    accuracy."""
     checks = {
         f"{check.tower} {check.step}": figures_of(check)
         for check in report.checks
@@ -99,7 +100,7 @@ def locked_figures(report: ParityReport, checkpoint: Provenance, sizes: Mapping[
 
 
 def figures_of(check: Check) -> dict[str, float]:
-    """The figures of a check that drift is judged by."""
+    """Returns the figures of a check that are compared for drift."""
     if check.figures is not None:
         return {name: value for name, value in check.figures.items() if not name.endswith("_drop")}
     if check.deviation is None:
@@ -116,8 +117,8 @@ def accepted_figures(name: str, weights: str | None, checkpoint_sha256: str, loc
     """
     accepted = lock.bundles.get(name)
     if accepted is None:
-        known = listed(lock.bundles) or "none"
-        raise InvalidInput(f"the lock file has no bundle {name} (it has {known}); put it in with `accept=True`")
+        names = listed(lock.bundles) or "none"
+        raise InvalidInput(f"the lock file has no bundle {name} (it has {names}); put it in with `accept=True`")
     same = accepted.weights is not None and accepted.weights == weights
     if not same and accepted.checkpoint_sha256 != checkpoint_sha256:
         raise InvalidInput(
@@ -128,11 +129,11 @@ def accepted_figures(name: str, weights: str | None, checkpoint_sha256: str, loc
 
 
 def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Container[str] = ()) -> list[Check]:
-    """One check (step "baseline") for each tower and for accuracy: failed where a figure drifted.
+    """Makes one check (step "baseline") for each tower and for accuracy: failed if a figure drifted.
 
     Args:
-        left_out: checks (as "image twin") that were not wanted today; what was accepted of them is said to be not
-            measured. Any other figure that is not there any more has drifted.
+        left_out: checks (such as "image twin") that were not requested today; the result lists their accepted figures
+            as not measured. Any other missing figure counts as drifted.
 
     Raises:
         InvalidInput: see `accepted_figures`.
@@ -142,25 +143,25 @@ def check_drift(name: str, today: LockedBundle, lock: ParityLock, left_out: Cont
     missing: dict[str, list[str]] = {}
     for check, figures in accepted.checks.items():
         tower, step = check.split(" ", 1)
-        found = today.checks.get(check)
-        if found is None and check in left_out:
+        figures_today = today.checks.get(check)
+        if figures_today is None and check in left_out:
             drifted.setdefault(tower, [])
             missing.setdefault(tower, []).append(step)
             continue
-        if found is None:
+        if figures_today is None:
             drifted.setdefault(tower, []).append(f"{step} was measured and is not now")
             continue
-        texts = drifts(figures, found, lock.tolerances)
+        texts = drifts(figures, figures_today, lock.tolerances)
         drifted.setdefault(tower, []).extend(f"{step} {text}" for text in texts)
     for tower, size in accepted.bytes.items():
         now = today.bytes.get(tower, 0)
         if abs(now - size) > lock.tolerances.bytes * size:
             drifted[tower].append(f"bytes {now:,}, accepted {size:,}")
-    return [_judged(tower, found, missing.get(tower, ()), tower in accepted.bytes) for tower, found in drifted.items()]
+    return [_judged(tower, texts, missing.get(tower, ()), tower in accepted.bytes) for tower, texts in drifted.items()]
 
 
 def _judged(tower: str, drifts: Sequence[str], missing: Sequence[str], sized: bool) -> Check:
-    """The check of a tower, or of accuracy, of which there are no bytes."""
+    """Returns the check of a tower, or of accuracy, which has no bytes."""
     texts = [f"not measured: {', '.join(missing)}"] if missing else []
     if not drifts and not sized and missing:
         return Check(step="baseline", tower=tower, status="not run", detail=texts[0], left_out=True)
@@ -174,15 +175,16 @@ def _judged(tower: str, drifts: Sequence[str], missing: Sequence[str], sized: bo
 
 
 def drifts(accepted: Mapping[str, float], now: Mapping[str, float], noise: Tolerances = NOISE) -> list[str]:
-    """How figures are worse than those that were accepted, or where they count both ways others, in words."""
+    """Lists in words the figures that are worse than accepted; figures that count both ways are listed if they
+    moved."""
     texts = (_drift(figure, value, now.get(figure), noise) for figure, value in accepted.items())
     return [text for text in texts if text is not None]
 
 
 def _drift(figure: str, accepted: float, now: float | None, noise: Tolerances) -> str | None:
-    """What is wrong with a figure, if anything. A NaN is never within noise."""
+    """Describes the drift of a figure. A NaN is never within noise. None if there is no drift."""
     if now is None:
-        # Exact to the bit has no signal-to-noise ratio: that is no drift.
+        # Exact to the bit has no signal-to-noise ratio: not a drift.
         return None if figure == "snr_db" else f"{figure} is not there, accepted {accepted:.6g}"
     if figure == "snr_db":
         allowed = min(accepted, noise.snr_exact) - noise.snr_db

@@ -1,4 +1,5 @@
-"""The gates: what an artifact must hold to pass, in one table, each overridable, all failing closed."""
+"""The gates: bounds that an artifact must hold to pass, in one table. Each can be overridden, and a NaN always
+fails."""
 
 from __future__ import annotations
 
@@ -12,35 +13,35 @@ from mobileclip_deploy.network.model.own_gates import own_gates
 from mobileclip_deploy.network.model.precision import precision_of
 from mobileclip_deploy.parity.metrics import Deviation
 
-# How far a probability may be from the checkpoint's: in float32 arithmetic (a logit is a cosine times up to 100), and
-# by the bits of a weight. A probability near one half moves by a quarter of what its logit moves, and at a logit scale
-# of 100 a cosine that is off by 0.01 moves a logit by 1. Where one label leads by more than twice that, it stays.
+# Largest difference of a probability from the checkpoint's, by the bits of a weight; 32: in float32 arithmetic, where a
+# logit is a cosine times up to 100. A probability near one half moves by a quarter of its logit's change. At a logit
+# scale of 100, an error of 0.01 in a cosine moves a logit by 1. A label that leads by more than twice that stays first.
 PROBABILITIES = {32: 1e-3, 16: 0.02, 8: 0.1}
 COARSE = 0.2
 
-# In float32 a stage may be so many times as far from the exact embeddings as the checkpoint's own float32 arithmetic
-# is (its noise floor), and never has to be nearer than LEAST. Over nano, S0, S2 and v2's S2, of which one amplifies
-# rounding forty times as much as the others, the folded model, the tower and three runtimes came to 0.4 to 2.1 floors
-# (docs/proof.md): a weight that is wrong by a few parts in a million shows.
+# The noise floor is the distance of the checkpoint's own float32 arithmetic from the exact embeddings. In float32 a
+# stage may be MULTIPLE floors away from them, and never has to be nearer than LEAST. Over nano, S0, S2 and v2's S2, one
+# of which amplifies rounding forty times as much as the others, the folded model, the tower and three runtimes came to
+# 0.4 to 2.1 floors (docs/proof.md). So an error of a few parts in a million in a weight shows.
 MULTIPLE = 5.0
 LEAST = 2e-6
-# Without the checkpoint nobody knows the floor.
+# Bound without the checkpoint, when the floor is unknown.
 UNKNOWN = 1e-5
-# Rounding is judged against what an embedding is for, telling inputs apart: the differences between inputs must be ten
-# times (in power) what rounding adds. On nano every file that holds the bound on its cosine has 17.8 dB and more, and
-# the one of 8.0 dB loses 2.8 points of top-1 (docs/precisions.md); a cosine alone flatters a network whose embeddings
-# all point the same way.
+# Embeddings are for distinguishing inputs, so rounding is judged against the differences between inputs: they must have
+# ten times the power of the rounding error. On nano every file that holds the bound on its cosine has at least 17.8 dB,
+# and a file of 8.0 dB loses 2.8 points of top-1 (docs/precisions.md). A cosine alone flatters a network whose
+# embeddings all point the same way.
 SNR = 10.0
-# By how much lengths may differ where only the direction has a gate. Rounding to 4 bits moves them by some percent.
+# Largest ratio of lengths if only the direction has a gate. Rounding to 4 bits moves lengths by some percent.
 SCALE = 1.25
 
 Deviating = Annotated[float, Bounds(0)]
 
 
 class Bound(NamedTuple):
-    """What is held against what: `relative`, `cosine` (of embeddings) or `probabilities` (their largest difference).
+    """Bound of one metric: `relative`, `cosine` (of embeddings) or `probabilities` (their largest difference).
 
-    `snr_db`: the centred signal-to-noise ratio that has to be held as well, where inputs differ.
+    `snr_db`: the centred signal-to-noise ratio that must be held as well, if inputs differ.
     """
 
     metric: str
@@ -55,7 +56,7 @@ class Bound(NamedTuple):
 
 @dataclass(frozen=True)
 class OwnBound:
-    """The bound of a check that another package brings, by the check's name."""
+    """Bound of a check from another package, by the check's name."""
 
     name: str
     value: float
@@ -64,15 +65,17 @@ class OwnBound:
 @checked_fields
 @dataclass(frozen=True)
 class Gates:
-    """Bounds of the two steps and of the task.
+    """Bounds of the semantic step, of the artifacts and of the task.
 
-    `semantic`: relative deviation of folded model, tower and float32 twin; None: by the network's own noise floor.
-    `relative` and `cosine` replace the bound that the artifact's precision has; None leaves it. `snr`: by how many
-    decibels the differences between inputs must be above what rounding adds. `task`: points of top-1 or recall@1 an
-    artifact may lose. `own`: bounds of checks that other packages bring, by name.
+    Attributes:
+        semantic: relative deviation of folded model, tower and float32 twin; None: from the network's own noise floor.
+        relative, cosine: replace the bound of the artifact's precision; None leaves it.
+        snr: decibels by which the differences between inputs must exceed the rounding error.
+        task: points of top-1 or recall@1 that an artifact may lose.
+        own: bounds of checks from other packages, by name.
 
     Raises:
-        UsageError: a bound is no finite number, or one that nothing could be held against.
+        UsageError: a bound is not a finite number, or outside its range.
     """
 
     semantic: Deviating | None = None
@@ -83,14 +86,14 @@ class Gates:
     own: tuple[OwnBound, ...] = ()
 
     def own_bound(self, name: str, usual: float) -> float:
-        """Bound of another package's check."""
-        return next((own.value for own in self.own if own.name == name), usual)
+        """Returns the bound of another package's check."""
+        return next((bound.value for bound in self.own if bound.name == name), usual)
 
     def exact(self, floor: float | None, probabilities: bool = False) -> Bound:
-        """For float32 arithmetic: folded model, tower, twin.
+        """Returns the bound for float32 arithmetic: folded model, tower, twin.
 
         Args:
-            floor: the network's noise floor, relative; None where it is not known.
+            floor: the network's noise floor, relative; None if unknown.
         """
         if probabilities:
             return Bound("probabilities", PROBABILITIES[32])
@@ -99,7 +102,7 @@ class Gates:
         return Bound("relative", UNKNOWN if floor is None else max(MULTIPLE * floor, LEAST))
 
     def shipped(self, precision: str, floor: float | None = None, probabilities: bool = False) -> Bound:
-        """For an artifact as written; at float32 with a known noise floor as strict as `exact`."""
+        """Returns the bound for an artifact as written; at float32 with a known noise floor as strict as `exact`."""
         stored = precision_of(precision)
         if probabilities:
             return Bound("probabilities", COARSE if stored.calibrated else PROBABILITIES.get(stored.bits, COARSE))
@@ -110,14 +113,14 @@ class Gates:
         return Bound("relative", stored.gate) if floor is None else self.exact(floor)
 
     def allow_drop(self, points: float) -> bool:
-        """Whether so many points of accuracy may be lost; what is not a number may not."""
+        """Returns whether a loss of this many points of accuracy is allowed; a NaN is not."""
         return points <= self.task
 
     def replaced(self, precisions: Iterable[tuple[str, float | None]]) -> tuple[str, ...]:
-        """Each bound that is not the default, in words: which, and whether something passes by it that would not have.
+        """Lists each bound that is not the default, in words, and whether it lets pass what the default would not.
 
         Args:
-            precisions: of each tower its precision and, where it is known, its noise floor.
+            precisions: precision of each tower and, if known, its noise floor.
         """
         usual, towers = Gates(), tuple(precisions)
         floats = [usual.shipped(name, floor) for name, floor in towers if precision_of(name).metric != "cosine"]
@@ -135,23 +138,24 @@ class Gates:
         )
 
     def recorded(self) -> str | None:
-        """The bounds that were replaced, as the command line takes them; None where none was."""
+        """Returns the replaced bounds as the command line takes them. None if there are none."""
         return ",".join(f"{name}={value!r}" for name, value in self._changed()) or None
 
     def _changed(self) -> list[tuple[str, float]]:
-        """The bounds that are not the defaults, those of other packages' checks last."""
+        """Returns the bounds that are not the defaults, those of other packages' checks last."""
         pairs = [(name, getattr(self, name)) for name in _names() if getattr(self, name) != getattr(Gates, name)]
-        return pairs + [(one.name, one.value) for one in self.own]
+        return pairs + [(bound.name, bound.value) for bound in self.own]
 
 
 def _names() -> list[str]:
-    """The gates of our own checks."""
-    return [one.name for one in fields(Gates) if one.name != "own"]
+    return [field.name for field in fields(Gates) if field.name != "own"]
 
 
 def passes(deviation: Deviation, bound: Bound) -> bool:
-    """Whether a deviation is within a bound; anything that is not a number is not. A cosine is held together with the
-    lengths (SCALE), which it does not see."""
+    """Returns whether a deviation is within a bound; a NaN is not.
+
+    A cosine is checked together with the lengths (SCALE), which it does not see.
+    """
     if bound.snr_db is not None and deviation.snr_db is not None and not deviation.snr_db >= bound.snr_db:
         return False
     value = deviation.value(bound.metric)
@@ -161,38 +165,38 @@ def passes(deviation: Deviation, bound: Bound) -> bool:
 
 
 def exported_gates(recorded: Mapping[str, str]) -> Gates:
-    """The gates that a bundle was exported with, from the options in its manifest.
+    """Returns the gates that a bundle was exported with, from the options in its manifest.
 
     Raises:
-        InvalidInput: they are none.
+        InvalidInput: the options are not valid gates.
     """
     with refusing("the manifest's option gates cannot be used", UsageError):
         return parse_gates(recorded["gates"].split(",")) if "gates" in recorded else Gates()
 
 
 def parse_gates(texts: Iterable[str]) -> Gates:
-    """`semantic=3e-4`, `cosine=0.99`, ... -> gates.
+    """Parses `semantic=3e-4`, `cosine=0.99`, ... into gates.
 
     Raises:
         UsageError: unknown name or not a finite number.
     """
     gates = Gates()
-    known = _names()
+    names = _names()
     for text in texts:
         name, _, value = text.partition("=")
         try:
-            number = float(value)
+            bound = float(value)
         except ValueError:
-            number = float("nan")
-        another = name not in known and name in own_gates()
-        if not (name in known or another) or not abs(number) < float("inf"):
-            every = ", ".join((*known, *own_gates()))
+            bound = float("nan")
+        of_package = name not in names and name in own_gates()
+        if not (name in names or of_package) or not abs(bound) < float("inf"):
+            every = ", ".join((*names, *own_gates()))
             raise UsageError(f"gate {text!r}: write NAME=NUMBER, with NAME one of {every}")
-        if another:
-            gates = replace(gates, own=(*(one for one in gates.own if one.name != name), OwnBound(name, number)))
+        if of_package:
+            gates = replace(gates, own=(*(own for own in gates.own if own.name != name), OwnBound(name, bound)))
             continue
         try:
-            changed: Any = {name: number}
+            changed: Any = {name: bound}
             gates = replace(gates, **changed)
         except UsageError as error:
             raise UsageError(f"gate {text!r}: {error}") from None

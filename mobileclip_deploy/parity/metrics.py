@@ -11,18 +11,18 @@ from pydantic import BaseModel
 
 from mobileclip_deploy.errors import Malformed
 
-# References are rounded to float32: what differs by less than a few units of its last place does not differ.
+# References are rounded to float32: differences below a few units of the last place count as none.
 ALIKE = 1e-6
 
 
 class Deviation(BaseModel, frozen=True, ser_json_inf_nan="strings"):  # JSON has no word for infinity
-    """How far `out` is from `ref`.
+    """Distance of `out` from `ref`.
 
-    `relative`: max ||out - ref|| / ||ref||. `cosine`: min cosine. `snr_db`: 10 log10 of sum |ref - mean(ref)|^2 over
-    sum |ref - out|^2, the centred signal-to-noise ratio, which does not flatter embeddings that all point the same way;
-    None where the two are equal to the bit, and where it cannot be judged, since the inputs do not differ: a single
-    one, or equal ones. `scale`: of the ratios ||out|| / ||ref|| the one furthest from 1, which a cosine does not see.
-    `spread`: how much the embeddings in `ref` differ (see `spread`); None in figures of earlier versions.
+    `relative`: max ||out - ref|| / ||ref||. `cosine`: min cosine. `snr_db`: the centred signal-to-noise ratio, 10 log10
+    of sum |ref - mean(ref)|^2 over sum |ref - out|^2. It does not flatter embeddings that all point the same way. None
+    if the two are equal to the bit, or if the inputs do not differ: a single one, or equal ones. `scale`: the ratio
+    ||out|| / ||ref|| furthest from 1, which a cosine does not see. `spread`: how much the embeddings in `ref` differ
+    (see `spread`). None in figures of earlier versions.
     """
 
     relative: float
@@ -33,21 +33,21 @@ class Deviation(BaseModel, frozen=True, ser_json_inf_nan="strings"):  # JSON has
     inputs: int
 
     def value(self, metric: str) -> float:
-        """`relative` or `cosine` by name."""
+        """Returns `relative` or `cosine` by name."""
         return float(getattr(self, metric))
 
     @property
     def decibels(self) -> str:
-        """The signal-to-noise ratio in words, without its unit where it is a number."""
+        """Signal-to-noise ratio as text, without a unit; in words if it has no value."""
         if self.snr_db is not None:
             return f"{self.snr_db:.1f}"
         return "exact" if self.relative == 0 else "not judged"
 
 
 def spread(embeddings: npt.ArrayLike) -> float:
-    """By how much embeddings [N, D] of different inputs differ: sqrt(sum |e - mean(e)|^2 / sum |e|^2), 0 to 1.
+    """Returns how much embeddings [N, D] of different inputs differ: sqrt(sum |e - mean(e)|^2 / sum |e|^2), 0 to 1.
 
-    0.01 says that two of them have a cosine of about 1 - 0.01^2 = 0.9999; a trained network has 0.5 and more.
+    At 0.01, two of them have a cosine of about 1 - 0.01^2 = 0.9999; a trained network has 0.5 and more.
     """
     e = np.asarray(embeddings, dtype=np.float64)
     size = float((e**2).sum())
@@ -55,12 +55,12 @@ def spread(embeddings: npt.ArrayLike) -> float:
 
 
 def flat(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Answers [N, ...] as one vector per input, [N, D]."""
+    """Returns outputs [N, ...] as one vector per input, [N, D]."""
     return values.reshape(len(values), -1)
 
 
 def compare(ref: npt.ArrayLike, out: npt.ArrayLike) -> Deviation:
-    """Compare embeddings [N, D] with their reference [N, D]; tokens [N, T, D] count as one vector per input.
+    """Compares embeddings [N, D] with their reference [N, D]; tokens [N, T, D] count as one vector per input.
 
     A NaN or infinite value anywhere in `out`, or an embedding of zeros, gives figures that no gate passes.
 
@@ -99,7 +99,7 @@ PEAK = 6
 
 
 def value_tolerance(expected: npt.NDArray[np.float32], metric: str, bound: float) -> float:
-    """By how much one value may differ where an embedding is just within its gate and its error spread evenly.
+    """Returns the largest difference of one value if an embedding is just within its gate and its error spread evenly.
 
     Args:
         expected: embeddings [N, D].

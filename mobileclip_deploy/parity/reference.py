@@ -1,4 +1,4 @@
-"""The reference: inputs, and what the checkpoint answers for them; a bundle keeps it as golden.safetensors."""
+"""The reference: inputs and the checkpoint's embeddings of them; a bundle stores it as golden.safetensors."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from mobileclip_deploy.network.model.variants import TOWERS, TowerName
 from mobileclip_deploy.parity.gates import LEAST, MULTIPLE
 from mobileclip_deploy.parity.metrics import compare, flat, spread
 
-# Embeddings of different inputs that have cosines above 0.9999 to each other. Trained networks have spreads of 0.5 and
-# more, the random fillings of tests/golden 0.13 and more.
+# Spread below which a tower has collapsed: cosines between different inputs are above 0.9999. Trained networks have
+# spreads of 0.5 and more, the random fillings of tests/golden 0.13 and more.
 COLLAPSED = 0.01
-# Stored inputs per tower that are answered in float64 again when a bundle is verified.
+# Stored inputs per tower that are embedded in float64 again when a bundle is verified.
 EXACT = 6
 PROBABILITIES = "image_probabilities"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Inputs and the checkpoint's embeddings of them, [N, D] a tower, or tokens [N, T, D]; a bundle keeps it as
-    golden.safetensors.
+    """Inputs and the checkpoint's embeddings of them per tower, [N, D], or tokens [N, T, D].
 
-    The embeddings are computed in float64 and rounded to float32: the same on every machine. `floor`: how far the
-    checkpoint's own float32 arithmetic is from them, relative, the worst over the inputs, a tower; none of a reference
-    that was read from a file. `folded` says that a folded checkpoint answered: then folding itself has nothing to be
-    compared with. `probabilities`: of a classifier of fixed labels, what it should answer to the images, [N, L]; None
-    of everything else.
+    The embeddings are computed in float64 and rounded to float32: the same on every machine.
+
+    Attributes:
+        floor: per tower, the relative deviation of the checkpoint's own float32 arithmetic from them, worst over the
+            inputs; empty if read from a file.
+        folded: True if a folded checkpoint computed them; folding itself then has no reference.
+        probabilities: expected probabilities of a classifier of fixed labels for the images, [N, L]. None without
+            labels.
     """
 
     inputs: Inputs
@@ -50,7 +52,7 @@ class Reference:
     probabilities: npt.NDArray[np.float32] | None = None
 
     def of(self, tower: TowerName) -> npt.NDArray[np.float32]:
-        """The reference embeddings of one tower.
+        """Returns the reference embeddings of one tower.
 
         Raises:
             InvalidInput: it has none.
@@ -60,12 +62,12 @@ class Reference:
         return self.embeddings[tower]
 
     def some(self, tower: TowerName, rows: npt.NDArray[np.intp]) -> Reference:
-        """With these of one tower's inputs alone, by number."""
+        """Returns the reference with only these inputs of one tower, by index."""
         embeddings = self.embeddings | {tower: self.of(tower)[rows]}
         return replace(self, inputs=self.inputs.some(tower, rows), embeddings=embeddings)
 
     def collapsed(self, tower: TowerName) -> str | None:
-        """What to say of a tower whose answers to different inputs hardly differ; None where they do."""
+        """Returns a warning about a tower whose embeddings of different inputs hardly differ. None if they differ."""
         differing, inputs = spread(self.of(tower)), self.inputs.of(tower)
         several = len(np.unique(inputs.reshape(len(inputs), -1), axis=0))
         if several < 2 or not differing < COLLAPSED:
@@ -78,7 +80,7 @@ class Reference:
 
     @classmethod
     def compute(cls, model: MobileCLIP, inputs: Inputs) -> Reference:
-        """Ask the model, in whatever form it is in, for the towers it has."""
+        """Computes the reference by the model in its current form, for the towers it has."""
         embeddings: dict[TowerName, npt.NDArray[np.float32]] = {}
         floor: dict[TowerName, float] = {}
         for tower in (tower for tower in TOWERS if tower in model.towers):
@@ -89,43 +91,48 @@ class Reference:
 
     @classmethod
     def again(cls, model: MobileCLIP, stored: Reference) -> tuple[Reference, Reference]:
-        """What a model answers to the inputs of a stored reference, at a third of the cost of `compute`.
+        """Embeds the inputs of a stored reference again, at a third of the cost of `compute`.
 
-        The checkpoint's own float32 answers are held against those that are stored, and the EXACT inputs that are
-        furthest apart are asked in float64: where stored answers are right, these are the inputs that decide the noise
-        floor; where some are wrong, those are among them, and all are asked in float64.
+        The checkpoint's own float32 embeddings are compared with the stored ones. The EXACT inputs that differ most are
+        embedded in float64. If the stored embeddings are right, these inputs decide the noise floor. If some are wrong,
+        they are among these inputs, and all inputs are embedded in float64.
 
         Returns:
-            Its answers, in float64 where it was asked so and in float32 elsewhere; and the stored ones with those in
-            float64 in their place, as a reference. Both have the floor.
+            The model's embeddings, in float64 for these inputs and in float32 elsewhere; and the stored ones with the
+                float64 ones in their place, as a reference. Both have the floor.
         """
         answers: dict[TowerName, npt.NDArray[np.float32]] = {}
         reference: dict[TowerName, npt.NDArray[np.float32]] = {}
         floor: dict[TowerName, float] = {}
         for tower in (tower for tower in TOWERS if tower in model.towers):
-            own = embed(model, tower, stored.inputs)
-            known = stored.embeddings.get(tower)
-            if known is None or known.shape != own.shape:
-                known = own
-            apart = np.linalg.norm(flat(own - known), axis=1) / np.linalg.norm(flat(own), axis=1)
-            # Negated: what is not a number is furthest.
+            float32_embeddings = embed(model, tower, stored.inputs)
+            stored_embeddings = stored.embeddings.get(tower)
+            if stored_embeddings is None or stored_embeddings.shape != float32_embeddings.shape:
+                stored_embeddings = float32_embeddings
+            apart = np.linalg.norm(flat(float32_embeddings - stored_embeddings), axis=1) / np.linalg.norm(
+                flat(float32_embeddings), axis=1
+            )
+            # Negated, so that a NaN is furthest.
             rows = np.sort(np.argsort(np.where(np.isfinite(apart), -apart, -np.inf), kind="stable")[:EXACT])
             exact = embed_exactly(model, tower, stored.inputs.some(tower, rows))
-            floor[tower] = compare(exact, own[rows]).relative
-            answers[tower], reference[tower] = own.copy(), known.copy()
+            floor[tower] = compare(exact, float32_embeddings[rows]).relative
+            answers[tower], reference[tower] = float32_embeddings.copy(), stored_embeddings.copy()
             answers[tower][rows] = reference[tower][rows] = exact.astype(np.float32)
-            if not compare(answers[tower], known).relative <= max(MULTIPLE * floor[tower], LEAST):
-                # They are wrong, which `golden` says; all else is to be held against what is right.
+            if not compare(answers[tower], stored_embeddings).relative <= max(MULTIPLE * floor[tower], LEAST):
+                # The stored ones are wrong, which the check `golden` reports; all other checks need right ones.
                 whole = embed_exactly(model, tower, stored.inputs)
-                floor[tower] = compare(whole, own).relative
+                floor[tower] = compare(whole, float32_embeddings).relative
                 answers[tower] = reference[tower] = whole.astype(np.float32)
         folded = is_folded(model)
         return cls(stored.inputs, answers, folded, floor), cls(stored.inputs, reference, folded, floor)
 
     def save(self, path: Path) -> None:
-        """Write as safetensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, L], `image_embeddings`
-        and `text_embeddings` float32, of a classifier `image_probabilities` float32; names, prompts and `folded` in the
-        metadata."""
+        """Writes the reference as safetensors.
+
+        Tensors: `pixels` uint8 [N, 3, S, S] (divide by 255), `ids` int32 [M, L], `image_embeddings` and
+        `text_embeddings` float32, and `image_probabilities` float32 of a classifier. Names, prompts and `folded` are in
+        the metadata.
+        """
         tensors = {
             # Exact: the pixels came from bytes, and the file is a quarter of the size.
             "pixels": torch.from_numpy(np.rint(self.inputs.pixels * 255).astype(np.uint8)),
@@ -146,7 +153,7 @@ class Reference:
 
     @classmethod
     def read(cls, path: Path) -> Reference:
-        """Read what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
             InvalidInput: missing, damaged or of another format.

@@ -1,4 +1,4 @@
-"""The outcome of verification: checks that passed, failed or could not be run, with their figures."""
+"""Result of a verification: checks that passed, failed or could not run, with their figures."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ Status = Literal["passed", "failed", "undecided", "not run"]
 
 
 class Lost(BaseModel, frozen=True):
-    """What an artifact loses of a figure, in points, with half of its 95% interval (`error`): how many examples it
-    `lost` and `won` in `looks` looks at each of `examples`."""
+    """Loss of an artifact in one figure, in points, with half of its 95% interval (`error`).
+
+    `lost` and `won` count the hits that changed, in `looks` views of each of `examples`.
+    """
 
     points: float
     error: float
@@ -35,21 +37,21 @@ class Lost(BaseModel, frozen=True):
 class Check(BaseModel, frozen=True):
     """One check of one tower.
 
-    `step` is `structure` (names, types, shapes, bytes), `settings` (what clients are told about inputs), `folded`,
-    `tower`, `twin` (the semantic step's stages), `authored`, `embedding`, `prepared`, `converted`, `lowered`
-    (ExecuTorch's stages, each against the one before it), `files` (those that a library reads, against the
-    manifest's), `companions` (files beside the artifacts), `golden` (the
-    stored inputs and reference), `relevance` (background pictures and threshold of "nothing found"), `shipped` (the
-    artifact as written; one check for each engine here), `contexts` (the same of prompts at a shorter length of ids;
-    one check for each), `weights` (as they stand in the file, against the checkpoint's), `graph` (the artifact against
-    torch with those weights), `activations` (the same with activations rounded by the steps in the file), `ranges`
-    (these steps against the ranges of the checkpoint's values), `fit` (axes of smaller embeddings against a fit made
-    now), `cut` (what a search loses by them), `reproduced` (the artifact against one converted again), `gpu`, `gpu
-    range` and `gpu answers` (what its compiler for the GPU leaves on the CPU, whether the rest fits into float16, and
-    what comes of it), `task` (accuracy in percent, and what it dropped in points: `figures`), `sampled` (the same on
-    some of the images) or `baseline` (today's figures against those last accepted).
-    Of `task`, `losses` is what was lost by figure, over all looks, and `divergence` that of retrieval, in nats.
-    `left_out`: not run because the user did not want it. `seconds` that it took; None where nobody measured it.
+    `step` is one of: `structure` (names, types, shapes, bytes), `settings` (the clients' description of inputs),
+    `folded`, `tower`, `twin` (stages of the semantic step), `authored`, `embedding`, `prepared`, `converted`, `lowered`
+    (ExecuTorch's stages, each against the one before it), `files` (those that a library reads, against the manifest's),
+    `companions` (files next to the artifacts), `golden` (the stored inputs and reference), `relevance` (background
+    pictures and threshold of "nothing found"), `shipped` (the artifact as written; one check for each engine here),
+    `contexts` (the same for prompts at a shorter length of ids; one check for each length), `weights` (those in the
+    file, against the checkpoint's), `graph` (the artifact against torch with those weights), `activations` (the same
+    with activations rounded by the steps in the file), `ranges` (these steps against the ranges of the checkpoint's
+    values), `fit` (axes of smaller embeddings against a new fit), `cut` (what a search loses by them), `reproduced`
+    (the artifact against a new conversion), `gpu`, `gpu range` and `gpu answers` (what the GPU compiler leaves on the
+    CPU, whether the rest fits into float16, and its results), `task` (accuracy in percent, and its drop in points:
+    `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
+
+    For `task`, `losses` has the loss of each figure, over all views, and `divergence` that of retrieval, in nats.
+    `left_out`: not run because the user did not request it. `seconds`: duration. None if not measured.
     """
 
     step: Name
@@ -67,7 +69,7 @@ class Check(BaseModel, frozen=True):
 
     @classmethod
     def measured(cls, step: str, tower: str, deviation: Deviation, bound: Bound, engine: str) -> Check:
-        """A check that compares a deviation with its bound."""
+        """Makes a check that compares a deviation with its bound."""
         return cls(
             step=step,
             tower=tower,
@@ -87,7 +89,7 @@ class Check(BaseModel, frozen=True):
         bound: Bound,
         engine: str,
     ) -> Check:
-        """A check that compares answers [N, D] with what they should be; of another shape they are failed."""
+        """Makes a check that compares outputs [N, D] with the expected ones; outputs of another shape fail."""
         if bound.metric == "probabilities" and found.shape == wanted.shape:
             difference = float(np.abs(found - wanted).max())
             agreement = 100 * float((found.argmax(axis=1) == wanted.argmax(axis=1)).mean())
@@ -110,15 +112,15 @@ class Check(BaseModel, frozen=True):
         return cls.measured(step, tower, deviation, bound, engine)
 
     def describe(self) -> str:
-        """The gate, the figures and the detail in one line."""
+        """Describes the gate, the figures and the detail in one line."""
         parts = [self.gate, self.detail]
         if self.deviation is not None:
-            found = self.deviation
-            figures = [f"relative {found.relative:.1e}, cosine {found.cosine:.6f}"]
-            if not 1 / SCALE <= found.scale <= SCALE:
-                figures.append(f"lengths times {found.scale:.3g}")
+            deviation = self.deviation
+            figures = [f"relative {deviation.relative:.1e}, cosine {deviation.cosine:.6f}"]
+            if not 1 / SCALE <= deviation.scale <= SCALE:
+                figures.append(f"lengths times {deviation.scale:.3g}")
             if "SNR" in (self.gate or "") and self.status == "failed":
-                figures.append(f"SNR {found.decibels} dB")
+                figures.append(f"SNR {deviation.decibels} dB")
             parts.insert(1, ", ".join(figures))
         if self.figures is not None:
             parts.insert(1, ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items()))
@@ -126,24 +128,25 @@ class Check(BaseModel, frozen=True):
 
     @classmethod
     def not_run(cls, step: str, tower: str, reason: str) -> Check:
-        """A check that could not be carried out here."""
+        """Makes a check that could not run here."""
         return cls(step=step, tower=tower, status="not run", detail=reason)
 
     @classmethod
     def not_wanted(cls, step: str, tower: str) -> Check:
-        """A check that the user left out."""
+        """Makes a check that the user left out."""
         return cls(step=step, tower=tower, status="not run", detail="left out of the quick checks", left_out=True)
 
 
 def outcome(checks: Iterable[Check]) -> Status | Literal["not verified"]:
-    """How checks ended: as the worst of them did."""
-    found = {check.status for check in checks}
+    """Returns the worst status of the checks."""
+    statuses = {check.status for check in checks}
     worst: tuple[Status, ...] = ("failed", "not run", "undecided", "passed")
-    return next((status for status in worst if status in found), "not verified")
+    return next((status for status in worst if status in statuses), "not verified")
 
 
 class StoredWeights(BaseModel, frozen=True):
-    """How some weights of a tower stand in the artifact: the grid in words, how many they are, and their bytes."""
+    """Storage of some weights of a tower in the artifact: the grid in words, the number of layers and weights, and
+    their bytes."""
 
     tower: str
     grid: str
@@ -153,9 +156,9 @@ class StoredWeights(BaseModel, frozen=True):
 
 
 class StoredLayer(BaseModel, frozen=True, ser_json_inf_nan="strings"):
-    """One weight of an artifact beside the checkpoint's: its grid in words, and how far rounding moved it (relative).
+    """One weight of an artifact compared with the checkpoint's: its grid in words, and the relative error of rounding.
 
-    `wrong` says in words how it is not the checkpoint's weight on that grid; None where it is.
+    `wrong` says how it is not the checkpoint's weight on that grid. None if it is.
     """
 
     tower: str
@@ -166,23 +169,23 @@ class StoredLayer(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 
 
 class Unproven(BaseModel, frozen=True):
-    """Checks that proved nothing, each as "image twin" or, of all towers, "twin"; and the reason."""
+    """Checks that proved nothing, each as "image twin" or, for all towers, "twin"; and the reason."""
 
     checks: tuple[str, ...]
     reason: str
 
     def describe(self) -> str:
-        """Both in a few words."""
+        """Describes the checks and the reason in a few words."""
         return f"{', '.join(self.checks)} ({self.reason})"
 
 
 class ParityReport(BaseModel, frozen=True):
-    """All checks of one bundle, and how its weights are stored (nothing where the checkpoint is not at hand).
+    """All checks of one bundle, and the storage of its weights (empty without the checkpoint).
 
-    `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 answers from its
-    exact ones, worst over the inputs. `gates`: those that are not the defaults, in words. `notes`: what a
-    reader should know of the checkpoint and of unlisted files, in sentences.
-    `on_word`: claims of the bundle that no check could compute, taken on the exporter's word.
+    `floor`: the noise floor of each tower, the relative deviation of the checkpoint's own float32 embeddings from its
+    exact ones, worst over the inputs. `gates`: those that are not the defaults, in words. `notes`: sentences for the
+    reader about the checkpoint and unlisted files. `on_word`: claims of the bundle that no check can compute; the
+    report relies on the exporter for them.
     """
 
     schema_version: Literal[1] = 1
@@ -203,12 +206,12 @@ class ParityReport(BaseModel, frozen=True):
 
     @property
     def undecided(self) -> tuple[Check, ...]:
-        """Checks whose gate lies within what chance alone explains."""
+        """Checks whose gate lies within the range of chance."""
         return tuple(check for check in self.checks if check.status == "undecided")
 
     @property
     def not_run(self) -> tuple[Check, ...]:
-        """Checks that could not be carried out; those that were left out on purpose are not counted."""
+        """Checks that could not run; those that were left out on purpose are not counted."""
         return tuple(check for check in self.checks if check.status == "not run" and not check.left_out)
 
     @property
@@ -217,7 +220,7 @@ class ParityReport(BaseModel, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Every check that was wanted was run and passed."""
+        """True if every requested check ran and passed."""
         return bool(self.checks) and not self.failed and not self.undecided and not self.not_run
 
     @property
@@ -235,16 +238,16 @@ class ParityReport(BaseModel, frozen=True):
 
     @property
     def by(self) -> str:
-        """The end of a verdict's sentence: gates that are not the defaults; empty where all are."""
+        """End of a verdict's sentence that lists the gates that are not the defaults; empty if all are defaults."""
         return f", by gates of its own: {', '.join(self.gates)}" if self.gates else ""
 
     @property
     def vouched(self) -> str:
-        """A sentence on what is taken on the exporter's word."""
+        """Sentence that lists the claims for which the report relies on the exporter."""
         return f"Taken on the exporter's word, nothing here can compute it: {', '.join(self.on_word)}."
 
     def markdown(self) -> str:
-        """The report in Markdown, as a job summary shows it: what did not pass first, then every check."""
+        """Returns the report in Markdown, for a job summary: first the checks that did not pass, then every check."""
         unmet = (*self.failed, *self.undecided, *self.not_run)
         state = unmet[0].status if unmet else "passed" if self.passed else "not run"
         lines = [f"### {in_markdown(self.bundle)}: parity {state}{in_markdown(self.by)}", ""]
@@ -254,11 +257,11 @@ class ParityReport(BaseModel, frozen=True):
         lines += ["| tower | check | outcome | gate | relative | cosine | dB | figures |"]
         lines += ["|---|---|---|---|---:|---:|---:|---|"]
         rows = [_markdown_row(check) for check in self.checks]
-        told = (*self.notes, *(() if not self.on_word else (self.vouched,)))
-        return "\n".join([*lines, *rows, *(f"\n{in_markdown(note)}" for note in told)]) + "\n"
+        closing = (*self.notes, *(() if not self.on_word else (self.vouched,)))
+        return "\n".join([*lines, *rows, *(f"\n{in_markdown(note)}" for note in closing)]) + "\n"
 
     def suite(self) -> ElementTree.Element:
-        """The report as a suite of JUnit: a failed check is a failure, one not run or not decided an error."""
+        """Returns the report as a JUnit suite: a failed check is a failure, one not run or not decided an error."""
         suite = ElementTree.Element(
             "testsuite",
             name=shown(f"parity of {self.bundle}"),
@@ -287,8 +290,8 @@ class ParityReport(BaseModel, frozen=True):
 
 
 def _name(step: str, towers: list[str], every: set[str]) -> str:
-    own = dict.fromkeys(towers)
-    return step if own.keys() & {"both"} or own.keys() >= every else f"{' and '.join(own)} {step}"
+    distinct = dict.fromkeys(towers)
+    return step if distinct.keys() & {"both"} or distinct.keys() >= every else f"{' and '.join(distinct)} {step}"
 
 
 def _markdown_row(check: Check) -> str:
