@@ -1,1 +1,1 @@
-"""Exported files: towers, the layouts of their names, and the bundle that holds them."""
+"""Exported files: towers, the layouts of their names, and the bundle that contains them."""

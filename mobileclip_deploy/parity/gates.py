@@ -193,7 +193,9 @@ def parse_gates(texts: Iterable[str]) -> Gates:
             every = ", ".join((*names, *own_gates()))
             raise UsageError(f"gate {text!r}: write NAME=NUMBER, with NAME one of {every}")
         if of_package:
-            gates = replace(gates, own=(*(own for own in gates.own if own.name != name), OwnBound(name, bound)))
+            gates = replace(
+                gates, own=(*(existing for existing in gates.own if existing.name != name), OwnBound(name, bound))
+            )
             continue
         try:
             changed: Any = {name: bound}

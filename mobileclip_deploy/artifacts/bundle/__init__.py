@@ -1,4 +1,4 @@
-"""The bundle: a folder with artifacts and a manifest that holds everything a later step needs."""
+"""The bundle: a folder with artifacts and a manifest that has everything a later step needs."""
 
 from mobileclip_deploy.artifacts.bundle.manifest import MANIFEST, ClassifierEntry, Manifest, TowerEntry
 from mobileclip_deploy.artifacts.bundle.opening import Bundle, staged_bundle

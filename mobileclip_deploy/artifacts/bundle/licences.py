@@ -1,5 +1,5 @@
-"""LICENSES/ of a bundle: the texts that its weights came under, and a notice with the sentence that they ask for and
-what the export changed."""
+"""LICENSES/ of a bundle: the licence texts of its weights, and a notice with their required sentence and the changes
+made."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ OWN = "COPY-OF-THE-TEXT"
 
 
 def require_product(variant: Variant) -> None:
-    """Refuse weights that may not clearly be used in products.
+    """Refuses weights that are not clearly allowed in products.
 
     Raises:
         UsageError: the answer is no or unknown; the text quotes the licence and names variants that may be used.
     """
-    found = variant.licence.answer_of_copy("product")
-    if found.answer == "yes":
+    answer = variant.licence.answer_of_copy("product")
+    if answer.answer == "yes":
         return
-    where = f" ({found.source}{f', {found.dated}' if found.dated else ''})" if found.source else ""
+    source = f" ({answer.source}{f', {answer.dated}' if answer.dated else ''})" if answer.source else ""
     others = ", ".join(card.name for card in variant_cards() if card.licence.answer("product").answer == "yes")
     raise UsageError(
-        f"`for_product`: whether {variant.name} may be used in a product is {found.answer!r}, not a clear 'yes': "
-        f"{found.words}{where}. Relatives whose licence says yes: {others}; see docs/licences.md"
+        f"`for_product`: whether {variant.name} may be used in a product is {answer.answer!r}, not a clear 'yes': "
+        f"{answer.words}{source}. Relatives whose licence says yes: {others}; see docs/licences.md"
     )
 
 
 def write_licences(folder: Path, manifest: Manifest, own: Path | None) -> LicenceEntry:
-    """Write LICENSES/ into a bundle's folder. `own`: a text that came with the weights, copied as it is.
+    """Writes LICENSES/ into a bundle's folder. `own`: a text that came with the weights, copied as it is.
 
     Returns:
-        What the manifest says of it.
+        The manifest's entry.
     """
     (folder / FOLDER).mkdir()
     if own is not None:
@@ -49,8 +49,8 @@ def write_licences(folder: Path, manifest: Manifest, own: Path | None) -> Licenc
 
 
 def write_texts(folder: Path, manifest: Manifest, own: str | None) -> None:
-    """Write what of LICENSES/ is made from the card: the packaged text and the notice. `own`: SHA-256 of a text that
-    came with the weights."""
+    """Writes the files of LICENSES/ that follow from the card: the packaged text and the notice. `own`: SHA-256 of a
+    text that came with the weights."""
     (folder / FOLDER).mkdir(exist_ok=True)
     text = load_variant(manifest.variant).licence.text
     if text is not None and text.text is not None:
@@ -59,12 +59,12 @@ def write_texts(folder: Path, manifest: Manifest, own: str | None) -> None:
 
 
 def own_text(entry: LicenceEntry) -> AttachmentEntry | None:
-    """The text in a bundle that came with the weights, where one was given."""
-    return next((one for one in entry.files if one.file.startswith(f"{FOLDER}/{OWN}")), None)
+    """Returns the entry of the text that came with the weights. None if none was given."""
+    return next((file_entry for file_entry in entry.files if file_entry.file.startswith(f"{FOLDER}/{OWN}")), None)
 
 
 def licence_entry(licence: Licence, files: tuple[AttachmentEntry, ...]) -> LicenceEntry:
-    """What the manifest says of a card's licence and of the files that carry it."""
+    """Returns the manifest's entry of a card's licence and its files."""
     text = licence.text
     return LicenceEntry(
         name=licence.name,
@@ -77,8 +77,10 @@ def licence_entry(licence: Licence, files: tuple[AttachmentEntry, ...]) -> Licen
 
 
 def notice(manifest: Manifest, own: str | None = None) -> str:
-    """NOTICE.txt: which weights, under which text, the sentence, what was changed. The same for the same manifest.
-    `own`: SHA-256 of the text that came with the weights."""
+    """Returns NOTICE.txt: the weights, their licence, its sentence, and the changes. The same for the same manifest.
+
+    `own`: SHA-256 of the text that came with the weights.
+    """
     variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
     licence, text = variant.licence, variant.licence.text
     lines = [
@@ -90,7 +92,7 @@ def notice(manifest: Manifest, own: str | None = None) -> str:
     lines += ["", _where_the_text_is(licence, own), "", "Changes made to the weights:", ""]
     lines += [f"- {change}" for change in changes_made(manifest)]
     if text is not None and text.asks:
-        lines += ["", "Whoever passes them on:", "", *(f"- {one}" for one in text.asks)]
+        lines += ["", "Whoever passes them on:", "", *(f"- {duty}" for duty in text.asks)]
     return "\n".join(lines) + "\n"
 
 
@@ -108,7 +110,7 @@ def _where_the_text_is(licence: Licence, own: str | None) -> str:
 
 
 def changes_made(manifest: Manifest) -> tuple[str, ...]:
-    """What an export did to the weights, in sentences: what a licence asks to be told of a derivative."""
+    """Returns sentences about an export's changes to the weights, which licences require of derivatives."""
     variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
     towers = " and ".join(manifest.towers)
     changes = [f"Converted to {manifest.target} ({towers}) by mobileclip-deploy."]

@@ -1,5 +1,7 @@
-"""What a bundle says of itself: manifest.json has everything that a later step needs to know; parity.json what one
-machine measured, apart from what is the same on every machine."""
+"""manifest.json, which describes a bundle for every later step, and parity.json with the measurements of one machine.
+
+They are separate because the manifest is the same on every machine.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ MANIFEST = "manifest.json"
 
 
 class TensorEntry(BaseModel, frozen=True, extra="forbid"):
-    """An artifact's input or output. A dimension of 0 is free."""
+    """Input or output of an artifact. A dimension of 0 is free."""
 
     name: Name
     dtype: Name
@@ -38,17 +40,17 @@ class TensorEntry(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def any_size(self) -> bool:
-        """Whether it is one picture of any size, as bytes [H, W, C]."""
+        """True if it is one picture of any size, as bytes [H, W, C]."""
         return self.dtype == "uint8" and self.shape == (0, 0, 0)
 
     @classmethod
     def of(cls, info: object) -> Self:
-        """Entry with what a target says of a tensor (`targets.TensorInfo`)."""
+        """Makes an entry from a target's description of a tensor (`targets.TensorInfo`)."""
         return cls(**vars(info))
 
 
 class AttachmentEntry(BaseModel, frozen=True, extra="forbid"):
-    """A file beside an artifact. `tolerance`: by how much one value of an output may differ from those in the file."""
+    """A file next to an artifact. `tolerance`: largest difference of one value of an output from those in the file."""
 
     file: PlainPath
     sha256: Sha256
@@ -57,19 +59,19 @@ class AttachmentEntry(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of(cls, path: Path, folder: Path, tolerance: float | None = None) -> Self:
-        """Entry of a file in a bundle's folder."""
+        """Makes the entry of a file in a bundle's folder."""
         file = path.relative_to(folder).as_posix()
         return cls(file=file, sha256=artifact_sha256(path), bytes=artifact_bytes(path), tolerance=tolerance)
 
 
 class TowerEntry(BaseModel, frozen=True, extra="forbid"):
-    """One artifact: `file` is relative to the bundle; a package's bytes and hash are those of the files in it.
+    """One artifact: `file` is relative to the bundle; a package's bytes and hash cover all files in it.
 
-    `function`: of the file, where it holds several (a Core ML package of both towers); its bytes and hash are then
-    those of the whole file, in both entries. `contexts`: the lengths in tokens that a text tower takes, the longest
-    last, where there are several: a prompt that fits has the same embedding at each. `contents`: delegates, operators
-    outside of them and bytes by kind, for targets that tell. `attachments`: what was asked for beside the artifact, by
-    kind (`bundled_program`, `etrecord`).
+    `function`: name inside a file with several (a Core ML package of both towers); bytes and hash are then those of the
+    whole file, in both entries. `contexts`: the lengths in tokens that a text tower takes, ascending, if there are
+    several: a prompt that fits has the same embedding at each. `contents`: delegates, operators outside them and bytes
+    by kind, for targets that report them. `attachments`: requested files next to the artifact, by kind
+    (`bundled_program`, `etrecord`).
     """
 
     file: PlainPath
@@ -92,24 +94,29 @@ class TowerEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class PreprocessEntry(Preprocess, frozen=True):
-    """The variant's preprocessing, and where mean and std are applied: inside the graph."""
+    """The variant's preprocessing; `where` says that the graph applies mean and std."""
 
     where: Literal["graph"] = "graph"
 
 
 class ClassifierEntry(BaseModel, frozen=True, extra="forbid"):
-    """What a classifier tells apart, in the order of its probabilities; its bundle holds no text tower. `template`: of
-    the prompts that stand for the labels; None where they are the classes that the network itself was trained on."""
+    """Labels of a classifier, in the order of its probabilities; its bundle has no text tower.
+
+    `template`: of the prompts for the labels. None if the labels are the classes that the network itself was trained
+    on.
+    """
 
     labels: Labels = Field(min_length=2)
     template: Template | None = None
 
 
 class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
-    """A tower whose rounding was learned, by `method`: as asked for, or a simpler one that came nearer. `layers`: of
-    each such layer's weight the SHA-256 of its numbers as the artifact holds them, dequantized, float32. `nearest_db`,
-    `learned_db`: how near the tower is to its float original, centred SNR on inputs that were not learned from, rounded
-    to the nearest and as it is."""
+    """A tower whose rounding was learned, by `method`: the requested one, or a simpler one that came nearer.
+
+    `layers`: SHA-256 of the weight of each such layer as the artifact stores it, dequantized, float32. `nearest_db`,
+    `learned_db`: centred SNR of the tower against its float original on inputs that were not learned from, rounded to
+    the nearest and as it is.
+    """
 
     method: Name
     layers: dict[Name, Sha256]
@@ -118,9 +125,11 @@ class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class RoundingEntry(BaseModel, frozen=True, extra="forbid"):
-    """How weights were put on their grids where it was not to the nearest: `method`, on what it was learned (folder,
-    SHA-256, pictures, captions), and `floats`, the file with what else was learned: biases. Towers that are not here
-    are rounded to the nearest."""
+    """Rounding of weights to their grids, if it was learned. Towers that are not listed are rounded to the nearest.
+
+    `method`; the samples it was learned on (folder, SHA-256, numbers of pictures and captions); and `floats`, the file
+    of the other learned tensors: biases.
+    """
 
     method: Name
     calibration: LongPath
@@ -132,14 +141,14 @@ class RoundingEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class RelevancePoint(BaseModel, frozen=True, extra="forbid"):
-    """What the threshold does in a library of `size` pictures, as shares of queries from 0 to 1.
+    """Effect of the threshold in a library of `size` pictures, as shares of queries from 0 to 1.
 
     Attributes:
-        left_out, nonsense: false alarms among queries whose picture is not in the library, and among texts that fit
-            none; None where there were none.
-        missed: queries whose picture is there and that are told "nothing found"; None without `queries`, as all below.
+        left_out, nonsense: false alarms among queries whose picture is not in the library, and among texts that fit no
+            picture; None if there were none.
+        missed: queries whose picture is in the library but that find nothing; None without `queries`, as all below.
         auc_left_out, auc_nonsense: area under the ROC curve against either; `cosine_...`: that of the bare cosine.
-        roc: false alarms, of both kinds together, and what is found at them.
+        roc: false alarms, of both kinds together, and the share of found pictures at them.
     """
 
     size: int
@@ -154,7 +163,7 @@ class RelevancePoint(BaseModel, frozen=True, extra="forbid"):
 
 
 class RelevanceAnswer(BaseModel, frozen=True, extra="forbid"):
-    """What a client computes for one golden prompt: the mean and spread of its scores over the background, and the
+    """Expected values of a client for one golden prompt: the mean and spread of its scores over the background, and the
     cosine that a match needs in a library of 1,000 pictures."""
 
     mean: float
@@ -163,16 +172,19 @@ class RelevanceAnswer(BaseModel, frozen=True, extra="forbid"):
 
 
 class RelevanceEntry(BaseModel, frozen=True, extra="forbid"):
-    """From when on a match counts (docs/search.md): a text t of length 1 needs the cosine `intercept + slope ln(n) -
-    weights . t - spread s` in a library of n pictures, s the standard deviation of its scores over the background.
+    """Threshold of a match (docs/search.md).
+
+    A text t of length 1 needs the cosine `intercept + slope ln(n) - weights . t - spread s` in a library of n pictures;
+    s is the standard deviation of its scores over the background.
 
     Attributes:
-        file: .safetensors: `background` int8 [K, D], an integer times `scale` is a component; `weights` float32 [D].
-        background: name of the pictures' folder; `images`: how many; `images_sha256`: of their contents.
-        queries: captions with their own pictures that it was learned from; None: only `false_alarms` were looked at,
-            `weights` and `spread` are 0, and what is missed is not known.
-        false_alarms: share of queries without a picture that the threshold lets pass, as it was aimed at.
-        curve: what it does, on captions that it was not learned from.
+        file: .safetensors: `background` int8 [K, D], whose integers times `scale` are components; `weights` float32
+            [D].
+        background: name of the pictures' folder; `images`: their number; `images_sha256`: of their contents.
+        queries: number of captions with their own pictures that it was learned from; None: only `false_alarms` were
+            fitted, `weights` and `spread` are 0, and the share of missed pictures is unknown.
+        false_alarms: target share of queries without a picture that pass the threshold.
+        curve: effect on captions that it was not learned from.
         golden: of the golden prompts, in their order.
     """
 
@@ -192,8 +204,11 @@ class RelevanceEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class LicenceEntry(BaseModel, frozen=True, extra="forbid"):
-    """The licence of the weights: whether each use is allowed, in whose words; `sentence`: what has to be said, word
-    for word; `asks`: what else whoever passes them on has to do; `files`: the texts and the notice, in LICENSES/."""
+    """Licence of the weights: the answer for each use, with its source.
+
+    `sentence`: required text, word for word; `asks`: other duties of those who pass the weights on; `files`: the texts
+    and the notice, in LICENSES/.
+    """
 
     name: Name
     spdx: Name | None = None
@@ -205,22 +220,22 @@ class LicenceEntry(BaseModel, frozen=True, extra="forbid"):
     files: tuple[AttachmentEntry, ...]
 
     def uses(self) -> dict[LicenceUse, Answer]:
-        """Every use with its answer."""
+        """Returns every use with its answer."""
         return {"research": self.research, "redistribution": self.redistribution, "product": self.product}
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
-    """manifest.json. `embedding_space`: embeddings of different ids must not be compared.
+    """Content of manifest.json. The same for the same checkpoint, options and versions.
 
-    `layout`: how files and tensors are called and what stands beside them, where an app's names were asked for; None
-    for the target's own. `axes`: the file of the axes that both projections were cut to, which `checkpoint.compacted`
-    tells of. `licence`: None of bundles of before it was recorded. `int8_scale`: of the embedding space, for whoever
-    stores its embeddings as int8: an integer times this is a component of a unit vector; None of earlier versions, and
-    where no picture gets an embedding. `logit_bias`: of a model that was trained with a sigmoid for each pair, whose
-    score is sigmoid(`logit_scale` * cosine + `logit_bias`); None of one that was trained with a softmax of
-    `logit_scale` * cosine over all labels. `tokenizer`: None of a variant without a text tower. `measurements`: the
-    file with what one machine measured of the bundle; all else here is the same for the same checkpoint, options and
-    versions. Schema version 1 had the checks in the manifest itself, as `parity`.
+    `embedding_space`: embeddings of different ids must not be compared. `layout`: names of files and tensors, and files
+    next to them, if an app's were requested; None for the target's own. `axes`: the file of the axes that both
+    projections were cut to; `checkpoint.compacted` describes them. `licence`: None in bundles of earlier versions.
+    `int8_scale`: of the embedding space, to store its embeddings as int8: an integer times this is a component of a
+    unit vector. None in earlier versions, and if no picture gets an embedding. `logit_bias`: of a model trained with a
+    sigmoid for each pair, whose score is sigmoid(`logit_scale` * cosine + `logit_bias`). None for one trained with a
+    softmax of `logit_scale` * cosine over all labels. `tokenizer`: None for a variant without a text tower.
+    `measurements`: the file of one machine's measurements. Schema version 1 had the checks in the manifest itself, as
+    `parity`.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -255,17 +270,17 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def gates(self) -> Gates:
-        """Gates that the bundle was exported with, by its recorded options."""
+        """Gates that the bundle was exported with, from its recorded options."""
         return exported_gates(self.options)
 
     @property
     def scores(self) -> Scores:
-        """What makes scores of cosines."""
+        """Conversion of cosines to scores."""
         return Scores(self.logit_scale, self.logit_bias)
 
     @property
     def tokens(self) -> TokenizerSpec:
-        """What the text tower is asked with.
+        """Tokenizer of the text tower.
 
         Raises:
             UsageError: the variant has no text tower.
@@ -276,25 +291,25 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def context_length(self) -> int:
-        """Number of tokens per text; 0 where no texts are taken."""
+        """Number of tokens per text; 0 without a text tower."""
         return 0 if self.tokenizer is None else self.tokenizer.context_length
 
     @property
     def beside(self) -> Iterator[AttachmentEntry]:
-        """Every file beside the artifacts that it has a hash of."""
+        """Every file next to the artifacts whose hash is recorded."""
         for entry in self.towers.values():
             yield from (entry.attachments or {}).values()
         rounding, relevance = self.rounding, self.relevance
-        found = (rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
-        yield from (one for one in found if one is not None)
+        entries = (rounding.floats if rounding else None, self.axes, relevance.file if relevance else None)
+        yield from (entry_or_none for entry_or_none in entries if entry_or_none is not None)
         yield from () if self.licence is None else self.licence.files
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the fields for JSON."""
         return self.model_dump(mode="json", exclude_none=True, exclude=None if self.parity else {"parity"})
 
     def to_json(self) -> str:
-        """Stable text: the same manifest gives the same bytes."""
+        """Returns stable text: the same manifest gives the same bytes."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -302,10 +317,10 @@ MEASUREMENTS: Literal["parity.json"] = "parity.json"
 
 
 class Measurements(BaseModel, frozen=True, extra="forbid"):
-    """The checks of a bundle with their figures, and where they were taken.
+    """Checks of a bundle with their figures, and the machine that measured them.
 
-    `threads` that torch used, `processor` and the instruction set (`capability`) decide the last bits of a figure;
-    `floor` is the noise floor of each tower (see `ParityReport`).
+    torch's number of `threads`, the `processor` and the instruction set (`capability`) decide the last bits of a
+    figure. `floor` is the noise floor of each tower (see `ParityReport`).
     """
 
     schema_version: Literal[1] = 1
@@ -318,8 +333,8 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def of(cls, report: ParityReport, environment: dict[str, str]) -> Measurements:
-        """What was measured here just now. `environment`: versions of packages."""
-        import torch  # not where a bundle is merely opened: a damaged one is refused at once
+        """Makes the measurements of this machine. `environment`: versions of packages."""
+        import torch  # only here: opening a bundle must refuse a damaged one at once
 
         return cls(
             threads=torch.get_num_threads(),
@@ -335,7 +350,7 @@ class Measurements(BaseModel, frozen=True, extra="forbid"):
 
 
 def processor_name() -> str:
-    """What this machine's processor is called; on Linux `platform` knows the architecture alone."""
+    """Returns the name of this machine's processor; on Linux `platform` only knows the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,5 +1,8 @@
-"""What is read of a bundle beside its manifest: MODEL_CARD.md by people, which says what it is, what it may be used for
-and what was measured; preprocessor_config.json by clients of the Hugging Face libraries, to prepare images."""
+"""Files of a bundle for readers other than this toolkit.
+
+MODEL_CARD.md describes for people the bundle, its permitted uses and its measurements. preprocessor_config.json lets
+clients of the Hugging Face libraries prepare images.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,12 @@ def model_card(
     storage: Sequence[StoredWeights] = (),
     facts: Mapping[TowerName, Mapping[str, str]] = {},
 ) -> str:
-    """Markdown, the same for the same bundle on every machine: of the checks it says how they ended, and of the figures
-    it has those that no machine measures differently, of the weights as they are stored.
+    """Returns the card in Markdown, the same for the same bundle on every machine.
+
+    It has the outcomes of checks, the figures that do not depend on the machine, and the storage of the weights.
 
     Args:
-        facts: what the target tells of each artifact (`Artifact.facts`).
+        facts: a target's facts about each artifact (`Artifact.facts`).
     """
     variant, checkpoint = load_variant(manifest.variant), manifest.checkpoint
     lines = [
@@ -53,8 +57,10 @@ def model_card(
         ]
         file = in_code(entry.file) + (f", function {in_code(entry.function)}" if entry.function else "")
         lines.append(f"| {tower} | {file} | {entry.bytes:,} | {entry.precision} | {' | '.join(tensors)} |")
-    told = [f"- {tower}, {in_markdown(f'{what}: {fact}')}." for tower in facts for what, fact in facts[tower].items()]
-    lines += ["", *told] if told else []
+    fact_lines = [
+        f"- {tower}, {in_markdown(f'{subject}: {fact}')}." for tower in facts for subject, fact in facts[tower].items()
+    ]
+    lines += ["", *fact_lines] if fact_lines else []
     lines += ["", "## Parity with the checkpoint", ""]
     if failed := [f"{check.tower} {check.step}" for check in checks if check.status == "failed"]:
         lines += [f"**FAILED: {', '.join(failed)}. Written because `allow_failing` asked for it; do not ship it.**", ""]
@@ -76,8 +82,8 @@ def model_card(
     if (classifier := manifest.classifier) is not None:
         names = ", ".join(map(in_markdown, classifier.labels[:20])) + (", ..." if len(classifier.labels) > 20 else "")
         template = classifier.template
-        asked = "which the network was trained on" if template is None else f"asked as {in_code(template)}"
-        lines += ["", "## Labels", "", f"{len(classifier.labels)}, {asked}: {names}."]
+        origin = "which the network was trained on" if template is None else f"asked as {in_code(template)}"
+        lines += ["", "## Labels", "", f"{len(classifier.labels)}, {origin}: {names}."]
     spec = manifest.preprocess
     lines += [
         "",
@@ -97,19 +103,20 @@ def model_card(
 
 
 def _licence(manifest: Manifest) -> list[str]:
-    """What the licence allows, in whose words, and what was changed; nothing of bundles of before it was recorded."""
+    """Returns the lines on the permitted uses with their sources, and on the changes made. Empty for bundles of earlier
+    versions."""
     entry = manifest.licence
     if entry is None:
         return []
     lines = ["", "| use | allowed | why | read in |", "|---|---|---|---|"]
-    for use, found in entry.uses().items():
-        dated = f", {found.dated}" if found.dated else ""
+    for use, answer in entry.uses().items():
+        dated = f", {answer.dated}" if answer.dated else ""
         lines.append(
-            f"| {use} | {found.answer} | {in_markdown(found.words)} | {in_markdown(found.source or '')}{dated} |"
+            f"| {use} | {answer.answer} | {in_markdown(answer.words)} | {in_markdown(answer.source or '')}{dated} |"
         )
     lines += ["", *([in_markdown(entry.sentence), ""] if entry.sentence else []), "Changes made to the weights:", ""]
     lines += [f"- {in_markdown(change)}" for change in changes_made(manifest)]
-    files = ", ".join(in_code(one.file) for one in entry.files)
+    files = ", ".join(in_code(file_entry.file) for file_entry in entry.files)
     return [*lines, "", f"With every copy: {files}. This is no legal advice."]
 
 
@@ -124,7 +131,7 @@ PIL_RESAMPLING = {"bilinear": 2, "bicubic": 3}
 
 
 def write_preprocessor_config(folder: Path, spec: Preprocess) -> None:
-    """Write transformers' CLIPImageProcessor into a bundle's folder. It does not normalize: mean and std stand in the
+    """Writes transformers' CLIPImageProcessor into a bundle's folder. It does not normalize: mean and std are in the
     graph."""
     square = {"height": spec.size, "width": spec.size}
     squashed = spec.resize == "squash"

@@ -1,5 +1,7 @@
-"""A bundle on disk. Opening it reads the manifest and holds every artifact against its hash. It is whole or absent:
-written beside its place, and renamed when it is complete."""
+"""A bundle on disk. Opening it reads the manifest, and checks every artifact against its hash.
+
+A bundle is whole or absent: it is written to a folder next to its path, and renamed when it is complete.
+"""
 
 from __future__ import annotations
 
@@ -30,30 +32,30 @@ from mobileclip_deploy.errors import WHY, InvalidInput, UsageError, refusing, su
 from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 from mobileclip_deploy.parity import Check
 
-# Embedding dimension, tokens, pixels: no published one is above 1024.
+# Limit of embedding dimension, tokens, pixels: no published one is above 1024.
 LARGEST_SIZE = 4096
 MOST_FILES = 10_000
-# Beside the artifacts: a tokenizer.json takes 2 MB.
+# Limits of the files next to the artifacts: a tokenizer.json takes 2 MB.
 TEXTS, TEXT_BYTES = {".json", ".md", ".txt"}, 8 << 20
 VOCABULARY, VOCABULARY_BYTES = "tokenizer/tokenizer.json", 1 << 28
 # Parsing a vocabulary takes 60 ms: `verify` does it, opening a bundle does not.
 OPENED_BYTES = 1 << 16
 
 SEARCH_LOG = "smallest.json"
-"""What a search for the smallest bundle tried; it stands in the bundle that it found."""
+"""Log of a search for the smallest bundle, stored in the bundle that it found."""
 
 
 ROUNDING = "rounding.safetensors"
-"""Biases that learned rounding moved, float32, by tower and name; stands in the bundle where there are any towers."""
+"""Biases that learned rounding moved, float32, by tower and name; in the bundle if there are any towers."""
 
 
 MERGES = "tokenizer/merges.txt"
 
 
 AXES = "axes.safetensors"
-"""The axes that both projections were cut to, float32 [D, N]; stands in a bundle of smaller embeddings."""
+"""The axes that both projections were cut to, float32 [D, N]; in a bundle of smaller embeddings."""
 RELEVANCE = "relevance.safetensors"
-"""Background pictures and what was learned on them, from when on a match counts; where it was asked for."""
+"""Background pictures and the threshold of a match that was learned on them; in the bundle if requested."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Bundle:
     @classmethod
     @checked
     def open(cls, path: StrPath) -> Bundle:
-        """Read and check a bundle: manifest, and presence, size and hash of every artifact and of what is beside it.
+        """Reads and checks a bundle: manifest, and presence, size and hash of every artifact and attachment.
 
         Raises:
             InvalidInput: not a bundle, of another schema version, or changed since it was written.
@@ -85,7 +87,7 @@ class Bundle:
     @classmethod
     @checked
     def unread(cls, path: StrPath) -> Bundle:
-        """A bundle whose artifacts are not held against their hashes yet; takes no time, whatever their size.
+        """Reads a bundle without checking its artifacts against their hashes; fast at any size.
 
         Raises:
             InvalidInput: not a bundle, of another schema version, or with something in it that must not be read.
@@ -97,7 +99,7 @@ class Bundle:
     @classmethod
     @checked
     def of(cls, bundle: Bundle | StrPath) -> Bundle:
-        """A bundle as public functions take it: one that is open, or its folder.
+        """Returns a public function's argument as a bundle: an open one as it is, or the one at a path.
 
         Raises:
             InvalidInput: as `open`.
@@ -106,10 +108,10 @@ class Bundle:
         return bundle if isinstance(bundle, Bundle) else cls.open(bundle)
 
     def artifact(self, tower: TowerName) -> Path:
-        """Path of a tower's artifact.
+        """Returns the path of a tower's artifact.
 
         Raises:
-            UsageError: the bundle does not hold the tower.
+            UsageError: the bundle does not have the tower.
             InvalidInput: the manifest points outside the bundle.
         """
         if tower == "text" and self.manifest.tokenizer is None:
@@ -140,7 +142,7 @@ class Bundle:
 
     @property
     def four_bit(self) -> dict[str, frozenset[str]]:
-        """The layers that a search stored at 4 bits, by tower (precision "mixed"); none where no search wrote it.
+        """Layers that a search stored at 4 bits, by tower (precision "mixed"); empty if no search wrote the bundle.
 
         Raises:
             InvalidInput: the search's log is damaged.
@@ -148,26 +150,26 @@ class Bundle:
         log = self.path / SEARCH_LOG
         if not log.exists():
             return {}
-        told = f"{log} cannot be read: {WHY}; export the bundle again"
-        with refusing(told, OSError, ValueError, LookupError, AttributeError, TypeError):
+        message = f"{log} cannot be read: {WHY}; export the bundle again"
+        with refusing(message, OSError, ValueError, LookupError, AttributeError, TypeError):
             chosen = read_json(log)["trials"][-1]["four_bit"]
             return {tower: frozenset(names) for tower, names in chosen.items()}
 
     @property
     def floats(self) -> Path:
-        """What learned rounding changed beside the weights on grids."""
+        """File of the tensors that learned rounding changed, except the weights on grids."""
         rounding = self.manifest.rounding
         return self._inside(ROUNDING if rounding is None else rounding.floats.file)
 
     @property
     def axes(self) -> Path:
-        """The axes that the embeddings of the checkpoint were cut to."""
+        """File of the axes that the embeddings of the checkpoint were cut to."""
         axes = self.manifest.axes
         return self._inside(AXES if axes is None else axes.file)
 
     @property
     def measurements(self) -> Measurements | None:
-        """What was measured when it was exported; None of a bundle that was not verified, or of schema version 1.
+        """Measurements of the export. None for a bundle that was not verified, or of schema version 1.
 
         Raises:
             InvalidInput: the file is missing or damaged.
@@ -178,18 +180,18 @@ class Bundle:
 
     @property
     def parity(self) -> tuple[Check, ...]:
-        """The checks that were made when it was exported, with their figures; none where it was not verified."""
-        found = self.measurements
-        return self.manifest.parity if found is None else found.checks
+        """Checks of the export, with their figures; empty if it was not verified."""
+        measurements = self.measurements
+        return self.manifest.parity if measurements is None else measurements.checks
 
     @property
     def golden(self) -> Path:
-        """The stored inputs and reference embeddings."""
+        """File of the stored inputs and reference embeddings."""
         return self.path / "golden.safetensors"
 
     @property
     def bytes(self) -> int:
-        """Size of the artifacts together."""
+        """Size of all artifacts."""
         return sum({entry.file: entry.bytes for entry in self.manifest.towers.values()}.values())
 
 
@@ -197,11 +199,11 @@ def _read_manifest(path: Path) -> Manifest:
     if path.is_file():
         raise InvalidInput(f"{path} is a file, not a bundle (a folder that `export` wrote)")
     if path.exists():
-        inside = _names(path)
-        what = f"no {MANIFEST} in it" + (f"; give one of those in it, such as {path / inside[0]}" if inside else "")
+        names = _names(path)
+        problem = f"no {MANIFEST} in it" + (f"; give one of those in it, such as {path / names[0]}" if names else "")
     else:
-        what = f"no such folder{suggestion(path.name, _names(path.parent))}"
-    manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {what}")
+        problem = f"no such folder{suggestion(path.name, _names(path.parent))}"
+    manifest = read_model(Manifest, path / MANIFEST, f"{path} is not a bundle: {problem}")
     sizes = {
         "embed_dim": manifest.embed_dim,
         "preprocess.size": manifest.preprocess.size,
@@ -209,16 +211,16 @@ def _read_manifest(path: Path) -> Manifest:
     if manifest.tokenizer is not None:
         sizes["tokenizer.context_length"] = manifest.context_length
     for name, size in sizes.items():
-        if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are made before anything is compared
+        if not 0 < size <= LARGEST_SIZE:  # arrays of these sizes are allocated before anything is compared
             raise InvalidInput(f"{path}/{MANIFEST}: {name} is not from 1 to {LARGEST_SIZE}")
     return manifest
 
 
 def bundles_in(folder: Path) -> list[Path]:
-    """The bundles in a folder, by name; none that is being written, which has a hidden name.
+    """Returns the bundles in a folder, sorted by name. Unfinished ones are left out, as their names are hidden.
 
     Raises:
-        OSError: the folder cannot be looked into.
+        OSError: the folder cannot be read.
     """
     return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and _holds_manifest(entry)]
 
@@ -226,27 +228,27 @@ def bundles_in(folder: Path) -> list[Path]:
 def _holds_manifest(path: Path) -> bool:
     try:
         return (path / MANIFEST).is_file()
-    except OSError:  # somebody's folder that may not be looked into
+    except OSError:  # a folder without permission to read
         return False
 
 
 def _names(folder: Path) -> list[str]:
-    """What the bundles in a folder are called, for a hint; nothing of one that cannot be looked into."""
+    """Returns the names of the bundles in a folder, for a hint; empty if it cannot be read."""
     try:
-        return [one.name for one in bundles_in(folder)]
+        return [path.name for path in bundles_in(folder)]
     except OSError:
         return []
 
 
 def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
-    """The manifest with the vocabulary that the checkpoint brought, which stands in tokenizer/merges.txt, or of
-    another kind than CLIP's in tokenizer/tokenizer.json."""
+    """Returns the manifest with the checkpoint's own vocabulary, read from tokenizer/merges.txt, or from
+    tokenizer/tokenizer.json if it is not CLIP's kind."""
     tokens = manifest.tokenizer
     if tokens is None or not tokens.brought:
         return manifest
     path = within(folder, MERGES if tokens.kind is None else VOCABULARY)
-    told = f"{path} cannot be used: {WHY}; export the bundle again"
-    with refusing(told, OSError, UnicodeDecodeError, InvalidInput):
+    message = f"{path} cannot be used: {WHY}; export the bundle again"
+    with refusing(message, OSError, UnicodeDecodeError, InvalidInput):
         text = read_regular(path, VOCABULARY_BYTES).decode("utf-8")
         if tokens.kind is None:
             _, *merges = text.removesuffix("\n").split("\n")
@@ -257,11 +259,11 @@ def _with_vocabulary(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def _check_files(folder: Path) -> None:
-    """Whether everything in a bundle is a file or a folder of it, so that whoever reads it later waits for nobody, and
-    whoever copies, serves or sends it publishes no other file of this machine.
+    """Checks that everything in a bundle is a file or a folder of it.
 
-    A hard link cannot be told from the file itself. Nobody can send one: an archive or a download makes them only
-    between files that it brings.
+    Later readers then never block, and copying, serving or sending a bundle publishes no other file of this machine. A
+    hard link cannot be distinguished from the file itself. It is no risk: an archive or a download can only make hard
+    links between its own files.
 
     Raises:
         InvalidInput: a pipe, a device, a link that leads out of the bundle, nowhere or in a circle, a text of many
@@ -275,33 +277,34 @@ def _check_files(folder: Path) -> None:
         for name in (*folders, *files):
             path = Path(parent, name)
             with refusing(f"{path} cannot be read: {WHY}; export the bundle again", OSError, RuntimeError):
-                found = path.stat()
+                status = path.stat()
                 leads_out = path.is_symlink() and not is_below(path, folder)
             if leads_out:
                 raise InvalidInput(
                     f"{path} is a link that leads out of the bundle; where you trust it, copy the bundle with cp -RL"
                 )
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
                 raise InvalidInput(f"{path} is not a regular file; export the bundle again")
             most = VOCABULARY_BYTES if path.name == Path(VOCABULARY).name else TEXT_BYTES
-            if path.suffix in TEXTS and found.st_size > most:
+            if path.suffix in TEXTS and status.st_size > most:
                 raise InvalidInput(f"{path} is larger than such a file can be ({most:,} bytes)")
 
 
 @contextlib.contextmanager
 def staged_bundle(path: Path, force: bool) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """Yields a temporary folder next to `path`, which replaces `path` if the block succeeds, and is removed if it
+    fails.
 
-    What killed processes left in the folder is removed first.
+    Leftovers of killed processes in the parent folder are removed first.
 
     Raises:
         UsageError: see `check_bundle_destination`.
     """
-    clear_leftovers(path.parent)  # a bundle that a killed export had set aside is back before it is asked for
+    clear_leftovers(path.parent)  # restores a bundle that a killed export had set aside
     check_bundle_destination(path, MANIFEST, force)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(made_folder(path.parent))  # of a failed export not even the folders above it stay
+            stack.enter_context(made_folder(path.parent))  # a failed export removes the folders it made, too
             staging = stack.enter_context(replacing(path))
             staging.mkdir()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Layouts: how an app that exists wants its files called, its tensors named, and what stands beside them; as data."""
+"""Layouts: an app's names of files and tensors, and the files next to them, as data."""
 
 from mobileclip_deploy.artifacts.layouts.layout import Layout, TensorLayout
 from mobileclip_deploy.artifacts.layouts.layout_files import (

@@ -1,4 +1,4 @@
-"""A layout as a value: what one app expects of a bundle. Those of this package stand in `data/`, one JSON file each."""
+"""A layout as a value: an app's requirements on a bundle. Those of this package are in `data/`, one JSON file each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARTIFACTS: tuple[ArtifactName, ...] = ("image", "text", "classifier")
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 ANY = {"variant": "variant", "precision": "precision"}
 IN_NAMES = {*ANY, "suffix"}
-# What an export writes into every bundle, as a disk that knows no capitals has it.
+# Files that an export writes into every bundle, in lower case, for disks that ignore case.
 OWN = {
     *(
         "manifest.json",
@@ -34,16 +34,16 @@ OWN = {
     *("smallest.json", "smallest.svg", "preprocessor_config.json", "tokenizer"),
 }
 DEEPEST = 50
-"""Objects and lists within each other in what a side file holds."""
+"""Limit of nested objects and lists in a side file's content."""
 
 Precision = Annotated[str, Field(pattern=r"^[a-z0-9_+-]{1,40}$")]
 Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{0,40}$")]
 
 
 class TensorLayout(BaseModel, frozen=True, extra="forbid"):
-    """An input or output: its name, and of an input the type of its numbers; the target's own where it is left out.
+    """An input or output: its name and, for an input, the dtype; the target's own if left out.
 
-    `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside of the artifact.
+    `any_size`: an image as bytes [H, W, 3 or 4], resized, cropped and scaled inside the artifact.
     """
 
     name: PlainText = Field(min_length=1, max_length=200)
@@ -52,7 +52,8 @@ class TensorLayout(BaseModel, frozen=True, extra="forbid"):
 
 
 class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
-    """One artifact. `file`: its path inside the bundle, in which `{variant}`, `{precision}` and `{suffix}` are put."""
+    """One artifact. `file`: its path inside the bundle, with the placeholders `{variant}`, `{precision}` and
+    `{suffix}`."""
 
     file: PlainPath
     input: TensorLayout
@@ -67,8 +68,10 @@ class ArtifactLayout(BaseModel, frozen=True, extra="forbid"):
 
 
 class SideFile(BaseModel, frozen=True, extra="forbid"):
-    """A file beside the artifacts: one of the tokenizer's, or an object of JSON, its `content`, in which a text that is
-    `{name}` and nothing else stands for what the variant's card says (see `values_of`)."""
+    """A file next to the artifacts: one of the tokenizer's, or a JSON object, its `content`.
+
+    A text in `content` that is just `{name}` is replaced by a value of the variant's card (see `values_of`).
+    """
 
     tokenizer: TokenizerFile | None = None
     content: dict[Name, Any] | None = None
@@ -82,20 +85,19 @@ class SideFile(BaseModel, frozen=True, extra="forbid"):
             if depth > DEEPEST:
                 raise ValueError(f"`content` is nested deeper than {DEEPEST} times")
             texts |= {value} if isinstance(value, str) else set()
-        unknown = sorted({found[1] for text in texts if (found := PLACEHOLDER.fullmatch(text))} - VALUES)
+        unknown = sorted({match[1] for text in texts if (match := PLACEHOLDER.fullmatch(text))} - VALUES)
         if unknown:
             raise ValueError(f"{{{unknown[0]}}} is not known; known: {', '.join(sorted(VALUES))}")
         return self
 
 
 class Layout(BaseModel, frozen=True, extra="forbid"):
-    """What one app, or one client library, expects of a bundle.
+    """Requirements of one app, or one client library, on a bundle.
 
-    `source`: where it was read how the app loads its files. `target`: the format. `default`: what the target writes
-    where no layout is named. `precision`: what is written where none is asked for; the target's default otherwise.
-    `options`: of the target. `normalised`: embeddings leave the artifacts at length 1. `suffixes`: what `{suffix}`
-    stands for, by precision; where it is empty, any precision goes. Of the artifacts those that are left out do not
-    exist. `files`: what stands beside them, by path.
+    `source`: where the app's loading of files is documented. `target`: the format. `default`: True if the target uses
+    it without a named layout. `precision`: used if none is requested; the target's default if None. `options`: of the
+    target. `normalised`: embeddings leave the artifacts at length 1. `suffixes`: value of `{suffix}` by precision; if
+    empty, any precision is allowed. Artifacts that are left out do not exist. `files`: files next to them, by path.
     """
 
     schema_version: Literal[1] = 1
@@ -131,8 +133,10 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
             if "{suffix}" in artifact.file and not self.suffixes:
                 raise ValueError(f"{artifact.file} has a suffix, and `suffixes` says none")
         paths = {
-            name: {_named(one.file, {**ANY, "suffix": suffix}) for suffix in self.suffixes.values() or ("",)}
-            for name, one in self.artifacts.items()
+            name: {
+                _named(artifact_layout.file, {**ANY, "suffix": suffix}) for suffix in self.suffixes.values() or ("",)
+            }
+            for name, artifact_layout in self.artifacts.items()
         }
         _apart([*(paths.pop(tower) for tower in self.towers), *({file} for file in self.files)])
         _apart(paths.values())
@@ -140,33 +144,33 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def pictures(self) -> bool:
-        """Whether its image tower takes pictures of any size."""
+        """True if its image tower takes pictures of any size."""
         return self.image is not None and self.image.input.any_size
 
     @property
     def towers(self) -> tuple[TowerName, ...]:
-        """Those that it has."""
+        """Towers that it has."""
         return tuple(tower for tower in TOWERS if tower in self.artifacts)
 
     @property
     def artifacts(self) -> dict[ArtifactName, ArtifactLayout]:
-        """Those that it has, by name."""
-        found: dict[ArtifactName, ArtifactLayout | None] = {name: getattr(self, name) for name in ARTIFACTS}
-        return {name: artifact for name, artifact in found.items() if artifact is not None}
+        """Artifacts that it has, by name."""
+        layouts: dict[ArtifactName, ArtifactLayout | None] = {name: getattr(self, name) for name in ARTIFACTS}
+        return {name: artifact for name, artifact in layouts.items() if artifact is not None}
 
     def artifact(self, name: str) -> ArtifactLayout:
-        """Layout of one artifact: a tower, or a classifier.
+        """Returns the layout of one artifact: a tower, or a classifier.
 
         Raises:
             UsageError: it has none.
         """
-        found = {str(own): artifact for own, artifact in self.artifacts.items()}
-        if name not in found:
-            raise UsageError(f"the layout {self.name} has no {name}; it has {', '.join(found)}")
-        return found[name]
+        layouts = {str(key): artifact for key, artifact in self.artifacts.items()}
+        if name not in layouts:
+            raise UsageError(f"the layout {self.name} has no {name}; it has {', '.join(layouts)}")
+        return layouts[name]
 
     def file(self, variant: Variant, name: str, precision: str) -> str:
-        """Path of an artifact inside its bundle.
+        """Returns the path of an artifact inside its bundle.
 
         Raises:
             UsageError: it has no such artifact, or no name for this precision.
@@ -181,7 +185,7 @@ class Layout(BaseModel, frozen=True, extra="forbid"):
             raise UsageError(f"the layout {self.name}: {error}") from error
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what a file of it would say."""
+        """Returns the fields for JSON: the content of a layout file."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
@@ -203,14 +207,13 @@ VALUES = OF_THE_MODEL.keys() | OF_THE_TEXT.keys()
 
 
 def values_of(variant: Variant) -> dict[str, Any]:
-    """What a side file's placeholders stand for; those of texts only where the variant has a text tower. Mean and
-    standard deviation stand inside of the artifacts, so that apps apply none: 0 and 1."""
-    known = OF_THE_MODEL if variant.text is None else OF_THE_MODEL | OF_THE_TEXT
-    return {name: read(variant) for name, read in known.items()}
+    """Returns the values of a side file's placeholders; those of texts only if the variant has a text tower."""
+    readers = OF_THE_MODEL if variant.text is None else OF_THE_MODEL | OF_THE_TEXT
+    return {name: read(variant) for name, read in readers.items()}
 
 
 def _inside(content: object, depth: int = 0) -> Iterator[tuple[int, object]]:
-    """Everything in what JSON holds, with how many objects and lists it stands in."""
+    """Yields each value in JSON content with its depth of nesting."""
     yield depth, content
     values = content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ()
     for value in values:
@@ -218,19 +221,21 @@ def _inside(content: object, depth: int = 0) -> Iterator[tuple[int, object]]:
 
 
 def _named(template: str, names: Mapping[str, str]) -> str:
-    """An artifact's path with names in place of its placeholders, held to what a path may be once more."""
+    """Returns an artifact's path with its placeholders replaced, checked as a path once more."""
     return plain_path(PLACEHOLDER.sub(lambda found: names[found[1]], template))
 
 
 def _apart(files: Iterable[set[str]]) -> None:
-    """Whether each file has a place of its own, whichever of its paths it has: below no other, and off what an export
-    writes itself, on disks that know no capitals too."""
-    taken: set[tuple[str, ...]] = set()
+    """Checks that each file has its own path, whichever of its possible paths it takes.
+
+    A path must not be inside another file's, nor one that every export writes, even on disks that ignore case.
+    """
+    used: set[tuple[str, ...]] = set()
     for paths in files:
         split = {path: tuple(path.casefold().split("/")) for path in paths}
         for path, parts in split.items():
             if parts[0] in OWN:
                 raise ValueError(f"{path} is a file of every bundle; choose another name")
-            if any(parts[: len(one)] == one[: len(parts)] for one in taken):
+            if any(parts[: len(other)] == other[: len(parts)] for other in used):
                 raise ValueError(f"{path} is the name of another file too, or lies in it")
-        taken |= set(split.values())
+        used |= set(split.values())

@@ -23,43 +23,43 @@ ENDING = ".json"
 
 
 def layout_names() -> tuple[str, ...]:
-    """Names of the package's layouts, in alphabetical order."""
+    """Returns the names of the package's layouts, in alphabetical order."""
     return tuple(_packaged())
 
 
 def layouts() -> tuple[Layout, ...]:
-    """The layouts of the package: which app each is for, its target, files and tensors.
+    """Returns the layouts of the package: the app of each, its target, files and tensors.
 
     Raises:
-        ValidationError: a file of the package was changed, and is no layout.
+        ValidationError: a file of the package was changed, and is not a valid layout.
     """
     return tuple(_packaged().values())
 
 
 def packaged_layout(name: str) -> Layout | None:
-    """The layout of the package that is called so, in any capitals; None where there is none."""
+    """Returns the package's layout of this name, ignoring case. None if there is none."""
     return _packaged().get(name.casefold())
 
 
 def default_layout(target: str) -> Layout | None:
-    """What a target writes where no layout is named; None where its names are its own."""
+    """Returns the layout that a target uses if none is named. None if its names are its own."""
     return next((layout for layout in layouts() if layout.target == target and layout.default), None)
 
 
 def read_layout(name: StrPath) -> Layout:
-    """A layout by its name, or from a file that ends in .json.
+    """Reads a layout by its name, or from a file that ends in .json.
 
     Raises:
-        UsageError: no layout is called so; the text lists those that are.
-        InvalidInput: the file cannot be read, is no layout, or is called as one of the package is.
+        UsageError: no layout has this name; the text lists those that exist.
+        InvalidInput: the file cannot be read, is not a layout, or has the name of one of the package.
     """
     text = str(name)
-    if (found := packaged_layout(text)) is not None:
-        return found
+    if (packaged := packaged_layout(text)) is not None:
+        return packaged
     if not text.endswith(ENDING):
-        known = ", ".join(layout_names())
+        names = ", ".join(layout_names())
         raise UsageError(
-            f"unknown layout {text!r}{suggestion(text, layout_names())}; known: {known}, or a file of your own (*.json)"
+            f"unknown layout {text!r}{suggestion(text, layout_names())}; known: {names}, or a file of your own (*.json)"
         )
     path = Path(text)
     try:
@@ -70,27 +70,29 @@ def read_layout(name: StrPath) -> Layout:
         raise InvalidInput(f"{path} is no layout: {first_problem(error)}") from error
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read: {worded(error)}") from error
-    taken = packaged_layout(layout.name)
-    if layout.default or (taken is not None and layout != taken):
-        what = "`default` is for layouts of the package" if layout.default else f"{layout.name} is one of the package"
-        raise InvalidInput(f"{path}: {what}; change that line")
+    namesake = packaged_layout(layout.name)
+    if layout.default or (namesake is not None and layout != namesake):
+        problem = (
+            "`default` is for layouts of the package" if layout.default else f"{layout.name} is one of the package"
+        )
+        raise InvalidInput(f"{path}: {problem}; change that line")
     return layout
 
 
 @cache
 def _packaged() -> Mapping[str, Layout]:
     folder = files("mobileclip_deploy.artifacts.layouts") / "data"
-    found = [
+    layouts_read = [
         parse_model(Layout, file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(ENDING)
     ]
-    return {layout.name: layout for layout in sorted(found, key=lambda layout: layout.name)}
+    return {layout.name: layout for layout in sorted(layouts_read, key=lambda layout: layout.name)}
 
 
 def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
-    """Write them into a bundle's folder.
+    """Writes the layout's side files into a bundle's folder.
 
     Raises:
-        UsageError: a file says something of a text tower, and the variant has none.
+        UsageError: a file has a value of a text tower, and the variant has none.
     """
     values = values_of(variant)
     for name, file in layout.files.items():
@@ -104,10 +106,10 @@ def write_side_files(folder: Path, layout: Layout, variant: Variant) -> None:
 
 def _filled(content: Any, values: dict[str, Any]) -> Any:
     if isinstance(content, str):
-        found = PLACEHOLDER.fullmatch(content)
-        if found is not None and found[1] not in values:
+        match = PLACEHOLDER.fullmatch(content)
+        if match is not None and match[1] not in values:
             raise no_text_tower(str(values["variant"]))
-        return content if found is None else values[found[1]]
+        return content if match is None else values[match[1]]
     if isinstance(content, dict):
         return {key: _filled(value, values) for key, value in content.items()}
     return [_filled(value, values) for value in content] if isinstance(content, list) else content

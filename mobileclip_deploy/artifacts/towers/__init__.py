@@ -1,1 +1,1 @@
-"""Towers: what is exported of a folded model, and the inputs that it is measured on."""
+"""Towers: the exported parts of a folded model, and the inputs that they are measured on."""

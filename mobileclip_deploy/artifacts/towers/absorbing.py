@@ -1,4 +1,4 @@
-"""Factors beside a layer that its weight may take in: layer scales behind it, norms before it. Converters do so."""
+"""Factors next to a layer that its weight may absorb: layer scales after it, norms before it. Converters do so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mobileclip_deploy.network.model.architecture.vit import ViT
 
 
 def scaled_layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Tensor]]:
-    """Every layer of a folded tower that a layer scale follows: its name, the layer, and the scale [C, 1, 1]."""
+    """Yields every layer of a folded tower that a layer scale follows: its name, the layer, and the scale [C, 1, 1]."""
     for name, block in module.named_modules():
         if isinstance(block, RepMixerBlock):
             yield f"{name}.ffn.fc2", block.ffn.fc2, block.layer_scale
@@ -25,10 +25,10 @@ def scaled_layers(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d | nn.Linea
 
 @torch.no_grad()
 def absorb_layer_scales(tower: nn.Module) -> None:
-    """Leave ones in the place of every layer scale of a folded tower; what it computes stays the same.
+    """Replaces every layer scale of a folded tower by ones, without changing its outputs.
 
-    Core ML's converter multiplies a scale into the weight before it, and then quantizes: a weight that was trained on
-    a grid would leave it.
+    Core ML's converter multiplies a scale into the weight before it, and then quantizes: a weight that was trained on a
+    grid would leave it.
     """
     for _, layer, scale in scaled_layers(tower):
         factors = scale.flatten()  # [C, 1, 1] -> [C]
@@ -39,7 +39,7 @@ def absorb_layer_scales(tower: nn.Module) -> None:
 
 
 def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerNorm]]:
-    """Every linear layer of a folded tower that takes a LayerNorm's result: its name, the layer, and the norm.
+    """Yields every linear layer of a folded tower that takes a LayerNorm's result: its name, the layer, and the norm.
 
     `layer(norm(x))` is `layer'(x')` for x' normalised without weight and bias, `layer'.weight = layer.weight *
     norm.weight`, `layer'.bias = layer.bias + layer.weight @ norm.bias`: some converters write that.
@@ -59,12 +59,11 @@ def normed_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear, nn.LayerN
 
 @torch.no_grad()
 def absorb_norms(tower: nn.Module) -> None:
-    """Leave ones in the place of the weight of every norm of a folded tower that one linear layer alone takes; what it
-    computes stays the same to rounding.
+    """Replaces by ones the weight of every norm of a folded tower that only one linear layer reads.
 
-    LiteRT's converter multiplies a norm's weight into the product behind it, and then its weight is stored: one that
-    was trained on a grid would leave it. Where the layer has no bias the norm keeps its own, divided by its weight; a
-    channel whose weight is 0 then stays as it is.
+    The tower's outputs stay the same to rounding. LiteRT's converter multiplies a norm's weight into the product after
+    it, and then stores its weight: one that was trained on a grid would leave it. If the layer has no bias, the norm
+    keeps its own, divided by its weight; a channel whose weight is 0 then stays unchanged.
     """
     for _, layer, norm in normed_layers(tower):
         bias: Tensor | None = layer.bias

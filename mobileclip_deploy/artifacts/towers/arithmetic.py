@@ -1,4 +1,4 @@
-"""How much one inference of a tower computes: the multiplications and additions of its products, from shapes alone."""
+"""Number of multiplications and additions in one inference of a tower, from shapes alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from mobileclip_deploy.network.model.variants import TowerName, load_variant
 
 @cache
 def tower_arithmetic(variant: str, tower: TowerName, length: int) -> int:
-    """Multiplications and additions of a folded tower, two per pair, for one input of `length` pixels or tokens.
+    """Counts the multiplications and additions of a folded tower, two per pair, for one input of `length` pixels or
+    tokens.
 
-    Those of convolutions and matrix products, attention's included, as torch counts them (`FlopCounterMode`) on tensors
-    without content; activations, norms and sums of residuals are left out, 1% and less.
+    Counts convolutions and matrix products, attention's included, as torch does (`FlopCounterMode`) on tensors without
+    content. Activations, norms and sums of residuals are left out, 1% and less.
 
     Raises:
         UsageError: no such variant, or a size that it does not take.

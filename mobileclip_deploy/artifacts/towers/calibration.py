@@ -18,30 +18,31 @@ from mobileclip_deploy.network.model.variants import TowerName, Variant
 from mobileclip_deploy.network.samples import calibration_prompts, image_paths, read_prompts
 
 T = TypeVar("T")
-# More images change the ranges little and take as long as one evaluation each.
+# More images change the ranges little, and each takes as long as one evaluation.
 LIMIT = 128
 PROMPT_FILES = ("prompts.json", "prompts.txt")
 
 
 def check_calibration(precisions: dict[TowerName, str], folder: Path) -> None:
-    """Refuse a calibration folder that would not be used, or that holds nothing.
+    """Refuses a calibration folder that would not be used, or that has no images.
 
     Raises:
-        UsageError: none of the precisions measures activations.
+        UsageError: no precision measures activations.
         InvalidInput: not a folder, or no image in it.
     """
     if not any(precision_of(name).calibrated for name in precisions.values()):
-        known = " and ".join(name for name, precision in PRECISIONS.items() if precision.calibrated)
+        calibrated = " and ".join(name for name, precision in PRECISIONS.items() if precision.calibrated)
         unused = ", ".join(sorted(set(precisions.values())))
-        raise UsageError(f"{unused} uses no calibration images ({known} do); leave `calibration` out")
+        raise UsageError(f"{unused} uses no calibration images ({calibrated} do); leave `calibration` out")
     _images(folder)
 
 
 def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) -> npt.NDArray[np.generic]:
-    """Inputs of a tower: pixels float32 [N, 3, S, S] in [0, 1], or ids int64 [M, L].
+    """Returns calibration inputs of a tower: pixels float32 [N, 3, S, S] in [0, 1], or ids int64 [M, L].
 
-    Images: those in `folder` and below it, at most `LIMIT`, taken evenly from their sorted names. Prompts: of its
-    prompts.json or prompts.txt. The packaged samples stand in for what it does not have, or when it is None.
+    Images: those in `folder` and its subfolders, at most `LIMIT`, evenly spaced over their sorted names. Prompts: from
+    its prompts.json or prompts.txt. The packaged samples replace what the folder does not have, or everything if it is
+    None.
 
     Raises:
         InvalidInput: not a folder, no image in it, or a file that cannot be read.
@@ -59,7 +60,7 @@ def calibration_inputs(variant: Variant, tower: TowerName, folder: Path | None) 
 
 
 def calibration_digest(folder: Path) -> str:
-    """sha256 over the names and contents of the images and prompts that would be used: what tells two folders apart.
+    """Returns the sha256 over the names and contents of the images and prompts that would be used.
 
     Raises:
         InvalidInput: not a folder, or no image in it.
@@ -70,25 +71,25 @@ def calibration_digest(folder: Path) -> str:
 
 
 def files_digest(folder: Path, files: Sequence[Path]) -> bytes:
-    """What tells some files of a folder from others: their names and SHA-256, without the folder's own place."""
+    """Returns bytes that identify files of a folder: their names and SHA-256, without the folder's own path."""
     return "".join(f"{file.relative_to(folder).as_posix()}\0{file_sha256(file)}\n" for file in files).encode()
 
 
 def prompt_file(folder: Path) -> Path | None:
-    """The file of prompts in a folder, if there is one."""
+    """Returns the file of prompts in a folder. None if there is none."""
     return next((folder / name for name in PROMPT_FILES if (folder / name).is_file()), None)
 
 
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InvalidInput(f"`calibration` {folder}: no such folder; give one with images like those of the app")
-    found = image_files(folder)
-    if not found:
+    images = image_files(folder)
+    if not images:
         raise InvalidInput(f"`calibration` {folder}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found
+    return images
 
 
 def spread_evenly(rows: Sequence[T], most: int) -> list[T]:
-    """So many of the rows at most, spread evenly over them."""
+    """Returns at most `most` of the rows, evenly spaced."""
     total = len(rows)
     return list(rows) if total <= most else [rows[index * total // most] for index in range(most)]

@@ -1,4 +1,5 @@
-"""Modules that end a tower otherwise than in its embedding: at length 1, or in the probabilities of fixed labels."""
+"""Modules that end a tower in something other than its embedding: at length 1, or in the probabilities of fixed
+labels."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from mobileclip_deploy.network.model.tokenizer import encode
 
 
 class Normalised(nn.Module):
-    """A tower whose embeddings [N, D] leave at length 1."""
+    """A tower whose embeddings [N, D] have length 1."""
 
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
@@ -30,11 +31,11 @@ class Normalised(nn.Module):
 
 
 def unit_length(features: Tensor) -> Tensor:
-    """Rows [N, D] at length 1, in float16 too.
+    """Scales rows [N, D] to length 1, in float16 too.
 
-    Each row is divided by its largest value first. Squares of an embedding's values may not fit into float16 (300
-    squared is more than its 65,504), and a sum of a thousand of them still less; after the division each square is at
-    most 1, one of them is 1, and their sum is between 1 and D, which fits and has a square root that is far from 0.
+    Each row is divided by its largest absolute value first. Otherwise squares may not fit into float16 (300 squared is
+    more than its 65,504), and a sum of a thousand of them even less. After the division each square is at most 1, one
+    of them is 1, and their sum is between 1 and D. That fits, and its square root is far from 0.
     """
     features = features / features.abs().amax(dim=1, keepdim=True)
     return features / (features * features).sum(dim=1, keepdim=True).sqrt()
@@ -68,7 +69,7 @@ class OwnClassifier(nn.Module):
 
 
 def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
-    """The classifier of a folded model, in eval mode.
+    """Makes the classifier of a folded model, in eval mode.
 
     Raises:
         UsageError: the model is not folded, or lacks one of its towers.
@@ -80,29 +81,29 @@ def make_classifier(model: MobileCLIP, labels: LabelSet) -> Classifier:
 
 
 def label_embeddings(model: MobileCLIP, labels: LabelSet) -> npt.NDArray[np.float32]:
-    """Text embeddings of the labels' prompts at length 1, computed in float64: [L, D].
+    """Returns the text embeddings of the labels' prompts at length 1, computed in float64: [L, D].
 
     Raises:
         UsageError: the model has no text tower.
     """
     if "text" not in model.towers:
         raise UsageError("a classifier's labels are embedded by the text tower, which this checkpoint does not have")
-    known = _LABELS.setdefault(model, {})
+    cached = _LABELS.setdefault(model, {})
     key = (labels, is_folded(model))  # folding moves the last bits
-    if key not in known:
+    if key not in cached:
         template = labels.template_for(model.variant)
         prompts = [template.replace("{}", name) for name in labels.names]
-        found = exact_texts(model, encode(prompts, model.variant.tokens))
-        known[key] = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
-    return known[key]
+        embeddings = exact_texts(model, encode(prompts, model.variant.tokens))
+        cached[key] = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    return cached[key]
 
 
-# A thousand labels take minutes in float64, and converting and checking ask for the same ones.
+# Cache: a thousand labels take minutes in float64, and converting and checking need the same ones.
 _LABELS: WeakKeyDictionary[MobileCLIP, dict[tuple[LabelSet, bool], npt.NDArray[np.float32]]] = WeakKeyDictionary()
 
 
 def probabilities(model: MobileCLIP, labels: LabelSet, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """What the checkpoint answers, in float64: its scores of the cosines with the labels.
+    """Returns the checkpoint's probabilities, in float64: its scores of the cosines with the labels.
 
     Args:
         images: the checkpoint's image embeddings [N, D].

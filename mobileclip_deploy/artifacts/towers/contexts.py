@@ -1,7 +1,8 @@
-"""Contexts: of a causal text tower a prompt has the same embedding at every length that holds it; short ones are fast.
+"""Contexts: in a causal text tower a prompt has the same embedding at every length that fits it, and short ones are
+fast.
 
-The embedding is read at the first end-of-text token, and no token of a causal tower sees what comes behind it: neither
-the padding nor its length is part of the answer. In a bidirectional tower every token sees the padding.
+The embedding is read at the first end-of-text token, and no token of a causal tower sees later ones. So neither the
+padding nor its length changes the result. In a bidirectional tower every token sees the padding.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import UsageError
 from mobileclip_deploy.network.model.variants import TokenizerSpec, Variant, no_text_tower
 
-# Start, two tokens, end: nothing shorter is worth a shape of its own.
+# Start, two tokens, end: a shorter context does not pay for its own shape.
 SHORTEST = 4
 
 
 def parse_contexts(text: str | None) -> tuple[int, ...]:
-    """`16,32`, as on the command line; none for None.
+    """Parses `16,32`, as on the command line; an empty tuple for None.
 
     Raises:
-        UsageError: no whole numbers.
+        UsageError: not whole numbers.
     """
     if text is None:
         return ()
@@ -33,7 +34,8 @@ def parse_contexts(text: str | None) -> tuple[int, ...]:
 
 
 def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
-    """The lengths that a variant's text tower will take, ascending, its own as the last; none where none are wanted.
+    """Returns the lengths that a variant's text tower will take, ascending, with its own as the last; empty if none are
+    requested.
 
     Raises:
         UsageError: the tower is bidirectional, or a length is not from 4 to the tower's own.
@@ -54,17 +56,20 @@ def chosen_contexts(variant: Variant, wanted: Sequence[int]) -> tuple[int, ...]:
 
 
 def fitting(ids: npt.NDArray[np.int64], contexts: Sequence[int], tokenizer: TokenizerSpec) -> npt.NDArray[np.int64]:
-    """Context for every row of ids [N, L], int64 [N]: the shortest of the ascending contexts that holds the row up to
-    its first end-of-text token, at most L. A row without that token takes the longest."""
+    """Returns the context for every row of ids [N, L], int64 [N].
+
+    It is the shortest of the ascending contexts that fits the row up to its first end-of-text token, at most L. A row
+    without that token takes the longest.
+    """
     ends = ids == tokenizer.eot
-    needed = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ids.shape[1])
+    minimum = np.where(ends.any(axis=1), ends.argmax(axis=1) + 1, ids.shape[1])
     lengths = np.asarray([length for length in contexts if length < ids.shape[1]] + [ids.shape[1]], np.int64)
-    found: npt.NDArray[np.int64] = lengths[np.searchsorted(lengths, needed)]
-    return found
+    contexts_of_rows: npt.NDArray[np.int64] = lengths[np.searchsorted(lengths, minimum)]
+    return contexts_of_rows
 
 
 class ContextRunner:
-    """A text tower of several contexts: ids [N, L] -> [N, D], each row at the shortest context that holds it.
+    """A text tower of several contexts: ids [N, L] -> [N, D], each row at the shortest context that fits it.
 
     Args:
         run: the tower at any of its contexts.
@@ -84,12 +89,12 @@ class ContextRunner:
     def __call__(self, inputs: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         ids = inputs.astype(np.int64, copy=False)
         lengths = fitting(ids, self._contexts, self._tokenizer)
-        found: npt.NDArray[np.float32] | None = None
+        embeddings: npt.NDArray[np.float32] | None = None
         for length in np.unique(lengths):
             rows = np.flatnonzero(lengths == length)
             part = self._run(np.ascontiguousarray(ids[rows, :length]))
-            if found is None:
-                found = np.empty((len(ids), part.shape[1]), np.float32)
-            found[rows] = part
-        assert found is not None
-        return found
+            if embeddings is None:
+                embeddings = np.empty((len(ids), part.shape[1]), np.float32)
+            embeddings[rows] = part
+        assert embeddings is not None
+        return embeddings

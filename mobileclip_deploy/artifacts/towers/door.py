@@ -1,4 +1,4 @@
-"""`reparameterize`: a model folded, and how far that moved its answers to real inputs."""
+"""`reparameterize` folds a model, and measures how far that moved its embeddings of real inputs."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from mobileclip_deploy.network.model.preprocessing import normalize
 
 
 def reparameterize(model: MobileCLIP, output: StrPath | None = None, *, force: bool = False) -> FoldReport:
-    """Fold every branch and BatchNorm of a model, in place, and measure on the sample images and prompts what changed.
+    """Folds every branch and BatchNorm of a model, in place, and measures the change on the sample images and prompts.
 
     Args:
         model: from `load_model`.
-        output: .safetensors, where the folded checkpoint is written, with the report as JSON beside it
-            (`NAME.report.json`); nothing is written when None.
-        force: replace an output that is there.
+        output: path (.safetensors) of the folded checkpoint, with the report as JSON next to it (`NAME.report.json`);
+            nothing is written if None.
+        force: replace an existing output.
 
     Raises:
         FoldingError: training mode, half-folded, or an output that moved by more than rounding explains.
         UsageError: the output exists or cannot be written.
-        CheckpointError: an output is asked for of a model that `load_model` did not make.
+        CheckpointError: an output is requested for a model that `load_model` did not make.
     """
-    place = optional_path(output)
-    beside = None if place is None else check_folded_output(place, force)
+    output_path = optional_path(output)
+    report_path = None if output_path is None else check_folded_output(output_path, force)
     pixels = ids = None
     if not is_folded(model):
         inputs = sample_inputs(model)
         pixels, ids = normalize(torch.from_numpy(inputs.pixels), model.variant.preprocess), torch.from_numpy(inputs.ids)
     report = fold(model, pixels, ids)
-    if place is not None and beside is not None:
-        with sole_writer(place, "reparameterize", force=force, beside=beside):
-            folded.save(model, place)
-            write_whole(beside, json.dumps(report.as_dict(), indent=2) + "\n")
+    if output_path is not None and report_path is not None:
+        with sole_writer(output_path, "reparameterize", force=force, beside=report_path):
+            folded.save(model, output_path)
+            write_whole(report_path, json.dumps(report.as_dict(), indent=2) + "\n")
     return report

@@ -1,6 +1,6 @@
-"""Heads: what an exported tower answers with, an embedding or the probabilities of fixed labels, as a user names them.
+"""Heads: the output of an exported tower, an embedding or the probabilities of fixed labels, as a user requests it.
 
-A head of labels holds their text embeddings and the logit scale, so that the image tower alone classifies.
+A head of labels has their text embeddings and the logit scale, so that the image tower alone classifies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the head is chosen, and refused, before torch is imported
 
 
 def read_head(labels: str | Sequence[str] | None, template: str | None = None, normalise: bool = False) -> Head:
-    """The head that a user's words ask for: an embedding, or with labels (see `given_labels`) their probabilities.
+    """Makes the head that a user requests: an embedding, or with labels (see `given_labels`) their probabilities.
 
     Raises:
         UsageError: a template without labels, probabilities at length 1, or as `given_labels`.
@@ -39,8 +39,10 @@ def read_head(labels: str | Sequence[str] | None, template: str | None = None, n
 
 @dataclass(frozen=True)
 class Head:
-    """What a tower answers with: its embedding, as it is or scaled to length 1, or with labels the probability of
-    each. `own`: the labels are the classes that the network itself was trained on (`Variant.classes`)."""
+    """Output of a tower: its embedding, as it is or scaled to length 1, or with labels the probability of each.
+
+    `own`: the labels are the classes that the network itself was trained on (`Variant.classes`).
+    """
 
     labels: LabelSet | None = None
     normalised: bool = False
@@ -48,20 +50,20 @@ class Head:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The labels, in the order of the probabilities; none of an embedding."""
+        """Labels, in the order of the probabilities; empty for an embedding."""
         return () if self.labels is None else self.labels.names
 
     def of(self, variant: Variant) -> Head:
-        """The head of a variant's image tower: a classifier of its own classes is always that.
+        """Returns the head of a variant's image tower: always a classifier if the network itself is one.
 
         Raises:
-            UsageError: such a classifier, and labels or length 1 are asked for; or tokens, and length 1; or labels, of
-                a variant whose scores are sigmoids.
+            UsageError: labels or length 1 are requested for such a classifier; length 1 for tokens; or labels for a
+                variant whose scores are sigmoids.
         """
         if variant.gives_tokens and self.normalised:
             raise UsageError(f"{variant.name} gives tokens, which have no length 1; leave `normalise` out")
         if variant.scores == "sigmoid" and self.labels is not None:
-            # A sigmoid may be as small as 1e-7, which float16 hardly tells from 0.
+            # A sigmoid may be as small as 1e-7, which is almost 0 in float16.
             raise UsageError(
                 f"{variant.name} scores each label for itself, and a file with `labels` inside answers with shares of "
                 "all of them; export it without, and give them to `classify`"
@@ -77,7 +79,7 @@ class Head:
         return Head(LabelSet(variant.class_names), own=True)
 
     def check(self, model: MobileCLIP, towers: Sequence[TowerName]) -> None:
-        """Refuse labels where they cannot be embedded, or where a tower would be left over.
+        """Refuses labels that cannot be embedded, or that would leave a tower unused.
 
         Raises:
             UsageError: labels, and other towers than the image tower, or a checkpoint without a text tower.
@@ -92,7 +94,7 @@ class Head:
             )
 
     def module(self, model: MobileCLIP, tower: TowerName, short: bool = False) -> nn.Module:
-        """The tower of a folded model with this head, in eval mode: [N, ...] -> [N, D], or [N, L] with labels.
+        """Returns the tower of a folded model with this head, in eval mode: [N, ...] -> [N, D], or [N, L] with labels.
 
         Args:
             short: see `make_tower`.
@@ -107,11 +109,11 @@ class Head:
             return OwnClassifier(make_tower(model, "image")).eval()
         if self.labels is not None:
             return make_classifier(model, self.labels)
-        own = make_tower(model, tower, short)
-        return Normalised(own).eval() if self.normalised else own
+        plain = make_tower(model, tower, short)
+        return Normalised(plain).eval() if self.normalised else plain
 
     def answers(self, model: MobileCLIP, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """What a tower with this head should answer where the checkpoint's embeddings are these, [N, D]."""
+        """Returns the expected output of a tower with this head, from the checkpoint's embeddings [N, D]."""
         from mobileclip_deploy.artifacts.towers.classifier import probabilities
         from mobileclip_deploy.network.model.scores import softmax
 
@@ -120,7 +122,7 @@ class Head:
         return self.scaled(embeddings) if self.labels is None else probabilities(model, self.labels, embeddings)
 
     def scaled(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Embeddings [N, D] at the length at which they leave the artifact; computed in float64."""
+        """Scales embeddings [N, D] to the length at which they leave the artifact, in float64."""
         if not self.normalised:
             return embeddings
         rows = embeddings.astype(np.float64)

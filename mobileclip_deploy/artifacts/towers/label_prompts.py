@@ -1,4 +1,4 @@
-"""Prompts of labels, as the tokenizer reads them: equal, cut or unknown ones are found before anything is embedded."""
+"""Prompts of labels as the tokenizer reads them: finds equal, cut or unknown ones before anything is embedded."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SHOWN = 3
 
 
 def check_label_prompts(labels: Sequence[str], template: str, tokens: TokenizerSpec) -> tuple[str, ...]:
-    """Returns a sentence for each label whose prompt is cut at the context or not known to the vocabulary.
+    """Returns a sentence for each kind of label whose prompt is cut at the context or has unknown words.
 
     Args:
-        template: with `{}` where the label goes.
+        template: with `{}` for the label.
 
     Raises:
-        UsageError: the prompts of two labels are the same tokens, so that they would share a probability.
+        UsageError: the prompts of two labels have the same tokens, so that they would share a probability.
     """
     prompts = [template.replace("{}", label) for label in labels]
     first: dict[bytes, str] = {}
@@ -38,7 +38,8 @@ def check_label_prompts(labels: Sequence[str], template: str, tokens: TokenizerS
 def _cut(
     labels: Sequence[str], prompts: Sequence[str], rows: npt.NDArray[np.int64], tokens: TokenizerSpec
 ) -> list[str]:
-    """The labels whose prompts do not fit: more text behind them and less at their end give the same tokens."""
+    """Returns the labels whose prompts do not fit. Their tokens stay the same with more text after them, and with a
+    character less."""
     more = encode([f"{prompt} {prompt}" for prompt in prompts], tokens)
     less = encode([prompt.rstrip()[:-1] for prompt in prompts], tokens)
     same = (more == rows).all(1) & (less == rows).all(1)

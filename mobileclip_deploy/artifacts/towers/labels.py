@@ -16,19 +16,18 @@ from mobileclip_deploy.network.model.variants import Variant
 
 
 def labels_json(labels: Sequence[str]) -> str:
-    """labels.json: a list, in the order of the probabilities."""
+    """Returns labels.json: a list, in the order of the probabilities."""
     return json.dumps(list(labels), indent=2, ensure_ascii=False) + "\n"
 
 
-# What a list of labels does not look like: where such a file does not exist, its name was mistyped.
+# Texts that look like a path and not like a list of labels: if no such file exists, its name was mistyped.
 PATH_STARTS = ("/", "./", "../", "~")
 PATH_ENDS = (".txt", ".csv", ".tsv", ".json", ".lst")
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """What is told apart: labels, and the prompt that stands for one, with `{}` where it goes; the variant's own where
-    it is None.
+    """Labels to distinguish, and the prompt for one, with `{}` for the label; the variant's own prompt if None.
 
     Raises:
         UsageError: fewer than two labels, one twice, too many or too long ones, or a template without `{}` or too long.
@@ -45,34 +44,35 @@ class LabelSet:
             raise UsageError(f"{fault}; shorten what was given")
         if len(self.names) < 2:
             # With one label every image has it at 100 percent.
-            given = f"one label, {self.names[0]!r}" if self.names else "no label"
-            raise UsageError(f"{given}; give two labels or more, as in cat,dog,car, or a file with one a line")
-        double = next((label for label, times in Counter(self.names).items() if times > 1), None)
-        if double is not None:
-            raise UsageError(f"the labels hold {double!r} twice; leave one out")
+            problem = f"one label, {self.names[0]!r}" if self.names else "no label"
+            raise UsageError(f"{problem}; give two labels or more, as in cat,dog,car, or a file with one a line")
+        duplicate = next((label for label, times in Counter(self.names).items() if times > 1), None)
+        if duplicate is not None:
+            raise UsageError(f"the labels hold {duplicate!r} twice; leave one out")
 
     def template_for(self, variant: Variant) -> str:
-        """The template, settled."""
+        """Returns the template, or the variant's own if there is none."""
         return variant.template if self.template is None else self.template
 
 
 def given_labels(labels: str | Sequence[str], template: str | None = None) -> LabelSet:
-    """Labels one by one; or a text: `a,b,c`, or the path of a text file with one label per line. Blanks around
-    labels in a text and empty ones are left out.
+    """Reads labels from a sequence, or from a text: `a,b,c`, or the path of a text file with one label per line.
+
+    Blanks around labels in a text and empty ones are left out.
 
     Args:
-        template: with `{}` where the label goes; the variant's own when None.
+        template: with `{}` for the label; the variant's own if None.
 
     Raises:
-        UsageError: as `LabelSet`, or the path of a file that is not there.
+        UsageError: as `LabelSet`, or the path of a file that does not exist.
         InvalidInput: the file cannot be read as UTF-8.
     """
     if not isinstance(labels, str):
         return LabelSet(tuple(labels), template)
     with refusing(f"`labels` {labels}: cannot be read as UTF-8 text", OSError, ValueError):
         lines = read_regular(Path(labels)).decode("utf-8-sig").splitlines() if os.path.exists(labels) else None
-    meant = labels.strip().lower()
-    if lines is None and (meant.startswith(PATH_STARTS) or meant.endswith(PATH_ENDS)):
+    lowered = labels.strip().lower()
+    if lines is None and (lowered.startswith(PATH_STARTS) or lowered.endswith(PATH_ENDS)):
         raise UsageError(f"`labels` {labels}: no such file; give one with one label a line, or a list like cat,dog,car")
-    found = (label.strip() for label in (labels.split(",") if lines is None else lines))
-    return LabelSet(tuple(label for label in found if label), template)
+    stripped = (label.strip() for label in (labels.split(",") if lines is None else lines))
+    return LabelSet(tuple(label for label in stripped if label), template)

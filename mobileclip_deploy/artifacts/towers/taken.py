@@ -1,4 +1,4 @@
-"""What a tower takes, said once for every target: what else is given is refused, not answered."""
+"""Validation of a tower's inputs, the same for every target: invalid inputs are refused."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy.typing as npt
 from mobileclip_deploy.errors import InvalidInput
 from mobileclip_deploy.network.model.variants import TowerName
 
-# How far from [0, 1] a resize in float32 ends; in float16 its own steps are larger.
+# Largest distance from [0, 1] after a resize in float32; in float16 the format's own steps are larger.
 ROUNDING = 1e-5
 
 
 def taken_inputs(
     given: object, tower: TowerName, size: int, lengths: Sequence[int], words: int
 ) -> npt.NDArray[np.generic]:
-    """The input of a tower: `taken_pixels` of an image tower, `taken_ids` of a text tower, which raise InvalidInput.
+    """Validates the input of a tower: by `taken_pixels` or `taken_ids`, which raise InvalidInput.
 
     Args:
-        given: an array, or what numpy makes one of.
+        given: an array, or something that numpy converts to one.
         size: of the images, in pixels.
         lengths: of the ids, in tokens; the longest last.
         words: size of the vocabulary.
@@ -28,20 +28,20 @@ def taken_inputs(
     try:
         values = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, a tensor on a device
-        what = "rows of one length, in this machine's memory"
-        raise InvalidInput(f"the {tower} tower's input has to be {what}; {_maker(tower)}") from error
+        requirement = "rows of one length, in this machine's memory"
+        raise InvalidInput(f"the {tower} tower's input has to be {requirement}; {_maker(tower)}") from error
     return taken_pixels(values, size) if tower == "image" else taken_ids(values, lengths, words)
 
 
 def taken_pixels(values: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.float32]:
-    """RGB pixels float32 [N, 3, S, S] in [0, 1]; of float16 and float64 the nearest.
+    """Returns RGB pixels as float32 [N, 3, S, S] in [0, 1]; float16 and float64 are converted to the nearest.
 
-    Mean and std are applied inside the artifact. Values between the 256 levels of a byte are taken by every target;
-    where an input can hold bytes only (Core ML's images) its runner takes the nearest level.
+    Mean and std are applied inside the artifact. Every target takes values between the 256 levels of a byte. If an
+    input can only be bytes (Core ML's images), its runner takes the nearest level.
 
     Raises:
-        InvalidInput: bytes or other integers, another shape, no image at all, NaN, infinite numbers, or values further
-            outside [0, 1] than rounding leads.
+        InvalidInput: bytes or other integers, another shape, no image at all, NaN, infinite values, or values further
+            outside [0, 1] than by rounding.
     """
     _check_shape(values, (3, size, size), "pixels")
     if not np.issubdtype(values.dtype, np.floating):
@@ -59,10 +59,10 @@ def taken_pixels(values: npt.NDArray[np.generic], size: int) -> npt.NDArray[np.f
 
 
 def taken_ids(values: npt.NDArray[np.generic], lengths: Sequence[int], words: int) -> npt.NDArray[np.int64]:
-    """Token ids int64 [N, L], L one of the lengths; of any other integers the same.
+    """Returns token ids as int64 [N, L], L one of the lengths; other integers are converted.
 
     Raises:
-        InvalidInput: floats or truth values, another shape, no text at all, or ids that are not of the vocabulary.
+        InvalidInput: floats or truth values, another shape, no text at all, or ids that are not in the vocabulary.
     """
     short = values.ndim == 2 and values.shape[1] in lengths
     _check_shape(values, values.shape[1:] if short else (lengths[-1],), "token ids")
@@ -78,9 +78,11 @@ def taken_ids(values: npt.NDArray[np.generic], lengths: Sequence[int], words: in
 
 def _check_shape(values: npt.NDArray[np.generic], shape: tuple[int, ...], what: str) -> None:
     if values.shape[1:] != shape or not values.size:
-        wanted = ", ".join(map(str, shape))
+        expected = ", ".join(map(str, shape))
         made = _maker("image" if what == "pixels" else "text")
-        raise InvalidInput(f"{what} of shape {list(values.shape)}; the model takes [N, {wanted}], N from 1 on; {made}")
+        raise InvalidInput(
+            f"{what} of shape {list(values.shape)}; the model takes [N, {expected}], N from 1 on; {made}"
+        )
 
 
 def _maker(tower: TowerName) -> str:

@@ -14,8 +14,8 @@ from mobileclip_deploy.network.model.variants import TowerName, no_text_tower
 class ImageTower(nn.Module):
     """RGB pixels [N, 3, S, S] float32 in [0, 1] -> image embedding [N, D], not normalised.
 
-    The variant's mean and std are applied inside, so that no app has to know them. They cannot be folded into the
-    first convolution: it pads with zeros, which stand for black after normalization, not before.
+    The variant's mean and std are applied inside, so that no app has to know them. They cannot be folded into the first
+    convolution: it pads with zeros, which mean black after normalization, not before.
     """
 
     mean: Tensor
@@ -39,10 +39,10 @@ class ImageTower(nn.Module):
 class TextTower(nn.Module):
     """Token ids [N, L], int32 or int64 -> text embedding [N, D], not normalised.
 
-    A tower that is pooled at the last token of its context takes that token's feature. Of others the feature at the
-    first end-of-text token is selected by a product with a 0/1 row instead of by argmax and gather: int64 argmax and
-    gather_nd are what runtimes and the Neural Engine lack. A row without the token gives the embedding of zeros; the
-    tokenizer always writes one. With `short` it takes any length up to the context length.
+    If the tower is pooled at the last token of its context, that token's feature is used. Otherwise the feature at the
+    first end-of-text token is selected by a product with a 0/1 row instead of by argmax and gather: runtimes and the
+    Neural Engine lack int64 argmax and gather_nd. A row without the token gives the embedding of zeros; the tokenizer
+    always writes one. With `short` it takes any length up to the context length.
     """
 
     earlier: Tensor
@@ -54,7 +54,7 @@ class TextTower(nn.Module):
         self.short = short
         self.eot = model.variant.tokens.eot
         length = model.variant.tokens.context_length
-        # [L, L], 1 where the row is before the column: ids @ earlier counts what comes before each position.
+        # [L, L], 1 where the row is before the column: ids @ earlier counts the earlier tokens of each position.
         self.register_buffer("earlier", torch.ones(length, length).triu(1), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class TextTower(nn.Module):
         # First, next to the lookup of the embeddings: both work on integers, which the Neural Engine does not.
         is_eot = (ids == self.eot).to(self.earlier.dtype)
         features = self.encoder.features(ids, self.short)  # [N, L, C], before the last norm
-        # A slice of everything would stand in the graph.
+        # A slice of everything would be an operator in the graph.
         earlier = self.earlier[: ids.shape[1], : ids.shape[1]] if self.short else self.earlier
         # [N, L] @ [L, L] counts the end-of-text tokens before each position; the first has none.
         first = is_eot * (1 - torch.clamp(is_eot @ earlier, 0.0, 1.0))
@@ -73,7 +73,7 @@ class TextTower(nn.Module):
 
 
 def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> ImageTower | TextTower:
-    """The tower of a folded model, sharing its weights, in eval mode.
+    """Returns the tower of a folded model, sharing its weights, in eval mode.
 
     Args:
         short: the text tower takes ids of any length up to its context length (see `towers.contexts`).
@@ -91,7 +91,7 @@ def make_tower(model: MobileCLIP, name: TowerName, short: bool = False) -> Image
 
 
 def example_input(model: MobileCLIP, name: TowerName) -> Tensor:
-    """An input to trace with: grey pixels float32 [1, 3, S, S], or an empty prompt's ids int64 [1, L]."""
+    """Returns an input to trace with: grey pixels float32 [1, 3, S, S], or an empty prompt's ids int64 [1, L]."""
     variant = model.variant
     if name == "image":
         return torch.full((1, *variant.image_input_shape), 0.5)
