@@ -1,4 +1,4 @@
-"""What stands in a bundle beside its artifacts: their entries, the manifest, what was learned of rounding, and the
+"""Contents of a bundle other than its artifacts: their entries, the manifest, the record of learned rounding, and the
 files that clients read."""
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from mobileclip_deploy.verify.learned_rounding import learned_floats, stored_sha
 from mobileclip_deploy.verify.matching import matched_weights
 from mobileclip_deploy.verify.requested import BACKGROUND, EMBEDDING_SIZE
 
-# In the manifest's `environment`: what decides the bytes of the artifacts.
+# Packages in the manifest's `environment`: their versions decide the bytes of the artifacts.
 PACKAGES = ("mobileclip-deploy", "torch", "numpy", "open_clip_torch")
 
 
 def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Place, folder: Path) -> TowerEntry:
-    """The manifest's entry of an artifact that lies in the bundle's folder."""
+    """Makes the manifest's entry of an artifact in the bundle's folder."""
     target, artifact = plan.target, folder / place.file
     source, result = target.ports(variant, tower, plan.form)
     return TowerEntry(
@@ -64,19 +64,19 @@ def tower_entry(plan: BundlePlan, variant: Variant, tower: TowerName, place: Pla
 
 
 def attach(entry: TowerEntry, plan: BundlePlan, tower: TowerName, reference: Reference, folder: Path) -> TowerEntry:
-    """The entry with what was asked for beside its artifact."""
+    """Writes the requested attachments of an artifact, and adds them to its entry."""
     outputs = plan.request.head.scaled(reference.of(tower))
     bound = plan.request.gates.shipped(entry.precision)
     tolerance = value_tolerance(outputs, bound.metric, bound.value)
     attached = plan.target.attach(folder / entry.file, Expected(reference.inputs.of(tower), outputs, tolerance))
     if not attached:
         return entry
-    entries = {one.kind: AttachmentEntry.of(one.path, folder, one.tolerance) for one in attached}
+    entries = {item.kind: AttachmentEntry.of(item.path, folder, item.tolerance) for item in attached}
     return entry.model_copy(update={"attachments": entries})
 
 
 def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, TowerEntry], folder: Path) -> Manifest:
-    """The manifest of a bundle that has not been verified; writes the axes that its embeddings were cut to."""
+    """Makes the manifest of a bundle that is not verified yet. Writes the axes that its embeddings were cut to."""
     variant, target, labels = source.variant, plan.target, plan.request.head.labels
     classifier = axes = None
     if source.axes is not None:
@@ -106,8 +106,10 @@ def make_manifest(plan: BundlePlan, source: Source, entries: dict[TowerName, Tow
 
 
 def int8_scale_of(plan: BundlePlan, source: Source, reference: Reference) -> float | None:
-    """The scale of the embedding space, for whoever stores embeddings of pictures as int8; None where there are none.
-    It stands in the manifest, since an app that writes an index has that, and no golden pictures."""
+    """Returns the scale to store embeddings of pictures as int8. None if pictures get no embeddings.
+
+    It is in the manifest, since an app that writes an index has the manifest and no golden pictures.
+    """
     if "image" not in plan.towers or plan.request.head.names or source.variant.gives_tokens:
         return None
     compacted = source.provenance.compacted
@@ -115,7 +117,7 @@ def int8_scale_of(plan: BundlePlan, source: Source, reference: Reference) -> flo
 
 
 def recorded_options(plan: BundlePlan) -> dict[str, str]:
-    """What was chosen, without paths of this machine: an artifact can be made again from it."""
+    """Returns the chosen options, without paths of this machine, from which an artifact can be made again."""
     recorded = plan.target.options.recorded()
     if plan.request.calibration is not None and any(precision_of(name).calibrated for name in plan.precisions.values()):
         recorded["calibration"] = plan.request.calibration.resolve().name
@@ -130,9 +132,9 @@ def recorded_options(plan: BundlePlan) -> dict[str, str]:
 
 
 def write_beside(plan: BundlePlan, source: Source, folder: Path, reference: Reference) -> None:
-    """Tokenizer, preprocessing and golden answers, and what clients of the format expect."""
+    """Writes tokenizer, preprocessing and golden embeddings, and the files that clients of the format expect."""
     write_companions(folder, plan.target, source.variant, plan.request.head, plan.request.layout)
-    if plan.request.head.names and not plan.request.head.own:  # whose labels nothing in the bundle could embed again
+    if plan.request.head.names and not plan.request.head.own:  # nothing in the bundle can embed these labels again
         answers = plan.request.head.answers(source.model, reference.of("image"))
         reference = replace(reference, probabilities=answers)
     reference.save(folder / "golden.safetensors")
@@ -145,16 +147,16 @@ def write_manifest(
     checks: Sequence[Check] = (),
     storage: Sequence[StoredWeights] = (),
 ) -> None:
-    """manifest.json and the card that people read; `facts` of each artifact as `Artifact.facts`."""
+    """Writes manifest.json and the model card; `facts` of each artifact as `Artifact.facts`."""
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     (folder / MODEL_CARD).write_text(model_card(manifest, checks, storage, facts), encoding="utf-8")
 
 
 def record_rounding(plan: BundlePlan, source: Source, rounded: Rounded, bundle: Bundle) -> RoundingEntry | None:
-    """The manifest's entry; writes the floats that were learned into the bundle. None where no tower was nearer.
+    """Returns the manifest's entry, and writes the learned floats into the bundle. None if learning improved no tower.
 
     Raises:
-        ExportError: an artifact does not hold the numbers that were learned.
+        ExportError: an artifact does not have the learned weights.
     """
     learned = {outcome.tower: outcome for outcome in rounded.towers if outcome.layers}
     if not learned:
@@ -186,7 +188,8 @@ def record_rounding(plan: BundlePlan, source: Source, rounded: Rounded, bundle: 
 
 
 def _stored(plan: BundlePlan, rounded: Rounded, outcome: RoundedTower, bundle: Bundle) -> dict[str, str]:
-    """The hashes of the learned weights as the artifact holds them: the very numbers that were learned."""
+    """Returns the hashes of the learned weights in the artifact, after checking that they are exactly the learned
+    ones."""
     tower = outcome.tower
     module = make_tower(rounded.source.model, tower)
     four_bit = plan.four_bit.get(tower, frozenset())
@@ -194,8 +197,8 @@ def _stored(plan: BundlePlan, rounded: Rounded, outcome: RoundedTower, bundle: B
     stored = plan.target.open(bundle.artifact(tower), bundle.manifest.towers[tower].function).weights
     if stored is None:
         raise ExportError(f"{plan.target.label}: the weights cannot be read back; leave `rounding` out")
-    found, _ = matched_weights(module, stored)
-    matches = {match.layer: match for match in found}
+    matched, _ = matched_weights(module, stored)
+    matches = {match.layer: match for match in matched}
     for name in outcome.layers:
         match = matches.get(name)
         wrong = "is not in the file" if match is None else match.wrong(grids[name], stored_in_half(grids))

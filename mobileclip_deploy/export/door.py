@@ -35,60 +35,60 @@ def export(
     output: StrPath = ".",
     **choices: Unpack[ExportChoices],
 ) -> Bundle:
-    """Write a verified bundle to `<output>/<variant>-<target>-<precision>`; whole or not at all.
+    """Writes a verified bundle to `<output>/<variant>-<target>-<precision>`, whole or not at all.
 
     One target at one precision is one bundle; `export_all` writes several.
 
     Args:
         model: from `load_model`; a training form is folded in place first.
-        target: such as "onnx", "coreml", "executorch" or "executorch-vulkan". The layout's when None.
-        precision: one for both towers, "image=fp16,text=fp32", or "smallest"; the target's own default when None.
-            "w4p-table-w6p": the text tower's table of words at w6p, all else at w4p.
+        target: such as "onnx", "coreml", "executorch" or "executorch-vulkan". The layout's if None.
+        precision: one for both towers, "image=fp16,text=fp32", or "smallest"; the target's own default if None.
+            "w4p-table-w6p": the text tower's table of words at w6p, everything else at w4p.
         tower: "image", "text" or "both".
         options: of the target, by name, such as {"deployment_target": "iOS17"}.
         calibration: a folder of images (and prompts) for precisions that measure activations; None for the packaged
-            samples. Learned rounding needs one: 128 images and 500 captions at least, none of those that accuracy is
+            samples. Learned rounding needs one: at least 128 images and 500 captions, none of those that accuracy is
             compared on.
         rounding: "nearest", or learned on `calibration`: "gptq", or "tuned", which takes minutes (docs/rounding.md).
         background: a folder of at least 256 pictures of all kinds, by which a search says "nothing found"
-            (docs/search.md); their embeddings stand in the bundle.
-        queries: captions with pictures of their own, a dataset (docs/datasets.md), 256 at least, on which that is
-            learned; without them it is held against false alarms alone.
-        gates: bounds to replace; a bundle records them, and `verify` holds it to the same.
-        verify: run every check before the bundle takes its place.
-        force: replace a bundle that is there.
-        allow_failing: write a bundle that fails its gate all the same, marked as such: the failed checks in its
-            `parity.json`, `allow_failing` in its `options`, FAILED in its model card.
-        labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one per line): a
-            classifier of them is written instead, the image tower with probabilities out.
-        template: the prompt that stands for a label, with `{}` where it goes; the variant's own when None.
-        layout: the name of an app whose files and tensors are wanted (see `layouts`), or a JSON file that describes
-            your own app's; the bundle is `<variant>-<layout>-<precision>` then.
+            (docs/search.md); the bundle contains their embeddings.
+        queries: at least 256 captions with pictures of their own, a dataset (docs/datasets.md), to learn that threshold
+            from. Without them it is only fitted to false alarms.
+        gates: bounds to replace; a bundle records them, and `verify` uses the same.
+        verify: run every check before the bundle is published.
+        force: replace an existing bundle.
+        allow_failing: write a bundle even if it fails its gate. It is marked: the failed checks in its `parity.json`,
+            `allow_failing` in its `options`, FAILED in its model card.
+        labels: two or more, or a text for them as on the command line ("cat,dog", or a file with one per line). A
+            classifier of them is written instead: the image tower with probabilities as output.
+        template: the prompt for a label, with `{}` for the label; the variant's own if None.
+        layout: the name of an app whose names of files and tensors are used (see `layouts`), or a JSON file that
+            describes your own app's; the bundle is then `<variant>-<layout>-<precision>`.
         input: of the image tower: "pixels" float32 [N, 3, S, S] as `preprocess` makes them, or "bytes" of one picture
-            of any size, uint8 [H, W, 3 or 4], which the artifact resizes, crops and scales itself; ONNX has that.
-        contexts: lengths in tokens, such as (16, 32), that the text tower takes beside its full one; runners take the
-            shortest that holds a prompt. Of causal text towers (MobileCLIP-B and -B LT, MobileCLIP2-B, OpenAI's and
-            LAION's ViT-B/16) alone: in the others padding is part of the model.
+            of any size, uint8 [H, W, 3 or 4], which the artifact resizes, crops and scales itself; ONNX supports that.
+        contexts: lengths in tokens, such as (16, 32), that the text tower takes in addition to its full one; runners
+            use the shortest that fits a prompt. Only for causal text towers (MobileCLIP-B and -B LT, MobileCLIP2-B,
+            OpenAI's and LAION's ViT-B/16): in the others padding is part of the model.
         normalise: embeddings leave the artifacts at length 1.
-        max_drop: of "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
-        max_size: of "smallest": MB that the artifacts may have together; nothing larger is tried.
-        budget: of "smallest": minutes; a search that ends with them goes on where it was when it is called again.
-        embedding_size: numbers of an embedding, from 1 to all; fewer make another embedding space, and bundles called
-            `<variant>-e<size>-<target>-<precision>` (docs/search.md). It needs `fit`.
-        fit: a folder of pictures like the app's, at least four for each number of an embedding, none of those that
+        max_drop: for "smallest": points of top-1 and recall@1 that may be lost on the dataset (0.5).
+        max_size: for "smallest": size limit of all artifacts in MB; nothing larger is tried.
+        budget: for "smallest": minutes; a search that runs out of them resumes when it is called again.
+        embedding_size: number of dimensions of an embedding, from 1 to all; fewer make another embedding space, and
+            bundles called `<variant>-e<size>-<target>-<precision>` (docs/search.md). It needs `fit`.
+        fit: a folder of pictures like the app's, at least four for each dimension of an embedding, none of those that
             accuracy is compared on.
-        captions: a file of texts like those that the app will be asked: one per line, a JSON list, or a table of pairs;
-            those of the folder's prompts.txt when None. With 500 and more a search keeps more.
+        captions: a file of texts like the app's queries: one per line, a JSON list, or a table of pairs; those of the
+            folder's prompts.txt if None. With 500 and more, search results are kept better.
         for_product: refuse weights whose licence is not a clear yes for products, naming variants that are
             (docs/licences.md).
-        licence_text: the licence text that came with your copy of the weights; the bundle carries it in LICENSES/.
-        dataset: what accuracy is compared on; the built-in checkpoint has its own, others have none.
+        licence_text: the licence text that came with your copy of the weights; the bundle has it in LICENSES/.
+        dataset: the dataset on which accuracy is compared; the built-in checkpoint has its own, others have none.
 
     Raises:
         UsageError: a name is unknown, an option cannot be used, or the destination cannot.
         CheckpointError: the model has no provenance, since `load_model` did not make it.
-        GateFailed: the artifact is too far from the checkpoint, or nothing that a search tried passes; it was not
-            written, unless `allow_failing`, and bundles that were written before stay.
+        GateFailed: the artifact is too far from the checkpoint, or no candidate of a search passes; it was not written,
+            unless `allow_failing`, and existing bundles stay.
         DependencyMissing: the target's packages are not installed.
         ExportError: the converter failed.
     """
@@ -106,22 +106,23 @@ def export_all(
     output: StrPath = ".",
     **choices: Unpack[ExportChoices],
 ) -> tuple[Bundle, ...]:
-    """Write a verified bundle for each pair of a target and a precision; what the checkpoint answers is computed once.
+    """Writes a verified bundle for each pair of a target and a precision; the checkpoint's embeddings are computed
+    once.
 
     Args:
         model: from `load_model`; a training form is folded in place first.
-        targets: one, or a list of them; of "all" those that lack a precision or are not installed are left out.
-        precisions: one, or a list of them; each target's own default when None.
+        targets: one, or a list of them; with "all", those that lack a precision or are not installed are left out.
+        precisions: one, or a list of them; each target's own default if None.
         output: the folder of the bundles.
-        choices: as of `export`.
+        choices: as for `export`.
 
     Raises:
         MobileClipDeployError: as `export`. A bundle that cannot be written does not stop the others. The worst error is
-            raised after the last bundle; its `results` has every bundle: its path, whether it is there, its report.
+            raised after the last bundle; its `results` has every bundle: its path, whether it was written, its report.
     """
     request = requested(_listed(targets), _listed(precisions), output, choices)
     plan = plan_export(choose(request), Source.of(model))
-    return tuple(one.bundle for one in export_plan(plan, choices.get("progress", silent)))
+    return tuple(result.bundle for result in export_plan(plan, choices.get("progress", silent)))
 
 
 def _listed(names: str | Sequence[str] | None) -> Sequence[str]:
@@ -129,11 +130,11 @@ def _listed(names: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def export_plan(plan: ExportPlan, progress: Progress = silent) -> list[Written]:
-    """Write every bundle of a plan; the checkpoint is asked for its answers once, before it is folded.
+    """Writes every bundle of a plan. The checkpoint's embeddings are computed once, before it is folded.
 
     Raises:
         UsageError: another process writes a bundle of the plan, or has written it meanwhile.
-        MobileClipDeployError: the worst of what went wrong; see `export_all`.
+        MobileClipDeployError: the worst error; see `export_all`.
     """
     with contextlib.ExitStack() as stack:
         for bundle in plan.bundles:
@@ -151,9 +152,9 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
     task = None
     if plan.dataset is not None and any(bundle.search is None for bundle in plan.bundles):
         task = checkpoint_looks(plan.source.model, plan.dataset, progress)
-    cut, told = None, plan.source.provenance.compacted
-    if task is not None and told is not None:
-        cut = check_cut(told, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
+    cut, compacted = None, plan.source.provenance.compacted
+    if task is not None and compacted is not None:
+        cut = check_cut(compacted, checkpoint_looks(full.model, task.dataset, progress).plain, task.plain)
     evidence = Evidence(reference, task, cut=cut)
     bundles = [replace(bundle, relevance=relevance) for bundle in plan.bundles]
     results = _each(bundles, plan, evidence, progress)
@@ -165,10 +166,10 @@ def _export(plan: ExportPlan, progress: Progress) -> list[Written]:
 def _each(
     bundles: Sequence[BundlePlan], plan: ExportPlan, evidence: Evidence, progress: Progress
 ) -> list[Written | NotWritten]:
-    """Makes every bundle, whatever becomes of the others.
+    """Makes every bundle, even if others fail.
 
-    The first bundle of a slow runtime answers while the others are made, and is checked after them. There is one of
-    these at a time, because a runtime holds its weights.
+    If a target's runtime is slow, its first bundle is computed in the background while the others are made, and checked
+    after them. Only one such bundle runs at a time, because a runtime keeps its weights in memory.
     """
     results: dict[Path, Written | NotWritten] = {}
 
@@ -190,7 +191,11 @@ def _each(
 
 
 def _first_slow(bundles: Sequence[BundlePlan]) -> BundlePlan | None:
-    slow = (one for one in bundles if one.search is None and one.target.abilities.pace and one.request.writing.verify)
+    slow = (
+        bundle
+        for bundle in bundles
+        if bundle.search is None and bundle.target.abilities.pace and bundle.request.writing.verify
+    )
     return next(slow, None) if len(bundles) > 1 else None
 
 
@@ -206,7 +211,7 @@ def _collecting(bundle: BundlePlan, results: dict[Path, Written | NotWritten]) -
 
 
 def _worst(failures: Sequence[MobileClipDeployError], results: Sequence[Written | NotWritten]) -> MobileClipDeployError:
-    """The worst error, with the results of all bundles; where several failed, with a text that names each."""
+    """Returns the worst error, with the results of all bundles; if several failed, its text names each."""
     error = min(failures, key=severity)
     named = [f"{result.path.name} ({result.failure.line})" for result in results if isinstance(result, NotWritten)]
     if len(results) > 1:
@@ -217,9 +222,10 @@ def _worst(failures: Sequence[MobileClipDeployError], results: Sequence[Written 
 
 
 def _measured(result: Written | NotWritten) -> Written | NotWritten:
-    """Prefers the report of a bundle that failed its gate, or the log of its search, to the bare error."""
-    own = result.failure.results if isinstance(result, NotWritten) else ()
-    return own[0] if own else result
+    """Returns the result with the report of a bundle that failed its gate, or with the log of its search, if there is
+    one."""
+    results = result.failure.results if isinstance(result, NotWritten) else ()
+    return results[0] if results else result
 
 
 def _written(bundle: BundlePlan, plan: ExportPlan, evidence: Evidence, progress: Progress) -> Written:

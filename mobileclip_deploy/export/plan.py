@@ -1,6 +1,6 @@
-"""What is exported, decided once: a request becomes a plan, and what cannot be done is refused here.
+"""Plan of an export: turns a request into a plan once, and refuses what cannot be done.
 
-`plan_export` decides what `export.request` left to the checkpoint. Whoever has an `ExportPlan` asks nothing again.
+`plan_export` decides everything that `export.request` left to the checkpoint. Later steps decide nothing again.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ from mobileclip_deploy.verify.pace import told_time
 
 @dataclass(frozen=True)
 class BundlePlan:
-    """One bundle to be written: where, for which target with which options settled, each tower at which precision.
+    """Plan of one bundle: path, target with resolved options, and the precision of each tower.
 
-    `request`: with all that was decided for this checkpoint. `four_bit`: the layers of precision "mixed", see
-    `TowerJob`. `learned_on`: what rounding is learned on; None where every number goes to the nearest. `relevance`:
-    from when on a match counts, once it was learned. `search` instead of precisions: they are found.
+    `request`: with all decisions for this checkpoint. `four_bit`: the 4-bit layers of precision "mixed", see
+    `TowerJob`. `learned_on`: samples to learn rounding from; None if all weights are rounded to the nearest.
+    `relevance`: threshold of a match, once it is learned. `search`: limits of the search, if precisions are to be
+    found.
     """
 
     path: Path
@@ -63,20 +64,24 @@ class BundlePlan:
 
     @property
     def form(self) -> Form:
-        """What is wanted of the artifacts beside their numbers."""
-        asked = self.request
-        return Form(len(asked.head.names), asked.head.normalised, asked.input == BYTES, asked.layout, asked.contexts)
+        """Requested form of the artifacts."""
+        request = self.request
+        return Form(
+            len(request.head.names), request.head.normalised, request.input == BYTES, request.layout, request.contexts
+        )
 
     @property
     def towers(self) -> tuple[TowerName, ...]:
-        """Those that are exported, in their order."""
+        """Exported towers, in order."""
         return tuple(self.precisions)
 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """Everything that an export does. `dataset`: what accuracy is compared on. `notes`: as in `Choices`. `fitted_to`:
-    what axes of smaller embeddings are fitted to; None of full ones. `background`: what "nothing found" is learned on.
+    """Everything that an export does.
+
+    `dataset`: on which accuracy is compared. `notes`: as in `Choices`. `fitted_to`: samples to fit axes of smaller
+    embeddings to; None for full ones. `background`: samples to learn "nothing found" from.
     """
 
     source: Source
@@ -88,7 +93,7 @@ class ExportPlan:
 
 
 def plan_export(choices: Choices, source: Source) -> ExportPlan:
-    """Decide the rest: the towers that the checkpoint has, each bundle's place, settled options.
+    """Decides the rest: the towers that the checkpoint has, each bundle's path, resolved options.
 
     Raises:
         UsageError: the checkpoint lacks a tower, or a destination cannot be used.
@@ -106,21 +111,21 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
         raise UsageError("`contexts` are of the text tower, which this checkpoint does not have; leave them out")
     if request.contexts:
         request = replace(request, contexts=chosen_contexts(source.variant, request.contexts))
-    judged_by = cache(lambda: accuracy_dataset(source, request.dataset))  # read once, and only where it is needed
+    judged_by = cache(lambda: accuracy_dataset(source, request.dataset))  # read once, and only if needed
     fitted_to = _fitted_to(request, source, judged_by)
     learned_on = _learned_on(request, source, towers, judged_by)
-    known = cache(lambda: _layers(source, towers, request.head))
+    layer_names = cache(lambda: _layers(source, towers, request.head))
     bundles = {}
     for target, precisions in choices.pairs:
         plan = _bundle(request, source, target, dict.fromkeys(towers, "") if precisions is None else precisions, towers)
         plan = replace(plan, learned_on=learned_on)
-        plan.target.options.require_layers(known)
+        plan.target.options.require_layers(layer_names)
         bundles[plan.path] = plan  # each once: a checkpoint of one tower makes the same of image=a,text=b and image=a
     for path in bundles:
         check_bundle_destination(path, MANIFEST, request.writing.force)
     dataset = judged_by() if towers == TOWERS and request.writing.verify else None
-    read = (one for one in (fitted_to, learned_on) if one is not None)
-    notes = tuple(note for one in read for note in one.notes)
+    sample_sets = (samples for samples in (fitted_to, learned_on) if samples is not None)
+    notes = tuple(note for samples in sample_sets for note in samples.notes)
     if request.head.labels is not None and not request.head.own:
         labels, variant = request.head.labels, source.variant
         notes += check_label_prompts(labels.names, labels.template_for(variant), variant.tokens)
@@ -139,10 +144,10 @@ def plan_export(choices: Choices, source: Source) -> ExportPlan:
 
 
 def _answering(request: ExportRequest, source: Source) -> ExportRequest:
-    """The request with the head that the checkpoint's variant has, where it has one of its own.
+    """Returns the request with the head of the checkpoint's variant, if the variant has its own.
 
     Raises:
-        UsageError: another head, text, a search, or what is of embeddings alone is asked for.
+        UsageError: the request has another head, text, a search, or an option for embeddings only.
     """
     variant = source.variant
     if request.tower == "text" and variant.text is None:
@@ -162,30 +167,31 @@ def _answering(request: ExportRequest, source: Source) -> ExportRequest:
 
 
 def _layers(source: Source, towers: Sequence[TowerName], head: Head) -> dict[TowerName, tuple[str, ...]]:
-    """The weights of each tower, by the names that they will have in the module that is converted."""
+    """Returns the names of each tower's weights in the module that is converted."""
     model = fold_structure(build_model(source.variant, "meta", source.model.towers))
     around = "" if head == EMBEDDING else "tower."
     return {tower: tuple(around + layer.parameter for layer in layers(make_tower(model, tower))) for tower in towers}
 
 
 def _fitted_to(request: ExportRequest, source: Source, judged_by: Callable[[], Dataset | None]) -> FittingSet | None:
-    """What axes are fitted to, without anything that they will be judged by; None of full embeddings."""
-    asked = request.compact
-    if asked is None:
+    """Reads the samples to fit axes to, without those that the axes will be judged by. None for full embeddings."""
+    compact = request.compact
+    if compact is None:
         return None
-    check_size(asked.size, source.variant, source.model.towers)
+    check_size(compact.size, source.variant, source.model.towers)
     if source.provenance.recovered is not None:
         raise UsageError(
             f"{source.provenance.file} is on a grid already, which axes would move it off; leave `embedding_size` out, "
             "or give the checkpoint it was made from"
         )
-    return read_fitting_set(asked.size, asked.pictures, asked.captions, source.variant, judged_by())
+    return read_fitting_set(compact.size, compact.pictures, compact.captions, source.variant, judged_by())
 
 
 def _learned_on(
     request: ExportRequest, source: Source, towers: Sequence[TowerName], judged_by: Callable[[], Dataset | None]
 ) -> CalibrationSet | None:
-    """What rounding is learned on, without anything that it will be judged by; None where it is not learned."""
+    """Reads the samples to learn rounding from, without those that it will be judged by. None if rounding is not
+    learned."""
     if not request.learns:
         return None
     assert request.calibration is not None
@@ -199,11 +205,11 @@ def _learned_on(
 
 
 def _times(source: Source, bundles: Iterable[BundlePlan]) -> tuple[str, ...]:
-    """What to say of checks that take minutes, before they are begun."""
+    """Returns notices about checks that take minutes, before they start."""
     size = source.variant.preprocess.size
-    planned = ((one.target, one.precisions) for one in bundles if one.search is None)
-    told = (told_time(target, source.variant.name, size, precisions) for target, precisions in planned)
-    return tuple(dict.fromkeys(text for text in told if text is not None))
+    planned = ((bundle.target, bundle.precisions) for bundle in bundles if bundle.search is None)
+    notices = (told_time(target, source.variant.name, size, precisions) for target, precisions in planned)
+    return tuple(dict.fromkeys(text for text in notices if text is not None))
 
 
 def _bundle(
@@ -222,7 +228,7 @@ def _bundle(
         kind += "-bytes"
     if request.contexts:
         kind += "-contexts"
-    # A layout stands for its target; what tells backends of one target apart stays.
+    # A layout's name replaces its target's; the suffix for the target's backend stays.
     called = target.label if layout is None else layout.name + target.label.removeprefix(target.name)
     if request.compact is not None:
         called = f"e{request.compact.size}-{called}"

@@ -1,7 +1,7 @@
-"""What a user asks for, and what is decided of it without a checkpoint.
+"""Request of an export, and the decisions that need no checkpoint.
 
-`ExportRequest` holds a user's words, made by `requested` for the command line and for Python alike. `choose` decides
-what needs no checkpoint, so that what cannot be done is refused before torch is imported and a file is read.
+`ExportRequest` is a user's request, made by `requested` for the command line and for Python alike. `choose` makes all
+decisions that need no checkpoint, so that impossible requests are refused before torch is imported and a file is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mobileclip_deploy.targets import Form, Target, chosen_targets, names_all, t
 
 
 class ExportChoices(TypedDict, total=False):
-    """The keywords of `export` and `export_all`, and the options of the command; None, as left out, is the default."""
+    """Keywords of `export` and `export_all`, and options of the command. None is the same as left out: the default."""
 
     tower: str
     options: Mapping[str, Any] | None
@@ -60,7 +60,7 @@ class ExportChoices(TypedDict, total=False):
 
 
 SMALLEST = "smallest"
-"""What stands in the place of a precision when the smallest bundle that passes is searched for."""
+"""The precision that requests a search for the smallest bundle that passes."""
 
 
 BYTES = "bytes"
@@ -70,11 +70,11 @@ LARGEST_TEXT = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a search: points of top-1 and recall@1 that may be lost; minutes, None for as long as it takes; and MB
-    (10^6 bytes) that the artifacts may have, None for what is needed.
+    """Limits of a search: points of top-1 and recall@1 that may be lost; minutes, None for no limit; and MB (10^6
+    bytes) of all artifacts, None for no limit.
 
     Raises:
-        UsageError: one of them is negative, or no number.
+        UsageError: a limit is negative, or not a number.
     """
 
     max_drop: float = 0.5
@@ -92,8 +92,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Writing:
-    """How a bundle takes its place. `verify`: after every check has passed. `force`: in the place of one that is there.
-    `allow_failing`: also where a check failed, marked as such."""
+    """Options of writing a bundle. `verify`: only after every check has passed. `force`: replace an existing one.
+    `allow_failing`: even if a check failed, marked as such."""
 
     verify: bool = True
     force: bool = False
@@ -102,8 +102,8 @@ class Writing:
 
 @dataclass(frozen=True)
 class CompactRequest:
-    """Embeddings of `size` numbers, on axes fitted to the `pictures` of a folder, and to `captions` (see
-    `embeddings.compacting.read_fitting_set`).
+    """Request for embeddings of `size` dimensions, on axes fitted to the `pictures` of a folder and to `captions` (see
+    `spaces.compacting.read_fitting_set`).
 
     Raises:
         UsageError: the size is below 1, or the folder or the file is missing.
@@ -125,10 +125,10 @@ class CompactRequest:
 
 
 def asked_compact(size: int | None, fit: StrPath | None, captions: StrPath | None) -> CompactRequest | None:
-    """What three words of a user ask for; None where there are none of them.
+    """Makes a request for smaller embeddings from three options. None if all three are left out.
 
     Raises:
-        UsageError: one goes without another that it needs.
+        UsageError: one is given without another that it needs.
     """
     if size is None and fit is None and captions is None:
         return None
@@ -144,11 +144,11 @@ USUAL_GATES, USUALLY = Gates(), Writing()
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a user asked for, by the command line or by `export.door.export`, whose arguments the fields are.
+    """Request of a user, from the command line or `export.door.export`, whose arguments are the fields.
 
     `targets` and `precisions` are texts, as on the command line ("onnx,coreml", "image=fp16,text=w8"); without
     precisions each target has its default one, or the layout's. `options`: those that are None were not given.
-    `compact`: smaller embeddings. `limits`: of a search, which "smallest" asks for.
+    `compact`: smaller embeddings. `limits`: of a search, for "smallest".
     """
 
     targets: tuple[str, ...]
@@ -174,21 +174,21 @@ class ExportRequest:
 
     @property
     def learns(self) -> bool:
-        """Whether rounding is to be learned."""
+        """True if rounding is to be learned."""
         return self.rounding != METHODS[0]
 
     @property
     def searched(self) -> bool:
-        """Whether the smallest bundle is asked for instead of a precision."""
+        """True if the smallest bundle is requested instead of a precision."""
         return any(text.strip().lower() == SMALLEST for text in self.precisions)
 
 
 @dataclass(frozen=True)
 class Choices:
-    """A request as far as it is decided without a checkpoint: targets and precisions, one bundle per pair.
+    """A request with the decisions that need no checkpoint: targets and precisions, one bundle per pair.
 
-    `precisions` has both towers; a checkpoint of one takes its own. None stands for a search. `notes`: what a user
-    should know about what was decided for them, in sentences.
+    `precisions` has both towers; a checkpoint of one tower takes its own. None requests a search. `notes`: sentences
+    for the user about the decisions.
     """
 
     request: ExportRequest
@@ -199,29 +199,39 @@ class Choices:
 def requested(
     targets: Sequence[str], precisions: Sequence[str], output: StrPath, choices: ExportChoices
 ) -> ExportRequest:
-    """What a user's words ask for; a word that is left out has the default of `ExportRequest`.
+    """Makes the request from a user's arguments; an argument that is left out has the default of `ExportRequest`.
 
     Raises:
-        UsageError, InvalidInput: labels, a layout or a limit that cannot be.
+        UsageError, InvalidInput: labels, a layout or a limit that is not valid.
     """
-    told: dict[str, Any] = {name: value for name, value in choices.items() if value is not None and name != "progress"}
-    head = read_head(told.pop("labels", None), told.pop("template", None), told.pop("normalise", False))
-    writing = {one.name: told.pop(one.name) for one in fields(Writing) if one.name in told}
-    limits = {one.name: told.pop(one.name) for one in fields(Limits) if one.name in told}
-    read: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
-    read |= dict.fromkeys(("calibration", "dataset", "background", "queries", "licence_text"), Path)
-    told |= {name: reader(told[name]) for name, reader in read.items() if name in told}
-    told |= {"limits": Limits(**limits)} if limits else {}
-    told["compact"] = asked_compact(*(told.pop(name, None) for name in ("embedding_size", "fit", "captions")))
-    return ExportRequest(tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **told)
+    given_choices: dict[str, Any] = {
+        name: value for name, value in choices.items() if value is not None and name != "progress"
+    }
+    head = read_head(
+        given_choices.pop("labels", None), given_choices.pop("template", None), given_choices.pop("normalise", False)
+    )
+    writing = {
+        option.name: given_choices.pop(option.name) for option in fields(Writing) if option.name in given_choices
+    }
+    limits = {option.name: given_choices.pop(option.name) for option in fields(Limits) if option.name in given_choices}
+    readers: dict[str, Callable[[Any], Any]] = {"layout": read_layout, "contexts": tuple}
+    readers |= dict.fromkeys(("calibration", "dataset", "background", "queries", "licence_text"), Path)
+    given_choices |= {name: reader(given_choices[name]) for name, reader in readers.items() if name in given_choices}
+    given_choices |= {"limits": Limits(**limits)} if limits else {}
+    given_choices["compact"] = asked_compact(
+        *(given_choices.pop(name, None) for name in ("embedding_size", "fit", "captions"))
+    )
+    return ExportRequest(
+        tuple(targets), tuple(precisions), Path(output), head=head, writing=Writing(**writing), **given_choices
+    )
 
 
 def choose(request: ExportRequest) -> Choices:
-    """Decide what can be decided without the checkpoint.
+    """Decides everything that needs no checkpoint.
 
     Raises:
-        UsageError: a name is unknown, an option is of no target that was named, or a precision cannot be had.
-        InvalidInput: a folder to learn from holds no or too few images, or there is no dataset at the path given.
+        UsageError: a name is unknown, an option belongs to no named target, or a precision is not available.
+        InvalidInput: a folder to learn from has no or too few images, or there is no dataset at the path given.
         DependencyMissing: a target's packages are not installed.
     """
     request = _arranged(request)
@@ -273,7 +283,7 @@ def choose(request: ExportRequest) -> Choices:
 
 
 def _check_text(path: Path) -> None:
-    """Refuse what cannot be a licence's text."""
+    """Refuses a file that cannot be a licence's text."""
     if not path.is_file():
         raise UsageError(f"`licence_text` {path}: no such file; give the text that came with your copy of the weights")
     if not 0 < path.stat().st_size <= LARGEST_TEXT:
@@ -281,7 +291,7 @@ def _check_text(path: Path) -> None:
 
 
 def _arranged(request: ExportRequest) -> ExportRequest:
-    """The request with all that its layout says and the user did not.
+    """Returns the request with its layout's settings for everything that the user left out.
 
     Raises:
         UsageError: neither a target nor a layout is named.
@@ -301,49 +311,49 @@ def _arranged(request: ExportRequest) -> ExportRequest:
         options={**layout.options, **{name: value for name, value in request.options.items() if value is not None}},
         head=head,
         input=BYTES if layout.pictures else request.input,
-        # What the target writes by itself is not written down as a layout of an app.
+        # The target's default layout is not recorded as an app's layout.
         layout=None if layout.default else layout,
     )
 
 
 def _installed(chosen: Sequence[Target]) -> tuple[list[Target], list[str]]:
-    """Targets whose packages are installed, and one line per target that is left out.
+    """Returns the targets whose packages are installed, and one line per target that is left out.
 
     Not every format has packages everywhere.
 
     Raises:
-        DependencyMissing: none is.
+        DependencyMissing: none is installed.
     """
-    kept, missing = [], []
+    installed, missing = [], []
     for target in chosen:
         try:
             target.require_installed(converters=True)
-            kept.append(target)
+            installed.append(target)
         except DependencyMissing as error:
             missing.append(error)
-    if not kept:
+    if not installed:
         raise missing[0]
-    return kept, [f"Left out: {error}" for error in missing]
+    return installed, [f"Left out: {error}" for error in missing]
 
 
 def wanted_towers(request: ExportRequest) -> tuple[TowerName, ...]:
-    """Those that were asked for, whether the checkpoint has them or not; of a classifier the image tower."""
+    """Returns the requested towers, even if the checkpoint lacks one; for a classifier the image tower."""
     if request.tower not in (*TOWERS, "both"):
         raise UsageError(f"unknown tower {request.tower!r}; known: {', '.join(TOWERS)}, both")
     if request.head.names and request.tower == "text":
         raise UsageError("`labels` make a classifier of the image tower; leave `tower='text'` out")
-    wanted = "image" if request.head.names else request.tower
-    towers = tuple(tower for tower in TOWERS if wanted in (tower, "both"))
+    requested_tower = "image" if request.head.names else request.tower
+    towers = tuple(tower for tower in TOWERS if requested_tower in (tower, "both"))
     if request.layout is None or request.head.names:
         return towers
-    found = tuple(tower for tower in towers if tower in request.layout.towers)
-    if not found:
+    in_layout = tuple(tower for tower in towers if tower in request.layout.towers)
+    if not in_layout:
         raise UsageError(f"the layout {request.layout.name} has no {request.tower} tower; leave `tower` out")
-    return found
+    return in_layout
 
 
 def check_learning(request: ExportRequest) -> None:
-    """Refuse what rounding cannot be learned for, and what it has not got."""
+    """Refuses learned rounding that is not possible, or that lacks its calibration folder."""
     if request.rounding not in METHODS:
         raise UsageError(f"unknown rounding {request.rounding!r}; known: {', '.join(METHODS)}")
     if not request.learns:
@@ -361,7 +371,7 @@ def check_learning(request: ExportRequest) -> None:
 
 
 def _check_relevance(request: ExportRequest, towers: Sequence[TowerName]) -> None:
-    """Refuse background pictures where there is nothing that is searched for by a text."""
+    """Refuses background pictures if no text search is possible."""
     if request.queries is not None and request.background is None:
         raise UsageError("`queries` go with `background`, a folder of at least 256 pictures of all kinds")
     if request.background is None:
@@ -373,11 +383,13 @@ def _check_relevance(request: ExportRequest, towers: Sequence[TowerName]) -> Non
 
 
 def _check_pictures(request: ExportRequest, towers: Sequence[TowerName]) -> None:
-    """Refuse folders to learn from with too few pictures, whatever they show; a checkpoint of a text tower alone learns
-    rounding from captions alone."""
+    """Refuses folders to learn from with too few pictures, without reading them.
+
+    A checkpoint with only a text tower learns rounding from captions alone.
+    """
     compact = request.compact
     if compact is not None and compact.size <= min(load_variant(name).embed_dim for name in variant_names()):
-        _check_enough(axes_pictures(compact.size), compact.pictures)  # of more the checkpoint says whether it has them
+        _check_enough(axes_pictures(compact.size), compact.pictures)  # a larger size is checked with the checkpoint
     if request.background is not None:
         check_background(request.background, _pictures_in(request.background, LEAST_BACKGROUND))
     folder = request.calibration

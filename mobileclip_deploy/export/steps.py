@@ -1,4 +1,4 @@
-"""The way of one bundle, from its plan to its place, as a list of steps."""
+"""Steps of one bundle, from its plan to its published folder."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from mobileclip_deploy.verify.subject import Evidence, WrittenSubject
 
 @dataclass(frozen=True)
 class Written:
-    """A bundle in its place, and the report of its verification (None where that was not wanted).
+    """A published bundle, and the report of its verification (None if not requested).
 
-    `written`: False for one that failed its gate and is therefore not there.
+    `written`: False for one that failed its gate and was therefore not published.
     """
 
     bundle: Bundle
@@ -53,16 +53,16 @@ class Written:
 
     @property
     def path(self) -> Path:
-        """The bundle's folder."""
+        """Folder of the bundle."""
         return self.bundle.path
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the bundle's path and whether it is there, its manifest, its checks, and whether every one was run
-        and passed."""
+        """Returns for JSON the bundle's path, whether it was written, its manifest, its checks, and whether every one
+        ran and passed."""
         passed = self.report.passed if self.report is not None else None
         manifest = self.bundle.manifest.as_dict()
-        found = () if self.report is None else self.report.checks
-        checks = [check.model_dump(mode="json", exclude_none=True) for check in found]
+        report_checks = () if self.report is None else self.report.checks
+        checks = [check.model_dump(mode="json", exclude_none=True) for check in report_checks]
         path = str(self.bundle.path)
         return {"bundle": path, "written": self.written, "passed": passed, "manifest": manifest, "parity": checks}
 
@@ -77,13 +77,13 @@ class NotWritten:
     failure: MobileClipDeployError
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the same keys as of a bundle, and the error."""
+        """Returns for JSON the same keys as for a written bundle, and the error."""
         lacking: dict[str, Any] = {"bundle": str(self.path), "written": False, "passed": False}
         return lacking | {"manifest": None, "parity": [], "error": self.failure.as_dict()}
 
 
 class ExportGateFailed(GateFailed):
-    """A bundle failed its gate."""
+    """Error of a bundle that failed its gate."""
 
     kind = GateFailed.kind
 
@@ -94,10 +94,11 @@ class ExportGateFailed(GateFailed):
 
 @dataclass
 class Work:
-    """A bundle on its way: the plan, what all bundles of a source share, and what the steps have made so far.
+    """A bundle in progress: the plan, the values shared by all bundles of a source, and the results of the steps so
+    far.
 
-    `folder` becomes the bundle when all is done; until then nothing stands in its place. `converted`: a folder for what
-    its checks convert.
+    `folder` becomes the bundle at the end; until then there is nothing at its path. `converted`: a folder for the
+    conversions of its checks.
     """
 
     plan: BundlePlan
@@ -114,12 +115,12 @@ class Work:
     report: ParityReport | None = None
 
     def tell(self, text: str) -> None:
-        """Progress, with the bundle's name."""
+        """Reports progress, with the bundle's name."""
         self.progress(f"{self.plan.path.name}: {text}")
 
     @cached_property
     def subject(self) -> WrittenSubject:
-        """What is checked, once it is described."""
+        """Subject of the checks, once it is described."""
         assert self.manifest is not None
         return WrittenSubject(
             Bundle(self.folder, self.manifest),
@@ -137,13 +138,13 @@ class Work:
 
     @property
     def written(self) -> Written:
-        """The bundle in its place, once it is there."""
+        """The published bundle."""
         assert self.manifest is not None
         return Written(Bundle(self.plan.path, self.manifest), self.report)
 
 
 def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Written:
-    """Write a bundle whose precisions are known: whole or, whatever goes wrong, not at all.
+    """Writes a bundle whose precisions are known, whole or not at all.
 
     Raises:
         UsageError: the destination cannot be used.
@@ -157,8 +158,9 @@ def write_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
 
 @contextlib.contextmanager
 def begun_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress: Progress = silent) -> Iterator[Work]:
-    """A bundle whose files are written and not checked yet, as `write_bundle` writes it: it is checked and takes its
-    place when the block ends well, and vanishes when it does not.
+    """Yields a bundle whose files are written as by `write_bundle`, but not checked yet.
+
+    It is checked and published if the block succeeds, and removed if it fails.
 
     Raises:
         UsageError, GateFailed, ExportError: see `write_bundle`.
@@ -178,17 +180,17 @@ def begun_bundle(plan: BundlePlan, source: Source, evidence: Evidence, progress:
 
 
 def kept_rounding(plan: BundlePlan) -> Path:
-    """Beside the bundle, until it is written: towers whose rounding was learned."""
+    """Returns the folder next to the bundle that caches towers with learned rounding until the bundle is written."""
     return plan.path.with_name(f"{plan.path.name}.learned")
 
 
 def fold(work: Work) -> None:
-    """Branches and BatchNorms become plain layers; what the training form answers is in the evidence already."""
+    """Folds branches and BatchNorms into plain layers. The evidence already has the training form's embeddings."""
     work.source.folded()
 
 
 def learn(work: Work) -> None:
-    """Where it is asked for, weights learn how to be rounded, on a copy of the checkpoint."""
+    """Learns the rounding of weights on a copy of the checkpoint, if requested."""
     plan = work.plan
     if plan.learned_on is None:
         return
@@ -199,25 +201,25 @@ def learn(work: Work) -> None:
 
 
 def tower(work: Work) -> None:
-    """Each tower with its head as the module that is converted, with the inputs that its ranges are measured on."""
+    """Makes the module to convert, each tower with its head, and the inputs that its ranges are measured on."""
     plan = work.plan
     for name, precision in plan.precisions.items():
         source = work.source if work.rounded is None else work.rounded.source
         job = tower_job(
             source, name, precision, head=plan.request.head, form=plan.form, calibration=plan.request.calibration
         )
-        twin = plan.request.writing.verify and work.rounded is None and precision != "fp32"  # `check` converts it
+        twin = plan.request.writing.verify and work.rounded is None and precision != "fp32"  # `check` converts the twin
         four_bit = plan.four_bit.get(name, frozenset())
         work.jobs[name] = replace(job, four_bit=four_bit, shared=Shared() if twin else None)
 
 
 def write(work: Work) -> None:
-    """The artifacts, and the labels of a classifier beside its own."""
+    """Writes the artifacts, and the labels of a classifier next to its artifact."""
     plan = work.plan
     for name, job in work.jobs.items():
         work.tell(f"{name} tower, converting")
-        named = plan.target.artifact_name if plan.request.layout is None else plan.request.layout.file
-        file = named(job.variant, job.artifact, job.precision)
+        file_name = plan.target.artifact_name if plan.request.layout is None else plan.request.layout.file
+        file = file_name(job.variant, job.artifact, job.precision)
         path = within(work.folder, file)
         path.parent.mkdir(parents=True, exist_ok=True)
         work.stages[name] = plan.target.write(job, path)
@@ -227,19 +229,19 @@ def write(work: Work) -> None:
 
 
 def describe(work: Work) -> None:
-    """The manifest, and the files that clients read: tokenizer, preprocessing, golden answers."""
+    """Writes the manifest, and the files that clients read: tokenizer, preprocessing, golden embeddings."""
     plan, reference = work.plan, work.evidence.reference
     entries: dict[TowerName, TowerEntry] = {}
     for name, place in plan.target.place(work.folder, work.source.variant, work.files).items():
         entry = tower_entry(plan, work.source.variant, name, place, work.folder)
         entries[name] = entry if plan.request.head.names else attach(entry, plan, name, reference, work.folder)
     work.manifest = make_manifest(plan, work.source, entries, work.folder)
-    found: dict[str, Any] = {"int8_scale": int8_scale_of(plan, work.source, reference)}
+    updates: dict[str, Any] = {"int8_scale": int8_scale_of(plan, work.source, reference)}
     if work.rounded is not None:
-        found["rounding"] = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
+        updates["rounding"] = record_rounding(plan, work.source, work.rounded, Bundle(work.folder, work.manifest))
     if plan.relevance is not None:
-        found["relevance"] = plan.relevance.write(work.folder, reference.of("text"))
-    work.manifest = work.manifest.model_copy(update=found)
+        updates["relevance"] = plan.relevance.write(work.folder, reference.of("text"))
+    work.manifest = work.manifest.model_copy(update=updates)
     licence = write_licences(work.folder, work.manifest, plan.request.licence_text)
     work.manifest = work.manifest.model_copy(update={"licence": licence})
     write_beside(plan, work.source, work.folder, reference)
@@ -247,10 +249,10 @@ def describe(work: Work) -> None:
 
 
 def check(work: Work) -> None:
-    """Every check that can be run here, on the files as they were written.
+    """Runs every check that can run here, on the files as they were written.
 
     Raises:
-        GateFailed: one failed, and failing bundles are not wanted.
+        GateFailed: a check failed, and failing bundles are not allowed.
     """
     plan, manifest = work.plan, work.manifest
     if not plan.request.writing.verify:
@@ -259,7 +261,9 @@ def check(work: Work) -> None:
     work.report = verify_subject(work.subject)
     if work.evidence.cut is not None:
         work.report = work.report.model_copy(update={"checks": (*work.report.checks, work.evidence.cut)})
-    failures = "; ".join(f"{one.tower} {one.step} ({one.describe()})" for one in work.report.failed)
+    failures = "; ".join(
+        f"{failed_check.tower} {failed_check.step} ({failed_check.describe()})" for failed_check in work.report.failed
+    )
     if failures and not plan.request.writing.allow_failing:
         raise ExportGateFailed(
             f"{plan.path.name} ({Bundle(work.folder, manifest).bytes / 1e6:.2f} MB) was not written, it failed its "
@@ -270,7 +274,7 @@ def check(work: Work) -> None:
 
 
 def _next_step(plan: BundlePlan, report: ParityReport) -> str:
-    """What to do where it is the precision that costs too much; nothing of a conversion that went wrong."""
+    """Suggests next steps if the precision loses too much; empty if the conversion went wrong."""
     if plan.four_bit or {check.step for check in report.failed} - {"shipped", "task"}:
         return ""
     from mobileclip_deploy.rounding.methods import LEARNABLE
@@ -296,8 +300,8 @@ def _next_step(plan: BundlePlan, report: ParityReport) -> str:
 
 
 def publish(work: Work) -> None:
-    """What was measured goes into a file of its own, and how it ended into the model card; then the folder takes the
-    bundle's place."""
+    """Writes the measurements to a file of their own, and the outcomes into the model card; then the folder becomes the
+    bundle."""
     if work.report is None or work.manifest is None:
         return
     marks = {"allow_failing": "yes"} if work.report.failed else {}
@@ -309,6 +313,6 @@ def publish(work: Work) -> None:
 
 
 STEPS: tuple[Callable[[Work], None], ...] = (fold, learn, tower, write, describe, check, publish)
-"""What happens to a bundle, in order. `export.plan` has resolved before what is wanted, and refused what cannot be."""
+"""Steps of a bundle, in order. `export.plan` has already resolved the request and refused impossible ones."""
 CHECKED = 2
-"""The last of them: other bundles may be made before them."""
+"""Number of last steps that run after other bundles may have been made."""

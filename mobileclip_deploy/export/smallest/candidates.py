@@ -1,4 +1,4 @@
-"""What could be tried: precisions per tower, with their predicted bytes and noise; and which of it is worth trying."""
+"""Candidates of a search: precisions per tower with their predicted bytes and noise, and the choice of those to try."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mobileclip_deploy.targets.storage import total_bytes
 
 @dataclass(frozen=True)
 class TowerChoice:
-    """A precision for one tower, how many bytes its storage sums up to, and the layers of a mix that have 4 bits.
+    """A precision for one tower, its predicted bytes, and the 4-bit layers of a mix.
 
-    `noise`: what rounding its weights is predicted to move the embeddings by, see `prediction.Prediction`.
+    `noise`: predicted error of the embeddings from rounding the weights, see `prediction.Prediction`.
     """
 
     tower: TowerName
@@ -33,7 +33,7 @@ class TowerChoice:
 
     @property
     def label(self) -> str:
-        """Tells it from all others of its tower."""
+        """Unique name among all choices of its tower."""
         if not self.four_bit:
             return self.precision
         return f"{self.precision}-{hashlib.sha256(''.join(sorted(self.four_bit)).encode()).hexdigest()[:12]}"
@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def four_bit(self) -> dict[TowerName, frozenset[str]]:
-        """The layers of mixed towers that have 4 bits."""
+        """Layers of mixed towers that have 4 bits."""
         return {choice.tower: choice.four_bit for choice in self.choices}
 
     @property
@@ -60,8 +60,8 @@ class Candidate:
 
     @property
     def noise(self) -> tuple[float, int]:
-        """That of both towers, which adds up in the products of their embeddings; and how many of them round
-        activations too, which is not predicted and never helps."""
+        """Noise of both towers, which adds up in the products of their embeddings, and the number of towers that round
+        activations. Their effect is not predicted and never helps."""
         calibrated = sum(precision_of(choice.precision).calibrated for choice in self.choices)
         return sum(choice.noise for choice in self.choices), calibrated
 
@@ -69,8 +69,11 @@ class Candidate:
 def tower_choices(
     target: Target, tower: TowerName, module: nn.Module, layers: Sequence[Layer] = ()
 ) -> tuple[TowerChoice, ...]:
-    """Every precision that a target has for a tower with its options, those whose table of words has its own among
-    them, and every mix of layers, the smallest prediction first."""
+    """Returns every precision that a target has for a tower with its options, and every mix of layers, the smallest
+    prediction first.
+
+    The precisions include those with another precision for the table of words.
+    """
     choices = [TowerChoice(tower, name, 0) for name in target.abilities.precisions]
     choices += [TowerChoice(tower, f"{rest}{TABLE}{table}", 0) for rest in RESTS for table in TABLES]
     choices += [TowerChoice(tower, "mixed", 0, chosen) for chosen in mixes(layers)]
@@ -83,13 +86,13 @@ def tower_choices(
 
 
 def four_bit_layers(target: Target, tower: TowerName, module: nn.Module) -> frozenset[str]:
-    """The weights that a target which mixes can store at 4 bits: those that have them when all are named."""
+    """Returns the weights that a mixing target can store at 4 bits: those at 4 bits when all are named."""
     storage = storage_of(target, tower, module, "mixed", frozenset(name for name, _ in module.named_parameters()))
     return frozenset(name for name, grid in storage.items() if grid.bits == 4)
 
 
 def _has(target: Target, choice: TowerChoice) -> bool:
-    """Not where the deployment target is too old for it, or the tower cannot have it."""
+    """Returns False if the deployment target is too old for the choice, or the tower does not support it."""
     try:
         target.require({choice.tower: choice.precision}, mixed=bool(choice.four_bit))
     except UsageError:
@@ -98,24 +101,24 @@ def _has(target: Target, choice: TowerChoice) -> bool:
 
 
 def _order(choice: TowerChoice) -> tuple[int, bool, str]:
-    # Of equal size first what needs no calibration: its activations stay exact.
+    # Among equal sizes, a choice without calibration is first: its activations stay exact.
     return choice.predicted, precision_of(choice.precision).calibrated, choice.label
 
 
 def in_order(choices: Mapping[TowerName, Sequence[TowerChoice]]) -> Iterator[Candidate]:
-    """Every combination, the smallest prediction first; of equal ones the less calibrated, then by name."""
-    combined = [Candidate(tuple(found)) for found in itertools.product(*choices.values())]
+    """Yields every combination, the smallest prediction first; among equal ones the less calibrated, then by name."""
+    combined = [Candidate(tuple(combination)) for combination in itertools.product(*choices.values())]
     yield from sorted(combined, key=lambda one: (one.predicted, [_order(choice) for choice in one.choices]))
 
 
 def frontier(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that no other is nearer than without being larger, in their order (see `in_order`).
+    """Returns the Pareto-optimal candidates in bytes and noise, ordered by bytes, then noise.
 
-    Of two that are predicted to be as near the smaller may fail for what no prediction sees, so both stay.
+    Two candidates with equal noise both stay: the smaller may fail for a reason that is not predicted.
     """
-    kept, nearest = [], None
+    optimal, nearest = [], None
     for candidate in sorted(candidates, key=lambda one: (one.predicted, one.noise)):
         if nearest is None or candidate.noise <= nearest:
-            kept.append(candidate)
+            optimal.append(candidate)
             nearest = candidate.noise
-    return kept
+    return optimal

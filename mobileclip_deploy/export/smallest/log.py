@@ -1,4 +1,4 @@
-"""What a search did: smallest.json."""
+"""smallest.json: the log of a search."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ Outcome = Literal["passed", "failed", "undecided"]
 
 
 class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
-    """One candidate: what it is, how large, and what became of it. `bytes` is None where it was passed over before
-    both towers were written; `drops` are in points; `four_bit` names the layers of a "mixed" tower that have 4 bits.
-    `predicted_snr_db`: of each tower, by its weights alone; None where nothing is predicted to move. `more`: of an
-    undecided one, how many more pictures to confirm it on would tell; None where no number would.
+    """One candidate and its outcome.
+
+    `bytes`: None if it was skipped before both towers were written. `drops`: in points. `four_bit`: the layers of a
+    "mixed" tower that have 4 bits. `predicted_snr_db`: of each tower, from its weights alone. None if no change is
+    predicted. `more`: number of further pictures to confirm on that would decide an undecided one. None if no number
+    would.
     """
 
     precisions: dict[TowerName, Name]
@@ -33,14 +35,16 @@ class Trial(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 
     @property
     def pictures(self) -> int | None:
-        """How many more pictures the dataset would need: two thirds of them are what is confirmed on
+        """Number of further pictures that the dataset needs: two thirds of them are used to confirm
         (`Dataset.divided`)."""
         return None if self.more is None else math.ceil(self.more * 3 / 2)
 
 
 class Point(BaseModel, frozen=True, ser_json_inf_nan="strings"):
-    """A candidate that no other is predicted to be nearer than without being larger. `snr_db`: predicted, of both
-    towers together; None where nothing is predicted to move. `outcome`: None where it was not tried."""
+    """A Pareto-optimal candidate by its predictions.
+
+    `snr_db`: predicted, of both towers together. None if no change is predicted. `outcome`: None if it was not tried.
+    """
 
     precisions: dict[TowerName, Name]
     predicted_bytes: int
@@ -49,11 +53,12 @@ class Point(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 
 
 class SearchLog(BaseModel, frozen=True):
-    """smallest.json: all that was tried; the last one is the bundle. `layers`: how sensitive each is, where the target
-    can store layers at bits of their own. `candidates`: how many combinations there were; `ruled_out`: choices of a
-    tower that are predicted to miss its gate by far, with what is predicted; `frontier`: of the rest those combinations
-    that are worth trying, but for towers that failed since. `fallback`: the bundle is the target's default precision,
-    undecided, since nothing smaller passed.
+    """smallest.json: all trials; the last one is the bundle.
+
+    `layers`: sensitivity of each layer, if the target can store layers at bits of their own. `candidates`: number of
+    combinations. `ruled_out`: choices of a tower that are predicted to miss its gate by far, with the prediction.
+    `frontier`: Pareto-optimal combinations of the rest, without towers that failed since. `fallback`: True if the
+    bundle is the target's default precision, undecided, since nothing smaller passed.
     """
 
     schema_version: Literal[1] = 1

@@ -1,9 +1,9 @@
-"""What rounding a tower's weights does to its embeddings, computed in torch: no conversion.
+"""Effect of rounding a tower's weights on its embeddings, computed in torch without a conversion.
 
-All to the storage that the target says for a choice; or each by itself to 4 bits, of the weights that the target can
-store so (one scale per block of 32 inputs, symmetric), the others in float32. Noises of different layers are nearly
-independent, so those of a mix add up. Activations are not rounded, and arithmetic is float32. What a file really does
-is measured on the file, before it counts.
+Either all weights are rounded to the storage that the target reports for a choice; or each weight that the target can
+store at 4 bits is rounded by itself to 4 bits (one scale per block of 32 inputs, symmetric), the others in float32.
+Noises of different layers are nearly independent, so those of a mix add up. Activations are not rounded, and arithmetic
+is float32. The real effect is measured on the file before it counts.
 """
 
 from __future__ import annotations
@@ -25,26 +25,29 @@ from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.targets.storage import Storage
 
 BATCH = 32
-# A choice is not converted whose predicted distance from cosine 1 is so many times what its gate allows, or whose
-# predicted signal-to-noise ratio is so many dB below it. Of nano's ONNX files the prediction was within 0.01 dB of what
-# was measured (docs/evaluation.md), but for what activations and float16 add, which it does not see.
+# A choice is not converted if its predicted distance from cosine 1 is TIMES the gate's, or its predicted
+# signal-to-noise ratio is DECIBELS below the gate. For nano's ONNX files the prediction was within 0.01 dB of the
+# measurement (docs/evaluation.md), except for the effects of activations and float16, which are not predicted.
 TIMES, DECIBELS = 2.0, 3.0
 
 
 class Prediction(BaseModel, frozen=True, ser_json_inf_nan="strings"):
-    """`cosine`: of the worst input. `snr_db`: the centred signal-to-noise ratio; None where nothing moves, and where
-    inputs do not differ."""
+    """Predicted figures of a choice.
+
+    `cosine`: of the worst input. `snr_db`: the centred signal-to-noise ratio. None if nothing changes, or if inputs do
+    not differ.
+    """
 
     cosine: float
     snr_db: float | None
 
     @property
     def noise(self) -> float:
-        """Energy of what the embeddings move by, over that of the differences between inputs."""
+        """Energy of the embeddings' error, over that of the differences between inputs."""
         return 2 * (1 - self.cosine) if self.snr_db is None else 10 ** (-self.snr_db / 10)
 
     def fails(self, bound: Bound) -> str | None:
-        """Why a conversion is not worth its time, in words; None where it may hold its gate."""
+        """Returns why a conversion is not worth its time. None if the choice may hold its gate."""
         if bound.metric == "cosine" and 1 - self.cosine > TIMES * (1 - bound.value):
             return f"predicted cosine {self.cosine:.4f}"
         if bound.snr_db is not None and self.snr_db is not None and self.snr_db < bound.snr_db - DECIBELS:
@@ -53,11 +56,11 @@ class Prediction(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 
 
 class Predictor:
-    """Predicts choices of one tower.
+    """Predictor of the choices of one tower.
 
     Args:
         module: the tower as it is exported, folded, in eval mode.
-        inputs: of it, as it takes them.
+        inputs: of the tower, in its own format.
     """
 
     def __init__(self, module: nn.Module, inputs: npt.NDArray[np.generic]) -> None:
@@ -68,12 +71,12 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, storage: Storage) -> Prediction:
-        """What a storage of the tower costs."""
+        """Predicts the effect of a storage of the tower."""
         if self._answers is None:
             self._answers = self._embed(self._exact)
         exact, rounded = _tensors(self._exact), _tensors(self._rounded)
         for name, grid in storage.items():
-            # Choices share most of their grids: a weight that has the one of the choice before stays.
+            # Choices share most of their grids: a weight with the same grid as in the last choice is not rounded again.
             if exact[name].is_floating_point() and self._grids.get(name) != grid:
                 rounded[name].copy_(to_nearest(grid, exact[name]))
                 self._grids[name] = grid
@@ -89,16 +92,19 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 BLOCK = 32
-# Shares of the noise that the gate of fewer than 8 bits allows (cosine 0.98: 2 (1 - 0.98) of the energy) that a mix may
-# be expected to make, or of what all layers make together where that is less: then accuracy decides. The gate is on the
-# worst input and the noise an average, so the largest shares seldom pass.
+# Noise that the gate of fewer than 8 bits allows (cosine 0.98: 2 (1 - 0.98) of the energy). SHARES are the expected
+# noise of mixes as shares of it, or of the noise of all layers together if that is less; then accuracy decides. The
+# gate is on the worst input and the noise is an average, so the largest shares seldom pass.
 ALLOWED = 0.04
 SHARES = (1.0, 0.75, 0.5, 0.25, 0.1, 0.03)
 
 
 class Layer(BaseModel, frozen=True):
-    """One weight: `noise` is the energy of what the embeddings move by at 4 bits, over that of the embeddings; `sha256`
-    that of `weight_sha256`."""
+    """One weight.
+
+    `noise`: energy of the embeddings' error with this weight at 4 bits, over that of the embeddings. `sha256`: by
+    `weight_sha256`.
+    """
 
     name: Name
     sha256: Sha256
@@ -108,10 +114,10 @@ class Layer(BaseModel, frozen=True):
 
 @torch.no_grad()
 def measure_layers(tower: nn.Module, inputs: npt.NDArray[np.generic], names: Collection[str]) -> list[Layer]:
-    """The layers of a folded tower in eval mode, in its own order; its weights are as before afterwards.
+    """Measures the layers of a folded tower in eval mode, in the tower's order; its weights are unchanged afterwards.
 
     Args:
-        inputs: of the tower, as it takes them (see `calibration.calibration_inputs`).
+        inputs: of the tower, in its own format (see `calibration.calibration_inputs`).
         names: of the weights to measure.
     """
     batches = torch.from_numpy(inputs).split(BATCH)
@@ -140,18 +146,20 @@ def _rounded(weight: Tensor) -> Tensor:
 
 
 def mixes(layers: Sequence[Layer]) -> list[frozenset[str]]:
-    """Sets of layers to store at 4 bits, by name, the largest first: for each share of the allowed noise, as many
-    weights as it has room for, taken by noise per weight. None and all are left out: those are precisions of their own.
+    """Returns sets of layers to store at 4 bits, by name, the largest first.
+
+    For each share of the allowed noise, a set has as many weights as fit, chosen by noise per weight. The empty set and
+    the full set are left out: those are precisions of their own.
     """
     order = sorted(layers, key=lambda layer: (layer.noise / layer.weights, layer.name))
     allowed = min(ALLOWED, sum(layer.noise for layer in layers))
-    found: list[frozenset[str]] = []
+    sets: list[frozenset[str]] = []
     for share in SHARES:
         left, chosen = share * allowed, set()
         for layer in order:
             if layer.noise <= left:
                 left -= layer.noise
                 chosen.add(layer.name)
-        if 0 < len(chosen) < len(layers) and frozenset(chosen) not in found:
-            found.append(frozenset(chosen))
-    return found
+        if 0 < len(chosen) < len(layers) and frozenset(chosen) not in sets:
+            sets.append(frozenset(chosen))
+    return sets

@@ -1,10 +1,10 @@
 """Finds the smallest bundle that passes every gate: candidates are tried in the order of their predicted bytes.
 
 Bytes and noise are predicted first, without a conversion; only Pareto-optimal candidates are tried. A tower that fails
-its own gate is tried once, and whatever holds it is passed over. Accuracy is chosen on a third of the images and
-confirmed on the others, once for each candidate. The first that is confirmed is written and verified in full, as every
-export is. Nothing corrects for how many were held against the same images; the report says how many. Too few images
-write the target's default precision, undecided, before anything larger.
+its own gate is tried once, and all candidates with it are skipped. Accuracy selects on a third of the images and is
+confirmed on the others, once for each candidate. The first confirmed candidate is written and verified in full, as in
+every export. Nothing corrects for the number of candidates tested on the same images; the report states it. If the
+images are too few to decide, the target's default precision is written, undecided, before anything larger.
 """
 
 from __future__ import annotations
@@ -58,28 +58,28 @@ NOT_CONFIRMED = "holds its gates, and was not confirmed: the search ended before
 
 @dataclass(frozen=True)
 class Smallest(Written):
-    """The bundle, the report of its verification, and the log that stands in it too."""
+    """The bundle, the report of its verification, and the search's log, which is also in the bundle."""
 
     log: SearchLog
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: as of any bundle, and the search."""
+        """Returns the fields of any written bundle, and the search, for JSON."""
         return super().as_dict() | {"search": self.log.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
 class NotFound(NotWritten):
-    """A search that ended without a bundle, with what was tried."""
+    """A search that ended without a bundle, with its log."""
 
     log: SearchLog
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: as of any bundle that could not be made, and the search."""
+        """Returns the fields of any failed bundle, and the search, for JSON."""
         return super().as_dict() | {"search": self.log.model_dump(mode="json")}
 
 
 class NothingPasses(ExportGateFailed):
-    """A search ended without a bundle."""
+    """Error of a search that ended without a bundle."""
 
     kind = ExportGateFailed.kind
 
@@ -94,17 +94,17 @@ def find_smallest(
     dataset: Dataset | None = None,
     progress: Progress = silent,
 ) -> Smallest:
-    """Write the smallest bundle that passes to the plan's place; the default precision before anything larger, where
-    the images neither refuse nor confirm it.
+    """Writes the smallest bundle that passes to the plan's path. The default precision is written before anything
+    larger if the images can neither refuse nor confirm it.
 
-    What is computed is kept in a folder `.NAME.search` beside it until the bundle is there: the same command goes on
-    where it was stopped, and decides the same.
+    Results are cached in a folder `.NAME.search` next to the path until the bundle is written. The same command resumes
+    a stopped search, and decides the same.
 
     Args:
         plan: with a search instead of precisions; accuracy's gate is its `max_drop`.
         source: its model is folded in place.
-        reference: what the checkpoint answered before.
-        dataset: what accuracy is compared on, when both towers are exported.
+        reference: the checkpoint's embeddings before folding.
+        dataset: on which accuracy is compared, if both towers are exported.
 
     Raises:
         GateFailed: nothing passes, or the budget ended before anything did; nothing was written.
@@ -116,16 +116,16 @@ def find_smallest(
     plan = replace(plan, request=replace(plan.request, gates=replace(plan.request.gates, task=limits.max_drop)))
     trials, task = _trials(plan, source, reference, dataset, progress)
     search = _Search(trials, limits, ends, task)
-    found = search.run()
-    if found is None:
+    smallest = search.run()
+    if smallest is None:
         raise search.refused(search.what_failed())
     shutil.rmtree(trials.folder, ignore_errors=True)
-    return found
+    return smallest
 
 
 @dataclass
 class _Search:
-    """One search on its way. `ends`: when the budget does, by the monotonic clock; `task`: what accuracy is confirmed
+    """A search in progress. `ends`: end of the budget, by the monotonic clock; `task`: measurements to confirm accuracy
     on."""
 
     trials: Trials
@@ -140,55 +140,58 @@ class _Search:
     confirmed: int = 0
 
     def run(self) -> Smallest | None:
-        """The smallest that passes; None where nothing does.
+        """Returns the smallest bundle that passes. None if there is none.
 
         Raises:
-            NothingPasses: nothing did in time.
+            NothingPasses: nothing passed within the budget.
         """
         for tower in self.trials.plan.towers:
             if tower not in self.choices:
                 self._prepare(tower)
-        counts = [len(found) + len(self.ruled_out.get(tower, {})) for tower, found in self.choices.items()]
+        counts = [len(choices) + len(self.ruled_out.get(tower, {})) for tower, choices in self.choices.items()]
         self.candidates = math.prod(counts)
         while (candidate := self._next()) is not None:
             if not self._holds(candidate) or not self._may_be_written(candidate):
                 continue
-            if (found := self._write(candidate)) is not None:
-                return found
+            if (smallest := self._write(candidate)) is not None:
+                return smallest
         return None
 
     def _next(self) -> Candidate | None:
-        """The smallest that was not tried. The default precision comes before all that is larger."""
-        left = [one for one in self._affordable() if one not in self.tried]
+        """Returns the smallest candidate that was not tried; the default precision comes before all larger ones. None
+        if all were tried."""
+        left = [entry for entry in self._affordable() if entry not in self.tried]
         default = self._default()
         if default is None or default in self.tried or (left and left[0].predicted < default.predicted):
             return left[0] if left else None
         return default
 
     def _default(self) -> Candidate | None:
-        """The target's default precision; None where it is too large, or the gate of a tower refuses it."""
+        """Returns the target's default precision. None if it is too large, or the gate of a tower refuses it."""
         plan = self.trials.plan
         named = parse_precisions(plan.target.abilities.default_precision, plan.towers)
-        found = [next((one for one in self.choices[tower] if one.precision == named[tower]), None) for tower in named]
-        choices = tuple(one for one in found if one is not None)
+        matches = [
+            next((entry for entry in self.choices[tower] if entry.precision == named[tower]), None) for tower in named
+        ]
+        choices = tuple(entry for entry in matches if entry is not None)
         candidate = Candidate(choices)
-        return candidate if len(choices) == len(found) and self._is_affordable(candidate) else None
+        return candidate if len(choices) == len(matches) and self._is_affordable(candidate) else None
 
     def _affordable(self) -> list[Candidate]:
-        """The frontier as far as it is not too large."""
-        return [one for one in self._frontier() if self._is_affordable(one)]
+        """Returns the candidates of the frontier that are not too large."""
+        return [candidate for candidate in self._frontier() if self._is_affordable(candidate)]
 
     def _is_affordable(self, candidate: Candidate) -> bool:
         return self.limits.max_size is None or candidate.predicted <= 1e6 * self.limits.max_size
 
     def _holds(self, candidate: Candidate) -> bool:
-        """Tries a candidate: its gates, and its accuracy on the images that are chosen on."""
+        """Tries a candidate: its gates, and its accuracy on the images for selection."""
         self._go_on()
         self.tried[candidate] = self._try(candidate)
         return self.tried[candidate].outcome != "failed"
 
     def _may_be_written(self, candidate: Candidate) -> bool:
-        """Confirms a candidate's accuracy on the images that it was not chosen on.
+        """Confirms a candidate's accuracy on the images that it was not selected on.
 
         The default precision may be written undecided.
         """
@@ -205,7 +208,7 @@ class _Search:
         return outcome == "passed" or (outcome == "undecided" and candidate == self._default())
 
     def log(self) -> SearchLog:
-        """All that was tried so far."""
+        """Returns the log of all trials so far."""
         return SearchLog(
             target=self.trials.plan.target.label,
             max_drop=self.limits.max_drop,
@@ -227,7 +230,7 @@ class _Search:
         )
 
     def _frontier(self) -> list[Candidate]:
-        """What is worth trying without the towers that failed."""
+        """Returns the Pareto-optimal candidates without the towers that failed."""
         return frontier(in_order(self.choices)) if self.choices else []
 
     def _go_on(self) -> None:
@@ -238,12 +241,12 @@ class _Search:
             )
 
     def refused(self, why: str) -> NothingPasses:
-        """What a search ends with that wrote nothing."""
+        """Makes the error of a search that wrote nothing."""
         path = self.trials.plan.path
         return NothingPasses(f"{path.name}: {why}", path, self.log())
 
     def _prepare(self, tower: TowerName) -> None:
-        """Every choice of a tower with what it is predicted to cost."""
+        """Collects every choice of a tower with its prediction."""
         trials, target = self.trials, self.trials.plan.target
         module = make_tower(trials.source.model, tower)
         if target.abilities.mixes:
@@ -254,17 +257,17 @@ class _Search:
         bound = trials.plan.request.gates.shipped
         self.choices[tower] = []
         for choice in choices:
-            found = predicted[choice.label]
-            reason = found.fails(bound(choice.precision, trials.reference.floor[tower]))
+            prediction = predicted[choice.label]
+            reason = prediction.fails(bound(choice.precision, trials.reference.floor[tower]))
             if reason is not None:
                 self.ruled_out.setdefault(tower, {})[choice.label] = reason
                 continue
-            self.choices[tower].append(replace(choice, noise=found.noise))
+            self.choices[tower].append(replace(choice, noise=prediction.noise))
 
     def _try(self, candidate: Candidate) -> Trial:
-        """Both towers against their gates, and their accuracy on the images that are chosen on."""
+        """Checks both towers against their gates, and their accuracy on the images for selection."""
         trials, limit = self.trials, self.limits.max_size
-        named = {
+        four_bit_names = {
             tower: tuple(layer.name for layer in self.layers.get(tower, ()) if layer.name in chosen)
             for tower, chosen in candidate.four_bit.items()
         }
@@ -272,7 +275,7 @@ class _Search:
             precisions=candidate.precisions,
             predicted_bytes=candidate.predicted,
             predicted_snr_db={choice.tower: decibels(choice.noise) for choice in candidate.choices},
-            four_bit={tower: names for tower, names in named.items() if names},
+            four_bit={tower: names for tower, names in four_bit_names.items() if names},
             outcome="failed",
         )
         size = 0
@@ -296,10 +299,10 @@ class _Search:
         )
 
     def _write(self, candidate: Candidate) -> Smallest | None:
-        """Write the bundle as any other, verified, and let it take its place under the name that was asked for; None
-        where it does not pass, which its trial says then."""
+        """Writes and verifies the bundle as any other, and publishes it under the requested name. None if it does not
+        pass, which its trial records."""
         trials, plan = self.trials, self.trials.plan
-        found = replace(
+        final_plan = replace(
             plan,
             path=trials.folder / "bundle" / plan.path.name,
             target=plan.target.settled(candidate.precisions),
@@ -310,7 +313,7 @@ class _Search:
         )
         evidence = Evidence(trials.reference, self.task)
         try:
-            written = write_bundle(found, trials.source, evidence, trials.progress)
+            written = write_bundle(final_plan, trials.source, evidence, trials.progress)
         except GateFailed as error:
             self._say(candidate, outcome="failed", reason=str(error))
             return None
@@ -335,7 +338,7 @@ class _Search:
         self.tried[candidate] = self.tried[candidate].model_copy(update=what)
 
     def what_failed(self) -> str:
-        """What a search came to that wrote nothing, and what to do next."""
+        """Describes why the search wrote nothing, and what to do next."""
         tried, limits = [*self.tried.values()], self.limits
         beyond = self._frontier()[len(self._affordable()) :]
         within = "" if limits.max_size is None else f" of at most {limits.max_size:g} MB"
@@ -351,10 +354,10 @@ class _Search:
 
 
 def _undecided(log: SearchLog) -> tuple[str, ...]:
-    """That smaller candidates, or what is written, may pass, and how many pictures would tell; nothing where the
-    pictures decided."""
+    """Returns a note if smaller candidates, or the written one, might pass, with the number of pictures that would
+    decide. Empty if the pictures decided."""
     *before, written = log.trials
-    undecided = [one for one in before if one.outcome == "undecided" and one.bytes is not None]
+    undecided = [trial for trial in before if trial.outcome == "undecided" and trial.bytes is not None]
     if log.fallback:
         text = f"nothing smaller than the default precision passed; that is written, undecided: {_named(written)}"
         return (f"{text}{_more([*undecided, written])}",)
@@ -365,19 +368,19 @@ def _undecided(log: SearchLog) -> tuple[str, ...]:
 
 
 def _told_of_luck(confirmed: int) -> tuple[str, ...]:
-    """That one of several passes by luck more easily than one alone."""
+    """Returns a note that one of several candidates passes by luck more easily than one alone."""
     if confirmed < 2:
         return ()
     return (f"accuracy was confirmed on the same images for {confirmed} candidates: one of them may pass by luck",)
 
 
 def _more(undecided: Sequence[Trial]) -> str:
-    """How many more pictures would tell of one of these, of that which needs fewest."""
-    known = [(one.more, one) for one in undecided if one.more is not None]
-    if not known:
+    """Returns the smallest number of further pictures that would decide one of these trials, in words."""
+    counted = [(trial.more, trial) for trial in undecided if trial.more is not None]
+    if not counted:
         return ""
-    _, one = min(known, key=lambda pair: (pair[0], pair[1].bytes))
-    return f"; about {one.pictures:,} more would tell of {_named(one)}"
+    _, trial = min(counted, key=lambda pair: (pair[0], pair[1].bytes))
+    return f"; about {trial.pictures:,} more would tell of {_named(trial)}"
 
 
 def _named(trial: Trial) -> str:
@@ -386,30 +389,30 @@ def _named(trial: Trial) -> str:
 
 
 def decibels(noise: float) -> float | None:
-    """A share of energy as a signal-to-noise ratio; None for no noise at all."""
+    """Converts a share of energy to a signal-to-noise ratio. None for no noise at all."""
     return -10 * math.log10(noise) if noise > 0 else None
 
 
 def _trials(
     plan: BundlePlan, source: Source, reference: Reference, dataset: Dataset | None, progress: Progress
 ) -> tuple[Trials, Looks | None]:
-    """Where candidates are tried, and what the one chosen is confirmed on; the checkpoint's own accuracy is measured
-    before it is folded."""
+    """Makes the folder of trials, and measures the checkpoint's own accuracy, before it is folded, to select and
+    confirm on."""
     options = sorted(plan.target.options.recorded().items())
     settings = f"{source.provenance.content} {options} {plan.request.calibration}"
-    # Another checkpoint or other options never find what a search has kept.
+    # The hash keeps the caches of other checkpoints and options apart.
     folder = plan.path.parent / f".{plan.path.name}.search-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
-    own = chosen_on = confirmed_on = None
+    baseline = chosen_on = confirmed_on = None
     if dataset is not None and plan.towers == TOWERS:
         chosen_on, others = dataset.divided()
-        how, told = Measuring(cache=folder / "embeddings"), about("checkpoint", progress)
-        own = measure(model_embedder(source.model), chosen_on, how=how, progress=told)
+        how, described = Measuring(cache=folder / "embeddings"), about("checkpoint", progress)
+        baseline = measure(model_embedder(source.model), chosen_on, how=how, progress=described)
         confirmed_on = checkpoint_looks(source.model, others, progress)
-    return Trials(plan, source.folded(), reference, folder, chosen_on, own, progress), confirmed_on
+    return Trials(plan, source.folded(), reference, folder, chosen_on, baseline, progress), confirmed_on
 
 
 def _layers(trials: Trials, tower: TowerName, module: nn.Module) -> tuple[Layer, ...]:
-    """The sensitivity of a tower's layers, measured once per search."""
+    """Returns the sensitivity of a tower's layers, measured once per search."""
     file = trials.folder / f"{tower}-layers.json"
     adapter = TypeAdapter(tuple[Layer, ...])
     if file.exists():
@@ -425,18 +428,18 @@ def _layers(trials: Trials, tower: TowerName, module: nn.Module) -> tuple[Layer,
 def _predictions(
     trials: Trials, tower: TowerName, module: nn.Module, choices: Sequence[TowerChoice], go_on: Callable[[], None]
 ) -> dict[str, Prediction]:
-    """What each choice of a tower is predicted to cost, by its label, computed once per search."""
+    """Returns the predicted effect of each choice of a tower, by its label, computed once per search."""
     file = trials.folder / f"{tower}-predictions.json"
     adapter = TypeAdapter(dict[str, Prediction])
-    known = adapter.validate_json(file.read_bytes()) if file.exists() else {}
+    predictions = adapter.validate_json(file.read_bytes()) if file.exists() else {}
     predictor = Predictor(module, trials.reference.inputs.of(tower))
     trials.folder.mkdir(parents=True, exist_ok=True)
-    # Those of one table one after the other: it is the largest weight, and stays rounded.
+    # Sorted by the table's precision: the table is the largest weight, and is not rounded again.
     for choice in sorted(choices, key=lambda one: (precision_of(one.precision).table or one.precision, one.label)):
-        if choice.label not in known:
+        if choice.label not in predictions:
             go_on()
             trials.progress(f"{tower} tower at {choice.precision}: predicting")
             storage = storage_of(trials.plan.target, tower, module, choice.precision, choice.four_bit)
-            known[choice.label] = predictor.predict(storage)
-            write_whole(file, adapter.dump_json(known))
-    return known
+            predictions[choice.label] = predictor.predict(storage)
+            write_whole(file, adapter.dump_json(predictions))
+    return predictions

@@ -1,4 +1,4 @@
-"""Trying candidates: each tower is exported once per precision and kept, so that a stopped search goes on."""
+"""Trials of candidates: each tower is exported once per precision and cached, so that a stopped search can resume."""
 
 from __future__ import annotations
 
@@ -41,11 +41,10 @@ class TriedTower:
 
 @dataclass
 class Trials:
-    """Exports and measures candidates of one source on one target.
+    """Exports and measurements of the candidates of one source on one target.
 
-    `plan` is of the bundle that is searched for. `folder` keeps the artifacts and the embeddings of the dataset.
-    `dataset` and the checkpoint's own measurement on it, `own`, are None where accuracy is not compared (one tower
-    only, or no dataset).
+    `plan`: of the bundle to find. `folder`: cache of the artifacts and the embeddings of the dataset. `dataset`, and
+    the checkpoint's own measurement on it, `own`, are None if accuracy is not compared (one tower only, or no dataset).
     """
 
     plan: BundlePlan
@@ -59,7 +58,7 @@ class Trials:
     _shared: dict[TowerName, Shared] = field(default_factory=dict)
 
     def tower(self, choice: TowerChoice) -> TriedTower:
-        """Export a tower, unless an earlier run has, and hold it against its gate."""
+        """Exports a tower, unless it is cached, and checks it against its gate."""
         if choice not in self._towers:
             self._towers[choice] = self._try(choice)
         return self._towers[choice]
@@ -68,13 +67,13 @@ class Trials:
         tower, precision = choice.tower, choice.precision
         target = self.plan.target.settled({tower: precision})
         name = target.artifact_name(self.source.variant, tower, precision)
-        place = self.folder / f"{tower}-{choice.label}"
-        artifact = place / name
+        tower_folder = self.folder / f"{tower}-{choice.label}"
+        artifact = tower_folder / name
         try:
             if not artifact.exists():
                 self.progress(f"{tower} tower at {precision}: converting")
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with replacing(place) as staging:
+                with replacing(tower_folder) as staging:
                     (staging / name).parent.mkdir(parents=True)
                     job = tower_job(self.source, tower, precision, calibration=self.plan.request.calibration)
                     shared = self._shared.setdefault(tower, Shared())
@@ -92,28 +91,28 @@ class Trials:
         return TriedTower(artifact, artifact_bytes(artifact), None if passes(deviation, bound) else reason)
 
     def drops(self, candidate: Candidate) -> dict[str, float]:
-        """Points of accuracy that a candidate loses; empty where accuracy is not compared."""
+        """Returns the points of accuracy that a candidate loses; empty if accuracy is not compared."""
         if self.dataset is None or self.own is None:
             return {}
         label = ", ".join(f"{tower} {precision}" for tower, precision in candidate.precisions.items())
         self.progress(f"{label}: accuracy")
-        found = measure(self._embedder(candidate), self.dataset, how=Measuring(cache=self.folder / "embeddings"))
-        own = self.own.result.figures
-        figures = found.result.figures
-        return {name: own[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
+        measured = measure(self._embedder(candidate), self.dataset, how=Measuring(cache=self.folder / "embeddings"))
+        expected = self.own.result.figures
+        figures = measured.result.figures
+        return {name: expected[name].value - figures[name].value for name in TASK_FIGURES if name in figures}
 
     def losses(self, candidate: Candidate, own: Looks, bound: float) -> Paired:
-        """What a candidate loses on the images that accuracy is confirmed on.
+        """Measures the losses of a candidate on the images that confirm accuracy.
 
         Args:
             own: the checkpoint's measurements of them.
             bound: in points.
         """
-        found = Looks(
+        candidate_looks = Looks(
             self._embedder(candidate), own.dataset, Measuring(cache=self.folder / "embeddings"), progress=self.progress
         )
         exact = all(precision_of(name).bits == 32 for name in candidate.precisions.values())
-        return paired_looks(own, found, TASK_FIGURES, bound, exact)
+        return paired_looks(own, candidate_looks, TASK_FIGURES, bound, exact)
 
     def _embedder(self, candidate: Candidate) -> Embedder:
         artifacts: dict[TowerName, Path] = {choice.tower: self.tower(choice).artifact for choice in candidate.choices}
@@ -128,7 +127,7 @@ class Trials:
         )
 
     def _runner(self, choice: TowerChoice) -> Runner:
-        """What answers for all pictures: in the place of a slow runtime what `verify` asks."""
+        """Returns the runner for all pictures; a slow runtime is replaced by the fast equivalent that `verify` uses."""
         target, tower = self.plan.target, choice.tower
         artifact = target.open(self.tower(choice).artifact)
 
