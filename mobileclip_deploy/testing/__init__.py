@@ -1,4 +1,4 @@
-"""The contract of a target as a suite: `check_target` holds a target to it, ours as anybody's."""
+"""The contract of a target as a test suite: `check_target` checks a target, ours or another package's."""
 
 from mobileclip_deploy.testing.conformance import check_target
 

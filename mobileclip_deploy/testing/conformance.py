@@ -1,8 +1,8 @@
-"""What every target promises, held against one: it writes a small network, says what it wrote, runs it, refuses damage,
-and the checks see a wrong number in it.
+"""Promises of a target, checked one by one: it writes a small network, describes its output, runs it, and refuses
+damage. The checks must also see a wrong weight in its files.
 
-A promise is a function that yields a sentence for each way in which it is broken. What this machine cannot show, such
-as an engine that is not here, is told and not passed over.
+A promise is a function that yields a sentence for each way in which it is broken. Promises that cannot be checked on
+this machine, for want of an engine, say, are reported as skipped.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from mobileclip_deploy.verify.inspect.inspection import inspect
 from mobileclip_deploy.verify.subject import Evidence
 
 UNKNOWN = "fp5"
-# The cosine of answers of rounded random weights to the exact ones (0.77 at 4 bits with half of the weights pruned).
-# What computes another network has one around 0.
+# Minimum cosine between outputs of rounded random weights and the exact ones (0.77 at 4 bits with half of the weights
+# pruned). Another network has a cosine around 0.
 NEAR = 0.5
-# What is smaller than nano's, whose name and preprocessing the network has.
+# Fields that are smaller than nano's; name and preprocessing are nano's.
 IMAGE = {
     "depths": [1, 1],
     "widths": [16, 64],
@@ -55,7 +55,7 @@ IMAGE = {
     "positional": [False, True],
     "squeeze_excite": [False, True],
 }
-# Of a width of 32 less than NEAR is left in one block, half of whose weights are pruned (0.45).
+# With a width of 32, one block with half of its weights pruned has a cosine below NEAR (0.45).
 TEXT = {"width": 48, "heads": 3, "depth": 1}
 TOKENS = TokenizerSpec.own(["p h", "ph o", "pho t", "phot o</w>", "o f</w>"], context_length=32)
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -67,9 +67,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @dataclass
 class Trial:
-    """A target under trial and what it wrote: a bundle for each precision, with the report of its checks.
+    """A target under test and its output: a bundle for each precision, with the report of its checks.
 
-    `precisions`: those that are exported, each for the towers that can have it. `skipped`: what could not be shown.
+    `precisions`: those that are exported, each with the towers that support it. `skipped`: checks that could not run.
     """
 
     target: Target
@@ -87,7 +87,7 @@ class Trial:
         spoil: Callable[[TowerJob], TowerJob] | None = None,
         thorough: bool = True,
     ) -> tuple[Bundle, ParityReport]:
-        """A bundle by all steps of an export, its checks included; of a spoiled job the checks know nothing.
+        """Writes a bundle by all steps of an export, including the checks, which do not know of a spoiled job.
 
         `thorough`: False leaves out the checks that convert once more.
         """
@@ -103,33 +103,33 @@ class Trial:
         return work.written.bundle, work.report
 
     def artifacts(self) -> Iterator[tuple[str, TowerName, Artifact]]:
-        """Precision, tower and artifact of every bundle's towers. The target that the bundle's manifest restores opens
-        the artifact."""
+        """Yields precision, tower and artifact of every bundle's towers, opened by the target that the bundle's
+        manifest restores."""
         for precision, bundle in self.bundles.items():
             target = restored_target(bundle.manifest.target, bundle.manifest.options)
             for tower, entry in bundle.manifest.towers.items():
                 yield precision, tower, target.open(bundle.artifact(tower), entry.function)
 
     def inputs(self, tower: TowerName) -> np.ndarray:
-        """Three inputs of a tower."""
+        """Returns three inputs of a tower."""
         return self.evidence.reference.inputs.of(tower)[:3]
 
 
 def check_target(
     target: Target, precisions: Sequence[str] | None = None, towers: Sequence[TowerName] = TOWERS
 ) -> tuple[str, ...]:
-    """Hold a target to what `Target` promises, on a small network of random weights.
+    """Checks a target against the promises of `Target`, on a small network of random weights.
 
     Args:
         precisions: those to export; None for all that the target names.
         towers: those to export.
 
     Returns:
-        What could not be shown on this machine and why, in one sentence each.
+        A sentence for each check that could not run on this machine, with the reason.
 
     Raises:
-        AssertionError: promises are broken; it has one line per promise.
-        DependencyMissing: what writes or reads the format is not installed.
+        AssertionError: promises are broken; it has one line per broken promise.
+        DependencyMissing: a package that writes or reads the format is not installed.
     """
     target.require_installed(converters=True)
     source = small_source()
@@ -144,29 +144,31 @@ def check_target(
 
 
 def _accepted(target: Target, precision: str, towers: Sequence[TowerName]) -> dict[TowerName, str]:
-    """Towers that can have the precision, each with it."""
-    found: dict[TowerName, str] = {}
+    """Returns the towers that support the precision, each with it."""
+    accepted: dict[TowerName, str] = {}
     for tower in towers:
         try:
             target.require({tower: precision})
         except UsageError:
             continue
-        found[tower] = precision
-    return found
+        accepted[tower] = precision
+    return accepted
 
 
 def it_is_registered_under_its_name(trial: Trial) -> Iterator[str]:
-    target, own = trial.target, trial.target.abilities
+    target, abilities = trial.target, trial.target.abilities
     if type(get_target(target.label)) is not type(target):
         yield f"the registry gives another target for {target.label!r}"
     if target.name != target.name.casefold() or not target.title:
         yield "`name` has capitals, or `title` is empty"
-    if odd := [one for one in own.suffixes if not one.startswith(".") or one != Path(f"x{one}").suffix]:
+    if odd := [
+        suffix for suffix in abilities.suffixes if not suffix.startswith(".") or suffix != Path(f"x{suffix}").suffix
+    ]:
         yield f"`suffixes` has {odd[0]!r}, which is no suffix of a file"
-    if odd := [name for name in own.precisions if not is_precision(name)]:
+    if odd := [name for name in abilities.precisions if not is_precision(name)]:
         yield f"`precisions` has {odd[0]!r}, which is none"
-    if own.default_precision not in own.precisions:
-        yield f"`default_precision` {own.default_precision!r} is none of `precisions`"
+    if abilities.default_precision not in abilities.precisions:
+        yield f"`default_precision` {abilities.default_precision!r} is none of `precisions`"
 
 
 def its_files_are_inside_the_bundle(trial: Trial) -> Iterator[str]:
@@ -197,21 +199,21 @@ def what_it_lacks_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
 
 def its_options_come_back_from_the_manifest(trial: Trial) -> Iterator[str]:
     usual = trial.target.options
-    turned = [own.name for own in fields(usual) if isinstance(own.default, bool)]
+    turned = [option.name for option in fields(usual) if isinstance(option.default, bool)]
     for options in (usual, *(replace(usual, **{name: not getattr(usual, name)}) for name in turned)):
         if type(usual).restored(options.recorded()) != options:
             yield f"{options} comes back as {type(usual).restored(options.recorded())}"
 
 
 def its_bundles_pass_their_checks(trial: Trial) -> Iterator[str]:
-    """Structure, answers, weights, storage, graph and rounded activations: the checks of an export."""
+    """Checks structure, outputs, weights, storage, graph and rounded activations: the checks of an export."""
     for precision, precisions in trial.precisions.items():
         if not precisions:
             continue
         trial.bundles[precision], report = trial.write(precision, precisions)
         for check in report.checks:
             text = f"{precision}, {check.tower} tower, {check.step}: {check.describe()}"
-            # What a precision costs random weights is not the target's doing.
+            # The loss of random weights at a precision is not the target's fault.
             rounded = check.step == "shipped" and precision_of(precision).metric == "cosine"
             near = check.deviation is not None and check.deviation.cosine > NEAR
             if check.status == "failed" and not (rounded and near):
@@ -221,7 +223,7 @@ def its_bundles_pass_their_checks(trial: Trial) -> Iterator[str]:
 
 
 def the_same_job_gives_the_same_artifact(trial: Trial) -> Iterator[str]:
-    """Also where it shares with the jobs of all other precisions: none changes what they have in common."""
+    """Checks that a second export is equal, even if all precisions share state: no job may change the shared state."""
     shared: dict[TowerName, Shared] = {tower: Shared() for tower in TOWERS}
     for precision, tower, artifact in trial.artifacts():
         path = trial.folder / "again" / precision / artifact.path.name
@@ -256,13 +258,13 @@ def its_runner_answers_alike_alone_and_in_a_batch(trial: Trial) -> Iterator[str]
             trial.skipped.append(f"{precision}, {tower} tower, runner: {error}")
             continue
         first = runner(inputs)
-        kept = first.copy()
-        # Ranges of activations that are measured as the file runs are those of the batch (0.008 in ONNX Runtime).
+        copied = first.copy()
+        # Ranges of activations that are measured at run time depend on the batch (0.008 in ONNX Runtime).
         room = 0.05 if precision_of(precision).calibrated else 1e-3
         alone = np.concatenate([runner(inputs[number : number + 1]) for number in range(len(inputs))])
         if first.dtype != np.float32 or first.shape != (len(inputs), *width) or not runner.engine:
             yield f"{precision}: the {tower} runner gives {first.dtype} {first.shape}, engine {runner.engine!r}"
-        elif not np.array_equal(first, kept):
+        elif not np.array_equal(first, copied):
             yield f"{precision}: a later call of the {tower} runner changes what an earlier one gave"
         elif np.abs(alone - first).max() > room * np.abs(first).max():
             yield f"{precision}: the {tower} runner answers otherwise to an input alone than in a batch"
@@ -284,7 +286,7 @@ def its_session_answers_as_its_runner_does(trial: Trial) -> Iterator[str]:
 
 
 def damage_is_refused_in_one_line(trial: Trial) -> Iterator[str]:
-    """Damages one artifact: how a file is read does not depend on its precision."""
+    """Damages one artifact: reading a file does not depend on its precision."""
     for precision, tower, artifact in list(trial.artifacts())[:1]:
         for text in not_refused(trial.target, artifact.path, trial.folder / "damaged"):
             yield f"{precision}, {tower} tower: {text}"
@@ -302,7 +304,7 @@ def a_wrong_number_is_seen(trial: Trial) -> Iterator[str]:
 
 
 def _spoiled(job: TowerJob, numbers: int | None) -> TowerJob:
-    """The job with so many wrong numbers, None for all, in the first row of its tower's largest weight."""
+    """Returns the job with `numbers` wrong elements (None: all) in the first row of its tower's largest weight."""
     module = copy.deepcopy(job.module)
     weight = max((value for value in module.parameters() if value.dim() > 1), key=torch.numel)
     with torch.no_grad():
@@ -311,8 +313,8 @@ def _spoiled(job: TowerJob, numbers: int | None) -> TowerJob:
 
 
 def small_source() -> Source:
-    """A network with every kind of block that converts in seconds: the built-in one, narrower and shorter, with random
-    weights, in training form."""
+    """Makes a network with every kind of block that converts in seconds: the built-in one, narrower and shorter, with
+    random weights, in training form."""
     data = load_variant("nano").model_dump(mode="json")
     card = data | {"embed_dim": 24, "image": data["image"] | IMAGE, "text": data["text"] | TEXT, "tokenizer": TOKENS}
     network = build_model(Variant.model_validate(card)).eval().requires_grad_(False)
@@ -329,7 +331,7 @@ def small_source() -> Source:
 
 
 def _draw(name: str, value: Tensor, drawn: torch.Generator) -> None:
-    """Draw a parameter so that numbers keep their size through the layers, and every layer decides the answers."""
+    """Draws a parameter so that values keep their size through the layers, and every layer affects the outputs."""
     if "scale" in name.rpartition(".")[2]:
         value.uniform_(0.1, 0.3, generator=drawn)
     elif "embedding" in name:
@@ -343,16 +345,16 @@ def _draw(name: str, value: Tensor, drawn: torch.Generator) -> None:
 
 
 def names_machine(path: Path) -> list[str]:
-    """The words of an artifact that say on which machine, or from where, it was written."""
+    """Returns the words in an artifact that reveal the machine or folder where it was written."""
     words = [str(Path.cwd()), "site-packages", "/home/", "/tmp/", f"/{getpass.getuser()}/"]
     contents = [file.read_bytes() for file in files_of(path)]
     return [word for word in words if any(word.encode() in content for content in contents)]
 
 
 def not_refused(target: Target, path: Path, folder: Path) -> Iterator[str]:
-    """How a target reads copies of an artifact whose largest file is damaged, where that is not a refusal in one line.
+    """Yields a sentence for each read of a damaged artifact that is not refused in one line.
 
-    What reads another file of the artifact than the damaged one may answer; a runner may not.
+    Copies of the artifact get their largest file damaged. A read of another file may succeed; a runner may not.
     """
     largest = max(files_of(path), key=lambda file: file.stat().st_size).relative_to(path)
     for kind, damage in DAMAGES.items():
@@ -361,19 +363,19 @@ def not_refused(target: Target, path: Path, folder: Path) -> Iterator[str]:
         shutil.copytree(path, other) if path.is_dir() else shutil.copy(path, other)
         (other / largest).write_bytes(damage((path / largest).read_bytes()))
         for name in ("ports", "operators", "inspection", "graph", "weights", "runner"):
-            what, runs = f"`{name}` of a file that is {kind}", name == "runner"
+            subject, runs = f"`{name}` of a file that is {kind}", name == "runner"
             try:
-                found = target.open(other).runner() if runs else getattr(target.open(other), name)
+                value = target.open(other).runner() if runs else getattr(target.open(other), name)
             except (InvalidInput, RuntimeFailed) as error:
                 if "\n" in str(error):
-                    yield f"{what} is refused in several lines: {error}"
+                    yield f"{subject} is refused in several lines: {error}"
                 if not isinstance(error, InvalidInput) and not runs:
-                    yield f"{what} is no InvalidInput: {error}"
+                    yield f"{subject} is no InvalidInput: {error}"
             except Exception as error:  # whatever a library makes of it
-                yield f"{what} ends in {type(error).__name__}: {error}"
+                yield f"{subject} ends in {type(error).__name__}: {error}"
             else:
-                if runs or (found is not None and not path.is_dir()):
-                    yield f"{what} is not refused"
+                if runs or (value is not None and not path.is_dir()):
+                    yield f"{subject} is not refused"
 
 
 PROMISES: tuple[Callable[[Trial], Iterator[str]], ...] = (
@@ -389,4 +391,4 @@ PROMISES: tuple[Callable[[Trial], Iterator[str]], ...] = (
     damage_is_refused_in_one_line,
     a_wrong_number_is_seen,
 )
-"""In order: those behind `its_bundles_pass_their_checks` look at what it wrote."""
+"""Promises in order: those after `its_bundles_pass_their_checks` use the bundles that it wrote."""
