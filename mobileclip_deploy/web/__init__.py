@@ -1,1 +1,1 @@
-"""Pages for browsers: a server on the loopback address, onnxruntime-web's files, and the page that shows a bundle."""
+"""Pages for browsers: the page that shows a bundle, and the commands for it."""

@@ -26,7 +26,7 @@ from mobileclip_deploy.targets import get_target
 
 PAGE = Path(__file__).parent / "page"
 SETTINGS = "settings.json"
-# The page runs the plain build: WebGPU's would take twice as long to load.
+# Files of the plain build: WebGPU's would take twice as long to load.
 PLAIN = tuple(name for name in FILES if "webgpu" not in name and "asyncify" not in name)
 EMOJI = "nano/evaluation/images/1f[34]??.png"  # weather, food, plants, animals, places, sports, things; no skin tones
 LABELS = ("a cat", "a dog", "a pizza", "a car", "a rocket")
@@ -42,16 +42,17 @@ class DemoPage:
 
     @classmethod
     def of(cls, bundle: Bundle, images: Path | None, offline: bool, progress: Progress) -> DemoPage:
-        """The page of a bundle.
+        """Makes the page of a bundle.
 
         Args:
             images: a folder whose pictures the page searches from the start.
-            offline: whether the page may be kept by the browser, to open again without a network.
+            offline: True if the browser may keep the page, to open it again without a network.
 
         Raises:
-            InvalidInput: the bundle has no two towers, or its tensors are not what the page makes.
-            UsageError: the bundle's target does not run in browsers; `images` is not a folder, or holds too many.
-            RuntimeFailed: the runtime cannot be had.
+            InvalidInput: the bundle does not have two towers, or its tensors do not match the page's.
+            UsageError: the bundle's target does not run in browsers; `images` is not a folder, or has too many
+                pictures.
+            RuntimeFailed: the runtime is not available.
         """
         manifest = bundle.manifest
         if not get_target(manifest.target).places("browser", manifest.options):
@@ -89,8 +90,9 @@ class DemoPage:
 
 
 def client_sources() -> Path:
-    """The scripts of the package `mobileclip` (clients/js), which the page runs: beside the modules in a wheel, at the
-    top of the repository in a checkout.
+    """Returns the folder of the scripts of the package `mobileclip` (clients/js), which the page runs.
+
+    They are next to the modules in a wheel, and at the top of the repository in a checkout.
 
     Raises:
         RuntimeFailed: this installation came without them.
@@ -112,9 +114,9 @@ def demo(
     ready: Callable[[str], None] = print,
     progress: Progress = silent,
 ) -> None:
-    """Serve a page that runs a bundle in the browser, until the process is interrupted.
+    """Serves a page that runs a bundle in the browser, until the process is interrupted.
 
-    On the loopback address alone, behind a secret in the address.
+    It is served on the loopback address only, and the address contains a secret.
 
     Args:
         bundle: an ONNX bundle of both towers. None: the built-in checkpoint, for as long as the page is served.
@@ -137,8 +139,10 @@ def demo(
 
 
 def write_opening(address: str, folder: Path) -> Path:
-    """Writes a page that leads to an address: every user of a machine sees the words of a browser's command, and only
-    this one reads the file."""
+    """Writes a page that redirects to an address.
+
+    Every user of a machine can see the arguments of a browser's command, but only this user can read the file.
+    """
     page = folder / "open.html"
     page.touch(mode=0o600)
     page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">', encoding="utf-8")
@@ -153,11 +157,11 @@ def write_demo(
     force: bool = False,
     progress: Progress = silent,
 ) -> Path:
-    """Write the page into a folder that any web server can host.
+    """Writes the page into a folder that any web server can host.
 
     Args:
-        bundle, images: as of `demo`. The pictures are copied into the folder.
-        folder: replaced with `force` where a page stands there already.
+        bundle, images: as for `demo`. The pictures are copied into the folder.
+        folder: replaced with `force` if it already has a page.
 
     Returns:
         The folder.
@@ -179,11 +183,11 @@ def write_demo(
 
 def _write(page: DemoPage, folder: Path) -> None:
     for name, file in page.files.items():
-        place = folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
-    told = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
-    (folder / "runtime/LICENSE.txt").write_text(told, encoding="utf-8")
+        destination = folder / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, destination)
+    licence = f"{RUNTIME} {VERSION}: {LICENCE.read_text(encoding='utf-8')}"
+    (folder / "runtime/LICENSE.txt").write_text(licence, encoding="utf-8")
     (folder / SETTINGS).write_text(_json(page.settings), encoding="utf-8")
 
 
@@ -191,23 +195,23 @@ def _write(page: DemoPage, folder: Path) -> None:
 def _page(
     bundle: Bundle | StrPath | None, images: StrPath | None, offline: bool, progress: Progress
 ) -> Iterator[DemoPage]:
-    """The page of a bundle, or of the built-in checkpoint with its emoji.
+    """Yields the page of a bundle, or of the built-in checkpoint with its emoji.
 
-    The latter is exported unverified: the page itself compares its answers with the checkpoint's.
+    The built-in one is exported unverified: the page itself compares its embeddings with the checkpoint's.
     """
     pictures = None if images is None else Path(images)
     if bundle is not None:
         yield DemoPage.of(Bundle.of(bundle), pictures, offline, progress)
         return
-    _pictures(pictures)  # what cannot be had is told before anything is exported
+    _pictures(pictures)  # refuses before anything is exported
     runtime_folder(progress)
-    with temporary_folder() as place:
-        (built_in,) = export_all(load_model(), "onnx", "fp32", place, verify=False, progress=progress)
-        yield DemoPage.of(built_in, pictures or _emoji(place / "emoji"), offline, progress)
+    with temporary_folder() as folder:
+        (built_in,) = export_all(load_model(), "onnx", "fp32", folder, verify=False, progress=progress)
+        yield DemoPage.of(built_in, pictures or _emoji(folder / "emoji"), offline, progress)
 
 
 def _emoji(folder: Path) -> Path:
-    """Some of the pictures that nano's accuracy is measured on; all 1,911 would take the page two minutes."""
+    """Copies some of the pictures that nano's accuracy is measured on; all 1,911 would take the page two minutes."""
     folder.mkdir()
     for file in models_dir().glob(EMOJI):
         shutil.copyfile(file, folder / file.name)
@@ -216,9 +220,9 @@ def _emoji(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _served(page: DemoPage, port: int = 0) -> Iterator[PageServer]:
-    """The page, on a port of this machine."""
-    with temporary_folder() as place:
-        settings = place / SETTINGS
+    """Serves the page on a port of this machine, and yields the server."""
+    with temporary_folder() as folder:
+        settings = folder / SETTINGS
         settings.write_text(_json(page.settings), encoding="utf-8")
         try:
             server = PageServer({**page.files, SETTINGS: settings}, {}, port)
@@ -229,7 +233,7 @@ def _served(page: DemoPage, port: int = 0) -> Iterator[PageServer]:
 
 
 def _check_tensors(bundle: Bundle) -> None:
-    """The page makes pixels [N, 3, S, S] in [0, 1] and ids [N, L]; a layout with others needs a page of its own."""
+    """Refuses tensors that the page cannot make: it makes pixels [N, 3, S, S] in [0, 1] and ids [N, L]."""
     manifest = bundle.manifest
     image, text = (manifest.towers[tower].input for tower in TOWERS)
     size, length = manifest.preprocess.size, manifest.tokens.context_length
@@ -243,12 +247,12 @@ def _pictures(folder: Path | None) -> list[Path]:
         return []
     if not folder.is_dir():
         raise UsageError(f"`images` {folder} is not a folder")
-    found = [file for file in image_files(folder) if not file.is_symlink()]
-    if not found:
+    files = [file for file in image_files(folder) if not file.is_symlink()]
+    if not files:
         raise UsageError(f"`images` {folder} holds no pictures")
-    if len(found) > MOST_IMAGES:
-        raise UsageError(f"`images` {folder} holds {len(found)} pictures; give at most {MOST_IMAGES}")
-    return found
+    if len(files) > MOST_IMAGES:
+        raise UsageError(f"`images` {folder} holds {len(files)} pictures; give at most {MOST_IMAGES}")
+    return files
 
 
 def _settings(bundle: Bundle, images: list[str], offline: bool) -> dict[str, Any]:

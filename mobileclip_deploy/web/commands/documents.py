@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class DemoDocument(BaseModel):
-    """`address`: of the page while it is served; `folder`: with --static, where it was written."""
+    """Address of the page while it is served, and with --static the folder where it was written."""
 
     address: str | None
     folder: str | None
