@@ -1,6 +1,6 @@
-"""What public functions are given, held against their annotations: a wrong argument is refused in one sentence.
+"""Checks of public functions' arguments against their annotations: a wrong argument is refused in one sentence.
 
-An annotation is all that a public function says of what it takes; `checked` is the one place that holds it to that.
+An annotation is the only description of a public function's argument; `checked` is the only place that enforces it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 from mobileclip_deploy.errors import UsageError, of_system, suggestion
 
 StoreName = Literal["int8", "float16", "float32", "bits", "bits-only"]
-"""How an index stores an embedding (docs/index_format.md), in the order of their numbers in its header."""
+"""Names of the storage types of an index (docs/index_format.md), in the order of their numbers in its header."""
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Bounds:
     above: bool = False
 
     def hold(self, number: float) -> bool:
-        """Whether a number is within; what is not a number is not."""
+        """Returns whether a number is within the bounds; a NaN is not."""
         return (number > self.low if self.above else number >= self.low) and number <= self.high
 
     def __str__(self) -> str:
@@ -45,12 +45,12 @@ class Bounds:
 
 
 Count = Annotated[int, Bounds(1)]
-"""Number of things of which there has to be at least one."""
+"""Number of things, at least one."""
 Seed = Annotated[int, Bounds(0, 2**53 - 1)]
 """Seed of random numbers; every language's JSON reader keeps it exactly."""
 
 PLAIN = {str: "a text", bool: "True or False", int: "a whole number", float: "a number", type(None): "None"}
-# What cannot be written down has to be made by somebody.
+# Types that have no literal, and the functions that make them.
 MADE = {
     "Bundle": "a bundle from `export`",
     "CheckedRunner": "a runner",
@@ -61,7 +61,7 @@ MADE = {
 
 
 class _Wrong(Exception):
-    """A value is not what was asked for; `item` is its number where it stands in a list."""
+    """Raised for a value of another type than the annotation's; `item` is its index in a list."""
 
     def __init__(self, value: object, item: int | None = None) -> None:
         super().__init__(value)
@@ -70,29 +70,33 @@ class _Wrong(Exception):
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """The function or method, refusing arguments that are not what its annotations say.
+    """Wraps a function or method so that it refuses arguments that do not match its annotations.
 
-    Numbers and iterables of other packages become Python's numbers and lists where those are asked for.
+    Numbers and iterables of other packages are converted to Python's numbers and lists.
 
     Raises:
-        UsageError: an argument is wrong, missing, or none of the function's.
-        RuntimeFailed: the system refused something; the cause says what.
+        UsageError: an argument is wrong, missing, or unknown.
+        RuntimeFailed: the system refused an operation; the cause has the details.
     """
     signature = _signature(function)
-    known = [word for word, own in signature.parameters.items() if own.annotation is not inspect.Parameter.empty]
+    parameters = [
+        word for word, parameter in signature.parameters.items() if parameter.annotation is not inspect.Parameter.empty
+    ]
     name = function.__qualname__.removesuffix(".__init__")
     hints = functools.cache(lambda: typing.get_type_hints(function, include_extras=True) | _words_of(function))
 
     @functools.wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
-        foreign = next((word for word in keywords if word not in known), None)
-        if foreign is not None:
-            raise UsageError(f"{name} takes no `{foreign}`{suggestion(foreign, known)}; known: {', '.join(known)}")
+        unknown = next((word for word in keywords if word not in parameters), None)
+        if unknown is not None:
+            raise UsageError(
+                f"{name} takes no `{unknown}`{suggestion(unknown, parameters)}; known: {', '.join(parameters)}"
+            )
         try:
             bound = signature.bind(*arguments, **keywords)
         except TypeError as error:
-            raise UsageError(f"{name}: {error}; it takes {', '.join(known) or 'none'}") from None
-        for word in filter(bound.arguments.__contains__, known):
+            raise UsageError(f"{name}: {error}; it takes {', '.join(parameters) or 'none'}") from None
+        for word in filter(bound.arguments.__contains__, parameters):
             bound.arguments[word] = _argument(word, bound.arguments[word], hints()[word])
         try:
             return function(*bound.args, **bound.kwargs)
@@ -105,7 +109,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _words_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keywords of `**words: Unpack[...]`, by name, with what each takes; none of a function without such."""
+    """Returns the keywords of `**words: Unpack[...]`, by name, with their annotations; empty if a function has none."""
     last = [*inspect.signature(function).parameters.values()][-1:]
     if not last or last[0].kind is not inspect.Parameter.VAR_KEYWORD:
         return {}
@@ -114,19 +118,19 @@ def _words_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    """A function's own signature, in which `**words: Unpack[...]` are the keywords that they stand for."""
+    """Returns a function's own signature, with `**words: Unpack[...]` replaced by its keywords."""
     signature, words = inspect.signature(function), _words_of(function)
     if not words:
         return signature
-    own = [*signature.parameters.values()][:-1]
+    positional = [*signature.parameters.values()][:-1]
     named = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=..., annotation=words[name]) for name in words
     ]
-    return signature.replace(parameters=[*own, *named])
+    return signature.replace(parameters=[*positional, *named])
 
 
 def checked_fields(settings: type[T]) -> type[T]:
-    """A dataclass of what users choose, whose fields are arguments like any other."""
+    """Wraps a dataclass of user settings so that its fields are checked as arguments."""
     settings.__init__ = checked(settings.__init__)  # type: ignore[method-assign]
     return settings
 
@@ -135,16 +139,16 @@ def _argument(word: str, value: object, kind: Any) -> object:
     try:
         return _taken(value, kind)
     except _Wrong as wrong:
-        place = "" if wrong.item is None else f" (item {wrong.item})"
-        raise UsageError(f"`{word}` takes {_words(kind)}, not {_shown(wrong.value)}{place}") from None
+        location = "" if wrong.item is None else f" (item {wrong.item})"
+        raise UsageError(f"`{word}` takes {_words(kind)}, not {_shown(wrong.value)}{location}") from None
 
 
 def _taken(value: Any, kind: Any) -> Any:
-    """A value as an annotation asks for it, or `_Wrong`."""
+    """Returns a value as the annotation requires it, or raises `_Wrong`."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
-        number = _taken(value, parts[0])
-        return number if parts[1].hold(number) else _wrong(value)
+        checked_value = _taken(value, parts[0])
+        return checked_value if parts[1].hold(checked_value) else _wrong(value)
     if origin in (typing.Union, types.UnionType):
         return _one_of(value, parts)
     if origin is Literal:
@@ -173,22 +177,22 @@ def _one_of(value: Any, kinds: Sequence[Any]) -> Any:
 
 
 def _listed(value: Any, kind: Any) -> Any:
-    """Generators and arrays are made lists: who asks for several walks through them more than once."""
+    """Converts generators and arrays to lists: a function may iterate a list more than once."""
     if isinstance(value, str | bytes | PathLike | Mapping) or not isinstance(value, Iterable):
         return _wrong(value)
-    taken = []
-    for number, item in enumerate(value):
+    items = []
+    for index, item in enumerate(value):
         try:
-            taken.append(_taken(item, kind))
+            items.append(_taken(item, kind))
         except _Wrong as wrong:
-            raise _Wrong(wrong.value, number) from None
-    return value if isinstance(value, Sequence) else taken
+            raise _Wrong(wrong.value, index) from None
+    return value if isinstance(value, Sequence) else items
 
 
 def _number(value: Any, kind: type) -> Any:
-    # True is an int, and no number that anybody meant; numpy's numbers are numbers, and JSON does not know them.
-    asked: type[Any] = numbers.Integral if kind is int else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, asked) or not math.isfinite(value):
+    # True is an int, but never meant as a number. numpy's numbers are valid, but JSON does not support them.
+    abstract: type[Any] = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, abstract) or not math.isfinite(value):
         return _wrong(value)
     return value if isinstance(value, int) else kind(value)
 
@@ -203,17 +207,17 @@ def _wrong(value: object) -> typing.NoReturn:
 
 
 def _words(kind: Any) -> str:
-    """What an annotation asks for."""
+    """Describes an annotation in words."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return f"{_words(parts[0])}{parts[1]}"
     if origin in (typing.Union, types.UnionType):
         paths = any(typing.get_origin(part) is PathLike for part in parts)
         several = [part for part in parts if typing.get_origin(part) in (Sequence, Iterable, list, tuple)]
-        one = [part for part in parts if part not in several and not (paths and part is str)]
-        said = [_words(part) for part in one if part is not type(None)]
-        said += ["a list of them"] if several and said else [_words(part) for part in several[:1]]
-        return _or([*said, *("None" for part in one if part is type(None))])
+        single = [part for part in parts if part not in several and not (paths and part is str)]
+        described = [_words(part) for part in single if part is not type(None)]
+        described += ["a list of them"] if several and described else [_words(part) for part in several[:1]]
+        return _or([*described, *("None" for part in single if part is type(None))])
     if origin is Literal:
         return _or([repr(part) for part in parts])
     if origin in (Sequence, Iterable, list, tuple):
@@ -224,8 +228,8 @@ def _words(kind: Any) -> str:
         return "a function"
     if origin is Mapping:
         return "a dict"
-    named = (origin or kind).__name__
-    return PLAIN.get(kind) or MADE.get(named) or f"a {named}"
+    type_name = (origin or kind).__name__
+    return PLAIN.get(kind) or MADE.get(type_name) or f"a {type_name}"
 
 
 def _or(said: Sequence[str]) -> str:
@@ -233,7 +237,7 @@ def _or(said: Sequence[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value in a few words of one line; of what is larger its type."""
+    """Describes a value in one short line; larger values by their type."""
     if value is None or isinstance(value, str | bytes | bool | numbers.Number | PathLike):
         return " ".join(reprlib.repr(value).split())
     return f"a {type(value).__name__}"

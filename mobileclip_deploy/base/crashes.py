@@ -1,4 +1,4 @@
-"""Reports of crashes: an exception that nobody expected becomes one line, and a file for whoever mends it."""
+"""Reports of crashes: an unexpected exception becomes one line, and a file for the developers."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ PREFIX = "mobileclip-deploy-crash-"
 
 def crashed(error: Exception) -> InternalError:
     """Writes a report that only this user can read, and returns the error that names it."""
-    what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
+    summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": ")
     report = _written(error)
-    where = "; tell the project" if report is None else f"; tell the project, with the report in {report}"
-    return InternalError(f"internal error, which says nothing of what was given ({what}){where}")
+    advice = "; tell the project" if report is None else f"; tell the project, with the report in {report}"
+    return InternalError(f"internal error, which says nothing of what was given ({summary}){advice}")
 
 
 def _written(error: Exception) -> Path | None:
-    """Path of the report; None where none can be written."""
+    """Writes the report, and returns its path. None if it cannot be written."""
     words = " ".join(map(ascii, sys.argv))
     head = f"mobileclip-deploy {metadata.version('mobileclip-deploy')}, Python {sys.version}, {platform.platform()}"
     text = "\n".join([head, words, "", *traceback.format_exception(error)])
     with contextlib.suppress(OSError):
-        # Mode 0600, under a name that nobody can have taken before.
-        number, name = tempfile.mkstemp(prefix=PREFIX, suffix=".txt", dir=system_temporary())
+        # Mode 0600, under a name that did not exist before.
+        descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=".txt", dir=system_temporary())
         try:
-            with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write(text)
         except OSError:
             Path(name).unlink()

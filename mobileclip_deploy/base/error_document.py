@@ -1,4 +1,4 @@
-"""An error as documents print it."""
+"""An error as printed in documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mobileclip_deploy.errors import MobileClipDeployError
 
 
 class RowError(BaseModel, frozen=True):
-    """Why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
+    """Reason why a cell has no bundle, or its bundle no latency: as `MobileClipDeployError.as_dict`."""
 
     kind: Name
     message: Prose

@@ -1,5 +1,8 @@
-"""Text of strangers where it leaves the toolkit: names and labels can move a terminal's cursor, hide words or turn
-their order round, add headings, links and HTML to Markdown, and formulas to a spreadsheet."""
+"""Escaping of untrusted text in outputs.
+
+Names and labels can move a terminal's cursor, hide words or reverse their order, add headings, links and HTML to
+Markdown, and formulas to a spreadsheet.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,22 @@ from collections.abc import Iterable
 
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 JOINERS = "\u200c\u200d"
-"""Persian and emoji need them, and they do nothing else."""
+"""Invisible joiners that are kept: Persian and emoji need them, and they do nothing else."""
 NOT_ASCII = re.compile(r"[^ -~]")
 BROKEN = re.compile("[\ud800-\udfff]")
-"""What UTF-8 cannot hold: Python's form of the bytes of a file name that is not UTF-8, among others."""
+"""Characters that UTF-8 cannot encode, such as Python's form of the bytes of a file name that is not UTF-8."""
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-"""The last four: full-width ones."""
+"""First characters of formulas in spreadsheets; the last four are full-width ones."""
 
 
 def uncoloured(text: str) -> str:
-    """A program's words without the codes that tell a terminal to colour them or to move its cursor."""
+    """Removes a terminal's codes for colours and cursor moves from a program's output."""
     return COLOURS.sub("", text)
 
 
 def shown(text: str) -> str:
-    r"""One line: what is no printable character is shown as `\n`, `\x1b` or `\u202e`. A byte of a file name that is no
-    UTF-8 is shown as the byte."""
+    r"""Escapes a text to one line: characters that are not printable become `\n`, `\x1b` or `\u202e`. A byte of a file
+    name that is not UTF-8 is shown as the byte."""
     return text if text.isprintable() else NOT_ASCII.sub(lambda found: _shown(found[0]), text)
 
 
@@ -38,34 +41,35 @@ def _shown(character: str) -> str:
 
 
 def _is_harmless(character: str) -> bool:
-    """Whether it shows itself. Python counts spaces other than ASCII's as not printable."""
+    """Returns whether a character is safe to print. Python counts spaces other than ASCII's as not printable."""
     return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
 
 
 def writable(text: str) -> str:
-    """The text as UTF-8 can hold it: what it cannot hold is shown escaped, the rest stays."""
+    """Escapes the characters that UTF-8 cannot encode; all others stay."""
     return BROKEN.sub(lambda found: _shown(found[0]), text)
 
 
 def shown_json(text: str) -> str:
-    """JSON that means the same: what `shown` escapes stands in it by JSON's own escapes."""
+    """Escapes the same characters as `shown` in a JSON text, by JSON's own escapes, so that its value stays the
+    same."""
     return NOT_ASCII.sub(
         lambda found: found[0] if found[0] == "\n" or _is_harmless(found[0]) else json.dumps(found[0])[1:-1], text
     )
 
 
 def in_markdown(text: str) -> str:
-    """Text within a line or a cell of Markdown: it shows the same, and is no HTML, link, code or end of a cell."""
+    """Escapes text for a line or a cell of Markdown, so that it is not HTML, a link, code or the end of a cell."""
     return re.sub(r"[\\`\[|]", r"\\\g<0>", shown(text)).replace("<", "&lt;")
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    """A row of a table in Markdown."""
+    """Returns a row of a table in Markdown."""
     return f"| {' | '.join(map(in_markdown, cells))} |"
 
 
 def in_code(text: str) -> str:
-    """Text as code within a line or a cell of Markdown."""
+    """Formats text as code within a line or a cell of Markdown."""
     text = shown(text).replace("|", "\\|")
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     blank = " " if "`" in text else ""
@@ -73,7 +77,7 @@ def in_code(text: str) -> str:
 
 
 def in_spreadsheet(cell: str) -> str:
-    """A cell of CSV. What a spreadsheet takes for a formula becomes text by an apostrophe; numbers stay numbers."""
+    """Escapes a cell of CSV: an apostrophe makes a formula a text; numbers stay numbers."""
     cell = shown(cell)
     return f"'{cell}" if cell.lstrip().startswith(FORMULA) and not _is_number(cell) else cell
 

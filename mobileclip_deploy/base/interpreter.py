@@ -1,4 +1,4 @@
-"""How Python processes are started: none looks for modules in the current folder, which may be a stranger's bundle."""
+"""Starts of Python processes: no process looks for modules in the current folder, which may be an untrusted bundle."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ SAFE = "PYTHONSAFEPATH"
 
 
 def python(*words: str, variables: Mapping[str, str] | None = None) -> tuple[list[str], dict[str, str]]:
-    """The command line and the environment of a process of this interpreter; nobody else names the interpreter.
+    """Returns the command line and the environment for a process of this interpreter. All such processes are started
+    through it.
 
-    `-m` and `-c` put the current folder in front of all others, unless `-P` is given. A process finds this package
-    where it is found here. An empty or relative entry of PYTHONPATH means the current folder, and is not handed on.
+    `-m` and `-c` put the current folder in front of all others, unless `-P` is given. The process imports this package
+    from the same folder as here. An empty or relative entry of PYTHONPATH means the current folder, and is not passed
+    on.
 
     Args:
-        words: what stands behind the interpreter, `-m` and a module, say.
-        variables: what is added to this process's environment.
+        words: arguments of the interpreter, such as `-m` and a module.
+        variables: additions to this process's environment.
     """
-    own = str(Path(__file__).parents[2])
-    others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(place)]
+    package_parent = str(Path(__file__).parents[2])
+    others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
     environment = os.environ | (variables or {})
     # On Windows a process prints in the code page of the system otherwise, and is read as UTF-8.
-    ours = {SAFE: "1", "PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join([own, *others])}
+    ours = {SAFE: "1", "PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join([package_parent, *others])}
     return [sys.executable, "-P", *words], environment | ours
 
 
 def run_within(command: Sequence[str], seconds: float, **how: Any) -> tuple[int | None, str]:
-    """Run a process that may die or never return.
+    """Runs a process that may die or never return.
 
     Args:
-        seconds: after so many it is stopped.
-        how: what else `subprocess.run` is given.
+        seconds: time limit, after which it is stopped.
+        how: further arguments of `subprocess.run`.
 
     Returns:
-        Its exit status, negative of a signal, None where it was stopped; and in words how it ended where that is not 0.
+        Its exit code, negative for a signal, None if it was stopped; and a description of its end if the code is not 0.
     """
     import signal
     import subprocess
@@ -70,13 +72,13 @@ def end_group(process: subprocess.Popen[Any], *, force: bool) -> None:
 
 
 def begin_anew() -> NoReturn:
-    """Replace this process by one that is started with the same words, `-P` among them."""
+    """Replaces this process by a new one with the same arguments, including `-P`."""
     os.execv(sys.executable, sys.orig_argv)
 
 
 @contextlib.contextmanager
 def safe_children() -> Iterator[None]:
-    """The same for processes that libraries start meanwhile: those of multiprocessing, Dask and torch."""
+    """Applies the same to processes that libraries start meanwhile: those of multiprocessing, Dask and torch."""
     before = os.environ.get(SAFE)
     os.environ[SAFE] = "1"
     try:

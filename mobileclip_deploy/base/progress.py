@@ -1,4 +1,4 @@
-"""Telling a user what is being done."""
+"""Progress reports for the user."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import time
 from collections.abc import Callable, Iterator
 
 Progress = Callable[[str], None]
-"""Told what starts next, in a few words; with a count, as in `image 64 of 1911`, how far that is."""
+"""Callback that gets the next stage in a few words, or with a count, as in `image 64 of 1911`, the progress of a
+stage."""
 
-# From the count on, a text says how far a stage is; before it, which stage that is.
+# The count in a progress text, and the rest after it. The text before the count names the stage.
 COUNT = re.compile(r"\b\d[\d.,]* of \d.*", re.DOTALL)
 EVERY = 15.0
 
 
 def about(subject: str, progress: Progress) -> Progress:
-    """Progress that says what it is about: `subject: text`."""
+    """Returns a progress callback that prefixes texts with a subject: `subject: text`."""
     return lambda text: progress(f"{subject}: {text}")
 
 
 def silent(_: str) -> None:
-    """No progress."""
+    """Ignores progress."""
 
 
 def rate(per_second: float) -> str:
-    """A number per second in three digits, as in 0.123, 98.2 and 1,060."""
+    """Formats a rate with three digits, as in 0.123, 98.2 and 1,060."""
     return f"{float(f'{per_second:.3g}'):,.12g}"
 
 
@@ -35,9 +36,9 @@ class Lines:
     """Progress for a log: a line when a stage begins, and another every `every` seconds while it lasts.
 
     Args:
-        write: takes a line, without its end.
+        write: gets a line, without its end.
         every: seconds.
-        clock: seconds since whenever.
+        clock: returns seconds since any fixed time.
         patience: a stage that lasts for fewer seconds gets no line.
     """
 
@@ -62,13 +63,13 @@ class Lines:
             self._remind(now)
 
     def remind(self) -> None:
-        """Write the last text again, if it is time to."""
+        """Writes the last text again if `every` seconds have passed."""
         with self._lock:
             self._remind(self._clock())
 
     @contextlib.contextmanager
     def reminding(self) -> Iterator[Lines]:
-        """Reminds by itself while the block runs: a converter may be silent for minutes."""
+        """Reminds automatically while the block runs: a converter may be silent for minutes."""
         ended = threading.Event()
 
         def wait() -> None:
@@ -88,5 +89,5 @@ class Lines:
         if not self._text or now - (self._began if first else self._wrote) < (self._patience if first else self._every):
             return
         self._wrote = now
-        # Of several lines, as a code to scan has, the last is what is waited for.
+        # A text of several lines, such as a code to scan, ends with the stage.
         self._write(self._text if first else f"{self._text.rpartition(chr(10))[2]} ({now - self._began:.0f} s)")

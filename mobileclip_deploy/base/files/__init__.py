@@ -1,4 +1,4 @@
-"""Files: outputs that cannot be written refused before anything heavy runs, written whole or not at all; hashes."""
+"""Files: early refusals of outputs that cannot be written, atomic writes, bounded reads, and hashes."""
 
 from __future__ import annotations
 
@@ -35,39 +35,40 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 PIECE = 1 << 20
-# Above what any manifest, recipe, index or configuration holds: class names of ImageNet-21k take half a megabyte.
+# Limit above the size of any manifest, recipe, index or configuration: class names of ImageNet-21k take 0.5 MB.
 SETTINGS_BYTES = 4 << 20
 SETTINGS_ITEMS = 200_000
-# Names, shapes and metadata of a .safetensors file: those of a published checkpoint take 0.2 MB.
+# Limit of a .safetensors file's header (names, shapes, metadata): that of a published checkpoint takes 0.2 MB.
 HEADER_BYTES = 16 << 20
 
 M = TypeVar("M", bound="BaseModel")
 StrPath = str | PathLike[str]
-"""How public functions take a path."""
+"""Type of the paths that public functions take."""
 
 
 def optional_path(path: StrPath | None) -> Path | None:
-    """A path as it is used inside; None stays None."""
+    """Converts a path to `Path`. None stays None."""
     return None if path is None else Path(path)
 
 
 def paths(given: StrPath | Iterable[StrPath]) -> tuple[Path, ...]:
-    """One path or several, as public functions take them."""
+    """Converts one path or several to a tuple."""
     return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
 
 
 def check_there(path: Path) -> None:
-    """Refuse a path at which there is nothing.
+    """Refuses a path where nothing exists.
 
     Raises:
-        InvalidInput: see there.
+        InvalidInput: nothing exists there.
     """
     if not path.exists():
         raise InvalidInput(f"no file or folder at {path}")
 
 
 def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
-    """Whether a bundle's folder can be written; `marker` is the file that tells a bundle from other folders.
+    """Checks that a bundle's folder can be written; `marker` is the file that distinguishes a bundle from other
+    folders.
 
     Raises:
         UsageError: it exists and `force` is not given, is not a bundle, or its folder is a file or not writable.
@@ -84,7 +85,7 @@ def check_bundle_destination(path: Path, marker: str, force: bool) -> None:
 
 
 def check_output_folder(folder: Path) -> None:
-    """Whether bundles can be written in a folder, which is made where it is not there.
+    """Checks that bundles can be written in a folder, which need not exist yet.
 
     Raises:
         UsageError: it or a folder above it is a file or not writable.
@@ -94,7 +95,7 @@ def check_output_folder(folder: Path) -> None:
 
 
 def check_file_destination(path: Path, force: bool, option: str = "output") -> None:
-    """Whether a file can be written; `option` is the one that names it.
+    """Checks that a file can be written; `option` is the option that names it.
 
     Raises:
         UsageError: it exists and `force` is not given, is a folder, or its folder is a file or not writable.
@@ -111,7 +112,7 @@ def _check_parent(path: Path, option: str = "output") -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise UsageError(f"{parent} is a file, so nothing can be written in it; choose another output with `{option}`")
-    # Tried rather than asked: os.access says yes to root on /proc. Without a name on Linux: a kill leaves nothing.
+    # Creates a file, because os.access is True for root on /proc. On Linux the file has no name: a kill leaves nothing.
     with tempfile.TemporaryFile(dir=parent):
         pass
 
@@ -127,17 +128,17 @@ def _refusals(path: Path, option: str = "output") -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path`, to write a file or a folder at, that takes its place when the block ends well.
+    """Yields a path next to `path`, for a file or a folder that replaces `path` if the block succeeds.
 
-    When the block does not end well, what it wrote is removed and what was at `path` stays. A file is on the disk
-    before it takes its place, so that a power cut leaves the old one or the new one, whole. The folder of `path` must
-    exist. What killed processes left in it is removed first. Two may write the same path at the same time, and the
-    later one wins, unless it is an output that has one writer (`sole_writer`).
+    If the block fails, its output is removed and `path` stays as it was. A file is synced to disk before it replaces
+    `path`, so that a power cut leaves the old file or the new one, whole. The folder of `path` must exist. Leftovers of
+    killed processes in it are removed first. Two processes may write the same path at the same time, and the later one
+    wins, unless the output has one writer (`sole_writer`).
 
     Raises:
         UsageError: the path is of a new output, and something has appeared there (`sole_writer`).
-        DiskFull: no room is left, there or where temporary files are.
-        OSError: the place cannot be written; FileNotFoundError if the block wrote nothing.
+        DiskFull: no room is left, there or for temporary files.
+        OSError: the path cannot be written; FileNotFoundError if the block wrote nothing.
     """
     clear_leftovers(path.parent)
     with _room(path), claimed(path) as claim:
@@ -145,14 +146,14 @@ def replacing(path: Path) -> Iterator[Path]:
         if claim.partial.is_dir():
             _take_place_of_folder(claim)
         else:
-            with claim.partial.open("r+b") as stream:  # Windows syncs no file that was opened to be read
+            with claim.partial.open("r+b") as stream:  # Windows does not sync files opened for reading
                 os.fsync(stream.fileno())
             publish(claim)
 
 
 @contextlib.contextmanager
 def _room(path: Path) -> Iterator[None]:
-    """Whatever the block raises for want of room, of whichever library, is told as that."""
+    """Re-raises any exception for want of disk space, from any library, as `DiskFull`."""
     try:
         yield
     except DiskFull:
@@ -168,7 +169,8 @@ def _room(path: Path) -> Iterator[None]:
 
 
 def _is_full(folder: StrPath) -> bool:
-    """Whether not a piece fits there. Asked where something failed: torch says only that it could not write."""
+    """Returns whether a disk has less room than one piece. Used after a failure: torch only reports that it could not
+    write."""
     try:
         return shutil.disk_usage(folder).free < PIECE
     except OSError:
@@ -176,13 +178,13 @@ def _is_full(folder: StrPath) -> bool:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file through `replacing`; a text as UTF-8, its line ends as they are."""
+    """Writes a file through `replacing`; a text as UTF-8, without changing its line ends."""
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _take_place_of_folder(claim: Claim) -> None:
-    # A rename replaces a file in one step but no folder that holds something: the old one is set aside first.
+    # A rename replaces a file in one step, but not a folder with content: the old one is set aside first.
     path, replaced = claim.path, claim.replaced
     if publish_folder(claim):
         return
@@ -198,7 +200,8 @@ def _take_place_of_folder(claim: Claim) -> None:
 
 
 def link_or_copy(source: str, destination: str) -> None:
-    """A hard link keeps the file as it is now, whatever is exported over it; another file system needs a copy."""
+    """Makes a hard link, which keeps the current file even if its path is overwritten; copies to another file
+    system."""
     try:
         os.link(os.path.realpath(source), destination)
     except OSError:
@@ -206,17 +209,17 @@ def link_or_copy(source: str, destination: str) -> None:
 
 
 def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
-    """The bytes of a regular file. A pipe in its place is not waited for, and a larger file is not read.
+    """Reads the bytes of a regular file. Does not block on a pipe, and does not read a larger file.
 
     Raises:
-        InvalidInput: it is something else than a file, or larger than `limit` bytes.
+        InvalidInput: it is not a regular file, or larger than `limit` bytes.
         OSError: it cannot be opened.
     """
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
-        # Python makes room for all that it is asked to read: for the file's size, then, and not for the limit.
+        # `read` allocates as many bytes as requested: so the file's size is requested, and not the limit.
         content = b"" if size > limit else stream.read(size + 1)
-        while size < len(content) <= limit and (more := stream.read(PIECE)):  # it grew, or its size is not known
+        while size < len(content) <= limit and (more := stream.read(PIECE)):  # it grew, or its size is unknown
             content += more
         if max(size, len(content)) > limit:
             raise InvalidInput(f"{path} is larger than such a file can be ({limit:,} bytes)")
@@ -224,11 +227,11 @@ def read_regular(path: Path, limit: int = SETTINGS_BYTES) -> bytes:
 
 
 def read_json(path: Path, limit: int = SETTINGS_BYTES) -> Any:
-    """The value in a JSON file of a few settings, read as UTF-8.
+    """Reads the value of a JSON file with settings, as UTF-8.
 
     Raises:
-        InvalidInput: as `read_regular`, or it holds more than `SETTINGS_ITEMS` items.
-        ValueError: it is not JSON, not UTF-8, nested too deeply, or holds a key twice, half a character or a number of
+        InvalidInput: as `read_regular`, or it has more than `SETTINGS_ITEMS` items.
+        ValueError: it is not JSON, not UTF-8, nested too deeply, or has a key twice, half a character or a number of
             thousands of digits.
         OSError: it cannot be opened.
     """
@@ -236,16 +239,16 @@ def read_json(path: Path, limit: int = SETTINGS_BYTES) -> Any:
 
 
 def read_model(kind: type[M], path: Path, missing: str | None = None, advice: str = "") -> M:
-    """A JSON file as the pydantic model that it is of.
+    """Reads a JSON file as its pydantic model.
 
     Args:
-        missing: what to say where there is no such file.
-        advice: what a refusal ends with.
+        missing: error text if there is no such file.
+        advice: end of the error text.
 
     Raises:
         InvalidInput: missing, damaged, or another document.
     """
-    from pydantic import ValidationError  # not where a command only says its options
+    from pydantic import ValidationError  # slow to import; `--help` does not need it
 
     try:
         return kind.model_validate(read_json(path))
@@ -257,34 +260,36 @@ def read_model(kind: type[M], path: Path, missing: str | None = None, advice: st
 
 
 def json_value(where: Path | str, content: str) -> Any:
-    """The value that a text of a few settings says in JSON. Raises as `read_json`."""
+    """Parses a JSON text with settings. Raises as `read_json`."""
     check_items(where, content, SETTINGS_ITEMS)
     try:
         value = parse_json(content)
     except RecursionError:
         raise Malformed("nested too deeply") from None
-    # Half a character is no text: nothing could write it again.
+    # Half a character cannot be encoded, so it could not be written again.
     if "\\ud" in content.lower() and re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False)):
         raise Malformed("it holds half a character")
     return value
 
 
 def check_items(where: Path | str, text: str, most: int) -> None:
-    """Whether JSON holds as many values as such a file can. Counted before they are made: a list takes 50 times the two
-    characters that it is written in, and pydantic keeps a complaint about each value that it does not like.
+    """Checks that a JSON text has at most `most` items, before they are parsed.
+
+    A parsed list takes 50 times the memory of its two characters, and pydantic keeps an error for each invalid value.
 
     Raises:
-        InvalidInput: it holds more lists, objects and values behind a comma than `most`.
+        InvalidInput: it has more lists, objects and values after a comma than `most`.
     """
     if text.count(",") + text.count("[") + text.count("{") > most:
         raise InvalidInput(f"{where} holds more items than such a file can ({most:,})")
 
 
 def check_tensors(path: Path) -> None:
-    """Whether a .safetensors file can be opened: a regular file, with a header of reasonable size and no name twice.
+    """Checks that a .safetensors file is safe to open: a regular file, with a header of reasonable size and no name
+    twice.
 
     Raises:
-        InvalidInput: it is none. What else is wrong with it, safetensors says.
+        InvalidInput: it is not. safetensors itself reports other damage.
         OSError: it cannot be opened.
     """
     with open_regular(path) as stream:
@@ -298,10 +303,10 @@ def check_tensors(path: Path) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, opened to be read. A pipe in its place is not waited for.
+    """Opens a regular file for reading. Does not block on a pipe.
 
     Raises:
-        InvalidInput: it is something else than a file.
+        InvalidInput: it is not a regular file.
         OSError: it cannot be opened.
     """
     descriptor = os.open(path, READ)
@@ -312,23 +317,23 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def content_sha256(content: bytes) -> str:
-    """Hexadecimal SHA-256 of bytes."""
+    """Returns the hexadecimal SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    """Returns the hexadecimal SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def artifact_bytes(path: Path) -> int:
-    """Bytes of a file, or of all files in a package."""
+    """Returns the size of a file, or of all files in a package."""
     return sum(file.stat().st_size for file in files_of(path))
 
 
 def artifact_sha256(path: Path) -> str:
-    """Hash of a file; of a package, the hash over its files' relative names and hashes in order."""
+    """Returns the hash of a file; for a package, the hash over its files' relative names and hashes in order."""
     if path.is_file():
         return file_sha256(path)
     digest = hashlib.sha256()
@@ -338,12 +343,12 @@ def artifact_sha256(path: Path) -> str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file, or all files in a package in their order."""
+    """Returns a file, or all files in a package, sorted."""
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of this user that survives between runs, as the system has it; it may not exist yet."""
+    """Returns this user's cache folder by the system's convention; it may not exist yet."""
     if sys.platform == "darwin":
         cache = Path.home() / "Library" / "Caches"
     else:

@@ -1,4 +1,4 @@
-"""Arrays: what their types are called, and those in numpy's file format that others made."""
+"""Arrays: names of their types, and a safe reader of .npy files from others."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ NAMES = {"f": "floats", "iuf": "numbers"}
 
 
 def plain_array(content: bytes, kinds: str) -> Array:
-    """The array of an .npy file.
+    """Reads the array of an .npy file.
 
     Args:
-        kinds: of element types that are taken, by numpy's letters: a key of `NAMES`.
+        kinds: accepted element types, by numpy's letters: a key of `NAMES`.
 
     Raises:
-        ValueError: damaged, pickled objects, another type, or another size than its header says.
+        ValueError: damaged, pickled objects, another type, or another size than in its header.
     """
     stream = io.BytesIO(content)
-    told = f"no plain array ({WHY})"
-    with refusing(told, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
+    message = f"no plain array ({WHY})"
+    with refusing(message, ValueError, EOFError, SyntaxError, RecursionError, MemoryError, into=Malformed):
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
     if dtype.hasobject:
         raise Malformed("pickled objects, which are never run")
-    # Before numpy reserves what the header claims.
+    # Checked before numpy allocates the size that the header claims.
     if dtype.kind not in kinds or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
         raise Malformed(f"{dtype} {list(shape)} in {len(content):,} bytes, no array of {NAMES[kinds]}")
     stream.seek(0)

@@ -1,4 +1,4 @@
-"""JSON texts, in which an object has no key twice: one reader would take the first, another the last."""
+"""JSON texts in which no object has a key twice: otherwise one reader takes the first value, another the last."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ M = TypeVar("M", bound="BaseModel")
 
 
 class RepeatedKey(Malformed):
-    """An object of a JSON text has a key twice."""
+    """Error of a JSON text in which an object has a key twice."""
 
     def __init__(self, key: str) -> None:
-        self.key = key[:80]  # a stranger may have written it
+        self.key = key[:80]  # it may come from an untrusted file
         super().__init__(f"{json.dumps(self.key)} is given twice")
 
 
@@ -54,7 +54,7 @@ def check_keys(text: str | bytes) -> None:
     """Refuses a JSON text in which an object has a key twice. A text that is not JSON passes: its reader refuses it.
 
     Raises:
-        RepeatedKey: see there.
+        RepeatedKey: an object has a key twice.
     """
     try:
         parse_json(text)
@@ -65,8 +65,8 @@ def check_keys(text: str | bytes) -> None:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         raise RepeatedKey(next(name for name in names if names.count(name) > 1))
-    return found
+    return values

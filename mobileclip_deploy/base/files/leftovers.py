@@ -1,4 +1,5 @@
-"""What a killed process leaves behind: claimed by a lock while its process lives, removed by the next run, and said."""
+"""Leftovers of killed processes: protected by a lock while the process lives, then removed and reported by the next
+run."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from pathlib import Path
 from mobileclip_deploy.base.files.system import WRITE, drop_lock, lock, lock_as_java
 
 LOCK = re.compile(r"\.(?P<name>.+)\.partial(?:-(?P<token>[0-9a-f]{8}))?\.lock")
-# Short: a socket's path, which ends in it, has room for 104 characters on macOS.
+# Short, since a socket's path contains it, and macOS limits such paths to 104 characters.
 TEMPORARY = "mcd"
 OWN = re.compile(rf"\.{TEMPORARY}\.partial-[0-9a-f]{{8}}")
 
@@ -25,11 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """Names beside `path` that are one process's own while it holds the lock.
+    """Names next to `path` that belong to one process while it holds the lock.
 
     Attributes:
         token: drawn by the process. Empty: the claim is of `path` itself, by its one writer (`sole_writer`), and
-            `partial` holds what the next writer goes on with.
+            `partial` is the work that the next writer resumes.
     """
 
     path: Path
@@ -37,44 +38,44 @@ class Claim:
 
     @property
     def partial(self) -> Path:
-        """What is being written."""
+        """Path of the unfinished output."""
         return self.path.parent / f".{self.path.name}.partial{'-' * bool(self.token)}{self.token}"
 
     @property
     def replaced(self) -> Path:
-        """What was at `path`, while the new takes its place."""
+        """Path of the old output while the new one replaces it."""
         return self.path.parent / f".{self.path.name}.replaced-{self.token}"
 
     @property
     def lock(self) -> Path:
-        """A file that the process holds a lock on. Without it nothing is ever removed."""
+        """File that the process locks. Without it nothing is ever removed."""
         return self.partial.with_name(f"{self.partial.name}.lock")
 
 
 @contextlib.contextmanager
 def claimed(path: Path) -> Iterator[Claim]:
-    """Names beside `path`, and the lock that tells every other process, on whatever host, that they are in use.
+    """Yields names next to `path`, protected from all other processes, on any host, by a lock.
 
-    A lock and not a process number: numbers are used again, and mean nothing to another host or container on the same
-    disk. The system drops a lock with its process, however that ends. What is at `partial` in the end is removed.
+    A lock is used instead of a process id: ids are reused, and mean nothing to another host or container on the same
+    disk. The system releases a lock when its process ends in any way. At the end `partial` is removed.
 
     Raises:
         OSError: the folder is missing or cannot be written.
     """
     claim, descriptor = Claim(path, secrets.token_hex(4)), None
-    while descriptor is None:  # again where a run that clears was quicker than our lock
+    while descriptor is None:  # retry: a run that clears may have removed the file before the lock
         descriptor = lock_file(claim.lock, os.O_CREAT | os.O_EXCL, wait=True)
     try:
         yield claim
     finally:
         remove(claim.partial)
-        drop_lock(claim.lock, descriptor)  # last: without the lock's file the rest is nobody's to remove
+        drop_lock(claim.lock, descriptor)  # last: without the lock's file nothing else would be removed
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left in a folder; what one had set aside and not yet replaced comes back.
+    """Removes the leftovers of killed processes in a folder, and restores outputs that were set aside and not replaced.
 
-    One line on stderr, by way of `logging`, says what was done. Where the file system has no locks nothing is removed.
+    One line on stderr, through `logging`, reports the actions. Nothing is removed if the file system has no locks.
     """
     try:
         claims = [
@@ -82,7 +83,7 @@ def clear_leftovers(folder: Path) -> None:
             for entry in os.scandir(folder)
             if (match := LOCK.fullmatch(entry.name)) is not None
         ]
-    except OSError:  # it is not there, or may not be read: whoever writes there says so
+    except OSError:  # missing, or without permission: the writer reports it
         return
     removed = []
     for claim in sorted(claims, key=lambda one: one.token):
@@ -101,29 +102,30 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def _clear(claim: Claim) -> list[str]:
-    """Tidies up after a claim whose lock is held, and returns the actions by name; the lock's file goes last."""
+    """Removes the leftovers of a claim whose lock is held, and returns the actions by name. The caller removes the
+    lock's file."""
     done = []
     if claim.token:
         if claim.replaced.exists() and not claim.path.exists():
             claim.replaced.rename(claim.path)
             done.append(f"{claim.path.name} put back")
-        for left in (claim.replaced, claim.partial):
-            if left.exists() or left.is_symlink():
-                remove(left)
-                done.append(f"{left.name} removed")
+        for leftover in (claim.replaced, claim.partial):
+            if leftover.exists() or leftover.is_symlink():
+                remove(leftover)
+                done.append(f"{leftover.name} removed")
     return done
 
 
 def lock_file(file: Path, flags: int = 0, *, wait: bool = False) -> int | None:
-    """An open descriptor that holds the lock of a file; None where the file was removed meanwhile.
+    """Opens and locks a file, and returns the descriptor. None if the file was removed meanwhile.
 
     Raises:
-        OSError: it cannot be opened; or, without `wait`, it is locked (BlockingIOError) or cannot be.
+        OSError: it cannot be opened; or, without `wait`, it is locked (BlockingIOError) or cannot be locked.
     """
     descriptor = os.open(file, WRITE | flags, 0o600)
     try:
         if wait:
-            with contextlib.suppress(OSError):  # a disk without locks: then nobody else removes anything either
+            with contextlib.suppress(OSError):  # a disk without locks: no other process removes anything either
                 lock(descriptor, wait)
         else:
             lock(descriptor, wait)
@@ -138,7 +140,7 @@ def lock_file(file: Path, flags: int = 0, *, wait: bool = False) -> int | None:
 
 
 def remove(path: Path) -> None:
-    """A file, a link or a folder with all that is in it, if it is there."""
+    """Removes a file, a link or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -146,21 +148,20 @@ def remove(path: Path) -> None:
 
 
 def system_temporary() -> Path:
-    """The system's folder for temporary files, also where this process has one of its own (`own_temporary_folder`)."""
+    """Returns the system's folder for temporary files, even if this process has its own (`own_temporary_folder`)."""
     folder = Path(tempfile.gettempdir())
     return folder.parent if OWN.fullmatch(folder.name) else folder
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for as long as the block runs; where its process is killed meanwhile, the next one that makes one
-    removes it.
+    """Yields a temporary folder; if the process is killed, the next call in any process removes it.
 
-    It stands in the system's folder, never in another one of ours: the path of a socket in it has room for about 100
+    It is in the system's folder, never in another one of ours: the path of a socket in it is limited to about 100
     characters.
 
     Raises:
-        OSError: nothing temporary can be written.
+        OSError: no temporary file can be written.
     """
     root = system_temporary()
     clear_leftovers(root)
@@ -171,10 +172,11 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def own_temporary_folder() -> Iterator[None]:
-    """Everything temporary, of converters too, goes into one folder of this process, which is removed at the end.
+    """Redirects all temporary files, also those of converters, into one folder of this process, which is removed at the
+    end.
 
-    Converters leave packages in the temporary folder when they are killed, under names that could be anybody's. Where
-    nothing temporary can be written, nothing is changed.
+    Killed converters leave packages in the temporary folder, under names that do not identify them. If no temporary
+    file can be written, nothing changes.
     """
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Paths, texts and fields of documents that others wrote: a path stays below its folder, every text has a bound."""
+"""Checks of paths, texts and fields in documents from others: a path stays below its folder, every text has a limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INDEX_SUFFIX = ".mcdx"
 
 
 def plain_text(text: str) -> str:
-    """The text, if it is of one line and no character in it is invisible.
+    """Returns the text if it is one line without invisible characters.
 
     Raises:
         ValueError: it is not, or longer than any name or sentence.
@@ -30,11 +30,12 @@ def plain_text(text: str) -> str:
 
 
 def plain_path(file: str) -> str:
-    """The path, if it is relative, leads nowhere but down, and names no hidden file, on any system. No part of it can
-    be taken for a command's option.
+    """Returns the path if it is relative, leads only downward, and names no hidden file, on any system.
+
+    No part of it can be mistaken for a command's option.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a path.
     """
     path = PurePosixPath(plain_text(file))
     plain = file == path.as_posix() and not path.is_absolute() and not {"\\", ":"} & set(file)
@@ -53,16 +54,16 @@ def _shortened(text: Any) -> Any:
 
 
 Name = Annotated[str, Field(max_length=LONGEST_TEXT)]
-"""A name, a word or an id in a document. A longer one is refused."""
+"""Name, word or id in a document. A longer one is refused."""
 LongPath = Annotated[str, Field(max_length=LONGEST_PATH)]
-"""A path or an address, as long as systems allow."""
+"""Path or address, up to the longest that systems allow."""
 Prose = Annotated[str, BeforeValidator(_shortened), Field(max_length=LONGEST_PROSE)]
 """Sentences for a reader. Longer ones are cut: an error of thousands of names must not make a report unreadable."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-"""The name of a Python package, safe in a requirements file."""
+"""Name of a Python package, safe in a requirements file."""
 Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,99}$")]
-"""The version of a package, safe in a requirements file: no blank, no line end, no path, no URL."""
+"""Version of a package, safe in a requirements file: no blank, no line end, no path, no URL."""
 
 
 def with_fields(model: M, **fields: Any) -> M:
@@ -75,19 +76,21 @@ def with_fields(model: M, **fields: Any) -> M:
 
 
 def is_below(path: Path, folder: Path) -> bool:
-    """Whether a path stays below a folder when the links in both are followed; OSError or RuntimeError where they lead
-    nowhere or in a circle."""
+    """Returns whether a path is below a folder after links in both are resolved.
+
+    Raises OSError or RuntimeError for links that lead nowhere or in a circle.
+    """
     return folder.resolve() in path.resolve().parents
 
 
 def within(folder: Path, name: str) -> Path:
-    """What is called so below a folder; the links in its path are followed.
+    """Returns the path of a name below a folder, and checks it with links resolved.
 
     Raises:
-        InvalidInput: it is not below the folder, or its place cannot be found.
+        InvalidInput: it is not below the folder, or cannot be resolved.
     """
     path = folder / name
-    # Links in a circle, a name that is none.
+    # For links in a circle and invalid names.
     with refusing(f"{folder}: a file of it cannot be found", OSError, RuntimeError, ValueError):
         inside = is_below(path, folder)
     if not inside:

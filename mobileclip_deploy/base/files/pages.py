@@ -1,4 +1,4 @@
-"""HTML pages that need nothing beside them, from templates in a package."""
+"""Self-contained HTML pages, from templates in a package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from mobileclip_deploy.base.escaping import writable
 
 
 def filled_page(package: str, **values: object) -> str:
-    """`page.html` of a package filled in; it may include other files of that package. Every value is escaped, and
-    what UTF-8 cannot hold too.
+    """Fills in `page.html` of a package, which may include other files of that package.
+
+    Every value is escaped, and so are characters that UTF-8 cannot encode.
 
     Args:
-        package: its name, as `__package__` says it.
-        values: what the template calls them; functions too.
+        package: its name, as in `__package__`.
+        values: variables of the template; functions too.
     """
     import jinja2
 

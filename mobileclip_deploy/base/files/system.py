@@ -16,17 +16,17 @@ else:
     import fcntl
 
 READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""How a file is opened that could be a pipe: opening a pipe would wait for a writer. Windows has no pipes with paths of
+"""Flags to open a file that could be a pipe: opening a pipe would wait for a writer. Windows has no pipes with paths of
 files, and changes line ends unless O_BINARY is set."""
 WRITE = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-# Windows keeps other processes from reading a locked byte: one that lies beyond the content. `locking` takes 31 bits.
+# The locked byte is beyond the content, since Windows keeps other processes from reading it. `locking` takes 31 bits.
 LOCKED_BYTE = 0x7FFFFFFE
 RENAME_SECONDS = 2.0
-"""Virus scanners and indexers open what was just written, and Windows does not rename what is open."""
+"""Seconds of retries: virus scanners and indexers open new files, and Windows does not rename open files."""
 
 
 def lock(descriptor: int, wait: bool) -> None:
-    """Locks an open file; the system drops the lock with the process, or with the descriptor.
+    """Locks an open file; the system releases the lock when the process ends or the descriptor is closed.
 
     Raises:
         BlockingIOError: another process has the lock, and `wait` is False.
@@ -46,9 +46,10 @@ def lock(descriptor: int, wait: bool) -> None:
 
 
 def lock_as_java(descriptor: int) -> None:
-    """Keeps Java's writers out, too: `FileChannel.lock` is fcntl's, which does not see flock's. Linux has such locks of
-    a descriptor. A Mac's Python has those of a process alone, which are lost as soon as it closes the file that it has
-    read: there nothing is done. On Windows both locks are of one kind.
+    """Locks an open file against Java's writers, too: `FileChannel.lock` uses fcntl's locks, which ignore flock's.
+
+    Linux has fcntl locks of a descriptor. Python on a Mac only has those of a process, which are lost as soon as the
+    process closes any descriptor of the file: there nothing is done. On Windows both locks are of one kind.
 
     Raises:
         BlockingIOError: Java holds the lock.
@@ -64,8 +65,11 @@ def lock_as_java(descriptor: int) -> None:
 
 
 def drop_lock(file: Path, descriptor: int) -> None:
-    """Removes a lock's file and then the lock. Windows removes no open file: there the lock goes first, and a process
-    that has opened the file meanwhile removes it."""
+    """Removes a lock's file and then the lock.
+
+    Windows cannot remove an open file: there the lock is released first, and a process that has opened the file
+    meanwhile removes it.
+    """
     if sys.platform == "win32":
         os.close(descriptor)
         with contextlib.suppress(PermissionError):
@@ -76,7 +80,7 @@ def drop_lock(file: Path, descriptor: int) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Renames a file over another one, or a folder. On Windows tried again for `RENAME_SECONDS`.
+    """Renames a file over another one, or a folder. On Windows retries for `RENAME_SECONDS`.
 
     Raises:
         OSError: it cannot be renamed.

@@ -1,4 +1,4 @@
-"""Members of tar archives that others made: read where they lie, never unpacked."""
+"""Members of tar archives from others: read inside the archive, never unpacked."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ NAME_BYTES = 100
 
 @dataclass(frozen=True)
 class Extent:
-    """A member of a tar: `size` bytes from `offset` on."""
+    """Byte range of a member in a tar: `size` bytes from `offset` on."""
 
     offset: int
     size: int
 
 
 def members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """All members of an uncompressed archive but folders, in their order.
+    """Yields all members of an uncompressed archive except folders, in order.
 
     Raises:
-        InvalidInput: no regular file, or no readable archive.
+        InvalidInput: not a regular file, or not a readable archive.
     """
     if not path.is_file():
         raise InvalidInput(f"{path} is not a regular file")
-    # What damaged headers make of the reader: sizes and offsets in them are too large for a number or for the memory.
+    # Errors of the reader for damaged headers, whose sizes and offsets may be too large for an integer or for memory.
     kinds = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
     with refusing(f"{path} is not a readable tar archive", *kinds), tarfile.open(path, "r:") as archive:
         yield from (member for member in archive if not member.isdir())
 
 
 def is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether it is a file whose bytes stand in the archive: no link, device or sparse file."""
+    """Returns whether a member is a file with its bytes in the archive: not a link, device or sparse file."""
     return member.isreg() and not member.issparse()
 
 
 def scan(shard: Path) -> dict[str, dict[str, Extent]]:
-    """The members of a shard as webdataset groups them: by what stands before the first dot of their file name, then by
-    what stands behind it.
+    """Groups the members of a shard as webdataset does: by their file name up to its first dot, then by the rest.
 
     Raises:
-        InvalidInput: no readable tar, or a member that is no plain file, leaves the folder, or is there twice.
+        InvalidInput: not a readable tar, or a member that is not a plain file, leaves the folder, or exists twice.
     """
     samples: dict[str, dict[str, Extent]] = {}
     for member in members(shard):
@@ -63,15 +62,15 @@ def scan(shard: Path) -> dict[str, dict[str, Extent]]:
 
 
 def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
-    """The bytes of a member.
+    """Reads the bytes of a member.
 
     Raises:
         InvalidInput: more than `limit`, or they cannot be read.
     """
     if extent.size > limit:
         raise InvalidInput(f"{shard}: {member_name(shard, extent)} has {extent.size:,} bytes, more than {limit:,}")
-    told = f"{shard} cannot be read ({WHY}); is its disk still there?"
-    with refusing(told, OSError), shard.open("rb") as stream:
+    message = f"{shard} cannot be read ({WHY}); is its disk still there?"
+    with refusing(message, OSError), shard.open("rb") as stream:
         stream.seek(extent.offset)
         content = stream.read(extent.size)
     if len(content) < extent.size:
@@ -80,7 +79,7 @@ def read_extent(shard: Path, extent: Extent, limit: int) -> bytes:
 
 
 def member_name(shard: Path, extent: Extent) -> str:
-    """The first hundred bytes of a member's name, for messages: they stand in the block before its content."""
+    """Returns the first hundred bytes of a member's name, for messages. They are in the block before its content."""
     try:
         with shard.open("rb") as stream:
             stream.seek(extent.offset - BLOCK)

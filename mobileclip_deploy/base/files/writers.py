@@ -1,4 +1,4 @@
-"""One writer of an output at a time, of all processes and hosts. A new output replaces nothing."""
+"""One writer of an output at a time, among all processes and hosts. A new output replaces nothing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mobileclip_deploy.base.files.leftovers import Claim, lock_file
 from mobileclip_deploy.base.files.system import drop_lock, rename
 from mobileclip_deploy.errors import DiskFull, UsageError, no_room
 
-# Another run that clears leftovers holds the lock of a dead writer for a moment.
+# Retries, because a run that clears leftovers holds the lock of a dead writer for a moment.
 TRIES, PAUSE = 5, 0.02
 WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
-"""What a disk says that has no locks: the output is written without one."""
+"""Errors of a disk without locks: the output is then written without a lock."""
 NAME = re.compile(rb"([a-z][a-z-]{0,40})\n")
 
 _new: set[Path] = set()
@@ -30,16 +30,16 @@ def sole_writer(
     """Holds the lock of an output, which its owner takes before it reads or removes anything of that output.
 
     The folder of `path` is made, and removed again if it stays empty. While the block runs, `replacing(path)` refuses
-    to replace what was not there at the beginning, unless `force` says so.
+    to replace a path that did not exist at the beginning, unless `force` is given.
 
     Args:
-        command: the name that a second writer's refusal says.
-        force: what is at `path` may be replaced.
-        update: what is at `path` is kept and extended.
+        command: name of the command, for a second writer's error text.
+        force: the existing output may be replaced.
+        update: the existing output is kept and extended.
         beside: another file of the same output, such as its description, with the same rules.
 
     Raises:
-        UsageError: another writer has the lock, something is at `path`, or the folder cannot be written.
+        UsageError: another writer has the lock, something exists at `path`, or the folder cannot be written.
         DiskFull: no room is left.
     """
     with contextlib.ExitStack() as stack:
@@ -63,7 +63,7 @@ def sole_writer(
 
 
 def publish(claim: Claim) -> None:
-    """Puts a claim's partial file in its place: instead of what is there, or only where nothing is (`sole_writer`).
+    """Moves a claim's partial file to its path. A new output (`sole_writer`) replaces nothing there.
 
     Raises:
         UsageError: the output is a new one, and something has appeared at its path.
@@ -73,7 +73,7 @@ def publish(claim: Claim) -> None:
         return
     with _refusing_existing(claim.path):
         try:
-            os.link(claim.partial, claim.path)  # unlike a rename it never replaces
+            os.link(claim.partial, claim.path)  # unlike a rename, it never replaces a file
         except FileExistsError:
             raise
         except OSError:  # a disk without hard links: the lock alone keeps other writers out
@@ -84,7 +84,8 @@ def publish(claim: Claim) -> None:
 
 
 def publish_folder(claim: Claim) -> bool:
-    """Puts a new output's folder in its place; False where the output is none, and may replace what is there.
+    """Moves a new output's folder to its path. Returns False if the output is not new, and may replace the existing
+    one.
 
     Raises:
         UsageError: something has appeared at its path.
@@ -92,13 +93,13 @@ def publish_folder(claim: Claim) -> bool:
     if _key(claim.path) not in _new:
         return False
     with _refusing_existing(claim.path):
-        rename(claim.partial, claim.path)  # fails on a file, and on a folder that holds something
+        rename(claim.partial, claim.path)  # fails on a file, and on a folder with content
     _new.discard(_key(claim.path))
     return True
 
 
 def busy(path: Path, command: str | None = None) -> UsageError:
-    """The refusal of a second writer."""
+    """Makes the error of a second writer."""
     writer = "process" if command is None else f"`{command}`"
     return UsageError(f"another {writer} writes {path}; run this again when it has ended")
 
@@ -119,11 +120,11 @@ def _locked(path: Path, command: str) -> Iterator[None]:
 
 
 def _opened(path: Path, lock: Path) -> int | None:
-    """A descriptor that holds the lock; None where there are no locks."""
+    """Opens and locks the lock file. None if the disk has no locks."""
     for remaining in reversed(range(TRIES)):
         try:
             descriptor = None
-            while descriptor is None:  # its owner ended between our opening and locking it
+            while descriptor is None:  # retry: its owner ended between our opening and locking it
                 descriptor = lock_file(lock, os.O_CREAT)
             return descriptor
         except BlockingIOError:
@@ -132,7 +133,7 @@ def _opened(path: Path, lock: Path) -> int | None:
             time.sleep(PAUSE)
         except OSError as error:
             if error.errno in WITHOUT_LOCKS:
-                if not lock.stat().st_size:  # else it has an owner, who found locks
+                if not lock.stat().st_size:  # else it has an owner, and so the disk has locks
                     lock.unlink()
                 return None
             raise
@@ -140,7 +141,7 @@ def _opened(path: Path, lock: Path) -> int | None:
 
 
 def _writer(lock: Path) -> str | None:
-    """The command that a lock file names."""
+    """Returns the command that a lock file names. None if it cannot be read."""
     with contextlib.suppress(OSError), lock.open("rb") as stream:
         name = NAME.fullmatch(stream.read(64))
         return None if name is None else name[1].decode()
@@ -149,19 +150,19 @@ def _writer(lock: Path) -> str | None:
 
 @contextlib.contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
-    """Makes a folder and those above it; what was made and is empty at the end is removed.
+    """Makes a folder and those above it, and removes at the end those that it made and that are empty.
 
     Raises:
         OSError: it cannot be made.
     """
-    absent = [one for one in (folder.absolute(), *folder.absolute().parents) if not one.exists()]
+    absent = [entry for entry in (folder.absolute(), *folder.absolute().parents) if not entry.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
-        for one in absent:
+        for entry in absent:
             with contextlib.suppress(OSError):
-                one.rmdir()
+                entry.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""onnxruntime-web: the files of one release, by hash, fetched by npm or from its registry the first time, and kept."""
+"""onnxruntime-web: the files of one release, identified by hash, fetched once by npm or from its registry, and
+cached."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from mobileclip_deploy.base.progress import Progress
 from mobileclip_deploy.errors import RuntimeFailed, worded
 
 RUNTIME, VERSION = "onnxruntime-web", "1.30.0"
-# The plain build, and the one with WebGPU. There is a third one, "jsep", which answers wrongly without an error
-# (nano's cosine was 0.645): it is not taken.
 LICENCE = Path(__file__).with_name("onnxruntime-web.LICENSE.txt")
 """Licence of ONNX Runtime, which npm's package leaves out."""
+# The plain build, and the one with WebGPU. The third one, "jsep", is not used: it computes wrong outputs without an
+# error (nano's cosine was 0.645).
 FILES = {
     "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
     "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
@@ -29,7 +30,7 @@ FILES = {
 }
 NPM_SECONDS = 600
 LARGEST = 100_000_000
-"""Bytes of the package's archive that are read; it has 33 million."""
+"""Limit on the bytes of the package's archive; it has 33 million."""
 HOW = (
     f"install npm (Debian: apt-get install npm), name npm's registry in NPM_CONFIG_REGISTRY, or unpack the npm package "
     f"{RUNTIME}@{VERSION} and name its folder in MOBILECLIP_ONNXRUNTIME_WEB"
@@ -37,15 +38,15 @@ HOW = (
 
 
 def runtime_folder(progress: Progress) -> Path:
-    """The folder with `FILES`: the one that MOBILECLIP_ONNXRUNTIME_WEB names, or this user's cache.
+    """Returns the folder with `FILES`: the one that MOBILECLIP_ONNXRUNTIME_WEB names, or this user's cache.
 
     Raises:
-        RuntimeFailed: the package cannot be fetched, or a file is not the one of that release.
+        RuntimeFailed: the package cannot be fetched, or a file is not from that release.
     """
-    named = os.environ.get("MOBILECLIP_ONNXRUNTIME_WEB")
-    if named:
-        folder = Path(named) / "dist" if (Path(named) / "dist").is_dir() else Path(named)
-        _check(folder, f"MOBILECLIP_ONNXRUNTIME_WEB={named}: ", "name a folder of that release, or unset the variable")
+    custom = os.environ.get("MOBILECLIP_ONNXRUNTIME_WEB")
+    if custom:
+        folder = Path(custom) / "dist" if (Path(custom) / "dist").is_dir() else Path(custom)
+        _check(folder, f"MOBILECLIP_ONNXRUNTIME_WEB={custom}: ", "name a folder of that release, or unset the variable")
         return folder
     folder = cache_folder("browser") / f"{RUNTIME}-{VERSION}"
     if not folder.is_dir():
@@ -61,9 +62,9 @@ def _fetch(folder: Path, progress: Progress) -> None:
         raise RuntimeFailed(f"{RUNTIME} {VERSION} is not here: {HOW}")
     progress(f"fetching {RUNTIME} {VERSION} {'with npm' if npm else f'from {registry}'}, once")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder() as place, replacing(folder) as partial:
+    with temporary_folder() as folder_of_archive, replacing(folder) as partial:
         partial.mkdir()
-        _unpack(_packed(npm, place) if npm else _downloaded(registry, place), partial)
+        _unpack(_packed(npm, folder_of_archive) if npm else _downloaded(registry, folder_of_archive), partial)
         _check(partial, "from npm: ", "try again")
 
 
@@ -84,7 +85,7 @@ def _unpack(package: Path, folder: Path) -> None:
 
 
 def _packed(npm: str, place: Path) -> Path:
-    """The package's archive, as npm fetches it: with the user's registry, proxy and certificates."""
+    """Fetches the package's archive by npm, with the user's registry, proxy and certificates."""
     command = [npm, "pack", f"{RUNTIME}@{VERSION}", "--ignore-scripts", "--loglevel=error"]
     try:
         done = subprocess.run(
@@ -100,13 +101,14 @@ def _packed(npm: str, place: Path) -> Path:
         raise RuntimeFailed(f"npm fetched no {RUNTIME} within {NPM_SECONDS} s: try again, or {HOW}") from error
     archives = list(place.glob("*.tgz"))
     if done.returncode or len(archives) != 1:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise RuntimeFailed(f"npm cannot fetch {RUNTIME} {VERSION} ({said[-1]}): is its registry reachable?")
+        errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RuntimeFailed(f"npm cannot fetch {RUNTIME} {VERSION} ({errors[-1]}): is its registry reachable?")
     return archives[0]
 
 
 def _downloaded(registry: str, place: Path) -> Path:
-    """The package's archive from the user's registry, where there is no npm; the files in it are held to `FILES`."""
+    """Fetches the package's archive from the user's registry, without npm. The caller checks its files against
+    `FILES`."""
     from urllib.error import URLError
     from urllib.request import urlopen
 

@@ -1,5 +1,7 @@
-"""The page's server: behind a secret in the address, with nothing but the job's files; on the loopback address, unless
-it is given a certificate and another one."""
+"""The page's server: its address contains a secret, and it serves only the job's files.
+
+It listens on the loopback address, unless it gets a certificate and another address.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,9 @@ from mobileclip_deploy.errors import InvalidInput, worded
 LOOPBACK = "127.0.0.1"
 LARGEST_POST = 64 * 2**20
 CONNECTIONS = 64
-"""A browser opens six; each has a thread."""
+"""Limit of connections, each with a thread; a browser opens six."""
 STRANGER_SECONDS, PAGE_SECONDS = 10, 120
-"""How long a connection may be silent: before it has named the secret, and after."""
+"""Seconds that a connection may be silent: before it has sent the secret, and after."""
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -36,7 +38,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 HEADERS = {
-    # Together: shared memory, hence threads, and a clock of 5 instead of 100 microseconds.
+    # The first two together allow shared memory, hence threads, and a clock of 5 instead of 100 microseconds.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -49,12 +51,14 @@ HEADERS = {
 }
 
 Answer = Callable[[dict[str, str], bytes], object]
-"""What a POST does: its query and its body -> what is sent back as JSON."""
+"""Handler of a POST: its query and its body -> the value to send back as JSON."""
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves `files` by GET and `posts` by POST, below /<secret>/ at `address`: over http on the loopback address, or
-    with a certificate (`tls`) over https at this machine's address `host`."""
+    """Server of `files` by GET and `posts` by POST, below /<secret>/ at `address`.
+
+    It uses http on the loopback address, or with a certificate (`tls`) https at this machine's address `host`.
+    """
 
     daemon_threads = True
 
@@ -68,17 +72,18 @@ class PageServer(ThreadingHTTPServer):
     ) -> None:
         super().__init__((host, port), _Handler)
         self.host, self.scheme = host, "http" if tls is None else "https"
-        if tls is not None:  # a client that says nothing keeps its own thread waiting, not the others
+        if tls is not None:  # a silent client then blocks only its own thread
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.files, self.posts = dict(files), dict(posts)
         self.secret = secrets.token_urlsafe(16)
-        # A page of another site may post here, and a name of its own may lead here: neither says these.
+        # Accepted Host headers. A page of another site may post here, or its own host name may resolve to this address:
+        # neither sends one of these.
         names = (host, "localhost") if host == LOOPBACK else (host,)
         self.hosts = {f"{name}:{self.server_port}" for name in names}
         self._free = threading.BoundedSemaphore(CONNECTIONS)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own, while there are not too many."""
+        """Handles a request in its own thread, if there are not too many."""
         if self._free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
@@ -91,20 +96,20 @@ class PageServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that ends closes its connections in the middle, and one that does not know the certificate ends the
-        handshake: that is no error of the server."""
+        """Ignores errors of connections. A browser that ends closes its connections early, and one that does not trust
+        the certificate aborts the handshake."""
         if not isinstance(sys.exception(), (ConnectionError, TimeoutError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:
-        """What a browser opens."""
+        """Address for a browser."""
         return f"{self.scheme}://{self.host}:{self.server_port}/{self.secret}/"
 
 
 @contextlib.contextmanager
 def serving(server: PageServer) -> Iterator[PageServer]:
-    """Answers requests until the block is left."""
+    """Serves requests until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
@@ -128,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._say(HTTPStatus.NOT_FOUND)
         try:
             opened = open_regular(file)
-        except (OSError, InvalidInput):  # removed, or replaced, while the page is shown: the page says so and goes on
+        except (OSError, InvalidInput):  # removed or replaced meanwhile: the page reports it and goes on
             return self._say(HTTPStatus.NOT_FOUND)
         with opened, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             left = os.fstat(opened.fileno()).st_size
@@ -136,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
             while left and (piece := opened.read(min(left, 2**20))):
                 self.wfile.write(piece)
                 left -= len(piece)
-            self.close_connection |= left > 0  # it became shorter meanwhile: what was promised will not come
+            self.close_connection |= left > 0  # the file became shorter meanwhile: the announced length is wrong
         return None
 
     def do_POST(self) -> None:
@@ -157,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._say(HTTPStatus.OK, answer)
 
     def _name(self) -> str | None:
-        """The path below the secret; None for whoever does not know it, or came by another name of this host."""
+        """Returns the path below the secret. None without the secret, or with another Host header."""
         prefix, hosts = f"/{self.server.secret}/", self.headers.get_all("Host", [])
         if not self.path.startswith(prefix) or len(hosts) != 1 or hosts[0].lower() not in self.server.hosts:
             return None
@@ -165,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         return urlsplit(self.path).path.removeprefix(prefix)
 
     def _is_own_page(self) -> bool:
-        """Whether a POST comes from the page that was served: browsers say where they come from."""
+        """Returns whether a POST comes from the served page, by the Origin header that browsers send."""
         return self.headers.get("Origin") in {f"{self.server.scheme}://{host}" for host in self.server.hosts}
 
     def _say(self, status: HTTPStatus, answer: object = None) -> None:
@@ -175,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: HTTPStatus, kind: str, size: int) -> None:
         if status is not HTTPStatus.OK:
-            self.close_connection = True  # a body may still stand there that nobody reads
+            self.close_connection = True  # the request may have a body that was not read
         self.send_response(status)
         for key, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(size)}.items():
             self.send_header(key, value)
@@ -184,4 +189,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: progress is told by the driver."""
+        """Logs nothing: the driver reports progress."""

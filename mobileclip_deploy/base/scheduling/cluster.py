@@ -1,5 +1,7 @@
-"""Tasks on Dask, which places them: each worker declares the memory that a task may have there, and takes one task at a
-time. Dask gives a task to another worker when its own is lost."""
+"""Runs tasks on Dask, which distributes them. Each worker declares the memory for tasks, and runs one task at a time.
+
+Dask gives a task to another worker if its own is lost.
+"""
 
 from __future__ import annotations
 
@@ -37,29 +39,31 @@ from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
 PACKAGE = "mobileclip-deploy"
 PROCESS, BYTES = f"{PACKAGE}-process", f"{PACKAGE}-bytes"
-"""Dask's resources: of each worker one process, and the bytes of memory that a task may have."""
+"""Names of Dask's resources: each worker has one process, and bytes of memory for a task."""
 ANSWERS, APPEARS, CLOSES = 15.0, 60.0, 60.0
-"""Seconds in which a scheduler answers, in which a result or a first worker is there, and that closing may take."""
+"""Time limits in seconds: for a scheduler's response, for a result or a first worker, and for closing."""
 LOOKS = 1.0
-"""Seconds between looks at which workers there are."""
+"""Seconds between polls of the list of workers."""
 DEATHS = 3
-"""So often a task may lose its process before it counts as failed; a cluster that is there has a number of its own."""
+"""Number of lost processes after which a task counts as failed; an existing cluster has its own limit."""
 SHARE = 0.9
-"""Share of the free memory that tasks may have."""
-# A process of ours that is near its limit would never begin the task that it was given: what fits is decided before.
+"""Share of the free memory that tasks may use."""
+# Dask must not pause workers: one near its memory limit would never start its task. The fit is decided before.
 NO_PAUSES = {f"distributed.worker.memory.{what}": False for what in ("pause", "spill", "target")}
 NO_PAGES: dict[str, list[str]] = {f"distributed.{what}.http.routes": [] for what in ("scheduler", "worker", "nanny")}
-"""Dask serves pages about a run by plain HTTP, to everybody on the machine."""
+"""Settings that turn off Dask's pages about a run, which plain HTTP serves to everybody on the machine."""
 
 
 def _free_memory() -> int:
-    """What tasks may have here, of what the system, a container or a limit grants: bytes."""
+    """Returns the bytes of memory for tasks here, within the limits of the system and a container."""
     return int(SHARE * min(psutil.virtual_memory().available, MEMORY_LIMIT))
 
 
 class Room(WorkerPlugin):
-    """Makes a worker declare what it has for tasks. `neighbours`: workers that share the machine's free memory, where
-    Dask gives each of them no part of its own."""
+    """Plugin that makes a worker declare its resources for tasks.
+
+    `neighbours`: number of workers that share the machine's free memory, if Dask does not divide it among them.
+    """
 
     name = PACKAGE
 
@@ -67,15 +71,15 @@ class Room(WorkerPlugin):
         self.neighbours, self.version = neighbours, metadata.version(PACKAGE)
 
     async def setup(self, worker: Worker) -> None:
-        """Run on each worker, those that come later too.
+        """Runs on each worker, including later ones.
 
         Raises:
             RuntimeFailed: it has another version of this package.
         """
-        own = metadata.version(PACKAGE)
-        if own != self.version:
+        version = metadata.version(PACKAGE)
+        if version != self.version:
             raise RuntimeFailed(
-                f"the worker {worker.address} has {PACKAGE} {own} where this is {self.version}; "
+                f"the worker {worker.address} has {PACKAGE} {version} where this is {self.version}; "
                 "install the same version there"
             )
         limit = worker.memory_manager.memory_limit
@@ -84,9 +88,9 @@ class Room(WorkerPlugin):
 
 
 def run_on_dask(tasks: Sequence[Task], told: Told, scheduler: str, go_on: bool, progress: Progress) -> None:
-    """See `run_tasks`."""
+    """Runs tasks as `run_tasks` does, on Dask."""
     with connected(tasks, scheduler) as client:
-        room = max((one["resources"].get(BYTES, 0) for one in _workers(client, scheduler).values()), default=0)
+        room = max((worker["resources"].get(BYTES, 0) for worker in _workers(client, scheduler).values()), default=0)
         largest = max(tasks, key=lambda task: task.memory)
         if largest.memory > room:
             raise UsageError(
@@ -99,7 +103,7 @@ def run_on_dask(tasks: Sequence[Task], told: Told, scheduler: str, go_on: bool, 
         try:
             while running or waiting:
                 processes = len(_workers(client, scheduler))
-                while waiting and len(running) < max(1, processes):  # tasks that wait there take the scheduler's memory
+                while waiting and len(running) < max(1, processes):  # waiting tasks use the scheduler's memory
                     task = waiting.popleft()
                     need = {PROCESS: 1, BYTES: task.memory}
                     future = client.submit(perform, task, key=f"{PACKAGE}-{uuid.uuid4().hex}", resources=need)
@@ -121,64 +125,64 @@ def run_on_dask(tasks: Sequence[Task], told: Told, scheduler: str, go_on: bool, 
                         done += 1
                     told(task, result)
         finally:
-            with contextlib.suppress(Exception):  # what is left of a run that ends early; the scheduler may be gone
+            with contextlib.suppress(Exception):  # cancels the rest of a run that ends early; the scheduler may be gone
                 client.cancel([future for _, future in running.values()], force=True)
 
 
 def _result(task: Task, future: Any, client: Client, scheduler: str) -> Any:
-    """What a task gave, or `Failed`."""
+    """Returns a task's result, or `Failed`."""
     try:
         result = future.result(timeout=APPEARS)
     except KilledWorker as error:
-        told = (
+        reason = (
             f"its process ended {error.allowed_failures + 1} times, killed or crashed; it was expected to need "
             f"{in_gigabytes(task.memory)}, is there more to be had?"
         )
-        return Failed(RuntimeFailed(f"{task.name}: {told}"))
+        return Failed(RuntimeFailed(f"{task.name}: {reason}"))
     except Exception as error:
-        _workers(client, scheduler)  # of a scheduler that is lost every task is cancelled
+        _workers(client, scheduler)  # raises if the scheduler is lost, which cancels every task
         return Failed(RuntimeFailed(f"{task.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
     return result.failed() if isinstance(result, Refusal) else result
 
 
 def _workers(client: Client, scheduler: str) -> dict[str, Any]:
-    """What Dask knows of the workers that there are now, by address.
+    """Returns Dask's description of the current workers, by address.
 
     Raises:
-        RuntimeFailed: the scheduler does not answer.
+        RuntimeFailed: the scheduler does not respond.
     """
     try:
         if client.status != "running":
             raise OSError("closed")
-        found: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    except Exception as error:  # OSError, TimeoutError, CommClosedError, ... as the connection ends
+        workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    except Exception as error:  # OSError, TimeoutError, CommClosedError, ... by the kind of failure
         raise RuntimeFailed(
             f"the scheduler {scheduler} was lost; what is done is kept, and the same command goes on with it"
         ) from error
-    return found
+    return workers
 
 
 @contextlib.contextmanager
 def connected(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
-    """A client whose workers declare their room.
+    """Yields a client whose workers declare their resources.
 
     Raises:
-        UsageError: the scheduler has TLS, and no certificates are named.
+        UsageError: the scheduler has TLS, and no certificates are configured.
         RuntimeFailed: see `run_tasks`.
     """
     if scheduler.startswith(ENCRYPTED) and Security().get_connection_args("client").get("ssl_context") is None:
         raise UsageError(
             f"the scheduler {scheduler} needs certificates; name them in Dask's configuration (docs/reinforcement.md)"
         )
-    chosen = {"distributed.comm.timeouts.connect": f"{ANSWERS:.0f}s", **NO_PAUSES}
-    chosen["distributed.scheduler.allowed-failures"] = DEATHS - 1
+    settings = {"distributed.comm.timeouts.connect": f"{ANSWERS:.0f}s", **NO_PAUSES}
+    settings["distributed.scheduler.allowed-failures"] = DEATHS - 1
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
-        stack.enter_context(dask.config.set(chosen))
-        where, neighbours = stack.enter_context(_local(tasks)) if scheduler == LOCAL else (scheduler, 1)
+        stack.enter_context(dask.config.set(settings))
+        address, neighbours = stack.enter_context(_local(tasks)) if scheduler == LOCAL else (scheduler, 1)
         try:
-            client = stack.enter_context(Client(where, timeout=ANSWERS, set_as_default=False))
-        except Exception as error:  # OSError, TimeoutError, gaierror, of whichever kind of connection
+            client = stack.enter_context(Client(address, timeout=ANSWERS, set_as_default=False))
+        except Exception as error:  # OSError, TimeoutError, gaierror, by the kind of connection
             raise RuntimeFailed(
                 f"no Dask scheduler answers at {scheduler}; start one with `dask scheduler`, or give local"
             ) from error
@@ -192,7 +196,7 @@ def connected(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
             client.register_plugin(Room(neighbours))
         except RuntimeFailed:
             raise
-        except Exception as error:  # a worker that cannot import `Room` answers with an `Exception` of its own
+        except Exception as error:  # a worker that cannot import `Room` sends an `Exception` of its own
             raise RuntimeFailed(
                 f"a worker of {scheduler} cannot take tasks ({' '.join(str(error).split())}); "
                 f"install {PACKAGE}[scale] there"
@@ -202,8 +206,10 @@ def connected(tasks: Sequence[Task], scheduler: str) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _local(tasks: Sequence[Task]) -> Iterator[tuple[LocalCluster, int]]:
-    """Processes of one thread on this machine, that end with this one, and how many: at most as many as cores and
-    tasks, and as the largest task fits beside each other in the memory that is free."""
+    """Yields a cluster of single-threaded processes on this machine, which end with this one, and their number.
+
+    The number is at most that of cores and tasks, and of largest tasks that fit into the free memory together.
+    """
     memory = _free_memory()
     largest = max(1, *(task.memory for task in tasks))
     count = max(1, min(available_cores(), len(tasks), memory // largest))
@@ -215,7 +221,7 @@ def _local(tasks: Sequence[Task]) -> Iterator[tuple[LocalCluster, int]]:
             host="127.0.0.1",
             memory_limit=memory,
             dashboard_address=None,
-            security=Security.temporary(),  # keys in memory: without them no other process gets an answer
+            security=Security.temporary(),  # keys in memory: other processes cannot connect without them
             local_directory=str(scratch),
             silence_logs=logging.CRITICAL,
         )
@@ -228,7 +234,7 @@ def _local(tasks: Sequence[Task]) -> Iterator[tuple[LocalCluster, int]]:
 
 @contextlib.contextmanager
 def _kept_environment() -> Iterator[None]:
-    """Dask sets OMP_NUM_THREADS and others for its processes in this one, and leaves them there."""
+    """Restores the environment, since Dask sets OMP_NUM_THREADS and others in this process for its workers."""
     before = dict(os.environ)
     try:
         yield
@@ -240,13 +246,13 @@ def _kept_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Dask's own chatter: what a user should know is said here."""
+    """Silences Dask's logs: the toolkit reports everything that a user should know."""
     loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL + 1)
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

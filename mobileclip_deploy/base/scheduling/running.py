@@ -10,7 +10,7 @@ from mobileclip_deploy.errors import MobileClipDeployError
 
 
 def require_scheduler(scheduler: str | None) -> None:
-    """Refuse a scheduler that could not be used, before anything is written.
+    """Refuses a scheduler that cannot be used, before anything is written.
 
     Raises:
         UsageError, DependencyMissing, RuntimeFailed: see `run_tasks`.
@@ -19,7 +19,7 @@ def require_scheduler(scheduler: str | None) -> None:
     if scheduler is not None and scheduler != LOCAL:
         from mobileclip_deploy.base.scheduling.cluster import connected
 
-        with connected((), scheduler):  # it answers, and its workers can do what they will be asked
+        with connected((), scheduler):  # it responds, and its workers can run the tasks
             pass
 
 
@@ -31,19 +31,19 @@ def run_tasks(
     go_on: bool = False,
     progress: Progress = silent,
 ) -> None:
-    """Run tasks, in any order, and tell how each ended as soon as it did, in the thread that called.
+    """Runs tasks, in any order, and reports each result at once, in the calling thread.
 
     Args:
-        scheduler: None for this process; "local" for processes on this machine, each of one thread, as many as cores
-            and the memory that is free allow; or a Dask scheduler's address, whose workers see the same disks under
-            the same names.
-        go_on: after a task that failed; else no other is begun.
-        progress: told how many are done, have failed, run and are left.
+        told: called with each ended task and its result, or `Failed`.
+        scheduler: None for this process; "local" for processes on this machine, each with one thread, as many as cores
+            and free memory allow; or a Dask scheduler's address, whose workers see the same disks under the same names.
+        go_on: continue after a failed task; otherwise no other task is started.
+        progress: called with the numbers of tasks that are done, failed, running and left.
 
     Raises:
         UsageError: an unknown scheduler, or a task that needs more memory than there is.
         DependencyMissing: Dask is not installed.
-        RuntimeFailed: no scheduler answers at the address, it has no workers, they have another version of this
+        RuntimeFailed: no scheduler responds at the address, it has no workers, they have another version of this
             package, or it was lost.
     """
     check_scheduler(scheduler)

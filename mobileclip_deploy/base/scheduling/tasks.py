@@ -1,5 +1,5 @@
-"""A task: one piece of the work, what it needs, and how it ended. Tasks are run here, one after another, or by Dask on
-as many processes as their memory allows."""
+"""Tasks: independent pieces of work with their memory needs and outcomes. They run here one after another, or on Dask
+in as many processes as memory allows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any
 from mobileclip_deploy.errors import DependencyMissing, MobileClipDeployError, RuntimeFailed, UsageError
 
 LOCAL = "local"
-"""A scheduler of processes on this machine."""
+"""Name of a scheduler with processes on this machine."""
 ENCRYPTED = ("tls://", "wss://")
-"""Connections whose two ends show certificates of the cluster's own authority."""
+"""Prefixes of connections whose two ends show certificates of the cluster's own authority."""
 ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/]+:\d+/?")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of work that needs no other.
+    """A piece of work that depends on no other.
 
     Args:
-        name: what it is, for progress and errors: "shard 3".
+        name: name for progress and errors: "shard 3".
         call: a function of a module, which other processes import by its name.
-        arguments: of `call`; they travel, so large things are named by their files.
-        memory: bytes that its process has at most while it runs, all included.
+        arguments: of `call`; they are sent to the process, so pass large data as file names.
+        memory: limit on the bytes of its process while it runs, everything included.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Failed:
 
 
 Told = Callable[[Task, Any], None]
-"""Told how a task ended when it did: what its call gave, or `Failed`."""
+"""Callback that gets each ended task and its result, or `Failed`."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error on its way between processes. Errors have constructors of their own; their type and text are enough."""
+    """An error sent between processes as type and text. Errors' constructors differ; type and text are sufficient."""
 
     kind: type[MobileClipDeployError]
     line: str
@@ -60,30 +60,30 @@ class Refusal:
 
 
 def perform(task: Task) -> Any:
-    """What a process does with a task: its result, or a `Refusal`. No exception crosses the network."""
+    """Runs a task in a worker, and returns its result or a `Refusal`. No exception is sent over the network."""
     try:
         return task.call(*task.arguments)
     except MobileClipDeployError as error:
         return Refusal(type(error), error.line)
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        location = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
         text = " ".join(str(error).split())[:300]
-        return Refusal(RuntimeFailed, f"{task.name}: {type(error).__name__}: {text} ({place})")
+        return Refusal(RuntimeFailed, f"{task.name}: {type(error).__name__}: {text} ({location})")
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_gigabytes(count: float) -> str:
-    """Bytes in GB (10^9), for people."""
+    """Formats bytes in GB (10^9), for people."""
     return f"{count / 1e9:.1f} GB"
 
 
 def check_scheduler(scheduler: str | None) -> None:
-    """Whether it is one, and Dask is here.
+    """Checks that a scheduler is valid, and that Dask is installed.
 
     Raises:
         UsageError: neither "local" nor an address.
@@ -103,10 +103,11 @@ def check_scheduler(scheduler: str | None) -> None:
 
 
 def require_tls(scheduler: str | None, insecure: bool) -> None:
-    """Refuses an address without TLS: who knows its port can run code in the scheduler, in its workers and here.
+    """Refuses an address without TLS: anybody who knows its port can run code in the scheduler, in its workers and
+    here.
 
     Args:
-        insecure: the user wants it all the same.
+        insecure: the user accepts that.
 
     Raises:
         UsageError: see `check_scheduler`; or the address has no TLS.
