@@ -1,7 +1,7 @@
 """Escaping of untrusted text in outputs.
 
-Names and labels can move a terminal's cursor, hide words or reverse their order, add headings, links and HTML to
-Markdown, and formulas to a spreadsheet.
+Names and labels can move a terminal's cursor, hide words or reverse their order. They can add headings, links and HTML
+to Markdown, and formulas to a spreadsheet.
 """
 
 from __future__ import annotations

@@ -168,8 +168,8 @@ def _each(
 ) -> list[Written | NotWritten]:
     """Makes every bundle, even if others fail.
 
-    If a target's runtime is slow, its first bundle is computed in the background while the others are made, and checked
-    after them. Only one such bundle runs at a time, because a runtime keeps its weights in memory.
+    The first bundle of a slow runtime is computed in the background while the others are made, and checked after them.
+    Only one such bundle runs at a time, because a runtime keeps its weights in memory.
     """
     results: dict[Path, Written | NotWritten] = {}
 
@@ -222,8 +222,7 @@ def _worst(failures: Sequence[MobileClipDeployError], results: Sequence[Written 
 
 
 def _measured(result: Written | NotWritten) -> Written | NotWritten:
-    """Returns the result with the report of a bundle that failed its gate, or with the log of its search, if there is
-    one."""
+    """Returns the result with the report of a failed gate or the log of a search, if there is one."""
     results = result.failure.results if isinstance(result, NotWritten) else ()
     return results[0] if results else result
 

@@ -74,7 +74,7 @@ class Limits:
     bytes) of all artifacts, None for no limit.
 
     Raises:
-        UsageError: a limit is negative, or not a number.
+        UsageError: `budget` or `max_size` is not above 0, or `max_drop` is below 0; or one is not a number.
     """
 
     max_drop: float = 0.5
@@ -283,7 +283,6 @@ def choose(request: ExportRequest) -> Choices:
 
 
 def _check_text(path: Path) -> None:
-    """Refuses a file that cannot be a licence's text."""
     if not path.is_file():
         raise UsageError(f"`licence_text` {path}: no such file; give the text that came with your copy of the weights")
     if not 0 < path.stat().st_size <= LARGEST_TEXT:

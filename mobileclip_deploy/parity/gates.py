@@ -20,9 +20,9 @@ PROBABILITIES = {32: 1e-3, 16: 0.02, 8: 0.1}
 COARSE = 0.2
 
 # The noise floor is the distance of the checkpoint's own float32 arithmetic from the exact embeddings. In float32 a
-# stage may be MULTIPLE floors away from them, and never has to be nearer than LEAST. Over nano, S0, S2 and v2's S2, one
-# of which amplifies rounding forty times as much as the others, the folded model, the tower and three runtimes came to
-# 0.4 to 2.1 floors (docs/proof.md). So an error of a few parts in a million in a weight shows.
+# stage may be MULTIPLE floors away from them, and never has to be nearer than LEAST. Over nano, S0, S2 and v2's S2 (one
+# amplifies rounding forty times as much as the others), the folded model, the tower and three runtimes came to 0.4 to
+# 2.1 floors (docs/proof.md). So an error of a few parts in a million in a weight shows.
 MULTIPLE = 5.0
 LEAST = 2e-6
 # Bound without the checkpoint, when the floor is unknown.

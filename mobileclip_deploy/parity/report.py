@@ -37,18 +37,30 @@ class Lost(BaseModel, frozen=True):
 class Check(BaseModel, frozen=True):
     """One check of one tower.
 
-    `step` is one of: `structure` (names, types, shapes, bytes), `settings` (the clients' description of inputs),
-    `folded`, `tower`, `twin` (stages of the semantic step), `authored`, `embedding`, `prepared`, `converted`, `lowered`
-    (ExecuTorch's stages, each against the one before it), `files` (those that a library reads, against the manifest's),
-    `companions` (files next to the artifacts), `golden` (the stored inputs and reference), `relevance` (background
-    pictures and threshold of "nothing found"), `shipped` (the artifact as written; one check for each engine here),
-    `contexts` (the same for prompts at a shorter length of ids; one check for each length), `weights` (those in the
-    file, against the checkpoint's), `graph` (the artifact against torch with those weights), `activations` (the same
-    with activations rounded by the steps in the file), `ranges` (these steps against the ranges of the checkpoint's
-    values), `fit` (axes of smaller embeddings against a new fit), `cut` (what a search loses by them), `reproduced`
-    (the artifact against a new conversion), `gpu`, `gpu range` and `gpu answers` (what the GPU compiler leaves on the
-    CPU, whether the rest fits into float16, and its results), `task` (accuracy in percent, and its drop in points:
-    `figures`), `sampled` (the same on some of the images) or `baseline` (today's figures against those last accepted).
+    `step` is one of:
+
+    - `structure`: names, types, shapes, bytes
+    - `settings`: the clients' description of inputs
+    - `folded`, `tower`, `twin`: stages of the semantic step
+    - `authored`, `embedding`, `prepared`, `converted`, `lowered`: ExecuTorch's stages, each against the one before it
+    - `files`: those that a library reads, against the manifest's
+    - `companions`: files next to the artifacts
+    - `golden`: the stored inputs and reference
+    - `relevance`: background pictures and threshold of "nothing found"
+    - `shipped`: the artifact as written; one check for each engine here
+    - `contexts`: the same for prompts at a shorter length of ids; one check for each length
+    - `weights`: those in the file, against the checkpoint's
+    - `graph`: the artifact against torch with those weights
+    - `activations`: the same with activations rounded by the steps in the file
+    - `ranges`: these steps against the ranges of the checkpoint's values
+    - `fit`: axes of smaller embeddings against a new fit
+    - `cut`: the loss of a search by these axes
+    - `reproduced`: the artifact against a new conversion
+    - `gpu`, `gpu range`, `gpu answers`: operators that the GPU compiler leaves on the CPU, the range in float16, and
+      the results
+    - `task`: accuracy in percent, and its drop in points (`figures`)
+    - `sampled`: the same on some of the images
+    - `baseline`: today's figures against those last accepted
 
     For `task`, `losses` has the loss of each figure, over all views, and `divergence` that of retrieval, in nats.
     `left_out`: not run because the user did not request it. `seconds`: duration. None if not measured.

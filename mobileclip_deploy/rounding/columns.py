@@ -1,9 +1,9 @@
 """GPTQ (Frantar et al., arXiv 2210.17323): rounds weights column by column; the later columns compensate each error.
 
-The error to minimise is E H E^T, where E is the error of a weight [R, n] and H [n, n] the second moments of its inputs.
+The error to minimise is E H E^T. E is the error of a weight [R, n], and H [n, n] are the second moments of its inputs.
 The paper moves the remaining columns by (w_q - rounded) / [H^-1]_qq * [H^-1]_q,: (its equation 2), and needs the
 inverses of the remaining parts of H. One triangular factor of H itself gives the same result without any inverse (Chen
-et al., arXiv 2507.18553: GPTQ is Babai's nearest plane). With H = S^T S and S lower, column q is rounded from w_q + sum
+et al., arXiv 2507.18553: GPTQ is Babai's nearest plane). Let H = S^T S with S lower. Column q is rounded from w_q + sum
 over p < q of S_qp / S_qq (w_p - rounded_p). Columns are ordered by their own second moment, the largest first
 (`act-order` in the paper's code).
 """

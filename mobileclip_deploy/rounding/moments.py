@@ -162,10 +162,12 @@ def _seen(
 def _positions(
     layer: nn.Module, given: Tensor, gradient: Tensor, enough: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Samples a layer's inputs [G, n, P] and the cost of an error there, [G, P], at about `enough` positions of each
-    input.
+    """Samples about `enough` positions of each input of a layer.
 
     The positions of a map are evenly spaced, with a random start each time.
+
+    Returns:
+        The layer's inputs there, [G, n, P], and the cost of an error, [G, P].
     """
     size = len(given)
     if not isinstance(layer, nn.Conv2d):

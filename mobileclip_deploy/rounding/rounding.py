@@ -43,11 +43,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class RoundedTower:
-    """Outcome of one tower: the layers with learned weights, out of `of` layers, and the tower's nearness to its float
-    original without and with learning, as centred SNR in dB on the inputs held back.
+    """Outcome of one tower.
 
-    `method` is the best of the tried methods. It is "nearest", without `layers`, if learning did not improve the tower;
-    the tower is then unchanged.
+    `layers` have learned weights, out of `of` layers. `nearest_db` and `learned_db`: centred SNR in dB of the tower
+    against its float original, on the inputs held back, without and with learning. `method` is the best of the tried
+    methods. It is "nearest", without `layers`, if learning did not improve the tower; the tower is then unchanged.
     """
 
     tower: TowerName

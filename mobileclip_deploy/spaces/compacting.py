@@ -153,7 +153,6 @@ def _int8_scale(images: npt.NDArray[np.float64], axes: npt.NDArray[np.float32]) 
 
 
 def _captions(folder: Path, file: Path | None) -> list[str] | None:
-    """Returns the user's captions. None if there are none."""
     if file is None:
         prompts_path = prompt_file(folder)
         return None if prompts_path is None else read_prompts(prompts_path)

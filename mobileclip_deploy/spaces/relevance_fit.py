@@ -2,8 +2,8 @@
 
 The best cosine in a library is a bad judge: some captions are far from their own picture, and others are near to
 anything. So the best cosine is corrected by two values. The first is the cosine that the query *would* reach, predicted
-from its embedding (ridge regression). The second is the spread of its scores over the background. The corrected cosine
-is compared with a threshold that grows with the logarithm of the library's size, as the largest of many scores does.
+from its embedding (ridge regression). The second is the spread of its scores over the background. The threshold of the
+corrected cosine grows with the logarithm of the library's size, as the largest of many scores does.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def _sizes(samples: Samples) -> list[int]:
 def _lift(samples: Samples, found: Observed) -> Fitted:
     """Returns the weights of a query's embedding and of its spread.
 
-    A logistic regression separates "in the library" from the rest by the best cosine, by the cosine expected of the
-    query's own picture, and by the spread.
+    A logistic regression separates "in the library" from the rest. Its features are the best cosine, the cosine
+    expected of the query's own picture, the spread, and the logarithm of the library's size.
     """
     expected = expected_cosines(samples)
     features = np.stack([found.best, expected[found.query], samples.spreads[found.query], np.log(found.size)], axis=1)

@@ -125,10 +125,11 @@ class RoundedTowerEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class RoundingEntry(BaseModel, frozen=True, extra="forbid"):
-    """Rounding of weights to their grids, if it was learned. Towers that are not listed are rounded to the nearest.
+    """Rounding of weights to their grids, if it was learned. Towers that are not in `towers` are rounded to the
+    nearest.
 
-    `method`; the samples it was learned on (folder, SHA-256, numbers of pictures and captions); and `floats`, the file
-    of the other learned tensors: biases.
+    `method`: the requested one. `calibration`, `images` and `captions`: folder and numbers of the samples that it was
+    learned on. `floats`: the file of the other learned tensors, biases.
     """
 
     method: Name

@@ -262,7 +262,7 @@ def _check_files(folder: Path) -> None:
     """Checks that everything in a bundle is a file or a folder of it.
 
     Later readers then never block, and copying, serving or sending a bundle publishes no other file of this machine. A
-    hard link cannot be distinguished from the file itself. It is no risk: an archive or a download can only make hard
+    hard link cannot be distinguished from the file itself. It does no harm: an archive or a download can only make hard
     links between its own files.
 
     Raises:

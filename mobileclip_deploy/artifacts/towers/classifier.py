@@ -33,8 +33,8 @@ class Normalised(nn.Module):
 def unit_length(features: Tensor) -> Tensor:
     """Scales rows [N, D] to length 1, in float16 too.
 
-    Each row is divided by its largest absolute value first. Otherwise squares may not fit into float16 (300 squared is
-    more than its 65,504), and a sum of a thousand of them even less. After the division each square is at most 1, one
+    Each row is divided by its largest absolute value first. Otherwise squares may not fit into float16: 300 squared is
+    more than its 65,504. A sum of a thousand squares fits even less. After the division each square is at most 1, one
     of them is 1, and their sum is between 1 and D. That fits, and its square root is far from 0.
     """
     features = features / features.abs().amax(dim=1, keepdim=True)

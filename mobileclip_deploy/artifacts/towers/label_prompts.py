@@ -15,7 +15,7 @@ SHOWN = 3
 
 
 def check_label_prompts(labels: Sequence[str], template: str, tokens: TokenizerSpec) -> tuple[str, ...]:
-    """Returns a sentence for each kind of label whose prompt is cut at the context or has unknown words.
+    """Returns up to two sentences: on labels whose prompts are cut at the context, and on labels with unknown words.
 
     Args:
         template: with `{}` for the label.

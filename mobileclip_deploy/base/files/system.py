@@ -48,8 +48,8 @@ def lock(descriptor: int, wait: bool) -> None:
 def lock_as_java(descriptor: int) -> None:
     """Locks an open file against Java's writers, too: `FileChannel.lock` uses fcntl's locks, which ignore flock's.
 
-    Linux has fcntl locks of a descriptor. Python on a Mac only has those of a process, which are lost as soon as the
-    process closes any descriptor of the file: there nothing is done. On Windows both locks are of one kind.
+    Linux has fcntl locks of a descriptor. Python on a Mac only has those of a process, which are lost when the process
+    closes the file. So nothing is done there. On Windows both locks are of one kind.
 
     Raises:
         BlockingIOError: Java holds the lock.

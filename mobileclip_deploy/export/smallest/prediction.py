@@ -1,7 +1,7 @@
 """Effect of rounding a tower's weights on its embeddings, computed in torch without a conversion.
 
-Either all weights are rounded to the storage that the target reports for a choice; or each weight that the target can
-store at 4 bits is rounded by itself to 4 bits (one scale per block of 32 inputs, symmetric), the others in float32.
+There are two forms. A choice is predicted with all weights rounded to its storage, as the target reports it. A layer is
+measured with its weight alone at 4 bits (one scale per block of 32 inputs, symmetric), if the target can store it so.
 Noises of different layers are nearly independent, so those of a mix add up. Activations are not rounded, and arithmetic
 is float32. The real effect is measured on the file before it counts.
 """

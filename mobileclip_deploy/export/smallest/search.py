@@ -178,7 +178,6 @@ class _Search:
         return candidate if len(choices) == len(matches) and self._is_affordable(candidate) else None
 
     def _affordable(self) -> list[Candidate]:
-        """Returns the candidates of the frontier that are not too large."""
         return [candidate for candidate in self._frontier() if self._is_affordable(candidate)]
 
     def _is_affordable(self, candidate: Candidate) -> bool:
