@@ -56,8 +56,8 @@ class Check(BaseModel, frozen=True):
     - `fit`: axes of smaller embeddings against a new fit
     - `cut`: the loss of a search by these axes
     - `reproduced`: the artifact against a new conversion
-    - `gpu`, `gpu range`, `gpu answers`: operators that the GPU compiler leaves on the CPU, the range in float16, and
-      the results
+    - `gpu`, `gpu range`, `gpu answers`: operators that the GPU compiler leaves on the CPU, whether the rest fits into
+      float16, and the results
     - `task`: accuracy in percent, and its drop in points (`figures`)
     - `sampled`: the same on some of the images
     - `baseline`: today's figures against those last accepted
