@@ -1,1 +1,1 @@
-"""Android phones over the adb command line: found, described, cooled, measured by the harness in android_harness/."""
+"""Benchmark of Android phones over the adb command line. The harness in android_harness/ measures on the phone."""

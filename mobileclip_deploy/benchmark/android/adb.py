@@ -1,4 +1,4 @@
-"""The adb command line: every word that reaches a phone's shell is quoted, every failure is one line with a remedy."""
+"""Access to phones by the adb command line. Quotes words for a phone's shell; errors are one line with a remedy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PATIENCE_SECONDS = 60
 PULL_SECONDS = 600
 LOOK_SECONDS = 1.0
 SLOWEST = 4_000
-"""Bytes per second of a connection before its first push was timed: by a tunnel to another continent it is faster."""
+"""Bytes per second of a connection before its first push was timed. Even a tunnel to another continent is faster."""
 PROBE_BYTES = 256 << 10
 SLOWER = 5
-"""A push that takes so many times as long as the rate of the ones before says hangs."""
+"""Factor of the time that the last push's rate predicts; a push that takes longer hangs."""
 END = re.compile(r"mobileclip-shell-ended (\d+)\s*\Z")
 
 STATES = {
@@ -39,7 +39,7 @@ STATES = {
     "bootloader": "start the phone into Android: fastboot reboot",
 }
 
-# What adb prints -> what to tell. The first that is found counts; {serial} is the phone's.
+# Pattern in adb's output -> error text. The first pattern that matches counts; {serial} is the phone's.
 LOST = (
     ("not found|no devices", "the phone {serial} is gone: replug it and look at `mobileclip-deploy devices`"),
     ("unauthorized", "the phone {serial} does not trust this computer: " + STATES["unauthorized"]),
@@ -62,12 +62,12 @@ SERVER = ("cannot connect to daemon", "failed to start daemon", "failed to check
 
 
 class DeviceLost(RuntimeFailed):
-    """The phone can no longer be reached."""
+    """Error of a phone that can no longer be reached."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command on the phone wrote, and its exit code."""
+    """Exit code and output of a command on the phone."""
 
     code: int
     output: str
@@ -75,16 +75,18 @@ class Answer:
 
 
 def find_adb() -> str:
-    """The adb program: on PATH, or of the Android SDK in ANDROID_HOME, ANDROID_SDK_ROOT or where Android Studio has it.
+    """Returns the path of the adb program: on PATH, else in an Android SDK.
+
+    The SDK's folder is in ANDROID_HOME or ANDROID_SDK_ROOT, or it is Android Studio's.
 
     Raises:
-        RuntimeFailed: there is none; says how to get it.
+        RuntimeFailed: adb is not installed; the error says how to get it.
     """
-    found = shutil.which("adb")
+    on_path = shutil.which("adb")
     homes = [os.environ.get(name) for name in ("ANDROID_HOME", "ANDROID_SDK_ROOT")]
     folders = [Path(home) for home in homes if home] + studio_folders()
     programs = ("adb", "adb.exe")  # the second is Windows', which WSL starts too
-    candidates = [found, *(str(folder / "platform-tools" / name) for folder in folders for name in programs)]
+    candidates = [on_path, *(str(folder / "platform-tools" / name) for folder in folders for name in programs)]
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
             return candidate
@@ -95,17 +97,17 @@ def find_adb() -> str:
 
 
 def studio_folders() -> list[Path]:
-    """Folders of Android Studio's SDK: on a Mac, on Linux, on Windows."""
+    """Returns the folders of Android Studio's SDK on a Mac, on Linux and on Windows."""
     local = os.environ.get("LOCALAPPDATA")
     mac_and_linux = [Path.home() / "Library" / "Android" / "sdk", Path.home() / "Android" / "Sdk"]
     return [*mac_and_linux, *([Path(local) / "Android" / "Sdk"] if local else [])]
 
 
 def listed_devices() -> tuple[tuple[str, str], ...]:
-    """Serial number and state of all devices that adb knows.
+    """Returns serial number and state of all devices that adb lists.
 
     Raises:
-        RuntimeFailed: there is no adb, or its server does not answer.
+        RuntimeFailed: adb is not installed, or its server does not answer.
     """
     done = _run([find_adb(), "devices"], PATIENCE_SECONDS, None)
     if done.code != 0:
@@ -116,7 +118,7 @@ def listed_devices() -> tuple[tuple[str, str], ...]:
 
 
 def is_back(serial: str, seconds: float) -> bool:
-    """Waits for a phone that was lost, and connects one in the network again; returns whether it is ready in time."""
+    """Waits for a lost phone, and returns whether the phone is ready in time. Reconnects a phone in the network."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(RuntimeFailed):  # adb's server may start again meanwhile
@@ -130,21 +132,21 @@ def is_back(serial: str, seconds: float) -> bool:
 
 
 def remedy_for_state(state: str) -> str | None:
-    """What to do about a device in this state; None if it is ready."""
+    """Returns the remedy for a device in this state. None if the device is ready."""
     if state == "device":
         return None
     return STATES.get(state, f"adb says {state!r}: replug the phone")
 
 
 def quoted(*words: str) -> str:
-    """Words for a POSIX shell, each taken literally."""
+    """Returns the words quoted for a POSIX shell."""
     return " ".join(shlex.quote(word) for word in words)
 
 
 class Adb:
-    """One phone. `folder` is only named in messages: where this project writes on it.
+    """One phone. `folder` is this project's folder on the phone; it is used in error texts only.
 
-    What asks the phone raises DeviceLost where it is lost, and RuntimeFailed where it is full or refuses.
+    Methods that reach the phone raise DeviceLost if the phone is lost, and RuntimeFailed if it is full or refuses.
     """
 
     def __init__(self, serial: str, folder: str) -> None:
@@ -153,13 +155,15 @@ class Adb:
         self._rate: float | None = None
 
     def command(self, *words: str) -> list[str]:
-        """An adb command line for this phone, for `subprocess`; no shell of this computer sees it."""
+        """Returns an adb command line for this phone, for `subprocess` without a shell on this computer."""
         return [self._program, "-s", self.serial, *words]
 
     def shell(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> Answer:
-        """Run a script in the phone's shell; whatever is not a constant in it has gone through `quoted`. More than
-        `limit` bytes of output are refused."""
-        # adb's exit code is 1 or 255 for a lost connection and for a command that failed: this line tells them apart.
+        """Runs a script in the phone's shell. Every part that is not constant has gone through `quoted`.
+
+        Refuses more than `limit` bytes of output.
+        """
+        # adb's exit code is 1 or 255 for a lost connection and for a command that failed: this line distinguishes them.
         words = self.command("shell", f"({script}\n); echo mobileclip-shell-ended $?")
         done = _run(words, patience, self.serial, limit)
         end = END.search(done.output)
@@ -168,15 +172,17 @@ class Adb:
         return Answer(int(end[1]), done.output[: end.start()], done.errors)
 
     def demand(self, script: str, patience: float = PATIENCE_SECONDS, limit: int = SAID_BYTES) -> str:
-        """Like `shell`, for a script that has to succeed; returns what it wrote."""
+        """Runs a script as `shell` does, and returns its output. Raises an error if the script fails."""
         answer = self.shell(script, patience, limit)
         if answer.code != 0:
             raise self.failure(answer)
         return answer.output
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file, or a folder to where nothing is; a part may be there after an error. `remote` is no shell's
-        business."""
+        """Copies a file, or a folder to a path that does not exist. After an error a part of it may be on the phone.
+
+        No shell reads `remote`, so it is not quoted.
+        """
         size = artifact_bytes(local)
         if self._rate is None and size > PROBE_BYTES:
             self._push_probe(remote)
@@ -184,7 +190,7 @@ class Adb:
         self._push(local, remote, PATIENCE_SECONDS + size / rate)
 
     def _push_probe(self, remote: str) -> None:
-        """Time a push of `PROBE_BYTES` that do not compress, to a file beside `remote`."""
+        """Times a push of `PROBE_BYTES` random bytes, which do not compress, to a file next to `remote`."""
         with temporary_folder() as folder:
             probe = folder / "probe"
             probe.write_bytes(os.urandom(PROBE_BYTES))
@@ -201,13 +207,13 @@ class Adb:
             self._rate = size / max(time.monotonic() - started, 1e-3)
 
     def pull(self, remote: str, local: Path) -> None:
-        """Copy a file or a folder from the phone."""
+        """Copies a file or a folder from the phone."""
         done = _run(self.command("pull", remote, str(local.resolve())), PULL_SECONDS, self.serial)
         if done.code != 0:
             raise self.failure(done)
 
     def failure(self, done: Answer) -> RuntimeFailed:
-        """The error for what adb, or a program on the phone, said when it failed."""
+        """Returns the error for a failed command of adb or of the phone, from its output."""
         text = f"{done.errors}\n{done.output}"
         for pattern, message in LOST:
             if re.search(pattern, done.errors):
@@ -218,10 +224,10 @@ class Adb:
         if any(pattern in text for pattern in SERVER):
             return _server_failure(done)
         lines = [line.strip() for line in text.splitlines() if line.strip() and not END.match(line)]
-        said = f" (adb: {lines[-1][:200]})" if lines else ""
+        detail = f" (adb: {lines[-1][:200]})" if lines else ""
         if done.code in (0, 1, 255) and END.search(done.output) is None:
-            return DeviceLost(f"the connection to the phone {self.serial} broke{said}: replug it and run again")
-        return RuntimeFailed(f"the phone {self.serial} refused a command{said}: replug it and run again")
+            return DeviceLost(f"the connection to the phone {self.serial} broke{detail}: replug it and run again")
+        return RuntimeFailed(f"the phone {self.serial} refused a command{detail}: replug it and run again")
 
 
 def _run(command: Sequence[str], patience: float, serial: str | None, limit: int = SAID_BYTES) -> Answer:
@@ -241,8 +247,8 @@ def _run(command: Sequence[str], patience: float, serial: str | None, limit: int
 
 def _server_failure(done: Answer) -> RuntimeFailed:
     lines = (done.errors or done.output).strip().splitlines()
-    said = f" ({lines[-1][:200]})" if lines else ""
-    return RuntimeFailed(f"adb's server does not answer{said}: type: adb kill-server, then try again")
+    detail = f" ({lines[-1][:200]})" if lines else ""
+    return RuntimeFailed(f"adb's server does not answer{detail}: type: adb kill-server, then try again")
 
 
 def _state(text: str) -> str:

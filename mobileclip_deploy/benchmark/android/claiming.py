@@ -1,4 +1,4 @@
-"""The phone's lock while a run is prepared: of two benchmarks that begin together one would push over the other."""
+"""The phone's lock while a run is prepared. Without it, two benchmarks could overwrite each other's files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mobileclip_deploy.errors import RuntimeFailed
 
 HELD = "mobileclip-lock-held"
 REFUSED, MISSING = 1, 127
-"""Exit codes: `flock -n` of toybox and util-linux where somebody else has the lock; the shell where it has no flock."""
+"""Exit codes: of `flock -n` (toybox, util-linux) if another process has the lock; of a shell without flock."""
 
 
 class PhoneBusy(RuntimeFailed):
-    """Somebody else's benchmark has the phone."""
+    """Error of a phone that another benchmark uses."""
 
     def __init__(self, serial: str) -> None:
         super().__init__(f"another benchmark runs on the phone {serial}: wait for its end")
@@ -25,19 +25,19 @@ class PhoneBusy(RuntimeFailed):
 
 @contextmanager
 def claimed(adb: Adb, base: str) -> Iterator[bool]:
-    """Hold the lock that the harness takes when it starts, until the block ends or this process does.
+    """Holds the harness's lock until the block or this process ends. The harness takes the same lock at its start.
 
-    A shell on the phone holds it and waits for the end of its input: a cable that is pulled gives it back.
+    A shell on the phone holds the lock until its input ends, so a pulled cable releases the lock.
 
     Yields:
-        Whether it is held. On a phone without `flock` it is not, and whoever pushes last wins.
+        True if the lock is held. False on a phone without `flock`; there the last benchmark to push wins.
 
     Raises:
-        PhoneBusy: another benchmark has it.
+        PhoneBusy: another benchmark holds the lock.
         RuntimeFailed: the phone is lost.
     """
     lock = quoted(f"{base}/lock")
-    # With a group's redirection: what `exec` opens, Android's shell keeps from the programs that it starts.
+    # Redirects a group: Android's shell does not pass files that `exec` opened to the programs that it starts.
     script = (
         f"mkdir -p -- {quoted(base)} && ( flock -n 9; code=$?; [ $code = 0 ] || exit $code; "
         f"echo $$ >{lock}; echo {HELD}; read -r _ ) 9>>{lock}; echo mobileclip-shell-ended $?"
@@ -68,16 +68,16 @@ def _is_held(process: subprocess.Popen[str], adb: Adb) -> bool:
     limit = threading.Timer(PATIENCE_SECONDS, process.kill)
     limit.start()
     try:
-        said = process.stdout.readline(SAID_BYTES)
-        if said.strip() == HELD:
+        output = process.stdout.readline(SAID_BYTES)
+        if output.strip() == HELD:
             return True
-        said += process.stdout.read(SAID_BYTES)
+        output += process.stdout.read(SAID_BYTES)
         errors = process.stderr.read(SAID_BYTES)
     finally:
         limit.cancel()
-    end = END.search(said)
+    end = END.search(output)
     if end is None or int(end[1]) not in (REFUSED, MISSING):
-        raise adb.failure(Answer(process.wait(), said, errors))
+        raise adb.failure(Answer(process.wait(), output, errors))
     if int(end[1]) == REFUSED:
         raise PhoneBusy(adb.serial)
     return False

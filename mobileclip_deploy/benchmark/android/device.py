@@ -1,4 +1,4 @@
-"""What a phone is, whether it is one, and the state it is in: getprop, dumpsys, settings, /proc and /sys."""
+"""Description and state of a phone, read from getprop, dumpsys, settings, /proc and /sys. Detects simulated phones."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mobileclip_deploy.errors import RuntimeFailed
 NEXT = "mobileclip-next-answer"
 PAUSE_SECONDS = 10.0
 WORD = 200
-"""Characters of a name; a phone's own are shorter."""
+"""Maximum of characters of a name; names of real phones are shorter."""
 PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
 CPU, SKIN = 0, 3
 """Types of android.os.Temperature."""
 THERMAL_STATES: tuple[ThermalState, ...] = ("nominal", "fair", "fair", "serious", "critical")
-"""Of Android's none, light, moderate, severe, and critical, emergency or shutdown."""
+"""States for Android's none, light, moderate, severe, and (the last) critical, emergency or shutdown."""
 STANDINS = ("goldfish", "ranchu", "cutf_cvm", "vsoc", "waydroid", "redroid", "nox", "vbox86")
-"""ro.hardware of emulators and containers."""
+"""Beginnings of ro.hardware of emulators and containers."""
 MAXIMUM = re.compile(r"^/sys/devices/system/cpu/cpu(\d+)/cpufreq/cpuinfo_max_freq:(\d+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Thermal:
-    """The thermal service's word, and the hottest of the skin (else CPU) sensors as the hardware reports it now."""
+    """State of the thermal service, and current temperature of the hottest skin sensor (else CPU sensor)."""
 
     state: ThermalState | None
     celsius: float | None
@@ -38,7 +38,7 @@ class Thermal:
 
 @dataclass(frozen=True)
 class AndroidPhone:
-    """A device with the frequency of each core (core number -> kHz) and its `uname -m`."""
+    """A device with the highest frequency of each core (core number -> kHz) and its `uname -m`."""
 
     device: Device
     frequencies: Mapping[int, int]
@@ -46,8 +46,8 @@ class AndroidPhone:
 
 
 def describe(adb: Adb) -> AndroidPhone:
-    """What the phone is. Its serial number and its owner's name for it are left out: results are published."""
-    told, facts = _answers(
+    """Returns the phone's description, without serial number and owner's name, since results are published."""
+    properties, facts = _answers(
         adb,
         "getprop",
         "uname -m; grep MemTotal /proc/meminfo; cat /sys/devices/system/cpu/possible; "
@@ -55,7 +55,7 @@ def describe(adb: Adb) -> AndroidPhone:
         "grep -H . /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq 2>/dev/null",
     )
     with understood(f"the phone {adb.serial}"):
-        return _described(told, facts)
+        return _described(properties, facts)
 
 
 def _described(told: str, facts: str) -> AndroidPhone:
@@ -85,10 +85,10 @@ def _described(told: str, facts: str) -> AndroidPhone:
 
 
 def is_simulated(properties: Mapping[str, str], has_bionic: bool) -> bool:
-    """Whether a stand-in answers in a phone's place.
+    """Returns whether the device is an emulator, a container or a script instead of a phone.
 
-    A phone's programs are loaded by /system/bin/linker64 (`has_bionic`): whatever lacks it is no Android, and no script
-    that answers for getprop can bring it along. Emulators and containers have it, and say so in their properties.
+    A phone's programs are loaded by /system/bin/linker64 (`has_bionic`). A script that answers for getprop does not
+    have that file. Emulators and containers have it, but their properties identify them.
     """
     if not has_bionic or properties.get("ro.mobileclip.simulated") == "1":
         return True
@@ -98,7 +98,7 @@ def is_simulated(properties: Mapping[str, str], has_bionic: bool) -> bool:
 
 
 def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
-    """The state now; what the phone does not tell is None."""
+    """Reads the phone's current state. A field is None if the phone does not report it."""
     temperatures, battery, saving, governor, load = _answers(
         adb,
         "dumpsys thermalservice",
@@ -127,29 +127,29 @@ def snapshot(adb: Adb, fixed_performance: bool | None) -> Snapshot:
 
 
 def _answers(adb: Adb, *commands: str) -> list[str]:
-    """What each command writes, asked for at once: every call of adb costs the phone, and whoever waits, some time."""
+    """Returns the output of each command. Runs all of them in one call of adb, since each call takes time."""
     script = f"\necho {NEXT}\n".join(commands)
-    found = adb.demand(f"{script}\ntrue").split(f"{NEXT}\n")
-    if len(found) != len(commands):
+    outputs = adb.demand(f"{script}\ntrue").split(f"{NEXT}\n")
+    if len(outputs) != len(commands):
         raise RuntimeFailed(
-            f"the phone {adb.serial} gave {len(found)} answers to {len(commands)} questions: restart it"
+            f"the phone {adb.serial} gave {len(outputs)} answers to {len(commands)} questions: restart it"
         )
-    return found
+    return outputs
 
 
 def battery_counter(dump: str, name: str) -> int | None:
-    """A counter of `dumpsys battery`; None where the phone has none, which some write as 0."""
-    found = re.search(rf"^ *{name}: (\d{{1,12}})$", dump, re.MULTILINE)
-    return int(found[1]) or None if found else None
+    """Returns a counter of `dumpsys battery`. None if the phone has no such counter, which some phones write as 0."""
+    match = re.search(rf"^ *{name}: (\d{{1,12}})$", dump, re.MULTILINE)
+    return int(match[1]) or None if match else None
 
 
 def parse_thermal(dump: str) -> Thermal:
-    """`dumpsys thermalservice`; temperatures only of the hardware's own list, the cached one before it is stale."""
+    """Parses `dumpsys thermalservice`. Reads the hardware's own list only; the cached list before it is stale."""
     status = re.search(r"Thermal Status: (\d+)", dump)
     current = dump.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
-    found = [(int(kind), float(value)) for value, kind, _ in TEMPERATURE.findall(current)]
-    skin = [value for kind, value in found if kind == SKIN]
-    cpu = [value for kind, value in found if kind == CPU]
+    readings = [(int(kind), float(value)) for value, kind, _ in TEMPERATURE.findall(current)]
+    skin = [value for kind, value in readings if kind == SKIN]
+    cpu = [value for kind, value in readings if kind == CPU]
     state = THERMAL_STATES[min(int(status[1]), len(THERMAL_STATES) - 1)] if status else None
     return Thermal(state, max(skin or cpu, default=None))
 
@@ -162,33 +162,37 @@ def wait_until_cool(
     now: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until the thermal state is nominal, at most `limit` seconds.
+    """Waits until the thermal state is nominal, at most `limit` seconds.
 
-    A phone that stays `fair` is measured all the same: the state is in the result. One without a thermal service too.
+    A phone that stays `fair` is measured all the same, since the result contains the state. So is a phone without a
+    thermal service.
 
     Raises:
-        RuntimeFailed: it is still serious or critical.
+        RuntimeFailed: the state is still serious or critical.
     """
     end = now() + limit
     while True:
-        found = read()
-        if found.state in (None, "nominal"):
+        thermal = read()
+        if thermal.state in (None, "nominal"):
             return
-        degrees = "" if found.celsius is None else f", {found.celsius:.0f} °C"
+        degrees = "" if thermal.celsius is None else f", {thermal.celsius:.0f} °C"
         left = end - now()
         if left <= 0:
-            if found.state == "fair":
+            if thermal.state == "fair":
                 return
             raise RuntimeFailed(
-                f"the phone is still hot after {limit:.0f} s (thermal state {found.state}{degrees}): take it off the "
+                f"the phone is still hot after {limit:.0f} s (thermal state {thermal.state}{degrees}): take it off the "
                 "charger and out of its case, let it cool, and run again"
             )
-        progress(f"waiting for the phone to cool: thermal state {found.state}{degrees}, at most {left:.0f} s more")
+        progress(f"waiting for the phone to cool: thermal state {thermal.state}{degrees}, at most {left:.0f} s more")
         sleep(min(PAUSE_SECONDS, left))
 
 
 def parse_battery(dump: str) -> tuple[float | None, float | None, bool | None]:
-    """`dumpsys battery`: percent, degrees Celsius, and whether it is charging (2 of android.os.BatteryManager)."""
+    """Parses `dumpsys battery`: percent, degrees Celsius, and True if charging (2 of android.os.BatteryManager).
+
+    Each is None if the phone does not report it.
+    """
     values = {
         name: int(value) for name, value in re.findall(r"^\s*(level|scale|temperature|status): (-?\d+)$", dump, re.M)
     }
@@ -198,10 +202,10 @@ def parse_battery(dump: str) -> tuple[float | None, float | None, bool | None]:
 
 
 def fast_cores(frequencies: Mapping[int, int], threads: int) -> tuple[int, ...]:
-    """The cores to pin to: of the fastest kind that has as many cores as there are threads, so many. Empty: any core.
+    """Returns `threads` cores to pin to, of the fastest kind that has enough cores. Empty if any core will do.
 
-    Cores of one kind have the same highest clock: on a mix of kinds, the slower ones decide how long an inference
-    takes, and the scheduler decides who they are. Where all cores are alike, or no kind has enough, nothing is pinned.
+    Cores of one kind have the same highest clock. On a mix of kinds the slower cores decide the time of an inference,
+    and the scheduler decides which cores these are. If all cores are alike, or no kind has enough, nothing is pinned.
     """
     kinds = sorted(set(frequencies.values()), reverse=True)
     for kind in kinds if len(kinds) > 1 else ():

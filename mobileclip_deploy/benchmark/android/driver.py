@@ -1,4 +1,4 @@
-"""The Android driver: find a phone, bring the job there, cool it, run the plan on it, fetch what it found."""
+"""Driver of Android phones: finds a phone, pushes the job, waits until it is cool, runs the plan, fetches results."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ from mobileclip_deploy.errors import NotRun, RuntimeFailed, UsageError
 from mobileclip_deploy.targets.values import RuntimePlace
 
 APP = "app"
-"""The selector of the app that measures by itself (android_harness/app), on whatever phone it is."""
+"""Selector of the app that measures by itself (android_harness/app), on any phone."""
 RECONNECTIONS = 3
-"""A run goes on by itself so often after its phone was lost."""
+"""Number of times that a run continues by itself after its phone was lost."""
 APP_RUNS = (("onnxruntime", "cpu"), ("onnxruntime", None))
 
 
 class AndroidDriver(Driver):
-    """The phone with the serial number `selector`, or the only one that is connected. One driver, one phone; or `app`:
-    the app that measures by itself, for which jobs are written."""
+    """Driver of the phone with the serial number `selector`, or of the only connected phone. Keeps to one phone.
+
+    The selector `app` means the app that measures by itself. For the app, jobs are only written.
+    """
 
     kind = "android"
     devices = "Android phones"
@@ -59,23 +61,23 @@ class AndroidDriver(Driver):
         self._serial_of_run: str | None = None
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
-        found = self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
+        named = self._named_places(target, options, "MOBILECLIP_ANDROID_PLACES", self._settings.places)
         if self.selector != APP:
-            return found
-        kept = tuple(one for one in found if (one.runtime, one.backend) in APP_RUNS)
-        if not kept:
+            return named
+        in_app = tuple(run_place for run_place in named if (run_place.runtime, run_place.backend) in APP_RUNS)
+        if not in_app:
             raise NotRun("the app has ONNX Runtime's CPU alone; by adb the runners measure the others")
-        return kept
+        return in_app
 
     def discover(self) -> tuple[Listing, ...]:
         try:
-            found = listed_devices()
+            devices = listed_devices()
         except RuntimeFailed as missing:
             return (Listing("android", "adb", "missing", str(missing)),)
-        if not found:
+        if not devices:
             remedy = "connect one by USB, and turn on USB debugging in its developer options"
             return (Listing("android", "Android phones", "none connected", remedy),)
-        return tuple(self._listing(serial, state) for serial, state in found)
+        return tuple(self._listing(serial, state) for serial, state in devices)
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
         if self.selector == APP:
@@ -109,7 +111,7 @@ class AndroidDriver(Driver):
         self._serial_of_run = self._serial_of_run or self._serial()
         adb = Adb(self._serial_of_run, self._settings.folder)
         phone = describe(adb)
-        # Runtimes are fetched for a phone that is there: tens of megabytes.
+        # Only after a phone was found: the runtimes to fetch are tens of megabytes.
         runners = self._find_runners(plan, progress)
         if phone.machine != runners.machine:
             raise RuntimeFailed(
@@ -118,7 +120,7 @@ class AndroidDriver(Driver):
             )
         programs = InstalledPrograms(self._settings.folder, loader_among(path.name for path in runners.files), adb=adb)
         there = adb.shell(f"ls -- {quoted(programs.folder)} 2>/dev/null").output.split()
-        with suppress(NotStarting):  # nothing is there yet, or nothing that could have begun a run
+        with suppress(NotStarting):  # the phone has no harness yet, or one that cannot have started a run
             self._end_own_run(replace(programs, loader=loader_among(there)), plan)
         with claimed(adb, programs.base) as alone:
             session = self._session(programs, phone, job)
@@ -137,7 +139,7 @@ class AndroidDriver(Driver):
         return find_runners(self.runners or self._settings.runners, plan.proven, progress, self.runtime_versions)
 
     def _cooled(self, adb: Adb, rounds: Rounds, fixed_performance: bool) -> Snapshot:
-        """The phone's state before the first round, cool if a round is left."""
+        """Waits until the phone is cool if a round is left, and returns its state before the first round."""
         if rounds.plan.outstanding:
             wait_until_cool(
                 lambda: parse_thermal(adb.shell("dumpsys thermalservice").output),
@@ -147,8 +149,11 @@ class AndroidDriver(Driver):
         return rounds.plan.environment_before(lambda: snapshot(adb, fixed_performance))
 
     def _measure(self, session: PhoneSession, rounds: Rounds, first: bool) -> None:
-        """Run the first rounds, or what is left after them, and leave the phone with the stream as it was judged here:
-        it goes on with the cells whose answers were right."""
+        """Runs the first round of each cell, or the rounds after it, and fetches the results.
+
+        After the first rounds, pushes the stream as this computer judged it. The phone then continues only the cells
+        with correct answers.
+        """
         adb, base = session.programs.adb, session.programs.base
         try:
             session.run(rounds.receive, first)
@@ -172,29 +177,29 @@ class AndroidDriver(Driver):
         return Listing(f"android:{serial}", f"{name} (simulated)" if device.simulated else name, "ready")
 
     def _serial(self) -> str:
-        """The phone that was meant.
+        """Returns the serial number of the selected phone, or of the only ready phone.
 
         Raises:
-            RuntimeFailed: it is not there or not ready, or it is not clear which one.
+            RuntimeFailed: the phone is not connected or not ready, or several are ready and none is selected.
         """
-        found = dict(listed_devices())
-        if self.selector is not None and self.selector not in found:
-            known = ", ".join(found) or "none"
-            raise RuntimeFailed(f"there is no Android device {self.selector}; connected: {known}")
-        if not found:
+        states = dict(listed_devices())
+        if self.selector is not None and self.selector not in states:
+            connected = ", ".join(states) or "none"
+            raise RuntimeFailed(f"there is no Android device {self.selector}; connected: {connected}")
+        if not states:
             raise RuntimeFailed(
                 "no Android phone is connected: plug one in, switch USB debugging on in its developer options, and "
                 "look at `mobileclip-deploy devices`"
             )
-        ready = [serial for serial, state in found.items() if state == "device"]
+        ready = [serial for serial, state in states.items() if state == "device"]
         if self.selector is None and len(ready) > 1:
             raise RuntimeFailed(
                 f"{len(ready)} Android phones are connected: choose one with `device='android:{ready[0]}'`"
             )
-        serial = self.selector or (ready or list(found))[0]
-        remedy = remedy_for_state(found[serial])
+        serial = self.selector or (ready or list(states))[0]
+        remedy = remedy_for_state(states[serial])
         if remedy is not None:
-            raise RuntimeFailed(f"the phone {serial} is {found[serial]}: {remedy}")
+            raise RuntimeFailed(f"the phone {serial} is {states[serial]}: {remedy}")
         return serial
 
     def _session(self, programs: InstalledPrograms, phone: AndroidPhone, job: Job) -> PhoneSession:
@@ -215,7 +220,7 @@ class AndroidDriver(Driver):
         )
 
     def _bring(self, programs: InstalledPrograms, rounds: Rounds, runners: Runners, alone: bool) -> None:
-        """Programs, models and golden files onto the phone; what an interrupted run of this job left there, here."""
+        """Pushes programs, models and golden files to the phone. Fetches rounds of an interrupted run of this job."""
         adb, folder, plan = programs.adb, programs.base, rounds.plan
         rounds.tell("pushing the harness")
         synchronize(adb, programs.folder, {path.name: path for path in runners.files}, executable=True)
@@ -223,17 +228,17 @@ class AndroidDriver(Driver):
             self._end_own_run(programs, plan)
         if _is_job_of(adb, folder, plan):
             rounds.fetch(adb, folder)
-        wanted = plan.files | {"job.json": plan.folder / "job.json"}
+        files = plan.files | {"job.json": plan.folder / "job.json"}
         if plan.stream.exists():
-            wanted[plan.stream.name] = plan.stream
+            files[plan.stream.name] = plan.stream
         rounds.tell("pushing models")
-        synchronize(adb, f"{folder}/job", wanted)
+        synchronize(adb, f"{folder}/job", files)
 
     def _end_own_run(self, programs: InstalledPrograms, plan: Plan) -> None:
-        """End what an interrupted run of this plan still does on the phone, before anything that it uses is touched.
+        """Stops an interrupted run of this plan that still runs on the phone, before its files are changed.
 
         Raises:
-            RuntimeFailed: it is another plan's, or does not end.
+            RuntimeFailed: the run belongs to another plan, or does not end.
         """
         if not programs.is_busy():
             return
@@ -242,25 +247,28 @@ class AndroidDriver(Driver):
         programs.stop()
 
     def _clean(self, adb: Adb, plan: Plan) -> None:
-        """Remove what this run wrote; models and programs stay, so that the next run need not push them."""
+        """Removes the files that this run wrote. Models and programs stay, so that the next run need not push them."""
         names = (plan.stream.name, f"{plan.job.run_id}.run.json", "job.json")
-        with suppress(PhoneBusy), claimed(adb, self._settings.folder):  # whoever came meanwhile removes what is ours
+        with (
+            suppress(PhoneBusy),
+            claimed(adb, self._settings.folder),
+        ):  # a benchmark that started meanwhile removes them
             adb.demand("rm -f -- " + quoted(*(f"{self._settings.folder}/job/{name}" for name in names)))
 
 
 def refuse_profile(plan: Plan) -> None:
-    """Raises NotRun where operator times are asked for."""
+    """Raises NotRun if operator times are requested."""
     if plan.profile:
         raise NotRun("operator times are not recorded on Android phones: leave `profile` out")
 
 
 def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]:
-    """What the harness says about itself and its runtimes, on the phone: the first sign that it runs there."""
+    """Reads the versions of the harness and its runtimes from the programs on the phone. Shows that they start."""
     programs = session.programs
     pinned = tuple(sorted({core for cores in session.cores.values() for core in cores}))
     with understood(f"the harness on the phone {programs.adb.serial}"):
         harness = json.loads(programs.version(PLAN))
-        found = Harness(
+        description = Harness(
             name=one_line(harness["name"]),
             version=one_line(harness["version"]),
             build=harness["build"],
@@ -269,10 +277,10 @@ def _versions(session: PhoneSession, job: Job) -> tuple[Harness, dict[str, str]]
         )
         runtimes = sorted({cell.runtime for cell in job.cells})
         versions = {name: json.loads(programs.version(runner(name)))["version"] for name in runtimes}
-        return found, {name: one_line(version) for name, version in versions.items()}
+        return description, {name: one_line(version) for name, version in versions.items()}
 
 
 def _is_job_of(adb: Adb, folder: str, plan: Plan) -> bool:
-    """Whether the job on the phone is this plan's. Only that file is read: hashing models would disturb a run."""
+    """Returns whether the job on the phone is this plan's. Hashes job.json only: hashing models would disturb a run."""
     answer = adb.shell(f"sha256sum -- {quoted(f'{folder}/job/job.json')}")
     return answer.code == 0 and answer.output.lstrip("\\").startswith(file_sha256(plan.folder / "job.json"))

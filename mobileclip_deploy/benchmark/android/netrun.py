@@ -1,8 +1,8 @@
-"""Qualcomm's NPU of a phone, by Qualcomm's own qnn-net-run from the user's QAIRT SDK.
+"""Driver of a phone's Qualcomm NPU, by Qualcomm's own qnn-net-run from the user's QAIRT SDK.
 
 The ready runners cannot reach that NPU: its driver's library on a phone, libcdsprpc.so, is built for Android's C
-library. qnn-net-run is too. What it is told, writes and refuses is taken from public scripts that call it, such as
-UbiquitousLearning/mllm's scripts/push_qnn_lib.sh and LiteRT's profiler for Qualcomm's NPU.
+library. qnn-net-run is built for it too. Its options, outputs and errors are taken from public scripts that call it,
+such as UbiquitousLearning/mllm's scripts/push_qnn_lib.sh and LiteRT's profiler for Qualcomm's NPU.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ PROFILE = "qnn-profiling-data_0.log"
 SDK = "QNN_SDK_ROOT"
 TARGET = "qnn"
 PERFORMANCE = "burst"
-"""qnn-net-run's word for the clocks that apps ask the NPU for."""
+"""qnn-net-run's name of the performance profile that apps request of the NPU."""
 VIEWER_SECONDS = 300
 
 
 def sdk_file(name: str) -> Path:
-    """A file of Qualcomm's QAIRT SDK, unpacked, whose folder QNN_SDK_ROOT names, as the SDK's own `envsetup` does.
+    """Returns a file of the unpacked QAIRT SDK. QNN_SDK_ROOT names its folder, as after the SDK's own `envsetup`.
 
     Raises:
-        RuntimeFailed: no SDK is named, or the file is not there.
+        RuntimeFailed: QNN_SDK_ROOT is not set, or the file does not exist.
     """
     named = os.environ.get(SDK)
     if not named:
@@ -61,14 +61,14 @@ def sdk_file(name: str) -> Path:
             f"{TOOL} is part of Qualcomm's QAIRT SDK, which Qualcomm gives to whoever takes its licence: unpack it "
             f"and name the folder that holds bin and lib in {SDK}"
         )
-    found = Path(named) / name
-    if not found.is_file():
+    path = Path(named) / name
+    if not path.is_file():
         raise RuntimeFailed(f"{named} lacks {name}: name another QAIRT SDK in {SDK}")
-    return found
+    return path
 
 
 def tools_for(architecture: str) -> dict[str, Path]:
-    """What is pushed for an NPU such as `v75`: the tool, the HTP backend, and the library that the NPU loads."""
+    """Returns the files to push for an NPU such as `v75`: the tool, the HTP backend, the library that the NPU loads."""
     stub, skel = (f"libQnnHtp{architecture.upper()}{part}.so" for part in ("Stub", "Skel"))
     libraries = [f"lib/aarch64-android/{name}" for name in ("libQnnHtp.so", "libQnnSystem.so", stub)]
     names = [PROGRAM, *libraries, f"lib/hexagon-{architecture}/unsigned/{skel}"]
@@ -77,7 +77,11 @@ def tools_for(architecture: str) -> dict[str, Path]:
 
 @dataclass
 class _Bench:
-    """The phone's folder, with `bin` and `job`; where raw files are kept here; seconds of each cell's inference."""
+    """Folders of a run, and measured times.
+
+    `base`: folder on the phone with `bin` and `job`. `kept`: folder here for raw files. `patience`: time limit of a
+    start of the tool, in seconds. `seconds`: cell id -> seconds of an inference.
+    """
 
     adb: Adb
     base: str
@@ -86,10 +90,10 @@ class _Bench:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, name: str, *words: str) -> Path:
-        """Start the tool once; the folder here with all that it wrote.
+        """Starts the tool once, and returns the folder here with its outputs.
 
         Raises:
-            RuntimeFailed: it failed, with its last words.
+            RuntimeFailed: the tool failed; the error has its last line.
         """
         folder = self.kept / name
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,16 +103,16 @@ class _Bench:
         environment = f"LD_LIBRARY_PATH={quoted(binaries)} ADSP_LIBRARY_PATH={quoted(binaries)}"
         script = f"cd {quoted(f'{self.base}/job')} && rm -rf out\n{KEEP_AWAKE}\n{environment} {command}; code=$?\n"
         answer = self.adb.shell(f"{script}{LET_SLEEP}\nexit $code", self.patience + 30)
-        said = f"{answer.output}{answer.errors}"
-        (folder / "said.txt").write_text(said, encoding="utf-8")
+        text = f"{answer.output}{answer.errors}"
+        (folder / "said.txt").write_text(text, encoding="utf-8")
         if answer.code != 0:
-            lines = [line.strip() for line in said.splitlines() if line.strip()] or [f"exit code {answer.code}"]
+            lines = [line.strip() for line in text.splitlines() if line.strip()] or [f"exit code {answer.code}"]
             raise RuntimeFailed(f"{TOOL}: {one_line(lines[-1])}")
         self.adb.pull(f"{self.base}/job/out", folder / "out")
         return folder / "out"
 
     def microseconds(self, out: Path, message: str) -> list[int]:
-        """What the tool's own profile says of each `message`, by the SDK's viewer."""
+        """Returns microseconds of each `message` in the tool's own profile, read by the SDK's viewer."""
         viewer = sdk_file("bin/x86_64-linux-clang/qnn-profile-viewer")
         log, table = out / PROFILE, out / "profile.csv"
         command = [str(viewer), "--input_log", str(log), "--output", str(table)]
@@ -120,9 +124,9 @@ class _Bench:
 
 
 def executions(rows: Iterable[list[str]], message: str = "EXECUTE") -> list[int]:
-    """Microseconds of each `message` of qnn-net-run itself in a table of qnn-profile-viewer.
+    """Returns microseconds of each `message` of qnn-net-run itself in a table of qnn-profile-viewer.
 
-    Its columns: time stamp, message, value, unit, source (NETRUN or BACKEND), level (ROOT or SUB-EVENT), name.
+    The table's columns: time stamp, message, value, unit, source (NETRUN or BACKEND), level (ROOT or SUB-EVENT), name.
     """
     cells = ([cell.strip() for cell in row] for row in rows)
     return [
@@ -131,7 +135,7 @@ def executions(rows: Iterable[list[str]], message: str = "EXECUTE") -> list[int]
 
 
 class NetRunDriver(AndroidDriver):
-    """A phone whose NPU runs context binaries."""
+    """Driver of a phone whose NPU runs context binaries."""
 
     devices = TOOL
 
@@ -155,12 +159,14 @@ class NetRunDriver(AndroidDriver):
         phone = describe(adb)
         chip = (phone.device.soc or "unknown").split()[-1].lower()
         base = f"{self._settings.folder}/qnn"
-        kept = plan.folder.with_name(plan.folder.name.removesuffix(".partial") + ".qnn")
-        bench = _Bench(adb, base, kept, self._settings.turn_limit(plan.job.protocol))
+        raw_folder = plan.folder.with_name(plan.folder.name.removesuffix(".partial") + ".qnn")
+        bench = _Bench(adb, base, raw_folder, self._settings.turn_limit(plan.job.protocol))
         with claimed(adb, self._settings.folder), temporary_folder() as place:
             rounds.tell(f"pushing {TOOL}")
             files, architectures = _files(plan, chip, place)
-            tools = {name: file for one in sorted(architectures) for name, file in tools_for(one).items()}
+            tools = {
+                name: file for architecture in sorted(architectures) for name, file in tools_for(architecture).items()
+            }
             synchronize(adb, f"{base}/bin", tools, executable=True)
             rounds.tell("pushing models")
             synchronize(adb, f"{base}/job", files)
@@ -175,8 +181,10 @@ class NetRunDriver(AndroidDriver):
 
 
 def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str]]:
-    """What a job needs on the phone, by name: a binary for each cell, one file for each golden input, the lists that
-    the tool reads; and the architectures of the binaries."""
+    """Returns the files that a job needs on the phone, by name, and the architectures of the binaries.
+
+    The files are a binary for each cell, a file for each golden input, and the lists that the tool reads.
+    """
     files: dict[str, Path] = {}
     architectures = set()
     for cell in plan.job.cells:
@@ -188,8 +196,8 @@ def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str
         count = min(inputs.shape[0], plan.job.protocol.golden_inputs or inputs.shape[0])
         values = np.fromfile(plan.folder / inputs.file, inputs.dtype).reshape(inputs.shape)[:count]
         lines = []
-        for number, row in enumerate(values):
-            name = f"{cell.id}.{number}.raw"
+        for index, row in enumerate(values):
+            name = f"{cell.id}.{index}.raw"
             (place / name).write_bytes(row.astype(cell.input.dtype).tobytes())
             files[name] = place / name
             lines.append(f"{cell.input.name}:={name}\n")
@@ -201,7 +209,7 @@ def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str
 
 
 def _round(bench: _Bench, plan: Plan, turn: Turn) -> RoundResult:
-    """One process of the tool; before that, in the first round, one that answers the golden inputs."""
+    """Measures a round in one process of the tool. In the first round, a process before it answers golden inputs."""
     cell, run_id = plan.job.cell(turn.cell), plan.job.run_id
     try:
         answers = _answers(bench, cell) if turn.round == 0 or cell.id not in bench.seconds else None
@@ -225,10 +233,10 @@ def _round(bench: _Bench, plan: Plan, turn: Turn) -> RoundResult:
 
 
 def _timed(bench: _Bench, plan: Plan, cell: Cell, name: str) -> tuple[Path, list[int]]:
-    """Inferences of the first golden input in one process: what it wrote, and microseconds of each."""
+    """Runs the first golden input many times in one process. Returns the output folder and each run's microseconds."""
     protocol = plan.job.protocol
-    wanted = max(protocol.iterations_per_round, math.ceil(protocol.seconds_per_round / bench.seconds[cell.id]))
-    count = protocol.warm_up_iterations + wanted
+    iterations = max(protocol.iterations_per_round, math.ceil(protocol.seconds_per_round / bench.seconds[cell.id]))
+    count = protocol.warm_up_iterations + iterations
     out = bench.run(name, *_words(cell, "first"), "--num_inferences", str(count), "--keep_num_outputs", "1")
     times = bench.microseconds(out, "EXECUTE")
     if len(times) != count:
@@ -237,11 +245,11 @@ def _timed(bench: _Bench, plan: Plan, cell: Cell, name: str) -> tuple[Path, list
 
 
 def _answers(bench: _Bench, cell: Cell) -> bytes:
-    """Answers to the golden inputs, float32 in base64; how long each takes is kept for the rounds."""
+    """Returns answers to the golden inputs, float32 in base64. Keeps the median time of an inference for the rounds."""
     out = bench.run(f"{cell.id}.answers", *_words(cell, "all"))
     times = bench.microseconds(out, "EXECUTE")
     bench.seconds[cell.id] = max(statistics.median(times or [0]), 1) / 1e6
-    files = [out / f"Result_{number}" / f"{cell.output.name}.raw" for number in range(len(times))]
+    files = [out / f"Result_{index}" / f"{cell.output.name}.raw" for index in range(len(times))]
     missing = [file for file in files if not file.is_file()]
     if missing or not files:
         raise RuntimeFailed(f"{TOOL} wrote no {(missing or [out])[0].name}")
@@ -249,17 +257,17 @@ def _answers(bench: _Bench, cell: Cell) -> bytes:
 
 
 def _words(cell: Cell, inputs: str) -> tuple[str, ...]:
-    """What every start names: the context, its inputs as the tensors' own types, the profile of each inference."""
+    """Returns the options of every start: context, inputs in the tensors' own types, a profile of each inference."""
     words = ("--retrieve_context", f"{cell.id}.bin", "--input_list", f"{cell.id}.{inputs}.txt")
     return (*words, "--use_native_input_files", "--perf_profile", PERFORMANCE, "--profiling_level", "basic")
 
 
 def _version(bench: _Bench) -> str:
-    """The tool's own, asked on the phone: the first sign that it starts there."""
+    """Reads the tool's version on the phone, which shows that the tool starts there."""
     binaries = f"{bench.base}/bin"
     answer = bench.adb.shell(f"LD_LIBRARY_PATH={quoted(binaries)} {quoted(f'{binaries}/{TOOL}', '--version')}")
-    said = answer.output + answer.errors
-    found = re.search(r"\bv?(\d+\.\d+[\w.]*)", said)
-    if answer.code != 0 or found is None:
-        raise RuntimeFailed(f"{TOOL} does not start on the phone {bench.adb.serial} ({one_line(said) or answer.code})")
-    return found[1]
+    text = answer.output + answer.errors
+    match = re.search(r"\bv?(\d+\.\d+[\w.]*)", text)
+    if answer.code != 0 or match is None:
+        raise RuntimeFailed(f"{TOOL} does not start on the phone {bench.adb.serial} ({one_line(text) or answer.code})")
+    return match[1]

@@ -1,4 +1,4 @@
-"""The harness's programs as they lie on a phone, and the one way in which they are started there."""
+"""The harness's programs on a phone, and the command lines that start them there."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from mobileclip_deploy.errors import RuntimeFailed
 
 PLAN = "mobileclip-bench"
 LOADERS = ("ld-linux-aarch64.so.1", "ld-linux-x86-64.so.2")
-"""glibc's, which ready-made runners bring along: Android has another C library. The second is for emulators on PCs."""
+"""glibc's loaders, which ready-made runners bring along, since Android has another C library. The second is for
+emulators on PCs."""
 BUSY = 4
 
 
 def runner(runtime: str) -> str:
-    """The program that runs a runtime's cells."""
+    """Returns the name of the program that runs a runtime's cells."""
     return f"{PLAN}-{runtime}"
 
 
 def loader_among(names: Iterable[str]) -> str | None:
-    """The loader of glibc among these file names; None: they are of programs for Android's own C library."""
+    """Returns glibc's loader among these file names. None if the programs are for Android's own C library."""
     return next((name for name in names if name in LOADERS), None)
 
 
 class NotStarting(RuntimeFailed):
-    """A program that the phone does not start."""
+    """Error of a program that the phone does not start."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Programs:
     """A folder of a phone with programs and the libraries that they need.
 
     Args:
-        base: the folder that holds `bin`, `job` and `lock`.
-        loader: the file beside the programs that starts them; None: the system does.
+        base: the folder that contains `bin`, `job` and `lock`.
+        loader: the file next to the programs that starts them. None if the system starts them.
     """
 
     base: str
@@ -45,13 +46,13 @@ class Programs:
         return f"{self.base}/bin"
 
     def command(self, program: str, *arguments: str, under: Sequence[str] = ()) -> str:
-        """A line for the phone's shell.
+        """Returns a command line for the phone's shell.
 
-        The environment is made here and nowhere else: a program that is built for Android looks for its libraries
-        where LD_LIBRARY_PATH says, and without it does not start.
+        Only this method sets the environment. A program for Android finds its libraries by LD_LIBRARY_PATH, and does
+        not start without it.
 
         Args:
-            under: words of a program that starts this one, such as `timeout`.
+            under: words of a program that starts this program, such as `timeout`.
         """
         path = f"{self.folder}/{program}"
         if self.loader is not None:
@@ -59,8 +60,7 @@ class Programs:
         return f"LD_LIBRARY_PATH={quoted(self.folder)} {quoted(*under, path, *arguments)}"
 
     def plan_words(self, turn_seconds: float) -> list[str]:
-        """What `mobileclip-bench` is told, whoever starts it; a round that takes longer than `turn_seconds` is ended,
-        and its cell failed."""
+        """Returns the arguments of `mobileclip-bench`. It ends a round after `turn_seconds`, and the cell fails."""
         words = [f"{self.base}/job", "--resume", "--lock", f"{self.base}/lock", "--runners", self.folder]
         words += ["--turn-timeout", f"{turn_seconds:.3f}"]
         return words + (["--loader", f"{self.folder}/{self.loader}"] if self.loader is not None else [])
@@ -68,15 +68,15 @@ class Programs:
 
 @dataclass(frozen=True)
 class InstalledPrograms(Programs):
-    """Those of one phone, which `adb` reaches."""
+    """Programs on a phone that `adb` reaches."""
 
     adb: Adb = field(kw_only=True)
 
     def is_busy(self) -> bool:
-        """Whether a benchmark runs on the phone.
+        """Returns whether a benchmark runs on the phone.
 
         Raises:
-            NotStarting: the program that could tell is not there, or not one that the phone starts.
+            NotStarting: `mobileclip-bench`, which checks the lock, is not on the phone or does not start there.
         """
         answer = self.adb.shell(self.command(PLAN, "--held", f"{self.base}/lock"))
         if answer.code not in (0, BUSY):
@@ -84,14 +84,14 @@ class InstalledPrograms(Programs):
         return answer.code == BUSY
 
     def stop(self) -> None:
-        """End the benchmark that runs on the phone, whoever started it."""
+        """Ends the benchmark that runs on the phone, no matter which computer started it."""
         self.adb.demand(self.command(PLAN, "--stop", f"{self.base}/lock"))
 
     def version(self, program: str) -> str:
-        """What a program says about itself, as JSON: the first sign that it runs there.
+        """Returns a program's description of itself, as JSON, which shows that it runs on the phone.
 
         Raises:
-            NotStarting: the phone does not start it.
+            NotStarting: the phone does not start the program.
         """
         answer = self.adb.shell(self.command(program, "--version"))
         if answer.code == 0:
@@ -99,7 +99,7 @@ class InstalledPrograms(Programs):
         raise self.not_starting(program, answer.errors or answer.output, answer.code)
 
     def not_starting(self, program: str, said: str, code: int) -> NotStarting:
-        """The error of a program that the phone does not start."""
+        """Returns the error for a program that does not start, from its output and exit code."""
         lines = said.strip().splitlines()
         reason = lines[-1].strip() if lines else f"exit code {code}"
         remedy = (

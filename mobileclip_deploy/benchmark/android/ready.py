@@ -1,8 +1,8 @@
 """Ready-made runners: the programs of their archive (release.py), with runtimes from PyPI's wheels.
 
-The programs are built against glibc, and bring it along. The runtimes' libraries are taken out of the wheels for 64-bit
-ARM Linux, the first time that a phone needs them, and kept. Their versions and hashes are the archive's: a bundle can
-come from a stranger, so it chooses no version. The user can.
+The programs are built against glibc, and bring it along. The runtimes' libraries come from the wheels for 64-bit ARM
+Linux. They are unpacked when a phone first needs them, and cached. The archive lists their versions and hashes. A
+bundle can come from a stranger, so it cannot choose a version. The user can.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from mobileclip_deploy.errors import WHY, RuntimeFailed, UsageError, refusing
 CONTENTS = "runners.json"
 PIP_SECONDS = 900
 LOOK_SECONDS = 0.5
-"""Between two looks at how much pip has fetched."""
+"""Seconds between two counts of the bytes that pip has fetched."""
 INDEX = "files.json"
 
 
 class Wheel(Frozen):
-    """A runtime's wheel for the phone, and which of its files are pushed under which names.
+    """A runtime's wheel for the phone, and `members`: files to push -> their names on the phone.
 
-    `package`: its name on PyPI; None: like the runtime. `linked`: the programs are linked against this version;
-    otherwise they open whichever lies next to them. `sha256`, `bytes`: None for a version that the user chose.
+    `package`: the wheel's name on PyPI. None if it is the runtime's. `linked`: True if the programs are linked against
+    this version. If not, the programs open any version next to them. `sha256`, `bytes`: None if the user chose the
+    version.
     """
 
     runtime: Identifier
@@ -60,10 +61,10 @@ class Wheel(Frozen):
         return f"{self.distribution} {self.version}"
 
     def check_proven(self, versions: Collection[str]) -> None:
-        """Refuses bundles that were proven with another version than the one the programs are linked against.
+        """Refuses bundles that were proven with another version than the programs are linked against.
 
         Raises:
-            RuntimeFailed: there is such a bundle.
+            RuntimeFailed: a bundle was proven with another version.
         """
         others = sorted(set(versions) - {self.version})
         if self.linked and others:
@@ -76,7 +77,7 @@ class Wheel(Frozen):
         """Returns the wheel of the version that the user chose.
 
         Raises:
-            UsageError: the programs are linked against another one, or no wheel has such a version.
+            UsageError: the programs are linked against another version, or the text is not a version.
         """
         if version == self.version:
             return self
@@ -88,7 +89,7 @@ class Wheel(Frozen):
 
 
 class Contents(Frozen):
-    """runners.json of the archive: its files with their SHA-256, and the wheels."""
+    """Content of the archive's runners.json: its files with their SHA-256, and the wheels."""
 
     schema_version: Literal[1]
     version: Identifier
@@ -107,7 +108,7 @@ class Contents(Frozen):
 
 
 def runners_summary(folder: Path) -> str:
-    """`1 for executorch 1.5.1, onnxruntime 1.32.0`. Raises as `ready_runners`."""
+    """Returns the versions, such as `1 for executorch 1.5.1, onnxruntime 1.32.0`. Raises as `ready_runners`."""
     contents = _contents(folder)
     runtimes = sorted(f"{wheel.runtime} {wheel.version}" for wheel in contents.wheels)
     return f"{contents.version} for {', '.join(runtimes)}"
@@ -119,16 +120,16 @@ def ready_runners(
     progress: Progress,
     versions: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
-    """Returns the archive's programs and libraries that these runtimes need, and the runtimes' own.
+    """Returns the archive's programs and libraries that these runtimes need, and the runtimes' libraries.
 
     Args:
         folder: the archive's files.
-        runtimes: with the versions that the bundles to be run were proven with.
-        versions: of runtimes, those that the user chose; the archive's own otherwise.
+        runtimes: runtime -> versions that its bundles were proven with.
+        versions: runtime -> version that the user chose; the archive's version for the others.
 
     Raises:
-        RuntimeFailed: a runtime is not among them or not in that version, a file is damaged, or a wheel cannot be had.
-        UsageError: a chosen version is not one, or cannot be chosen.
+        RuntimeFailed: the archive lacks a runtime or its version, a file is damaged, or a wheel cannot be fetched.
+        UsageError: a chosen version is not a version, or cannot be chosen.
     """
     versions = versions or {}
     contents = _contents(folder)
@@ -143,23 +144,23 @@ def ready_runners(
     damaged = [name for name in programs | libraries if not _is_whole(folder / name, contents.files.get(name))]
     if damaged:
         raise RuntimeFailed(f"{folder / sorted(damaged)[0]} is missing or damaged: unpack the runners' archive again")
-    own = tuple(folder / name for name in sorted(programs | libraries))
+    from_archive = tuple(folder / name for name in sorted(programs | libraries))
     needed = {name: wheels[name].at(versions.get(name, wheels[name].version)) for name in sorted(runtimes)}
     for name, wheel in needed.items():
         wheel.check_proven(runtimes[name])
-    return own + tuple(file for wheel in needed.values() for file in _libraries(wheel, progress))
+    return from_archive + tuple(file for wheel in needed.values() for file in _libraries(wheel, progress))
 
 
 def _contents(folder: Path) -> Contents:
     file = folder / CONTENTS
-    told = f"{file} cannot be used ({WHY}): unpack the runners' archive again"
-    with refusing(told, OSError, ValidationError, into=RuntimeFailed):
+    message = f"{file} cannot be used ({WHY}): unpack the runners' archive again"
+    with refusing(message, OSError, ValidationError, into=RuntimeFailed):
         return parse_model(Contents, file.read_bytes())
 
 
 def _libraries(wheel: Wheel, progress: Progress) -> tuple[Path, ...]:
-    """A wheel's libraries, from the cache, or fetched now."""
-    # A hash, and not the archive's words: these do not choose a folder's name.
+    """Returns a wheel's libraries from the cache. Fetches them if they are not there."""
+    # The folder's name is a hash, since texts of the archive must not choose a path.
     folder = cache_folder("android-runners") / f"wheel-{content_sha256(wheel.model_dump_json().encode())[:32]}"
     if not _is_complete(folder, wheel):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -172,27 +173,27 @@ def _libraries(wheel: Wheel, progress: Progress) -> tuple[Path, ...]:
 
 
 def _fetch(wheel: Wheel, place: Path, progress: Progress) -> Path:
-    wanted = place / "requirements.txt"
+    requirements = place / "requirements.txt"
     digest = f" --hash=sha256:{wheel.sha256}" if wheel.sha256 else ""
-    wanted.write_text(f"{wheel.distribution}=={wheel.version}{digest}\n", encoding="utf-8")
+    requirements.write_text(f"{wheel.distribution}=={wheel.version}{digest}\n", encoding="utf-8")
     words = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     words += ["--only-binary=:all:", "--python-version", wheel.python]
     words += [word for platform in wheel.platforms for word in ("--platform", platform)]
-    words += ["--dest", str(place), "--requirement", str(wanted)]
+    words += ["--dest", str(place), "--requirement", str(requirements)]
 
     def tell(count: int) -> None:
         of = f": {count / 1e6:.1f} of {wheel.bytes / 1e6:.1f} MB" if wheel.bytes else ""
         progress(f"fetching {wheel.title} for the phone{of}")
 
-    code, said = _run_pip(words, place / "unfinished", tell)
-    found = list(place.glob("*.whl"))
-    if code == 0 and len(found) == 1 and wheel.sha256 in (None, file_sha256(found[0])):
-        return found[0]
-    lines = said.strip().splitlines()
+    code, output = _run_pip(words, place / "unfinished", tell)
+    archives = list(place.glob("*.whl"))
+    if code == 0 and len(archives) == 1 and wheel.sha256 in (None, file_sha256(archives[0])):
+        return archives[0]
+    lines = output.strip().splitlines()
     reason = lines[-1].removeprefix("ERROR: ") if lines else f"exit code {code}"
-    if "No module named pip" in said:
+    if "No module named pip" in output:
         remedy = "type python -m ensurepip"
-    elif wheel.sha256 is None and "from versions:" in said:
+    elif wheel.sha256 is None and "from versions:" in output:
         remedy = (
             "is PyPI reachable? If it is, there is none for phones; leave `runtime_versions` out for the version that "
             "the ready runners know"
@@ -203,8 +204,11 @@ def _fetch(wheel: Wheel, place: Path, progress: Progress) -> Path:
 
 
 def _run_pip(words: list[str], unfinished: Path, tell: Callable[[int], None]) -> tuple[int, str]:
-    """Exit code, and what it said. `tell` hears how many bytes have come, by the files in `unfinished`: pip shows its
-    own bar to people only, or not at all."""
+    """Runs pip, and returns its exit code and output.
+
+    Reports the number of fetched bytes, from the sizes of files in `unfinished`. pip itself shows a bar on terminals
+    only, or not at all.
+    """
     unfinished.mkdir()
     command, environment = python(*words, variables={"TMPDIR": str(unfinished)})
     count = 0
@@ -222,13 +226,13 @@ def _run_pip(words: list[str], unfinished: Path, tell: Callable[[int], None]) ->
         try:
             while time.monotonic() < end:
                 try:
-                    said, _ = process.communicate(timeout=LOOK_SECONDS)
+                    output, _ = process.communicate(timeout=LOOK_SECONDS)
                 except subprocess.TimeoutExpired:
                     before, count = count, sum(file.stat().st_size for file in unfinished.rglob("*.whl"))
                     if count > before:
                         tell(count)
                 else:
-                    return process.returncode, said
+                    return process.returncode, output
         except BaseException:
             process.kill()
             raise
@@ -251,7 +255,7 @@ def _unpack(archive: Path, wheel: Wheel, into: Path) -> None:
 
 
 def _is_complete(folder: Path, wheel: Wheel) -> bool:
-    """Whether everything was unpacked there, and is as it was then."""
+    """Returns whether the folder contains all of the wheel's files, unchanged since they were unpacked."""
     try:
         hashes: dict[str, str] = parse_json((folder / INDEX).read_bytes())
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The archive of ready runners: fetched from the release that release.json pins, or at hand; verified, unpacked, kept.
+"""The archive of ready runners: fetched from the release that release.json pins, or a local file.
 
-release.json holds the GitHub repository (`owner/name`) whose release has the archive, the runners' version, and the
-size and SHA-256 of the archive. While no repository is named there nothing is fetched.
+An archive is verified, and unpacked into the cache. release.json contains the GitHub repository (`owner/name`) with the
+release, the runners' version, and size and SHA-256 of the archive. Without a repository nothing is fetched.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from mobileclip_deploy.errors import WHY, RuntimeFailed, refusing
 SERVER = "https://github.com"
 PIECE = 1 << 20
 SECONDS = 60
-"""Without a byte from the server."""
+"""Timeout: seconds without a byte from the server."""
 MOST_BYTES = 200 << 20
-"""All files of an archive together; they take 8 million."""
+"""Maximum size of all files of an archive together; measured: 8 million bytes."""
 HOW_TO_GET = (
     "build them in a checkout: on Debian `make android-runners`, on a Mac or Windows with Docker `docker run --rm "
     '--platform linux/amd64 -v "$PWD":/work -w /work debian:13 android_harness/runners/build.sh`; then add '
@@ -43,9 +43,9 @@ class Release(Frozen):
     """The archive that belongs to this version of the toolkit.
 
     Args:
-        repository: `owner/name` on GitHub; empty: it was published nowhere.
-        version: of the runners, which is not the toolkit's.
-        bytes: of the archive.
+        repository: `owner/name` on GitHub. Empty if the archive is not published.
+        version: the runners' version, which is not the toolkit's.
+        bytes: size of the archive.
     """
 
     repository: Annotated[str, Field(pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$", max_length=LONGEST_TEXT)]
@@ -55,28 +55,28 @@ class Release(Frozen):
 
     @property
     def address(self) -> str:
-        """Where the archive is."""
+        """URL of the archive."""
         file = f"mobileclip-deploy-android-runners-{self.version}.zip"
         return f"{SERVER}/{self.repository}/releases/download/android-runners-{self.version}/{file}"
 
 
 @cache
 def pinned_release() -> Release:
-    """What release.json says."""
+    """Reads release.json."""
     return parse_model(Release, Path(__file__).with_suffix(".json").read_bytes())
 
 
 def kept_release() -> Path | None:
-    """The folder of the pinned release where it was fetched before; None where not."""
+    """Returns the folder of the pinned release. None if the release was not fetched before."""
     folder = _folder(pinned_release().sha256)
     return folder if (folder / CONTENTS).is_file() else None
 
 
 def released_runners(progress: Progress) -> Path:
-    """The folder of the pinned release's files, fetched now if they are not there or damaged.
+    """Returns the folder of the pinned release's files. Fetches them if they are missing or damaged.
 
     Raises:
-        RuntimeFailed: no repository is named, the server cannot be reached, or gives another file than the pinned one.
+        RuntimeFailed: release.json names no repository, the server cannot be reached, or it sends another file.
     """
     release = pinned_release()
     folder = _folder(release.sha256)
@@ -93,10 +93,10 @@ def released_runners(progress: Progress) -> Path:
 
 
 def unpacked_runners(archive: Path) -> Path:
-    """The folder of an archive's files.
+    """Returns the folder of an archive's files. Unpacks them into the cache if they are not there.
 
     Raises:
-        RuntimeFailed: the file is not there, is no archive of runners, or is damaged.
+        RuntimeFailed: the file does not exist, is not an archive of runners, or is damaged.
     """
     with refusing(f"{archive} cannot be read ({WHY}): {HOW_TO_GET}", OSError, into=RuntimeFailed):
         folder = _folder(file_sha256(archive))
@@ -108,7 +108,7 @@ def _folder(digest: str) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether everything that was in the archive lies there as it was."""
+    """Returns whether the folder contains all of the archive's files, undamaged."""
     try:
         contents = parse_model(Contents, (folder / CONTENTS).read_bytes())
         return all(file_sha256(folder / name) == digest for name, digest in contents.files.items())
@@ -136,11 +136,11 @@ def _download(release: Release, into: Path, progress: Progress) -> None:
 
 def _unpack(archive: Path, folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    told = f"{archive} is no archive of runners ({WHY}): {HOW_TO_GET}"
-    # zipfile says of an encrypted member RuntimeError; of damaged ones whatever their compression's module says.
+    message = f"{archive} is no archive of runners ({WHY}): {HOW_TO_GET}"
+    # zipfile raises RuntimeError for an encrypted member, and its compression module's errors for a damaged member.
     kinds = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, struct.error, zlib.error, lzma.LZMAError)
-    with refusing(told, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
-        if sum(one.file_size for one in opened.infolist()) > MOST_BYTES:
+    with refusing(message, *kinds, into=RuntimeFailed), zipfile.ZipFile(archive) as opened:
+        if sum(member.file_size for member in opened.infolist()) > MOST_BYTES:
             raise RuntimeFailed(f"{archive} holds more than runners can: {HOW_TO_GET}")
         contents = parse_model(Contents, opened.read(CONTENTS))
         with replacing(folder) as partial:

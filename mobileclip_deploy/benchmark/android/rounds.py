@@ -1,4 +1,4 @@
-"""Finished rounds on their way from the phone into the run's stream on this computer."""
+"""Transfer of finished rounds from the phone into the run's stream on this computer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from mobileclip_deploy.errors import InvalidInput
 
 
 class Rounds:
-    """The rounds of a plan: kept as they come, and counted for whoever waits. What the phone holds is refused with
-    InvalidInput where it is damaged, or not this run's."""
+    """Rounds of a plan. Stores each round when it arrives, and reports progress.
+
+    Raises InvalidInput if the phone's stream is damaged, or belongs to another run.
+    """
 
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self.plan = plan
         self._counter = RoundCounter(len(plan.job.order), progress)
 
     def receive(self, line: str) -> None:
-        """Keep one round that the phone has just finished. A damaged line is left to `fetch`."""
+        """Stores a round that the phone has just finished. Leaves a damaged line to `fetch`."""
         try:
             finished = parse_document(line, RoundResult, "a line from the phone")
         except InvalidInput:
@@ -29,18 +31,18 @@ class Rounds:
         self.tell()
 
     def fetch(self, adb: Adb, folder: str) -> None:
-        """Bring home what the stream on the phone holds and the one here does not."""
+        """Fetches the rounds that the stream on the phone contains and the stream here does not."""
         name = self.plan.stream.name
         content = self._content(adb, f"{folder}/job/{name}").encode()
         for finished in parse_stream(content, self.plan.job, f"the phone's {name}"):
             self.plan.keep(finished)
 
     def tell(self, what: str = "") -> None:
-        """Report how many turns are behind us, and what is going on: the next cell, if nothing else."""
+        """Reports the number of finished turns, and the current work: `what`, else the next cell."""
         turns = self.plan.outstanding
         upcoming = self.plan.job.cell(turns[0].cell).label if turns else "done"
         self._counter.tell(len(self.plan.job.order) - len(turns), what or upcoming)
 
     def _content(self, adb: Adb, remote: str) -> str:
-        """A file on the phone; empty where it is not there."""
+        """Reads a file on the phone. Returns empty text if the file does not exist."""
         return adb.demand(f"[ ! -f {quoted(remote)} ] || cat -- {quoted(remote)}", limit=self.plan.most_bytes)

@@ -1,5 +1,7 @@
-"""One run of the harness on a phone: started, followed round by round, ended in every case; or everything for one, on a
-phone that no adb of this computer reaches."""
+"""A run of the harness on a phone: starts it, follows it round by round, and ends it in every case.
+
+For a phone that this computer's adb cannot reach, writes a folder with everything that a run needs.
+"""
 
 from __future__ import annotations
 
@@ -35,27 +37,28 @@ case $stayed in
   *) settings put global stay_on_while_plugged_in "$stayed" ;;
 esac >/dev/null 2>&1"""
 """A phone whose screen is off lowers its clocks. `svc power stayon` wakes the screen and keeps it on while the cable is
-in (frameworks/base, PowerCommand.java); `settings get` answers `null` where nothing was set."""
+in (frameworks/base, PowerCommand.java). `settings get` prints `null` if nothing was set."""
 
 GRACE_SECONDS = 60
-"""Beyond the longest round: starting the programs, asking for their versions, writing to slow storage."""
+"""Seconds above the longest round: for starting the programs, reading their versions, writing to slow storage."""
 STOPPED = 124
 REMEMBERED_LINES = 20
 QUEUED_LINES = 8
 SCRIPT = "run.sh"
-# The core is the one that device.fast_cores finds for one thread, told from the phone that the script runs on.
+# The script pins to the core that device.fast_cores would choose for one thread, from the phone's own frequencies.
 TEMPLATE = Path(__file__).with_name(SCRIPT)
 
 
 @dataclass(frozen=True)
 class PhoneSession:
-    """The harness on the phone, and the limits it runs under.
+    """A run of the harness on the phone, and its time limits.
 
     Args:
-        cores: threads of a cell -> the cores that its rounds are pinned to; none: any core.
-        turn_seconds: a round that takes longer is ended, and its cell failed.
-        total_seconds: after that the phone itself ends everything.
+        cores: threads of a cell -> the cores that its rounds are pinned to. Empty if any core will do.
+        turn_seconds: time limit of a round; a longer round is ended, and its cell fails.
+        total_seconds: time limit after which the phone itself ends everything.
         fixed_performance: switch the phone's fixed performance mode on for the run, and off after it.
+        simulated: the device is not a real phone.
     """
 
     programs: InstalledPrograms
@@ -66,12 +69,13 @@ class PhoneSession:
     simulated: bool
 
     def run(self, received: Callable[[str], None], first: bool = False) -> None:
-        """Run the job that lies on the phone to its end, or the `first` round of each cell; every finished round's line
-        is handed on.
+        """Runs the job on the phone to its end, or the `first` round of each cell.
+
+        Calls `received` with the line of every finished round.
 
         Raises:
-            RuntimeFailed: the phone was lost, the harness failed, or it took too long. Nothing is left running that the
-                phone does not end by itself.
+            RuntimeFailed: the phone was lost, the harness failed, or it took too long. The phone ends by itself
+                whatever still runs.
         """
         process = subprocess.Popen(
             self.programs.adb.command("shell", launch_script(self, first)),
@@ -93,13 +97,13 @@ class PhoneSession:
         self._judge(code, errors)
 
     def _follow(self, process: subprocess.Popen[str], received: Callable[[str], None]) -> tuple[int | None, list[str]]:
-        """Exit code on the phone (None: it was never told), and the last lines that are no rounds."""
+        """Returns the exit code on the phone, and the last lines that are not rounds. None if no code came."""
         lines: queue.Queue[tuple[bool, str | None]] = queue.Queue(maxsize=QUEUED_LINES)
         streams = ((True, process.stdout), (False, process.stderr))
         for is_output, stream in streams:
             threading.Thread(target=_read, args=(stream, is_output, lines), daemon=True).start()
         code, open_streams = None, len(streams)
-        said: deque[str] = deque(maxlen=REMEMBERED_LINES)
+        last_lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
         silence = self.turn_seconds + GRACE_SECONDS
         while open_streams:
             try:
@@ -115,13 +119,13 @@ class PhoneSession:
             elif is_output and line.startswith("{"):
                 received(line)
             elif line.strip():
-                said.append(line.strip())
-        return code, list(said)
+                last_lines.append(line.strip())
+        return code, list(last_lines)
 
     def _judge(self, code: int | None, errors: list[str]) -> None:
         if code == 0:
             return
-        said = errors[-1] if errors else "nothing was said"
+        last_line = errors[-1] if errors else "nothing was said"
         serial = self.programs.adb.serial
         if code is None:
             failure = self.programs.adb.failure(Answer(255, "", "\n".join(errors)))
@@ -132,19 +136,19 @@ class PhoneSession:
             raise RuntimeFailed(
                 f"the phone {serial} ended the run after {self.total_seconds:.0f} s: go on with `resume=True`"
             )
-        if code in (126, 127) or "not executable" in said:
-            raise self.programs.not_starting(PLAN, said, code)
+        if code in (126, 127) or "not executable" in last_line:
+            raise self.programs.not_starting(PLAN, last_line, code)
         if code == BUSY:
             raise PhoneBusy(serial)
         if code > 128:
             raise RuntimeFailed(
                 f"the harness on the phone {serial} was ended by signal {code - 128}: go on with `resume=True`"
             )
-        raise RuntimeFailed(f"the harness on the phone {serial} failed: {said}; then go on with `resume=True`")
+        raise RuntimeFailed(f"the harness on the phone {serial} failed: {last_line}; then go on with `resume=True`")
 
 
 def launch_script(session: PhoneSession, first: bool = False) -> str:
-    """What the phone's shell is told: it holds every limit itself, so that a pulled cable leaves nothing running."""
+    """Returns the script for the phone's shell. With its time limits, a pulled cable leaves nothing running."""
     programs = session.programs
     words = programs.plan_words(session.turn_seconds)
     words += ["--first"] if first else []
@@ -159,17 +163,17 @@ def launch_script(session: PhoneSession, first: bool = False) -> str:
 
 
 def _read(stream: IO[str], is_output: bool, lines: queue.Queue[tuple[bool, str | None]]) -> None:
-    while line := stream.readline(SAID_BYTES):  # a longer one comes in pieces, of which none is a round: `fetch` has it
+    while line := stream.readline(SAID_BYTES):  # a longer line comes in pieces that are not rounds; `fetch` reads it
         lines.put((is_output, line.rstrip("\r\n")))
     lines.put((is_output, None))
 
 
 def write_job_folder(plan: Plan, runners: Runners, settings: AndroidSettings, into: Path) -> Path:
-    """Write `into`/<run_id> with `job`, `bin` and the script that runs the one by the other.
+    """Writes `into`/<run_id> with `job`, `bin` and the script that runs the job by these programs.
 
     Args:
         plan: cells of one thread.
-        settings: how long a round may take, and the whole.
+        settings: time limits of a round and of the whole run.
     """
     folder = into / plan.job.run_id
     (folder / "bin").mkdir(parents=True)

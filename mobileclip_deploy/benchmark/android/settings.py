@@ -1,4 +1,4 @@
-"""What the environment may say about Android runs, and where the harness's programs are looked for."""
+"""Settings of Android runs from environment variables, and the search for the harness's programs."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from mobileclip_deploy.errors import RuntimeFailed, UsageError
 
 BUILT = Path(__file__).parents[3] / "android_harness" / "build" / "android-arm64" / "bin"
 READY = "ready"
-"""MOBILECLIP_ANDROID_RUNNERS=ready: the ready ones, whatever was built here."""
+"""Value of MOBILECLIP_ANDROID_RUNNERS for the ready runners, even if others were built here."""
 HOW_TO_BUILD = "build them as android_harness/README.md says, or name others with `runners`"
 LIBRARIES = {
     "onnxruntime": ("libonnxruntime.so", "copy the one of the onnxruntime-android AAR there"),
     "litert": ("libLiteRt.so", "copy the litert AAR's there, and a line `Version: ...` as libLiteRt.so.metadata"),
 }
-"""What a runner loads when it starts: its build does not bring it."""
+"""Libraries that a runner loads at its start and its build does not bring: runtime -> file, remedy."""
 OWN = {"onnxruntime": "libonnxruntime", "executorch": "libexecutorch", "litert": "libLiteRt"}
-"""How the files of a runtime begin: of one that is not measured they stay here."""
+"""Beginnings of a runtime's library names. Libraries of runtimes that are not measured are not pushed."""
 MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
 
 
 @dataclass(frozen=True)
 class AndroidSettings:
-    """From environment variables, so that the command line stays the same for all devices.
+    """Settings from environment variables, so that the command line stays the same for all devices.
 
     Args:
-        folder: on the phone; everything of ours is below it (MOBILECLIP_ANDROID_FOLDER).
-        runners: the archive of ready runners, a folder of runners, or `ready` (MOBILECLIP_ANDROID_RUNNERS); None: those
-            that the NDK built in this checkout, else the ready ones.
-        places: labels of places beside each target's first, such as onnxruntime-xnnpack, which not every build of a
-            runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
-        cooling_seconds: how long to wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
-        reconnect_seconds: how long to wait for a phone that was lost (MOBILECLIP_ANDROID_RECONNECT_SECONDS).
-        turn_seconds: how long one round may take; None: by the protocol (MOBILECLIP_ANDROID_TURN_SECONDS).
+        folder: folder on the phone for all of this project's files (MOBILECLIP_ANDROID_FOLDER).
+        runners: the archive of ready runners, a folder of runners, or `ready` (MOBILECLIP_ANDROID_RUNNERS). None for
+            runners that the NDK built in this checkout, else the ready runners.
+        places: labels of places in addition to each target's first, such as onnxruntime-xnnpack, which not every build
+            of a runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
+        cooling_seconds: longest wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
+        reconnect_seconds: longest wait for a lost phone (MOBILECLIP_ANDROID_RECONNECT_SECONDS).
+        turn_seconds: time limit of a round (MOBILECLIP_ANDROID_TURN_SECONDS). None if the protocol decides it.
         fixed_performance: measure in the phone's fixed performance mode, whose clocks are below the highest
             (MOBILECLIP_ANDROID_FIXED_PERFORMANCE, 1 or 0).
     """
@@ -56,10 +56,10 @@ class AndroidSettings:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> AndroidSettings:
-        """Read the variables.
+        """Reads the variables.
 
         Raises:
-            UsageError: one of them makes no sense.
+            UsageError: a variable has an invalid value.
         """
         folder = environment.get("MOBILECLIP_ANDROID_FOLDER", cls.folder)
         if not folder.startswith("/") or folder.rstrip("/") == "" or "\n" in folder:
@@ -85,21 +85,21 @@ class AndroidSettings:
         )
 
     def turn_limit(self, protocol: Protocol) -> float:
-        """Seconds after which a round hangs: by far more than the slowest model on the slowest phone needs."""
+        """Returns the time limit of a round, in seconds: far more than the slowest model on the slowest phone needs."""
         if self.turn_seconds is not None:
             return self.turn_seconds
         inferences = protocol.warm_up_iterations + protocol.iterations_per_round
         return 120 + 10 * protocol.least_seconds + 2 * inferences
 
     def total_limit(self, job: Job) -> float:
-        """Seconds after which the phone ends a run: for its rounds, for cooling, and for starting the programs."""
+        """Returns the phone's time limit of a run, in seconds: for rounds, cooling, and starting the programs."""
         cooling = job.protocol.cool_seconds * len(job.order)
         return self.turn_limit(job.protocol) * (len(job.order) + 1) + cooling
 
 
 @dataclass(frozen=True)
 class Runners:
-    """The programs and shared libraries to be pushed, and the machine they were built for (as `uname -m` says it)."""
+    """Programs and shared libraries to push, and the machine that they were built for (as in `uname -m`)."""
 
     files: tuple[Path, ...]
     machine: str
@@ -111,16 +111,16 @@ def find_runners(
     progress: Progress,
     versions: Mapping[str, str] | None = None,
 ) -> Runners:
-    """The harness's programs that these runtimes need, with every library that is pushed with them.
+    """Returns the harness's programs that these runtimes need, and every library to push with them.
 
     Args:
         chosen: see `AndroidSettings.runners`.
-        runtimes: with the versions that the bundles were proven with.
-        versions: of runtimes of the ready ones, those that the user chose.
+        runtimes: runtime -> versions that its bundles were proven with.
+        versions: runtime of the ready runners -> version that the user chose.
 
     Raises:
-        UsageError: a version was chosen of a runtime that is not measured, or of runners that bring their own.
-        RuntimeFailed: there are none, one is missing, or was built for no machine that is known; says what to do.
+        UsageError: a version was chosen for a runtime that is not measured, or for runners that bring their own.
+        RuntimeFailed: a program is missing or was built for an unknown machine; the error has a remedy.
     """
     unused = sorted((versions or {}).keys() - runtimes.keys())
     if unused:
@@ -144,8 +144,8 @@ def find_runners(
 
 
 def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
-    wanted = [PLAN, *(runner(runtime) for runtime in sorted(runtimes))]
-    missing = [name for name in wanted if not (folder / name).is_file()]
+    programs = [PLAN, *(runner(runtime) for runtime in sorted(runtimes))]
+    missing = [name for name in programs if not (folder / name).is_file()]
     if missing:
         raise RuntimeFailed(f"{folder} lacks {', '.join(missing)}: {HOW_TO_BUILD}")
     others = tuple(begin for runtime, begin in OWN.items() if runtime not in runtimes)
@@ -153,7 +153,7 @@ def _built_runners(folder: Path, runtimes: frozenset[str]) -> Runners:
     for library, remedy in (LIBRARIES[runtime] for runtime in sorted(runtimes & LIBRARIES.keys())):
         if not (folder / library).is_file():
             raise RuntimeFailed(f"{folder} lacks {library}: {remedy}")
-    files = tuple(folder / name for name in wanted) + tuple(libraries)
+    files = tuple(folder / name for name in programs) + tuple(libraries)
     return Runners(files, _machine(folder / PLAN))
 
 

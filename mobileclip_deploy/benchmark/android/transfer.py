@@ -1,4 +1,4 @@
-"""What has to lie on the phone: pushed where its hash differs, whole or not at all; what is not needed is removed."""
+"""Transfer of files to the phone. Pushes a file if its hash differs, whole or not at all, and removes other files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ DAMAGED = 3
 
 
 def synchronize(adb: Adb, folder: str, wanted: Mapping[str, Path], *, executable: bool = False) -> int:
-    """Make `folder` on the phone hold these files (relative name -> local file) and no others.
+    """Makes `folder` on the phone contain these files (relative name -> local file) and no others.
 
-    Files are pushed into another folder, their hashes compared there, and then renamed: an interruption leaves no half
-    file under a name that is used.
+    Files are pushed into another folder, compared by hash there, and then renamed. So an interruption leaves no partial
+    file under a name in use.
 
     Returns:
-        How many files were pushed.
+        Number of pushed files.
 
     Raises:
-        RuntimeFailed: the phone is lost, full or refuses.
+        RuntimeFailed: the phone is lost or full, or refuses.
     """
     local = {name: file_sha256(path) for name, path in wanted.items()}
     remote = remote_hashes(adb, folder)
@@ -40,7 +40,7 @@ def synchronize(adb: Adb, folder: str, wanted: Mapping[str, Path], *, executable
 
 
 def remote_hashes(adb: Adb, folder: str) -> dict[str, str]:
-    """Relative name -> SHA-256 of every file below a folder of the phone, which is created if it is not there."""
+    """Returns relative name -> SHA-256 of every file below a folder of the phone. Creates the folder if needed."""
     script = f"mkdir -p -- {quoted(folder)} && cd {quoted(folder)} && find . -type f -exec sha256sum {{}} +"
     listing = adb.demand(script, HASHING_SECONDS)
     pairs = [line.split(None, 1) for line in listing.splitlines() if line.strip()]
@@ -49,11 +49,13 @@ def remote_hashes(adb: Adb, folder: str) -> dict[str, str]:
 
 
 def place(adb: Adb, folder: str, files: Mapping[str, Path], mode: str = "644") -> None:
-    """Push files (relative name -> local file) below a folder, each whole or not at all. All of them in one push, which
-    adb compresses where the phone's can: over a slow connection every call takes seconds.
+    """Pushes files (relative name -> local file) below a folder, each whole or not at all.
+
+    All files go in one push, since over a slow connection every call takes seconds. adb compresses the push if the
+    phone's adb can.
 
     Raises:
-        RuntimeFailed: the phone is lost, full or refuses, or a file arrived damaged.
+        RuntimeFailed: the phone is lost or full, or refuses, or a file arrived damaged.
     """
     if not files:
         return
@@ -61,19 +63,19 @@ def place(adb: Adb, folder: str, files: Mapping[str, Path], mode: str = "644") -
     parents = sorted({str(PurePosixPath(folder, name).parent) for name in files})
     adb.demand(f"rm -rf -- {quoted(incoming)} && mkdir -p -- {quoted(*parents)}")
     with temporary_folder() as stage:
-        for number, local in enumerate(files.values()):
-            link_or_copy(str(local), str(stage / str(number)))
+        for index, local in enumerate(files.values()):
+            link_or_copy(str(local), str(stage / str(index)))
         try:
             adb.push(stage, incoming)
         except RuntimeFailed:
-            with suppress(RuntimeFailed):  # a phone that is gone keeps them; the next run removes them
+            with suppress(RuntimeFailed):  # a lost phone keeps the files; the next run removes them
                 adb.shell(f"rm -rf -- {quoted(incoming)}")
             raise
     script = [f"cd {quoted(incoming)} || exit {DAMAGED}"]
-    for number, local in enumerate(files.values()):
-        script.append(f'case "$(sha256sum <{number})" in {file_sha256(local)}*) ;; *) exit {DAMAGED};; esac')
+    for index, local in enumerate(files.values()):
+        script.append(f'case "$(sha256sum <{index})" in {file_sha256(local)}*) ;; *) exit {DAMAGED};; esac')
     script.append(f"chmod {mode} *")
-    script += [f"mv -f -- {number} {quoted(f'{folder}/{name}')}" for number, name in enumerate(files)]
+    script += [f"mv -f -- {index} {quoted(f'{folder}/{name}')}" for index, name in enumerate(files)]
     answer = adb.shell(
         f"( set -e\n{chr(10).join(script)} ); code=$?; rm -rf -- {quoted(incoming)}; exit $code", HASHING_SECONDS
     )
