@@ -1,1 +1,1 @@
-"""iPhone, iPad and Mac: the Swift harness, built, run and fetched by `xcodebuild` and `xcrun devicectl`."""
+"""Benchmark of iPhone, iPad and Mac by the Swift harness, with `xcodebuild` and `xcrun devicectl`."""

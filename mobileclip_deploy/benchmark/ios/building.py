@@ -1,4 +1,4 @@
-"""The app, built and signed by xcodebuild for one device."""
+"""Build of the app for one device: built and signed by xcodebuild."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mobileclip_deploy.errors import RuntimeFailed
 
 
 def harness_sources() -> Path:
-    """The folder ios_harness: beside the modules in a wheel, at the top of the repository in a checkout.
+    """Returns the folder ios_harness: next to the modules in a wheel, at the top of the repository in a checkout.
 
     Raises:
-        RuntimeFailed: this installation came without it.
+        RuntimeFailed: this installation does not contain the folder.
     """
     package = Path(__file__).parents[2]
     for folder in (package / "ios_harness", package.parent / "ios_harness"):
@@ -38,7 +38,7 @@ BUNDLE_VARIABLE = "MOBILECLIP_DEPLOY_BUNDLE_ID"
 SECONDS = 1200
 ASKING_SECONDS = 20
 DESTINATION_SECONDS = 120
-"""xcodebuild waits so long for a device that it knows and that is not ready; by itself 30 s."""
+"""Longest wait of xcodebuild for a known device that is not ready; its default is 30 s."""
 SILENCE_SECONDS = 60.0
 WAITS = (
     "xcodebuild has said nothing for a minute: does a dialog of the keychain wait on this Mac's screen (type the login "
@@ -46,11 +46,11 @@ WAITS = (
 )
 BUSY = r"Device is busy|is busy: |may need to be unlocked to recover"
 PAUSES = (15.0, 45.0)
-"""Seconds before each new attempt at what a busy device refused."""
+"""Seconds before each new attempt after a busy device refused."""
 TEAMS = ("IDEProvisioningTeamByIdentifier", "IDEProvisioningTeams")
-"""Xcode's settings that name the teams of its accounts: of Xcode 16 and newer, and of older ones."""
+"""Xcode's settings that name the teams of its accounts: of Xcode 16 and newer, and of older versions."""
 
-# What xcodebuild writes -> what to do. The first that is found counts.
+# Pattern in xcodebuild's log -> remedy. The first pattern that matches counts.
 REMEDIES = (
     (r"agreed to the Xcode license", "type: sudo xcodebuild -license"),
     (
@@ -105,23 +105,23 @@ class App:
 
 
 def signing_team(team: str | None) -> str:
-    """The team that signs: the one given, else the environment's, else the only one that Xcode's accounts have.
+    """Returns the team that signs: `team`, else the environment's, else the only team of Xcode's accounts.
 
     Raises:
-        RuntimeFailed: there is none, or several, or it is no team id.
+        RuntimeFailed: Xcode knows no team or several, or the text is not a team id.
     """
-    found = team or os.environ.get(TEAM_VARIABLE, "") or _only_team()
-    if not re.fullmatch(r"[A-Z0-9]{10}", found):
-        raise RuntimeFailed(f"{found!r} is no team id: ten capital letters and digits, such as A1B2C3D4E5")
-    return found
+    team_id = team or os.environ.get(TEAM_VARIABLE, "") or _only_team()
+    if not re.fullmatch(r"[A-Z0-9]{10}", team_id):
+        raise RuntimeFailed(f"{team_id!r} is no team id: ten capital letters and digits, such as A1B2C3D4E5")
+    return team_id
 
 
 def _only_team() -> str:
-    known = _xcode_teams()
-    if len(known) == 1:
-        return next(iter(known))
-    if known:
-        listed = " and ".join(f"{one} ({name})" for one, name in sorted(known.items()))
+    teams = _xcode_teams()
+    if len(teams) == 1:
+        return next(iter(teams))
+    if teams:
+        listed = " and ".join(f"{team_id} ({name})" for team_id, name in sorted(teams.items()))
         raise RuntimeFailed(f"Xcode's accounts have the teams {listed}: choose one with `team`, or in {TEAM_VARIABLE}")
     raise RuntimeFailed(
         "no team to sign the app with, and Xcode knows none: sign in to an Apple account (a free one is enough) in "
@@ -130,9 +130,9 @@ def _only_team() -> str:
 
 
 def _xcode_teams() -> dict[str, str]:
-    """Team id -> name of the teams of Xcode's accounts, as Xcode keeps them in its settings; none without Xcode.
+    """Reads team id -> name of all teams of Xcode's accounts from Xcode's settings. Empty without Xcode.
 
-    Each account names a list of teams with `teamID` and `teamName` (read so by insidegui/WWDC#748, too).
+    Each account has a list of teams with `teamID` and `teamName` (insidegui/WWDC#748 reads the same).
     """
     try:
         done = run_bounded(["defaults", "export", "com.apple.dt.Xcode", "-"], ASKING_SECONDS)
@@ -149,21 +149,22 @@ def _xcode_teams() -> dict[str, str]:
 
 def _bundle_id(team: str) -> str:
     # Bundle ids are unique to a team: another team's registration of the same id would make signing fail.
-    found = os.environ.get(BUNDLE_VARIABLE) or f"dev.mobileclip.bench.{team.lower()}"
-    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", found):
-        raise RuntimeFailed(f"{BUNDLE_VARIABLE}={found!r} is no bundle id: words of letters and digits with dots")
-    return found
+    bundle_id = os.environ.get(BUNDLE_VARIABLE) or f"dev.mobileclip.bench.{team.lower()}"
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", bundle_id):
+        raise RuntimeFailed(f"{BUNDLE_VARIABLE}={bundle_id!r} is no bundle id: words of letters and digits with dots")
+    return bundle_id
 
 
 def build_app(udid: str, team: str, progress: Progress = silent) -> App:
-    """Build for one device in the release configuration; what did not change is not built again. A device that is busy
-    is asked again.
+    """Builds the app for one device in the release configuration. xcodebuild reuses unchanged parts.
+
+    Builds again after a pause if the device is busy.
 
     Args:
-        progress: told what may be waited for, where xcodebuild says nothing.
+        progress: reports possible reasons of a wait while xcodebuild is silent.
 
     Raises:
-        RuntimeFailed: no xcodebuild, or it failed; names its log.
+        RuntimeFailed: xcodebuild is not installed, or it failed; the error names its log.
     """
     products = cache_folder("ios-app")
     products.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,7 @@ def build_app(udid: str, team: str, progress: Progress = silent) -> App:
         "-derivedDataPath",
         str(products),
         "-allowProvisioningUpdates",
-        # Beside the former: without it a device that is new to the team is refused.
+        # In addition to the former: without it a device that is new to the team is refused.
         "-allowProvisioningDeviceRegistration",
         f"DEVELOPMENT_TEAM={team}",
         f"PRODUCT_BUNDLE_IDENTIFIER={bundle_id}",
@@ -203,7 +204,7 @@ def build_app(udid: str, team: str, progress: Progress = silent) -> App:
 
 
 def _xcodebuild(command: Sequence[str], log: Path, progress: Progress) -> int:
-    """Its exit code; what it says goes into the log."""
+    """Runs xcodebuild with its output in `log`, and returns its exit code."""
     with log.open("w", encoding="utf-8") as stream:
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
@@ -227,10 +228,10 @@ def _xcodebuild(command: Sequence[str], log: Path, progress: Progress) -> int:
 
 
 def _refusal(log: Path, code: int, team: str) -> RuntimeFailed:
-    """Why xcodebuild failed, and what to do: xcodebuild tells it in English sentences only."""
+    """Returns the error with reason and remedy from the log. xcodebuild gives reasons in English sentences only."""
     text = log.read_text(encoding="utf-8", errors="replace")
     errors = [line.partition("error:")[2].strip() for line in text.splitlines() if "error:" in line]
-    said = f": {errors[0]}" if errors else ""
-    known = (remedy for pattern, remedy in REMEDIES if re.search(pattern, text, re.IGNORECASE))
-    remedy = next(known, "read the log").format(team=team)
-    return RuntimeFailed(f"xcodebuild could not build and sign the app (exit {code}{said}); {remedy}. Its log: {log}")
+    reason = f": {errors[0]}" if errors else ""
+    remedies = (remedy for pattern, remedy in REMEDIES if re.search(pattern, text, re.IGNORECASE))
+    remedy = next(remedies, "read the log").format(team=team)
+    return RuntimeFailed(f"xcodebuild could not build and sign the app (exit {code}{reason}); {remedy}. Its log: {log}")

@@ -1,5 +1,7 @@
-"""`xcrun devicectl`: one call, its JSON file read, its failures as typed errors that say what to do. They are told by
-domains and codes, never by their translated texts. stdout, full of tables, is not read."""
+"""Calls of `xcrun devicectl`. Reads the JSON file of a call, and raises its failure as a typed error with a remedy.
+
+Failures are recognized by domain and code, never by their translated texts. stdout, which has tables, is not read.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +15,17 @@ from mobileclip_deploy.base.files.leftovers import temporary_folder
 from mobileclip_deploy.benchmark.bounded import SAID_BYTES, one_line, run_bounded, understood
 from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 
-# devicectl refuses less than 5; its own limit comes first, so that it can still write why.
+# devicectl refuses less than 5. Its own limit ends before ours, so that it can still write the reason.
 SECONDS = 60
 GRACE = 30
 USAGE = 64
-"""devicectl's exit code for words that it does not know: EX_USAGE of sysexits, as swift-argument-parser has it."""
+"""devicectl's exit code for unknown arguments: EX_USAGE of sysexits, as in swift-argument-parser."""
 CORE_DEVICE = "com.apple.dt.CoreDeviceError"
 NO_FILE = (CORE_DEVICE, 7000)
 LOCKED = "the device is locked; unlock it, leave its screen on, and run the command again"
 TUNNEL = "the connection to the device broke; plug the cable in again, unlock the device, and run the command again"
 
-# Looked for from the innermost error outwards: the outer ones only say which command failed.
+# Searched from the innermost error outwards, since the outer errors only name the failed command.
 DEVELOPER_MODE = (
     "on the device switch Settings > Privacy & Security > Developer Mode on; it restarts. Where there is no such "
     "switch, connect the device to a Mac by cable and open Xcode there once: then it appears"
@@ -40,7 +42,7 @@ REMEDIES: dict[tuple[str, int], str] = {
     ): "the harness app is not on the device any more; run the command again, it installs it",
     ("com.apple.dt.RemotePairingError", 4): TUNNEL,
     ("NSPOSIXErrorDomain", 32): TUNNEL,  # EPIPE on macOS, and so below
-    ("NSPOSIXErrorDomain", 49): TUNNEL,  # seen now and then by others: dotnet/runtime#123796
+    ("NSPOSIXErrorDomain", 49): TUNNEL,  # sometimes reported by others: dotnet/runtime#123796
     ("NSPOSIXErrorDomain", 54): TUNNEL,
     ("NSPOSIXErrorDomain", 57): TUNNEL,
     ("NSPOSIXErrorDomain", 60): TUNNEL,
@@ -60,7 +62,7 @@ REMEDIES: dict[tuple[str, int], str] = {
 
 
 class CoreDeviceFailed(RuntimeFailed):
-    """devicectl told a failure. `broken`: the connection is gone, the app may still run."""
+    """Failure that devicectl reported. `broken`: True if the connection is lost; the app may still run."""
 
     def __init__(self, text: str, broken: bool = False) -> None:
         super().__init__(text)
@@ -68,29 +70,29 @@ class CoreDeviceFailed(RuntimeFailed):
 
 
 class NoSuchRemoteFile(CoreDeviceFailed):
-    """The file is not on the device (yet)."""
+    """Error of a file that is not on the device (yet)."""
 
 
 class UnknownCommand(RuntimeFailed):
-    """This Xcode's devicectl has no such command."""
+    """Error of a command that this Xcode's devicectl does not have."""
 
 
 def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECONDS) -> dict[str, Any]:
-    """Call devicectl.
+    """Calls devicectl.
 
     Args:
         arguments: the command and its options.
-        then: what has to stand behind all options (a bundle id, an app's own arguments).
-        seconds: devicectl gives up after so many.
+        then: arguments that must follow all options (a bundle id, an app's own arguments).
+        seconds: time limit of devicectl.
 
     Returns:
         `result` of its JSON file.
 
     Raises:
-        NoSuchRemoteFile: a file that was asked for is not on the device.
-        UnknownCommand: it is older than the command.
-        CoreDeviceFailed: any other failure that devicectl tells.
-        RuntimeFailed: there is no devicectl, or it told nothing.
+        NoSuchRemoteFile: a requested file is not on the device.
+        UnknownCommand: devicectl is older than the command.
+        CoreDeviceFailed: any other failure that devicectl reports.
+        RuntimeFailed: devicectl is not installed, or it failed without a report.
     """
     with temporary_folder() as folder:
         answer = folder / "answer.json"
@@ -116,9 +118,9 @@ def devicectl(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECOND
         raise UnknownCommand(f"this Xcode's devicectl does not know {name}; update Xcode")
     result = document.get("result")
     if done.returncode != 0 or not isinstance(result, dict):
-        told = one_line((done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1])
+        last_line = one_line((done.stderr.decode(errors="replace").strip().splitlines() or ["nothing on stderr"])[-1])
         raise RuntimeFailed(
-            f"devicectl {name} failed without telling why (exit {done.returncode}: {told}); "
+            f"devicectl {name} failed without telling why (exit {done.returncode}: {last_line}); "
             "check that `xcode-select -p` names an Xcode, not the command line tools alone"
         )
     return result
@@ -133,9 +135,9 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def read_failure(failure: dict[str, Any], command: str) -> CoreDeviceFailed:
-    """The exception for `error` of devicectl's JSON file; its text says what to do."""
+    """Returns the exception for `error` of devicectl's JSON file. The exception's text has a remedy."""
     chain = list(_chain(failure))
-    for error in reversed(chain):  # what lies beneath first: a timeout comes as a file that could not be retrieved
+    for error in reversed(chain):  # the cause first: a timeout is wrapped as a file that could not be retrieved
         if error in REMEDIES:
             return CoreDeviceFailed(REMEDIES[error], broken=REMEDIES[error] == TUNNEL)
     if NO_FILE in chain:
@@ -144,7 +146,7 @@ def read_failure(failure: dict[str, Any], command: str) -> CoreDeviceFailed:
 
 
 def _chain(failure: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """(domain, code) of an error and of those that caused it, the cause last."""
+    """Yields (domain, code) of an error and of the errors that caused it. The cause is last."""
     domain, code = failure.get("domain"), failure.get("code")
     if isinstance(domain, str) and isinstance(code, int):
         yield domain, code
@@ -160,5 +162,5 @@ def _described(failure: dict[str, Any], command: str) -> str:
     information = failure.get("userInfo")
     described = information.get("NSLocalizedDescription") if isinstance(information, dict) else None
     text = described.get("string") if isinstance(described, dict) else None
-    told = " ".join(one_line(str(text or "no description")).split()).rstrip(".")
-    return one_line(f"devicectl {command} failed: {told} ({failure.get('domain')} {failure.get('code')})")
+    sentence = " ".join(one_line(str(text or "no description")).split()).rstrip(".")
+    return one_line(f"devicectl {command} failed: {sentence} ({failure.get('domain')} {failure.get('code')})")

@@ -1,4 +1,4 @@
-"""The iPhones and iPads that this Mac knows, each with its state and what to do about it."""
+"""Listing of the iPhones and iPads that this Mac knows, with state and remedy of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONNECT = "connect one by cable, unlock it, and tap Trust on it"
 
 @dataclass(frozen=True)
 class AppleDevice:
-    """One iPhone or iPad. `state` is "ready" or what is in the way; `remedy` what to do about that."""
+    """An iPhone or iPad. `state` is "ready" or the problem, such as "locked". `remedy` is None if it is ready."""
 
     udid: str
     identifier: str
@@ -27,35 +27,35 @@ class AppleDevice:
 
     @property
     def label(self) -> str:
-        """`Jo's iPhone (iPhone 15 Pro, iOS 18.1)`"""
+        """Name for messages, such as `Jo's iPhone (iPhone 15 Pro, iOS 18.1)`."""
         return f"{self.name} ({self.model}, iOS {self.system})"
 
 
 def list_devices() -> tuple[AppleDevice, ...]:
-    """Everything that is paired or was seen, the reachable ones asked whether they are locked.
+    """Returns all devices that are paired or were seen. Checks whether reachable devices are locked.
 
     Raises:
-        RuntimeFailed: there is no devicectl, or it failed.
+        RuntimeFailed: devicectl is not installed, or it failed.
     """
     listing = devicectl("list", "devices")
     with understood("devicectl"):
-        found = parse_devices(listing)
-    return tuple(_with_lock(device) if device.state == "ready" else device for device in found)
+        devices = parse_devices(listing)
+    return tuple(_with_lock(device) if device.state == "ready" else device for device in devices)
 
 
 def choose(selector: str | None) -> AppleDevice:
-    """The device of that UDID, identifier or name; without a selector the only one that is ready.
+    """Returns the device with that UDID, identifier or name. Without a selector, returns the only ready device.
 
     Raises:
-        RuntimeFailed: none, several, or not ready; the text says what to do.
+        RuntimeFailed: no device or several devices match, or the device is not ready; the error has a remedy.
     """
     devices = list_devices()
     if selector is not None:
-        wanted = selector.casefold()
-        named = [d for d in devices if wanted in (d.udid.casefold(), d.identifier.casefold(), d.name.casefold())]
+        folded = selector.casefold()
+        named = [d for d in devices if folded in (d.udid.casefold(), d.identifier.casefold(), d.name.casefold())]
         if not named:
-            known = ", ".join(device.udid for device in devices) or "none"
-            raise RuntimeFailed(f"no iPhone or iPad {selector!r}; known: {known}")
+            udids = ", ".join(device.udid for device in devices) or "none"
+            raise RuntimeFailed(f"no iPhone or iPad {selector!r}; known: {udids}")
         device = named[0]
     else:
         ready = [device for device in devices if device.state == "ready"]
@@ -71,17 +71,18 @@ def choose(selector: str | None) -> AppleDevice:
 
 
 def parse_devices(listing: dict[str, Any]) -> tuple[AppleDevice, ...]:
-    """From `result` of `devicectl list devices`: the physical iPhones and iPads, by name.
+    """Parses `result` of `devicectl list devices`. Returns the physical iPhones and iPads, sorted by name.
 
-    Reads both forms: Xcode 15 and 16 write three groups of properties, Xcode 27 adds `properties`, which then counts.
+    Reads both formats: Xcode 15 and 16 write three groups of properties. Xcode 27 adds `properties`, which has
+    priority.
     """
-    found = []
+    devices = []
     for entry in listing.get("devices", ()):
         hardware = _section(entry, "hardwareProperties", "hardware")
         if hardware.get("platform") != "iOS" or hardware.get("reality", "physical") != "physical":
             continue
-        found.append(_device(entry, hardware))
-    return tuple(sorted(found, key=lambda device: (device.name, device.udid)))
+        devices.append(_device(entry, hardware))
+    return tuple(sorted(devices, key=lambda device: (device.name, device.udid)))
 
 
 def _device(entry: dict[str, Any], hardware: dict[str, Any]) -> AppleDevice:
@@ -124,7 +125,7 @@ def _state(connection: dict[str, Any], developer_mode: str | None, system: str) 
 
 
 def _with_lock(device: AppleDevice) -> AppleDevice:
-    """Asks the device itself, which also shows whether it can be reached."""
+    """Queries the device's lock, which also shows whether the device can be reached."""
     try:
         locked = devicectl("device", "info", "lockState", "--device", device.udid, seconds=15).get("passcodeRequired")
         state, remedy = ("locked", "unlock it and leave its screen on") if locked else ("ready", None)

@@ -1,4 +1,4 @@
-"""The driver of iPhone and iPad."""
+"""Driver of iPhone and iPad."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 
 
 class IosDriver(Driver):
-    """An iPhone or iPad on this Mac. The selector is a UDID, an identifier or a name."""
+    """Driver of an iPhone or iPad on this Mac. The selector is a UDID, an identifier or a name."""
 
     kind: ClassVar[str] = "ios"
     devices: ClassVar[str] = "iPhones and iPads"
@@ -33,8 +33,8 @@ class IosDriver(Driver):
             remedy = f"needs a Mac with Xcode 16 or later, and this is {platform.system()}: run `benchmark` there"
             return (Listing("ios", "iPhones and iPads", "unavailable here", remedy),)
         try:
-            found = tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
-            return found or (Listing("ios", "iPhones and iPads", "none known", CONNECT),)
+            listings = tuple(Listing(f"ios:{d.udid}", d.label, d.state, d.remedy) for d in list_devices())
+            return listings or (Listing("ios", "iPhones and iPads", "none known", CONNECT),)
         except RuntimeFailed as failure:
             return (Listing("ios", "iPhones and iPads", "out of reach", str(failure)),)
 
@@ -58,8 +58,8 @@ class IosDriver(Driver):
             files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
             phone.prepare(run_id, sorted({file.parent.as_posix() for file in files} - {"."}))
             self._meet(phone, plan, f"{results}.rounds.jsonl")
-            for number, file in enumerate(files, start=1):
-                counter.tell(0, f"copying file {number} of {len(files)}, {file.name}")
+            for index, file in enumerate(files, start=1):
+                counter.tell(0, f"copying file {index} of {len(files)}, {file.name}")
                 phone.push(folder / file, f"Documents/runs/{run_id}/{file.as_posix()}")
         try:
             if any(turn.round == 0 for turn in plan.outstanding):
@@ -68,7 +68,7 @@ class IosDriver(Driver):
             self._measure(phone, plan, counter)
             run = checked_run(phone.pull(f"{results}.run.json", plan.most_bytes), plan, self.kind)
         except (RuntimeFailed, KeyboardInterrupt) as stopped:
-            # What is finished comes home, if the device can still be reached: why it cannot is told already.
+            # Fetches finished rounds if the device can still be reached. If not, `stopped` already has the reason.
             with contextlib.suppress(RuntimeFailed, InvalidInput):
                 take_over(phone.pull(f"{results}.rounds.jsonl", plan.most_bytes), plan)
             if isinstance(stopped, RuntimeFailed):
@@ -76,20 +76,22 @@ class IosDriver(Driver):
             raise
         try:
             phone.launch(("--remove", run_id, "--exit"))
-        except RuntimeFailed as failure:  # the rounds are here: they are worth more than a tidy phone
+        except RuntimeFailed as failure:  # the rounds are fetched; leftover files on the phone do not fail the run
             counter.tell(turns, f"the run's files stay in the app's documents: {failure}")
         return run
 
     def _measure(self, phone: Phone, plan: Plan, counter: RoundCounter, first: bool = False) -> None:
-        """Have the app run the `first` round of each cell, or what is left, and take over what it found: its answers
-        are judged between the two."""
+        """Makes the app run the `first` round of each cell, or the rounds that are left, and fetches them.
+
+        The answers are judged between the two calls.
+        """
         run_id = plan.job.run_id
         process = phone.launch(("--run", run_id, *(("--first",) if first else ()), "--exit"))
-        looked_at = follow(phone, process, plan, counter, self.patience, first)
-        take_over(phone.pull(f"Documents/results/{run_id}/{run_id}.rounds.jsonl", plan.most_bytes), plan, looked_at)
+        disturbed = follow(phone, process, plan, counter, self.patience, first)
+        take_over(phone.pull(f"Documents/results/{run_id}/{run_id}.rounds.jsonl", plan.most_bytes), plan, disturbed)
 
     def _meet(self, phone: Phone, plan: Plan, remote: str) -> None:
-        """Bring this computer's stream and the device's to the same state, whichever went further."""
+        """Merges the device's stream into this computer's, and pushes the result to the device."""
         take_over(phone.pull(remote, plan.most_bytes), plan)
         if plan.stream.exists():
             phone.push(plan.stream, remote)

@@ -1,5 +1,8 @@
-"""What goes to the harness: a plan of nothing that Apple's runtimes cannot do, and exactly the files that it names; and
-what comes back: finished rounds, checked against what was asked for, and judged."""
+"""Data that goes to the Swift harness and comes back.
+
+To the harness: a checked plan, and exactly the files that the plan names. From the harness: finished rounds, checked
+against the plan, and judged.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ LOOKED_AT = "looked at: the device was asked how far it is during this round"
 
 
 def check_plan(plan: Plan) -> None:
-    """Refuse what Core ML and Core AI have no way to do.
+    """Refuses plans that Core ML and Core AI cannot run.
 
     Raises:
-        UsageError: threads, or operator times.
+        UsageError: the plan sets threads, or requests operator times.
     """
     if any(cell.threads != 1 for cell in plan.job.cells):
         raise UsageError("Core ML and Core AI choose their threads themselves; leave `threads` out")
@@ -32,30 +35,32 @@ def check_plan(plan: Plan) -> None:
 
 
 def write_in_parts(plan: Plan, into: Path) -> Path:
-    """Write `into`/<run_id>, a folder of real files. Large ones come in parts, which the app puts together again
-    (FileParts.swift): so a connection that breaks costs the copy of one part."""
+    """Writes `into`/<run_id>, a folder of files without links. Splits large files into parts of `PART_BYTES`.
+
+    The app joins the parts (FileParts.swift). So a broken connection costs the copy of one part only.
+    """
     folder = into / plan.job.run_id
     plan.copy_to(folder)
     for file in [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > PART_BYTES]:
         count = -(-file.stat().st_size // PART_BYTES)
         with file.open("rb") as stream:
-            for number in range(count):
-                part = file.with_name(f"{file.name}.part{number:03d}of{count:03d}")
+            for index in range(count):
+                part = file.with_name(f"{file.name}.part{index:03d}of{count:03d}")
                 part.write_bytes(stream.read(PART_BYTES))
         file.unlink()
     return folder
 
 
 def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
-    """What the harness wrote at the end of its run, with the rounds as the plan's stream holds them.
+    """Checks the run file that the harness wrote at its end. Returns it with the rounds of the plan's stream.
 
-    One that names no stand-in, but was fetched by a computer that is no Mac, is a stand-in's all the same.
+    A run that was fetched by a computer other than a Mac counts as simulated, even if it does not say so.
 
     Args:
-        kind: of the device that it has to come from, ios or mac.
+        kind: kind of the device that must have measured, ios or mac.
 
     Raises:
-        RuntimeFailed: missing, damaged, or of something else than this plan.
+        RuntimeFailed: the file is missing or damaged, or belongs to another plan or kind of device.
     """
     if data is None:
         raise RuntimeFailed("the run is finished, but its file is gone; run the command again")
@@ -72,13 +77,13 @@ def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
 
 
 def take_over(data: bytes | None, plan: Plan, looked_at: Collection[Turn] = ()) -> None:
-    """Keep the rounds of the harness's stream that the plan's does not hold yet.
+    """Stores the rounds of the harness's stream that the plan's stream does not contain yet.
 
     Args:
-        looked_at: the turns during which the device was asked how far it was, which their rounds say then.
+        looked_at: turns during which the device was checked; their rounds get the warning `LOOKED_AT`.
 
     Raises:
-        InvalidInput: it is not this run's.
+        InvalidInput: the stream does not belong to this run.
     """
     for finished in parse_stream(data or b"", plan.job, f"the device's {plan.stream.name}"):
         marks = (LOOKED_AT,) if Turn(cell=finished.cell, round=finished.round) in looked_at else ()
@@ -86,8 +91,8 @@ def take_over(data: bytes | None, plan: Plan, looked_at: Collection[Turn] = ()) 
 
 
 def interrupted(failure: RuntimeFailed, plan: Plan) -> RuntimeFailed:
-    """The failure of a run that had begun, and what is left of it."""
+    """Returns the failure of a started run, with the number of stored rounds added to its text."""
     rounds = plan.stream.read_bytes().count(b"\n") if plan.stream.exists() else 0
     of = len(plan.job.order)
-    kept = f"{rounds} of {of} rounds are kept: add `resume=True`" if rounds else "no round was finished yet"
-    return RuntimeFailed(f"{failure} ({kept})")
+    remainder = f"{rounds} of {of} rounds are kept: add `resume=True`" if rounds else "no round was finished yet"
+    return RuntimeFailed(f"{failure} ({remainder})")

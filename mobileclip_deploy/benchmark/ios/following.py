@@ -1,4 +1,4 @@
-"""Watching a run on the device until it is done, however often the connection breaks meanwhile."""
+"""Follows a run on the device until it is finished, even if the connection breaks meanwhile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ LOOKS_AFTER_THE_END = 3
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds: between two looks at least and at most, for a broken connection, for a standstill."""
+    """Time limits in seconds.
+
+    `between` and `longest`: shortest and longest time between two checks of the run. `broken`: for a broken connection.
+    `still`: for a run without progress.
+    """
 
     between: float = 10
     longest: float = 600
@@ -33,7 +37,7 @@ class Patience:
 
 
 class RunProgress(BaseModel):
-    """<run_id>.progress.json as HarnessCore writes it (RunProgress.swift), without what is not needed here."""
+    """Content of <run_id>.progress.json, which HarnessCore writes (RunProgress.swift). Has only the needed fields."""
 
     run_id: Identifier
     state: Literal["running", "paused", "finished", "failed"]
@@ -43,47 +47,48 @@ class RunProgress(BaseModel):
 
     @property
     def what(self) -> str:
-        """The turn in progress, or the state."""
+        """Text of the turn in progress, or the state if no turn is."""
         return f"{self.turn.cell}, round {self.turn.round}" if self.turn else self.state
 
 
 def follow(
     phone: Phone, process: int, plan: Plan, counter: RoundCounter, patience: Patience, first: bool = False
 ) -> frozenset[Turn]:
-    """Return when the run is finished, or has paused, which it does behind the `first` round of each cell.
+    """Waits until the run is finished, or has paused after the `first` round of each cell.
 
-    A look disturbs what is being measured. Where Xcode can wait for the end of a process, there is a look at most
-    every `patience.longest` seconds, and none in a run that takes less. Elsewhere the next one comes when the run can
-    be finished at the earliest, by the protocol and by how long the rounds took so far: a run is looked at a few times.
+    A check of the device disturbs the measurement. If Xcode can wait for the end of a process, there is a check at most
+    every `patience.longest` seconds, and none in a shorter run. If not, the next check comes when the run can be
+    finished at the earliest. The protocol and the duration of the rounds so far decide that time, so a run has few
+    checks.
 
     Args:
-        process: the app's, on the device.
+        process: the app's process identifier on the device.
 
     Returns:
-        The turns that were in progress at a look.
+        The turns that were in progress at a check.
 
     Raises:
-        RuntimeFailed: the run failed, the app ended, stands still, or the connection stayed broken.
+        RuntimeFailed: the run failed or makes no progress, the app ended, or the connection stayed broken.
     """
     last: RunProgress | None = None
     unseen = 0
-    looked_at: set[Turn] = set()
+    disturbed: set[Turn] = set()
     began = moved = seen = time.monotonic()
     run_id, least = plan.job.run_id, plan.job.protocol.least_seconds
     turns = left = len(plan.outstanding)
     each, can_wait = least, True
     while True:
-        rested = time.monotonic()
+        rest_start = time.monotonic()
         try:
             ended = can_wait and phone.wait(process, patience.longest)
         except UnknownCommand:
             ended = can_wait = False
         if not ended:
             rest = patience.between if can_wait else max(patience.between, min(left * each, patience.longest))
-            time.sleep(max(0.0, rest - (time.monotonic() - rested)))
+            time.sleep(max(0.0, rest - (time.monotonic() - rest_start)))
         now = time.monotonic()
         try:
-            alive = phone.is_running(process)  # asked first: what it wrote before it ended is then read below
+            alive = phone.is_running(process)  # first: so the progress below includes all that an ended app wrote
             current = read_progress(phone.pull(f"Documents/results/{run_id}/{run_id}.progress.json"), run_id)
             seen = now
         except CoreDeviceFailed as failure:
@@ -95,14 +100,14 @@ def follow(
         if current is not None and current.state == "failed":
             raise RuntimeFailed(f"the run failed on the device: {one_line(str(current.error))}")
         if current is not None and current.turn is not None:
-            looked_at.add(current.turn)
+            disturbed.add(current.turn)
         if current is not None and current != last:
             last, moved, left = current, now, counter.total - current.finished_turns
             if finished := turns - left:
                 each = max(least, (now - began) / finished)
             counter.tell(current.finished_turns, current.what)
         if current is not None and current.state == ("paused" if first else "finished"):
-            return frozenset(looked_at)
+            return frozenset(disturbed)
         unseen = unseen + 1 if not alive and current is None else 0
         if not alive and not 0 < unseen <= LOOKS_AFTER_THE_END:
             where = f" in {last.what}" if last and last.turn else ""
@@ -118,11 +123,11 @@ def follow(
 
 
 def read_progress(data: bytes | None, run_id: str) -> RunProgress | None:
-    """None while there is no progress of this run."""
+    """Parses a progress file. Returns None if there is no progress of this run yet."""
     if data is None:
         return None
     try:
-        found = parse_model(RunProgress, data)
+        progress = parse_model(RunProgress, data)
     except ValidationError:
-        return None  # a file that is being replaced; the next look sees it whole
-    return found if found.run_id == run_id else None
+        return None  # a file that is being replaced; the next check reads it whole
+    return progress if progress.run_id == run_id else None

@@ -1,4 +1,4 @@
-"""The driver of the Mac itself: the same Swift harness as the iPhone's, built by `swift build` and run natively."""
+"""Driver of the Mac itself. Builds the iPhone's Swift harness by `swift build`, and runs it natively."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OLD_SWIFT = re.compile(r"using Swift tools version 6\.\d+(?:\.\d+)? but the inst
 
 
 class MacDriver(Driver):
-    """Core ML and Core AI on this Mac."""
+    """Driver of Core ML and Core AI on this Mac."""
 
     kind: ClassVar[str] = "mac"
     devices: ClassVar[str] = "the Mac's harness"
@@ -62,7 +62,7 @@ class MacDriver(Driver):
         return run
 
     def _measure(self, command: list[str], output: Path, plan: Plan, counter: RoundCounter) -> None:
-        """Have the harness go on from this computer's stream, and take over what it found."""
+        """Runs the harness from the rounds in this computer's stream on, and stores the new rounds."""
         stream = output / plan.stream.name
         if plan.stream.exists():
             shutil.copyfile(plan.stream, stream)
@@ -73,7 +73,7 @@ class MacDriver(Driver):
 
     def _run(self, command: list[str], output: Path, run_id: str, counter: RoundCounter) -> None:
         last: RunProgress | None = None
-        with tempfile.TemporaryFile() as told, subprocess.Popen(command, stdout=told, stderr=told) as process:
+        with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 while process.poll() is None:
                     time.sleep(SECONDS)
@@ -86,18 +86,18 @@ class MacDriver(Driver):
             finally:
                 process.kill()
             if process.returncode != 0:
-                told.seek(0)
-                lines = told.read().decode(errors="replace").strip().splitlines() or ["it told nothing"]
+                log.seek(0)
+                lines = log.read().decode(errors="replace").strip().splitlines() or ["it told nothing"]
                 raise RuntimeFailed(
                     f"the harness ended (exit {process.returncode}: {lines[-1]}); run the command again"
                 )
 
 
 def build_harness() -> Path:
-    """The program, built in the release configuration; what did not change is not built again.
+    """Builds the harness in the release configuration, and returns the program. `swift build` reuses unchanged parts.
 
     Raises:
-        RuntimeFailed: this is no Mac, there is no Swift, or it does not build.
+        RuntimeFailed: this is not a Mac, Swift is not installed, or the build fails.
     """
     if platform.system() != "Darwin":
         raise RuntimeFailed("`device='mac'` needs a Mac: Core ML exists nowhere else; run this command there")
@@ -114,6 +114,6 @@ def build_harness() -> Path:
             "(softwareupdate --list), and choose them with: sudo xcode-select -s"
         )
     if done.returncode != 0:
-        told = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line] or ["no error line"]
-        raise RuntimeFailed(f"the harness does not build ({told[0].strip()}); all of it: {' '.join(command)}")
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if "error:" in line] or ["no error line"]
+        raise RuntimeFailed(f"the harness does not build ({errors[0].strip()}); all of it: {' '.join(command)}")
     return scratch / "release" / "mobileclip-harness"

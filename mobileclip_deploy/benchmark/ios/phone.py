@@ -1,4 +1,4 @@
-"""What is done to one device: install, copy, launch, look, each one call of devicectl."""
+"""Actions on one device: install, copy, launch, check. Each is one call of devicectl."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mobileclip_deploy.errors import InvalidInput, RuntimeFailed
 
 COPY_SECONDS = 600
 LEAST_SECONDS = 5
-"""devicectl takes no shorter limit."""
+"""Shortest time limit that devicectl accepts."""
 PAUSES = (1.0, 5.0, 15.0)
-"""Seconds before each new attempt at what a broken connection refused."""
+"""Seconds before each new attempt after the connection broke."""
 LOOKS_AT_PREPARING = 60
 
 
@@ -37,12 +37,15 @@ class Phone:
     app: App
 
     def install(self) -> None:
-        """Install the app, or replace it; its documents stay."""
+        """Installs the app, or replaces it. The app's documents stay."""
         command = ("device", "install", "app", "--device", self.udid)
         _patiently(*command, then=(str(self.app.path),), seconds=COPY_SECONDS)
 
     def prepare(self, run_id: str, folders: Sequence[str]) -> None:
-        """Have the app make the folders for a run, `folders` below that of its job: devicectl makes none.
+        """Makes the app create the folders of a run, since devicectl creates none.
+
+        Args:
+            folders: paths below the folder of the run's job.
 
         Raises:
             RuntimeFailed: the app cannot be started, or does not end.
@@ -56,15 +59,15 @@ class Phone:
         raise RuntimeFailed("the app on the device started and did not end; close it there, and run the command again")
 
     def push(self, local: Path, remote: str) -> None:
-        """Copy a file to the device, into a folder that is there. A connection that breaks is tried again."""
+        """Copies a file to the device, into an existing folder. Tries again if the connection breaks."""
         places = ("--source", str(local), "--destination", remote)
         _patiently("device", "copy", "to", *self._container(), *places, seconds=COPY_SECONDS)
 
     def pull(self, remote: str, limit: int = SAID_BYTES) -> bytes | None:
-        """The content of a file on the device; None where there is none.
+        """Returns the content of a file on the device. None if the file does not exist.
 
         Raises:
-            RuntimeFailed: it is larger than `limit` bytes.
+            RuntimeFailed: the file is larger than `limit` bytes.
         """
         with temporary_folder() as folder:
             local = folder / Path(remote).name
@@ -81,34 +84,34 @@ class Phone:
                 ) from None
 
     def launch(self, arguments: Sequence[str]) -> int:
-        """Start the app anew, in front, and let it run by itself: a broken cable does not end it.
+        """Restarts the app in the foreground. The app runs by itself, so a broken cable does not end it.
 
         Returns:
-            Its process identifier on the device.
+            The app's process identifier on the device.
         """
-        # Without the dashes devicectl takes the app's options for its own; the app ignores them (FB13259837).
+        # Without `--` devicectl parses the app's options as its own. The app ignores `--` (FB13259837).
         then = (self.app.bundle_id, "--", *arguments)
         result = _patiently("device", "process", "launch", "--device", self.udid, "--terminate-existing", then=then)
         with understood("devicectl"):
-            number = (result.get("process") or {}).get("processIdentifier")
-        if not isinstance(number, int):
+            identifier = (result.get("process") or {}).get("processIdentifier")
+        if not isinstance(identifier, int):
             raise RuntimeFailed("devicectl launched the app and told no process; update Xcode")
-        return number
+        return identifier
 
     def is_running(self, process: int) -> bool:
-        """Whether the process is there."""
+        """Returns whether the process runs on the device."""
         running = _patiently("device", "info", "processes", "--device", self.udid).get("runningProcesses") or ()
         with understood("devicectl"):
             return any(entry.get("processIdentifier") == process for entry in running)
 
     def wait(self, process: int, seconds: float) -> bool:
-        """Wait until a process ends, at most so long, without asking the device for anything meanwhile.
+        """Waits until a process ends, at most `seconds`, without a query to the device meanwhile.
 
         Returns:
-            Whether it ended. If not, the time is up, or the connection broke: a look tells which.
+            True if the process ended. False if the time is up or the connection broke; `is_running` shows which.
 
         Raises:
-            UnknownCommand: this Xcode cannot; 27 and newer can.
+            UnknownCommand: this Xcode is older than 27, and cannot wait.
         """
         limit = max(LEAST_SECONDS, math.ceil(seconds))
         try:
@@ -120,13 +123,13 @@ class Phone:
         return True
 
     def _container(self) -> tuple[str, ...]:
-        """The app's documents. Without the user some systems find no file in it."""
+        """Returns the options for the app's container. Without `--user` some systems find no file in it."""
         domain = ("--domain-type", "appDataContainer", "--domain-identifier", self.app.bundle_id)
         return ("--device", self.udid, "--user", "mobile", *domain)
 
 
 def _patiently(*arguments: str, then: tuple[str, ...] = (), seconds: int = SECONDS) -> dict[str, Any]:
-    """`devicectl`, again after a pause where the connection broke: most breaks are over in seconds."""
+    """Calls `devicectl`, again after a pause if the connection broke. Most breaks last seconds only."""
     for pause in PAUSES:
         try:
             return devicectl(*arguments, then=then, seconds=seconds)
