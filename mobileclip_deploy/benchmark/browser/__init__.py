@@ -1,1 +1,1 @@
-"""Browsers as devices: a page that runs the job with onnxruntime-web, served to it from this machine alone."""
+"""Benchmark of browsers. This machine serves a page that runs the job with onnxruntime-web."""

@@ -1,4 +1,4 @@
-"""The driver of browsers: serves the page, starts a browser on it or waits for somebody's, and keeps what it sends."""
+"""Driver of browsers. Serves the page, starts a browser or waits for a user's, and stores the rounds that it sends."""
 
 from __future__ import annotations
 
@@ -33,31 +33,35 @@ PAGE = Path(__file__).parent / "page"
 SERVE, LAN = "serve", "lan"
 PLACES = "MOBILECLIP_BROWSER_PLACES"
 START_SECONDS = 120
-"""A browser that has not loaded the page by then never will."""
+"""Longest wait until a browser has loaded the page."""
 PATIENCE_SECONDS = 900
-"""Loading a large tower takes minutes in a browser; an inference never does."""
+"""Longest silence of a browser. Loading a large tower takes minutes in a browser; an inference never does."""
 SILENT_SECONDS = 60
-"""A page says every 10 s that it is there; a hidden one once a minute."""
+"""Silence after which a notice is shown. A page sends its state every 10 s, a hidden page once a minute."""
 LOOK_SECONDS = 0.5
 IDLE_STARTS = 3
-"""A browser that ends so often in a row before it asks for a round never will."""
+"""Number of starts in a row without a requested round, after which the run fails."""
 
 
 class BrowserDriver(Driver):
-    """A browser: one of this machine (`chromium`, `firefox`, a path), or whichever opens the page, of this machine
-    (`serve`) or of its local network (`lan`)."""
+    """Driver of a browser of this machine (`chromium`, `firefox`, a path), or of any browser that opens the page.
+
+    With `serve` the page is for browsers of this machine, with `lan` for those of the local network.
+    """
 
     kind = "browser"
     devices = "browsers"
 
     def discover(self) -> tuple[Listing, ...]:
-        found = tuple(Listing(f"browser:{one.family}", one.program, "ready") for one in installed_browsers().values())
+        listings = tuple(
+            Listing(f"browser:{browser.family}", browser.program, "ready") for browser in installed_browsers().values()
+        )
         remedy = "install one (Debian: apt-get install chromium), or open the page in another: browser:serve"
         lacking = [name for name in NEEDED_BY_LAN if importlib.util.find_spec(name) is None]
         install = f"needs {' and '.join(lacking)}; type: pip install 'mobileclip-deploy[lan]'" if lacking else None
         name = "a phone's browser, or another computer's, in this network"
         lan = Listing(f"browser:{LAN}", name, "missing" if lacking else "ready", install)
-        return (*(found or (Listing("browser", "browsers", "none installed", remedy),)), lan)
+        return (*(listings or (Listing("browser", "browsers", "none installed", remedy),)), lan)
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
         named = [label for label in os.environ.get(PLACES, "").split(",") if label]
@@ -82,10 +86,10 @@ class BrowserDriver(Driver):
         }
         if self.selector == LAN:
             host = local_address()
-            own = own_certificate(host)
-            with serving(PageServer(files, posts, host=host, tls=own.context)) as server:
+            issued = own_certificate(host)
+            with serving(PageServer(files, posts, host=host, tls=issued.context)) as server:
                 warning = (
-                    f"The browser warns of a certificate that it does not know; ours has SHA-256 {own.fingerprint}"
+                    f"The browser warns of a certificate that it does not know; ours has SHA-256 {issued.fingerprint}"
                 )
                 opening = f"open {server.address} in a browser of the same network"
                 other = f"where {host} is a VPN's address and no phone reaches it: name another one in {ADDRESS}"
@@ -105,14 +109,14 @@ class BrowserDriver(Driver):
 
 
 def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
-    """Start the browser, and again whenever it ends before the job does.
+    """Starts the browser, and again whenever it ends before the job does.
 
     Raises:
-        RuntimeFailed: it does not open the page, or ends every time before it begins a round.
+        RuntimeFailed: the browser does not open the page, or ends `IDLE_STARTS` times before it begins a round.
     """
     idle = 0
     while not session.finished.is_set():
-        given = session.given
+        given_before = session.given
         with _started(browser, address) as (process, folder):
             patience = START_SECONDS if session.browser is None else PATIENCE_SECONDS
             while not session.finished.is_set():
@@ -126,14 +130,14 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
                 if session.browser is None:
                     why = "it ended" if process.poll() is not None else f"within {START_SECONDS} s"
                     words = last_words(folder)
-                    said = f", and its last line was: {words}" if words else ""
+                    detail = f", and its last line was: {words}" if words else ""
                     raise RuntimeFailed(
-                        f"{browser.program} did not open the page ({why}{said}): does it start by hand, and may it "
+                        f"{browser.program} did not open the page ({why}{detail}): does it start by hand, and may it "
                         f"read {system_temporary()}? (One in a snap may not: set TMPDIR to a folder of your home.)"
                     )
                 session.died("the browser ended" if process.poll() is not None else f"no answer within {patience} s")
                 break
-        idle = idle + 1 if session.given == given else 0
+        idle = idle + 1 if session.given == given_before else 0
         if idle == IDLE_STARTS and not session.finished.is_set():
             raise RuntimeFailed(
                 f"{browser.program} opened the page and began no round, {IDLE_STARTS} times in a row: "
@@ -142,13 +146,13 @@ def _drive(browser: Browser, session: BrowserSession, address: str) -> None:
 
 
 def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
-    """Wait for a page that somebody opens, and say when it is hidden or silent.
+    """Waits for a user to open the page, until the job ends. Logs a notice when the page is hidden or silent.
 
     Raises:
-        RuntimeFailed: a page came, and has been silent for `PATIENCE_SECONDS`.
+        RuntimeFailed: a page was opened, and has been silent for `PATIENCE_SECONDS`.
     """
     for line in invitation:
-        log.warning("%s", line)  # no progress, which `quiet` leaves out: nobody comes who does not know the address
+        log.warning("%s", line)  # a warning, since `quiet` hides progress, and the user needs the address
     notice = ""
     while not session.finished.wait(LOOK_SECONDS):
         silent = time.monotonic() - session.last_word
@@ -163,7 +167,7 @@ def _wait_for_somebody(session: BrowserSession, *invitation: str) -> None:
 
 
 def _notice(session: BrowserSession, silent: float) -> str:
-    """Advice for whoever sits at the page; empty where there is none."""
+    """Returns advice for the user of the page. Empty if there is no advice."""
     if session.browser is None:
         return ""
     if silent > SILENT_SECONDS:
@@ -180,7 +184,7 @@ def _notice(session: BrowserSession, silent: float) -> str:
 
 @contextlib.contextmanager
 def _started(browser: Browser, address: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """A browser and its folder; it ends with every process of its group and its profile."""
+    """Context manager with a started browser and its folder. Ends its process group, and removes the folder."""
     with temporary_folder() as folder:
         process = browser.start(address, folder)
         try:
@@ -189,15 +193,18 @@ def _started(browser: Browser, address: str) -> Iterator[tuple[subprocess.Popen[
             end_group(process, force=False)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            # Its helpers, which may end later than it does, would write to the folder that is removed.
+            # The browser's helpers may end after it, and would write to the removed folder.
             end_group(process, force=True)
             process.wait()
 
 
 def _device(session: BrowserSession, local: bool) -> Device:
-    """The browser; of the machine below it only what is known: this one's, unless the page was opened elsewhere."""
+    """Returns the browser as a device, with this machine's description if `local`.
+
+    A page may be opened on another machine, which is then mostly unknown.
+    """
     browser = session.browser
-    if browser is None:  # every round was there already
+    if browser is None:  # all rounds were finished before
         raise RuntimeFailed("no browser opened the page")
     name = f"{browser.name} {browser.version}"
     if local:

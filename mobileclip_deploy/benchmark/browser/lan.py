@@ -1,4 +1,4 @@
-"""A page for other devices of the local network: https with a certificate of its own, and a code to scan."""
+"""Access to the page for other devices of the local network: address, https certificate and QR code."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from mobileclip_deploy.errors import DependencyMissing, NotRun, UsageError
 ADDRESS = "MOBILECLIP_LAN_ADDRESS"
 NEEDED_BY_LAN = ("trustme", "segno")
 DAYS = 7
-# One of the documentation's addresses (RFC 5737): no packet is sent, but the system says which way it would go.
+# An address for documentation (RFC 5737). No packet is sent, but the system chooses the interface for it.
 ELSEWHERE = ("192.0.2.1", 9)
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate that an authority of this process alone has signed. `fingerprint`: SHA-256, as browsers show it."""
+    """A certificate, signed by an authority of this process. `fingerprint`: SHA-256 as browsers show it."""
 
     context: ssl.SSLContext
     fingerprint: str
 
 
 def local_address() -> str:
-    """This machine's IPv4 address in its local network: the one that ADDRESS names, else that of the way out, which may
-    be a VPN's.
+    """Returns this machine's IPv4 address in its local network.
+
+    That is the address in the variable ADDRESS, else the address of the default route, which may be a VPN's.
 
     Raises:
-        NotRun: it is in none.
+        NotRun: this machine is in no network.
         UsageError: ADDRESS is not an IPv4 address of this machine.
     """
     if named := os.environ.get(ADDRESS):
@@ -42,21 +43,21 @@ def local_address() -> str:
             except OSError:
                 raise UsageError(f"{ADDRESS}={named!r} is not an IPv4 address of this machine; correct it") from None
         return named
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            asked.connect(ELSEWHERE)
+            probe.connect(ELSEWHERE)
         except OSError as error:
             raise NotRun(
                 f"this machine is in no local network ({error.strerror}); name `device='browser:serve'`"
             ) from error
-        return str(asked.getsockname()[0])
+        return str(probe.getsockname()[0])
 
 
 def own_certificate(host: str) -> Certificate:
-    """A certificate for an address, valid for a week; its key is in no file when this returns.
+    """Creates a certificate for an address, valid for `DAYS`. When this returns, its key is in no file.
 
-    A browser that meets it warns, and shows the fingerprint: without https a page from another machine gets neither
-    WebGPU nor threads nor a fine clock.
+    A browser warns of the certificate, and shows its fingerprint. Without https a page from another machine gets no
+    WebGPU, no threads and no fine clock.
 
     Raises:
         DependencyMissing: trustme is not installed.
@@ -74,7 +75,7 @@ def own_certificate(host: str) -> Certificate:
 
 
 def code(text: str) -> str:
-    """A QR code in half blocks, light on dark, as a phone's camera reads it from a terminal.
+    """Returns a QR code in half blocks, light on dark, which a phone's camera reads from a terminal.
 
     Raises:
         DependencyMissing: segno is not installed.

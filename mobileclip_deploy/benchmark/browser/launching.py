@@ -1,4 +1,4 @@
-"""Browsers of this machine: which there are, and one started without a window, with a profile of its own."""
+"""Search for this machine's browsers, and start of a browser without a window, with its own profile."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
         r"C:\Program Files\Mozilla Firefox\firefox.exe",
     ),
 }
-# Nothing that a page in front of a user would not have; but no window, no first-run pages, no sleep in the background.
+# Only features that a user's page has too; but no window, no first-run pages, no sleep in the background.
 CHROMIUM = (
     "--headless=new",
     "--no-first-run",
@@ -40,12 +40,12 @@ CHROMIUM = (
     "--disable-background-timer-throttling",
     "--disable-renderer-backgrounding",
     "--disable-dev-shm-usage",
-    # On Linux WebGPU is behind a flag; on a machine without a GPU its adapter is software, which the result says.
+    # On Linux WebGPU needs a flag. Without a GPU its adapter is software, which the result records.
     "--enable-unsafe-webgpu",
 )
 STDERR = "stderr"
 LAST_BYTES = 4096
-"""How much of stderr is searched for its last line."""
+"""Number of last bytes of stderr that are searched for the last line."""
 FIREFOX_SETTINGS = """\
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("browser.aboutwelcome.enabled", false);
@@ -58,21 +58,21 @@ user_pref("dom.webgpu.enabled", true);
 
 @dataclass(frozen=True)
 class Browser:
-    """A browser's program; `family` tells how it is started: chromium or firefox."""
+    """A browser's program. `family` decides the command line: chromium or firefox."""
 
     family: str
     program: str
 
     def start(self, address: str, folder: Path) -> subprocess.Popen[bytes]:
-        """Open a page, in a process group of its own.
+        """Starts the browser on a page, in its own process group.
 
-        Its address stands in a file of that folder, which leads there: the command line, which every user of this
-        machine can read, names the file.
+        The command line names a file that redirects to the address. Every user of this machine can read a command line,
+        but not the file.
 
         Args:
-            folder: an empty one, for the profile, for the browser's temporary files, and for what it writes to stderr
-                (`last_words`). Its path should be short: that of Chromium's socket is 45 characters longer, and has
-                room for 107.
+            folder: an empty folder for the profile, for the browser's temporary files, and for its stderr
+                (`last_words`). Its path should be short. The path of Chromium's socket is 45 characters longer, and
+                may have 107.
         """
         profile = folder / "profile"
         profile.mkdir()
@@ -98,31 +98,31 @@ class Browser:
 
 
 def last_words(folder: Path) -> str:
-    """The last line that a browser wrote to stderr, in at most 300 characters; empty where it wrote none.
+    """Returns the last line of a browser's stderr, in at most 300 characters. Empty if there is none.
 
-    Helpers of Chromium complain after the line in which it says why it ends (FATAL): then it is that line.
+    Helpers of Chromium write lines after its reason to end (FATAL). Then the line with FATAL is returned.
 
     Args:
-        folder: which it was started with.
+        folder: the folder that `Browser.start` got.
     """
     with (folder / STDERR).open("rb") as stderr:
         stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - LAST_BYTES))
         lines = uncoloured(stderr.read().decode(errors="replace")).split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    return one_line(next((line for line in reversed(said) if ":FATAL:" in line), said[-1] if said else ""), 300)
+    filled = [line.strip() for line in lines if line.strip()]
+    return one_line(next((line for line in reversed(filled) if ":FATAL:" in line), filled[-1] if filled else ""), 300)
 
 
 def installed_browsers() -> dict[str, Browser]:
-    """One of each family that is installed, by the family's name."""
-    found = {family: next(filter(None, map(shutil.which, names)), None) for family, names in PROGRAMS.items()}
-    return {family: Browser(family, program) for family, program in found.items() if program is not None}
+    """Returns the first installed browser of each family, by the family's name."""
+    programs = {family: next(filter(None, map(shutil.which, names)), None) for family, names in PROGRAMS.items()}
+    return {family: Browser(family, program) for family, program in programs.items() if program is not None}
 
 
 def find_browser(selector: str | None) -> Browser:
-    """The browser of a family, or at a path; the first that is installed for None.
+    """Returns the browser of a family or at a path. Returns the first installed browser if `selector` is None.
 
     Raises:
-        NotRun: it is not installed; the text says what is, or what to install.
+        NotRun: the browser is not installed; the error lists installed browsers, or names one to install.
     """
     installed = installed_browsers()
     if selector is None and installed:

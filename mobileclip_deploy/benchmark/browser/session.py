@@ -1,4 +1,4 @@
-"""A job as a page works through it: which round comes next, and what it measured."""
+"""Session of a job with a page: sends the next round, receives its results."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mobileclip_deploy.benchmark.result import Browser, RoundResult
 from mobileclip_deploy.errors import InvalidInput
 
 DEATHS = 2
-"""A page that ends so often in one round ends the round's cell too."""
+"""Number of times that a page may end in one round; then the round fails."""
 HELLO = 1 << 16
-"""Characters of what a page says of its browser."""
+"""Maximum of characters of a page's description of its browser."""
 
 
 class PageWord(Frozen):
@@ -31,10 +31,10 @@ class PageWord(Frozen):
 
 
 class BrowserSession:
-    """What the server asks and the page answers. Every method may be called from any thread.
+    """State of a job while pages run its rounds. Every method may be called from any thread.
 
-    A page that reloads, or another one in its place, asks for the next round as the first did: what was finished is in
-    the plan's stream, and the round that was begun is begun again.
+    A reloaded page, or another page, requests the next round as the first page did. Finished rounds are in the plan's
+    stream, and a started round is started again.
     """
 
     def __init__(self, plan: Plan, tell: Callable[[int, Cell], None]) -> None:
@@ -43,16 +43,16 @@ class BrowserSession:
         self._begun: Turn | None = None
         self._deaths: Counter[Turn] = Counter()
         self.given = 0
-        """How many rounds pages were given so far, those that were given again included."""
+        """Number of rounds sent to pages so far; a round that was sent again counts again."""
         self.browser: Browser | None = None
-        """What the page said of its browser; None until one has come."""
+        """The page's description of its browser. None until a page was opened."""
         self.finished = threading.Event()
         self.word: PageWord | None = None
-        """What the page said last of itself."""
+        """Last state that the page sent. None until the page sent one."""
         self.last_word = time.monotonic()
-        """When a page said anything, if only that it is there."""
+        """Monotonic time of the page's last message of any kind, in seconds."""
         self.heard = threading.Event()
-        """Set whenever something that the page sent was dealt with; who waits clears it."""
+        """Event that is set after every processed message of the page. The waiting thread clears it."""
 
     @contextmanager
     def _hearing(self) -> Iterator[None]:
@@ -64,25 +64,25 @@ class BrowserSession:
             self.heard.set()
 
     def hello(self, text: str) -> None:
-        """A page has come.
+        """Records the browser of a page that was opened.
 
         Raises:
-            InvalidInput: it does not say what it is.
+            InvalidInput: the page's description of its browser is invalid.
         """
         with self._hearing():
             if len(text) > HELLO:
                 raise InvalidInput(f"the page says more of its browser than {HELLO} characters")
-            found = parse_document(text, Browser, "the page")
-            words = {name: one_line(value) for name, value in found if isinstance(value, str)}
-            self.browser = with_fields(found, **words)
+            description = parse_document(text, Browser, "the page")
+            words = {name: one_line(value) for name, value in description if isinstance(value, str)}
+            self.browser = with_fields(description, **words)
 
     def tell(self, text: str) -> None:
-        """Notes that a page is still there, which is no progress: its worker may hang all the same."""
+        """Records the state of a page that is still open. This is not progress, since the page's worker may hang."""
         self.last_word = time.monotonic()
         self.word = parse_document(text[:HELLO], PageWord, "the page")
 
     def next(self) -> dict[str, Any]:
-        """The round to run now, with its cell; `{"done": true}` after the last one."""
+        """Returns the round to run now, with its cell. Returns `{"done": true}` after the last round."""
         with self._hearing():
             if self._begun is not None:
                 self._died(self._begun, "the page was loaded again")
@@ -103,10 +103,10 @@ class BrowserSession:
             }
 
     def round(self, text: str) -> None:
-        """Keep a finished round.
+        """Stores a finished round.
 
         Raises:
-            InvalidInput: not the round that is being run.
+            InvalidInput: the text is not a result of the current round.
         """
         with self._hearing():
             sent = parse_document(text, RoundResult, "the page")
@@ -115,7 +115,7 @@ class BrowserSession:
             self._keep(sent)
 
     def died(self, why: str) -> None:
-        """The browser has ended, or is silent: the round that was begun will be begun again, or is given up."""
+        """Handles a browser that has ended or is silent: the current round will be started again, or fails."""
         with self._lock:
             if self._begun is not None:
                 self._died(self._begun, why)
@@ -126,7 +126,7 @@ class BrowserSession:
         if self._deaths[turn] >= DEATHS:
             error = f"{why}, {DEATHS} times in this round (out of memory?)"
             self._keep(RoundResult.failed(self._plan.job.run_id, turn, error))
-            if not self._plan.outstanding:  # no page is there to ask and be told
+            if not self._plan.outstanding:  # no page is open that could request the next round
                 self.finished.set()
 
     def _keep(self, finished: RoundResult) -> None:

@@ -1,4 +1,4 @@
-// Asks for one round after the other and gives each to a worker of its own, so that nothing of one is left for the next.
+// Requests rounds in sequence. Runs each round in its own worker, so that rounds share no state.
 
 const state = document.getElementById("state");
 
@@ -15,7 +15,7 @@ async function keepAwake() {
   await word();
 }
 
-// The computer that waits hears whether this page is still there, and in front.
+// Reports to the server that this page is open, and whether it is in the foreground.
 async function word() {
   await post("word", JSON.stringify({ hidden: document.hidden, awake: Boolean(lock && !lock.released) })).catch(() => null);
 }
@@ -27,7 +27,7 @@ async function post(name, body) {
   return found;
 }
 
-// The smallest step of performance.now(): what a browser rounds times to.
+// The smallest step of performance.now(), to which a browser rounds times. In nanoseconds.
 function clockStep() {
   let smallest = Infinity;
   for (let found = 0, last = performance.now(); found < 40; ) {
@@ -52,7 +52,7 @@ async function adapter() {
   };
 }
 
-// [name, version] from the user agent string: browsers that call themselves others too come first.
+// [name, version] from the user agent string. Browsers that also name another browser come first.
 function browserName() {
   const text = navigator.userAgent;
   const known = [["Firefox", /Firefox\/([\d.]+)/], ["Edge", /Edg\/([\d.]+)/], ["Chromium", /(?:Headless)?Chrome\/([\d.]+)/],
@@ -79,7 +79,7 @@ async function describe() {
   };
 }
 
-// One round in a worker of its own.
+// Runs one round in its own worker.
 function run(task) {
   return new Promise((resolve, reject) => {
     const worker = new Worker("worker.js", { type: "module" });

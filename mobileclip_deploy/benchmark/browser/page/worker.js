@@ -1,8 +1,8 @@
-// One round of one cell: load, answer the golden inputs, warm up, time. Nanoseconds everywhere but for performance.now().
+// Runs one round of one cell: load, answer the golden inputs, warm up, time. Times are in nanoseconds.
 
 import { inferencesPerSample } from "./sampling.js";
 
-// Threads of the runtime are workers of this one: counted, because a page that is not isolated silently gets one.
+// Counts the runtime's threads, which are workers of this worker. A page that is not isolated silently gets one thread.
 let started = 0;
 const Plain = self.Worker;
 self.Worker = class extends Plain {
@@ -17,7 +17,7 @@ const BUILDS = {
   webgpu: ["ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify"],
 };
 const ARRAYS = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array, uint8: Uint8Array };
-// Browsers may tell that the GPU is done in steps of 100 ms (Firefox does): an empty command takes microseconds.
+// Browsers may report the GPU's completion in steps of 100 ms (Firefox does). An empty command takes microseconds.
 const SLOWEST_COMPLETION_MS = 20;
 
 const since = (start) => Math.round((performance.now() - start) * 1e6);
@@ -28,7 +28,7 @@ async function bytes(url) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-// In pieces: a call takes so many arguments and no more.
+// In pieces, since the number of a call's arguments is limited.
 function base64(raw) {
   let text = "";
   for (let start = 0; start < raw.length; start += 4096) {
@@ -37,7 +37,7 @@ function base64(raw) {
   return btoa(text);
 }
 
-// Milliseconds until an empty command of the GPU is told to be done, the median of nine.
+// Milliseconds until the browser reports the completion of an empty GPU command, the median of nine.
 async function completion() {
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) throw new Error("this browser has no WebGPU here");
