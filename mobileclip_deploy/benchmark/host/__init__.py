@@ -1,1 +1,1 @@
-"""This machine as a device: one process per turn, so that no candidate's threads, caches or memory reach another."""
+"""Benchmark of this machine. Each turn is a process, so that candidates share no threads, caches or memory."""

@@ -1,4 +1,4 @@
-"""The host's driver: runs the rounds, and keeps what came of them."""
+"""Driver of this machine: runs the rounds, and stores their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mobileclip_deploy.targets import get_target, targets
 
 
 class HostDriver(Driver):
-    """This machine."""
+    """Driver of this machine."""
 
     kind = "host"
     devices = "this host"
@@ -25,8 +25,8 @@ class HostDriver(Driver):
 
     def discover(self) -> tuple[Listing, ...]:
         device = describe()
-        every = [one.abilities for one in targets().values()]
-        timed = {one.runtime_package or one.packages[0]: one.extra for one in every if one.foreign_suffix}
+        every = [target.abilities for target in targets().values()]
+        timed = {item.runtime_package or item.packages[0]: item.extra for item in every if item.foreign_suffix}
         missing = {name: extra for name, extra in timed.items() if importlib.util.find_spec(name) is None}
         extras = ",".join(str(extra) for extra in missing.values())
         remedy = f"without {' and '.join(missing)}: pip install 'mobileclip-deploy[{extras}]'" if missing else None
@@ -50,7 +50,7 @@ class HostDriver(Driver):
 
 
 def _versions(job: Job) -> dict[str, str]:
-    """Versions of the job's runtimes, by the runtime's name."""
+    """Returns the versions of the job's runtimes, by the runtime's name."""
     names = {cell.runtime: cell.target or "" for cell in sorted(job.cells, key=lambda cell: cell.runtime)}
     return {
         runtime: importlib.metadata.version("torch")

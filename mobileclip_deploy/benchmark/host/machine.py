@@ -1,4 +1,4 @@
-"""What this machine is, and the state it is in."""
+"""Description and state of this machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mobileclip_deploy.benchmark.result import Device, Snapshot
 SYS = Path("/sys")
 CPU = Path("/proc/cpuinfo")
 PRODUCTS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
-"""Instructions, as Linux calls them, that decide how fast a processor multiplies floats and bytes."""
+"""Instructions that decide how fast a processor multiplies floats and bytes, by Linux's names."""
 
 
 def describe() -> Device:
-    """This machine. Its host name is left out: results are published."""
+    """Returns this machine's description, without its host name, since results are published."""
     clocks = [f"devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq" for core in range(os.cpu_count() or 1)]
     frequencies = [_number(SYS / clock) for clock in clocks]
     return Device(
@@ -38,7 +38,7 @@ def describe() -> Device:
 
 
 def memory_bytes() -> int:
-    """All of this machine's memory."""
+    """Returns the size of this machine's memory, in bytes."""
     if sys.platform == "win32":
         from mobileclip_deploy.benchmark.host import windows
 
@@ -48,21 +48,24 @@ def memory_bytes() -> int:
 
 
 def instructions(file: Path = CPU) -> tuple[str, ...]:
-    """Those of `PRODUCTS` that this processor has; none where the system does not tell."""
+    """Returns the instructions of `PRODUCTS` that this processor has. Empty if the system does not list them."""
     lines = (_text(file) or "").splitlines()
-    known = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return tuple(name for name in PRODUCTS if name in known)
+    available = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return tuple(name for name in PRODUCTS if name in available)
 
 
 def snapshot(root: Path = SYS) -> Snapshot:
-    """The state now, from Linux's /sys as far as it is there; on a Mac the load average alone, on Windows nothing."""
+    """Reads this machine's current state.
+
+    Reads Linux's /sys as far as it exists. On a Mac there is the load average only, on Windows nothing.
+    """
     battery = next(iter(sorted(root.glob("class/power_supply/BAT*"))), None)
     temperatures = [_number(zone) for zone in root.glob("class/thermal/thermal_zone*/temp")]
-    known = [value for value in temperatures if value is not None and value > 0]
+    positive = [value for value in temperatures if value is not None and value > 0]
     profile = _text(root / "firmware/acpi/platform_profile")
     return Snapshot(
         unix_seconds=round(time.time(), 3),
-        temperature_celsius=max(known) / 1000 if known else None,
+        temperature_celsius=max(positive) / 1000 if positive else None,
         battery_percent=_number(battery / "capacity") if battery else None,
         charging=_text(battery / "status") == "Charging" if battery else None,
         low_power_mode=profile == "low-power" if profile else None,
@@ -79,7 +82,7 @@ def _load() -> float | None:
 
 
 def _text(path: Path) -> str | None:
-    """A file of /sys; None where there is none, or the kernel does not answer."""
+    """Reads a file of /sys. None if it does not exist, is empty, or the kernel refuses."""
     try:
         return path.read_text(encoding="utf-8").strip() or None
     except OSError:

@@ -1,7 +1,7 @@
-"""A round on this machine: the cells of it are loaded side by side, each in a process of its own, and take turns.
+"""Rounds on this machine. Cells of a round are loaded at once, each in its own process, and sampled in turn.
 
-A shared machine is slower for seconds or minutes by half and more. Rounds that follow one another meet different
-machines then; samples that are taken one after another, a tenth of a second each, meet the same.
+A shared machine can be slower by half and more for seconds or minutes. Rounds in sequence then meet different speeds.
+Interleaved samples of a tenth of a second each meet the same speed.
 """
 
 from __future__ import annotations
@@ -28,30 +28,32 @@ from mobileclip_deploy.benchmark.result import RoundResult
 PATIENCE_SECONDS = 900
 WORKER = ("-m", "mobileclip_deploy.benchmark.host.worker")
 PROCESS_BYTES, COPIES = 256 << 20, 4
-"""What a process takes: its libraries, and its file so many times while it is loaded and compiled."""
+"""Memory of a process: bytes of its libraries, and copies of its file while it is loaded and compiled."""
 
 
 def side_by_side(plan: Plan, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """The first of `turns`, and those behind it of the same round that half of the memory has room for as well. A paced
-    round has the machine for itself: between inferences nothing runs."""
+    """Returns the first of `turns`, and following turns of the same round that fit into half of the memory with it.
+
+    A paced turn is returned alone, since nothing may run between its inferences.
+    """
     if plan.job.protocol.pace_milliseconds:
         return tuple(turns[:1])
     left = memory_bytes() // 2
-    found: list[Turn] = []
+    fitting: list[Turn] = []
     for turn in turns:
         left -= PROCESS_BYTES + COPIES * plan.job.cell(turn.cell).bytes
-        if found and (left < 0 or turn.round != turns[0].round):
+        if fitting and (left < 0 or turn.round != turns[0].round):
             break
-        found.append(turn)
-    return tuple(found)
+        fitting.append(turn)
+    return tuple(fitting)
 
 
 def run_round(plan: Plan, turns: Sequence[Turn]) -> Iterator[RoundResult]:
-    """One round of each of these cells, as they came."""
+    """Runs one round of each of these cells, and yields the results in the order of `turns`."""
     protocol = plan.job.protocol
-    with ExitStack() as held:
-        # One loads after the other.
-        processes = [held.enter_context(_Process(plan, turn, alone=len(turns) == 1)) for turn in turns]
+    with ExitStack() as stack:
+        # Processes load in sequence.
+        processes = [stack.enter_context(_Process(plan, turn, alone=len(turns) == 1)) for turn in turns]
         chance = random.Random(f"{plan.job.seed}, round {turns[0].round}")
         started, samples = time.monotonic(), 0
         while waiting := [process for process in processes if process.waits]:
@@ -67,8 +69,10 @@ def run_round(plan: Plan, turns: Sequence[Turn]) -> Iterator[RoundResult]:
 
 
 class _Process:
-    """One cell in a process of its own, worker.py, which says that it waits, takes a sample when it is told to, and
-    ends with its round. `alone`: it takes its samples without being told."""
+    """Process of one cell, running worker.py. It reports that it waits, takes a sample on request, ends with its round.
+
+    `alone`: True if the process takes its samples without requests.
+    """
 
     def __init__(self, plan: Plan, turn: Turn, alone: bool) -> None:
         self.cell, self.waits = plan.job.cell(turn.cell), False
@@ -78,8 +82,8 @@ class _Process:
         self._options = [*(["--profile"] if plan.profile else []), *([] if alone else ["--in-turns"])]
 
     def __enter__(self) -> Self:
-        with ExitStack() as held:
-            folder = held.enter_context(temporary_folder())
+        with ExitStack() as stack:
+            folder = stack.enter_context(temporary_folder())
             self._complaints = folder / "stderr.txt"
             words = [*WORKER, str(self._plan.folder), self.cell.id, str(self._turn.round)]
             command, environment = python(*words, *self._options, variables=pools(self.cell.threads))
@@ -88,34 +92,34 @@ class _Process:
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=held.enter_context(self._complaints.open("wb")),
+                stderr=stack.enter_context(self._complaints.open("wb")),
                 text=True,
                 encoding="utf-8",
                 errors="replace",
             )
-            held.callback(self._running.communicate)
-            held.callback(self._running.kill)  # before that
+            stack.callback(self._running.communicate)
+            stack.callback(self._running.kill)  # before that
             self._listen()
-            self._held = held.pop_all()
+            self._held = stack.pop_all()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._held.close()
 
     def say(self, word: str) -> None:
-        """Tell it something, and wait for what it says to that."""
+        """Sends a line to the process, and waits for its answer."""
         assert self._running.stdin
-        with suppress(BrokenPipeError):  # it died: its silence tells
+        with suppress(BrokenPipeError):  # it died: `_listen` reads no answer
             self._running.stdin.write(f"{word}\n")
             self._running.stdin.flush()
         self._listen()
 
     def finish(self) -> RoundResult:
-        """Its round."""
+        """Ends the process, and returns its round, which is failed if the process died or was silent for too long."""
         if self.waits:
             self.say("end")
         with self._patiently():
-            self._running.communicate()  # stdin is closed: one that still waits ends too
+            self._running.communicate()  # closes stdin: a process that still waits ends too
         code, run_id = self._running.returncode, self._plan.job.run_id
         if self._late:
             why = f"no answer within {self._patience:.0f} s; the process was ended"
@@ -127,7 +131,7 @@ class _Process:
         return parse_document(self._line, RoundResult, f"the process of cell {self.cell.id}")
 
     def _listen(self) -> None:
-        """Its next line: that it waits, or its round; nothing where it died, or was silent for too long."""
+        """Reads the next line of the process: `waits`, or its round. Empty if it died, or was silent for too long."""
         assert self._running.stdout
         with self._patiently():
             self._line = self._running.stdout.readline()
@@ -135,12 +139,12 @@ class _Process:
 
     @contextmanager
     def _patiently(self) -> Iterator[None]:
-        """What waits for the process waits so long; then the process is ended."""
+        """Context manager that ends the process after `self._patience` seconds."""
         ending = threading.Timer(self._patience, self._give_up)
         ending.start()
         try:
             yield
-        finally:  # interrupted too: this process would not end before the patience does
+        finally:  # after an interrupt too, since this process would not end before the timer
             ending.cancel()
 
     def _give_up(self) -> None:
@@ -149,17 +153,17 @@ class _Process:
 
 
 def pools(threads: int) -> dict[str, str]:
-    """Every pool of the size asked for, and none that spins while it waits: variables of a process."""
+    """Returns environment variables that set the size of all thread pools and disable spinning."""
     sizes = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     return sizes | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
 
 def death(code: int, complaints: str) -> str:
-    """Why a process ended without an answer, in one line.
+    """Returns the reason why a process ended without an answer, in one line.
 
     Args:
-        code: as `subprocess` tells it: negative of a signal.
-        complaints: what it printed on stderr.
+        code: exit code as in `subprocess`; negative for a signal.
+        complaints: its output on stderr.
     """
     if code < 0:
         name = signal.Signals(-code).name

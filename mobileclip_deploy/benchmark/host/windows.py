@@ -1,4 +1,4 @@
-"""Memory, as Windows reports it: Python has no function for it there."""
+"""Memory of machine and process on Windows, for which Python has no function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ assert sys.platform == "win32"
 
 
 class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX."""
+    """Structure MEMORYSTATUSEX of the Windows API."""
 
     _fields_ = (
         ("size", ctypes.c_uint32),
@@ -20,7 +20,7 @@ class _MemoryStatus(ctypes.Structure):
 
 
 class _ProcessMemory(ctypes.Structure):
-    """PROCESS_MEMORY_COUNTERS."""
+    """Structure PROCESS_MEMORY_COUNTERS of the Windows API."""
 
     _fields_ = (
         ("size", ctypes.c_uint32),
@@ -31,7 +31,7 @@ class _ProcessMemory(ctypes.Structure):
 
 
 def memory_bytes() -> int:
-    """All of this machine's memory."""
+    """Returns the size of this machine's memory, in bytes."""
     status = _MemoryStatus(ctypes.sizeof(_MemoryStatus))
     if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         raise ctypes.WinError()
@@ -39,7 +39,7 @@ def memory_bytes() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """The most that this process has had in memory."""
+    """Returns the peak memory of this process, in bytes."""
     counters = _ProcessMemory(ctypes.sizeof(_ProcessMemory))
     process = ctypes.c_void_p(-1)  # GetCurrentProcess()
     if not ctypes.windll.kernel32.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size):

@@ -1,10 +1,10 @@
-"""A round of one cell, in a process of its own: load, check, warm up, time; the round goes to stdout as JSON.
+"""Round of one cell, in its own process: load, check, warm up, time. Writes the round to stdout as JSON.
 
 python -m mobileclip_deploy.benchmark.host.worker JOB_FOLDER CELL ROUND [--profile] [--in-turns]
 
-With --in-turns it says `waits` when it is warm and after every sample, takes one for each line `sample` on stdin, and
-goes on to its end at the line `end`: so the cells of a round take turns (rounds.py).
-The answers to the golden inputs go into the round, to be judged by whoever started this process.
+With --in-turns it writes `waits` when it is warm and after every sample. It takes a sample for each line `sample` on
+stdin, and finishes at the line `end`. So the cells of a round take turns (rounds.py).
+The round contains the answers to the golden inputs; the starting process judges them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ TORCH_MODULES = (
     "mobileclip_deploy.artifacts.towers",
 )
 SHORT, SAMPLE, MOST = 5_000_000, 50_000_000, 1000
-"""An inference of less than SHORT nanoseconds is told less than what disturbs it: so many that they take SAMPLE, MOST
-at most, make one sample then. Starting the process takes longer than a round of such samples."""
+"""Limits of a sample. Disturbances hide the time of an inference that takes less than SHORT nanoseconds.
+
+Then a sample is as many inferences as take SAMPLE nanoseconds, at most MOST. Starting the process takes longer than a
+round of such samples."""
 
 
 def main() -> None:
-    """Run the turn that the command line names; what libraries print goes to stderr."""
+    """Runs the turn that the command line names. Redirects the output of libraries to stderr."""
     folder, name, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -54,22 +56,22 @@ def main() -> None:
     try:
         driver = stdout if "--in-turns" in sys.argv else None
         finished = turn(folder, job, job.cell(name), number, "--profile" in sys.argv, driver)
-    except Exception as error:  # whatever a runtime raises is the outcome of this round
+    except Exception as error:  # any error of a runtime is the outcome of this round
         text = str(error) if isinstance(error, MobileClipDeployError) else f"{type(error).__name__}: {error}"
         finished = RoundResult.failed(job.run_id, Turn(cell=name, round=number), " ".join(text.split())[:500])
     stdout.write(finished.model_dump_json() + "\n")
     stdout.flush()
-    os._exit(0)  # some runtimes' threads crash or hang while an interpreter with them comes down
+    os._exit(0)  # some runtimes' threads crash or hang while the interpreter shuts down
 
 
 def turn(folder: Path, job: Job, cell: Cell, number: int, profiled: bool, driver: TextIO | None) -> RoundResult:
-    """Round `number` of a cell of the job in `folder`.
+    """Runs round `number` of a cell of the job in `folder`.
 
     Args:
-        driver: whom to tell that a sample can be taken; None: they follow one another.
+        driver: stream for `waits` lines. None if samples follow each other without requests.
 
     Raises:
-        NotRun: this machine has nothing that can run it.
+        NotRun: this machine cannot run the cell.
     """
     inputs = _inputs(cell, folder)
     import_runtime(cell)
@@ -94,7 +96,7 @@ def turn(folder: Path, job: Job, cell: Cell, number: int, profiled: bool, driver
     profile: tuple[OperatorTime, ...] = ()
     if profiled and number == 0:
         try:
-            profile = tuple(OperatorTime(**asdict(one)) for one in session.profile())
+            profile = tuple(OperatorTime(**asdict(kernel)) for kernel in session.profile())
         except NotRun as error:
             warnings = (f"not profiled: {error}",)
     return RoundResult(
@@ -117,7 +119,7 @@ def turn(folder: Path, job: Job, cell: Cell, number: int, profiled: bool, driver
 
 
 class TorchSession(Session):
-    """The checkpoint itself in torch: `unfolded` as it was trained, `folded`, or `compiled` (folded, torch.compile)."""
+    """Session of the checkpoint in torch: `unfolded` as trained, `folded`, or `compiled` (folded, torch.compile)."""
 
     def __init__(self, cell: Cell, path: Path) -> None:
         import torch
@@ -131,9 +133,9 @@ class TorchSession(Session):
         torch.set_num_threads(cell.threads)
         torch.set_grad_enabled(False)
         size = cell.input.shape[-1] if cell.tower == "image" else None
-        said = cell.options.get("preprocess")
-        taken = CARD if said is None else parse_model(TakenPreprocess, said)
-        model = load(path, cell.variant, size, preprocess=taken)
+        preprocess_option = cell.options.get("preprocess")
+        preprocess = CARD if preprocess_option is None else parse_model(TakenPreprocess, preprocess_option)
+        model = load(path, cell.variant, size, preprocess=preprocess)
         if cell.backend == "unfolded":
             if is_folded(model):
                 raise NotRun("this checkpoint is folded: there is no unfolded form of it to time")
@@ -153,21 +155,21 @@ class TorchSession(Session):
         self._output = self._module(self._input)
 
     def answer(self) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._output.numpy().reshape(-1).copy()
-        return found
+        values: npt.NDArray[np.float32] = self._output.numpy().reshape(-1).copy()
+        return values
 
     def profile(self) -> tuple[KernelTime, ...]:
         import torch
 
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
             self.run()
-        events = [event for event in found.key_averages() if event.self_cpu_time_total > 0]
+        events = [event for event in profiler.key_averages() if event.self_cpu_time_total > 0]
         times = [KernelTime(event.key, event.count, int(event.self_cpu_time_total * 1000)) for event in events]
         return tuple(sorted(times, key=lambda one: -one.total_ns))
 
 
 def import_runtime(cell: Cell) -> None:
-    """Import what a cell needs, so that loading a model is not charged for loading Python modules."""
+    """Imports the modules that a cell needs, so that the load time of a model excludes them."""
     if cell.target != CHECKPOINT:
         return get_target(cell.target or "").abilities.import_runtime()
     for module in TORCH_MODULES:
@@ -175,10 +177,10 @@ def import_runtime(cell: Cell) -> None:
 
 
 def open_session(cell: Cell, folder: Path) -> Session:
-    """Load a cell's file.
+    """Loads a cell's file.
 
     Raises:
-        NotRun: this machine has nothing that can run it.
+        NotRun: this machine cannot run the file.
     """
     path = folder / cell.file
     if cell.target == CHECKPOINT:
@@ -200,18 +202,22 @@ def _load(cell: Cell, folder: Path) -> tuple[int, Session]:
 
 
 def _answers(session: Session, inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    found = []
-    for number in range(len(inputs)):
-        session.feed(inputs[number : number + 1])
+    answers = []
+    for index in range(len(inputs)):
+        session.feed(inputs[index : index + 1])
         session.run()
-        found.append(session.answer())
-    return np.stack(found)
+        answers.append(session.answer())
+    return np.stack(answers)
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """Wall nanoseconds of each sample; CPU nanoseconds of all threads, of all samples together and of the inference
-    that took the least; and of how many inferences a sample is the mean: of one, unless one takes less than `SHORT`."""
+    """Times of a round, in nanoseconds.
+
+    `samples`: wall time of an inference, the mean of each sample. `cpu`: sum of the samples' CPU times of an inference,
+    over all threads. `cpu_least`: least CPU time of an inference. `together`: number of inferences in a sample,
+    1 unless an inference takes less than `SHORT`.
+    """
 
     samples: list[int]
     cpu: int
@@ -220,19 +226,19 @@ class _Timed:
 
 
 def _alone(protocol: Protocol) -> Iterator[None]:
-    """Samples one after another, until a round is done."""
+    """Yields for each sample until the round is complete, at the protocol's pace."""
     began = time.perf_counter_ns()
     until = began + int(protocol.seconds_per_round * 1e9)
-    taken = 0
-    while taken < protocol.iterations_per_round or time.perf_counter_ns() < until:
-        due = began + int(taken * protocol.pace_milliseconds * 1e6)
+    count = 0
+    while count < protocol.iterations_per_round or time.perf_counter_ns() < until:
+        due = began + int(count * protocol.pace_milliseconds * 1e6)
         time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
         yield
-        taken += 1
+        count += 1
 
 
 def _told(driver: TextIO, session: Session) -> Iterator[None]:
-    """Samples when stdin says so, between those of other processes."""
+    """Yields for each request on stdin, between the samples of other processes."""
     while True:
         driver.write(WAITING)
         driver.flush()
@@ -241,12 +247,12 @@ def _told(driver: TextIO, session: Session) -> Iterator[None]:
             return
         if not line:
             os._exit(1)  # the driver is gone
-        session.run()  # what others left in the caches is no part of the sample
+        session.run()  # refills the caches, which other processes have used
         yield
 
 
 def _time(session: Session, protocol: Protocol, driver: TextIO | None) -> _Timed:
-    """A round's inferences."""
+    """Warms up, and times the inferences of a round."""
     for _ in range(protocol.warm_up_iterations):
         session.run()
     together = 1 if protocol.pace_milliseconds else _together(session)
@@ -267,8 +273,10 @@ def _time(session: Session, protocol: Protocol, driver: TextIO | None) -> _Timed
 
 
 def _together(session: Session) -> int:
-    """How many inferences make a sample, by the CPU time of one, the least of three: on a busy machine too, what waits
-    is not short, and what is disturbed is not long."""
+    """Returns the number of inferences in a sample, from the least CPU time of three inferences.
+
+    On a busy machine, CPU time leaves out waits, and the least of three leaves out disturbances.
+    """
     spent = sys.maxsize
     for _ in range(3):
         started = time.process_time_ns()
@@ -278,7 +286,7 @@ def _together(session: Session) -> int:
 
 
 def _inputs(cell: Cell, folder: Path) -> npt.NDArray[Any]:
-    """The golden inputs [N, ...], or one constant input where there are none."""
+    """Returns the golden inputs [N, ...], or one constant input if there are none."""
     if cell.golden is not None:
         source = cell.golden.inputs
         raw = np.fromfile(folder / source.file, dtype=np.dtype(source.dtype).newbyteorder("<"))
@@ -290,7 +298,7 @@ def _inputs(cell: Cell, folder: Path) -> npt.NDArray[Any]:
 
 
 def _peak_memory() -> int:
-    """The most that this process has had in memory, in bytes."""
+    """Returns the peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
