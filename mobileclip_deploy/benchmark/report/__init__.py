@@ -1,4 +1,4 @@
-"""From results to a page: what was measured, on what, and what speaks against it."""
+"""Reports of benchmark results: measurements, devices, conditions and warnings."""
 
 from mobileclip_deploy.benchmark.report.writing import report
 

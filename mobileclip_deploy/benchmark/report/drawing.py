@@ -1,5 +1,7 @@
-"""Layout of a report's figures: accuracy over latency, as in the paper. Coordinates are in pixels from the upper left
-corner. The page draws them as SVG, and Pillow as a PNG."""
+"""Layout of a report's figures: accuracy over latency, as in the paper.
+
+Coordinates are in pixels from the upper left corner. The page draws the figures as SVG, and Pillow as a PNG.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ ANCHORS = {"start": "ls", "end": "rs", "middle": "ms"}  # SVG's -> Pillow's, on 
 
 Box = tuple[float, float, float, float]
 Marks = tuple[tuple[float, float], ...]
-"""Marks of an axis: where, and how much."""
+"""Marks of an axis: (coordinate, value) of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Label:
-    """Where a label stands: its end that the SVG `text-anchor` names, on its base line, and what it covers."""
+    """Position of a label: its end by the SVG `text-anchor`, on its base line, and the covered box."""
 
     across: float
     down: float
@@ -53,7 +55,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Measured:
-    """A point of ours and the interval of its median."""
+    """A measured point and the interval of its median, in pixels."""
 
     point: Point
     low: float
@@ -64,7 +66,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Published:
-    """A published point."""
+    """A published point with its label, in pixels."""
 
     point: Point
     x: float
@@ -74,7 +76,7 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing(Frame):
-    """A figure laid out: latencies across, on a logarithmic axis, accuracies down."""
+    """Layout of a figure: latencies across on a logarithmic axis, accuracies down."""
 
     figure: Figure
     published: tuple[Published, ...]
@@ -82,7 +84,7 @@ class Drawing(Frame):
 
 
 def draw(figure: Figure) -> Drawing:
-    """Lay a figure out, with room around its points."""
+    """Returns the layout of a figure, with room around its points."""
     points = (*figure.points, *figure.reference)
     x0, x1 = min(point.low for point in points) / 1.4, max(point.high for point in points) * 1.4
     accuracies = [point.y for point in points]
@@ -96,36 +98,36 @@ def draw(figure: Figure) -> Drawing:
     step = next(size for size in (0.5, 1, 2, 5, 10, 20) if (y1 - y0) / size <= 8)
     marks = [index * step for index in range(math.ceil(y0 / step), math.floor(y1 / step) + 1)]
     spots = [(x(point.x), y(point.y)) for point in points]
-    taken = [(across - 5, down - 5, across + 5, down + 5) for across, down in spots]
+    boxes = [(across - 5, down - 5, across + 5, down + 5) for across, down in spots]
     published = []
     for point, (across, down) in zip(figure.reference, spots[len(figure.points) :], strict=True):
         places = _label_places(point.label, across, down, 8)
-        published.append(Published(point, across, down, _free(places, taken) or places[0]))
-        taken.append(published[-1].label.box)
+        published.append(Published(point, across, down, _free(places, boxes) or places[0]))
+        boxes.append(published[-1].label.box)
     return Drawing(
         figure=figure,
         across=tuple((x(value), value) for value in ticks(x0, x1)),
         down=tuple((y(value), value) for value in marks),
         published=tuple(published),
-        measured=tuple(Measured(one, x(one.low), x(one.x), x(one.high), y(one.y)) for one in figure.points),
+        measured=tuple(Measured(point, x(point.low), x(point.x), x(point.high), y(point.y)) for point in figure.points),
     )
 
 
 def _logarithmic(low: float, high: float, first: float, last: float) -> Callable[[float], float]:
-    """A logarithmic axis from `low` at pixel `first` to `high` at pixel `last`."""
+    """Returns a logarithmic axis from `low` at pixel `first` to `high` at pixel `last`: value -> pixel."""
     return lambda value: first + (last - first) * math.log(value / low) / math.log(high / low)
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within bounds; the powers alone where the axis is long."""
+    """Returns 1, 2 and 5 times powers of ten within bounds. Returns the powers alone if the axis is long."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [(factor, factor * 10.0**power) for power in powers for factor in (1, 2, 5)]
-    within = [(factor, value) for factor, value in found if low <= value <= high]
+    candidates = [(factor, factor * 10.0**power) for power in powers for factor in (1, 2, 5)]
+    within = [(factor, value) for factor, value in candidates if low <= value <= high]
     return [value for factor, value in within if factor == 1 or len(within) <= MOST_TICKS]
 
 
 def _label_places(text: str, x: float, y: float, away: float) -> tuple[Label, ...]:
-    """Right of a point, left of it, above and below, so far from its middle."""
+    """Returns labels right of a point, left of it, above and below, `away` pixels from its middle."""
     width = 5.8 * len(text)  # a letter of 10.5 px is about 5.8 px wide
     places = [
         (x + away, y + 4, "start", x + away),
@@ -139,8 +141,8 @@ def _label_places(text: str, x: float, y: float, away: float) -> tuple[Label, ..
 
 
 def _free(places: Sequence[Label], taken: Sequence[Box]) -> Label | None:
-    """The first place within the figure that meets none of `taken`."""
-    return next((at for at in places if at.box[2] < WIDTH and not any(_meet(at.box, one) for one in taken)), None)
+    """Returns the first label within the figure that overlaps no box of `taken`. None if all overlap."""
+    return next((at for at in places if at.box[2] < WIDTH and not any(_meet(at.box, box) for box in taken)), None)
 
 
 def _meet(one: Box, other: Box) -> bool:
@@ -148,23 +150,23 @@ def _meet(one: Box, other: Box) -> bool:
 
 
 def write_png(results: Sequence[Result], path: Path) -> None:
-    """Draw every figure below the other, each with its points in words.
+    """Draws all figures as a PNG, one below the other, each with a list of its points.
 
     Raises:
-        InvalidInput: no result has a point whose accuracy is known.
+        InvalidInput: no measured model has a known accuracy.
     """
     drawings = [draw(figure) for figure in figures(results)]
     if not drawings:
         raise InvalidInput("nothing to draw: no measured model has a known accuracy; write .html or .md")
     heights = [HEAD + HEIGHT + LINE * (len(drawing.measured) + 2) for drawing in drawings]
     picture = Image.new("RGB", (WIDTH * SCALE, sum(heights) * SCALE), "white")
-    for number, drawing in enumerate(drawings):
-        _Pen(ImageDraw.Draw(picture), sum(heights[:number])).figure(drawing)
+    for index, drawing in enumerate(drawings):
+        _Pen(ImageDraw.Draw(picture), sum(heights[:index])).figure(drawing)
     picture.save(path, format="PNG")
 
 
 class _Pen:
-    """Draws in a drawing's units, `top` of them below the picture's upper edge."""
+    """A pen that draws in units of a drawing, `top` units below the picture's upper edge."""
 
     def __init__(self, canvas: ImageDraw.ImageDraw, top: int) -> None:
         self._canvas, self._top = canvas, top
@@ -185,11 +187,11 @@ class _Pen:
             self._dot(other.x, other.y, GREY, filled=False)
             label = other.label
             self._text(label.across, label.down, other.point.label, ANCHORS[label.anchor], GREY)
-        for number, one in enumerate(drawing.measured, start=1):
-            self._line(one.low, one.y, one.high, one.y, OWN, width=2)
-            self._dot(one.x, one.y, OWN, filled=True)
-            self._text(one.x, one.y - 9, str(number), "ms", OWN)
-            words = f"{number}. {one.point.label}: {one.point.x:.3g} ms, {one.point.y:.1f}%"
+        for number, measured in enumerate(drawing.measured, start=1):
+            self._line(measured.low, measured.y, measured.high, measured.y, OWN, width=2)
+            self._dot(measured.x, measured.y, OWN, filled=True)
+            self._text(measured.x, measured.y - 9, str(number), "ms", OWN)
+            words = f"{number}. {measured.point.label}: {measured.point.x:.3g} ms, {measured.point.y:.1f}%"
             self._text(drawing.left, drawing.height + LINE * number, words, "ls", OWN)
         if drawing.published:
             down = drawing.height + LINE * (len(drawing.measured) + 1)

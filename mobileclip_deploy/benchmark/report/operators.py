@@ -1,4 +1,4 @@
-"""Table of a profiled cell: what its operators take of one inference."""
+"""Table of a profiled cell: time of each operator in one inference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mobileclip_deploy.benchmark.result import OperatorTime
 
 OPERATOR_COLUMNS = ("operator", "calls", "ms", "time, %")
 SHOWN = 12
-"""More rows of a profile than this say little."""
+"""Maximum of operators in the table; more rows say little."""
 
 
 def operator_rows(profile: Sequence[OperatorTime]) -> tuple[tuple[str, ...], ...]:

@@ -1,4 +1,4 @@
-"""Accuracy against latency: the points of the figures, by device, and the published ones to compare them with."""
+"""Points of the figures, accuracy against latency by device, and published points for comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFERENCE = "published, iPhone 12 Pro Max, image + text"
 
 @dataclass(frozen=True)
 class Point:
-    """One model at one place: milliseconds (low and high: the interval of the median) and accuracy in percent."""
+    """A model at a place: `x` is milliseconds (`low`, `high`: interval of the median), `y` accuracy in percent."""
 
     label: str
     x: float
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Figure:
-    """The points of one device whose accuracies can be compared. `reference`: published ones, of another device."""
+    """Points of one device with comparable accuracies. `reference`: published points of another device."""
 
     device: str
     accuracy: str
@@ -36,8 +36,10 @@ class Figure:
 
 
 def device_name(result: Result) -> str:
-    """What a device is called everywhere in a report; a stand-in can never be taken for a phone, nor a phone's own word
-    for what was compared here."""
+    """Returns the device's name in a report.
+
+    A mark keeps readers from taking a simulated device for a phone, or a self-reported result for one checked here.
+    """
     device = result.device
     mark = ("SIMULATED " if device.simulated else "") + ("self-reported " if result.self_reported else "")
     model = f"{device.name} on {device.model}" if device.browser and device.name != device.model else device.model
@@ -45,12 +47,12 @@ def device_name(result: Result) -> str:
 
 
 def milliseconds(found: CellResult, statistic: str) -> float | None:
-    """The figure that a protocol reports; None for a cell that has none."""
+    """Returns the protocol's statistic in milliseconds. None if the cell has none."""
     return getattr(found.summary, f"{statistic}_ns") / 1e6 if found.summary and found.status == "done" else None
 
 
 def figures(results: Sequence[Result]) -> tuple[Figure, ...]:
-    """A figure for every device and accuracy, in the order of the results."""
+    """Returns a figure for every device and accuracy metric, in the order of the results."""
     grouped: dict[tuple[str, str], list[Point]] = {}
     for result in results:
         for accuracy, point in _points(result):
@@ -63,28 +65,31 @@ def figures(results: Sequence[Result]) -> tuple[Figure, ...]:
 
 
 def published() -> tuple[Point, ...]:
-    """The latencies and accuracies that the model cards quote."""
-    found = []
+    """Returns the points of the model cards' published latencies and accuracies."""
+    points = []
     for variant in variant_cards():
-        known = variant.published
-        if known is None or known.imagenet_top1 is None:
+        quoted = variant.published
+        if quoted is None or quoted.imagenet_top1 is None:
             continue
-        if known.iphone_12_pro_max_image_ms is None or known.iphone_12_pro_max_text_ms is None:
+        if quoted.iphone_12_pro_max_image_ms is None or quoted.iphone_12_pro_max_text_ms is None:
             continue
-        time = known.iphone_12_pro_max_image_ms + known.iphone_12_pro_max_text_ms
-        found.append(Point(variant.title, time, time, time, known.imagenet_top1))
-    return tuple(found)
+        time = quoted.iphone_12_pro_max_image_ms + quoted.iphone_12_pro_max_text_ms
+        points.append(Point(variant.title, time, time, time, quoted.imagenet_top1))
+    return tuple(points)
 
 
 def _points(result: Result) -> list[tuple[str, Point]]:
-    """Image and text tower together where both were measured at the same place, as the paper counts."""
+    """Returns (accuracy metric, point) of each model and place.
+
+    A point adds image and text tower, as in the paper, if both were measured at the same place.
+    """
     grouped: dict[tuple[str, str, int], list[tuple[Cell, CellResult]]] = {}
-    for cell, found in result.pairs():
-        if found.summary is None or found.status != "done" or cell.variant is None or cell.competitor:
+    for cell, outcome in result.pairs():
+        if outcome.summary is None or outcome.status != "done" or cell.variant is None or cell.competitor:
             continue
         name = cell.label.removesuffix(f" {cell.tower}")
         where = " ".join(part for part in (cell.runtime, cell.backend, cell.compute_units) if part)
-        grouped.setdefault((name, where, cell.threads), []).append((cell, found))
+        grouped.setdefault((name, where, cell.threads), []).append((cell, outcome))
     points = []
     for (name, where, count), pairs in grouped.items():
         accuracy = _accuracy(pairs[0][0])
@@ -93,13 +98,13 @@ def _points(result: Result) -> list[tuple[str, Point]]:
         statistic = result.job.protocol.statistic
         towers = " + ".join(cell.tower for cell, _ in pairs)
         threads = f"{count} thread" + ("s" if count != 1 else "")
-        intervals = [found.summary.median_interval_ns for _, found in pairs if found.summary]
+        intervals = [outcome.summary.median_interval_ns for _, outcome in pairs if outcome.summary]
         points.append(
             (
                 accuracy[0],
                 Point(
                     label=f"{name}, {where}, {threads}, {towers}",
-                    x=sum(milliseconds(found, statistic) or 0 for _, found in pairs),
+                    x=sum(milliseconds(outcome, statistic) or 0 for _, outcome in pairs),
                     low=sum(interval.low for interval in intervals) / 1e6,
                     high=sum(interval.high for interval in intervals) / 1e6,
                     y=accuracy[1],
@@ -110,12 +115,12 @@ def _points(result: Result) -> list[tuple[str, Point]]:
 
 
 def _accuracy(cell: Cell) -> tuple[str, float] | None:
-    """What was measured of the file itself, else what was published for its variant."""
-    own: Accuracy | None = cell.accuracy
-    if own is not None:
-        return f"{own.metric} % on {own.dataset}, measured at export", own.percent
+    """Returns metric and percent: measured with the file itself, else published for its variant. None if neither."""
+    measured: Accuracy | None = cell.accuracy
+    if measured is not None:
+        return f"{measured.metric} % on {measured.dataset}, measured at export", measured.percent
     try:
-        known = load_variant(cell.variant or "").published
-    except UsageError:  # a result of a later version may name a variant that this one does not know
+        quoted = load_variant(cell.variant or "").published
+    except UsageError:  # a result of a later version may name an unknown variant
         return None
-    return (IMAGENET, known.imagenet_top1) if known is not None and known.imagenet_top1 is not None else None
+    return (IMAGENET, quoted.imagenet_top1) if quoted is not None and quoted.imagenet_top1 is not None else None

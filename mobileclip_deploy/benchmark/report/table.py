@@ -1,4 +1,4 @@
-"""The rows of a report's tables: every cell of every result, as words."""
+"""Rows of a report's tables: every cell of every result, as text."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ if TYPE_CHECKING:
     from mobileclip_deploy.verify.inspect.linting import LintReport
 
 SHOWN_LINES = 8
-"""Lines under a name that a card shows before it is unfolded."""
+"""Number of lines under a name that a card shows before it is unfolded."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A table's cell: `value` to sort by, a number or a word; None sorts last."""
+    """A table's cell. `value` is the number or word to sort by; None sorts last."""
 
     text: str
     value: float | str | None
 
 
 def columns(result: Result) -> tuple[str, ...]:
-    """The names of a result's columns; those of figures end in their unit. What a reader must not miss comes first: a
-    screen shows about eleven."""
+    """Returns the names of a result's columns. Names of measured columns end in their unit.
+
+    Important columns come first, since a screen shows about eleven.
+    """
     return tuple(_row(result, *result.pairs()[0]))
 
 
 def card(result: Result, row: Sequence[Field]) -> tuple[int, ...]:
-    """At which line of a card each field of a row stands, where a screen is too narrow for a table: its name (0), then
-    what was measured and whether it counts, then what was measured; what is empty takes no line."""
+    """Returns the line in a card of each field of a row. A card replaces a row on a narrow screen.
+
+    Line 0 has the model's name. Then come the latency, status, answers and warnings, then all other fields. An empty
+    field has no line; its number is 0.
+    """
     names = columns(result)
     statistic = f"{result.job.protocol.statistic.replace('_', ' ')}, ms"
     first = ("model", statistic, "95% of median, ms", "status", "answers", "warnings", "tower", "runtime", "place")
@@ -45,12 +50,12 @@ def card(result: Result, row: Sequence[Field]) -> tuple[int, ...]:
 
 
 def rows(result: Result) -> tuple[tuple[Field, ...], ...]:
-    """One row per cell, in the order of the job."""
-    return tuple(tuple(_row(result, cell, found).values()) for cell, found in result.pairs())
+    """Returns one row per cell, in the order of the job."""
+    return tuple(tuple(_row(result, cell, outcome).values()) for cell, outcome in result.pairs())
 
 
 def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
-    """Fields by the names of their columns, which are the same for every cell of a result."""
+    """Returns fields by the names of their columns. All cells of a result have the same columns."""
     summary = found.summary if found.status == "done" else None
     interval = summary.median_interval_ns if summary else None
     statistic = result.job.protocol.statistic
@@ -68,12 +73,12 @@ def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
         "p90, ms": summary.p90_ns if summary else None,
         "p99, ms": summary.p99_ns if summary else None,
     }
-    if result.device.browser:  # a page cannot see its CPU time; fetching and compiling are part of a user's wait
+    if result.device.browser:  # a page cannot read its CPU time; fetching and compiling are part of a user's wait
         times["fetch, ms"] = first.fetch_ns if first else None
         times["compile, ms"] = first.compile_ns if first else None
     else:
         times["CPU, ms"] = summary.cpu_ns if summary else None
-        if any(one.specialization_ns is not None for one in result.cells):  # apart from loading, in some runtimes
+        if any(other.specialization_ns is not None for other in result.cells):  # some runtimes measure it apart
             times["specialize, ms"] = found.specialization_ns
     times |= {"load, ms": found.load_first_ns, "again, ms": found.load_again_ns, "first, ms": found.first_inference_ns}
     return {
@@ -92,33 +97,36 @@ def _row(result: Result, cell: Cell, found: CellResult) -> dict[str, Field]:
 
 
 def remarks(result: Result, lints: Sequence[LintReport] = ()) -> tuple[tuple[str, str], ...]:
-    """Errors and warnings of cells in full, and evidence of the Neural Engine: the label, and what is to be said.
+    """Returns (label, text) of all errors and warnings of cells, and of evidence of the Neural Engine's use.
 
     Args:
-        lints: of packages that were measured.
+        lints: lint reports of packages that were measured.
     """
-    evidence = tuple((one.label, one.text) for one in neural_engine_use(result))
+    evidence = tuple((use.label, use.text) for use in neural_engine_use(result))
     return (
         planned_placement(result)
         + evidence
         + operations_elsewhere(result, lints)
         + tuple(
             (f"{cell.label}, {cell.runtime} {cell.backend or cell.compute_units or ''}".strip(), text)
-            for cell, found in result.pairs()
-            for text in (*((f"{found.status}: {found.error}",) if found.error else ()), *found.warnings)
+            for cell, outcome in result.pairs()
+            for text in (
+                *((f"{outcome.status}: {outcome.error}",) if outcome.error else ()),
+                *outcome.warnings,
+            )
         )
     )
 
 
 def conditions(result: Result) -> tuple[tuple[str, str], ...]:
-    """How the run came about, as names and words."""
+    """Returns the conditions of a run, as (name, text)."""
     device, protocol, harness = result.device, result.job.protocol, result.harness
     at_least = f"{protocol.rounds} rounds of at least {protocol.iterations_per_round} inferences"
     versions = ", ".join(f"{name} {version}" for name, version in result.runtimes.items())
     environment = result.environment
     parts = (device.soc, device.architecture, f"{device.cores} cores", *device.instructions)
     memory = f"{device.memory_bytes / 1e9:.1f} GB" if device.memory_bytes is not None else None
-    known = (
+    entries = (
         ("run", result.run_id),
         ("device", f"{device.name}: {device.model}"),
         ("processor", " ".join(part for part in parts if part)),
@@ -138,13 +146,13 @@ def conditions(result: Result) -> tuple[tuple[str, str], ...]:
         ("before", _state(environment.before)),
         ("after", _state(environment.after) if environment.after else "never reached"),
     )
-    # Said of a file once, however many places and threads it was measured with.
+    # Once for each file, even if it was measured at several places or with several numbers of threads.
     resizing = {f"resizing inside {cell.label}": cell.resizing for cell in result.job.cells}
-    return tuple((name, value) for name, value in (*known, *resizing.items()) if value)
+    return tuple((name, value) for name, value in (*entries, *resizing.items()) if value)
 
 
 def _browser(browser: Browser) -> str:
-    """What decides its threads, its clock and its GPU."""
+    """Returns a browser's name, and the properties that decide its threads, its clock and its GPU."""
     words = (("secure", browser.secure), ("isolated", browser.isolated))
     page = " and ".join(word if holds else f"not {word}" for word, holds in words)
     half = "with" if browser.shader_f16 else "without"
@@ -163,7 +171,7 @@ def _state(snapshot: Snapshot) -> str:
 
 def _answers(cell: Cell, found: CellResult, self_reported: bool) -> Field:
     golden = found.golden
-    if self_reported or (golden is not None and cell.gate is None):  # nothing to compute the verdict from
+    if self_reported or (golden is not None and cell.gate is None):  # no data to compute the verdict
         return Field("self-reported", None)
     if golden is None:
         return Field("not checked", None)

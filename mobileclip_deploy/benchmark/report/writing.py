@@ -1,5 +1,8 @@
-"""A report in the format that its name asks for. The HTML page is one file: no network, no library, readable with
-keyboard and screen reader; the Markdown has the same tables, and the figures as tables."""
+"""Reports in the format of the file name's suffix.
+
+The HTML page is one file without network access or libraries, readable with keyboard and screen reader. The Markdown
+has the same tables, and the figures as tables.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +37,20 @@ def report(
     bundles: StrPath | Sequence[StrPath] = (),
     force: bool = False,
 ) -> tuple[Result, ...]:
-    """A page from results of any devices: accuracy against latency, tables, and the conditions.
+    """Writes a report of results of any devices: accuracy against latency, tables, and conditions.
 
     Args:
-        results: files that `benchmark` wrote, or one.
-        outputs: where it goes, one or several; .html, .md or .png.
-        bundles: Core ML bundles that were measured: what `lint` finds says why operations leave the Neural Engine.
-        force: replace a report that is there.
+        results: one or several files that `benchmark` wrote.
+        outputs: one or several paths of the report; .html, .md or .png.
+        bundles: Core ML bundles that were measured. Findings of `lint` show why operations leave the Neural Engine.
+        force: replace existing reports.
 
     Returns:
-        The results, with every summary computed anew from the raw samples.
+        The results, with every summary computed again from the raw samples.
 
     Raises:
-        UsageError: no result, or an output has another ending, or exists.
-        InvalidInput: a file is not a result, or has nothing to draw; a bundle is damaged.
+        UsageError: there is no result, or an output exists or has another suffix.
+        InvalidInput: a file is not a result, no result can be drawn, or a bundle is damaged.
     """
     written = paths(outputs)
     for path in written:
@@ -56,8 +59,8 @@ def report(
                 f"`outputs` {path}: a report is written as {', '.join(SUFFIXES)}; choose one of these endings"
             )
         check_file_destination(path, force, "outputs")
-    found = tuple(complete(read_result(path)) for path in paths(results))
-    if not found:
+    completed = tuple(complete(read_result(path)) for path in paths(results))
+    if not completed:
         raise UsageError("no result was given; name files that `benchmark` wrote with `results`")
     lints: tuple[LintReport, ...] = ()
     if linted := paths(bundles):
@@ -66,22 +69,22 @@ def report(
         )
 
         lints = tuple(one for bundle in linted for one in lint(bundle))
-    # A picture first: of results without one nothing is written.
+    # Pictures first: if the results cannot be drawn, nothing is written.
     for path in sorted(written, key=lambda one: one.suffix != ".png"):
         with sole_writer(path, "report", force=force):
             if path.suffix == ".png":
-                write_png(found, path)
+                write_png(completed, path)
             else:
-                text = html_page(found, lints) if path.suffix == ".html" else markdown_page(found, lints)
+                text = html_page(completed, lints) if path.suffix == ".html" else markdown_page(completed, lints)
                 write_whole(path, text)
-    return found
+    return completed
 
 
 def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
-    """The whole page: `page.html` filled in, with `page.css` and `page.js` inside it.
+    """Returns the whole page: `page.html` filled in, with `page.css` and `page.js` inside it.
 
     Args:
-        lints: of packages that were measured.
+        lints: lint reports of packages that were measured.
     """
     return filled_page(
         __package__ or "",
@@ -105,16 +108,16 @@ def html_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> st
 
 
 def _numeric(result: Result) -> list[bool]:
-    """Whether a column holds nothing but numbers, for each column."""
+    """Returns for each column whether it contains only numbers."""
     lines, count = rows(result), len(columns(result))
     return [all(isinstance(row[index].value, float | int | None) for row in lines) for index in range(count)]
 
 
 def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -> str:
-    """The same tables as the HTML page; the figures as tables.
+    """Returns the report as Markdown, with the tables of the HTML page, and the figures as tables.
 
     Args:
-        lints: of packages that were measured.
+        lints: lint reports of packages that were measured.
     """
     lines = ["# MobileCLIP on devices", ""]
     for result in results:
@@ -123,10 +126,10 @@ def markdown_page(results: Sequence[Result], lints: Sequence[LintReport] = ()) -
         lines += _table(columns(result), [[field.text for field in row] for row in rows(result)])
         lines += ["", *(f"- {in_markdown(label)}: {in_markdown(text)}" for label, text in remarks(result, lints))]
         lines += ["", *(f"- {in_markdown(term)}: {in_markdown(text)}" for term, text in conditions(result)), ""]
-        for cell, found in result.pairs():
-            if found.profile:
+        for cell, outcome in result.pairs():
+            if outcome.profile:
                 lines += [f"### Operators of {in_markdown(cell.label)}, {cell.runtime}", ""]
-                lines += [*_table(OPERATOR_COLUMNS, operator_rows(found.profile)), ""]
+                lines += [*_table(OPERATOR_COLUMNS, operator_rows(outcome.profile)), ""]
     for figure in figures(results):
         lines += [
             f"## Accuracy against latency: {in_markdown(figure.device)}",
