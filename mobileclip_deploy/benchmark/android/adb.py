@@ -25,7 +25,7 @@ SLOWEST = 4_000
 """Bytes per second of a connection before its first push was timed. Even a tunnel to another continent is faster."""
 PROBE_BYTES = 256 << 10
 SLOWER = 5
-"""Factor of the time that the last push's rate predicts; a push that takes longer hangs."""
+"""Factor of the time that the last push's rate predicts; a push that takes longer counts as hung."""
 END = re.compile(r"mobileclip-shell-ended (\d+)\s*\Z")
 
 STATES = {
@@ -252,6 +252,6 @@ def _server_failure(done: Answer) -> RuntimeFailed:
 
 
 def _state(text: str) -> str:
-    """`no permissions (missing udev rules? ...)` -> `no permissions`"""
+    """Returns the state without its explanation: `no permissions (missing udev rules? ...)` -> `no permissions`."""
     words = text.strip()
     return "no permissions" if words.startswith("no permissions") else words.split()[0] if words else "unknown"

@@ -16,7 +16,7 @@ from mobileclip_deploy.errors import RuntimeFailed
 NEXT = "mobileclip-next-answer"
 PAUSE_SECONDS = 10.0
 WORD = 200
-"""Maximum of characters of a name; names of real phones are shorter."""
+"""Maximum number of characters of a name; names of real phones are shorter."""
 PROPERTY = re.compile(r"^\[(.+?)\]: \[(.*)\]$", re.MULTILINE)
 TEMPERATURE = re.compile(r"Temperature\{mValue=(-?[0-9.]+), mType=(\d+), mName=([^,}]*)")
 CPU, SKIN = 0, 3
@@ -204,8 +204,8 @@ def parse_battery(dump: str) -> tuple[float | None, float | None, bool | None]:
 def fast_cores(frequencies: Mapping[int, int], threads: int) -> tuple[int, ...]:
     """Returns `threads` cores to pin to, of the fastest kind that has enough cores. Empty if any core will do.
 
-    Cores of one kind have the same highest clock. On a mix of kinds the slower cores decide the time of an inference,
-    and the scheduler decides which cores these are. If all cores are alike, or no kind has enough, nothing is pinned.
+    Cores of one kind have the same highest clock. On a mix of kinds the slower cores decide the time of an inference.
+    The scheduler decides which cores these are. If all cores are alike, or no kind has enough, nothing is pinned.
     """
     kinds = sorted(set(frequencies.values()), reverse=True)
     for kind in kinds if len(kinds) > 1 else ():

@@ -1,8 +1,8 @@
 """Driver of a phone's Qualcomm NPU, by Qualcomm's own qnn-net-run from the user's QAIRT SDK.
 
 The ready runners cannot reach that NPU: its driver's library on a phone, libcdsprpc.so, is built for Android's C
-library. qnn-net-run is built for it too. Its options, outputs and errors are taken from public scripts that call it,
-such as UbiquitousLearning/mllm's scripts/push_qnn_lib.sh and LiteRT's profiler for Qualcomm's NPU.
+library. qnn-net-run is built for it too. Its options, outputs and errors are taken from public scripts that call it:
+UbiquitousLearning/mllm's scripts/push_qnn_lib.sh, LiteRT's profiler for Qualcomm's NPU, and others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PROFILE = "qnn-profiling-data_0.log"
 SDK = "QNN_SDK_ROOT"
 TARGET = "qnn"
 PERFORMANCE = "burst"
-"""qnn-net-run's name of the performance profile that apps request of the NPU."""
+"""qnn-net-run's name of the clocks that apps request from the NPU."""
 VIEWER_SECONDS = 300
 
 
@@ -183,7 +183,7 @@ class NetRunDriver(AndroidDriver):
 def _files(plan: Plan, chip: str, place: Path) -> tuple[dict[str, Path], set[str]]:
     """Returns the files that a job needs on the phone, by name, and the architectures of the binaries.
 
-    The files are a binary for each cell, a file for each golden input, and the lists that the tool reads.
+    The files: a binary for each cell, a file for each golden input, the lists that the tool reads.
     """
     files: dict[str, Path] = {}
     architectures = set()

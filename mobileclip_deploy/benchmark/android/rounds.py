@@ -14,7 +14,7 @@ from mobileclip_deploy.errors import InvalidInput
 class Rounds:
     """Rounds of a plan. Stores each round when it arrives, and reports progress.
 
-    Raises InvalidInput if the phone's stream is damaged, or belongs to another run.
+    `fetch` raises InvalidInput if the phone's stream is damaged, or belongs to another run.
     """
 
     def __init__(self, plan: Plan, progress: Progress) -> None:

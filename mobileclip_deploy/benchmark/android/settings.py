@@ -37,8 +37,8 @@ class AndroidSettings:
         folder: folder on the phone for all of this project's files (MOBILECLIP_ANDROID_FOLDER).
         runners: the archive of ready runners, a folder of runners, or `ready` (MOBILECLIP_ANDROID_RUNNERS). None for
             runners that the NDK built in this checkout, else the ready runners.
-        places: labels of places in addition to each target's first, such as onnxruntime-xnnpack, which not every build
-            of a runtime has (MOBILECLIP_ANDROID_PLACES, with commas).
+        places: labels of places in addition to each target's first (MOBILECLIP_ANDROID_PLACES, with commas). Not every
+            build of a runtime has them; an example is onnxruntime-xnnpack.
         cooling_seconds: longest wait for a hot phone (MOBILECLIP_ANDROID_COOLING_SECONDS).
         reconnect_seconds: longest wait for a lost phone (MOBILECLIP_ANDROID_RECONNECT_SECONDS).
         turn_seconds: time limit of a round (MOBILECLIP_ANDROID_TURN_SECONDS). None if the protocol decides it.

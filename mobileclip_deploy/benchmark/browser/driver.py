@@ -184,7 +184,7 @@ def _notice(session: BrowserSession, silent: float) -> str:
 
 @contextlib.contextmanager
 def _started(browser: Browser, address: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Context manager with a started browser and its folder. Ends its process group, and removes the folder."""
+    """Yields a started browser and its folder. Ends its process group, and removes the folder."""
     with temporary_folder() as folder:
         process = browser.start(address, folder)
         try:

@@ -20,7 +20,7 @@ from mobileclip_deploy.errors import InvalidInput
 DEATHS = 2
 """Number of times that a page may end in one round; then the round fails."""
 HELLO = 1 << 16
-"""Maximum of characters of a page's description of its browser."""
+"""Maximum number of characters of a page's description of its browser."""
 
 
 class PageWord(Frozen):

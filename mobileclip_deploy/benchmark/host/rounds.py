@@ -32,7 +32,7 @@ PROCESS_BYTES, COPIES = 256 << 20, 4
 
 
 def side_by_side(plan: Plan, turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Returns the first of `turns`, and following turns of the same round that fit into half of the memory with it.
+    """Returns the first of `turns`, and following turns of its round that fit into half of the memory too.
 
     A paced turn is returned alone, since nothing may run between its inferences.
     """
@@ -98,7 +98,7 @@ class _Process:
                 errors="replace",
             )
             stack.callback(self._running.communicate)
-            stack.callback(self._running.kill)  # before that
+            stack.callback(self._running.kill)  # runs first: callbacks run in reverse order
             self._listen()
             self._held = stack.pop_all()
         return self
@@ -139,7 +139,7 @@ class _Process:
 
     @contextmanager
     def _patiently(self) -> Iterator[None]:
-        """Context manager that ends the process after `self._patience` seconds."""
+        """Kills the process if the block takes longer than `self._patience` seconds."""
         ending = threading.Timer(self._patience, self._give_up)
         ending.start()
         try:

@@ -54,7 +54,7 @@ def write_in_parts(plan: Plan, into: Path) -> Path:
 def checked_run(data: bytes | None, plan: Plan, kind: str) -> Run:
     """Checks the run file that the harness wrote at its end. Returns it with the rounds of the plan's stream.
 
-    A run that was fetched by a computer other than a Mac counts as simulated, even if it does not say so.
+    A run fetched by a computer other than a Mac counts as simulated, no matter what its file says.
 
     Args:
         kind: kind of the device that must have measured, ios or mac.

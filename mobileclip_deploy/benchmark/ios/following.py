@@ -1,4 +1,4 @@
-"""Follows a run on the device until it is finished, even if the connection breaks meanwhile."""
+"""Observation of a run on the device until it is finished, even if the connection breaks meanwhile."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def follow(
 ) -> frozenset[Turn]:
     """Waits until the run is finished, or has paused after the `first` round of each cell.
 
-    A check of the device disturbs the measurement. If Xcode can wait for the end of a process, there is a check at most
-    every `patience.longest` seconds, and none in a shorter run. If not, the next check comes when the run can be
+    A check of the device disturbs the measurement. If Xcode can wait for the end of a process, checks are at least
+    `patience.longest` seconds apart. A shorter run has none. If Xcode cannot, the next check comes when the run can be
     finished at the earliest. The protocol and the duration of the rounds so far decide that time, so a run has few
     checks.
 

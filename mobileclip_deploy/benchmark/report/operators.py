@@ -8,14 +8,14 @@ from mobileclip_deploy.benchmark.result import OperatorTime
 
 OPERATOR_COLUMNS = ("operator", "calls", "ms", "time, %")
 SHOWN = 12
-"""Maximum of operators in the table; more rows say little."""
+"""Maximum number of operators in the table; more rows say little."""
 
 
 def operator_rows(profile: Sequence[OperatorTime]) -> tuple[tuple[str, ...], ...]:
-    """One row per operator, with the columns `OPERATOR_COLUMNS`. The most expensive comes first, the rest last.
+    """Returns one row per operator, with the columns `OPERATOR_COLUMNS`. The most expensive comes first, the rest last.
 
-    A convolution has its window and the grouping of its channels in its name (`Conv 7x7 depthwise`), where the runtime
-    reports them.
+    A convolution has its window and its channels' grouping in its name (`Conv 7x7 depthwise`), if the runtime reports
+    them.
     """
     whole = sum(item.total_ns for item in profile) or 1
     rows = [_row(_name(item), item.calls, item.total_ns, whole) for item in profile[:SHOWN]]
