@@ -1,1 +1,1 @@
-"""Embeddings in an index, searched exactly, and a bridge from one embedding space to another."""
+"""Indices of embeddings with exact search, and bridges from one embedding space to another."""

@@ -1,5 +1,8 @@
-"""A map from one embedding space to another, learned from pictures that two indices share: a library changes its model
-without its pictures. It is refused where what a user would find changes too much."""
+"""Maps from one embedding space to another, learned from pictures that two indices share.
+
+A bridge moves a library to a new model without its pictures. A bridge that would change the search results too much is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -30,24 +33,25 @@ from mobileclip_deploy.spaces.relevance_fit import ridge
 
 LEAST_PAIRS = 64
 HELD_BACK = 5
-"""Every fifth shared picture is held back: it is not learned from, and the figures are of these alone."""
+"""Step of the shared pictures that are held back: every fifth. They are not learned from, and all figures are measured
+on them."""
 FIRST = 10
 LEAST_SHARED = 50.0
-"""Percent. A bridged library has to share half of the first ten matches with one that was embedded anew (the lower end
-of the interval): below it a user sees mostly other pictures, and the pictures should be embedded again."""
+"""Percent. Minimum share of the first ten matches that a bridged library has in common with a newly embedded one (lower
+end of the interval). Below it a user sees mostly other pictures, and the pictures should be embedded again."""
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Weights of the affine map's penalty, in parts of the mean variance of a component."""
+"""Weights of the penalty of the affine map, in parts of the mean variance of a component."""
 
 
 class BridgeFigures(BaseModel, frozen=True):
-    """How good a bridge is, on pictures that it was not learned from, each among all of these.
+    """Figures of the quality of a bridge, measured among the pictures that it was not learned from.
 
     Attributes:
-        kind: "orthogonal", or "affine" where that was nearer on pictures of the learned part that were set aside.
-        pairs: pictures that were learned from.
-        held_back: pictures that the figures are of.
-        shared: of the first ten matches that a picture's new embedding finds (a tenth of the held-back pictures, where
-            they are fewer than 100), those that it finds among bridged ones too, in percent.
+        kind: "orthogonal", or "affine" if that was nearer on a part of the learned pictures that was set aside.
+        pairs: number of pictures that the bridge was learned from.
+        held_back: number of pictures that the figures are measured on.
+        shared: share of the first ten matches of a picture's new embedding that are also found among bridged ones, in
+            percent. With fewer than 100 held-back pictures, a tenth of them is used instead of ten.
         own_first: share of the held-back pictures whose bridged embedding is nearest to their own new one, in percent.
         cosine: mean of the cosines between bridged and new embedding.
     """
@@ -61,8 +65,8 @@ class BridgeFigures(BaseModel, frozen=True):
 
 
 class BridgeDescription(BaseModel, frozen=True, extra="ignore"):
-    """What a bridge's file says of it: from which space to which, and what a new index there is like. `figures`: None
-    of the axes that the new space was made with: they are the map itself, and nothing was learned."""
+    """Description in a bridge file: both spaces, and properties of an index in the new one. `figures` is None for the
+    axes that the new space was made with: they are the exact map, and nothing was learned."""
 
     from_space: str = Field(min_length=1, max_length=1000)
     to_space: str = Field(min_length=1, max_length=1000)
@@ -82,54 +86,54 @@ class Bridge:
     description: BridgeDescription
 
     def __call__(self, vectors: Floats) -> Floats:
-        """Embeddings [N, D2] of length 1 in the new space, of embeddings [N, D1] in the old."""
+        """Returns embeddings [N, D2] of length 1 in the new space for embeddings [N, D1] of the old one."""
         return unit(vectors @ self.matrix + self.offset)
 
     @classmethod
     def of_axes(cls, bundle: Bundle, old: Index) -> Bridge:
-        """From full embeddings to a bundle's smaller ones: by the axes that its towers end on.
+        """Returns the map from full embeddings to the smaller ones of a bundle, from the axes that its towers end on.
 
         Raises:
-            InvalidInput: the bundle has full embeddings, or the index holds signs alone, which have no rotation.
+            InvalidInput: the bundle has full embeddings, or the index contains sign bits only, which have no rotation.
         """
-        told = bundle.manifest.checkpoint.compacted
-        if told is None:
+        compacted = bundle.manifest.checkpoint.compacted
+        if compacted is None:
             raise InvalidInput(f"{bundle.path} has full embeddings; learn a bridge from pictures with `to`")
         if old.store.name == "bits-only":
             raise InvalidInput(f"{old.path} holds signs alone, which cannot be cut; embed the pictures again")
         tower = bundle.manifest.towers.get(old.description.tower)
         description = BridgeDescription(
-            from_space=told.from_space,
+            from_space=compacted.from_space,
             to_space=bundle.manifest.embedding_space,
             variant=bundle.manifest.variant,
             artifact="" if tower is None else tower.sha256,
             store=old.store.name,
-            scale=float(np.float32(told.int8_scale)) if old.store.scale else 0.0,
+            scale=float(np.float32(compacted.int8_scale)) if old.store.scale else 0.0,
         )
-        return cls(Axes.read(bundle.axes).matrix, np.zeros(told.size, np.float32), description)
+        return cls(Axes.read(bundle.axes).matrix, np.zeros(compacted.size, np.float32), description)
 
     def save(self, path: Path) -> None:
-        """Write as .safetensors: `matrix`, `offset`, and the description in the metadata.
+        """Writes a .safetensors file: `matrix`, `offset`, and the description in the metadata.
 
         Raises:
-            InvalidInput: it cannot be written.
+            InvalidInput: the file cannot be written.
         """
         tensors = {"matrix": torch.from_numpy(self.matrix), "offset": torch.from_numpy(self.offset)}
         write_tensors(path, tensors, {"bridge": self.description.model_dump_json()})
 
     @classmethod
     def read(cls, path: Path) -> Bridge:
-        """Read what `save` wrote.
+        """Reads a file that `save` wrote.
 
         Raises:
-            InvalidInput: it is no bridge.
+            InvalidInput: the file is not a bridge.
         """
         try:
             check_tensors(path)
             with safe_open(path, framework="np") as file:
-                told = (file.metadata() or {})["bridge"]
+                text = (file.metadata() or {})["bridge"]
                 matrix, offset = file.get_tensor("matrix"), file.get_tensor("offset")
-            description = parse_model(BridgeDescription, told)
+            description = parse_model(BridgeDescription, text)
         except ValidationError as error:
             raise InvalidInput(f"{path} is no bridge: {first_problem(error)}; learn it again") from None
         except (SafetensorError, OSError, KeyError) as error:
@@ -146,7 +150,7 @@ class Bridge:
 
 @dataclass(frozen=True)
 class BridgeResult:
-    """What was written: the map, or the index that it brought across, which holds `count` embeddings."""
+    """File that was written: the map, or the bridged index, which contains `count` embeddings."""
 
     path: Path
     bridge: BridgeDescription
@@ -154,30 +158,30 @@ class BridgeResult:
 
 
 def learn(old: Index, new: Index) -> Bridge:
-    """A bridge from the space of `old` to that of `new`, from the pictures that both hold by the same id.
+    """Returns a bridge from the space of `old` to that of `new`, learned from the pictures with the same id in both.
 
-    Orthogonal (Procrustes: the SVD of the cross-covariance; of spaces with fewer numbers its part of that rank), or
-    affine by ridge regression where that is nearer on a fifth of the learned part.
+    The map is orthogonal (Procrustes: the SVD of the cross-covariance; between spaces of different dimension, its part
+    of the smaller rank). It is affine, by ridge regression, if that is nearer on a fifth of the learned part.
 
     Raises:
-        InvalidInput: both are of one space, of texts and images, or share fewer than 64 pictures.
+        InvalidInput: both indices are of one space, they mix texts and images, or they share fewer than 64 pictures.
         GateFailed: less than half of the first ten matches are shared (`LEAST_SHARED`).
     """
-    told = new.description
-    if old.description.embedding_space == told.embedding_space:
+    target = new.description
+    if old.description.embedding_space == target.embedding_space:
         raise InvalidInput(f"{old.path} and {new.path} are of one embedding space; no bridge is needed")
-    if old.description.tower != told.tower:
-        raise InvalidInput(f"{old.path} holds {old.description.tower}s and {new.path} {told.tower}s")
+    if old.description.tower != target.tower:
+        raise InvalidInput(f"{old.path} holds {old.description.tower}s and {new.path} {target.tower}s")
     before, after = _shared(old, new)
     if len(before) < LEAST_PAIRS:
         raise InvalidInput(
             f"{old.path} and {new.path} share {len(before)} ids, and a bridge needs {LEAST_PAIRS}; embed more of the "
             "same pictures, by the same paths, into the new index"
         )
-    held = np.arange(len(before)) % HELD_BACK == HELD_BACK - 1
-    kind, matrix, offset = _nearest_map(before[~held].astype(np.float64), after[~held].astype(np.float64))
-    bridged = unit((before[held] @ matrix + offset).astype(np.float32))
-    figures = _figures(kind, int((~held).sum()), bridged, after[held])
+    held_back = np.arange(len(before)) % HELD_BACK == HELD_BACK - 1
+    kind, matrix, offset = _nearest_map(before[~held_back].astype(np.float64), after[~held_back].astype(np.float64))
+    bridged = unit((before[held_back] @ matrix + offset).astype(np.float32))
+    figures = _figures(kind, int((~held_back).sum()), bridged, after[held_back])
     if figures.shared.low < LEAST_SHARED:
         raise GateFailed(
             f"a bridged library would share {figures.shared.value:.0f}% ({figures.shared.low:.0f} to "
@@ -186,9 +190,9 @@ def learn(old: Index, new: Index) -> Bridge:
         )
     description = BridgeDescription(
         from_space=old.description.embedding_space,
-        to_space=told.embedding_space,
-        variant=told.variant,
-        artifact=told.artifact,
+        to_space=target.embedding_space,
+        variant=target.variant,
+        artifact=target.artifact,
         store=new.store.name,
         scale=new.store.scale,
         figures=figures,
@@ -197,38 +201,40 @@ def learn(old: Index, new: Index) -> Bridge:
 
 
 def cross(old: Index, bridge: Bridge, output: Path) -> Index:
-    """Write an index of the new space with all that an old one holds. Its description says that it was bridged, unless
-    by the axes that the space was made with: these embeddings are what embedding the pictures anew gives.
+    """Writes an index of the new space with all embeddings of an old one.
+
+    The new description names the old space in `bridged_from`. With the axes that the new space was made with it does
+    not: the result equals new embeddings of the pictures.
 
     Raises:
-        InvalidInput: the index is of another space than the bridge is from.
+        InvalidInput: the index is of another space than the bridge starts from.
         DiskFull: there is no room.
     """
-    told = bridge.description
-    if old.description.embedding_space != told.from_space or old.store.dimension != len(bridge.matrix):
+    mapping = bridge.description
+    if old.description.embedding_space != mapping.from_space or old.store.dimension != len(bridge.matrix):
         space = old.description.embedding_space
-        raise InvalidInput(f"{old.path} is of the embedding space {space}, and the bridge is from {told.from_space}")
+        raise InvalidInput(f"{old.path} is of the embedding space {space}, and the bridge is from {mapping.from_space}")
     description = Description(
-        embedding_space=told.to_space,
-        variant=told.variant,
+        embedding_space=mapping.to_space,
+        variant=mapping.variant,
         tower=old.description.tower,
-        artifact=told.artifact,
+        artifact=mapping.artifact,
         fast_jpeg=old.description.fast_jpeg,
-        bridged_from=None if told.figures is None else told.from_space,
+        bridged_from=None if mapping.figures is None else mapping.from_space,
     )
     parts = ((ids, stamps, bridge(vectors)) for ids, stamps, vectors in old.parts())
-    create(output, Header(Store(told.store, bridge.matrix.shape[1], told.scale), description), parts)
+    create(output, Header(Store(mapping.store, bridge.matrix.shape[1], mapping.scale), description), parts)
     return Index(output, check=False)
 
 
 def _shared(old: Index, new: Index) -> tuple[Floats, Floats]:
-    """Embeddings of the ids that both hold, in the order of the old index."""
-    known = {name: vector for ids, vectors in new.vectors() for name, vector in zip(ids, vectors, strict=True)}
+    """Returns the embeddings of the ids that both indices contain, in the order of the old index."""
+    by_id = {name: vector for ids, vectors in new.vectors() for name, vector in zip(ids, vectors, strict=True)}
     pairs = [
-        (vector, known[name])
+        (vector, by_id[name])
         for ids, vectors in old.vectors()
         for name, vector in zip(ids, vectors, strict=True)
-        if name in known
+        if name in by_id
     ]
     if not pairs:
         return np.zeros((0, old.store.dimension), np.float32), np.zeros((0, new.store.dimension), np.float32)
@@ -237,7 +243,8 @@ def _shared(old: Index, new: Index) -> tuple[Floats, Floats]:
 
 
 def _nearest_map(before: Doubles, after: Doubles) -> tuple[Literal["orthogonal", "affine"], Doubles, Doubles]:
-    """The map that brings a fifth of the pairs nearest when it is learned from the others; learned from all."""
+    """Returns the better of both kinds of map, learned from all pairs. Each candidate is judged on a fifth of the pairs
+    after learning from the others."""
     aside = np.arange(len(before)) % HELD_BACK == HELD_BACK - 1
 
     def nearness(matrix: Doubles, offset: Doubles) -> float:
@@ -252,21 +259,22 @@ def _nearest_map(before: Doubles, after: Doubles) -> tuple[Literal["orthogonal",
 
 
 def _orthogonal(before: Doubles, after: Doubles) -> tuple[Doubles, Doubles]:
-    """The rotation (and reflection) with the smallest squared distance, by Schoenemann's solution of the Procrustes
-    problem: U V^T of the SVD of before^T after."""
+    """Returns the rotation (and reflection) with the smallest squared distance: U V^T of the SVD of before^T after,
+    which is Schoenemann's solution of the Procrustes problem."""
     left, _, right = np.linalg.svd(before.T @ after, full_matrices=False)
     return left @ right, np.zeros(after.shape[1])
 
 
 def _figures(kind: Literal["orthogonal", "affine"], pairs: int, bridged: Floats, after: Floats) -> BridgeFigures:
-    """Each held-back picture asks with its new embedding; itself is left out of the ten."""
-    anew, across = after @ after.T, after @ bridged.T
-    own_first = across.argmax(1) == np.arange(len(after))
-    np.fill_diagonal(anew, -np.inf)
-    np.fill_diagonal(across, -np.inf)
+    """Returns the figures of a map. Each held-back picture is a query with its new embedding; the picture itself is not
+    counted among the matches."""
+    by_new, by_bridged = after @ after.T, after @ bridged.T
+    own_first = by_bridged.argmax(1) == np.arange(len(after))
+    np.fill_diagonal(by_new, -np.inf)
+    np.fill_diagonal(by_bridged, -np.inf)
     count = max(1, min(FIRST, len(after) // 10))  # of few pictures, ten would be shared by chance
-    nearest = [np.argsort(-scores, axis=1, kind="stable")[:, :count] for scores in (anew, across)]
-    shared = [len(set(one) & set(other)) / count for one, other in zip(*nearest, strict=True)]
+    nearest = [np.argsort(-scores, axis=1, kind="stable")[:, :count] for scores in (by_new, by_bridged)]
+    shared = [len(set(first) & set(second)) / count for first, second in zip(*nearest, strict=True)]
     return BridgeFigures(
         kind=kind,
         pairs=pairs,

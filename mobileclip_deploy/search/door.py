@@ -1,4 +1,4 @@
-"""`embed`, `search` and `bridge`: what a bundle answers, stored, found again, and brought to another model."""
+"""`embed`, `search` and `bridge`: embeddings of a bundle, stored, searched, and moved to another model."""
 
 from __future__ import annotations
 
@@ -43,32 +43,32 @@ def embed(
     force: bool = False,
     progress: Progress = silent,
 ) -> EmbeddingFile | IndexFile:
-    """Write a bundle's embeddings of images, or of the texts in a file, a few in memory at a time.
+    """Writes the embeddings of images, or of the texts in a file, with a few in memory at a time.
 
-    An interrupted call goes on where it was when it is made again. The file's bytes are the same whatever the number of
-    workers.
+    An interrupted call continues where it stopped when it is made again. The file's bytes do not depend on the number
+    of workers.
 
     Args:
         bundle: as returned by `export`, or its folder; or a model from `load_model`.
-        sources: files, folders (searched to the bottom) and patterns such as "photos/*.jpg"; or one file of texts, a
-            .txt with one per line or a .jsonl of strings or objects with a `text`; one of them or several.
-        output: .safetensors, .jsonl, or .npy, beside which a .json holds names, embedding space, variant and dtype
-            (docs/evaluation.md); or .mcdx, an index (docs/search.md), whose embeddings are of length 1.
-        normalise: scale each embedding to length 1; they are as the artifact gives them otherwise.
+        sources: one or several files, folders (searched recursively) and patterns such as "photos/*.jpg"; or one file
+            of texts, a .txt with one per line or a .jsonl of strings or objects with a `text`.
+        output: .safetensors, .jsonl or .npy (docs/evaluation.md), or an index, .mcdx, with embeddings of length 1
+            (docs/search.md). A .npy gets a .json with names, embedding space, variant and dtype.
+        normalise: scale each embedding to length 1; otherwise embeddings are as the artifact gives them.
         skip_bad: leave out images that cannot be used (`EmbeddingFile.skipped`) instead of refusing the first.
-        workers: threads that read, decode and (ONNX) compute; as many as this process may use cores when None.
-        fast_jpeg: decode large JPEGs at a half, a quarter or an eighth of their size, at least twice what the tower
-            takes: faster, and the embeddings move a little (docs/evaluation.md).
-        store: how an index stores them: "int8" when None; "bits" also holds int8, by which the best are scored again.
-        incremental: of an index that is there, embed what is new or has changed, and keep the rest.
+        workers: number of threads that read, decode and (ONNX) compute; the number of usable cores when None.
+        fast_jpeg: decode large JPEGs at a half, a quarter or an eighth of their size, at least twice the tower's input
+            size. This is faster, and changes the embeddings a little (docs/evaluation.md).
+        store: storage of embeddings in an index: "int8" when None; "bits" also contains int8, for re-ranking.
+        incremental: with an existing index, embed new and changed items, and keep the rest.
         prune: with `incremental`, remove pictures whose files are gone.
-        force: replace an output that is there.
+        force: replace an existing output.
 
     Raises:
-        UsageError: the output cannot be used or has a writer already, the bundle lacks the tower, or it answers with
-            probabilities of labels or with tokens.
-        InvalidInput: a source cannot be read, or holds nothing, or none of the images can be used.
-        RuntimeFailed: nothing here can run the bundle.
+        UsageError: the output cannot be used or has a writer already, the bundle lacks the tower, or its outputs are
+            label probabilities or tokens.
+        InvalidInput: a source cannot be read or is empty, or none of the images can be used.
+        RuntimeFailed: no runtime on this machine can run the bundle.
     """
     path = Path(output)
     indexed = path.suffix == INDEX_SUFFIX
@@ -77,14 +77,14 @@ def embed(
         if indexed and isinstance(bundle, MobileCLIP):
             raise UsageError("an index is written by a bundle, whose text tower will be asked for queries; export one")
         subject = Source.of(bundle).model if isinstance(bundle, MobileCLIP) else Bundle.of(bundle)
-        given = paths(sources)
-        if asked_tower(given) == "image":
+        files = paths(sources)
+        if asked_tower(files) == "image":
             refuse_other_answers(subject)
         how = Reading(skip_bad, workers=workers, fast_jpeg=fast_jpeg)
         if indexed:
             assert isinstance(subject, Bundle)
-            return embed_to_index(subject, given, path, Keeping(store or "int8", incremental, prune), how, progress)
-        return embed_to_file(subject, given, path, normalise=normalise, how=how, progress=progress)
+            return embed_to_index(subject, files, path, Keeping(store or "int8", incremental, prune), how, progress)
+        return embed_to_file(subject, files, path, normalise=normalise, how=how, progress=progress)
 
 
 def search(
@@ -98,24 +98,26 @@ def search(
     html: StrPath | None = None,
     force: bool = False,
 ) -> SearchResult:
-    """The pictures of an index that are nearest to texts, or to other pictures: every one is compared.
+    """Returns the pictures of an index that are nearest to texts or to other pictures, by exact search.
 
     Args:
         index: as `embed` writes it (.mcdx).
-        texts: queries, or one.
-        images: image files as queries, or one.
-        bundle: that embeds the queries, of the index's embedding space; when None the one that last wrote an index of
-            that space on this machine.
-        top: matches for each query; fewer where the index holds fewer.
-        threshold: the cosine that the nearest picture needs, or nothing is found; -1 shows everything. When None it is
-            what the bundle learned from its background pictures (`export`), of texts; a bundle without them shows all.
-        html: a file to write the answers to, as a page with small pictures.
-        force: replace a page that is there.
+        texts: one query or several.
+        images: one image file or several, as queries.
+        bundle: bundle that embeds the queries, of the index's embedding space; when None the bundle that last wrote an
+            index of that space on this machine.
+        top: number of matches for each query; fewer if the index contains fewer.
+        threshold: minimum cosine of the best match; below it nothing is found, and -1 shows everything. When None, text
+            queries use the threshold that the bundle learned from its background pictures (`export`). A bundle without
+            background pictures shows everything.
+        html: file for a page of the answers with small pictures.
+        force: replace an existing page.
 
     Raises:
-        InvalidInput: no index, a damaged one, an image that cannot be used, or a bundle of another embedding space.
-        UsageError: nothing is asked, or no bundle is known.
-        RuntimeFailed: nothing here can run the bundle.
+        InvalidInput: the index is missing or damaged, an image cannot be used, or the bundle is of another embedding
+            space.
+        UsageError: there is no query, or no known bundle.
+        RuntimeFailed: no runtime on this machine can run the bundle.
     """
     page = optional_path(html)
     if page is not None:
@@ -138,20 +140,21 @@ def bridge(
     output: StrPath,
     force: bool = False,
 ) -> BridgeResult:
-    """Learn a map from one embedding space to another, or bring an index across by one that was learned.
+    """Learns a map from one embedding space to another, or converts an index by a map that was learned.
 
     Args:
         source: an index of the old space.
-        to: an index of the new space, with some of the same pictures under the same ids: the map is learned from
-            these, and written to `output`, a .safetensors.
-        by: a map that was written so: the index is brought across by it, and written to `output`, an .mcdx. Or a bundle
-            of smaller embeddings, whose axes bring an index of the full ones across.
-        force: replace an output that is there.
+        to: an index of the new space that shares ids with `source`. The map is learned from the shared pictures and
+            written to `output`, a .safetensors.
+        by: a map written so, which converts the index; the result is written to `output`, an .mcdx. Or a bundle of
+            smaller embeddings, whose axes convert an index of the full ones.
+        force: replace an existing output.
 
     Raises:
-        UsageError: neither or both of `to` and `by`, or the output cannot be written.
-        InvalidInput: a file cannot be used; the spaces are the same, or not those of the map; too few shared pictures.
-        GateFailed: what would be found changes too much; nothing is written.
+        UsageError: neither or both of `to` and `by` are given, or the output cannot be written.
+        InvalidInput: a file cannot be used, the spaces are equal or not those of the map, or too few pictures are
+            shared.
+        GateFailed: the search results would change too much; nothing is written.
     """
     if (to is None) == (by is None):
         raise UsageError("give `to`, an index to learn from, or `by`, a map that was learned")

@@ -1,4 +1,4 @@
-"""Embeddings of image files or texts as a file, stamped with their embedding space."""
+"""Embeddings of image files or texts as a file that names their embedding space."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mobileclip_deploy.pictures.pictures import Reading, Tally, image_embeddings
 from mobileclip_deploy.pictures.text_files import BadRows, parse_json, read_lines
 from mobileclip_deploy.search.requested import TEXTS, asked_tower, description_beside
 
-# Most bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
+# Maximum bytes of names: safetensors reads a header of 100 MB, and the rest of the header needs room.
 NAMES_BYTES = 90_000_000
 # Rows in memory at once while a file is written: of dimension 512 they take 2 MB.
 AT_ONCE = 1000
@@ -36,11 +36,15 @@ DESCRIBED = ("tower", "variant", "embedding_space", "dtype", "count", "dimension
 
 @dataclass(frozen=True)
 class EmbeddingFile:
-    """What was written: embeddings float32 [count, dimension]; `skipped` are the images that were left out, and why.
+    """File that was written: embeddings float32 [count, dimension].
 
-    `description`: the file beside an array that says what it holds. `computed`: embeddings that this call computed, in
-    `seconds`, reading included; the others were kept of one that was interrupted. `per_second`: the one by the other.
-    Neither is told, 0 and None, of texts and of what an evaluator or an emulator computed.
+    Attributes:
+        description: .json file that describes a .npy array; None for other formats.
+        skipped: images that were left out, with the reason.
+        computed: number of embeddings that this call computed; the others come from an interrupted call.
+        seconds: time of these, reading included.
+        per_second: `computed` divided by `seconds`. These are 0, 0 and None for texts, and for embeddings by an
+            evaluator or emulator.
     """
 
     path: Path
@@ -68,36 +72,36 @@ def embed_to_file(
     how: Reading = LENIENTLY,
     progress: Callable[[str], None] = lambda _: None,
 ) -> EmbeddingFile:
-    """As `embed`, to a file of another kind than an index. Of images nothing but their names stays in memory.
+    """Implements `embed` for all formats except an index. Of images only the names stay in memory.
 
-    What is computed is kept in a folder `.NAME.partial` beside the output until that is complete: the same command
-    goes on where it was interrupted or killed, and ends with the same bytes.
+    Embeddings are cached in a folder `.NAME.partial` next to the output until the output is complete. The same command
+    continues after an interruption or a kill, and produces the same bytes.
 
     Args:
         output: .safetensors (`embeddings` float32 [N, D]; in the metadata `names`, a JSON list, `embedding_space`,
             `tower`, `variant`, `normalised` and `artifact`), .jsonl (one object per line: `image` or `text`,
-            `embedding`, `embedding_space`, `normalised`), or .npy (the array alone; a .json beside it says the rest).
-        how: images are read; its `cache` is this function's own.
+            `embedding`, `embedding_space`, `normalised`), or .npy (the array alone; a .json next to it has the rest).
+        how: options for reading images; its `cache` is replaced by the folder.
 
     Raises:
-        UsageError: texts and images together, or more names than a .safetensors file can hold.
+        UsageError: the sources mix texts and images, or a .safetensors file cannot contain that many names.
     """
     tower = asked_tower(sources)
-    with ExitStack() as opened:
-        given: list[str] | ImageListing
-        given = asked_texts(sources[0]) if tower == "text" else opened.enter_context(asked_images(sources))
-        _check_names(output, given)
+    with ExitStack() as stack:
+        items: list[str] | ImageListing
+        items = asked_texts(sources[0]) if tower == "text" else stack.enter_context(asked_images(sources))
+        _check_names(output, items)
         embedder = embedder_of(subject, (tower,))
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = opened.enter_context(kept_beside(output))
+        partial = stack.enter_context(kept_beside(output))
         tally = Tally()
-        if isinstance(given, ImageListing):
+        if isinstance(items, ImageListing):
             how = replace(how, cache=partial)
-            images = ((file, str(file)) for file in given)
-            with closing(image_embeddings(embedder, images, len(given), how, tally, progress)) as parts:
+            images = ((file, str(file)) for file in items)
+            with closing(image_embeddings(embedder, images, len(items), how, tally, progress)) as parts:
                 rows = _gathered((unit(part) if normalise else part for part in parts), partial / "rows")
         else:
-            values = embed_texts(embedder, given, cache=partial, progress=progress)
+            values = embed_texts(embedder, items, cache=partial, progress=progress)
             rows = Rows(values.shape, lambda: iter([unit(values) if normalise else values]))
         written = EmbeddingFile(
             path=output,
@@ -115,16 +119,16 @@ def embed_to_file(
             seconds=tally.seconds,
             per_second=tally.per_second,
         )
-        names = (str(name) for number, name in enumerate(given) if number not in tally.bad)
+        names = (str(name) for number, name in enumerate(items) if number not in tally.bad)
         _write(written, names, rows, embedder.artifact(tower))
         return written
 
 
 def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
-    """Refuse what answers images with something that is no embedding: tokens, or probabilities of labels.
+    """Refuses models whose image output is not an embedding but tokens or label probabilities.
 
     Raises:
-        UsageError: it does.
+        UsageError: the model is one of these.
     """
     if isinstance(subject, MobileCLIP):
         name, shape, labels = subject.variant.name, subject.variant.answer_shape, subject.variant.class_names
@@ -141,7 +145,7 @@ def refuse_other_answers(subject: Bundle | MobileCLIP) -> None:
 
 
 def _check_names(output: Path, names: list[str] | ImageListing) -> None:
-    """Refused before anything is computed: a reader of .safetensors takes a header of 100 MB at most."""
+    """Refuses too many names before anything is computed: readers of .safetensors accept a header of 100 MB at most."""
     if output.suffix != ".safetensors":
         return
     quoted = (json.dumps(_as_json(str(name)), ensure_ascii=False) for name in names)
@@ -151,7 +155,7 @@ def _check_names(output: Path, names: list[str] | ImageListing) -> None:
 
 
 def _gathered(parts: Iterable[Floats], path: Path) -> Rows:
-    """All rows of parts, kept in a file."""
+    """Writes all parts to a file and returns them as rows that are read from it."""
     count, dimension = 0, 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
@@ -184,7 +188,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
     if written.description is not None:
         with replacing(written.path) as partial:
             write_array(partial, rows)
-        told = {
+        record = {
             "schema_version": 1,
             "embeddings": written.path.name,
             "sha256": file_sha256(written.path),
@@ -192,7 +196,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
             **fast,
             "artifact": artifact,
         }
-        describe_array(written.description, told, names)
+        describe_array(written.description, record, names)
         return
     with replacing(written.path) as partial, partial.open("w", encoding="utf-8") as lines:
         every = (row for part in rows.parts() for row in part)
@@ -208,7 +212,7 @@ def _write(written: EmbeddingFile, names: Iterable[str], rows: Rows, artifact: s
 
 
 def write_array(path: Path, rows: Rows) -> None:
-    """Write rows as a .npy, with a part of them in memory."""
+    """Writes rows as a .npy, with one part in memory at a time."""
     with path.open("wb") as stream:
         described = {"descr": "<f4", "fortran_order": False, "shape": rows.shape}
         np.lib.format.write_array_header_1_0(stream, described)
@@ -217,7 +221,7 @@ def write_array(path: Path, rows: Rows) -> None:
 
 
 def describe_array(path: Path, told: dict[str, object], names: Iterable[str]) -> None:
-    """Write an object and, as its last field, names of which there may be more than memory holds: as `json` would."""
+    """Writes an object whose last field is `names`, formatted as `json` would. The names may exceed memory."""
     head = _as_json(told | {"names": []}, indent=2).removesuffix("]\n}")
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         stream.write(head)
@@ -229,13 +233,13 @@ def describe_array(path: Path, told: dict[str, object], names: Iterable[str]) ->
 
 
 def _as_json(value: object, indent: int | None = None) -> str:
-    """JSON that can be written as UTF-8: a name that is not UTF-8 on the disk is in it by escapes, as JSON has them."""
+    """Returns JSON that can be written as UTF-8. A file name that is not valid UTF-8 is written with JSON escapes."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return json.dumps(value, indent=indent) if BROKEN.search(text) else text
 
 
 def asked_images(sources: Sequence[Path]) -> ImageListing:
-    """The image files of sources; to be closed.
+    """Returns the image files of sources; the caller closes the listing.
 
     Raises:
         UsageError: a file of texts is among them.
@@ -248,10 +252,10 @@ def asked_images(sources: Sequence[Path]) -> ImageListing:
 
 
 def asked_texts(path: Path) -> list[str]:
-    """The texts of a file, one per line, or strings or objects with a `text` of JSON lines.
+    """Reads the texts of a file: one per line, or JSON lines with a string or an object with a `text`.
 
     Raises:
-        InvalidInput: it cannot be read, or holds none.
+        InvalidInput: the file cannot be read, or is empty.
     """
     lines = read_lines(path, BadRows(skip=False))
     if not lines:

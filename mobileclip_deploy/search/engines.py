@@ -1,4 +1,4 @@
-"""An index for other engines: an array, USearch, or a table that sqlite-vec reads."""
+"""Exports of an index for other engines: an array, USearch, or a table that sqlite-vec reads."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mobileclip_deploy.search.index import Index
 
 
 def export_index(index: Index | StrPath, output: StrPath, *, force: bool = False) -> tuple[Path, ...]:
-    """Write an index for another engine: the vectors that are not removed, float32 of the stored ones, and their ids.
+    """Writes an index for another engine: its ids, and its vectors decoded to float32, without removed rows.
 
     Args:
         index: as `embed` writes it (.mcdx).
-        output: NAME.npy: the array [N, D]. NAME.usearch: an index of USearch (cosine, float16), whose keys are the
-            places of the ids. Beside both NAME.json holds the ids. NAME.sqlite: a table `embeddings (id TEXT, embedding
+        output: NAME.npy: the array [N, D]. NAME.usearch: a USearch index (cosine, float16), whose keys are positions in
+            the list of ids. With both, NAME.json contains the ids. NAME.sqlite: a table `embeddings (id TEXT, embedding
             BLOB)` of float32, as sqlite-vec's `vec_distance_cosine` and `vec0` take it.
-        force: replace files that are there.
+        force: replace existing files.
 
     Returns:
         The files that were written.
 
     Raises:
-        UsageError: another suffix, or a file is there.
-        InvalidInput: no index, a damaged one, or one without embeddings.
+        UsageError: the suffix is unknown, or a file exists.
+        InvalidInput: the index is missing, damaged or empty.
         DependencyMissing: USearch is not installed.
     """
     index, output = index if isinstance(index, Index) else Index(index), Path(output)
@@ -53,7 +53,7 @@ def _write(index: Index, output: Path, beside: Path | None, write: Callable[[Ind
     with replacing(output) as partial:
         write(index, partial)
     if beside is not None:
-        told = {
+        record = {
             "schema_version": 1,
             "embeddings": output.name,
             "sha256": file_sha256(output),
@@ -66,7 +66,7 @@ def _write(index: Index, output: Path, beside: Path | None, write: Callable[[Ind
             "normalised": True,
             "artifact": index.description.artifact,
         }
-        describe_array(beside, told, (name for _, name, _ in index))
+        describe_array(beside, record, (name for _, name, _ in index))
 
 
 def _array(index: Index, path: Path) -> None:
@@ -89,8 +89,8 @@ def _sqlite(index: Index, path: Path) -> None:
         with database:
             database.execute("CREATE TABLE embeddings (id TEXT, embedding BLOB)")
             database.execute("CREATE TABLE about (key TEXT, value TEXT)")
-            told = index.description.model_dump(mode="json", exclude_none=True).items()
-            database.executemany("INSERT INTO about VALUES (?, ?)", [(key, str(value)) for key, value in told])
+            fields = index.description.model_dump(mode="json", exclude_none=True).items()
+            database.executemany("INSERT INTO about VALUES (?, ?)", [(key, str(value)) for key, value in fields])
             for ids, vectors in index.vectors():
                 rows = (
                     (name.encode("utf-8", "replace").decode(), row.tobytes())

@@ -1,4 +1,4 @@
-"""An index opened to be read: mapped into memory, searched exactly."""
+"""An index opened for reading: mapped into memory, searched exactly."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ from mobileclip_deploy.search.scoring import Best, Query, rescored, scored
 from mobileclip_deploy.search.storage import BITS, Store
 
 RESCORED = 50
-"""Rows that sign bits propose at least, to be scored again by their integers; five times `top` where that is more."""
+"""Minimum number of rows that sign bits propose for re-ranking by int8 scores; five times `top` if that is more."""
 
 
 SMALL, JOINED = 1 << 10, 1 << 14
-"""Blocks of fewer rows are joined in memory, up to that many rows: an app may commit each picture alone."""
+"""Row limits: blocks of fewer than `SMALL` rows are joined in memory, up to `JOINED` rows. An app may commit each
+picture alone."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A row that a query found: its id, its cosine with the query, and its place in the index."""
+    """A row that a query found: its id, its cosine with the query, and its index in the file."""
 
     id: str
     score: float
@@ -48,36 +49,36 @@ class Match:
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows of one block, or of small ones in sequence: `first` is the first row's number, `gone` says which are
-    removed (bool [n])."""
+    """Rows of one block, or of small ones in sequence. `first` is the index of the first row; `gone` marks removed rows
+    (bool [n])."""
 
     first: int
     arrays: dict[str, npt.NDArray[Any]]
     gone: npt.NDArray[np.bool_]
 
     def id(self, number: int) -> str:
-        """The id of its row `number`, counted from 0."""
+        """Returns the id of row `number` of the segment, counted from 0."""
         ends = self.arrays["ends"]
         start = 0 if number == 0 else int(ends[number - 1])
         return self.arrays["ids"][start : int(ends[number])].tobytes().decode("utf-8", "surrogateescape")
 
 
 class Index:
-    """What an index holds, as it was committed when this was opened: a writer that comes later changes nothing here.
+    """Content of an index as it was committed when it was opened. Later writers change nothing here.
 
     Args:
         path: of the file.
-        check: read every byte and compare the checksum of each block. False opens a large index at once, and finds
-            wrong matches in one that is damaged (docs/search.md).
+        check: read every byte and compare the checksum of each block. False opens a large index at once, but a damaged
+            one then gives wrong matches (docs/search.md).
 
     Attributes:
         path: of the file.
-        store: how its vectors are stored.
-        description: of what they are.
-        rows: of all blocks, those that are removed included.
+        store: storage format of its vectors.
+        description: variant, tower and embedding space of its vectors.
+        rows: number of rows in all blocks, removed ones included.
 
     Raises:
-        InvalidInput: it is no index, damaged, or of a newer version.
+        InvalidInput: the file is not an index, damaged, or of a newer version.
     """
 
     def __init__(self, path: StrPath, *, check: bool = True) -> None:
@@ -91,8 +92,8 @@ class Index:
                 header = read_header(where, head)
                 data = np.memmap(stream, np.uint8, "r")
         except OSError as error:
-            told = f"{where} cannot be read: {worded(error)}"
-            raise InvalidInput(f"{told}; give a file that `embed` wrote, such as NAME.mcdx") from None
+            problem = f"{where} cannot be read: {worded(error)}"
+            raise InvalidInput(f"{problem}; give a file that `embed` wrote, such as NAME.mcdx") from None
         self.header = header
         self.store: Store = header.store
         self.description: Description = header.description
@@ -102,25 +103,25 @@ class Index:
         if check:
             self.check()
         self.segments = _segments(where, data, self.blocks, header.store)
-        self.rows = sum(len(one.gone) for one in self.segments)
-        self._count = self.rows - sum(int(one.gone.sum()) for one in self.segments)
+        self.rows = sum(len(segment.gone) for segment in self.segments)
+        self._count = self.rows - sum(int(segment.gone.sum()) for segment in self.segments)
 
     def check(self) -> None:
         """Reads every byte and compares the checksum of each block.
 
         Raises:
-            InvalidInput: a block is not as it was written.
+            InvalidInput: a block has another checksum.
         """
         for block in self.blocks:
             if zlib.crc32(self._data[block.start : block.end].data) != block.checksum:
                 raise InvalidInput(f"{self.path} is damaged (the block before byte {block.end}); write it again")
 
     def __len__(self) -> int:
-        """Rows that are not removed."""
+        """Returns the number of rows that are not removed."""
         return self._count
 
     def id(self, row: int) -> str:
-        """The id of a row."""
+        """Returns the id of a row."""
         segment = self._segment(row)
         return segment.id(row - segment.first)
 
@@ -128,36 +129,37 @@ class Index:
         return self.segments[bisect_right(self.segments, row, key=lambda segment: segment.first) - 1]
 
     def __iter__(self) -> Iterator[tuple[int, str, int]]:
-        """Row, id and stamp of each row that is not removed, in order."""
+        """Yields row, id and stamp of each row that is not removed, in order."""
         for segment in self.segments:
             stamps = segment.arrays["stamps"]
             for number in np.flatnonzero(~segment.gone):
                 yield segment.first + int(number), segment.id(int(number)), int(stamps[number])
 
     def parts(self) -> Iterator[tuple[list[str], list[int], Floats]]:
-        """Ids, stamps and vectors [n, D] of rows that are not removed, some thousands at a time."""
+        """Yields ids, stamps and vectors [n, D] of rows that are not removed, 4,096 rows or fewer at a time."""
         for segment in self.segments:
-            kept = np.flatnonzero(~segment.gone)
-            for start in range(0, len(kept), 4096):
-                part = kept[start : start + 4096]
+            present = np.flatnonzero(~segment.gone)
+            for start in range(0, len(present), 4096):
+                part = present[start : start + 4096]
                 arrays = {name: segment.arrays[name][part] for name in self.store.arrays}
                 ids = [segment.id(int(number)) for number in part]
                 yield ids, segment.arrays["stamps"][part].tolist(), self.store.decode(arrays)
 
     def vectors(self) -> Iterator[tuple[list[str], Floats]]:
-        """As `parts`, without stamps."""
+        """Yields the same as `parts`, without stamps."""
         return ((ids, vectors) for ids, _, vectors in self.parts())
 
     def search(self, queries: Floats, top: int = 20) -> list[list[Match]]:
-        """The rows with the largest cosines, the largest first; of equal ones the one that was added first.
+        """Returns the rows with the largest cosines for each query, the largest first. Of equal ones, the row added
+        first comes first.
 
         Args:
             queries: float32 [Q, D] or [D], of any length: they are scaled to 1.
-            top: how many for each; fewer where the index holds fewer.
+            top: number of matches per query; fewer if the index contains fewer.
 
         Raises:
             UsageError: `top` is below 1.
-            InvalidInput: a query has another dimension, holds NaN or infinite numbers, or nothing but zeros.
+            InvalidInput: a query has another dimension, contains NaN or infinity, or is all zeros.
         """
         if top < 1:
             raise UsageError(f"top={top}: ask for at least 1")
@@ -189,7 +191,7 @@ class Index:
         return [Match(self.id(int(row)), float(score) * factor, int(row)) for row, score in ranked]
 
     def _again(self, proposed: Best, query: Query, top: int) -> Best:
-        """The best of what sign bits proposed, by their integers."""
+        """Re-ranks the candidates of the sign bits by their int8 scores."""
         best = Best(top)
         for row in np.sort(proposed.rows):
             segment = self._segment(int(row))
@@ -198,10 +200,10 @@ class Index:
 
 
 def _segments(where: str, data: npt.NDArray[np.uint8], blocks: Sequence[Block], store: Store) -> list[Segment]:
-    """Blocks of rows with the marks of later blocks upon them. Small blocks are joined.
+    """Returns segments of rows, small blocks joined, with the removals of later blocks applied.
 
     Raises:
-        InvalidInput: ids do not fit their block, or a mark names no row.
+        InvalidInput: ids do not fit their block, or a removal names a row that does not exist.
     """
     gone = np.zeros(sum(block.rows for block in blocks if block.kind != GONE), np.bool_)
     groups: list[list[Block]] = []
@@ -231,7 +233,7 @@ def _segments(where: str, data: npt.NDArray[np.uint8], blocks: Sequence[Block], 
 
 
 def _checked_ends(where: str, blocks: Sequence[Block], ends: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Where each id ends in the joined ids of the blocks.
+    """Returns the offset of the end of each id in the joined ids of the blocks.
 
     Raises:
         InvalidInput: ids do not fit their block.

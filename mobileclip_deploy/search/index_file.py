@@ -1,5 +1,8 @@
-"""The bytes of an index (.mcdx), as docs/index_format.md lays them down: a header, two slots that say how far the file
-is committed, and blocks that are only ever appended. What a committed block holds never changes."""
+"""Binary format of an index (.mcdx), as docs/index_format.md specifies it.
+
+A file has a header, two slots that record the committed length, and blocks that are only appended. A committed block
+never changes.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ from mobileclip_deploy.network.model.variants import TowerName
 from mobileclip_deploy.search.storage import CODES, Store
 
 MAGIC = b"MCDX\r\n\x1a\n"
-"""As PNG's: a transfer that changes line ends, or stops at ^Z, is seen."""
+"""Signature like that of PNG: a transfer that changes line ends, or stops at ^Z, is detected."""
 VERSION = 1
 ALIGNED = 64
 FIXED = struct.Struct("<8sIIB7xIIf")  # magic, version, dimension, store, bytes of the description, its CRC-32, scale
-SLOT = struct.Struct("<QQQII")  # sequence, committed bytes, zeros, CRC-32 of what is before it
-BLOCK = struct.Struct("<4sIQQQI")  # kind, CRC-32 of the body, bytes, rows, bytes of ids, CRC-32 of what is before it
+SLOT = struct.Struct("<QQQII")  # sequence, committed bytes, zeros, CRC-32 of all before it
+BLOCK = struct.Struct("<4sIQQQI")  # kind, CRC-32 of the body, bytes, rows, bytes of ids, CRC-32 of all before it
 SLOTS = (64, 96)
 LAST_SEQUENCE = 2**64 - 1
-"""It has no next one: no writer writes it."""
+"""Largest sequence number. It has no successor, so writers never write it."""
 DESCRIPTION = 128
 MOST_DESCRIPTION = 1 << 20
 MOST_DIMENSION = 1 << 16
@@ -37,8 +40,8 @@ ROWS, GONE = b"ROWS", b"GONE"
 
 
 class Description(BaseModel, frozen=True, extra="ignore"):
-    """What an index says of its vectors. Fields of newer versions are ignored. `bridged_from`: the embedding space that
-    they were brought from by a map (`bridging`), in place of being embedded."""
+    """Description of the vectors of an index. Fields of newer versions are ignored. `bridged_from`: the embedding space
+    that the vectors were mapped from (`bridging`); None if they were embedded directly."""
 
     embedding_space: str = Field(min_length=1, max_length=1000)
     variant: str = Field(max_length=1000)
@@ -56,22 +59,22 @@ class Header:
     description: Description
 
     def to_bytes(self) -> bytes:
-        """Header, empty slots and description, up to the first block."""
-        told = json.dumps(self.description.model_dump(mode="json", exclude_none=True), ensure_ascii=False).encode()
-        store = (MAGIC, VERSION, self.store.dimension, CODES[self.store.name], len(told))
-        checksum = zlib.crc32(told, zlib.crc32(FIXED.pack(*store, 0, self.store.scale)))
-        return _padded(FIXED.pack(*store, checksum, self.store.scale).ljust(DESCRIPTION, b"\0") + told)
+        """Returns header, empty slots and description, up to the first block."""
+        text = json.dumps(self.description.model_dump(mode="json", exclude_none=True), ensure_ascii=False).encode()
+        store = (MAGIC, VERSION, self.store.dimension, CODES[self.store.name], len(text))
+        checksum = zlib.crc32(text, zlib.crc32(FIXED.pack(*store, 0, self.store.scale)))
+        return _padded(FIXED.pack(*store, checksum, self.store.scale).ljust(DESCRIPTION, b"\0") + text)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """How far the file is committed: bytes behind `end` are of a writer that did not finish."""
+    """Committed length of the file. Bytes after `end` are from a writer that did not finish."""
 
     sequence: int
     end: int
 
     def write(self, stream: BinaryIO) -> None:
-        """Put it in the place of the older of the two, so that a power cut leaves one of them whole."""
+        """Overwrites the older of the two slots, so that a power cut leaves one of them whole."""
         packed = SLOT.pack(self.sequence, self.end, 0, 0, 0)[:-4]
         stream.seek(SLOTS[self.sequence % 2])
         stream.write(packed + struct.pack("<I", zlib.crc32(packed)))
@@ -79,7 +82,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Block:
-    """One committed block: `start` is where its body begins; `rows` are added, or named as gone."""
+    """One committed block. `start` is the offset of its body; `rows` is the number of rows that it adds or removes."""
 
     kind: bytes
     start: int
@@ -90,18 +93,18 @@ class Block:
 
     @property
     def end(self) -> int:
-        """Behind its last byte."""
+        """Offset after its last byte."""
         return self.start - ALIGNED + self.length
 
     def arrays(self, data: npt.NDArray[np.uint8], store: Store) -> dict[str, npt.NDArray[Any]]:
-        """Views of its vectors, stamps (uint64), ends of ids (uint64) and ids in the file's bytes `data`."""
+        """Returns views of its vectors, stamps (uint64), ends of ids (uint64) and ids in the file's bytes `data`."""
         return joined_arrays([self], data, store)
 
 
 def joined_arrays(blocks: Sequence[Block], data: npt.NDArray[np.uint8], store: Store) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of blocks of rows, one after the other: views of the file's bytes of one block, copies of several.
+    """Returns the arrays of blocks of rows, concatenated: views of the file's bytes for one block, copies for several.
 
-    `ends` are those of the blocks: each begins at 0 again.
+    `ends` are relative to each block: they begin at 0 again.
     """
     shapes: dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]
     shapes = {name: (dtype, (-1, columns)) for name, (dtype, columns) in store.arrays.items()}
@@ -125,23 +128,23 @@ def _joined(data: npt.NDArray[np.uint8], offsets: Sequence[int], sizes: Sequence
 
 
 def read_header(where: str, data: bytes) -> Header:
-    """The header at the beginning of a file's bytes.
+    """Reads the header at the beginning of a file's bytes.
 
     Raises:
-        InvalidInput: it is no index, of a newer version, or damaged.
+        InvalidInput: the file is not an index, of a newer version, or damaged.
     """
     if len(data) < DESCRIPTION or not data.startswith(MAGIC):
         raise InvalidInput(f"{where} is not an index; `embed` writes one, as NAME.mcdx")
-    _, version, dimension, code, told, checksum, scale = FIXED.unpack_from(data)
+    _, version, dimension, code, length, checksum, scale = FIXED.unpack_from(data)
     if version != VERSION:
         raise InvalidInput(f"{where} is an index of version {version}; this release reads {VERSION}; update it")
     names = {number: name for name, number in CODES.items()}
-    content = data[DESCRIPTION : DESCRIPTION + told]
-    without = FIXED.pack(MAGIC, version, dimension, code, told, 0, scale)
+    content = data[DESCRIPTION : DESCRIPTION + length]
+    without = FIXED.pack(MAGIC, version, dimension, code, length, 0, scale)
     if (
         code not in names
         or not 0 < dimension <= MOST_DIMENSION
-        or told > MOST_DESCRIPTION
+        or length > MOST_DESCRIPTION
         or zlib.crc32(content, zlib.crc32(without)) != checksum
     ):
         raise _damaged(where, "its header")
@@ -159,48 +162,48 @@ def read_header(where: str, data: bytes) -> Header:
 
 
 def read_slot(where: str, data: bytes) -> Slot:
-    """The newer of the two slots that are whole.
+    """Returns the newer of the two slots that are whole.
 
     Raises:
         InvalidInput: neither is.
     """
-    found = []
-    for place in SLOTS:
-        sequence, end, _, _, checksum = SLOT.unpack_from(data, place)
-        if zlib.crc32(data[place : place + SLOT.size - 4]) == checksum and 0 < sequence < LAST_SEQUENCE:
-            found.append(Slot(sequence, end))
-    if not found:
+    slots = []
+    for offset in SLOTS:
+        sequence, end, _, _, checksum = SLOT.unpack_from(data, offset)
+        if zlib.crc32(data[offset : offset + SLOT.size - 4]) == checksum and 0 < sequence < LAST_SEQUENCE:
+            slots.append(Slot(sequence, end))
+    if not slots:
         raise _damaged(where, "both of its slots")
-    return max(found, key=lambda slot: slot.sequence)
+    return max(slots, key=lambda slot: slot.sequence)
 
 
 def read_blocks(where: str, data: npt.NDArray[np.uint8], header: Header, slot: Slot) -> list[Block]:
-    """All committed blocks.
+    """Returns all committed blocks.
 
     Raises:
-        InvalidInput: the file is shorter than what is committed, or a block does not fit.
+        InvalidInput: the file is shorter than its committed length, or a block is not valid.
     """
     if slot.end > len(data):
         raise _damaged(where, f"{len(data):,} bytes of {slot.end:,} are there: its end")
-    told = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as the file has it: other writers spell it otherwise
-    found, place, whole = [], _up(DESCRIPTION + told), data.data
-    if slot.end < place:
+    size = FIXED.unpack(data[: FIXED.size].tobytes())[4]  # as stored: another writer may format the JSON differently
+    blocks, offset, whole = [], _up(DESCRIPTION + size), data.data
+    if slot.end < offset:
         raise _damaged(where, "its committed end")
-    while place < slot.end:
-        head = bytes(whole[place : place + BLOCK.size])
+    while offset < slot.end:
+        head = bytes(whole[offset : offset + BLOCK.size])
         if len(head) < BLOCK.size or zlib.crc32(head[:-4]) != int.from_bytes(head[-4:], "little"):
-            raise _damaged(where, f"the block at byte {place}")
+            raise _damaged(where, f"the block at byte {offset}")
         kind, checksum, length, count, id_bytes, _ = BLOCK.unpack(head)
-        block = Block(kind, place + ALIGNED, length, count, id_bytes, checksum)
-        if kind not in (ROWS, GONE) or length != _length(block, header.store) or place + length > slot.end:
-            raise _damaged(where, f"the block at byte {place}")
-        found.append(block)
-        place += length
-    return found
+        block = Block(kind, offset + ALIGNED, length, count, id_bytes, checksum)
+        if kind not in (ROWS, GONE) or length != _length(block, header.store) or offset + length > slot.end:
+            raise _damaged(where, f"the block at byte {offset}")
+        blocks.append(block)
+        offset += length
+    return blocks
 
 
 def rows_block(ids: Sequence[str], stamps: npt.NDArray[np.uint64], arrays: dict[str, npt.NDArray[Any]]) -> bytes:
-    """A block that adds rows; arrays as `Store.encode` gives them."""
+    """Returns a block that adds rows; `arrays` are as `Store.encode` returns them."""
     names = [name.encode("utf-8", "surrogateescape") for name in ids]
     ends = np.cumsum([len(name) for name in names], dtype=np.uint64)
     parts = [*(array.tobytes() for array in arrays.values()), stamps.astype("<u8").tobytes(), ends.tobytes()]
@@ -209,7 +212,7 @@ def rows_block(ids: Sequence[str], stamps: npt.NDArray[np.uint64], arrays: dict[
 
 
 def gone_block(rows: npt.NDArray[np.uint64]) -> bytes:
-    """A block that says which rows, counted over all blocks from 0, are gone."""
+    """Returns a block that removes rows, by their indices over all blocks from 0."""
     return _block(GONE, len(rows), 0, _padded(rows.astype("<u8").tobytes()))
 
 

@@ -1,4 +1,4 @@
-"""A library of pictures (or texts) embedded into an index: written anew, or brought up to date."""
+"""Libraries of pictures (or texts) embedded into an index, which is created or updated."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ from mobileclip_deploy.spaces.int8 import scale_of
 
 LARGEST_GONE = 0.25
 MOST_BLOCKS = 64
-"""An index is compacted when more of it is gone, or it has more blocks: each is asked by a product of its own."""
+"""Limits of an index: it is compacted if a larger share is removed, or it has more blocks. A query takes one matrix
+product per block."""
 UNSTAMPED = 0
-"""The stamp of rows whose writer gave none, such as an app: they are not embedded again."""
+"""Stamp of rows that were written without one, for example by an app. These rows are not embedded again."""
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """What becomes of an index that is there.
+    """Options for writing an index, or for updating an existing one.
 
     Attributes:
-        store: how vectors are stored, of a new one.
-        incremental: add what is new, replace what has changed.
+        store: storage format of the vectors of a new index.
+        incremental: add new items, replace changed ones.
         prune: remove pictures whose files are gone.
     """
 
@@ -55,17 +56,17 @@ class Keeping:
 
 @dataclass(frozen=True)
 class IndexFile:
-    """What was written to an index.
+    """Summary of an index that was written.
 
     Attributes:
-        count: embeddings that it holds now, each of `dimension` numbers, stored as `store`.
-        bytes: of the file.
-        added, replaced, removed: what this call changed.
-        missing: pictures in the index whose files are gone, and which were kept.
-        clipped: share of the int8 components of what was added that were beyond the scale, 0 to 1.
-        skipped: the images that were left out, and why.
-        computed: embeddings that this call computed in `seconds`, reading included; `per_second`: one by the other;
-            both as in `EmbeddingFile`.
+        count: number of embeddings that the index contains now, each of `dimension` elements, stored as `store`.
+        bytes: size of the file.
+        added, replaced, removed: numbers of rows that this call changed.
+        missing: number of pictures that stay in the index although their files are gone.
+        clipped: share of the int8 components of added rows that were beyond the scale, 0 to 1.
+        skipped: images that were left out, with the reason.
+        computed: number of embeddings that this call computed in `seconds`, reading included. `per_second` is their
+            quotient; all three are as in `EmbeddingFile`.
     """
 
     path: Path
@@ -89,25 +90,25 @@ class IndexFile:
 
 
 def int8_scale(bundle: Bundle) -> float:
-    """The scale of a bundle's embedding space: an int8 integer times this is a component of a unit vector.
+    """Returns the scale of a bundle's embedding space: an int8 integer times the scale is a component of a unit vector.
 
-    As the manifest records it: of smaller embeddings by what they were fitted to, else by the golden pictures. Bundles
-    of earlier versions are asked for these.
+    The manifest records it: smaller embeddings derive it from the data they were fitted to, others from the golden
+    pictures. For bundles of earlier versions it is computed from the golden file.
 
     Raises:
-        InvalidInput: the golden file cannot be read, or holds no pictures.
+        InvalidInput: the golden file cannot be read, or contains no pictures.
     """
     if (recorded := bundle.manifest.int8_scale) is not None:
         return recorded
     try:
         check_tensors(bundle.golden)
         with safe_open(bundle.golden, framework="np") as file:
-            found = scale_of(np.asarray(file.get_tensor("image_embeddings"), np.float32))
+            scale = scale_of(np.asarray(file.get_tensor("image_embeddings"), np.float32))
     except (SafetensorError, OSError) as error:
         raise InvalidInput(f"{bundle.golden} cannot be read ({worded(error)}); export the bundle again") from None
-    if found is None:
+    if scale is None:
         raise InvalidInput(f"{bundle.golden} holds no embeddings; export the bundle again")
-    return found
+    return scale
 
 
 def embed_to_index(
@@ -118,15 +119,15 @@ def embed_to_index(
     how: Reading,
     progress: Callable[[str], None],
 ) -> IndexFile:
-    """As `embed`, into an index.
+    """Implements `embed` for an index.
 
-    What is computed is kept in a folder `.NAME.partial` beside the index until that is complete: the same command goes
-    on where it was interrupted or killed. The index is as it was until then.
+    Embeddings are cached in a folder `.NAME.partial` next to the index until the index is complete. The same command
+    continues after an interruption or a kill. Until completion the index stays as it was.
 
     Raises:
-        UsageError: texts and images together, another process writes the index, or it holds others, or pictures that
-            were read otherwise.
-        InvalidInput: the index that is there is damaged, or of another embedding space.
+        UsageError: the sources mix texts and images, another process writes the index, or the index contains the other
+            kind, or pictures with another `fast_jpeg`.
+        InvalidInput: the existing index is damaged, or of another embedding space.
     """
     tower = asked_tower(sources)
     embedder = bundle_embedder(bundle, (tower,))
@@ -194,7 +195,7 @@ class _Changes:
 
 
 class _Source:
-    """Rows of what is not known yet, of image files or of texts, a few at a time."""
+    """Rows of image files or texts that the index does not contain yet, a few at a time."""
 
     def __init__(
         self,
@@ -209,21 +210,21 @@ class _Source:
         self.embedder, self._progress = embedder, progress
 
     def rows(self, known: dict[str, tuple[int, int]]) -> Generator[Rows]:
-        """What is new or has changed.
+        """Yields rows of items that are new or whose file changed.
 
         Args:
             known: row and stamp by id.
         """
         chosen, count = self._stamped(), len(self.listing)
-        if known:  # whose names are in memory anyway: what is new fits beside them
+        if known:  # names are in memory anyway, so a list of the new ones fits too
             new = [(name, stamp) for name, stamp in chosen if known.get(name, (0, None))[1] not in (stamp, UNSTAMPED)]
             chosen, count = iter(new), len(new)
         if count:
             yield from self._texts(chosen) if isinstance(self.listing, tuple) else self._images(chosen, count)
 
     def _stamped(self) -> Iterator[tuple[str, int]]:
-        """What is to be embedded, by id, with the stamp that tells a changed file."""
-        return ((str(one), _stamp(one) if isinstance(one, Path) else 0) for one in self.listing)
+        """Yields the id of each item to embed, with a stamp that changes with its file."""
+        return ((str(item), _stamp(item) if isinstance(item, Path) else 0) for item in self.listing)
 
     def _texts(self, chosen: Iterable[tuple[str, int]]) -> Iterator[Rows]:
         names = [name for name, _ in chosen]
@@ -232,14 +233,16 @@ class _Source:
         yield names, [0] * len(names), vectors
 
     def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
-        asked, answered = tee(chosen)  # a stamp is taken once, before its file is read; a few are between the two
-        images = ((Path(name), name) for name, _ in asked)
-        numbered = enumerate(answered)
+        to_read, to_match = tee(
+            chosen
+        )  # each stamp is read once, before its file; the second iterator is a few items later
+        images = ((Path(name), name) for name, _ in to_read)
+        numbered = enumerate(to_match)
         with closing(image_embeddings(self.embedder, images, count, self.how, self.tally, self._progress)) as parts:
             for part in parts:
                 ids: list[str] = []
                 stamps: list[int] = []
-                while len(ids) < len(part):  # those before the last of a part are known to be usable or not
+                while len(ids) < len(part):  # up to the last of a part, it is decided which are usable
                     number, (name, stamp) = next(numbered)
                     if number not in self.tally.bad:
                         ids.append(name)
@@ -249,46 +252,48 @@ class _Source:
 
 
 def _is_loose(path: Path) -> bool:
-    """Many removed rows, or many blocks."""
+    """Returns whether the index has many removed rows, or many blocks."""
     index = Index(path, check=False)
     return index.rows - len(index) > LARGEST_GONE * index.rows or len(index.blocks) > MOST_BLOCKS
 
 
 def _extend(path: Path, source: _Source, tower: TowerName, prune: bool) -> tuple[_Changes, int]:
-    """Updates an index; returns the changes, and how many components the int8 scale clipped. Nothing maps the file
-    afterwards: Windows could not replace it."""
+    """Updates an index; returns the changes, and the number of components that the int8 scale clipped. Afterwards the
+    file is no longer mapped: Windows could not replace a mapped file."""
     with IndexWriter.open(path) as (writer, index):
         _check_same(index, source.embedder, tower, source.how.fast_jpeg)
         return _update(writer, index, source, prune), writer.clipped
 
 
 def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> _Changes:
-    """Add what is new, mark what was replaced or is to go, and commit it all at once."""
+    """Adds new rows, marks replaced and pruned ones as removed, and commits all at once."""
     known = {name: (row, stamp) for row, name, stamp in index}
     images = not isinstance(source.listing, tuple)
     lost = [row for name, (row, _) in known.items() if images and not Path(name).exists()]
     if prune:
         _check_prune(index.path, known, len(lost), len(known))
-    found = _Changes()
+    changes = _Changes()
     gone = []
-    with closing(source.rows(known)) as rows:  # what stops them is told once, and not when they are collected
+    with closing(
+        source.rows(known)
+    ) as rows:  # closed here, so that an error is raised once, and not at garbage collection
         for ids, stamps, vectors in rows:
             writer.add(ids, stamps, vectors)
             gone += [known[name][0] for name in ids if name in known]
-    found.replaced = len(gone)
-    found.removed, found.missing = (len(lost), 0) if prune else (0, len(lost))
+    changes.replaced = len(gone)
+    changes.removed, changes.missing = (len(lost), 0) if prune else (0, len(lost))
     gone += lost if prune else []
     writer.remove(gone)
     if source.count or gone:
         writer.commit()
-    return found
+    return changes
 
 
 def _check_prune(path: Path, names: Iterable[str], lost: int, count: int) -> None:
-    """Refuses to remove every picture: of an index with relative paths another folder has none of them.
+    """Refuses to remove every picture: relative paths of an index do not exist from another folder.
 
     Raises:
-        UsageError: see there.
+        UsageError: every file is gone.
     """
     if not count or lost < count:
         return
@@ -301,29 +306,30 @@ def _check_prune(path: Path, names: Iterable[str], lost: int, count: int) -> Non
 
 
 def _check_same(index: Index, embedder: Embedder, tower: TowerName, fast_jpeg: bool) -> None:
-    told = index.description
-    if told.embedding_space != embedder.embedding_space:
+    stored = index.description
+    if stored.embedding_space != embedder.embedding_space:
         raise InvalidInput(
-            f"{index.path} is of the embedding space {told.embedding_space}, and {embedder.name} gives "
+            f"{index.path} is of the embedding space {stored.embedding_space}, and {embedder.name} gives "
             f"{embedder.embedding_space}: they cannot be compared; write another index"
         )
-    if told.bridged_from is not None:
+    if stored.bridged_from is not None:
         raise UsageError(
-            f"{index.path} was brought from {told.bridged_from} by a bridge; embedded pictures do not belong among "
+            f"{index.path} was brought from {stored.bridged_from} by a bridge; embedded pictures do not belong among "
             "bridged ones; write another index"
         )
-    if told.tower != tower:
-        raise UsageError(f"{index.path} holds embeddings of {told.tower}s, not of {tower}s; write another index")
-    if tower == "image" and told.fast_jpeg != fast_jpeg:
-        word = "with" if told.fast_jpeg else "without"
+    if stored.tower != tower:
+        raise UsageError(f"{index.path} holds embeddings of {stored.tower}s, not of {tower}s; write another index")
+    if tower == "image" and stored.fast_jpeg != fast_jpeg:
+        word = "with" if stored.fast_jpeg else "without"
         raise UsageError(f"{index.path} was written {word} `fast_jpeg`; add to it in the same way")
 
 
 def _stamp(file: Path) -> int:
-    """What a file's size and time of change say; 0 where it cannot be asked, which reading it will tell."""
+    """Returns a hash of the size and modification time of a file; 0 if they cannot be read. Reading the file then gives
+    the error."""
     try:
-        found: Any = file.stat()
+        status: Any = file.stat()
     except OSError:
         return 0
-    digest = hashlib.blake2b(f"{found.st_size} {found.st_mtime_ns}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{status.st_size} {status.st_mtime_ns}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") or 1

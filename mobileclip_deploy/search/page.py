@@ -1,4 +1,4 @@
-"""What a search found, as one HTML page with small pictures in it."""
+"""HTML page of search results, with small pictures in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 240
 
 
 def write_page(result: SearchResult, tower: TowerName, path: Path) -> None:
-    """Write the page, whole or not at all.
+    """Writes the page, whole or not at all.
 
     Args:
         tower: of the index: ids of images are files, which are shown as JPEGs of `SIDE` pixels.
@@ -30,7 +30,7 @@ def write_page(result: SearchResult, tower: TowerName, path: Path) -> None:
 
 
 def _picture(file: str) -> str:
-    """An image file as a small JPEG in an address; empty where it cannot be read any more."""
+    """Returns an image file as a small JPEG in a data URL; empty if the file can no longer be read."""
     try:
         image = load_image(file)
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""What `embed` is asked for, refused before torch is imported where it cannot be."""
+"""Checks of the arguments of `embed` that do not need torch, so that they run before torch is imported."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TEXTS = (".txt", ".jsonl")
 
 
 def check_embedding_output(output: Path, store: StoreName | None, incremental: bool, prune: bool, force: bool) -> None:
-    """Refuse a file that embeddings cannot be written to, and options that it does not take.
+    """Refuses a file that embeddings cannot be written to, and options that do not apply to it.
 
     Raises:
-        UsageError: an option of an index for another file, or of a new index for one that is kept; another suffix; or a
-            file exists, or what is written beside it, and `force` is not given.
+        UsageError: the suffix is unknown; an option of indices is used with another file, or one of new indices with an
+            existing index; or the file or its description exists, and `force` is not given.
     """
     if output.suffix != INDEX_SUFFIX and (store or incremental or prune):
         raise UsageError(
@@ -41,10 +41,10 @@ def check_embedding_output(output: Path, store: StoreName | None, incremental: b
 
 
 def description_beside(output: Path) -> Path | None:
-    """The file that describes the embeddings where theirs cannot."""
+    """Returns the path of the .json file that describes an array; None for formats with a description inside."""
     return output.with_suffix(".json") if output.suffix == ".npy" else None
 
 
 def asked_tower(sources: Sequence[Path]) -> TowerName:
-    """Which tower embeds them: one file of texts, or else images."""
+    """Returns the tower that embeds the sources: "text" for one file of texts, else "image"."""
     return "text" if len(sources) == 1 and sources[0].suffix.lower() in TEXTS else "image"

@@ -1,4 +1,4 @@
-"""Texts and pictures asked of an index: embedded by a bundle of its space, and answered exactly."""
+"""Queries of an index: texts and pictures, embedded by a bundle of its space and searched exactly."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mobileclip_deploy.spaces.relevance import Relevance
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query found, the nearest first.
+    """Matches of one query, the nearest first.
 
     Attributes:
-        kind: what the query is.
-        found: False where no picture fits: then `matches` is empty.
-        needed: the cosine that the nearest needs; None where nothing says one, and everything is shown.
-        best: the largest cosine in the index; None of an empty index.
-        unknown: of a text, the share of its tokens that the vocabulary did not learn (`unknown_share`).
+        kind: kind of the query, text or image.
+        found: False if no picture is near enough: then `matches` is empty.
+        needed: threshold of the cosine of the best match; None if there is no threshold, and everything is shown.
+        best: the largest cosine in the index; None for an empty index.
+        unknown: share of the tokens of a text that the vocabulary did not learn (`unknown_share`).
     """
 
     query: str
@@ -42,9 +42,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Answers in the order of the queries. `count`: embeddings in the index; `bundle`: what embedded the queries;
-    `bridged_from`: the space that the index was brought from by a bridge, whose matches are nearly those of pictures
-    that were embedded anew."""
+    """Answers in the order of the queries.
+
+    Attributes:
+        bundle: folder of the bundle that embedded the queries.
+        count: number of embeddings in the index.
+        bridged_from: space that a bridge mapped the index from; its matches only approximate those of newly embedded
+            pictures. None if the index was not bridged.
+    """
 
     index: Path
     bundle: Path
@@ -57,14 +62,15 @@ class SearchResult:
 def search_index(
     index: Index, bundle: Bundle, texts: Sequence[str], images: Sequence[Path], top: int, threshold: float | None
 ) -> SearchResult:
-    """Ask an index for `top` matches of each text and image file. What a text's nearest picture needs is told by the
-    bundle's `Relevance`, where it has one, for a library of this size; of pictures as queries, and of an index of signs
-    alone, whose scores are no cosines, nothing is told. `threshold`: that cosine, in place of what is told.
+    """Searches an index for the `top` matches of each text and image file.
+
+    Without `threshold`, text queries use the threshold of the bundle's `Relevance`, if it has one, for a library of
+    this size. There is no threshold for image queries, and for indices of sign bits only, whose scores are not cosines.
 
     Raises:
-        UsageError: nothing is asked, a text is empty, or the bundle lacks the tower.
+        UsageError: there is no query, a text is empty, or the bundle lacks the tower.
         InvalidInput: the bundle is of another embedding space, or an image cannot be used.
-        NotRun, RuntimeFailed: nothing here can run the bundle.
+        NotRun, RuntimeFailed: no runtime on this machine can run the bundle.
     """
     space = bundle.manifest.embedding_space
     if space != index.description.embedding_space:
@@ -83,20 +89,20 @@ def search_index(
     for kind, queries in kinds.items():
         if queries:
             vectors = _embedded(bundle, kind, queries)
-            found = index.search(vectors, top)
+            matches = index.search(vectors, top)
             needed = _needed(index, bundle, kind, vectors, threshold)
-            told = [_answer(*one, kind) for one in zip(queries, found, needed, strict=True)]
+            replies = [_answer(*reply, kind) for reply in zip(queries, matches, needed, strict=True)]
             if kind == "text":
                 tokens = bundle.manifest.tokens
-                told = [replace(one, unknown=unknown_share(one.query, tokens)) for one in told]
-            answers += told
+                replies = [replace(reply, unknown=unknown_share(reply.query, tokens)) for reply in replies]
+            answers += replies
     return SearchResult(index.path, bundle.path, space, len(index), index.description.bridged_from, tuple(answers))
 
 
 def _needed(
     index: Index, bundle: Bundle, kind: TowerName, vectors: Floats, threshold: float | None
 ) -> Sequence[float | None]:
-    """The cosine that the nearest of each query [Q, D] needs; None where nothing says one."""
+    """Returns the threshold of each query [Q, D]; None for queries without one."""
     if threshold is not None:
         return [threshold] * len(vectors)
     if kind == "image" or index.description.tower == "text" or index.store.name == BITS[1]:
@@ -112,7 +118,7 @@ def _answer(query: str, matches: Sequence[Match], needed: float | None, kind: To
 
 
 def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:
-    """Embeddings [Q, D] of texts, or of the images at paths."""
+    """Returns the embeddings [Q, D] of texts, or of the images at paths."""
     embedder = bundle_embedder(bundle, (tower,))
     if tower == "text":
         return embed_texts(embedder, queries)
@@ -120,7 +126,7 @@ def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:
 
 
 def nothing_found(answer: Answer) -> str:
-    """What to say of a query that no picture fits."""
+    """Returns the message for a query without matches."""
     if answer.best is None or answer.needed is None:
         return f"{answer.query}: nothing found; the index is empty"
     return (

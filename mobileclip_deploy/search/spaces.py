@@ -1,6 +1,6 @@
-"""Which bundle of this user's answers in an embedding space: noted when it writes an index, in the user's own cache.
+"""Record of the bundle for each embedding space, in the user's own cache. Writing an index updates it.
 
-An index names no bundle: it may come from somebody else, and what it names would be opened.
+An index does not name its bundle: an index may come from somebody else, and the bundle it names would be opened.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mobileclip_deploy.base.files.leftovers import system_temporary
 from mobileclip_deploy.errors import MobileClipDeployError, UsageError
 
 DAY = 24 * 60 * 60
-"""Seconds for which a bundle in the temporary folder is asked: later, another one may be at its path."""
+"""Seconds for which a bundle in the temporary folder is used: later, another bundle may be at its path."""
 
 
 def remember(space: str, bundle: Path) -> None:
-    """Note a bundle as the one that answers in a space. Where the cache cannot be written, nothing is noted."""
+    """Records a bundle as the one for a space. If the cache cannot be written, nothing is recorded."""
     note = _note(space)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -28,25 +28,25 @@ def remember(space: str, bundle: Path) -> None:
 
 
 def bundle_of_space(space: str) -> Bundle:
-    """The bundle that was noted.
+    """Returns the recorded bundle of a space.
 
     Raises:
-        UsageError: none was, it is no longer there, answers in another space, or was in the temporary folder a day ago.
+        UsageError: none is recorded, it is gone or of another space, or it was in the temporary folder a day ago.
     """
-    wanted = f"which bundle embeds the query is not known here; name one of the space {space} with `bundle='PATH'`"
+    message = f"which bundle embeds the query is not known here; name one of the space {space} with `bundle='PATH'`"
     note = _note(space)
     try:
         path, age = Path(note.read_text(encoding="utf-8")), time.time() - note.stat().st_mtime
     except (OSError, ValueError):
-        raise UsageError(wanted) from None
+        raise UsageError(message) from None
     if age > DAY and path.is_relative_to(system_temporary().absolute()):
-        raise UsageError(wanted)
+        raise UsageError(message)
     try:
         bundle = Bundle.of(path)
     except MobileClipDeployError:
-        raise UsageError(wanted) from None
+        raise UsageError(message) from None
     if bundle.manifest.embedding_space != space:
-        raise UsageError(wanted)
+        raise UsageError(message)
     return bundle
 
 

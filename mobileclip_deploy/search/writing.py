@@ -1,4 +1,4 @@
-"""Writing an index: made at once, or appended to by one writer at a time. A kill leaves it as it was committed."""
+"""Writers of an index: created at once, or appended to by one writer at a time. A kill leaves the last commit."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from mobileclip_deploy.search.index import Index, Segment
 from mobileclip_deploy.search.index_file import Header, Slot, gone_block, rows_block
 
 AT_ONCE = 1 << 14
-"""Rows per block at most: of 512 int8 numbers they take 8 MB."""
+"""Maximum rows per block: with 512 int8 elements each they take 8 MB."""
 MOST_ID = 1 << 16
 Rows = tuple[Sequence[str], Sequence[int], Floats]
-"""Ids, stamps (what tells a changed file from the one that was embedded; 0 where that is not asked) and vectors [n, D]
-float32 of length 1."""
+"""Ids, stamps (which change with the file of a row; 0 if changes are not tracked) and vectors [n, D] float32 of length
+1."""
 
 
 class IndexWriter:
-    """Adds and removes rows. Nothing is seen by readers before `commit`, and then all of it; without `commit` nothing.
+    """Writer that adds and removes rows. Readers see all changes at once after `commit`; without `commit` they see
+    none.
 
     Attributes:
-        clipped: int8 components that the scale clipped, of the rows that this writer added.
+        clipped: number of int8 components that the scale clipped, of the rows that this writer added.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, header: Header, slot: Slot, rows: int) -> None:
@@ -43,15 +44,15 @@ class IndexWriter:
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path) -> Iterator[tuple[IndexWriter, Index]]:
-        """A writer of an index that is there, and what it holds.
+        """Yields a writer of an existing index, and the index as it is.
 
         Raises:
-            UsageError: another process writes it.
-            InvalidInput: it is no index, or damaged.
+            UsageError: another process writes the index.
+            InvalidInput: the file is not an index, or damaged.
         """
         with _locked(path) as stream:
             with refusing(f"{path} cannot be written", OSError):
-                _cut(stream, Index(path).slot.end)  # of a writer that was killed
+                _cut(stream, Index(path).slot.end)  # rows of a writer that was killed
             index = Index(path)
             writer = cls(path, stream, index.header, index.slot, index.rows)
             try:
@@ -65,7 +66,7 @@ class IndexWriter:
                 raise
 
     def add(self, ids: Sequence[str], stamps: Sequence[int], vectors: Floats) -> None:
-        """Append rows.
+        """Appends rows.
 
         Raises:
             InvalidInput: a vector is not of length 1 or has another dimension, or an id is too long.
@@ -87,7 +88,7 @@ class IndexWriter:
         self._rows += len(ids)
 
     def copy(self, pieces: Sequence[tuple[Segment, npt.NDArray[np.int64]]]) -> None:
-        """Append rows of segments, as they are stored, in one block."""
+        """Appends rows of segments, as they are stored, in one block."""
         joined = {
             name: np.concatenate([segment.arrays[name][numbers] for segment, numbers in pieces])
             for name in (*self.header.store.arrays, "stamps")
@@ -97,14 +98,15 @@ class IndexWriter:
         self._rows += len(ids)
 
     def remove(self, rows: Iterable[int]) -> None:
-        """Mark rows as gone, by their numbers; their bytes stay until `compact`."""
+        """Marks rows as removed, by their indices; their bytes stay until `compact`."""
         numbers = np.asarray(sorted(set(rows)), np.uint64)
         assert not numbers.size or int(numbers[-1]) < self._rows
         if numbers.size:
             self._append(gone_block(numbers))
 
     def commit(self) -> None:
-        """Let readers see what was added and removed: it is on the disk before the slot that names it is written."""
+        """Shows all additions and removals to readers. They are on the disk before the slot that names them is
+        written."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self._slot = Slot(self._slot.sequence + 1, self._stream.seek(0, os.SEEK_END))
@@ -115,15 +117,16 @@ class IndexWriter:
     def _append(self, block: bytes) -> None:
         self._stream.seek(0, os.SEEK_END)
         left = memoryview(block)
-        while left:  # an unbuffered file may take a part of them
+        while left:  # an unbuffered file may write only a part
             left = left[self._stream.write(left) :]
 
 
 def create(path: Path, header: Header, parts: Iterable[Rows]) -> int:
-    """Write a new index, whole or not at all; what was at `path` is replaced. How many int8 components were clipped.
+    """Writes a new index, whole or not at all, and replaces an existing file. Returns the number of clipped int8
+    components.
 
     Raises:
-        UsageError: another process appends to the index that is there.
+        UsageError: another process appends to the existing index.
         InvalidInput: see `IndexWriter.add`.
         DiskFull: there is no room.
     """
@@ -142,14 +145,15 @@ def create(path: Path, header: Header, parts: Iterable[Rows]) -> int:
 
 
 def compact(path: Path) -> int:
-    """Write an index anew without the rows that are gone, and in as few blocks as it takes; how many rows went.
+    """Rewrites an index without removed rows and in as few blocks as possible. Returns the number of rows that were
+    dropped.
 
     Raises:
-        UsageError: another process writes it.
-        InvalidInput: it is no index, or damaged.
-        DiskFull: there is no room for the new one beside the old.
+        UsageError: another process writes the index.
+        InvalidInput: the file is not an index, or damaged.
+        DiskFull: there is no room for both the new and the old file.
     """
-    if sys.platform == "win32":  # which replaces no open file: the lock is dropped just before
+    if sys.platform == "win32":  # Windows cannot replace an open file: the lock is released just before
         with replacing(path) as partial, _locked(path):
             return _write_compact(path, partial)
     else:
@@ -164,8 +168,8 @@ def _write_compact(path: Path, partial: Path) -> int:
         writer = IndexWriter(path, stream, index.header, Slot(0, 0), 0)
         pieces: list[tuple[Segment, npt.NDArray[np.int64]]] = []
         for segment in index.segments:
-            kept = np.flatnonzero(~segment.gone)
-            for part in (kept[start : start + AT_ONCE] for start in range(0, len(kept), AT_ONCE)):
+            present = np.flatnonzero(~segment.gone)
+            for part in (present[start : start + AT_ONCE] for start in range(0, len(present), AT_ONCE)):
                 if pieces and sum(len(numbers) for _, numbers in pieces) + len(part) > AT_ONCE:
                     writer.copy(pieces)
                     pieces = []
@@ -177,22 +181,22 @@ def _write_compact(path: Path, partial: Path) -> int:
 
 
 def _cut(stream: BinaryIO, end: int) -> None:
-    """Removes what a writer added and did not commit."""
+    """Truncates rows that a writer added and did not commit."""
     if os.fstat(stream.fileno()).st_size > end:
         stream.truncate(end)
 
 
 def gathered(parts: Iterable[Rows]) -> Iterator[Rows]:
-    """The same rows, as many together as a block holds: a part of a few pictures would be a block of its own."""
+    """Yields the same rows, merged up to the size of a block: a part of a few pictures would be a block of its own."""
     ids: list[str] = []
     stamps: list[int] = []
     vectors: list[Floats] = []
-    for names, told, values in parts:
+    for names, part_stamps, values in parts:
         if ids and len(ids) + len(names) > AT_ONCE:
             yield ids, stamps, np.concatenate(vectors)
             ids, stamps, vectors = [], [], []
         ids += names
-        stamps += told
+        stamps += part_stamps
         vectors.append(values)
     if ids:
         yield ids, stamps, np.concatenate(vectors)
@@ -200,20 +204,20 @@ def gathered(parts: Iterable[Rows]) -> Iterator[Rows]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The index's file, opened to be written by this process alone; the system drops the lock with the process.
+    """Opens the index for writing by this process alone; the system releases the lock when the process ends.
 
     Raises:
-        UsageError: another process writes it.
-        InvalidInput: it cannot be opened.
+        UsageError: another process writes the index.
+        InvalidInput: the file cannot be opened.
     """
     descriptor = None
     try:
-        while descriptor is None:  # somebody compacted it between opening and locking
+        while descriptor is None:  # the file was compacted between opening and locking
             descriptor = lock_file(path)
     except BlockingIOError:
         raise busy(path) from None
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from None
-    # Unbuffered: where the disk is full, what a buffer holds would be written once more after the file was cut.
+    # Unbuffered: on a full disk, the buffer would be written again after the file was truncated.
     with os.fdopen(descriptor, "r+b", buffering=0) as stream:
         yield stream
