@@ -1,1 +1,1 @@
-"""Suites: lists of datasets with the metric of each, such as DataComp's 38, and what was published of them."""
+"""Suites: lists of datasets with the metric of each, such as DataComp's 38, and published figures for comparison."""

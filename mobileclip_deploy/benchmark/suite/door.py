@@ -1,4 +1,4 @@
-"""`evaluate_suite`: all datasets of a suite, each by its own metric."""
+"""`evaluate_suite`: all datasets of a suite, each measured by its own metric."""
 
 from __future__ import annotations
 
@@ -28,33 +28,34 @@ def evaluate_suite(
     force: bool = False,
     progress: Progress = silent,
 ) -> SuiteResult:
-    """All datasets of a suite that are there, each by its own metric, beside what was published (docs/datacomp.md).
+    """Measures all available datasets of a suite, each by its own metric, next to the published figures
+    (docs/datacomp.md).
 
     Args:
         subject: a bundle, its folder, or a model from `load_model`.
-        data: the folder that holds a folder for each dataset.
+        data: the folder that contains a folder for each dataset.
         suite: "datacomp", the 38 datasets that MobileCLIP's papers average over.
-        html: a file to write the table to, as a page.
+        html: file for a page with the table.
         skip_bad: leave out images that cannot be used (`Row.skipped`) instead of failing their dataset.
-        cache: a folder that keeps embeddings, so that an interrupted run goes on where it was; none when None.
-        force: replace a page that is there.
+        cache: folder for embeddings, so that an interrupted run continues where it stopped; no cache when None.
+        force: replace an existing page.
 
     Returns:
-        A row a dataset; one that is not there is "not run", one that cannot be used has "failed", and then there is no
-        average.
+        A row per dataset. A missing dataset is "not run"; one that cannot be used has "failed", and then there is no
+            average.
 
     Raises:
-        UsageError: an unknown suite, none of its datasets is there, or the page cannot be written.
+        UsageError: the suite is unknown, none of its datasets is there, or the page cannot be written.
         InvalidInput: the bundle cannot be used.
-        RuntimeFailed: nothing here can run the bundle.
+        RuntimeFailed: no runtime on this machine can run the bundle.
     """
     page = optional_path(html)
     listed = asked_suite(suite, Path(data), page, force)
-    whole = opened(subject)
-    if isinstance(whole, MobileCLIP) and whole.variant.text is None:
-        raise no_text_tower(whole.variant.name)
+    model = opened(subject)
+    if isinstance(model, MobileCLIP) and model.variant.text is None:
+        raise no_text_tower(model.variant.name)
     result = measure_suite(
-        embedder_of(whole, TOWERS), listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
+        embedder_of(model, TOWERS), listed, Path(data), skip_bad=skip_bad, cache=optional_path(cache), progress=progress
     )
     if page is not None:
         with sole_writer(page, "evaluate", force=force):

@@ -1,7 +1,7 @@
-"""The metrics of DataComp's datasets, with 95% bootstrap intervals over the examples.
+"""Metrics of DataComp's datasets, with 95% bootstrap intervals over the examples.
 
-Each is a function of how often each example counts, [N], so that a resample is a row of counts. Their definitions are
-those of mlfoundations/datacomp, eval_utils/ at commit 4a8df19.
+Each metric is a function of a count per example, [N], so that a resample is a row of counts. The definitions are those
+of mlfoundations/datacomp, eval_utils/ at commit 4a8df19.
 """
 
 from __future__ import annotations
@@ -20,44 +20,45 @@ Metered = Callable[[Counts], float]
 
 
 def percent(metered: Metered, examples: int) -> Interval:
-    """A metric of all examples in percent, and its interval."""
+    """Returns a metric of all examples in percent, with its interval."""
     low, high = resampled(lambda drawn: metered(np.bincount(drawn, minlength=examples).astype(np.float64)), examples)
     return Interval(value=100 * metered(np.ones(examples)), low=low, high=high)
 
 
 def accuracy(hits: Bools) -> Metered:
-    """The share of hits [N]."""
+    """Returns the share of hits [N]."""
     return lambda counts: float((counts * hits).sum() / counts.sum())
 
 
 def mean_per_class_recall(labels: Integers, hits: Bools) -> Metered:
-    """The mean of each class's share of hits, over the classes that occur."""
+    """Returns the mean of each class's share of hits, over the classes that occur."""
     return lambda counts: float(np.mean(_shares(labels, hits, counts)))
 
 
 def worst_group(groups: Integers, hits: Bools) -> Metered:
-    """The smallest share of hits of a group, of those that occur."""
+    """Returns the smallest share of hits of a group, among those that occur."""
     return lambda counts: float(np.min(_shares(groups, hits, counts)))
 
 
 def macro_f1(labels: Integers, predicted: Integers) -> Metered:
-    """The mean F1 score of the classes that occur as labels (WILDS' F1-macro_all); 0 of a class never predicted."""
+    """Returns the mean F1 score of the classes that occur as labels (WILDS' F1-macro_all). A class that is never
+    predicted has 0."""
     size = int(max(labels.max(), predicted.max())) + 1
     right = labels == predicted
 
     def metered(counts: Counts) -> float:
-        found = np.bincount(labels[right], counts[right], size)
-        there = np.bincount(labels, counts, size)
-        said = np.bincount(predicted, counts, size)
-        occurs = there > 0
-        return float(np.mean(2 * found[occurs] / (there + said)[occurs]))
+        true_positives = np.bincount(labels[right], counts[right], size)
+        of_label = np.bincount(labels, counts, size)
+        of_prediction = np.bincount(predicted, counts, size)
+        occurs = of_label > 0
+        return float(np.mean(2 * true_positives[occurs] / (of_label + of_prediction)[occurs]))
 
     return metered
 
 
 def mean_recall(to_text: Bools, to_image: Bools, owners: Integers) -> Metered:
-    """The mean of recall@1 of images [N] among texts and of texts [M] among images. Images are resampled, each with its
-    texts: `owners` [M] is the image of each text."""
+    """Returns the mean of recall@1 of images [N] among texts and of texts [M] among images. Images are resampled, each
+    with its texts: `owners` [M] is the image of each text."""
     return lambda counts: (
         0.5
         * (
@@ -68,7 +69,7 @@ def mean_recall(to_text: Bools, to_image: Bools, owners: Integers) -> Metered:
 
 
 def mean_over(scores: Counts, chosen: Bools) -> Metered:
-    """The mean score of the examples that are chosen, both [N]."""
+    """Returns the mean score of the chosen examples; both arrays are [N]."""
 
     def metered(counts: Counts) -> float:
         total = counts[chosen].sum()
@@ -78,15 +79,15 @@ def mean_over(scores: Counts, chosen: Bools) -> Metered:
 
 
 def jaccard(similarity: npt.NDArray[np.float32], right: Bools) -> float:
-    """Jaccard index of the candidates that are taken and those that are right, [C]: the share that both sets have of
-    what either has. As many candidates are taken as are right, the nearest first."""
+    """Returns the Jaccard index of the selected candidates and the right ones, [C]: the size of their intersection over
+    that of their union. The nearest candidates are selected, as many as there are right ones."""
     count = int(right.sum())
-    taken = np.zeros(len(right), np.bool_)
-    taken[np.argsort(similarity, kind="stable")[len(right) - count :]] = True
-    return float((taken & right).sum() / (taken | right).sum())
+    selected = np.zeros(len(right), np.bool_)
+    selected[np.argsort(similarity, kind="stable")[len(right) - count :]] = True
+    return float((selected & right).sum() / (selected | right).sum())
 
 
 def _shares(numbers: Integers, hits: Bools, counts: Counts) -> Counts:
     total = np.bincount(numbers, counts)
-    found = np.bincount(numbers, counts * hits)
-    return found[total > 0] / total[total > 0]
+    hit = np.bincount(numbers, counts * hits)
+    return hit[total > 0] / total[total > 0]

@@ -1,5 +1,5 @@
-"""A suite, dataset by dataset: each by its own metric, beside what was published of the variant; and as one HTML page
-that needs nothing beside it."""
+"""Measurement of a suite: each dataset by its own metric, next to the variant's published figure, and a self-contained
+HTML page."""
 
 from __future__ import annotations
 
@@ -31,9 +31,15 @@ T = TypeVar("T")
 
 
 class Row(BaseModel, frozen=True):
-    """One dataset. `figure` is in percent, None where it was not run or has failed, which `reason` explains.
-    `published` is what the variant's authors have, and `difference` what the figure has over it, in points, with the
-    figure's own interval. `skipped`: images that were left out, and why."""
+    """Result of one dataset.
+
+    Attributes:
+        reason: explanation of a dataset that was not run or has failed.
+        figure: metric in percent; None if the dataset was not run or has failed.
+        published: figure of the variant's authors.
+        difference: `figure` minus `published` in points, with the interval of the figure.
+        skipped: images that were left out, with the reason.
+    """
 
     key: str
     name: str
@@ -49,7 +55,8 @@ class Row(BaseModel, frozen=True):
 
 
 class SuiteResult(BaseModel, frozen=True):
-    """A suite of a model. `average` is the plain mean of the figures, and None unless each dataset was measured."""
+    """Result of a suite for a model. `average` is the plain mean of the figures; None unless every dataset was
+    measured."""
 
     suite: str
     source: str
@@ -64,7 +71,7 @@ class SuiteResult(BaseModel, frozen=True):
 
     @property
     def failed(self) -> tuple[Row, ...]:
-        """The datasets that are there and could not be measured."""
+        """Datasets that are there and could not be measured."""
         return tuple(row for row in self.rows if row.status == "failed")
 
 
@@ -77,14 +84,14 @@ def measure_suite(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> SuiteResult:
-    """Measure what there is of a suite; the arguments are those of `evaluation.door.evaluate_suite`."""
-    known = published(embedder.variant)
+    """Measures the available datasets of a suite; the arguments are those of `evaluate_suite`."""
+    by_key = published(embedder.variant)
     rows = []
     for number, task in enumerate(suite.datasets, start=1):
         progress(f"{task.name}, dataset {number} of {len(suite.datasets)}")
-        rows.append(_row(task, data / task.folder, _Run(embedder, skip_bad, cache, progress), known.get(task.key)))
+        rows.append(_row(task, data / task.folder, _Run(embedder, skip_bad, cache, progress), by_key.get(task.key)))
     values = [row.figure.value for row in rows if row.figure is not None]
-    whole = [known[task.key] for task in suite.datasets if task.key in known]
+    references = [by_key[task.key] for task in suite.datasets if task.key in by_key]
     return SuiteResult(
         suite=suite.name,
         source=suite.source,
@@ -94,13 +101,13 @@ def measure_suite(
         embedding_space=embedder.embedding_space,
         rows=tuple(rows),
         average=sum(values) / len(values) if len(values) == len(rows) else None,
-        published_average=sum(whole) / len(whole) if len(whole) == len(rows) else None,
-        published_source=published_source() if known else None,
+        published_average=sum(references) / len(references) if len(references) == len(rows) else None,
+        published_source=published_source() if by_key else None,
     )
 
 
 def html_page(result: SuiteResult) -> str:
-    """The page; whatever the result says is escaped."""
+    """Returns the page; all texts of the result are escaped."""
     return filled_page(__package__ or "", result=result)
 
 
@@ -113,7 +120,7 @@ class _Run:
 
 
 _Measured = tuple[int, Interval, tuple[str, ...]]
-"""Number of examples, the figure of them, and which images were left out, and why."""
+"""Number of examples, their figure, and the images that were left out, with the reason."""
 
 
 def _row(task: SuiteTask, folder: Path, run: _Run, known: float | None) -> Row:
@@ -141,15 +148,15 @@ def _classification(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     embedded, tally = embed_dataset_images(
         run.embedder, samples.images, samples.rows, Reading(run.skip_bad, run.cache), run.progress
     )
-    kept = np.array([number for number in range(len(samples.rows)) if number not in tally.bad])
+    usable = np.array([number for number in range(len(samples.rows)) if number not in tally.bad])
     classes = embed_classes(run.embedder, samples.classes, samples.templates, run.cache)
-    labels = samples.labels[kept]
+    labels = samples.labels[usable]
     ranks, nearest = classify(unit(embedded), classes, labels)
-    groups = None if samples.groups is None else samples.groups[kept]
+    groups = None if samples.groups is None else samples.groups[usable]
     if groups is None and task.metric in ("acc_worst_region", "acc_wg", "acc_top5_wg"):
         raise InvalidInput(f"{folder}: no sample has an .npy with its group, which {task.metric} needs")
-    figure = figures.percent(_metered(task, labels, ranks, nearest, groups), len(kept))
-    return len(kept), figure, tally.skipped
+    figure = figures.percent(_metered(task, labels, ranks, nearest, groups), len(usable))
+    return len(usable), figure, tally.skipped
 
 
 def _metered(
@@ -176,10 +183,10 @@ def _retrieval(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
     owners: list[int] = []
     for batch in _batches(read_captioned(folder)):
         run.progress(f"{task.name}, image {sum(map(len, images))} of {task.examples}")
-        for number, one in enumerate(batch, start=sum(map(len, images))):
-            captions += one.captions
-            owners += [number] * len(one.captions)
-        images.append(embed_contents(run.embedder, [(one.where, one.image) for one in batch], run.cache))
+        for number, row in enumerate(batch, start=sum(map(len, images))):
+            captions += row.captions
+            owners += [number] * len(row.captions)
+        images.append(embed_contents(run.embedder, [(row.where, row.image) for row in batch], run.cache))
     if not captions:
         raise InvalidInput(f"{folder}: its tables have no rows")
     pictures = unit(np.concatenate(images))
@@ -199,8 +206,8 @@ def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
         listed = [(puzzle.where, image) for puzzle in batch for image in puzzle.images]
         pictures = unit(embed_contents(run.embedder, listed, run.cache))
         starts = np.cumsum([len(puzzle.images) for puzzle in batch])[:-1]
-        for puzzle, cue, own in zip(batch, cues, np.split(pictures, starts), strict=True):
-            scores.append(figures.jaccard(own @ cue, np.array(puzzle.right)))
+        for puzzle, cue, candidates in zip(batch, cues, np.split(pictures, starts), strict=True):
+            scores.append(figures.jaccard(candidates @ cue, np.array(puzzle.right)))
             sizes.append(len(puzzle.images))
     many = np.array(sizes) >= MANY
     if not many.any():
@@ -209,11 +216,11 @@ def _winogavil(task: SuiteTask, folder: Path, run: _Run) -> _Measured:
 
 
 def _prompt(cue: str) -> str:
-    """As mlfoundations/datacomp, eval_utils/wino_eval.py words it."""
+    """Returns the prompt of mlfoundations/datacomp, eval_utils/wino_eval.py."""
     lower = cue.lower()
     return f"An {lower}" if lower[0] in "aeiou" else f"A {lower}"
 
 
 def _batches(rows: Iterable[T]) -> Iterator[list[T]]:
-    given = iter(rows)
-    return iter(lambda: list(islice(given, BATCH)), [])
+    iterator = iter(rows)
+    return iter(lambda: list(islice(iterator, BATCH)), [])

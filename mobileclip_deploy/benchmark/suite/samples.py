@@ -1,5 +1,8 @@
-"""Datasets as DataComp's tool downloads them: of classification shards with `cls`, and groups in an `npy` member; of
-retrieval and WinoGAViL parquet files, their images inside."""
+"""Readers of datasets as DataComp's tool downloads them.
+
+Classification datasets are shards with `cls`, and groups in an `npy` member. Retrieval datasets and WinoGAViL are
+parquet files that contain their images.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,13 @@ from mobileclip_deploy.pictures.text_files import BadRows, read_lines, read_temp
 
 @dataclass(frozen=True)
 class Samples:
-    """Images, where each stands, and its class, a number of `classes` (names may be equal); `groups` [N] are the first
-    number of each sample's metadata, where it has any."""
+    """Images of a classification dataset.
+
+    Attributes:
+        rows: location of each image, for messages.
+        labels: class of each image [N], as an index of `classes`, whose names may be equal.
+        groups: first element of each sample's metadata [N]; None if samples have no metadata.
+    """
 
     images: tuple[ImageSource, ...]
     rows: tuple[str, ...]
@@ -33,10 +41,10 @@ class Samples:
 
 
 def read_samples(folder: Path) -> Samples:
-    """All samples of the split `test`, in the order of its shards.
+    """Reads all samples of the split `test`, in the order of its shards.
 
     Raises:
-        InvalidInput: the folder is incomplete, a shard is damaged, or a label or a group is none.
+        InvalidInput: the folder is incomplete, a shard is damaged, or a label or a group is not valid.
     """
     classes = tuple(line for _, line in read_lines(folder / "classnames.txt", BadRows(skip=False)))
     templates = read_templates(folder / "zeroshot_classification_templates.txt")
@@ -77,7 +85,7 @@ def _first(content: bytes, where: str) -> int:
 
 @dataclass(frozen=True)
 class Captioned:
-    """An image as a file's bytes, and its captions."""
+    """An image as the bytes of a file, and its captions."""
 
     where: str
     image: bytes
@@ -86,7 +94,7 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Puzzle:
-    """A cue, and candidates as image files' bytes, of which those that are `right` go with it."""
+    """A cue, and candidates as the bytes of image files; `right` marks the candidates that belong to the cue."""
 
     where: str
     cue: str
@@ -95,33 +103,33 @@ class Puzzle:
 
 
 def read_captioned(folder: Path) -> Iterator[Captioned]:
-    """The columns `image` and `caption` (a text, or a list of them).
+    """Yields images with captions from the columns `image` and `caption` (a text, or a list of them).
 
     Raises:
         DependencyMissing: pyarrow is not installed.
-        InvalidInput: no such table, or a row that is none.
+        InvalidInput: there is no such table, or a row is not valid.
     """
     for where, row in _rows(folder, ("image", "caption")):
         captions = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
-        if not captions or not all(isinstance(one, str) for one in captions):
+        if not captions or not all(isinstance(caption, str) for caption in captions):
             raise InvalidInput(f"{where}: caption is no text and no list of texts")
         yield Captioned(where, _image(row["image"], where), tuple(captions))
 
 
 def read_puzzles(folder: Path) -> Iterator[Puzzle]:
-    """The columns `cue`, `candidates`, `associations` (names of candidates) and `candidate_images`.
+    """Yields puzzles from the columns `cue`, `candidates`, `associations` (names of candidates) and `candidate_images`.
 
     Raises:
         DependencyMissing, InvalidInput: as `read_captioned`.
     """
     for where, row in _rows(folder, ("cue", "candidates", "associations", "candidate_images")):
-        names, wanted, images = row["candidates"], row["associations"], row["candidate_images"]
-        if not all(isinstance(one, list) for one in (names, wanted, images)) or len(names) != len(images):
+        names, associated, images = row["candidates"], row["associations"], row["candidate_images"]
+        if not all(isinstance(column, list) for column in (names, associated, images)) or len(names) != len(images):
             raise InvalidInput(f"{where}: candidates, associations and candidate_images are no lists that fit together")
-        right = tuple(name in wanted for name in names)
+        right = tuple(name in associated for name in names)
         if not isinstance(row["cue"], str) or not row["cue"] or not any(right):
             raise InvalidInput(f"{where}: no cue, or none of the candidates goes with it")
-        yield Puzzle(where, row["cue"], tuple(_image(one, where) for one in images), right)
+        yield Puzzle(where, row["cue"], tuple(_image(image, where) for image in images), right)
 
 
 def _image(value: Any, where: str) -> bytes:

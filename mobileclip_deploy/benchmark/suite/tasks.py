@@ -1,4 +1,4 @@
-"""Which datasets a suite has, and what was published of each: data files beside this one."""
+"""Datasets of each suite, and their published figures: data files in this folder."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Metric = Literal[
 
 
 class SuiteTask(BaseModel, frozen=True, extra="forbid"):
-    """One dataset: its `key` in the suite's own list, the `folder` it is looked for in, and its metric. `examples` is
-    how many the list says it has."""
+    """One dataset: its `key` in the suite's own list, the `folder` in which it is searched, and its metric. `examples`
+    is the number in the list."""
 
     key: str
     name: str
@@ -38,7 +38,7 @@ class SuiteTask(BaseModel, frozen=True, extra="forbid"):
 
 
 class Suite(BaseModel, frozen=True, extra="forbid"):
-    """A list of datasets; `source` says where it was published."""
+    """A list of datasets; `source` names its publication."""
 
     name: str
     title: str
@@ -53,10 +53,10 @@ class _Published(BaseModel, frozen=True, extra="forbid"):
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by its name.
+    """Returns the suite of a name.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the name is unknown.
     """
     if name not in SUITES:
         raise UsageError(f"unknown suite {name!r}{suggestion(name, SUITES)}; known: {', '.join(SUITES)}")
@@ -64,14 +64,14 @@ def load_suite(name: str) -> Suite:
 
 
 def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
-    """A suite that can be measured: some of it is there, and its page can be written.
+    """Returns a suite that can be measured: some of its datasets are there, and its page can be written.
 
     Args:
-        data: the folder that holds a folder for each dataset.
-        page: a file to be written; `force` replaces one that is there.
+        data: the folder that contains a folder for each dataset.
+        page: file for the page; `force` replaces an existing one.
 
     Raises:
-        UsageError: an unknown suite, none of its datasets is there, or the page cannot be written.
+        UsageError: the suite is unknown, none of its datasets is there, or the page cannot be written.
     """
     suite = load_suite(name)
     if page is not None:
@@ -83,12 +83,12 @@ def asked_suite(name: str, data: Path, page: Path | None, force: bool) -> Suite:
 
 
 def published(variant: str) -> dict[str, float]:
-    """What the variant's authors published of each dataset, by its key, in percent; empty where they did not."""
+    """Returns the figures of the variant's authors by dataset key, in percent; empty if they published none."""
     return _published().percent.get(variant, {})
 
 
 def published_source() -> str:
-    """Where those figures stand."""
+    """Returns the source of those figures."""
     return _published().source
 
 
