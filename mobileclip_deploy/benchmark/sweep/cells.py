@@ -1,4 +1,4 @@
-"""A cell: one bundle of a sweep. Which there are, what each needs, and how one is made in whichever process."""
+"""Cells of a sweep, one per bundle: their list, their requirements, and their export, in any process."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from mobileclip_deploy.targets import Target, named_targets, names_all
 
 RECORDS = "cells"
 SMALLER = ("embedding_size", "fit", "captions")
-"""Of a checkpoint's choice: `Cell.content` has what is in them."""
+"""Fields of a checkpoint's choice that `Cell.identity` leaves out: `Cell.content` covers their contents."""
 OWN_BYTES, WEIGHT_BYTES, PIXEL_BYTES = 2_000_000_000, 28, 2_000
-"""Bytes of memory: of a process with the converters' packages; per weight (float32, float64, folded, twin, converted);
-per pixel of an image. See docs/sweep.md for what was measured."""
+"""Bytes of memory of a process with the converters' packages; per weight (float32, float64, folded, twin, converted);
+and per pixel of an image. docs/sweep.md has the measurements."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One bundle to make.
+    """One bundle to export.
 
     Attributes:
         content: SHA-256 of the checkpoint, or its name on the hub, and of the files that its axes are fitted to.
-        named: name of `options`, which are the target's, in the specification.
+        named: name of the set of options in the specification; `options` are those that the target has.
         judged: digest of the contents of `dataset` and `calibration`; see `with_contents`.
     """
 
@@ -68,61 +68,62 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """Where the bundle goes, relative to the sweep's folder."""
+        """Folder of the bundle, relative to the sweep's folder."""
         return self.checkpoint if self.named is None else f"{self.checkpoint}/{self.named}"
 
     @property
     def identity(self) -> str:
-        """Hash of all that decides the result except the packages' versions. Contents count, not paths."""
-        told = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
-        del told["dataset"], told["calibration"]
-        told["version"] = metadata.version("mobileclip-deploy")
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """Hash of everything that decides the result except the packages' versions. It covers contents, not paths."""
+        fields = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
+        del fields["dataset"], fields["calibration"]
+        fields["version"] = metadata.version("mobileclip-deploy")
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     @property
     def record(self) -> str:
-        """The file of its row."""
+        """File of the row."""
         label = "-".join(part for part in (self.checkpoint, self.target, self.precision, self.named) if part)
-        safe = "".join(one if one.isalnum() or one in "._-" else "-" for one in label)
+        safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in label)
         return f"{RECORDS}/{safe}-{self.identity[:8]}.json"
 
 
 def list_cells(specification: Specification) -> tuple[list[Cell], list[str]]:
-    """Every combination that there is, and a note for each that there is not.
+    """Returns a cell for every valid combination, and a note for each of the others.
 
     Raises:
-        UsageError: an unknown target, precision, variant or option, an option that no target has, or nothing is left.
+        UsageError: a target, precision, variant or option is unknown, an option belongs to no target, or nothing is
+            left.
         InvalidInput: a checkpoint is missing or cannot be read.
         DependencyMissing: a target's packages are not installed.
     """
     chosen, notes = _targets(specification)
     calibration = None if specification.calibration is None else Path(specification.calibration)
-    wanted = [parse_precisions(text, TOWERS) for text in specification.precisions or ()]
+    requested = [parse_precisions(text, TOWERS) for text in specification.precisions or ()]
     pairs: list[tuple[str, str, str | None, dict[str, str | bool]]] = []
     sets: list[tuple[str | None, dict[str, str | bool]]] = [*specification.options.items()]
     for named, options in sets or [(None, {})]:
-        used: set[str] = set()
+        matched: set[str] = set()
         for target in chosen:
-            own = {name: value for name, value in options.items() if name in _option_names(target)}
-            used |= set(own)
-            if options and not own:
+            of_target = {name: value for name, value in options.items() if name in _option_names(target)}
+            matched |= set(of_target)
+            if options and not of_target:
                 continue
-            for precisions in wanted or [parse_precisions(target.abilities.default_precision, TOWERS)]:
+            for precisions in requested or [parse_precisions(target.abilities.default_precision, TOWERS)]:
                 if not target.has(precisions):
                     notes.append(f"{target.label} has no {precision_label(precisions)}: left out.")
                     continue
                 text = ",".join(f"{tower}={name}" for tower, name in precisions.items())
                 label = text if len(set(precisions.values())) > 1 else precisions["image"]
                 request = ExportRequest(
-                    targets=(target.label,), precisions=(label,), options=own, calibration=calibration
+                    targets=(target.label,), precisions=(label,), options=of_target, calibration=calibration
                 )
                 # A backend of a target may be a bundle of its own.
-                pairs += [(one.label, label, named, own) for one, _ in choose(request).pairs]
-        if unknown := [name for name in options if name not in used]:
-            known = sorted({name for target in chosen for name in _option_names(target)})
+                pairs += [(item.label, label, named, of_target) for item, _ in choose(request).pairs]
+        if unknown := [name for name in options if name not in matched]:
+            names = sorted({name for target in chosen for name in _option_names(target)})
             raise UsageError(
-                f"options.{named}: none of {', '.join(one.label for one in chosen)} has an option {unknown[0]!r}; "
-                f"known: {', '.join(known)}"
+                f"options.{named}: none of {', '.join(item.label for item in chosen)} has an option {unknown[0]!r}; "
+                f"known: {', '.join(names)}"
             )
     cells = []
     for name, choice in specification.checkpoints.items():
@@ -154,7 +155,7 @@ def _option_names(target: Target) -> set[str]:
 
 
 def _content(name: str, choice: CheckpointChoice) -> str:
-    """What tells a checkpoint's content from another's, looked at before anything begins."""
+    """Returns an identifier of a checkpoint's content, computed before the sweep begins."""
     if choice.download or (choice.file or "").startswith(HUB):
         if choice.variant is None:
             raise UsageError(f'checkpoints.{name}: say which network it is, as in variant = "mobileclip_s0"')
@@ -170,14 +171,14 @@ def _compact(choice: CheckpointChoice) -> CompactRequest | None:
 
 
 def _fitted(choice: CheckpointChoice) -> str:
-    """What tells the pictures and captions from others that axes are fitted to; nothing of full embeddings."""
-    asked = _compact(choice)
-    if asked is None:
+    """Returns an identifier of the pictures and captions that axes are fitted to; empty for full embeddings."""
+    request = _compact(choice)
+    if request is None:
         return ""
-    files = [*image_files(asked.pictures), *(asked.pictures / name for name in PROMPT_FILES)]
-    digest = files_digest(asked.pictures, [file for file in files if file.is_file()])
-    captions = b"" if asked.captions is None else file_sha256(asked.captions).encode()
-    return f"-e{asked.size}-{hashlib.sha256(digest + captions).hexdigest()}"
+    files = [*image_files(request.pictures), *(request.pictures / name for name in PROMPT_FILES)]
+    digest = files_digest(request.pictures, [file for file in files if file.is_file()])
+    captions = b"" if request.captions is None else file_sha256(request.captions).encode()
+    return f"-e{request.size}-{hashlib.sha256(digest + captions).hexdigest()}"
 
 
 def _file(choice: CheckpointChoice) -> Path:
@@ -185,7 +186,7 @@ def _file(choice: CheckpointChoice) -> Path:
 
 
 def variant_of(choice: CheckpointChoice) -> Variant:
-    """The card of a checkpoint, which of a file is told from its names and shapes."""
+    """Returns the card of a checkpoint. For a file, it is identified from tensor names and shapes."""
     if choice.download or (choice.file or "").startswith(HUB):
         assert choice.variant is not None
         return load_variant(choice.variant)
@@ -196,7 +197,8 @@ def variant_of(choice: CheckpointChoice) -> Variant:
 
 
 def cell_memory(cell: Cell) -> int:
-    """Bytes that the process has at most which makes a cell: measured ones with some air (docs/sweep.md)."""
+    """Returns an upper bound of the memory, in bytes, of the process that exports a cell: measurements with a margin
+    (docs/sweep.md)."""
     card = variant_of(cell.choice)
     weights = card.parameters_image + card.parameters_text
     size = cell.choice.image_size or card.preprocess.size
@@ -204,7 +206,7 @@ def cell_memory(cell: Cell) -> int:
 
 
 def with_contents(cells: Sequence[Cell], specification: Specification) -> list[Cell]:
-    """The cells with the digest of what they are calibrated and measured on.
+    """Returns the cells with the digest of their dataset and calibration data.
 
     Raises:
         InvalidInput: a file of the dataset or of the calibration cannot be read.
@@ -221,7 +223,7 @@ def with_contents(cells: Sequence[Cell], specification: Specification) -> list[C
 
 
 class Record(BaseModel, frozen=True):
-    """A cell that was made: its row, the identity of the cell, and the SHA-256 of the bundle's manifest, if any."""
+    """Record of an exported cell: its row, its identity, and the SHA-256 of the bundle's manifest, if there is one."""
 
     identity: Sha256
     manifest: Sha256 | None
@@ -229,16 +231,16 @@ class Record(BaseModel, frozen=True):
 
 
 def kept(cell: Cell, folder: Path) -> Row | None:
-    """Row of a cell that was made before and whose own bundle is still there. None of a cell that is to be made: one
-    that ended in an error too, and one whose bundle another recipe has replaced since."""
+    """Returns the row of a cell that was exported before and whose own bundle is still there. Returns None for a cell
+    to export: also after an error, or if another recipe has replaced the bundle."""
     try:
-        found = Record.model_validate(read_json(folder / cell.record))
+        past = Record.model_validate(read_json(folder / cell.record))
     except (OSError, ValueError, InvalidInput):
         return None
-    manifest = _manifest_sha256(found.row, folder)
-    if manifest is None or (found.identity, found.manifest) != (cell.identity, manifest) or found.row.state == "error":
+    manifest = _manifest_sha256(past.row, folder)
+    if manifest is None or (past.identity, past.manifest) != (cell.identity, manifest) or past.row.state == "error":
         return None
-    return found.row.model_copy(update={"latency": {}})
+    return past.row.model_copy(update={"latency": {}})
 
 
 def _manifest_sha256(row: Row, folder: Path) -> str | None:
@@ -247,7 +249,7 @@ def _manifest_sha256(row: Row, folder: Path) -> str | None:
 
 
 def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
-    """Export a cell's bundle, checked, and record its row."""
+    """Exports and verifies a cell's bundle, and records its row."""
     if one_thread:
         import torch
 
@@ -276,7 +278,7 @@ def make_cell(cell: Cell, folder: Path, one_thread: bool) -> Row:
 
 
 def record(cell: Cell, row: Row, folder: Path) -> Row:
-    """Keep a cell's row beside the bundles."""
+    """Writes a cell's row to a file next to the bundles."""
     path = folder / cell.record
     path.parent.mkdir(parents=True, exist_ok=True)
     made = Record(identity=cell.identity, manifest=_manifest_sha256(row, folder), row=row)

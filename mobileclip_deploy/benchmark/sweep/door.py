@@ -1,4 +1,4 @@
-"""`sweep`: many bundles from one file, and one table of them; what was done before is kept, and so is every error."""
+"""`sweep`: many bundles from one file, and one table of them. Earlier rows are reused, and errors are recorded."""
 
 from __future__ import annotations
 
@@ -42,31 +42,31 @@ def sweep(
     device: str | None = None,
     progress: Progress = silent,
 ) -> SweepResult:
-    """Export every combination of checkpoints, targets, precisions and options that a TOML file names (docs/sweep.md),
-    each verified, with its accuracy where there is a dataset and its latency where there is a device.
+    """Exports every combination of checkpoints, targets, precisions and options of a TOML file (docs/sweep.md).
 
-    A bundle that fails its gate is written all the same, marked; one that cannot be made keeps its error, and the
-    others go on. Called again, it goes on where it was: what is done is kept, errors are tried again.
+    Each bundle is verified. Its accuracy is measured if there is a dataset, and its latency if there is a device. A
+    bundle that fails its gate is still written, and marked. An error is recorded, and the other bundles continue. A
+    second call continues where the first stopped: finished rows are reused, errors are retried.
 
     Args:
         specification: the TOML file.
-        output: the sweep's folder: bundles, `sweep.json` and `sweep.md`, which are there after every cell.
-        scheduler: "local", for as many processes as cores and memory allow; or the address of a Dask scheduler, such
-            as "tls://10.0.0.1:8786", whose workers see all files under the same names. When None "local", or this
-            process where Dask is not installed.
-        insecure_scheduler: take an address without TLS, such as "tcp://10.0.0.1:8786", through which whoever reaches
-            its port can run code.
-        device: where latencies are measured, as `devices` lists them; the file's when None.
+        output: the sweep's folder, for bundles, `sweep.json` and `sweep.md`, both updated after every cell.
+        scheduler: "local", for as many processes as cores and memory allow; or the address of a Dask scheduler, such as
+            "tls://10.0.0.1:8786", whose workers see all files under the same names. When None "local", or this process
+            if Dask is not installed.
+        insecure_scheduler: accept an address without TLS, such as "tcp://10.0.0.1:8786". Anybody who reaches its port
+            can then run code.
+        device: device for latencies, as `devices` lists them; the file's when None.
 
     Returns:
         A row for each combination (`SweepResult.rows`), with its state.
 
     Raises:
         InvalidInput: the file or a checkpoint cannot be used.
-        UsageError: an unknown target, precision or option; the folder holds something else, or another sweep writes
-            it; or a bundle needs more memory than there is.
+        UsageError: a target, precision or option is unknown; the folder contains something else, or another sweep
+            writes it; or a bundle needs more memory than there is.
         DependencyMissing: a target's packages, or Dask, are not installed.
-        RuntimeFailed: the scheduler does not answer or is lost; what was done stays.
+        RuntimeFailed: the scheduler does not answer or is lost; finished rows stay.
     """
     require_tls(scheduler, insecure_scheduler)
     read = read_specification(Path(specification))
@@ -110,31 +110,31 @@ def _sweep(read: Specification, folder: Path, scheduler: str | None, progress: P
         _write(result(), folder)
 
     left = [cell for cell in cells if rows[cell.record].state == "left"]
-    place = folder.absolute()
+    absolute = folder.absolute()
     tasks = [
         Task(
             f"cell {number} of {len(left)}: {cell.row.name}",
             make_cell,
-            (cell, place, scheduler is not None),
+            (cell, absolute, scheduler is not None),
             cell_memory(cell),
         )
         for number, cell in enumerate(left, start=1)
     ]
     _write(result(), folder)
     run_tasks(tasks, told, scheduler, go_on=True, progress=progress)
-    found = result()
+    final = result()
     if read.device is not None:
-        found = measure_latency(found, read, about("latency", progress))
-    _write(found, folder)
-    return found
+        final = measure_latency(final, read, about("latency", progress))
+    _write(final, folder)
+    return final
 
 
 def _check_measuring(specification: Specification) -> None:
-    """What is measured with begins after hours of exports: it is looked at before.
+    """Checks the device, protocol and dataset before the exports, which take hours.
 
     Raises:
-        UsageError: no such device or protocol.
-        InvalidInput: no dataset is there, or one that cannot be used.
+        UsageError: the device or protocol is unknown.
+        InvalidInput: the dataset is missing, or cannot be used.
     """
     get_protocol(specification.protocol)
     if specification.device is not None:

@@ -1,4 +1,4 @@
-"""Latencies of a sweep's bundles: one benchmark of all of them, when nothing else runs any more."""
+"""Latencies of a sweep's bundles: one benchmark of all of them, after all other work has ended."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ LATENCY = "latency.json"
 
 
 def measure_latency(result: SweepResult, specification: Specification, progress: Progress) -> SweepResult:
-    """The result with the latency of every tower that answers rightly on the device. What was measured of the same
-    artifacts before is kept; a device that is not there, or fails, is told beside the figures."""
+    """Returns the result with the latency of every tower with right answers on the device.
+
+    Earlier measurements of the same artifacts are reused. If the device is missing or fails, `latency_error` says so.
+    """
     assert specification.device is not None
     folder = Path(result.output)
     bundles = [folder / row.bundle for row in result.rows if row.bundle is not None]
     if not bundles:
         return result
-    # One path for each artifact: cells may come to the same bytes, which are measured once.
+    # One path per set of artifacts: cells may have the same bytes, which are measured once.
     artifacts = {path: _artifacts(path) for path in bundles}
     once: dict[frozenset[tuple[str, str]], Path] = {}
-    for path, found in artifacts.items():
-        once.setdefault(found, path)
+    for path, hashes in artifacts.items():
+        once.setdefault(hashes, path)
     error: MobileClipDeployError | None = None
     measured = _kept(folder, specification, frozenset().union(*artifacts.values()))
     if measured is None:
         interrupted = folder / f"{LATENCY}.partial"
-        if (interrupted / "job.json").exists():  # of other bundles, maybe; a sweep's benchmark is begun anew
+        if (interrupted / "job.json").exists():  # may be of other bundles, so the benchmark restarts
             shutil.rmtree(interrupted)
         try:
             outcome = benchmark(
@@ -54,13 +56,13 @@ def measure_latency(result: SweepResult, specification: Specification, progress:
             return result.model_copy(update={"latency_error": RowError.of(failure)})
     times = {
         (cell.tower, cell.sha256): time
-        for cell, found in measured.pairs()
-        if (time := milliseconds(found, measured.job.protocol.statistic)) is not None
+        for cell, hashes in measured.pairs()
+        if (time := milliseconds(hashes, measured.job.protocol.statistic)) is not None
     }
     rows = []
     for row in result.rows:
-        own: frozenset[tuple[str, str]] = frozenset() if row.bundle is None else artifacts[folder / row.bundle]
-        rows.append(row.model_copy(update={"latency": {key[0]: times[key] for key in sorted(own) if key in times}}))
+        of_row: frozenset[tuple[str, str]] = frozenset() if row.bundle is None else artifacts[folder / row.bundle]
+        rows.append(row.model_copy(update={"latency": {key[0]: times[key] for key in sorted(of_row) if key in times}}))
     return result.model_copy(
         update={
             "rows": tuple(rows),
@@ -75,13 +77,13 @@ def _artifacts(path: Path) -> frozenset[tuple[str, str]]:
 
 
 def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
-    """What was measured before, of these artifacts and no others, all of them well."""
+    """Returns an earlier result of exactly these artifacts; None if there is none, or if a measurement in it failed."""
     try:
-        found = complete(read_result(folder / LATENCY))
+        result = complete(read_result(folder / LATENCY))
     except InvalidInput:
         return None
     kind = (specification.device or "").partition(":")[0]
-    same = {(cell.tower, cell.sha256) for cell in found.job.cells} == wanted and found.device.kind == kind
-    whole = all(cell.status == "done" for cell in found.cells)
-    asked = specification.protocol in found.job.protocol.name
-    return found if same and whole and asked else None
+    same = {(cell.tower, cell.sha256) for cell in result.job.cells} == wanted and result.device.kind == kind
+    whole = all(cell.status == "done" for cell in result.cells)
+    same_protocol = specification.protocol in result.job.protocol.name
+    return result if same and whole and same_protocol else None

@@ -1,5 +1,5 @@
-"""What a sweep gives: a row for each cell, with its figures or its error; and their table, as Markdown and as cells for
-a screen."""
+"""Result of a sweep: a row for each cell, with its figures or its error; and a table of them, as Markdown and for a
+screen."""
 
 from __future__ import annotations
 
@@ -31,21 +31,25 @@ COLUMNS = (
     ">text ms",
     "state",
 )
-"""Those of numbers begin with `>`."""
+"""Column titles; those of numbers begin with `>`."""
 FIGURES = ("top1", "image_to_text_recall@1")
 
 State = Literal["passed", "failed", "undecided", "not run", "error", "left"]
 
 
 class Row(BaseModel, frozen=True):
-    """One cell: which `checkpoint` and set of `options` (by their names; None for the target's own) for which target at
-    which precision.
+    """Row of one cell: a `checkpoint` and a set of `options` (by name; None for the defaults) for a target at a
+    precision.
 
-    `state`: "passed"; "failed", a gate, and the bundle is there, marked; "undecided", there were too few pictures to
-    tell; "not run", some checks could not be (`failures`: of these three, which checks); "error", there is no bundle;
-    "left", not done yet. `bundle` is relative to the sweep's folder. `bytes`: of the artifacts. `cosine`: the worst of
-    each tower with the checkpoint's answers. `accuracy` in percent and `drop` in points, of top-1 and recall@1, where
-    there is a dataset. `latency`: milliseconds of each tower.
+    Attributes:
+        state: "passed"; "failed", the bundle misses a gate and is marked; "undecided", there were too few pictures;
+            "not run", some checks could not be run; "error", there is no bundle; "left", not exported yet.
+        bundle: path relative to the sweep's folder.
+        bytes: size of the artifacts.
+        cosine: the worst cosine of each tower with the checkpoint's outputs.
+        accuracy, drop: top-1 and recall@1, in percent and in points, if there is a dataset.
+        failures: checks that caused "failed", "undecided" or "not run".
+        latency: milliseconds of each tower.
     """
 
     checkpoint: Name
@@ -65,13 +69,18 @@ class Row(BaseModel, frozen=True):
 
     @property
     def name(self) -> str:
-        """For people: `mine, coreml, w8, ios17`."""
+        """Name for messages: `mine, coreml, w8, ios17`."""
         return ", ".join(part for part in (self.checkpoint, self.target, self.precision, self.options) if part)
 
 
 class SweepResult(BaseModel, frozen=True):
-    """A sweep as far as it came. `notes`: what was left out, in sentences. `device`, `protocol`: of the latencies;
-    `latency_error`: why there are none, or not all."""
+    """Current state of a sweep.
+
+    Attributes:
+        notes: sentences on combinations that were left out.
+        device, protocol: device and protocol of the latencies.
+        latency_error: reason for missing latencies.
+    """
 
     schema_version: Literal[1] = 1
     output: str
@@ -82,13 +91,13 @@ class SweepResult(BaseModel, frozen=True):
     latency_error: RowError | None = None
 
     def count(self, state: State) -> int:
-        """Rows of a state."""
+        """Returns the number of rows in a state."""
         return sum(row.state == state for row in self.rows)
 
     @property
     def failure(self) -> MobileClipDeployError | None:
-        """What ends the command with a code other than 0, the worst of it: a cell without a bundle, then a device that
-        failed, then a gate, then too few pictures, then checks that could not be run."""
+        """The worst error, which gives the exit code: a cell without a bundle, then a device that failed, then a gate,
+        then too few pictures, then checks that could not be run. None if all passed."""
         errors = [row for row in self.rows if row.error is not None]
         if errors:
             first = max(errors, key=lambda row: row.error.exit_code if row.error is not None else 0)
@@ -111,7 +120,7 @@ class SweepResult(BaseModel, frozen=True):
 
 
 def row_of(row: Row, written: Written, bundle: str) -> Row:
-    """The row of a cell whose bundle was written."""
+    """Returns the row of a cell whose bundle was written."""
     report, manifest = written.report, written.bundle.manifest
     checks = () if report is None else report.checks
     cosine: dict[TowerName, float] = {}
@@ -119,7 +128,7 @@ def row_of(row: Row, written: Written, bundle: str) -> Row:
     for check in checks:
         if check.step == "shipped" and check.deviation is not None:
             for tower in manifest.towers:
-                if tower == check.tower:  # of several engines the worst
+                if tower == check.tower:  # with several engines, the worst
                     cosine[tower] = min(cosine.get(tower, 1.0), check.deviation.cosine)
         if check.step == "task" and check.figures is not None:
             figures = check.figures
@@ -136,13 +145,13 @@ def row_of(row: Row, written: Written, bundle: str) -> Row:
             "cosine": cosine,
             "accuracy": {name: value for name, value in figures.items() if not name.endswith("_drop")},
             "drop": {name.removesuffix("_drop"): value for name, value in figures.items() if name.endswith("_drop")},
-            "failures": tuple(f"{one.tower} {one.step}" for one in unmet),
+            "failures": tuple(f"{check_failed.tower} {check_failed.step}" for check_failed in unmet),
         }
     )
 
 
 def cells_of(row: Row) -> list[str]:
-    """A row's texts, one per column."""
+    """Returns the texts of a row, one per column."""
     figures: list[str] = []
     for name in FIGURES:
         figures += [_number(row.accuracy, name, ".2f"), _number(row.drop, name, "+.2f")]
@@ -162,15 +171,15 @@ def cells_of(row: Row) -> list[str]:
 
 
 def markdown(result: SweepResult) -> str:
-    """The table, what was left out below it."""
+    """Returns the table, followed by the notes."""
     names = [column.removeprefix(">").strip() for column in COLUMNS]
     marks = ["---:" if column.startswith(">") else "---" for column in COLUMNS]
     lines = [markdown_row(names), f"|{'|'.join(marks)}|", *(markdown_row(cells_of(row)) for row in result.rows)]
     below = [f"\n{in_markdown(note)}" for note in result.notes]
     if result.device is not None:
-        of = f"{result.device}, protocol {result.protocol}" if result.protocol else result.device
+        origin = f"{result.device}, protocol {result.protocol}" if result.protocol else result.device
         error = f": {result.latency_error.message}" if result.latency_error is not None else ""
-        below.append("\n" + in_markdown(f"Latencies: {of}{error}."))
+        below.append("\n" + in_markdown(f"Latencies: {origin}{error}."))
     return "\n".join([*lines, *below]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What is swept over, as a TOML file says it."""
+"""Specification of a sweep, read from a TOML file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mobileclip_deploy.evaluation.dataset_files import BUILTIN
 
 BYTES = 1 << 18
 DOTS = 64
-"""In a line that is no comment. tomllib keeps every beginning of a dotted key: 20,000 dots took 1.5 GB."""
+"""Maximum number of dots in a line that is not a comment. tomllib stores every prefix of a dotted key: 20,000 dots took
+1.5 GB."""
 HUB = "hf:"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
-"""Name of a checkpoint or of a set of options; a folder is called so."""
+"""Name of a checkpoint or of a set of options, and of a folder."""
 
 
 def _some(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -30,9 +31,9 @@ Names = Annotated[tuple[str, ...], AfterValidator(_some)]
 
 
 class CheckpointChoice(BaseModel, frozen=True, extra="forbid"):
-    """As the options of `export` name a checkpoint; the built-in one where all is left out. `file` is relative to the
-    specification, or a place on the hub ("hf:OWNER/NAME"), whose `variant` has to be named. `embedding_size`, with
-    `fit` and `captions`: the checkpoint with smaller embeddings."""
+    """Checkpoint of a sweep, with the options of `export`; the built-in one if all are left out. `file` is relative to
+    the specification, or on the hub ("hf:OWNER/NAME"), which requires `variant`. `embedding_size`, with `fit` and
+    `captions`, gives the checkpoint smaller embeddings."""
 
     file: str | None = None
     variant: str | None = None
@@ -47,9 +48,9 @@ class CheckpointChoice(BaseModel, frozen=True, extra="forbid"):
 class Specification(BaseModel, frozen=True, extra="forbid"):
     """A sweep. Paths are relative to its file.
 
-    `targets` and `precisions` are as those of `export` ("all", "image=fp16,text=w8"); without precisions each target
-    has its default one. `dataset` is what accuracy is compared on (of the built-in checkpoint its own when left out),
-    `calibration` what ranges of activations are measured on. `device`: of `benchmark`, where latencies are measured.
+    `targets` and `precisions` have the form of `export` ("all", "image=fp16,text=w8"); without precisions each target
+    has its default one. `dataset` is for accuracies (when left out, the built-in checkpoint has its own). `calibration`
+    is for ranges of activations. `device` is a device of `benchmark`, for latencies.
     """
 
     version: Literal[1]
@@ -65,13 +66,13 @@ class Specification(BaseModel, frozen=True, extra="forbid"):
 
 
 def read_specification(path: Path) -> Specification:
-    """Read a sweep's file; paths in it are absolute then.
+    """Reads a sweep's file, and makes its paths absolute.
 
     Raises:
-        InvalidInput: missing, not TOML, or a field that is unknown, missing or no such value.
+        InvalidInput: the file is missing or not TOML, or a field is unknown, missing or not valid.
     """
-    told = f"{path} is not TOML: {WHY}; see docs/sweep.md"
-    with refusing(told, tomllib.TOMLDecodeError, RecursionError, ValueError):
+    message = f"{path} is not TOML: {WHY}; see docs/sweep.md"
+    with refusing(message, tomllib.TOMLDecodeError, RecursionError, ValueError):
         with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
             text = read_regular(path, BYTES).decode("utf-8")
         for number, line in enumerate(text.splitlines(), start=1):
@@ -79,23 +80,23 @@ def read_specification(path: Path) -> Specification:
                 raise InvalidInput(f"{path}, line {number}: more than {DOTS} dots; give each value a line of its own")
         content = tomllib.loads(text)
     try:
-        found = Specification.model_validate(content)
+        specification = Specification.model_validate(content)
     except ValidationError as error:
         raise InvalidInput(f"{path}: {_in_words(error)}") from error
     folder = path.absolute().parent
     placed: dict[str, Any] = {
-        "dataset": _placed(found.dataset, folder),
-        "calibration": _placed(found.calibration, folder),
+        "dataset": _placed(specification.dataset, folder),
+        "calibration": _placed(specification.calibration, folder),
     }
     placed["checkpoints"] = {
         name: choice.model_copy(
             update={field: _placed(getattr(choice, field), folder) for field in ("file", "fit", "captions")}
         )
-        for name, choice in found.checkpoints.items()
+        for name, choice in specification.checkpoints.items()
     }
     if not placed["checkpoints"]:
         raise InvalidInput(f"{path}: field checkpoints names none; leave it out for the built-in one")
-    return found.model_copy(update=placed)
+    return specification.model_copy(update=placed)
 
 
 def _placed(value: str | None, folder: Path) -> str | None:
@@ -103,14 +104,14 @@ def _placed(value: str | None, folder: Path) -> str | None:
 
 
 def _in_words(error: ValidationError) -> str:
-    """The first problem: which field it is, and what is wrong with it."""
+    """Returns a message on the first problem, with its field."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         inside = len(first["loc"]) > 1
-        known = (CheckpointChoice if inside else Specification).model_fields
+        fields = (CheckpointChoice if inside else Specification).model_fields
         wrong = str(first["loc"][-1])
-        return f"unknown field {place}{suggestion(wrong, known)}; known: {', '.join(known)}"
+        return f"unknown field {place}{suggestion(wrong, fields)}; known: {', '.join(fields)}"
     if first["type"] == "missing":
         return f"field {place} is missing; for example `{EXAMPLES.get(place, place)}`"
     return f"field {first_problem(error)}" if place else first_problem(error)
