@@ -1,1 +1,1 @@
-"""Latency that someone else can reproduce: job, protocol, statistics, one driver per device kind, result, report."""
+"""Reproducible latencies: job, protocol, statistics, one driver per device kind, result, report."""

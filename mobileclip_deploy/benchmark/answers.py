@@ -1,6 +1,7 @@
-"""Answers to golden inputs, judged here for every kind of device: none, too few or too far off is a wrong answer.
+"""Comparison of a device's answers to golden inputs with the expected ones, for every kind of device.
 
-What they should be never leaves this computer: a device that knew it could send it back.
+Missing, too few or inaccurate answers are wrong. The expected answers never leave this computer: a device that had them
+could send them back.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ WARNINGS = 20
 ROUNDING = 1e-6
 
 Expected = Mapping[str, npt.NDArray[np.float32]]
-"""What the checkpoint answers to golden inputs, [N, ...], by the file of these inputs in the job's folder."""
+"""The checkpoint's answers to golden inputs, [N, ...], by the file of these inputs in the job's folder."""
 
 
 def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
-    """A device's round by the whole bound that `verify` has for the file.
+    """Judges a round of a device by the complete bound that `verify` has for the file.
 
-    The round that must bring answers is the first one. One that brings none then, another number of them than was
-    asked for, or wrong ones, is invalid and keeps no samples; a competitor's that are wrong are noted instead.
+    The first round must contain answers. If they are missing, wrong or of another number, the round is invalid and
+    keeps no samples. Wrong answers of a competitor are only noted.
 
     Returns:
-        The round without its answers, and with the verdict on them in place of the device's own.
+        The round without its answers, with the verdict on them in place of the device's own.
     """
     cell, raw = job.cell(finished.cell), finished.answers
     words = {
@@ -40,19 +41,19 @@ def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
     finished = finished.model_copy(update={"answers": None, "golden": None} | words)
     if cell.golden is None or finished.round != 0 or finished.status == "failed":
         return finished
-    wanted = expected[cell.golden.inputs.file][: job.protocol.golden_inputs or None]
+    outputs = expected[cell.golden.inputs.file][: job.protocol.golden_inputs or None]
     if raw is None:
         return _invalid(finished, "the device brought no answers to the golden inputs")
-    if len(raw) != 4 * wanted.size:
-        told = f"{len(raw):,} bytes of answers to {len(wanted)} golden inputs, which have {4 * wanted.size:,}"
-        return _invalid(finished, f"the device brought {told}")
-    found = np.frombuffer(raw, "<f4").reshape(wanted.shape)
+    if len(raw) != 4 * outputs.size:
+        counts = f"{len(raw):,} bytes of answers to {len(outputs)} golden inputs, which have {4 * outputs.size:,}"
+        return _invalid(finished, f"the device brought {counts}")
+    actual = np.frombuffer(raw, "<f4").reshape(outputs.shape)
     assert cell.gate is not None
     bound = Bound(cell.gate.metric, cell.gate.bound, cell.gate.snr_db)
-    check = Check.of_answers("shipped", cell.tower, wanted, found, bound, cell.runtime)
-    deviation = check.deviation or compare(wanted, found)
+    check = Check.of_answers("shipped", cell.tower, outputs, actual, bound, cell.runtime)
+    deviation = check.deviation or compare(outputs, actual)
     outcome = GoldenOutcome(
-        inputs=len(wanted),
+        inputs=len(outputs),
         cosine=deviation.cosine,
         relative=deviation.relative if np.isfinite(deviation.relative) else None,
         passed=check.status == "passed",
@@ -68,7 +69,7 @@ def judge(finished: RoundResult, job: Job, expected: Expected) -> RoundResult:
 
 
 def follows(golden: GoldenOutcome, cell: Cell, protocol: Protocol) -> bool:
-    """Whether right answers follow from the figures of a stored verdict, as far as these tell.
+    """Returns whether the figures of a stored verdict are consistent with right answers, as far as the figures show.
 
     A vector that is off by r of its length is at a cosine of at least sqrt(1 - r^2). Of probabilities of n labels, r is
     at most n times the largest difference, since a row has a length of at least 1 / sqrt(n).

@@ -1,4 +1,4 @@
-"""From finished rounds to a result, with summaries and warnings."""
+"""Assembly of finished rounds into a result, with summaries and warnings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OWN = (
     *("load_first_ns", "load_again_ns", "first_inference_ns", "peak_memory_bytes"),
     *("golden", "placement", "profile", "arithmetic_operations"),
 )
-"""What a device of an earlier version may have told of a cell as a whole instead of round by round."""
+"""Fields that a device of an earlier version may have reported for a whole cell instead of each round."""
 
 
 def assemble(run: Run, self_reported: bool = False) -> Result:
-    """The result of a run, finished or not: cells whose rounds are missing are skipped, and say so.
+    """Returns the result of a run, finished or not. Cells with missing rounds are skipped, and say so.
 
     Args:
-        self_reported: its answers were not compared here; else there are no figures without a comparison.
+        self_reported: the answers were not compared here. Otherwise there are no figures without a comparison.
     """
     by_cell: dict[str, list[RoundResult]] = {cell.id: [] for cell in run.job.cells}
     for item in sorted(run.rounds, key=lambda item: item.round):
@@ -34,25 +34,26 @@ def assemble(run: Run, self_reported: bool = False) -> Result:
 def complete(result: Result) -> Result:
     """Returns a stored result with every summary, warning and verdict computed from its rounds and its job's gates.
 
-    A cell's own words (status, error, warnings) stay where it has no rounds to judge by.
+    A cell without rounds keeps its own status, error and warnings.
     """
     cells = []
-    for cell, found in result.pairs():
-        if not found.rounds:
-            cells.append(found)
+    for cell, stored in result.pairs():
+        if not stored.rounds:
+            cells.append(stored)
             continue
-        rounds = tuple(_with_verdict(item, cell, result.job.protocol) for item in _with_golden(found))
+        rounds = tuple(_with_verdict(item, cell, result.job.protocol) for item in _with_golden(stored))
         computed = _cell_result(cell, rounds, result, result.self_reported)
-        changes = {name: getattr(found, name) for name in OWN if not getattr(computed, name)}
-        changes["warnings"] = tuple(dict.fromkeys((*found.warnings, *computed.warnings)))
+        changes = {name: getattr(stored, name) for name in OWN if not getattr(computed, name)}
+        changes["warnings"] = tuple(dict.fromkeys((*stored.warnings, *computed.warnings)))
         cells.append(with_fields(computed, **changes))
     return result.model_copy(update={"cells": tuple(cells)})
 
 
 def arithmetic_of(cell: Cell) -> int | None:
-    """Arithmetic operations of one inference of a cell; None where the file's variant is not known here.
+    """Returns the number of arithmetic operations of one inference of a cell.
 
-    They are those of the network with all branches folded, also for a cell of torch that runs it unfolded.
+    It is that of the network with all branches folded, also for a cell of torch that runs it unfolded. None if the
+    cell's variant is unknown on this machine.
     """
     if cell.variant is None:
         return None
@@ -60,20 +61,21 @@ def arithmetic_of(cell: Cell) -> int | None:
     length = shape[-1] if cell.tower == "text" else min(shape[-2:]) if len(shape) == 4 else shape[0]
     try:
         return tower_arithmetic(cell.variant, cell.tower, length)
-    except UsageError:  # of a card that is not here, or a size that it cannot have
+    except UsageError:  # the card is missing, or cannot have this size
         return None
 
 
 def _with_golden(found: CellResult) -> tuple[RoundResult, ...]:
-    """The rounds of a stored cell; an outcome that was told of the cell as a whole, or a bad one, is the first's."""
-    told = any(item.golden for item in found.rounds)
-    if found.golden is None or (told and found.golden.passed):
+    """Returns the rounds of a stored cell. An outcome reported for the whole cell, or a bad one, is assigned to the
+    first round."""
+    per_round = any(item.golden for item in found.rounds)
+    if found.golden is None or (per_round and found.golden.passed):
         return found.rounds
     return (found.rounds[0].model_copy(update={"golden": found.golden}), *found.rounds[1:])
 
 
 def _with_verdict(finished: RoundResult, cell: Cell, protocol: Protocol) -> RoundResult:
-    """The round, its answers wrong where the recorded figures miss the gate or contradict each other."""
+    """Returns the round; its answers count as wrong if the recorded figures miss the gate or contradict each other."""
     golden = finished.golden
     if golden is None or not golden.passed or follows(golden, cell, protocol):
         return finished
@@ -97,7 +99,7 @@ def _cell_result(cell: Cell, rounds: tuple[RoundResult, ...], whole: Run | Resul
     first = next((item for item in rounds if item.round == 0), None)
     memory = [item.peak_memory_bytes for item in rounds if item.peak_memory_bytes is not None]
     warnings = dict.fromkeys(text for item in rounds for text in item.warnings)
-    own = (*impossible(cell, summary, operations), *cell_warnings(cell, summary, rounds)) if summary else ()
+    judged = (*impossible(cell, summary, operations), *cell_warnings(cell, summary, rounds)) if summary else ()
     return CellResult(
         id=cell.id,
         status=status,
@@ -112,19 +114,19 @@ def _cell_result(cell: Cell, rounds: tuple[RoundResult, ...], whole: Run | Resul
         profile=next((item.profile for item in rounds if item.profile), ()),
         arithmetic_operations=operations,
         summary=summary,
-        warnings=(*warnings, *own),
+        warnings=(*warnings, *judged),
         rounds=rounds,
     )
 
 
 def _condemned(finished: RoundResult, cell: Cell) -> RoundResult:
-    """A round without its answers, which are for `answers.judge`; invalid where they are told to be wrong, failed where
-    a sample took no time: nothing can be divided by that, nor drawn at it."""
+    """Returns a round without its answers, which only `answers.judge` needs. The round is invalid if its answers are
+    reported as wrong. It is failed if a sample took no time, since zero cannot be a divisor or a point in a chart."""
     finished = finished.model_copy(update={"answers": None})
     if finished.status == "done" and 0 in finished.samples_ns:
-        told = f"sample {finished.samples_ns.index(0)} took 0 ns, which no inference does"
-        return finished.model_copy(update={"status": "failed", "error": told})
+        message = f"sample {finished.samples_ns.index(0)} took 0 ns, which no inference does"
+        return finished.model_copy(update={"status": "failed", "error": message})
     if finished.status != "done" or finished.golden is None or finished.golden.passed or cell.competitor:
         return finished
-    told = f"answers were wrong: cosine {finished.golden.cosine:.4f}"
-    return finished.model_copy(update={"status": "invalid", "error": told, "samples_ns": (), "cpu_ns": None})
+    message = f"answers were wrong: cosine {finished.golden.cosine:.4f}"
+    return finished.model_copy(update={"status": "invalid", "error": message, "samples_ns": (), "cpu_ns": None})

@@ -1,4 +1,4 @@
-"""What a device says, in bounds: so many bytes, words in one line, and one error where they make no sense."""
+"""Limits on a device's output: its size, its text on one line, and a single error if it is invalid."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import IO
 from mobileclip_deploy.errors import RuntimeFailed
 
 SAID_BYTES = 16 << 20
-"""Far more than any listing, dump of a service or description of a device takes."""
+"""Limit far above any listing, dump of a service or description of a device."""
 PIECE = 1 << 16
 
 
 def run_bounded(command: Sequence[str], seconds: float, limit: int = SAID_BYTES) -> subprocess.CompletedProcess[bytes]:
-    """Run a program that hands on what a device says, and end it where that is more than `limit` bytes.
+    """Runs a program that forwards a device's output, and kills it if the output exceeds `limit` bytes.
 
     Raises:
-        RuntimeFailed: it was more.
-        subprocess.TimeoutExpired: it took longer than `seconds`.
+        RuntimeFailed: the output exceeds the limit.
+        subprocess.TimeoutExpired: the program took longer than `seconds`.
         OSError: the program cannot be started.
     """
     until = time.monotonic() + seconds
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    said = bytearray(), bytearray()
+    outputs = bytearray(), bytearray()
     readers = [
         threading.Thread(target=_read, args=(process, stream, into, limit), daemon=True)
-        for stream, into in zip((process.stdout, process.stderr), said, strict=True)
+        for stream, into in zip((process.stdout, process.stderr), outputs, strict=True)
     ]
     try:
         for reader in readers:
@@ -43,9 +43,9 @@ def run_bounded(command: Sequence[str], seconds: float, limit: int = SAID_BYTES)
         process.kill()
         process.wait()
         raise
-    if any(len(one) > limit for one in said):
+    if any(len(output) > limit for output in outputs):
         raise RuntimeFailed(f"the device sent more than {limit >> 20} MiB where it had less to say: restart it")
-    return subprocess.CompletedProcess(command, process.returncode, *map(bytes, said))
+    return subprocess.CompletedProcess(command, process.returncode, *map(bytes, outputs))
 
 
 def _read(process: subprocess.Popen[bytes], stream: IO[bytes], into: bytearray, limit: int) -> None:
@@ -59,18 +59,18 @@ def _read(process: subprocess.Popen[bytes], stream: IO[bytes], into: bytearray, 
 
 @contextmanager
 def understood(whom: str) -> Iterator[None]:
-    """Around what reads a device's words: of others than it expects it makes one error.
+    """Wraps code that parses a device's output: errors of parsing become one error.
 
     Raises:
-        RuntimeFailed: they make no sense.
+        RuntimeFailed: the output is invalid.
     """
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        told = one_line(f"{type(error).__name__}: {error}", 120)
-        raise RuntimeFailed(f"{whom} tells what makes no sense ({told}): restart it, and run again") from error
+        detail = one_line(f"{type(error).__name__}: {error}", 120)
+        raise RuntimeFailed(f"{whom} tells what makes no sense ({detail}): restart it, and run again") from error
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """A device's words without what is no character to read, and not more than `most` of them."""
+    """Returns a device's text with unprintable characters replaced by spaces, cut to `most` characters."""
     return "".join(letter if letter.isprintable() else " " for letter in text[:most])

@@ -1,4 +1,4 @@
-"""The cells of a job: of bundles, files of others and checkpoints; what they name is put into the job's folder."""
+"""Cells of a job, for bundles, foreign files and checkpoints. Their files are put into the job's folder."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from mobileclip_deploy.targets.values import RuntimePlace
 from mobileclip_deploy.verify.subject import head_of
 
 DICTIONARY = "dictionary"
-"""The type of an output that gives probabilities by label (`targets.TensorInfo`)."""
+"""Type of an output with probabilities by label (`targets.TensorInfo`)."""
 
 
 class Cells:
-    """Makes a request's cells for a device, and fills `folder`.
+    """Factory of a request's cells for a device, which fills `folder`.
 
-    Each method gives the cells of one thing that was asked for; it raises NotRun where the device does not run it, and
-    InvalidInput where it cannot be used. `expected` grows with the cells.
+    Each method yields the cells of one requested item. It raises NotRun if the device does not run the item, and
+    InvalidInput if the item cannot be used. `expected` grows with the cells.
     """
 
     def __init__(self, request: Request, driver: Driver, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Cells:
         self._references = {bundle.path: Reference.read(bundle.golden) for bundle in request.bundles}
 
     def of_bundle(self, bundle: Bundle) -> Iterator[Cell]:
-        """Its towers, at every place where they run; a text tower at each of its contexts."""
+        """Yields the bundle's towers for every place where they run; a text tower at each of its contexts."""
         manifest = bundle.manifest
         if any(entry.input.any_size for entry in manifest.towers.values()) and not self._driver.takes_pictures:
             raise NotRun(f"its image tower takes pictures of any size, which are not fed to {self._driver.devices}")
@@ -92,7 +92,7 @@ class Cells:
                 yield from self._spread(sized.model_copy(update={"golden": golden, "gate": gate}), places, gate_at)
 
     def of_checkpoint(self, bundle: Bundle) -> Iterator[Cell]:
-        """What a bundle was exported from, in the forms of torch that were asked for."""
+        """Yields the checkpoint that a bundle was exported from, in the requested forms of torch."""
         if not self._driver.runs_checkpoints:
             raise NotRun(f"checkpoints do not run on {self._driver.devices}")
         manifest = bundle.manifest
@@ -101,7 +101,7 @@ class Cells:
             raise NotRun(f"the checkpoint {manifest.checkpoint.file} is not at hand; give it with `checkpoint`")
         name = self._name(f"{manifest.variant}-{CHECKPOINT}-fp32")
         size, length = manifest.preprocess.size, manifest.context_length
-        taken = manifest.checkpoint.preprocess
+        preprocess = manifest.checkpoint.preprocess
         for tower in self._towers(bundle):
             if tower == "image":
                 source = Tensor(name="input", dtype="float32", shape=(1, 3, size, size))
@@ -120,7 +120,7 @@ class Cells:
                 bytes=path.stat().st_size,
                 runtime=CHECKPOINT,
                 threads=1,
-                options={} if taken is None else {"preprocess": taken.model_dump_json()},
+                options={} if preprocess is None else {"preprocess": preprocess.model_dump_json()},
                 input=source,
                 output=Tensor(name="output", dtype="float32", shape=(1, *_answer(bundle, tower))),
                 golden=self._golden(bundle, tower, source),
@@ -129,7 +129,7 @@ class Cells:
             yield from self._spread(cell, tuple(RuntimePlace(CHECKPOINT, form) for form in self._request.torch))
 
     def of_competitor(self, path: Path) -> Iterator[Cell]:
-        """A file of others, compared with the first bundle that it can be compared with."""
+        """Yields a foreign file, compared with the first bundle that has comparable embeddings."""
         target = foreign_target(path)
         inputs, outputs = declared(path, target)
         fits = []
@@ -162,10 +162,11 @@ class Cells:
     def _spread(
         self, cell: Cell, places: tuple[RuntimePlace, ...], gate_at: Callable[[str], Gate] | None = None
     ) -> Iterator[Cell]:
-        """The cell at every place, with every number of threads.
+        """Yields the cell at every place, with every number of threads.
 
         Args:
-            gate_at: of what the cell runs, at a precision; None where its own holds wherever it runs.
+            gate_at: gate of a precision, for places with a precision of their own; None if the cell's gate holds
+                everywhere.
         """
         for place in places:
             for threads in self._request.threads:
@@ -186,7 +187,7 @@ class Cells:
         return [tower for tower in bundle.manifest.towers if tower in self._request.towers]
 
     def _name(self, text: str) -> str:
-        """A name that nothing else of this job has."""
+        """Returns a name that is unique in this job."""
         base = _safe(text)
         numbered = (f"{base}+{number}" for number in count(2))
         name = next(name for name in chain([base], numbered) if name not in self._names)
@@ -194,11 +195,11 @@ class Cells:
         return name
 
     def _put(self, source: Path, group: str) -> str:
-        """A file or package, and weights that lie beside it; links where the file system allows it."""
+        """Puts a file or package, and weights next to it, into the folder; as links if the file system allows it."""
         destination = self._folder / "models" / group / _safe(source.name)
         if (
             self._sources.setdefault(destination, source) != source
-        ):  # both towers are called so, in folders of their own
+        ):  # both towers have this file name, in different folders
             destination = destination.with_name(_safe(f"{source.parent.name}_{source.name}"))
         if not destination.exists():
             destination.parent.mkdir(parents=True, exist_ok=True)
@@ -207,14 +208,14 @@ class Cells:
             else:
                 link_or_copy(str(source), str(destination))
         for companion in map(source.with_name, weights_beside(source.name)):
-            if companion.is_file() and not (beside := destination.with_name(companion.name)).exists():
-                link_or_copy(str(companion), str(beside))
+            if companion.is_file() and not (linked := destination.with_name(companion.name)).exists():
+                link_or_copy(str(companion), str(linked))
         return destination.relative_to(self._folder).as_posix()
 
     def _golden(self, bundle: Bundle, tower: TowerName, source: Tensor, head: Head = EMBEDDING) -> Golden:
         reference = self._references[bundle.path]
         length, mark = source.shape[-1], ""
-        if tower == "text" and length < bundle.manifest.context_length:  # what fits of one that takes several
+        if tower == "text" and length < bundle.manifest.context_length:  # keeps the inputs that fit
             ids = reference.inputs.ids
             shortest = fitting(ids, (length,), bundle.manifest.tokens)
             reference = reference.some("text", np.flatnonzero(shortest == length))
@@ -231,7 +232,7 @@ class Cells:
             outputs = head.scaled(reference.of(tower))
         elif reference.probabilities is None:
             raise InvalidInput(f"{bundle.golden} holds no probabilities of its labels; export the bundle again")
-        else:  # classifiers of one checkpoint may have other labels each
+        else:  # classifiers of one checkpoint may differ in labels
             outputs = reference.probabilities
             form = f".probabilities.{hashlib.sha256(outputs.tobytes()).hexdigest()[:16]}"
         kind = f"{inputs.dtype.name}{'.pictures' if inputs.shape[-1] == COLOURS else ''}"
@@ -242,7 +243,7 @@ class Cells:
 
 
 def _contexts(cell: Cell, bundle: Bundle, contexts: Sequence[int]) -> Iterator[Cell]:
-    """A text tower's cell at each of its contexts, the longest first; any other cell as it is."""
+    """Yields a text tower's cell at each of its contexts, the longest first; any other cell unchanged."""
     if not contexts:
         yield cell
     for length in reversed(contexts):
@@ -255,13 +256,14 @@ def _contexts(cell: Cell, bundle: Bundle, contexts: Sequence[int]) -> Iterator[C
 
 
 def _answer(bundle: Bundle, tower: TowerName) -> tuple[int, ...]:
-    """The shape of one answer of its checkpoint: of tokens as they are, else an embedding or logits."""
+    """Returns the shape of one answer of the checkpoint: that of the tokens, or of an embedding or logits."""
     shape = bundle.manifest.towers[tower].output.shape[1:] if tower in bundle.manifest.towers else ()
     return shape if len(shape) > 1 else (bundle.manifest.embed_dim,)
 
 
 def _tensor(entry: TensorEntry, size: int) -> Tensor:
-    """Free dimensions: the batch is 1, and a picture of any size has that of the golden ones."""
+    """Returns a tensor without free dimensions: the batch is 1, and pictures of any size get the size of the golden
+    ones."""
     shape = (size, size, 3) if entry.any_size else tuple(length or 1 for length in entry.shape)
     return Tensor.model_validate({"name": entry.name, "dtype": entry.dtype, "shape": shape})
 
@@ -272,7 +274,7 @@ def _gate(gates: Gates, precision: str, probabilities: bool = False) -> Gate:
 
 
 def _looser(gate: Gate, rounded: Gate) -> Gate:
-    """For a place that computes at a precision of its own: that precision's gate, unless the file's is looser."""
+    """Returns the gate for a place with a precision of its own: that precision's, unless the file's is looser."""
     if rounded.metric == gate.metric:
         least = gate.metric == "cosine"
         return min(gate, rounded, key=lambda one: one.bound if least else -one.bound)
@@ -280,14 +282,14 @@ def _looser(gate: Gate, rounded: Gate) -> Gate:
 
 
 def _loosest(gates: Gates) -> Gate:
-    """For a file of unknown precision: the lowest cosine that any precision may have."""
-    found = (_gate(gates, precision) for precision in PRECISIONS)
-    bound = min(gate.bound for gate in found if gate.metric == "cosine")
+    """Returns the gate for a file of unknown precision: the lowest cosine that any precision may have."""
+    gates_of_all = (_gate(gates, precision) for precision in PRECISIONS)
+    bound = min(gate.bound for gate in gates_of_all if gate.metric == "cosine")
     return Gate(metric="cosine", bound=bound)
 
 
 def _accuracy(bundle: Bundle) -> Accuracy | None:
-    """The top-1 that `export` measured, where it did."""
+    """Returns the top-1 that `export` measured; None if there is none."""
     manifest = bundle.manifest
     measured = (check.figures for check in bundle.parity if check.step == "task" and check.figures)
     figures = next(measured, None)
@@ -298,13 +300,13 @@ def _accuracy(bundle: Bundle) -> Accuracy | None:
 
 
 def _resizing(bundle: Bundle, tower: TowerName) -> str | None:
-    """How far the tower's own resizing is from Pillow's, and what it costs, where `export` or `verify` measured it."""
+    """Returns the deviation of the tower's own resizing from Pillow's, with its cost; None if it was not measured."""
     checks = (check for check in bundle.parity if (check.step, check.tower) == ("pictures", tower))
-    found = next(checks, None)
-    return None if found is None else f"{found.status}: {found.describe()}"
+    check = next(checks, None)
+    return None if check is None else f"{check.status}: {check.describe()}"
 
 
 def _safe(text: str) -> str:
-    """Letters, digits, dot, underscore, plus and minus; the rest becomes an underscore."""
+    """Returns the text with everything except letters, digits, dot, underscore, plus and minus as underscores."""
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", text).lstrip("._+-")
     return name[:60] or "unnamed"

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: installed packages against the versions that were proven to work together."""
+"""Checks of `doctor`: installed packages against the versions that were proven to work together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mobileclip_deploy.benchmark.android import release as runners
 from mobileclip_deploy.benchmark.android.ready import runners_summary
 from mobileclip_deploy.targets import targets
 
-# Versions of what every target needs and of the extras that are no target's: one environment held them when the whole
-# test suite last passed (Python 3.11). A target names its own (`Abilities.proven`).
+# Versions of the core packages, and of extras that belong to no target, with which the whole test suite last passed in
+# one environment (Python 3.11). Versions of a target's packages are in `Abilities.proven`.
 CORE = {
     "torch": "2.13.0",
     "numpy": "2.4.6",
@@ -20,7 +20,7 @@ CORE = {
     "click": "8.5.1",
     "rich": "15.0.0",
     "safetensors": "0.8.0",
-    "pydantic": "2.14.4 or 2.11.10",  # what litert's converter leaves room for
+    "pydantic": "2.14.4 or 2.11.10",  # versions that litert's converter allows
     "open_clip_torch": "3.3.0",
     "pyyaml": "6.0.4",
     "jinja2": "3.1.6",
@@ -30,7 +30,7 @@ EXTRAS = {"hub": {"huggingface_hub": "2.4.0"}}
 
 @dataclass(frozen=True)
 class Finding:
-    """One package: what it is for, which version is here (None: none), which is proven, and what to do."""
+    """One package: its purpose, its installed version (None if it is missing), its proven version, and a remedy."""
 
     area: str
     name: str
@@ -41,30 +41,32 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at every package of the core, of each target, and of the other extras."""
+    """Returns a finding for every package of the core, of each target, and of the other extras."""
     findings = []
     abilities = {target.name: target.abilities for target in targets().values()}
-    extras = {name: one.converter_extra or one.extra for name, one in abilities.items()} | {one: one for one in EXTRAS}
+    extras = {name: card.converter_extra or card.extra for name, card in abilities.items()} | {
+        name: name for name in EXTRAS
+    }
     for area, packages in proven().items():
-        for name, wanted in packages.items():
+        for name, version in packages.items():
             installed = _version(name)
             extra = extras.get(area)
             install = f"pip install 'mobileclip-deploy[{extra}]'" if extra else f"pip install {name}"
             install = "pip install mobileclip-deploy" if area == "core" else install
-            same = installed is not None and installed.split("+")[0] in wanted.split(" or ")
+            same = installed is not None and installed.split("+")[0] in version.split(" or ")
             remedy = install if installed is None else "" if same else "another version than the proven one"
-            findings.append(Finding(area, name, installed, wanted, remedy, required=area == "core"))
+            findings.append(Finding(area, name, installed, version, remedy, required=area == "core"))
     return findings
 
 
 def proven() -> dict[str, dict[str, str]]:
-    """What it is for -> package -> the version that was proven to work with the others."""
+    """Returns purpose -> package -> the version that was proven to work with the others."""
     return {"core": CORE, **{target.name: dict(target.abilities.proven) for target in targets().values()}, **EXTRAS}
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that devices are reached by: what it is for, where it is (None: nowhere), and how to get it."""
+    """A program that connects to devices: its purpose, its path (None if it is missing), and how to get it."""
 
     purpose: str
     name: str
@@ -74,7 +76,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is installed against what was proven to work together, the programs that devices need, and the machine."""
+    """Installed packages with their proven versions, the programs that devices need, and the machine."""
 
     packages: tuple[Finding, ...]
     tools: tuple[Tool, ...]
@@ -82,12 +84,12 @@ class Diagnosis:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing that every command needs."""
+        """True if every package is installed that all commands need."""
         return all(package.installed is not None for package in self.packages if package.required)
 
 
 def doctor() -> Diagnosis:
-    """Look at what is installed here.
+    """Returns a diagnosis of this machine.
 
     Raises:
         DependencyMissing: a package registers a target that cannot be loaded.
@@ -96,19 +98,19 @@ def doctor() -> Diagnosis:
 
 
 def tools() -> list[Tool]:
-    """Look for the programs behind `benchmark --device`, and say which backends of a target need an SDK."""
+    """Returns the programs that `benchmark --device` needs, and the backends of targets that need an SDK."""
     mac = platform.system() == "Darwin"
-    wanted = {
+    programs = {
         "adb": ("Android phones", "install Android's platform-tools (Debian: apt-get install adb)"),
         "xcrun": ("iPhones", "install Xcode 16 or newer" if mac else "needs a Mac with Xcode 16 or newer"),
     }
-    found = [
+    listed = [
         Tool(purpose, name, path, "" if path else remedy)
-        for name, (purpose, remedy) in wanted.items()
+        for name, (purpose, remedy) in programs.items()
         for path in [shutil.which(name)]
     ]
-    found.append(_ready_runners())
-    return found + [
+    listed.append(_ready_runners())
+    return listed + [
         Tool(f"{target.title} backend", name, None, f"not offered: needs {need}")
         for target in targets().values()
         for name, need in target.abilities.unavailable.items()
@@ -116,7 +118,7 @@ def tools() -> list[Tool]:
 
 
 def _ready_runners() -> Tool:
-    """The programs that measure on Android phones without the NDK."""
+    """Returns the programs that measure on Android phones without the NDK."""
     release, folder = runners.pinned_release(), runners.kept_release()
     where: str | None = None
     if folder is not None:
@@ -127,7 +129,7 @@ def _ready_runners() -> Tool:
 
 
 def machine() -> str:
-    """Interpreter, system, and what will run Core ML packages here."""
+    """Returns a sentence with interpreter, system, and the engine that runs Core ML packages here."""
     system = platform.system()
     engine = "Core ML itself" if system == "Darwin" else "this package's evaluator (Core ML exists on macOS only)"
     return f"Python {platform.python_version()}, {system} {platform.machine()}; Core ML packages are run by {engine}."

@@ -1,5 +1,8 @@
-"""Jobs and results as files: read, checked, written whole or not at all; their JSON Schemas; and the stream of finished
-rounds: appended line by line to the disk, read back after whatever happened."""
+"""Jobs and results as files, with their JSON Schemas, and the stream of finished rounds.
+
+Documents are validated, and written whole or not at all. The stream is appended line by line, and can be read after any
+interruption.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ from mobileclip_deploy.errors import WHY, InvalidInput, first_problem, refusing
 Document = TypeVar("Document", bound=BaseModel)
 DOCUMENT_BYTES, DOCUMENT_NAMES = 256 << 20, 200_000
 DOCUMENT_ITEMS = 4_000_000
-"""Each takes 180 bytes while it is read. Ten rounds of two seconds bring 200,000 samples of 0.1 ms."""
+"""Maximum number of items; each takes 180 bytes while it is read. Ten rounds of two seconds have 200,000 samples of 0.1
+ms."""
 ALONE = ("android", "ios", "mac")
 """Devices that compared their answers themselves in earlier versions."""
 SCHEMAS: dict[str, type[BaseModel]] = {
@@ -31,31 +35,34 @@ SCHEMAS: dict[str, type[BaseModel]] = {
 
 
 def read_job(path: Path) -> Job:
-    """Read a job.
+    """Reads a job.
 
     Raises:
-        InvalidInput: missing, or not a job of this schema version.
+        InvalidInput: the file is missing, or not a job of this schema version.
     """
     return parse_document(_text(path), Job, str(path))
 
 
 def read_result(path: Path) -> Result:
-    """Read a result, or what a device sent (`Run`), whose figures are then computed.
+    """Reads a result, or the run that a device sent (`Run`), whose figures are then computed.
 
     Raises:
-        InvalidInput: missing, or not a result of this schema version.
+        InvalidInput: the file is missing, or not a result of this schema version.
     """
     text = _text(path)
     try:
-        found = _validated(text, Result, str(path))
+        result = _validated(text, Result, str(path))
     except ValidationError as error:
-        # Of what a device sent, rounds stand at the top; in a result, in its cells.
-        if not any(one["loc"] == ("rounds",) for one in error.errors(include_url=False, include_input=False)):
+        # A run of a device has its rounds at the top; a result has them in its cells.
+        if not any(item["loc"] == ("rounds",) for item in error.errors(include_url=False, include_input=False)):
             raise _refused(error, Result, str(path)) from error
     else:
-        golden = [cell.golden for cell in found.job.cells if cell.golden]
-        told = any(one.outputs and one.outputs.shape[0] == one.inputs.shape[0] for one in golden)  # by 0.3 and before
-        return found.model_copy(update={"self_reported": found.self_reported or (told and found.device.kind in ALONE)})
+        golden = [cell.golden for cell in result.job.cells if cell.golden]
+        # Jobs of 0.3 and before contain all answers.
+        alone = any(item.outputs and item.outputs.shape[0] == item.inputs.shape[0] for item in golden)
+        return result.model_copy(
+            update={"self_reported": result.self_reported or (alone and result.device.kind in ALONE)}
+        )
     from mobileclip_deploy.benchmark.handed_out import compared
 
     run = parse_document(text, Run, str(path))
@@ -64,7 +71,7 @@ def read_result(path: Path) -> Result:
 
 
 def write_document(path: Path, document: BaseModel) -> None:
-    """Write as JSON, nulls included, flushed to the disk and renamed into place.
+    """Writes JSON, nulls included, flushed to the disk and renamed into place.
 
     Raises:
         InvalidInput: the folder cannot be written.
@@ -77,16 +84,16 @@ def write_document(path: Path, document: BaseModel) -> None:
 
 
 def schema_text(model: type[BaseModel]) -> str:
-    """The JSON Schema (2020-12) as it is published."""
+    """Returns the JSON Schema (2020-12) as it is published."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def parse_document(text: str, model: type[Document], name: str) -> Document:
-    """Read JSON text; `name` is where it came from. Strict, as the schema is: "1" and true are no numbers.
+    """Parses JSON text; `name` is its source, for messages. Strict, as the schema is: "1" and true are not numbers.
 
     Raises:
-        InvalidInput: not JSON, or not such a document; says which field.
+        InvalidInput: the text is not JSON, or not such a document; the message names the field.
     """
     try:
         return _validated(text, model, name)
@@ -108,14 +115,15 @@ def _text(path: Path) -> str:
     with refusing(f"{path} cannot be read", OSError, UnicodeDecodeError):
         text = read_regular(path, DOCUMENT_BYTES).decode("utf-8")
 
-    # Samples come without names. A million names that are no fields would be a million complaints of pydantic.
+    # Samples come without names. A million unknown names would be a million errors of pydantic.
     if text.count(":") > DOCUMENT_NAMES:
         raise InvalidInput(f"{path} holds more fields than a result can")
     return text
 
 
 def append(path: Path, finished: RoundResult) -> None:
-    """Append one line, on the disk before this returns; what an interruption left of a line is cut off first."""
+    """Appends one line, which is on the disk before this returns. An incomplete line of an interruption is removed
+    first."""
     with path.open("a+b") as stream:
         stream.seek(0)
         whole = stream.read().rfind(b"\n") + 1
@@ -126,30 +134,31 @@ def append(path: Path, finished: RoundResult) -> None:
 
 
 def read_stream(path: Path, job: Job) -> tuple[RoundResult, ...]:
-    """The finished rounds; none where there is no file. What an interruption left of a last line does not count.
+    """Returns the finished rounds; none if there is no file. An incomplete last line is ignored.
 
     Raises:
-        InvalidInput: a whole line is no round of this job, or a round stands there twice.
+        InvalidInput: a complete line is not a round of this job, or a round occurs twice.
     """
     return parse_stream(path.read_bytes(), job, str(path)) if path.exists() else ()
 
 
 def parse_stream(content: bytes, job: Job, name: str) -> tuple[RoundResult, ...]:
-    """The finished rounds in a stream's bytes, see `read_stream`; `name` is where they came from."""
+    """Returns the finished rounds in a stream's bytes, see `read_stream`; `name` is their source, for messages."""
     *lines, _ = content.split(b"\n")
-    found: dict[Turn, RoundResult] = {}
+    by_turn: dict[Turn, RoundResult] = {}
     for number, line in enumerate(lines, start=1):
         with refusing(f"{name}, line {number}: no round ({WHY}); delete the file, run again", InvalidInput):
             finished = parse_document(line.decode(errors="replace"), RoundResult, "it")
         turn = Turn(cell=finished.cell, round=finished.round)
-        if finished.run_id != job.run_id or turn not in job.order or turn in found:
+        if finished.run_id != job.run_id or turn not in job.order or turn in by_turn:
             raise InvalidInput(f"{name}, line {number}: not a round of run {job.run_id}; delete the file, run again")
-        found[turn] = finished
-    return tuple(found.values())
+        by_turn[turn] = finished
+    return tuple(by_turn.values())
 
 
 def outstanding(job: Job, finished: tuple[RoundResult, ...]) -> tuple[Turn, ...]:
-    """The turns still to be run: not those that are there, and none of a cell that failed or answered wrongly."""
+    """Returns the turns that are still to be run: not the finished ones, and none of a cell that failed or had wrong
+    answers."""
     done = {(item.cell, item.round) for item in finished}
     stopped = {item.cell for item in finished if item.status != "done"}
     return tuple(turn for turn in job.order if (turn.cell, turn.round) not in done and turn.cell not in stopped)

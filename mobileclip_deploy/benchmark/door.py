@@ -1,4 +1,4 @@
-"""The room's public functions: `benchmark`, `devices` and `write_job`."""
+"""Public functions of this room: `benchmark`, `devices` and `write_job`."""
 
 from __future__ import annotations
 
@@ -44,34 +44,38 @@ def benchmark(
     profile: bool = False,
     progress: Progress = silent,
 ) -> BenchmarkOutcome:
-    """Time the towers of bundles on a device, in turns, each in a process of its own, and write the result.
+    """Times the towers of bundles on a device, in turns, each in a process of its own, and writes the result.
 
     Args:
         bundles: as returned by `export`, or their folders; or one.
         device: `host`, `android:SERIAL`, ..., as `devices` lists them.
         protocol: standard, paced, paper or mlperf; `quick` makes a smoke test of it.
         tower: image, text or both.
-        threads: of the runtime; each is a cell of its own.
-        against: files of others, .onnx, .pte or .tflite.
-        torch: the bundles' checkpoint too, in these of `TORCH_FORMS`; `checkpoint` where it is not found.
-        output: where the result goes; None: `benchmark-<kind>-<UTC time>.json` in the working directory.
-        seed: of the order of the rounds; random when None.
+        threads: number of threads of the runtime, or several; each is a cell of its own.
+        against: foreign files, .onnx, .pte or .tflite.
+        torch: forms of `TORCH_FORMS` in which the bundles' checkpoint is timed too.
+        checkpoint: path of the checkpoint, if it is not found.
+        output: file of the result; `benchmark-<kind>-<UTC time>.json` in the working directory when None.
+        force: replace an existing result.
+        resume: continue an interrupted run with the same `output`.
+        seed: seed of the order of the rounds; random when None.
         team: Apple developer team that signs the app of an iPhone.
-        runners: archive or folder of the programs that measure on an Android phone; None: those of this checkout, else
-            those of the release that belongs to this version.
-        runtime_versions: of an Android phone's runtimes, by name, as in `{"onnxruntime": "1.31.0"}`; None: those that
-            the archive of programs names, with their hashes. Another version is fetched from PyPI without a hash.
-        engine: `qnn-net-run`, with which a phone's NPU runs bundles of qnn; None: the programs of this project.
-        profile: operator times as well, from one more inference.
+        runners: archive or folder of the programs that measure on an Android phone. When None those of this checkout,
+            else those of the release that belongs to this version.
+        runtime_versions: versions of an Android phone's runtimes by name, as in `{"onnxruntime": "1.31.0"}`. Another
+            version than that of the archive is fetched from PyPI without a hash. When None the archive's versions, with
+            their hashes.
+        engine: `qnn-net-run`, with which a phone's NPU runs bundles of qnn; the programs of this project when None.
+        profile: measure operator times too, in one more inference.
 
     Returns:
-        The result, and where it was written. `Outcome.failure` is an error where a cell answered wrongly or failed.
+        The result, and its path. `Outcome.failure` is an error if a cell had wrong answers or failed.
 
     Raises:
         InvalidInput: a bundle or a file is damaged, or the checkpoint is another one.
-        UsageError: an unknown device, protocol or form, or options that go with something else.
-        NotRun: the device runs nothing of it.
-        RuntimeFailed: the device was lost; what was finished is kept for `resume`.
+        UsageError: the device, protocol or form is unknown, or options do not fit together.
+        NotRun: the device runs none of the cells.
+        RuntimeFailed: the device was lost; finished rounds are kept for `resume`.
     """
     driver = get_driver(device, team, optional_path(runners), engine, runtime_versions)
     chosen = get_protocol(protocol)
@@ -87,7 +91,7 @@ def benchmark(
         force=force,
         profile=profile,
     )
-    from mobileclip_deploy.benchmark.running import run_benchmark  # with torch: what is refused, is refused before
+    from mobileclip_deploy.benchmark.running import run_benchmark  # imports torch, so arguments are checked before
 
     return run_benchmark(request, driver, options, progress)
 
@@ -105,25 +109,26 @@ def write_job(
     runtime_versions: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """Write a job for a phone that is out of reach, such as a device farm's, and measure nothing.
+    """Writes a job for a phone that is not connected, such as one in a device farm, without measuring anything.
 
     Args:
         bundles: as returned by `export`, or their folders; or one.
-        folder: the job goes into a folder of its own in it. What the phone sends back is read by `report`.
+        folder: folder in which the job gets a folder of its own. `report` reads the run that the phone sends back.
         device, protocol, quick, tower, seed, runners, runtime_versions, progress: as of `benchmark`.
 
     Returns:
-        The job's folder. For an Android phone the programs that run it, and a script that starts them, lie in it too.
+        The job's folder. For an Android phone it also contains the programs that run the job, and a script that starts
+            them.
 
     Raises:
         InvalidInput: a bundle is damaged.
-        UsageError: an unknown device or protocol, or a device that takes no job by hand.
-        NotRun: the device runs nothing of it.
-        RuntimeFailed: there are no programs for the phone, or they cannot be had.
+        UsageError: the device or protocol is unknown, or the device takes no jobs started by hand.
+        NotRun: the device runs none of the cells.
+        RuntimeFailed: the programs for the phone are missing, and cannot be fetched.
     """
     chosen = get_protocol(protocol)
     request = make_request(bundles, tower)
     driver = get_driver(device, runners=optional_path(runners), runtime_versions=runtime_versions)
-    from mobileclip_deploy.benchmark import running  # with torch
+    from mobileclip_deploy.benchmark import running  # imports torch
 
     return running.write_job(request, driver, quick_protocol(chosen) if quick else chosen, seed, Path(folder), progress)

@@ -1,4 +1,4 @@
-"""The interface of a driver: one device kind that a job can be run on. A new kind is one file or folder."""
+"""Interface of a driver, which runs jobs on one kind of device. A new kind is one file or folder."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ DRIVERS: dict[str, str] = {
     "mac": "mobileclip_deploy.benchmark.ios.mac:MacDriver",
     "browser": "mobileclip_deploy.benchmark.browser.driver:BrowserDriver",
 }
-"""Device kind -> `module:class`, imported when it is asked for."""
+"""Device kind -> `module:class`, imported on demand."""
 ENGINES = {("qnn-net-run", "android"): "mobileclip_deploy.benchmark.android.netrun:NetRunDriver"}
-"""A vendor's program that runs models in the place of ours, and the device kind that has it -> `module:class`."""
+"""A vendor's program that runs models instead of this project's programs, and its device kind -> `module:class`."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A device that was found. `remedy`: what to do before it can be used; None when it is ready."""
+    """A device within reach. `remedy`: an action that makes the device usable; None if it is ready."""
 
     device: str
     name: str
@@ -41,17 +41,17 @@ class Listing:
 
 
 class RoundCounter:
-    """Tells how many rounds are done, and how long the others take by what those of this process took so far."""
+    """Progress of rounds, with the remaining time estimated from this process's rounds so far."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self.total, self._progress = total, progress
         self._started, self._first = time.monotonic(), -1
 
     def tell(self, done: int, what: str) -> None:
-        """Say what comes next.
+        """Reports the next step.
 
         Args:
-            done: finished rounds, those of an interrupted run included.
+            done: number of finished rounds, including those of an interrupted run.
         """
         self._first = done if self._first < 0 else self._first
         left = ""
@@ -62,23 +62,24 @@ class RoundCounter:
 
 
 class Driver(ABC):
-    """One device kind. `selector` is what stands behind the colon of `device`, KIND:SELECTOR`, if anything does."""
+    """One device kind. `selector` is the part of `device` after the colon, `KIND:SELECTOR`; None if there is no
+    colon."""
 
     kind: ClassVar[str]
     devices: ClassVar[str]
-    """What a sentence calls its devices, as in `coreml does not run on Android phones`."""
+    """Name of its devices in a sentence, as in `coreml does not run on Android phones`."""
     only: ClassVar[str | None] = None
-    """What there is one of, where there is but one of its devices."""
+    """Name of the device, for kinds with exactly one device; None for the others."""
     runs_checkpoints: ClassVar[bool] = False
-    """Whether it can time the checkpoint itself, in torch."""
+    """True if it can time the checkpoint itself, in torch."""
     takes_pictures: ClassVar[bool] = False
-    """Whether it feeds image towers that take pictures of any size: one without a batch."""
+    """True if it feeds image towers that take pictures of any size: one picture, without a batch."""
     team: str | None = None
-    """The Apple developer team that signs an app for the device, where one is needed."""
+    """Apple developer team that signs an app for the device; None if no app is signed."""
     runners: Path | None = None
-    """The archive or the folder of the programs that measure on the device, where they are pushed there."""
+    """Archive or folder of the programs that are pushed to the device and measure there; None for the default."""
     runtime_versions: Mapping[str, str] = MappingProxyType({})
-    """Versions of runtimes that the user chose, where the programs do not bring them."""
+    """Versions of runtimes that the user chose, for runtimes that the programs do not contain."""
 
     def __init__(self, selector: str | None = None) -> None:
         if self.only is not None and selector is not None:
@@ -88,48 +89,48 @@ class Driver(ABC):
 
     @abstractmethod
     def discover(self) -> tuple[Listing, ...]:
-        """The devices of this kind within reach; those that are not ready say what to do."""
+        """Returns the devices of this kind within reach; those that are not ready have a remedy."""
 
     def places(self, target: str, options: dict[str, str]) -> tuple[RuntimePlace, ...]:
-        """Where a bundle's artifacts run on this device.
+        """Returns the places on this device where a bundle's artifacts run.
 
         Args:
             target: the manifest's.
             options: the manifest's.
 
         Raises:
-            NotRun: nowhere, or the target is not known here; the text says why.
+            NotRun: there is no place, or the target is unknown here; the message has the reason.
         """
         with refusing(WHY, UsageError, DependencyMissing, into=NotRun):
-            found = get_target(target).places(self.kind, options)
-        if not found:
+            usable = get_target(target).places(self.kind, options)
+        if not usable:
             others = [
-                name for name, one in targets().items() if self.kind != "host" and found_places(one, self.kind, {})
+                name for name, other in targets().items() if self.kind != "host" and found_places(other, self.kind, {})
             ]
             raise NotRun(f"{target} does not run on {self.devices}: export {' or '.join(others) or 'another target'}")
-        return found
+        return usable
 
     def _named_places(
         self, target: str, options: dict[str, str], variable: str, named: Collection[str]
     ) -> tuple[RuntimePlace, ...]:
-        """The first of a target's places, and of the others those that an environment variable names.
+        """Returns the first place of a target, and those of the others that an environment variable names.
 
         Raises:
-            UsageError: one that it names is nobody's.
+            UsageError: a name belongs to no target.
             NotRun: see `places`.
         """
-        known = {place.label for one in targets().values() for place in found_places(one, self.kind, {})}
+        valid = {place.label for each in targets().values() for place in found_places(each, self.kind, {})}
         for label in named:
-            if label not in known:
-                raise UsageError(f"{variable}={label} is no place on {self.devices}; known: {', '.join(sorted(known))}")
+            if label not in valid:
+                raise UsageError(f"{variable}={label} is no place on {self.devices}; known: {', '.join(sorted(valid))}")
         first, *others = Driver.places(self, target, options)
         return (first, *(place for place in others if place.label in named))
 
     def write_job(self, plan: Plan, into: Path, progress: Progress) -> Path:
-        """Write `into`/<run_id>, a job with real files, for who starts it on the device by hand.
+        """Writes `into`/<run_id>, a job with real files, to be started on the device by hand.
 
         Raises:
-            UsageError: devices of this kind take none.
+            UsageError: devices of this kind take no such jobs.
         """
         raise UsageError(
             f"{self.kind} devices are measured by `benchmark` itself; `job` is for device='ios' and 'android'"
@@ -137,13 +138,13 @@ class Driver(ABC):
 
     @abstractmethod
     def run(self, plan: Plan, progress: Progress) -> Run:
-        """Run the turns of a plan that its stream does not hold yet.
+        """Runs the turns of a plan that are not in its stream yet.
 
         Returns:
-            Every finished round, and what they were measured on.
+            Every finished round, with device and environment.
 
         Raises:
-            RuntimeFailed: the device was lost or cannot be used; what was finished is in the stream.
+            RuntimeFailed: the device was lost or cannot be used; finished rounds are in the stream.
         """
 
 
@@ -154,14 +155,15 @@ def get_driver(
     engine: str | None = None,
     runtime_versions: Mapping[str, str] | None = None,
 ) -> Driver:
-    """`host`, `android`, `android:SERIAL`, ... -> its driver, with its `team`, `runners` and `runtime_versions`.
+    """Returns the driver of `host`, `android`, `android:SERIAL`, ..., with its `team`, `runners` and
+    `runtime_versions`.
 
     Args:
-        engine: of `ENGINES`, what runs the models in the place of our own programs.
+        engine: a vendor's program (`ENGINES`) that runs the models instead of this project's programs.
 
     Raises:
-        UsageError: unknown kind; the text lists the known ones. Or `runners`, `runtime_versions` or `engine` for a
-            device that takes none.
+        UsageError: the kind is unknown (the message lists the known ones), or `runners`, `runtime_versions` or `engine`
+            do not apply to the device.
     """
     kind, colon, selector = device.partition(":")
     kind = kind.lower()
@@ -170,8 +172,8 @@ def get_driver(
     if colon and not selector:
         raise UsageError(f"`device='{device}'`: name the device behind the colon, as `devices` lists it")
     if engine is not None and (engine, kind) not in ENGINES:
-        known = ", ".join(f"{name} for `device='{one}'`" for name, one in ENGINES)
-        raise UsageError(f"`engine='{engine}'` is none of {kind} devices; known: {known}")
+        engines = ", ".join(f"{name} for `device='{owner}'`" for name, owner in ENGINES)
+        raise UsageError(f"`engine='{engine}'` is none of {kind} devices; known: {engines}")
     driver = _load(ENGINES[engine, kind] if engine is not None else DRIVERS[kind])(selector or None)
     if runners is not None and kind != "android":
         raise UsageError(f"`runners` are for Android phones, and `device` is {device}; leave `runners` out")
@@ -182,18 +184,19 @@ def get_driver(
 
 
 def devices() -> tuple[Listing, ...]:
-    """Every device within reach, and every kind of which there is none; those that are not ready say what to do.
+    """Returns every device within reach, and an entry for each kind without one. Those that are not ready have a
+    remedy.
 
     Returns:
-        What `benchmark` takes as `device`, with a name and a state.
+        Values of `device` for `benchmark`, with a name and a state.
 
     Raises:
-        UsageError: an environment variable of the Android driver makes no sense.
+        UsageError: an environment variable of the Android driver is not valid.
     """
     return tuple(listing for kind in DRIVERS for listing in _load(DRIVERS[kind])().discover())
 
 
 def _load(place: str) -> type[Driver]:
     module, _, name = place.partition(":")
-    found: type[Driver] = getattr(importlib.import_module(module), name)
-    return found
+    driver: type[Driver] = getattr(importlib.import_module(module), name)
+    return driver

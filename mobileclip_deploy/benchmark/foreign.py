@@ -1,8 +1,8 @@
-"""A file that this project did not write, as a competitor: its input and output, matched to a tower.
+"""Competitors: files that this project did not write. Their inputs and outputs are matched to a tower.
 
-python -m mobileclip_deploy.benchmark.foreign TARGET FILE     prints what the file declares, as JSON
+python -m mobileclip_deploy.benchmark.foreign TARGET FILE     prints the inputs and outputs of the file, as JSON
 
-A foreign file is opened in a process of its own: what it does to a runtime, it does there.
+A foreign file is opened in a process of its own: if it crashes a runtime, only that process ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from mobileclip_deploy.targets import Target, TensorInfo, get_target, targets
 
 @dataclass(frozen=True)
 class Fitted:
-    """A tower that a foreign file can stand for. `comparable`: its output has the size of the tower's embedding."""
+    """A tower that a foreign file implements. `comparable`: True if its output has the size of the tower's
+    embedding."""
 
     tower: TowerName
     input: Tensor
@@ -32,27 +33,27 @@ class Fitted:
 
 
 def foreign_target(path: Path) -> Target:
-    """The target whose files end as this one does.
+    """Returns the target for a file's suffix.
 
     Raises:
-        UsageError: no target reads such files of others.
-        InvalidInput: there is no such file.
+        UsageError: no target reads foreign files of this suffix.
+        InvalidInput: the file does not exist.
     """
     every = [(target.abilities.foreign_suffix, target) for target in targets().values()]
     readers = {suffix: target for suffix, target in every if suffix}
     if path.suffix not in readers:
-        known = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
-        raise UsageError(f"`against` {path}: a competitor is {known} file")
+        kinds = " or ".join(f"{'an' if suffix[1] in 'aeiou' else 'a'} {suffix}" for suffix in readers)
+        raise UsageError(f"`against` {path}: a competitor is {kinds} file")
     if not path.is_file():
         raise InvalidInput(f"`against` {path}: no such file")
     return readers[path.suffix]
 
 
 def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """Inputs and outputs of a file of others, as the target's runtime reads it; a free dimension is 0.
+    """Returns inputs and outputs of a foreign file, as the target's runtime reads them; a free dimension is 0.
 
     Raises:
-        InvalidInput: the runtime cannot load it.
+        InvalidInput: the runtime cannot load the file.
     """
     command, environment = python("-m", "mobileclip_deploy.benchmark.foreign", target.name, str(path))
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
@@ -61,7 +62,7 @@ def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[
         raise InvalidInput(f"`against` {path}: {target.name} cannot load it: {reason[:300]}")
     sides = json.loads(done.stdout)
     inputs, outputs = (
-        tuple(TensorInfo(one["name"], one["dtype"], tuple(one["shape"])) for one in side) for side in sides
+        tuple(TensorInfo(tensor["name"], tensor["dtype"], tuple(tensor["shape"])) for tensor in side) for side in sides
     )
     return inputs, outputs
 
@@ -69,17 +70,17 @@ def declared(path: Path, target: Target) -> tuple[tuple[TensorInfo, ...], tuple[
 def fit(
     path: Path, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], size: int, length: int, embedding: int
 ) -> Fitted:
-    """Tell by shapes which tower a file is, and fill in its free dimensions.
+    """Identifies the tower of a file by shapes, and fills in its free dimensions.
 
     Args:
-        size: pixels of an image's side, where the file leaves it free.
-        length: of a text in tokens, likewise.
+        size: pixels of an image's side, for a free dimension.
+        length: number of tokens of a text, for a free dimension.
         embedding: size of the embeddings that the outputs could be compared with.
 
     Raises:
-        InvalidInput: it has not exactly one input of an image's or a text's shape, or no float output.
+        InvalidInput: the file does not have exactly one input of an image's or a text's shape, or has no float output.
     """
-    takes = "; ".join(f"{one.name} {one.dtype} {list(one.shape)}" for one in inputs)
+    takes = "; ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in inputs)
     if len(inputs) != 1:
         raise InvalidInput(f"`against` {path}: {len(inputs)} inputs ({takes}); give a file with one tower in it")
     source = inputs[0]
@@ -94,28 +95,28 @@ def fit(
     else:
         forms = "neither pixels [1, 3, S, S] or [1, S, S, 3] nor ids"
         raise InvalidInput(f"`against` {path}: its input ({takes}) is {forms}")
-    floats = [one for one in outputs if one.dtype in ("float32", "float16") and one.shape]
+    floats = [tensor for tensor in outputs if tensor.dtype in ("float32", "float16") and tensor.shape]
     if not floats:
         raise InvalidInput(f"`against` {path}: it has no float output")
-    filled = tuple(own if own else wanted for own, wanted in zip(source.shape, free, strict=True))
-    matching = [one for one in floats if len(one.shape) == 2 and one.shape[-1] == embedding]
+    filled = tuple(actual if actual else default for actual, default in zip(source.shape, free, strict=True))
+    matching = [tensor for tensor in floats if len(tensor.shape) == 2 and tensor.shape[-1] == embedding]
     output = matching[0] if matching else floats[0]
     return Fitted(
         tower=tower,
         input=Tensor.model_validate({"name": source.name, "dtype": source.dtype, "shape": filled}),
         output=Tensor.model_validate(
-            {"name": output.name, "dtype": output.dtype, "shape": [one or 1 for one in output.shape]}
+            {"name": output.name, "dtype": output.dtype, "shape": [tensor or 1 for tensor in output.shape]}
         ),
         comparable=bool(matching) and filled == free,
     )
 
 
 def main() -> None:
-    """Print what a file declares; what libraries print goes to stderr."""
+    """Prints the inputs and outputs of a file. The output of libraries goes to stderr."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sides = get_target(sys.argv[1]).declared(Path(sys.argv[2]))
-    json.dump([[asdict(one) for one in side] for side in sides], stdout)
+    json.dump([[asdict(tensor) for tensor in side] for side in sides], stdout)
     stdout.flush()
     os._exit(0)
 

@@ -12,18 +12,18 @@ import numpy.typing as npt
 from mobileclip_deploy.benchmark.job import Dtype, RawTensor, Tensor
 from mobileclip_deploy.network.model.variants import TowerName
 
-if TYPE_CHECKING:  # `devices` lists what there is without torch
+if TYPE_CHECKING:  # `devices` works without torch
     from mobileclip_deploy.parity.reference import Reference
 
 COLOURS = 3
 
 
 def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt.NDArray[Any]:
-    """A tower's inputs [N, ...] in the type that a runtime takes; [N, S, S, 3] where its last dimension is colours.
+    """Returns a tower's inputs [N, ...] in the runtime's dtype; [N, S, S, 3] if the last dimension is colours.
 
     Args:
-        reference: what a bundle keeps as golden.safetensors.
-        source: the input; uint8 pixels are the bytes that the others are 1/255 of.
+        reference: content of a bundle's golden.safetensors.
+        source: the input; uint8 pixels are 255 times the float ones.
     """
     inputs: npt.NDArray[Any] = reference.inputs.of(tower)
     if source.dtype == "uint8":
@@ -34,7 +34,7 @@ def golden_inputs(reference: Reference, tower: TowerName, source: Tensor) -> npt
 
 
 def write_raw(values: npt.NDArray[Any], folder: Path, file: str) -> RawTensor:
-    """Write an array to `file`, a path below `folder`."""
+    """Writes an array to `file`, a path below `folder`."""
     dtype: Dtype = values.dtype.name  # type: ignore[assignment]
     raw = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
     path = folder / file

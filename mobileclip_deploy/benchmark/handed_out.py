@@ -1,7 +1,7 @@
-"""Jobs that were written for devices out of reach: what they should answer stays here, until the run comes back.
+"""Offline jobs, written for devices that are not connected. Their expected answers stay here until the run comes back.
 
-Half of it goes along, so that an app that measures by itself can say on its screen whether the answers are right. The
-other half tells here whether they were computed.
+Half of the answers are part of the job, so that an app that measures by itself can show whether its answers are right.
+The other half shows here whether the device computed them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mobileclip_deploy.errors import InvalidInput
 
 
 def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:
-    """A job whose cells name the answers to the first half of their golden inputs, written below `folder`."""
+    """Returns a job whose cells name the answers to the first half of their golden inputs, written below `folder`."""
     cells = tuple(_with_shown(cell, job.protocol.golden_inputs, expected, folder) for cell in job.cells)
     return job.model_copy(update={"cells": cells})
 
@@ -32,26 +32,26 @@ def with_shown_answers(job: Job, expected: Expected, folder: Path) -> Job:
 def _with_shown(cell: Cell, limit: int, expected: Expected, folder: Path) -> Cell:
     if cell.golden is None:
         return cell
-    asked = expected[cell.golden.inputs.file][: limit or None]
-    if len(asked) < 2:
+    answers = expected[cell.golden.inputs.file][: limit or None]
+    if len(answers) < 2:
         return cell
     file = cell.golden.inputs.file.removesuffix(".inputs.bin") + ".shown.bin"
-    outputs = write_raw(asked[: len(asked) // 2].astype(np.float32), folder, file)
+    outputs = write_raw(answers[: len(answers) // 2].astype(np.float32), folder, file)
     return cell.model_copy(update={"golden": cell.golden.model_copy(update={"outputs": outputs})})
 
 
 def remember(job: Job, expected: Expected) -> None:
-    """Keep a job, and what it should answer, in this user's cache."""
+    """Saves a job and its expected answers in this user's cache."""
     file = _file(job.run_id)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(dict(expected), file, {"job": job.model_dump_json()})
 
 
 def compared(run: Run) -> Run | None:
-    """A run with its answers judged; None where this user's cache does not hold what they should be.
+    """Returns a run with its answers judged; None if this user's cache does not have the expected ones.
 
     Raises:
-        InvalidInput: it answers another job than the one that was written.
+        InvalidInput: the job of the run differs from the saved one.
     """
     file = _file(run.run_id)
     if not file.exists():

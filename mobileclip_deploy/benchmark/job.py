@@ -1,4 +1,4 @@
-"""The job: everything a device is told to measure. What each field means stands in docs/benchmark.md."""
+"""The job: everything that a device measures. docs/benchmark.md explains each field."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mobileclip_deploy.errors import UsageError, suggestion
 from mobileclip_deploy.targets.values import ComputeUnits
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-"""A whole number that every language's JSON reader keeps exactly."""
+"""A whole number that every language's JSON reader represents exactly."""
 Positive = Annotated[float, Field(gt=0, lt=2**63)]
-"""A time or a rate that can be divided by and drawn on a logarithmic axis."""
+"""A time or a rate that can be a divisor and a point on a logarithmic axis."""
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,119}$")]
-"""Safe as a file name on every device, and in a shell."""
+"""A text that is safe as a file name on every device, and in a shell."""
 RelativePath = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*(/[A-Za-z0-9_][A-Za-z0-9._+-]*)*$", max_length=LONGEST_PATH)
 ]
-"""Below the job's folder, with `/`, without `..`: safe in a shell too."""
+"""A path below the job's folder, with `/` and without `..`; also safe in a shell."""
 Former = Annotated[SkipJsonSchema[Any], AfterValidator(lambda _: None), Field(exclude=True)]
 """A field of documents of 0.3 and before: accepted, dropped, and no longer written."""
 CHECKPOINT = "torch"
@@ -29,18 +29,19 @@ Dtype = Literal["float32", "float16", "uint8", "int32", "int64"]
 
 
 class Frozen(BaseModel):
-    """Unknown fields are refused; a nullable one may be left out."""
+    """Base of documents: unknown fields are refused; a nullable one may be left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Protocol(Frozen):
-    """How often a cell is measured. A round lasts for at least `iterations_per_round` and `seconds_per_round`.
+    """Number and duration of the measurements of a cell. A round lasts for at least `iterations_per_round` and
+    `seconds_per_round`.
 
     `trim_fraction` of each round's samples is dropped at both ends for the trimmed mean. `statistic` is the figure that
-    the protocol reports. `golden_inputs`: check at most so many of them; 0 is all. `cool_seconds`: before a round a
-    device that knows its thermal state waits until it is nominal, at most so long. `pace_milliseconds`: from the start
-    of an inference to that of the next, as in an app that looks at a camera; 0: one right after the other.
+    the protocol reports. `golden_inputs`: maximum number of inputs to check; 0 is all. `cool_seconds`: maximum time
+    before a round in which a device that knows its thermal state waits until it is nominal. `pace_milliseconds`: time
+    between the starts of two inferences, as in an app with a camera; 0: no pause.
     """
 
     name: Identifier
@@ -58,7 +59,7 @@ class Protocol(Frozen):
 
     @property
     def least_seconds(self) -> float:
-        """What the samples of a round take at least."""
+        """Minimum duration of the samples of a round, in seconds."""
         return max(self.seconds_per_round, self.iterations_per_round * self.pace_milliseconds / 1000)
 
 
@@ -76,7 +77,7 @@ PROTOCOLS: dict[str, Protocol] = {
             statistic="median",
             cool_seconds=120.0,
         ),
-        # What a user waits for: clocks fall between inferences, which one right after the other never shows.
+        # Latency that a user sees: clocks fall between inferences, and runs without pauses do not show that.
         Protocol(
             name="paced",
             warm_up_iterations=4,
@@ -118,10 +119,10 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol called `name`.
+    """Returns the protocol called `name`.
 
     Raises:
-        UsageError: unknown; the text lists the known ones.
+        UsageError: the name is unknown; the message lists the known ones.
     """
     if name not in PROTOCOLS:
         raise UsageError(f"unknown protocol {name!r}{suggestion(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
@@ -129,7 +130,7 @@ def get_protocol(name: str) -> Protocol:
 
 
 def quick(protocol: Protocol) -> Protocol:
-    """The protocol's shape in seconds: a smoke test, whose figures are not to be quoted."""
+    """Returns a version of the protocol that takes seconds: a smoke test, whose figures must not be quoted."""
     return protocol.model_copy(
         update={
             "name": f"{protocol.name}-quick",
@@ -144,7 +145,7 @@ def quick(protocol: Protocol) -> Protocol:
 
 
 class Tensor(Frozen):
-    """An input or output as the runtime takes it: batch 1, no free dimension. Image pixels are RGB."""
+    """An input or output of the runtime: batch 1, no free dimension. Image pixels are RGB."""
 
     name: Name
     dtype: Dtype
@@ -152,7 +153,7 @@ class Tensor(Frozen):
 
 
 class RawTensor(Frozen):
-    """A raw little-endian row-major file of `shape`, the first dimension counting the examples."""
+    """A raw little-endian row-major file of `shape`, whose first dimension counts the examples."""
 
     file: RelativePath
     sha256: Sha256
@@ -161,10 +162,10 @@ class RawTensor(Frozen):
 
 
 class Golden(Frozen):
-    """Inputs whose answers are known to whoever wrote the job.
+    """Inputs for which the author of the job has the expected answers.
 
-    `outputs`: the answers to the first half of the inputs, in jobs that are handed out, for the device's own screen; in
-    jobs of version 0.3 and before all of them.
+    `outputs`: the answers to the first half of the inputs, in offline jobs, for the device's own screen; in jobs of
+    version 0.3 and before all of them.
     """
 
     inputs: RawTensor
@@ -172,7 +173,7 @@ class Golden(Frozen):
 
 
 class Gate(Frozen):
-    """What answers must hold where they come back, `parity.Bound` in a document: no device looks at it."""
+    """Bound for the answers (`parity.Bound` in a document), applied after they come back. Devices ignore it."""
 
     metric: Literal["cosine", "relative", "probabilities"]
     bound: float
@@ -180,7 +181,7 @@ class Gate(Frozen):
 
 
 class Accuracy(Frozen):
-    """What the file scored when it was exported, in percent, and on what."""
+    """Score of the file at its export, in percent, with metric and dataset."""
 
     metric: Name
     dataset: Name
@@ -188,14 +189,14 @@ class Accuracy(Frozen):
 
 
 class Cell(Frozen):
-    """One thing to time: a file, a runtime, where it runs, and with how many threads.
+    """One thing to time: a file, a runtime, a place to run, and a number of threads.
 
-    `runtime` is the target's word for what runs it: a device without it fails the cell. `backend` is the runtime's own
+    `runtime` is the target's name of the runtime: a device without it fails the cell. `backend` is the runtime's own
     (ONNX Runtime: cpu; ExecuTorch: xnnpack; torch: unfolded, folded, compiled); `compute_units` is Apple's.
-    `competitor`: a file that this project did not write; answers that miss the gate are then noted, not condemned.
-    Without `golden` they are not checked. `options` go to the runtime as they are (ONNX Runtime: session entries; Core
-    ML and Core AI: `function` of a file with several). `resizing`: of a tower that resizes pictures
-    itself, what its export found.
+    `competitor`: a file that this project did not write; answers that miss the gate are then noted, and the cell stays
+    valid. Without `golden`, answers are not checked. `options` are passed to the runtime unchanged (ONNX Runtime:
+    session entries; Core ML and Core AI: `function` of a file with several). `resizing`: deviation that the export
+    measured, for a tower that resizes pictures itself.
     """
 
     id: Identifier
@@ -236,9 +237,9 @@ class Turn(Frozen):
 
 
 class Job(Frozen):
-    """job.json: the whole plan. `order` holds every round of every cell once, in the order to run them.
+    """The complete plan, job.json. `order` contains every round of every cell once, in the order of execution.
 
-    `order` was shuffled with `seed` by whoever wrote the job: a device only follows it.
+    The author of the job shuffled `order` with `seed`; a device only follows it.
     """
 
     schema_version: Literal[1]
@@ -260,10 +261,10 @@ class Job(Frozen):
         return self
 
     def cell(self, name: str) -> Cell:
-        """The cell of that id."""
+        """Returns the cell of an id."""
         return next(cell for cell in self.cells if cell.id == name)
 
 
 def weights_beside(file: str) -> tuple[str, str]:
-    """The names by which ONNX's tools call the weights of a model that is larger than a protobuf may be."""
+    """Returns the names that ONNX's tools give to the weights of a model above the size limit of protobuf."""
     return f"{file}.data", f"{file}_data"

@@ -1,4 +1,4 @@
-"""What a reader of a figure should know about how it came about: warnings, each one sentence."""
+"""Warnings about figures: conditions that a reader should know, each in one sentence."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ WAITING = 1.2
 BUSY = 0.5
 FEW = 100
 SLOW_CLOCK = 0.9
-"""A core that ran below this share of its highest clock was throttled, or had not sped up yet."""
+"""Share of its highest clock below which a core counts as throttled, or as not yet sped up."""
 
 
 ELSEWHERE = ("gpu", "npu", "webgpu", "vulkan", "qnn", "coreml", "mps")
 """Backends that compute on another device than the cores."""
 
-# Multiplications and additions a nanosecond that nothing reaches by far. Of the cores none does more than those with
-# tiles of int8, 2,048 a cycle of each (AMX), which is 10 a picosecond; of what stands beside them phones and Macs are
-# advertised with 40 to 80 TOP/s, one card of a data centre with 2,000.
+# Multiplications and additions per nanosecond, far above any hardware. The fastest cores have tiles of int8: 2,048 of
+# each per cycle (AMX), which is 10 per picosecond. Accelerators of phones and Macs are advertised with 40 to 80 TOP/s,
+# one card of a data centre with 2,000.
 CORE_OPERATIONS, DEVICE_OPERATIONS = 20_000, 5_000_000
-# Nanoseconds that calling a runtime takes before anything is computed: it looks its inputs up, and goes through locks.
+# Nanoseconds of a call of a runtime before it computes anything: it looks up inputs, and acquires locks.
 CALL = 100
 
 
@@ -36,51 +36,51 @@ def on_cores(cell: Cell) -> bool:
 
 
 def impossible(cell: Cell, summary: Summary, operations: int | None) -> tuple[str, ...]:
-    """A remark on times in which nothing could have computed this: a device's clock, or its word, is wrong.
+    """Returns a warning about times that are too short for any hardware: a device's clock or report is wrong.
 
     Args:
-        operations: multiplications and additions of an inference; None where they are not known.
+        operations: multiplications and additions of an inference; None if they are unknown.
     """
     rate = CORE_OPERATIONS * cell.threads if on_cores(cell) else DEVICE_OPERATIONS
     least = max((operations or 0) / rate, CALL)
     if summary.minimum_ns >= least:
         return ()
     work = f"{operations / 1e9:.2g} G operations" if operations else "a call of a runtime"
-    told = f"a sample of {summary.minimum_ns} ns, where {work} take at least {least:,.0f}"
-    return (f"impossible: {told}; these are nobody's latencies",)
+    times = f"a sample of {summary.minimum_ns} ns, where {work} take at least {least:,.0f}"
+    return (f"impossible: {times}; these are nobody's latencies",)
 
 
 def cell_warnings(cell: Cell, summary: Summary, rounds: Sequence[RoundResult]) -> tuple[str, ...]:
-    """What speaks against a cell's figures."""
-    found = []
+    """Returns warnings about a cell's figures."""
+    notes = []
     trend = summary.last_over_first
     if trend is not None and trend > TREND:
-        found.append(f"trend: the last quarter took {trend:.2f} times as long as the first (throttling, or scheduling)")
+        notes.append(f"trend: the last quarter took {trend:.2f} times as long as the first (throttling, or scheduling)")
     width = (summary.median_interval_ns.high - summary.median_interval_ns.low) / summary.median_ns
     if width > WIDTH:
-        found.append(f"uncertain: the interval of the median is {100 * width:.0f}% wide")
+        notes.append(f"uncertain: the interval of the median is {100 * width:.0f}% wide")
     if summary.samples < FEW:
-        found.append(f"few samples: {summary.samples}")
+        notes.append(f"few samples: {summary.samples}")
     timed = sum(bool(item.samples_ns) for item in rounds)
     if timed < LEAST_ROUNDS:
-        found.append(f"few rounds: the interval of the median is of {timed}, and {LEAST_ROUNDS} are needed for 95%")
-    on_cpu = cell.compute_units in (None, "cpuOnly")  # elsewhere the CPU has every reason to wait
+        notes.append(f"few rounds: the interval of the median is of {timed}, and {LEAST_ROUNDS} are needed for 95%")
+    on_cpu = cell.compute_units in (None, "cpuOnly")  # with other units the CPU has to wait
     if summary.cpu_ns and on_cpu and cell.threads == 1 and summary.mean_ns > WAITING * summary.cpu_ns:
-        found.append(
+        notes.append(
             f"waited: took {summary.mean_ns / summary.cpu_ns:.2f} times its CPU time (the core had other work)"
         )
     states = {item.thermal_state for item in rounds} & {"serious", "critical"}
     if states:
         names = " and ".join(sorted(str(state) for state in states))
-        found.append(f"throttled: thermal state {names} during its rounds")
+        notes.append(f"throttled: thermal state {names} during its rounds")
     if cell.golden is None:
-        found.append("answers not checked: no golden outputs that they could be compared with")
-    return (*found, *_own_gate(cell))
+        notes.append("answers not checked: no golden outputs that they could be compared with")
+    return (*notes, *_own_gate(cell))
 
 
 def _own_gate(cell: Cell) -> tuple[str, ...]:
-    """That a bundle's answers were held to a gate that its export replaced. One that a place has, as it computes at a
-    precision of its own, is that precision's."""
+    """Returns a warning if a bundle's answers were judged by a gate that its export replaced. The gate of a place with
+    a precision of its own is that precision's, and needs no warning."""
     if cell.gate is None or cell.competitor or cell.precision is None or not is_precision(cell.precision):
         return ()
     bound = Bound(cell.gate.metric, cell.gate.bound, cell.gate.snr_db)
@@ -94,31 +94,31 @@ def _own_gate(cell: Cell) -> tuple[str, ...]:
 
 
 def marked(finished: RoundResult, pinned: Sequence[int], fixed: bool | None = None) -> RoundResult:
-    """A round with what its cores say against its figures. Marking twice changes nothing.
+    """Returns a round with warnings about its cores. Repeating the call changes nothing.
 
     Args:
         pinned: the cores that the harness meant to run on; none: any.
-        fixed: whether the run asked for the phone's fixed performance mode, which limits its clocks.
+        fixed: True if the run requested the phone's fixed performance mode, which limits its clocks.
     """
-    found, used = [], finished.cores
-    kinds = sorted({one.maximum_khz for one in used if one.maximum_khz})
+    notes, used = [], finished.cores
+    kinds = sorted({core.maximum_khz for core in used if core.maximum_khz})
     if len(kinds) > 1:
-        found.append(f"mixed cores: ran on {len(kinds)} kinds, of {' and '.join(_gigahertz(khz) for khz in kinds)}")
-    astray = [str(one.core) for one in used if pinned and one.core not in pinned]
+        notes.append(f"mixed cores: ran on {len(kinds)} kinds, of {' and '.join(_gigahertz(khz) for khz in kinds)}")
+    astray = [str(core.core) for core in used if pinned and core.core not in pinned]
     if astray:
-        found.append(f"not pinned: ran on core {', '.join(astray)}, and should have on {', '.join(map(str, pinned))}")
-    for one in used:
-        if one.maximum_khz and one.allowed_khz and one.allowed_khz < one.maximum_khz:
-            clocks = f"{_gigahertz(one.allowed_khz)} of {_gigahertz(one.maximum_khz)}"
-            found.append(
-                f"capped: core {one.core} was allowed {clocks} in the fixed performance mode that was asked for"
+        notes.append(f"not pinned: ran on core {', '.join(astray)}, and should have on {', '.join(map(str, pinned))}")
+    for core in used:
+        if core.maximum_khz and core.allowed_khz and core.allowed_khz < core.maximum_khz:
+            clocks = f"{_gigahertz(core.allowed_khz)} of {_gigahertz(core.maximum_khz)}"
+            notes.append(
+                f"capped: core {core.core} was allowed {clocks} in the fixed performance mode that was asked for"
                 if fixed
-                else f"throttled: core {one.core} was allowed {clocks}"
+                else f"throttled: core {core.core} was allowed {clocks}"
             )
-        elif one.maximum_khz and one.running_khz and one.running_khz < SLOW_CLOCK * one.maximum_khz:
-            clocks = f"{_gigahertz(one.running_khz)} of {_gigahertz(one.maximum_khz)}"
-            found.append(f"slow clock: core {one.core} ran at {clocks}")
-    return finished.model_copy(update={"warnings": tuple(dict.fromkeys((*finished.warnings, *found)))})
+        elif core.maximum_khz and core.running_khz and core.running_khz < SLOW_CLOCK * core.maximum_khz:
+            clocks = f"{_gigahertz(core.running_khz)} of {_gigahertz(core.maximum_khz)}"
+            notes.append(f"slow clock: core {core.core} ran at {clocks}")
+    return finished.model_copy(update={"warnings": tuple(dict.fromkeys((*finished.warnings, *notes)))})
 
 
 def _gigahertz(khz: int) -> str:
@@ -126,55 +126,55 @@ def _gigahertz(khz: int) -> str:
 
 
 def run_warnings(result: Result) -> tuple[str, ...]:
-    """What speaks against a run's figures as a whole."""
-    found = []
+    """Returns warnings about a run's figures as a whole."""
+    warnings = []
     if result.device.simulated:
-        found.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
+        warnings.append("SIMULATED: a stand-in answered in the device's place; these are nobody's latencies")
     if result.self_reported:
-        found.append(
+        warnings.append(
             "self-reported: the device measured by itself, and what it answered was not compared here with what is "
             "right; its figures are its own word"
         )
     if result.device.kind == "android" and result.harness.c_library == "glibc":
-        found.append(
+        warnings.append(
             "glibc: measured by the ready runners, on the runtimes' Linux builds, where an app uses Android's; "
             "compare it with other glibc results only"
         )
     browser = result.device.browser
     if browser is not None:
-        found.append("browser: compare it with other browsers' results only; a native runtime is another thing")
+        warnings.append("browser: compare it with other browsers' results only; a native runtime is another thing")
         if browser.adapter_is_software and any(cell.backend == "webgpu" for cell in result.job.cells):
-            found.append(f"software GPU: {browser.adapter} is played by the processor; nobody's WebGPU latency")
+            warnings.append(f"software GPU: {browser.adapter} is played by the processor; nobody's WebGPU latency")
         if not browser.isolated:
-            found.append("not isolated: the page had one thread and a coarse clock")
+            warnings.append("not isolated: the page had one thread and a coarse clock")
     if result.job.protocol.name.endswith("-quick"):
-        found.append("quick: a smoke test of few inferences; not to be quoted")
+        warnings.append("quick: a smoke test of few inferences; not to be quoted")
     before, after = result.environment.before, result.environment.after
     if after is None:
-        found.append("interrupted: the run did not come to its end")
+        warnings.append("interrupted: the run did not come to its end")
     for when, snapshot in (("before", before), ("after", after)):
         if snapshot is not None:
-            found += [f"{text} {when} the run" for text in _conditions(snapshot)]
+            warnings += [f"{text} {when} the run" for text in _conditions(snapshot)]
     load = before.load_average_1min
     if load is not None and load > BUSY * result.device.cores:
-        found.append(f"busy: load average {load:.1f} on {result.device.cores} cores before; compare ratios only")
+        warnings.append(f"busy: load average {load:.1f} on {result.device.cores} cores before; compare ratios only")
     odd = [cell.id for cell in result.cells if any(text.startswith("impossible:") for text in cell.warnings)]
     if odd:
-        found.append(f"impossible: samples below what can be, nobody's latencies: {', '.join(odd)}")
+        warnings.append(f"impossible: samples below what can be, nobody's latencies: {', '.join(odd)}")
     wrong = [cell.id for cell in result.cells if cell.status == "invalid"]
     if wrong:
-        found.append(f"wrong answers, no latency: {', '.join(wrong)}")
-    return tuple(found)
+        warnings.append(f"wrong answers, no latency: {', '.join(wrong)}")
+    return tuple(warnings)
 
 
 def _conditions(snapshot: Snapshot) -> list[str]:
-    found = []
+    conditions = []
     if snapshot.thermal_state in ("serious", "critical"):
-        found.append(f"throttled: thermal state {snapshot.thermal_state}")
+        conditions.append(f"throttled: thermal state {snapshot.thermal_state}")
     if snapshot.low_power_mode:
-        found.append("low-power mode on")
+        conditions.append("low-power mode on")
     if snapshot.battery_percent is not None and snapshot.battery_percent < 20:
-        found.append(f"battery at {snapshot.battery_percent:.0f}%")
+        conditions.append(f"battery at {snapshot.battery_percent:.0f}%")
     if snapshot.governor is not None and snapshot.governor in ("powersave", "conservative"):
-        found.append(f"CPU governor {snapshot.governor}")
-    return found
+        conditions.append(f"CPU governor {snapshot.governor}")
+    return conditions

@@ -1,5 +1,7 @@
-"""Whether a model runs on the Neural Engine: what speaks for it, and which of its operations Core ML means to run
-elsewhere. No API tells an app where an inference ran; Instruments does (docs/iphone.md)."""
+"""Evidence that a model runs on the Neural Engine, and the operations that Core ML plans for other units.
+
+No API reports the unit of an inference to an app; Instruments does (docs/iphone.md).
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,14 @@ UNITS = {"cpu": "the CPU", "gpu": "the GPU", "unknown": "a unit that Core ML doe
 
 @dataclass(frozen=True)
 class NeuralEngineUse:
-    """Figures of one file of a sweep over Apple's compute units; `verdict` says no more than the figures do.
+    """Figures of one file, measured with different compute units of Apple; `verdict` claims no more than the figures
+    show.
 
-    `share`: of the predicted cost, or of the operations where Core ML predicts no cost (`by_cost` tells), on the Neural
-    Engine; None: no plan was told (Core ML before iOS 17.4, Core AI ever). `speedup`: the median with the CPU alone
-    over the median with `units`, which name the Neural Engine.
+    Attributes:
+        share: share of the Neural Engine in the predicted cost, or in the operations if Core ML predicts no cost; None
+            without a plan (Core ML before iOS 17.4, Core AI always).
+        by_cost: True if `share` is of the cost.
+        speedup: median with the CPU alone, divided by the median with `units`, which include the Neural Engine.
     """
 
     label: str
@@ -40,7 +45,7 @@ class NeuralEngineUse:
 
     @property
     def verdict(self) -> str:
-        """In words that call it evidence."""
+        """Conclusion, worded as evidence."""
         if self.simulated:
             return "SIMULATED, so no evidence of anything"
         if self.share is None or self.speedup is None:
@@ -54,19 +59,19 @@ class NeuralEngineUse:
     @property
     def text(self) -> str:
         """The figures, then the verdict."""
-        told = []
+        phrases = []
         if self.share is not None and self.operations is not None:
-            told.append(
+            phrases.append(
                 f"Core ML plans {100 * self.share:.0f}% of the {'cost' if self.by_cost else 'operations'} "
                 f"({self.operations[0]} of {self.operations[1]} operations) for the Neural Engine"
             )
         if self.speedup is not None:
-            told.append(f"{self.units} is {self.speedup:.2f} times as fast as cpuOnly")
-        return f"Neural Engine: {', '.join(told) or 'nothing was measured'}: {self.verdict}"
+            phrases.append(f"{self.units} is {self.speedup:.2f} times as fast as cpuOnly")
+        return f"Neural Engine: {', '.join(phrases) or 'nothing was measured'}: {self.verdict}"
 
 
 def neural_engine_use(result: Result) -> tuple[NeuralEngineUse, ...]:
-    """The evidence for every file that was measured with and without the Neural Engine."""
+    """Returns the evidence for every file that was measured with and without the Neural Engine."""
     return tuple(
         _evidence(sweep[units], sweep.get("cpuOnly"), result.device.simulated, units)
         for sweep in _sweeps(result)
@@ -76,10 +81,11 @@ def neural_engine_use(result: Result) -> tuple[NeuralEngineUse, ...]:
 
 
 def planned_placement(result: Result) -> tuple[tuple[str, str], ...]:
-    """Where Core ML means to run each file, by compute units: the label, and operations and share of cost by unit."""
+    """Returns the placement that Core ML plans for each file: its label, and operations and share of cost by unit, for
+    each set of compute units."""
     lines, mark = [], " (SIMULATED)" if result.device.simulated else ""
     for sweep in _sweeps(result):
-        planned = [f"{units}: {_units(found)}" for units, (_, found) in sweep.items() if found.placement]
+        planned = [f"{units}: {_units(measured)}" for units, (_, measured) in sweep.items() if measured.placement]
         label = next(iter(sweep.values()))[0].label
         lines += [(label, f"planned placement{mark}: {'; '.join(planned)}")] if planned else []
     return tuple(lines)
@@ -93,24 +99,24 @@ def _units(found: CellResult) -> str:
 
 
 def _sweeps(result: Result) -> tuple[dict[str, tuple[Cell, CellResult]], ...]:
-    """Measurements by set of compute units, one mapping per tower of a file."""
+    """Returns measurements by set of compute units, one mapping per tower of a file."""
     sweeps: dict[tuple[str, str], dict[str, tuple[Cell, CellResult]]] = {}
-    for cell, found in result.pairs():
+    for cell, measured in result.pairs():
         if cell.compute_units is not None:
-            sweeps.setdefault((cell.file, cell.tower), {})[cell.compute_units] = cell, found
+            sweeps.setdefault((cell.file, cell.tower), {})[cell.compute_units] = cell, measured
     return tuple(sweeps.values())
 
 
 def _evidence(
     engine: tuple[Cell, CellResult], cpu: tuple[Cell, CellResult] | None, simulated: bool, units: str
 ) -> NeuralEngineUse:
-    cell, found = engine
-    total = sum(place.operations for place in found.placement)
-    there = next((place for place in found.placement if place.unit == UNIT), None)
+    cell, measured = engine
+    total = sum(place.operations for place in measured.placement)
+    there = next((place for place in measured.placement if place.unit == UNIT), None)
     operations = there.operations if there else 0
-    by_cost = any(place.cost_share is not None for place in found.placement)
+    by_cost = any(place.cost_share is not None for place in measured.placement)
     share = (there.cost_share if there else 0.0) if by_cost else operations / total if total else None
-    fast, slow = found.summary, cpu[1].summary if cpu else None
+    fast, slow = measured.summary, cpu[1].summary if cpu else None
     return NeuralEngineUse(
         label=cell.label,
         share=share,
@@ -123,43 +129,44 @@ def _evidence(
 
 
 def operations_elsewhere(result: Result, lints: Sequence[LintReport] = ()) -> tuple[tuple[str, str], ...]:
-    """Sentences on the files that were planned for CPU and Neural Engine, each with its file's label: one sentence per
-    unit and reason.
+    """Returns sentences on the files that were planned for CPU and Neural Engine, with the file's label: one per unit
+    and reason.
 
     Args:
-        lints: of the packages that were measured, for the reasons: what `lint` finds of an operation of the same name.
+        lints: reports on the measured packages. The findings of `lint` on an operation of the same name give the
+            reasons.
     """
-    simulated, told = "SIMULATED: " if result.device.simulated else "", []
-    for cell, found in result.pairs():
+    simulated, sentences = "SIMULATED: " if result.device.simulated else "", []
+    for cell, measured in result.pairs():
         if cell.compute_units != "cpuAndNeuralEngine":
             continue
         reasons = _reasons(cell, lints)
         groups: dict[tuple[str, str | None], list[PlannedOperation]] = {}
-        for operation in next((item.operations for item in found.rounds if item.operations), ()):
+        for operation in next((item.operations for item in measured.rounds if item.operations), ()):
             if operation.unit != UNIT:
                 groups.setdefault((operation.unit, reasons.get(operation.name)), []).append(operation)
         for (unit, reason), operations in groups.items():
-            told.append((cell.label, simulated + _sentence(unit, reason, operations, known=bool(reasons))))
-    return tuple(told)
+            sentences.append((cell.label, simulated + _sentence(unit, reason, operations, known=bool(reasons))))
+    return tuple(sentences)
 
 
 def _reasons(cell: Cell, lints: Sequence[LintReport]) -> dict[str, str | None]:
-    """Findings on every operation of the cell's package, by its name; empty where the package was not linted."""
-    found: dict[str, str | None] = {}
+    """Returns findings on every operation of the cell's package, by its name; empty if the package was not linted."""
+    reasons: dict[str, str | None] = {}
     for report in lints:
         if report.package == PurePosixPath(cell.file).name and report.function == cell.options.get("function", "main"):
             texts = {rule.name: rule.text for rule in report.rules}
             for operation in report.operations:
-                rules = dict.fromkeys(one.rule for one in operation.findings if one.level != "advice")
-                found[operation.name] = "; ".join(f"{name} ({texts[name]})" for name in rules) or None
-    return found
+                rules = dict.fromkeys(finding.rule for finding in operation.findings if finding.level != "advice")
+                reasons[operation.name] = "; ".join(f"{name} ({texts[name]})" for name in rules) or None
+    return reasons
 
 
 def _sentence(unit: str, reason: str | None, operations: Sequence[PlannedOperation], *, known: bool) -> str:
     count = len(operations)
-    names = [f"{one.operator.rpartition('.')[2]} {one.name}" for one in operations[:NAMED]]
+    names = [f"{operation.operator.rpartition('.')[2]} {operation.name}" for operation in operations[:NAMED]]
     more = f" and {count - NAMED} more" if count > NAMED else ""
-    costs = [one.cost for one in operations if one.cost is not None]
+    costs = [operation.cost for operation in operations if operation.cost is not None]
     cost = f", {100 * sum(costs):.1f}% of the predicted cost," if costs else ""
     subject = f"{count} operation{'s' if count > 1 else ''} ({', '.join(names)}{more}){cost}"
     verb = f"{'fall' if count > 1 else 'falls'} to {UNITS.get(unit, unit)}"

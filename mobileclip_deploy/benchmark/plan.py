@@ -1,4 +1,4 @@
-"""The plan of a measurement: a job, the folder of its files, and the answers that it expects."""
+"""The plan of a measurement: a job, the folder of its files, and the expected answers."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from mobileclip_deploy.benchmark.job import Job, Turn, weights_beside
 from mobileclip_deploy.benchmark.result import Device, Environment, Harness, RoundResult, Run, Snapshot
 
 ROUNDS_BYTES = 64 << 20
-"""Bytes of all rounds without their answers: eight million samples and their names."""
+"""Maximum bytes of all rounds without their answers: eight million samples and their names."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A folder with everything that the job names, some of it as links; `profile` asks for operator times as well.
+    """A folder with every file of the job, some of them as links. It also contains the stream of finished rounds, from
+    which an interrupted run continues.
 
-    `versions`: of a runtime, those that the bundles of the job were proven with. `expected` is in
-    none of its files. The folder keeps the stream of finished rounds too, so that an interrupted run goes on from it.
+    Attributes:
+        profile: True if operator times are measured too.
+        versions: versions of each runtime that the bundles of the job were proven with.
+        expected: expected answers, which are in none of the files.
     """
 
     folder: Path
@@ -35,27 +38,27 @@ class Plan:
 
     @property
     def proven(self) -> dict[str, frozenset[str]]:
-        """Every runtime of the job, and the versions that bundles were proven with; none where no bundle says."""
+        """Every runtime of the job, with the versions that bundles were proven with; empty if no bundle names one."""
         return {cell.runtime: self.versions.get(cell.runtime, frozenset()) for cell in self.job.cells}
 
     @property
     def stream(self) -> Path:
-        """Where finished rounds go, one per line."""
+        """File of the finished rounds, one per line."""
         return self.folder / f"{self.job.run_id}.rounds.jsonl"
 
     @property
     def files(self) -> dict[str, Path]:
-        """Every file that the job names, by its path in the folder: packages file by file, weights that lie beside a
-        model, golden inputs, and the answers to some of them that a job by hand shows."""
+        """Every file of the job, by its path in the folder: packages file by file, weights next to a model, golden
+        inputs, and the answers that an offline job shows."""
         names = [name for cell in self.job.cells for name in (cell.file, *weights_beside(cell.file))]
         golden = [cell.golden for cell in self.job.cells if cell.golden]
-        names += [one.file for pair in golden for one in (pair.inputs, pair.outputs) if one]
+        names += [tensor.file for pair in golden for tensor in (pair.inputs, pair.outputs) if tensor]
         places = (self.folder / name for name in dict.fromkeys(names))
-        every = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else (place,)))
-        return {file.relative_to(self.folder).as_posix(): file for file in every if file.is_file()}
+        expanded = (file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else (place,)))
+        return {file.relative_to(self.folder).as_posix(): file for file in expanded if file.is_file()}
 
     def copy_to(self, folder: Path) -> None:
-        """Write job.json and every file that it names into a new folder."""
+        """Writes job.json and every file that it names into a new folder."""
         folder.mkdir(parents=True)
         for name, source in self.files.items():
             target = folder / name
@@ -66,8 +69,8 @@ class Plan:
     def write_for_app(self, into: Path) -> Path:
         """Writes `into`/<run_id> for an app that measures by itself, and returns that folder.
 
-        It contains the job, what it names, and files.json, by which an app fetches the folder from a web server: every
-        file, its size and its SHA-256.
+        It contains the job, its files, and files.json, a list of every file with its size and SHA-256. With this list
+        an app fetches the folder from a web server.
         """
         folder = into / self.job.run_id
         self.copy_to(folder)
@@ -82,27 +85,27 @@ class Plan:
 
     @property
     def most_bytes(self) -> int:
-        """The most that all rounds of a device can take: the answers of its cells in base64, and what else it tells."""
+        """Maximum size of all rounds of a device: the answers of its cells in base64, and the rest of its report."""
         cells = [cell for cell in self.job.cells if cell.golden]
         answers = sum(4 * cell.golden.inputs.shape[0] * math.prod(cell.output.shape) for cell in cells if cell.golden)
         return ROUNDS_BYTES + 2 * answers
 
     @property
     def outstanding(self) -> tuple[Turn, ...]:
-        """The turns that the stream does not hold yet, without those of cells that failed or answered wrongly."""
+        """Turns that are not in the stream yet, without those of cells that failed or had wrong answers."""
         return outstanding(self.job, read_stream(self.stream, self.job))
 
     def keep(self, finished: RoundResult) -> None:
-        """Judge a round that came from a device and append it to the stream, to which there is no other way.
+        """Judges a round that came from a device and appends it to the stream. There is no other way to append one.
 
-        What was not asked for, or is there already, is no round of this plan.
+        Rounds that are not in the plan, or are there already, are ignored.
         """
         turn = Turn(cell=finished.cell, round=finished.round)
         if finished.run_id == self.job.run_id and turn in self.outstanding:
             append(self.stream, judge(finished, self.job, self.expected))
 
     def record(self, device: Device, harness: Harness, runtimes: dict[str, str], environment: Environment) -> Run:
-        """What this plan's device found: every round that was kept."""
+        """Returns the run of this plan's device: every round in the stream."""
         return Run(
             schema_version=1,
             run_id=self.job.run_id,
@@ -115,10 +118,10 @@ class Plan:
         )
 
     def environment_before(self, take: Callable[[], Snapshot]) -> Snapshot:
-        """The state before the first round, which a run that goes on keeps."""
+        """Returns the state before the first round; a run that continues keeps the first state."""
         path = self.folder / "environment-before.json"
         if path.exists():
             return parse_document(path.read_text(encoding="utf-8"), Snapshot, str(path))
-        found = take()
-        write_document(path, found)
-        return found
+        snapshot = take()
+        write_document(path, snapshot)
+        return snapshot

@@ -1,4 +1,4 @@
-"""What is asked of a benchmark: what to measure, and how to run it."""
+"""Request of a benchmark: the bundles and files to measure, and the options of the run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TORCH_FORMS = ("unfolded", "folded", "compiled")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured.
+    """Bundles and files to measure.
 
     Args:
-        against: files of others.
-        torch: of `TORCH_FORMS`, the checkpoint itself in these, from `checkpoint_of`.
-        checkpoint_of: the source of a bundle; None when it is not at hand.
+        against: foreign files.
+        torch: forms of `TORCH_FORMS` in which the checkpoint of `checkpoint_of` is timed.
+        checkpoint_of: returns the source of a bundle; None if it is not found.
     """
 
     bundles: tuple[Bundle, ...]
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How it is run: see `benchmark`."""
+    """Options of the run: see `benchmark`."""
 
     protocol: Protocol
     output: Path
@@ -55,7 +55,7 @@ def make_request(
     torch: str | Sequence[str] = (),
     checkpoint: StrPath | None = None,
 ) -> Request:
-    """Open the bundles.
+    """Opens the bundles and returns the request.
 
     Args:
         tower: image, text or both.
@@ -64,14 +64,14 @@ def make_request(
         checkpoint: the source of the bundles; found as `verify` finds it when None.
 
     Raises:
-        InvalidInput: a bundle is damaged, a file is not there, or the checkpoint is another one.
-        UsageError: an unknown tower, a file of others that no target reads, or a checkpoint that nothing is done with.
+        InvalidInput: a bundle is damaged, a file is missing, or the checkpoint is another one.
+        UsageError: the tower is unknown, no target reads a foreign file, or a checkpoint is given without `torch`.
     """
     if tower not in (*TOWERS, "both"):
         raise UsageError(f"unknown tower {tower!r}; known: {', '.join(TOWERS)}, both")
     counts, forms, others = parse_threads(threads), parse_forms(torch), paths(against)
     listed = (bundles,) if isinstance(bundles, Bundle | str | PathLike) else bundles
-    opened = tuple(Bundle.open(one.path if isinstance(one, Bundle) else Path(one)) for one in listed)
+    opened = tuple(Bundle.open(item.path if isinstance(item, Bundle) else Path(item)) for item in listed)
     for path in others:
         foreign_target(path)
     if checkpoint is not None and not forms:
@@ -87,10 +87,10 @@ def make_request(
 
 
 def parse_threads(given: str | int | Sequence[int]) -> tuple[int, ...]:
-    """Numbers of threads, each once: one, several, or `1,2,4`.
+    """Parses numbers of threads: one, several, or `1,2,4`. Duplicates are dropped.
 
     Raises:
-        UsageError: one is not from 1 to 1024.
+        UsageError: a number is not from 1 to 1024.
     """
     parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int) else given
     counts = [int(part) if str(part).isascii() and str(part).isdigit() else 0 for part in parts]
@@ -101,10 +101,10 @@ def parse_threads(given: str | int | Sequence[int]) -> tuple[int, ...]:
 
 
 def parse_forms(text: str | Sequence[str]) -> tuple[str, ...]:
-    """`folded`, `unfolded,folded` or `all`, or one by one.
+    """Parses forms of torch: `folded`, `unfolded,folded` or `all`, or a sequence of forms.
 
     Raises:
-        UsageError: an unknown one.
+        UsageError: a form is unknown.
     """
     parts = tuple(part.strip() for part in text.split(",")) if isinstance(text, str) else tuple(text)
     forms = TORCH_FORMS if parts == ("all",) else parts

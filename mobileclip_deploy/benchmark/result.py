@@ -1,4 +1,4 @@
-"""The result: what a device measured, the job it was given included. Each field's meaning: docs/benchmark.md."""
+"""The result: measurements of a device, with the job that it was given. docs/benchmark.md explains each field."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ ThermalState = Literal["nominal", "fair", "serious", "critical"]
 
 
 class Browser(Frozen):
-    """What a page told of its browser. `secure` and `isolated`: without both it has one thread, and a coarser clock.
+    """A browser, as its page reported it. Unless `secure` and `isolated` are both true, it has one thread and a coarser
+    clock.
 
-    `clock_step_ns`: the smallest step of its clock. `adapter`: WebGPU's, None where there is none;
-    `adapter_is_software`: a processor plays the GPU. `memory_gib`: rounded by the browser, 8 at most.
+    `clock_step_ns`: the smallest step of its clock. `adapter`: WebGPU's; None if there is none. `adapter_is_software`:
+    a processor emulates the GPU. `memory_gib`: rounded by the browser, 8 at most.
     """
 
     name: Name
@@ -38,10 +39,11 @@ class Browser(Frozen):
 
 
 class Device(Frozen):
-    """What it was measured on. `simulated`: a stand-in answered; its figures are nobody's latency.
+    """Device of the measurements. `simulated`: a simulation answered, so the figures are not latencies of any device.
 
-    `browser`: of kind browser alone. The machine below it is this one, or as much of it as the browser tells.
-    `instructions`: of a host, those that decide how fast it multiplies, by Linux's names (`avx512_vnni`).
+    `browser`: for the kind browser only; the other fields then describe this machine, as far as the browser reports it.
+    `instructions`: of a host, the instruction sets that decide the speed of multiplications, by Linux's names
+    (`avx512_vnni`).
     """
 
     kind: Literal["host", "android", "ios", "mac", "browser"]
@@ -61,9 +63,10 @@ class Device(Frozen):
 
 
 class Harness(Frozen):
-    """What measured. `affinity`: the cores it was pinned to; none means any. `quality_of_service`: Apple's word.
+    """Program that measured. `affinity`: the cores it was pinned to; empty means any. `quality_of_service`: Apple's
+    term.
 
-    `c_library`: what it runs on, `glibc` or `bionic` (Android's own); None where there is but one.
+    `c_library`: its C library, `glibc` or `bionic` (Android's own); None if the system has only one.
     """
 
     name: Name
@@ -75,15 +78,16 @@ class Harness(Frozen):
 
     @classmethod
     def own(cls, kind: str) -> Harness:
-        """This package, for a kind of device."""
+        """Returns the entry of this package, for a kind of device."""
         return cls(name=f"mobileclip_deploy.benchmark.{kind}", version=metadata.version("mobileclip-deploy"))
 
 
 class Snapshot(Frozen):
-    """The state of the device at one moment; None where it cannot be told.
+    """State of the device at one moment; None for values that cannot be read.
 
-    `battery_charge_microampere_hours` and `battery_millivolts` are coarse: of the whole phone, and of its battery's own
-    counter, whose steps are large. They say what a run took only while the phone does not charge.
+    `battery_charge_microampere_hours` and `battery_millivolts` are coarse: they cover the whole phone, and come from
+    its battery's own counter, whose steps are large. They show the consumption of a run only while the phone does not
+    charge.
     """
 
     unix_seconds: Annotated[float, Field(ge=0, lt=2**33)]
@@ -101,16 +105,16 @@ class Snapshot(Frozen):
 
 
 class Environment(Frozen):
-    """Before the first round, and after the last one (None: never reached)."""
+    """Snapshots before the first round, and after the last one (None: never reached)."""
 
     before: Snapshot
     after: Snapshot | None = None
 
 
 class GoldenOutcome(Frozen):
-    """What the answers to `inputs` golden inputs were worth, as the computer that sent the job found: no device's word.
+    """Verdict on the answers to `inputs` golden inputs, by the computer that sent the job, and never by the device.
 
-    Worst over the inputs; `relative` is None where the answers hold infinity or NaN (cosine -1 then).
+    Figures are the worst over the inputs; `relative` is None if the answers contain infinity or NaN (cosine -1 then).
     """
 
     inputs: Count
@@ -120,7 +124,7 @@ class GoldenOutcome(Frozen):
 
 
 class Placement(Frozen):
-    """How many operations a runtime means to run on a compute unit, and their share of the predicted cost."""
+    """Number of operations that a runtime plans for a compute unit, and their share of the predicted cost."""
 
     unit: Name
     operations: Count
@@ -128,7 +132,7 @@ class Placement(Frozen):
 
 
 class PlannedOperation(Frozen):
-    """One operation, by the name of its output, and the unit that a runtime means to run it on.
+    """One operation, by the name of its output, and the unit that a runtime plans for it.
 
     `cost` is its share of the model's predicted cost.
     """
@@ -140,8 +144,8 @@ class PlannedOperation(Frozen):
 
 
 class CoreUse(Frozen):
-    """How many inferences ended on a core, and its clock right after the last: what it ran at, what the system allowed,
-    and the most that it can; None where the system does not tell."""
+    """Number of inferences that ended on a core, and clocks of the core right after the last: actual, allowed and
+    maximum. None for clocks that the system does not report."""
 
     core: Count
     inferences: Count
@@ -151,11 +155,11 @@ class CoreUse(Frozen):
 
 
 class OperatorWork(Frozen):
-    """What the calls of an operator compute and move together: multiplications and additions (0: it has no products),
-    and the bytes of their inputs, weights and outputs, each once.
+    """Total work of the calls of an operator: multiplications and additions (0 for operators without products), and the
+    bytes of their inputs, weights and outputs, each counted once.
 
-    `kind`: of a convolution, its window and how its channels are grouped (`7x7 depthwise`). `arithmetic`: what is
-    multiplied; None where nothing is.
+    `kind`: of a convolution, its window and its grouping of channels (`7x7 depthwise`). `arithmetic`: dtype of the
+    products; None if there are none.
     """
 
     arithmetic_operations: Count
@@ -165,8 +169,8 @@ class OperatorWork(Frozen):
 
 
 class OperatorTime(Frozen):
-    """What the operators of one type, and of one kind of work, took in one inference of a profiled run, which is never
-    one of the samples. `work`: what they did, where the runtime tells."""
+    """Time of the operators of one type and one kind of work, in one inference of a profiled run, which is never one of
+    the samples. `work`: their work; None if the runtime does not report it."""
 
     operator: Name
     calls: Count
@@ -177,21 +181,20 @@ class OperatorTime(Frozen):
 class RoundResult(Frozen):
     """One finished round of one cell: one line of `<run_id>.rounds.jsonl`.
 
-    `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: CPU nanoseconds, of all
-    threads, that they took together; `cpu_least_ns`: what the inference that took the least did. `specialization_ns`:
-    preparing the model for this device, where the runtime does that apart from loading (Core AI), in round 0; None
-    where it was there already. `load_first_ns`: loading the model, for the first time in the process; `load_again_ns`:
-    once more. `first_inference_ns`: the first one after loading. `answers`: of round 0, to the golden inputs, float32
-    [N, ...], little-endian, in base64; they are judged where they arrive, and not kept: `golden` is the verdict.
-    `cooled_seconds`: waited before it, until the device was cool or the protocol's `cool_seconds` were over.
-    `cores`: where the thread that called ran, and at which clocks. `operations`: the plan behind `placement`, where the
-    Neural Engine may be used.
-    `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
+    `samples_ns`: wall nanoseconds of every inference after the warm-up, in order. `cpu_ns`: their total CPU
+    nanoseconds, of all threads; `cpu_least_ns`: those of the inference with the fewest. `specialization_ns`: time in
+    round 0 to prepare the model for this device, for runtimes that do so apart from loading (Core AI); None if it was
+    prepared already. `load_first_ns`: first load of the model in the process; `load_again_ns`: second load.
+    `first_inference_ns`: the first inference after loading. `answers`: of round 0, to the golden inputs, float32 [N,
+    ...], little-endian, in base64. They are judged on arrival and dropped: `golden` is the verdict. `cooled_seconds`:
+    wait before the round, until the device was cool or the protocol's `cool_seconds` were over. `cores`: the cores and
+    clocks of the calling thread. `operations`: the plan from which `placement` is computed, if the Neural Engine may be
+    used. `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
-    `inferences_per_sample`: where a sample is the mean of several (a browser's clock is coarse, and an inference may be
-    shorter than what disturbs it), of how many; `cpu_ns` is then that of one inference per sample. Of a browser:
-    `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime; `threads_used`:
-    those that it gave.
+    `inferences_per_sample`: number of inferences of which a sample is the mean, since a browser's clock is coarse, and
+    an inference may be shorter than disturbances; `cpu_ns` is then that of one inference per sample. Fields of a
+    browser: `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime;
+    `threads_used`: threads that it granted.
     """
 
     run_id: Identifier
@@ -223,12 +226,12 @@ class RoundResult(Frozen):
 
     @classmethod
     def failed(cls, run_id: str, turn: Turn, error: str) -> RoundResult:
-        """A round of which nothing came but an error."""
+        """Returns a round without measurements, only with an error."""
         return cls(run_id=run_id, cell=turn.cell, round=turn.round, status="failed", error=error)
 
 
 class _Measured(Frozen):
-    """The job, and what it was measured on."""
+    """The job, with device, harness, runtimes and environment."""
 
     schema_version: Literal[1]
     run_id: Identifier
@@ -247,7 +250,7 @@ class _Measured(Frozen):
 
 
 class Run(_Measured):
-    """What a device sends, `<run_id>.run.json`: finished rounds and what they were measured on, no figures of them."""
+    """File that a device sends, `<run_id>.run.json`: finished rounds and their device, without statistics."""
 
     rounds: Annotated[tuple[RoundResult, ...], Field(fail_fast=True)]
 
@@ -288,10 +291,11 @@ class Summary(Frozen):
 
 
 class CellResult(Frozen):
-    """One cell: its rounds and their summary. A cell that was not measured has none, and says why in `error`.
+    """One cell: its rounds and their summary. A cell that was not measured has no summary, and its `error` has the
+    reason.
 
     `load_first_ns` and the like are the first round's; memory is the largest over the rounds. `arithmetic_operations`:
-    how many multiplications and additions an inference has, counted from shapes, where the network is known.
+    number of multiplications and additions of an inference, counted from shapes; None if the network is unknown.
     """
 
     id: Identifier
@@ -312,10 +316,10 @@ class CellResult(Frozen):
 
 
 class Result(_Measured):
-    """What `benchmark` writes: one run on one device. `cells` are in the order of the job's.
+    """Document that `benchmark` writes: one run on one device. `cells` are in the order of the job's.
 
-    `self_reported`: nobody but the device itself compared its answers: it measured by itself, from a job that it was
-    given, or by an earlier version.
+    `self_reported`: only the device itself compared its answers: it measured by itself, from an offline job or by an
+    earlier version.
     """
 
     cells: Annotated[tuple[CellResult, ...], Field(fail_fast=True)]
@@ -328,25 +332,25 @@ class Result(_Measured):
         for cell in self.job.cells:
             if cell.accuracy is not None and not 0 <= cell.accuracy.percent <= 100:
                 raise ValueError(f"cell {cell.id}: an accuracy of {cell.accuracy.percent:g} percent")
-        for found in self.cells:
-            if not found.rounds and (found.status == "done" or found.summary is not None):
-                raise ValueError(f"cell {found.id}: figures without the rounds that they are of")
+        for measured in self.cells:
+            if not measured.rounds and (measured.status == "done" or measured.summary is not None):
+                raise ValueError(f"cell {measured.id}: figures without the rounds that they are of")
         return self
 
     @classmethod
     def of(cls, run: Run, cells: tuple[CellResult, ...], self_reported: bool) -> Result:
-        """A run, with what was made of its rounds."""
+        """Returns a result of a run and its cells."""
         shared = {name: getattr(run, name) for name in _Measured.model_fields}
         return cls(**shared, cells=cells, self_reported=self_reported)
 
     def pairs(self) -> tuple[tuple[Cell, CellResult], ...]:
-        """What was asked for, and what came of it."""
+        """Returns each cell of the job with its result."""
         return tuple(zip(self.job.cells, self.cells, strict=True))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result, where it was written, and a line for everything that could not be run on the device."""
+    """A result, its path, and a line for everything that could not be run on the device."""
 
     result: Result
     output: Path
@@ -354,7 +358,8 @@ class Outcome:
 
     @property
     def failure(self) -> MobileClipDeployError | None:
-        """GateFailed where a cell answered wrongly, else RuntimeFailed where one failed; to be raised or told."""
+        """GateFailed if a cell had wrong answers, else RuntimeFailed if one failed, to be raised or printed; None if
+        all cells are done."""
         kinds: tuple[tuple[str, type[MobileClipDeployError]], ...] = (
             ("invalid", GateFailed),
             ("failed", RuntimeFailed),

@@ -1,5 +1,7 @@
-"""A benchmark from request to result file, begun anew or gone on with: a folder with the job and every file that it
-names, the driver's run of it, and the result."""
+"""A benchmark from request to result file, new or resumed.
+
+It writes a folder with the job and its files, lets the driver run the job, and writes the result.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,15 @@ from mobileclip_deploy.targets import get_target
 
 
 def run_benchmark(request: Request, driver: Driver, options: RunOptions, progress: Progress) -> Outcome:
-    """Run what is asked for and write the result.
+    """Runs a request and writes the result.
 
-    Until then everything is in `<output>.partial/`: what an interruption leaves there, `resume` goes on with.
+    Until then everything is in `<output>.partial/`: `resume` continues from the files that an interruption leaves
+    there.
 
     Raises:
-        UsageError: the output exists, or an interrupted run stands there and `resume` was not given, or the other way
-            round, or another run was interrupted; or another process writes the output.
-        NotRun: the device runs nothing of it.
+        UsageError: the output exists; an interrupted run exists and `resume` was not given, or the other way round; the
+            interrupted run has another job; or another process writes the output.
+        NotRun: the device runs none of the cells.
         RuntimeFailed: the device was lost.
     """
     replaces = options.force or options.resume
@@ -69,7 +72,7 @@ def _run(request: Request, driver: Driver, options: RunOptions, progress: Progre
             stopped.add_note(f"finished rounds are kept; go on with `output={output}` and `resume=True`")
         raise
     finally:
-        if not any(folder.glob("*.rounds.jsonl")):  # nothing was finished: nothing to go on with
+        if not any(folder.glob("*.rounds.jsonl")):  # no round was finished, so there is nothing to resume
             shutil.rmtree(folder)
     write_document(output, result)
     shutil.rmtree(folder)
@@ -77,7 +80,7 @@ def _run(request: Request, driver: Driver, options: RunOptions, progress: Progre
 
 
 def _other_versions(plan: Plan, result: Result) -> Iterator[str]:
-    """A note for each runtime of a phone that has another version than the bundles were proven with."""
+    """Yields a note for each runtime of a phone with another version than the bundles were proven with."""
     for runtime, version in result.runtimes.items() if result.device.kind == "android" else ():
         others = sorted(plan.proven.get(runtime, frozenset()) - {version.partition("+")[0]})
         if others:
@@ -87,8 +90,8 @@ def _other_versions(plan: Plan, result: Result) -> Iterator[str]:
 def write_job(
     request: Request, driver: Driver, protocol: Protocol, seed: int | None, into: Path, progress: Progress
 ) -> Path:
-    """Write a job for a device that is out of reach, with the files that it names, into `into`/<run_id>: what runs it
-    needs nothing else. Raises as `door.write_job`."""
+    """Writes a job for a device that is not connected into `into`/<run_id>, with all files that it needs. Raises as
+    `door.write_job`."""
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with temporary_folder() as place:
         job, expected, _ = build_job(request, driver, protocol, chosen, _run_id(driver.kind), place)
@@ -101,13 +104,13 @@ def write_job(
 def build_job(
     request: Request, driver: Driver, protocol: Protocol, seed: int, run_id: str, folder: Path
 ) -> tuple[Job, Expected, tuple[str, ...]]:
-    """Put every file below `folder`, and say what is to be run, in an order that `seed` shuffles.
+    """Puts every file below `folder`, and returns a job whose order is shuffled by `seed`.
 
     Returns:
-        The job, what it should answer, and a line for everything that was asked for and cannot be run on this device.
+        The job, its expected answers, and a line for each requested item that this device cannot run.
 
     Raises:
-        NotRun: nothing of it can.
+        NotRun: the device can run none of the items.
         InvalidInput: a bundle, its golden file or a competitor cannot be used.
     """
     made = Cells(request, driver, folder)
@@ -132,7 +135,7 @@ def build_job(
 
 
 def _wanted(request: Request, cells: Cells) -> Iterator[tuple[str, Callable[[], Iterator[Cell]]]]:
-    """Everything that was asked for, with its name; a checkpoint once, however many bundles it has."""
+    """Yields each requested item with its name; a checkpoint once, even if several bundles come from it."""
     for bundle in request.bundles:
         yield bundle.path.name, partial(cells.of_bundle, bundle)
     for path in request.against:
@@ -145,7 +148,7 @@ def _wanted(request: Request, cells: Cells) -> Iterator[tuple[str, Callable[[], 
 
 
 def _shuffled(cells: Sequence[str], rounds: int, seed: int) -> tuple[Turn, ...]:
-    """Round by round, the cells of each in an order of its own."""
+    """Returns the turns round by round, with the cells of each round in random order."""
     generator = random.Random(seed)
     order = []
     for number in range(rounds):
@@ -156,8 +159,8 @@ def _shuffled(cells: Sequence[str], rounds: int, seed: int) -> tuple[Turn, ...]:
 
 
 def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:
-    """Runtime -> the versions that wrote and proved the bundles whose cells it runs."""
-    found: dict[str, set[str]] = {}
+    """Returns runtime -> the versions that wrote and proved the bundles whose cells it runs."""
+    by_runtime: dict[str, set[str]] = {}
     manifests = {bundle.path.name: bundle.manifest for bundle in request.bundles}
     for cell in job.cells:
         manifest = manifests.get(cell.bundle or "")
@@ -166,8 +169,8 @@ def _versions(request: Request, job: Job) -> dict[str, frozenset[str]]:
         package = get_target(manifest.target).abilities.runtime_packages.get(cell.runtime, cell.runtime)
         version = manifest.environment.get(package)
         if version is not None:
-            found.setdefault(cell.runtime, set()).add(version.partition("+")[0])
-    return {runtime: frozenset(versions) for runtime, versions in found.items()}
+            by_runtime.setdefault(cell.runtime, set()).add(version.partition("+")[0])
+    return {runtime: frozenset(versions) for runtime, versions in by_runtime.items()}
 
 
 def _run_id(kind: str) -> str:
@@ -175,12 +178,12 @@ def _run_id(kind: str) -> str:
 
 
 def _interrupted(folder: Path, resume: bool) -> Job | None:
-    """The job of an interrupted run, if it is to go on."""
+    """Returns the job of an interrupted run that is resumed; None for a new run."""
     file = folder / "job.json"
     if not file.exists():
         if resume:
             raise UsageError(f"there is no interrupted run at {folder}; leave `resume=True` out")
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # it would be removed at the end
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):  # the folder is removed at the end
             raise UsageError(f"{folder} exists and is no interrupted run; choose another `output`")
         return None
     job = read_job(file)
@@ -188,7 +191,7 @@ def _interrupted(folder: Path, resume: bool) -> Job | None:
     if resume:
         return job
     if done:
-        held = f"{folder} holds {done} of {len(job.order)} rounds of an interrupted run"
-        raise UsageError(f"{held}; add `resume=True`, or choose another `output`")
+        progress = f"{folder} holds {done} of {len(job.order)} rounds of an interrupted run"
+        raise UsageError(f"{progress}; add `resume=True`, or choose another `output`")
     shutil.rmtree(folder)
     return None

@@ -1,4 +1,4 @@
-"""The summary of a cell's samples, for all devices: they send samples alone (docs/benchmark.md)."""
+"""Summary of the samples of a cell, for all devices: these send samples only (docs/benchmark.md)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ RESAMPLES = 1000
 LARGEST_RESAMPLE = 4096
 DRAWS_AT_ONCE = 1 << 16
 LEAST_ROUNDS = 5
-"""With fewer an interval cannot reach 95%: all of N rounds are on one side of the median in 2 of 2^N benchmarks."""
+"""Minimum number of rounds for a 95% interval: all of N rounds are on one side of the median in 2 of 2^N benchmarks."""
 Samples = Sequence[int]
 
 
 def summarize(rounds: Sequence[Samples], cpu_ns: Sequence[int | None], trim_fraction: float) -> Summary:
-    """Summarize the wall nanoseconds of a cell's rounds.
+    """Returns statistics of the wall nanoseconds of a cell's rounds.
 
     Args:
-        rounds: samples of each round, in the order they were taken; none is empty.
+        rounds: samples of each round, in the order of measurement; none is empty.
         cpu_ns: CPU nanoseconds of each round.
-        trim_fraction: of a round's samples, dropped at each end for the trimmed mean.
+        trim_fraction: share of a round's samples that is dropped at each end for the trimmed mean.
 
     Raises:
         ValueError: there is no sample, or a round has none.
@@ -33,7 +33,7 @@ def summarize(rounds: Sequence[Samples], cpu_ns: Sequence[int | None], trim_frac
     if not rounds or not all(rounds):
         raise ValueError("a round without samples cannot be summarized")
     samples = [sample for samples in rounds for sample in samples]
-    known = [value for value in cpu_ns if value is not None]
+    measured = [value for value in cpu_ns if value is not None]
     return Summary(
         samples=len(samples),
         median_ns=percentile(samples, 0.5),
@@ -46,26 +46,27 @@ def summarize(rounds: Sequence[Samples], cpu_ns: Sequence[int | None], trim_frac
         last_over_first=trend(samples),
         rounds_median_ns=percentile([percentile(samples, 0.5) for samples in rounds], 0.5),
         median_interval_ns=median_interval(rounds),
-        cpu_ns=sum(known) / len(samples) if len(known) == len(rounds) else None,
+        cpu_ns=sum(measured) / len(samples) if len(measured) == len(rounds) else None,
     )
 
 
 def percentile(samples: Sequence[float], q: float) -> float:
-    """Percentile `q` in [0, 1], interpolated linearly at position q (n - 1) of the sorted samples."""
+    """Returns percentile `q` in [0, 1], interpolated linearly at position q (n - 1) of the sorted samples."""
     return float(np.quantile(samples, q))
 
 
 def trimmed_mean(rounds: Sequence[Samples], fraction: float) -> float:
-    """Mean of what is left when `floor(fraction * count)` samples of each round are dropped at both ends."""
-    kept: list[int] = []
+    """Returns the mean of the samples without the `floor(fraction * count)` lowest and highest of each round."""
+    remaining: list[int] = []
     for samples in rounds:
         dropped = int(fraction * len(samples))
-        kept += sorted(samples)[dropped : len(samples) - dropped]
-    return sum(kept) / len(kept)
+        remaining += sorted(samples)[dropped : len(samples) - dropped]
+    return sum(remaining) / len(remaining)
 
 
 def trend(samples: Samples) -> float | None:
-    """Median of the last quarter over the median of the first; None below 8 samples, or of a first quarter of zeros."""
+    """Returns the median of the last quarter over the median of the first; None below 8 samples, or if the first is
+    0."""
     quarter = len(samples) // 4
     if quarter < 2:
         return None
@@ -74,27 +75,29 @@ def trend(samples: Samples) -> float | None:
 
 
 def median_interval(rounds: Sequence[Sequence[float]]) -> MedianInterval:
-    """95% interval of the median of rounds' medians: a bootstrap that draws rounds first, and then samples of each.
+    """Returns the 95% interval of the median of rounds' medians: a bootstrap that draws rounds first, and then samples
+    of each.
 
     Rounds differ more than samples do: process, core, clock and load change between them. The percentiles are expanded
     for few rounds (Hesterberg 2015, https://doi.org/10.1080/00031305.2015.1089789). Below `LEAST_ROUNDS` they are the
-    outermost, and still too narrow; of one round the interval says nothing about other rounds.
+    outermost, and still too narrow; with one round the interval says nothing about other rounds.
     """
     count = len(rounds)
     chosen = _indices(0, RESAMPLES * count, count)
     medians = np.empty(RESAMPLES * count)
     drawn = RESAMPLES * count
-    for number, samples in enumerate(rounds):
-        places = np.flatnonzero(chosen == number)
-        medians[places] = _resampled_medians(_thinned(samples, LARGEST_RESAMPLE // count), len(places), drawn)
-        drawn += len(places) * len(samples)
+    for index, samples in enumerate(rounds):
+        positions = np.flatnonzero(chosen == index)
+        medians[positions] = _resampled_medians(_thinned(samples, LARGEST_RESAMPLE // count), len(positions), drawn)
+        drawn += len(positions) * len(samples)
     statistics = np.median(medians.reshape(RESAMPLES, count), axis=1)
     low, high = np.quantile(statistics, (tail := _tail(count), 1 - tail))
     return MedianInterval(low=float(low), high=float(high))
 
 
 def _tail(rounds: int) -> float:
-    """Share of the resamples on either side of the interval: that of a normal distribution beyond Student's t."""
+    """Returns the share of the resamples on either side of the interval: that of a normal distribution beyond Student's
+    t."""
     if rounds == 1:
         return 0.025
     if rounds < LEAST_ROUNDS:
@@ -112,7 +115,7 @@ def _thinned(samples: Sequence[float], most: int) -> npt.NDArray[np.float64]:
 
 
 def _resampled_medians(values: npt.NDArray[np.float64], times: int, first: int) -> npt.NDArray[np.float64]:
-    """Medians of as many draws with replacement; `first`: of the stream's integers."""
+    """Returns the medians of `times` resamples with replacement; `first` is the offset in the stream of integers."""
     count = len(values)
     at_once = max(1, DRAWS_AT_ONCE // count)
     medians = [np.empty(0)]
@@ -124,10 +127,10 @@ def _resampled_medians(values: npt.NDArray[np.float64], times: int, first: int) 
 
 
 def _indices(start: int, end: int, count: int) -> npt.NDArray[np.int64]:
-    """Draws number `start` to `end` of all: integers below `count`.
+    """Returns draws `start` to `end` of a fixed stream, as integers below `count`.
 
-    A fixed stream of SplitMix64 and not NumPy's generators, whose draws may change with its version: a published
-    interval comes out of its samples again wherever it is computed.
+    The stream is SplitMix64. NumPy's generators may change their draws with the version, and a published interval must
+    be reproducible from its samples on any machine.
     """
     z = (np.arange(start, end, dtype=np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

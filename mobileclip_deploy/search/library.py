@@ -233,9 +233,8 @@ class _Source:
         yield names, [0] * len(names), vectors
 
     def _images(self, chosen: Iterable[tuple[str, int]], count: int) -> Iterator[Rows]:
-        to_read, to_match = tee(
-            chosen
-        )  # each stamp is read once, before its file; the second iterator is a few items later
+        # Each stamp is read once, before its file; the second iterator follows a few items later.
+        to_read, to_match = tee(chosen)
         images = ((Path(name), name) for name, _ in to_read)
         numbered = enumerate(to_match)
         with closing(image_embeddings(self.embedder, images, count, self.how, self.tally, self._progress)) as parts:
@@ -274,9 +273,7 @@ def _update(writer: IndexWriter, index: Index, source: _Source, prune: bool) -> 
         _check_prune(index.path, known, len(lost), len(known))
     changes = _Changes()
     gone = []
-    with closing(
-        source.rows(known)
-    ) as rows:  # closed here, so that an error is raised once, and not at garbage collection
+    with closing(source.rows(known)) as rows:  # an error is raised once, and not at garbage collection
         for ids, stamps, vectors in rows:
             writer.add(ids, stamps, vectors)
             gone += [known[name][0] for name in ids if name in known]

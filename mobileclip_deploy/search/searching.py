@@ -113,8 +113,8 @@ def _needed(
 
 def _answer(query: str, matches: Sequence[Match], needed: float | None, kind: TowerName) -> Answer:
     best = matches[0].score if matches else None
-    found = best is not None and (needed is None or best >= needed)
-    return Answer(query, kind, tuple(matches) if found else (), found, needed, best)
+    is_near = best is not None and (needed is None or best >= needed)
+    return Answer(query, kind, tuple(matches) if is_near else (), is_near, needed, best)
 
 
 def _embedded(bundle: Bundle, tower: TowerName, queries: list[str]) -> Floats:
