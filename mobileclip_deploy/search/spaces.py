@@ -31,7 +31,8 @@ def bundle_of_space(space: str) -> Bundle:
     """Returns the recorded bundle of a space.
 
     Raises:
-        UsageError: none is recorded, it is gone or of another space, or it was in the temporary folder a day ago.
+        UsageError: no bundle is recorded, it is gone or of another space, or it is in the temporary folder and was
+            recorded more than a day ago.
     """
     message = f"which bundle embeds the query is not known here; name one of the space {space} with `bundle='PATH'`"
     note = _note(space)

@@ -77,7 +77,8 @@ def _artifacts(path: Path) -> frozenset[tuple[str, str]]:
 
 
 def _kept(folder: Path, specification: Specification, wanted: frozenset[tuple[str, str]]) -> Result | None:
-    """Returns an earlier result of exactly these artifacts; None if there is none, or if a measurement in it failed."""
+    """Returns an earlier result of exactly these artifacts, on the same kind of device with the same protocol; None if
+    there is none, or if one of its cells is not done."""
     try:
         result = complete(read_result(folder / LATENCY))
     except InvalidInput:

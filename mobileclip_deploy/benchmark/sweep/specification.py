@@ -18,7 +18,7 @@ DOTS = 64
 1.5 GB."""
 HUB = "hf:"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
-"""Name of a checkpoint or of a set of options, and of a folder."""
+"""Name of a checkpoint or of a set of options, and of its folder."""
 
 
 def _some(values: tuple[str, ...]) -> tuple[str, ...]:
