@@ -105,7 +105,7 @@ def fit(
         tower=tower,
         input=Tensor.model_validate({"name": source.name, "dtype": source.dtype, "shape": filled}),
         output=Tensor.model_validate(
-            {"name": output.name, "dtype": output.dtype, "shape": [tensor or 1 for tensor in output.shape]}
+            {"name": output.name, "dtype": output.dtype, "shape": [dimension or 1 for dimension in output.shape]}
         ),
         comparable=bool(matching) and filled == free,
     )

@@ -191,10 +191,10 @@ class RoundResult(Frozen):
     clocks of the calling thread. `operations`: the plan from which `placement` is computed, if the Neural Engine may be
     used. `status` invalid: the answers are wrong, and no sample is kept; failed: see `error`.
 
-    `inferences_per_sample`: number of inferences of which a sample is the mean, since a browser's clock is coarse, and
-    an inference may be shorter than disturbances; `cpu_ns` is then that of one inference per sample. Fields of a
-    browser: `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime;
-    `threads_used`: threads that it granted.
+    `inferences_per_sample`: number of inferences whose mean is one sample. A browser's clock is coarse, and an
+    inference may be shorter than disturbances. `cpu_ns` is then that of one inference per sample. Fields of a browser:
+    `fetch_ns`, loading the runtime and the model from the server; `compile_ns`, compiling the runtime; `threads_used`:
+    threads that it granted.
     """
 
     run_id: Identifier

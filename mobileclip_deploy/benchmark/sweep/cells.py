@@ -74,10 +74,10 @@ class Cell:
     @property
     def identity(self) -> str:
         """Hash of everything that decides the result except the packages' versions. It covers contents, not paths."""
-        fields = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
-        del fields["dataset"], fields["calibration"]
-        fields["version"] = metadata.version("mobileclip-deploy")
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        recipe = asdict(self) | {"choice": self.choice.model_dump(exclude={"file", *SMALLER})}
+        del recipe["dataset"], recipe["calibration"]
+        recipe["version"] = metadata.version("mobileclip-deploy")
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
     @property
     def record(self) -> str:
