@@ -1,4 +1,4 @@
-"""What a user wants verified, and the bundle opened with all that its checks need."""
+"""The request of a verification, and the opening of a bundle with all data that its checks need."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from mobileclip_deploy.verify.axes import fitted_again
 from mobileclip_deploy.verify.places import require_place
 from mobileclip_deploy.verify.subject import Evidence, OpenedSubject, SampledReference, checkpoint_looks
 
-# Images of a dataset that the quick checks take. Core AI's runtime takes about 20 s of CPU time for them on nano.
+# Images of a dataset in the quick checks. Core AI's runtime takes about 20 s of CPU time for them on nano.
 QUICK_IMAGES = 128
 
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """What `verify` was asked for, whose arguments the fields are; made by the command line and by the Python function
-    alike."""
+    """Arguments of a verification, from the command line or the Python function."""
 
     bundle: Bundle | StrPath
     checkpoint: Path | None = None
@@ -51,11 +50,11 @@ class VerifyRequest:
 
 @contextlib.contextmanager
 def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Iterator[OpenedSubject]:
-    """Open bundle and checkpoint, ask the checkpoint for its answers, and fold it.
+    """Opens the bundle and the checkpoint, computes the checkpoint's answers, and folds it.
 
     Raises:
-        InvalidInput: the bundle is damaged, another checkpoint was given, or inputs of one's own need the checkpoint.
-        UsageError: its format is not compiled for the place.
+        InvalidInput: the bundle is damaged, another checkpoint was given, or the user's inputs need the checkpoint.
+        UsageError: the format is not compiled for the place.
     """
     bundle = Bundle.of(request.bundle)
     gates = request.gates or bundle.manifest.gates
@@ -64,7 +63,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
     target = installed_target(bundle.manifest.target)
     if request.place is not None:
         require_place(target, request.place)
-    own = _own_inputs(request, source)
+    inputs = _own_inputs(request, source)
     with temporary_folder() as folder:
         subject = OpenedSubject(
             bundle,
@@ -80,7 +79,7 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
         if source is not None:
             progress(f"{bundle.path.name}: reference embeddings")
             subject.fresh, reference = _answers(bundle, stored, source)
-            reference = reference if own is None else Reference.compute(source.model, own)
+            reference = reference if inputs is None else Reference.compute(source.model, inputs)
             if request.fit is not None:
                 full = open_source(bundle, request.checkpoint, full=True)
                 assert full is not None
@@ -91,10 +90,10 @@ def opened_subject(request: VerifyRequest, progress: Progress = silent) -> Itera
 
 
 def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Reference, Reference]:
-    """What the checkpoint itself answers to the stored inputs, and the reference that comes of both.
+    """Returns the checkpoint's answers to the stored inputs, and the reference computed from both.
 
     Raises:
-        InvalidInput: they are no inputs of it.
+        InvalidInput: the stored inputs do not fit the checkpoint.
     """
     tokenizer = bundle.manifest.tokenizer
     vocabulary = 0 if tokenizer is None else tokenizer.vocab_size
@@ -104,7 +103,7 @@ def _answers(bundle: Bundle, stored: Reference, source: Source) -> tuple[Referen
 
 
 def _own_inputs(request: VerifyRequest, source: Source | None) -> Inputs | None:
-    """The user's images and prompts, if any; read before anything is computed."""
+    """Reads the user's images and prompts, before anything is computed. None if there are none."""
     if source is None and (request.images or request.prompts or request.dataset or request.fit):
         raise InvalidInput("images, prompts, datasets and fits of your own need the source checkpoint (`checkpoint`)")
     if source is None or not (request.images or request.prompts):
@@ -122,14 +121,15 @@ def _evidence(
     if data is None:
         return Evidence(reference)
     if not request.thorough:
-        some = data.sample(QUICK_IMAGES)
-        found = measure(model_embedder(source.model), some, progress=about("checkpoint", progress))
-        return Evidence(reference, sampled=SampledReference(some, found, len(data.images)))
+        sample = data.sample(QUICK_IMAGES)
+        measurement = measure(model_embedder(source.model), sample, progress=about("checkpoint", progress))
+        return Evidence(reference, sampled=SampledReference(sample, measurement, len(data.images)))
     return Evidence(reference, checkpoint_looks(source.model, data, progress))
 
 
 def _images(folder: Path) -> list[Path]:
-    """All files of a folder, by name; hidden ones are left out. One that is no image is refused when it is read.
+    """Returns all files of a folder, by name; hidden files are left out. A file that is no image is refused when it is
+    read.
 
     Raises:
         InvalidInput: not a folder, or empty.

@@ -1,4 +1,5 @@
-"""Checks of other packages: registered as entry points, run behind ours, each with a gate that `--gate` sets."""
+"""Checks from other packages. They are registered as entry points and run after the built-in checks. Each has a gate
+that `--gate` sets."""
 
 from __future__ import annotations
 
@@ -15,42 +16,43 @@ from mobileclip_deploy.verify.subject import Subject
 
 @dataclass(frozen=True)
 class OwnCheck:
-    """A check that a package brings. Its name, that of its gate too, is the entry point's.
+    """A check from another package. The entry point's name is also the name of the check and of its gate.
 
     Attributes:
-        run: gives the checks of one tower, held against the bound that it is handed. What could not be run here is
-            `Check.not_run`, never left out.
-        bound: what it is held against unless `--gate NAME=NUMBER` says otherwise.
+        run: yields the checks of one tower, for the given bound. A check that cannot run here is `Check.not_run`,
+            never left out.
+        bound: default bound, which `--gate NAME=NUMBER` overrides.
     """
 
     run: Callable[[Subject, TowerName, float], Iterable[Check]]
     bound: float
 
     def checks(self, name: str, subject: Subject, tower: TowerName, bound: float) -> Iterator[Check]:
-        """What it finds of a tower. One that raises is failed, and says what it raised: the others go on."""
+        """Yields the checks of a tower. An exception becomes a failed check with its text, and the other checks still
+        run."""
         try:
             yield from self.run(subject, tower, bound)
         except NotRun as error:
             yield Check.not_run(name, tower, error.line)
-        except Exception as error:  # whatever somebody's package raises
+        except Exception as error:  # code of other packages may raise anything
             detail = f"the check itself failed: {type(error).__name__}: {first_sentence(error)}"
             yield Check(step=name, tower=tower, status="failed", detail=detail)
 
 
 def own_checks() -> dict[str, OwnCheck]:
-    """Those of all installed packages, by name.
+    """Returns the checks of all installed packages, by name.
 
     Raises:
-        DependencyMissing: a package registers one that cannot be loaded.
+        DependencyMissing: a registered check cannot be loaded.
     """
-    found = {}
+    checks = {}
     for entry in sorted(entry_points(group=OWN_CHECKS), key=lambda one: one.name):
         try:
             check = entry.load()
-        except Exception as error:  # whatever somebody's package raises when it is imported
+        except Exception as error:  # importing other packages may raise anything
             reason = first_sentence(error)
             raise DependencyMissing(f"the check {entry.name!r} ({entry.value}) cannot be loaded: {reason}") from error
         if not isinstance(check, OwnCheck):
             raise DependencyMissing(f"the check {entry.name!r} ({entry.value}) is no OwnCheck; correct its package")
-        found[entry.name] = check
-    return found
+        checks[entry.name] = check
+    return checks

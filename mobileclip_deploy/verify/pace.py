@@ -1,4 +1,4 @@
-"""How many inputs a slow runtime is asked, which ones, how long that takes, and what is done meanwhile."""
+"""Sampling of inputs for slow runtimes, an estimate of the duration, and background computation of answers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mobileclip_deploy.targets import Runner, Target
 
 Answers = npt.NDArray[np.float32]
 
-# What the quick checks ask of each tower.
+# Inputs per tower in the quick checks.
 QUICK = 2
-# A minute is worth being told of.
+# Shorter durations are not reported.
 LEAST_SECONDS = 60
 
 
 def asked_inputs(target: Target, variant: str, size: int, tower: TowerName, thorough: bool = True) -> int | None:
-    """How many inputs the target's runtime is asked for a tower; None for every one.
+    """Returns the number of inputs that the target's runtime runs for a tower. None for all inputs.
 
     Args:
-        variant: name of its card, which says how much an inference computes.
+        variant: name of its card, which gives the operations of an inference.
         size: of its images, in pixels.
         thorough: False for the quick checks.
 
@@ -34,8 +34,8 @@ def asked_inputs(target: Target, variant: str, size: int, tower: TowerName, thor
     pace = target.abilities.pace
     if pace is None:
         return None
-    asked = pace.inputs(_operations(variant, size, tower))
-    return asked if thorough else min(asked, QUICK)
+    count = pace.inputs(_operations(variant, size, tower))
+    return count if thorough else min(count, QUICK)
 
 
 def _operations(variant: str, size: int, tower: TowerName) -> int:
@@ -43,21 +43,23 @@ def _operations(variant: str, size: int, tower: TowerName) -> int:
 
 
 def spread_rows(inputs: npt.NDArray[np.generic], tower: TowerName, count: int) -> npt.NDArray[np.intp]:
-    """Numbers of `count` inputs, spread over all of them and ascending: of images in their order, of ids [N, L] in the
-    order of how many differ from the last one, so that the shortest and the longest prompt are among them."""
+    """Returns ascending indices of `count` inputs, spread over all of them. Images are spread in their order. Rows of
+    ids [N, L] are spread by the number of ids that differ from the last one, so the shortest and the longest prompt are
+    included."""
     order = np.arange(len(inputs))
     if count >= len(inputs):
         return order
     if tower == "text":
         order = np.argsort((inputs != inputs[:, -1:]).sum(axis=1), kind="stable")
-    places = np.linspace(0, len(inputs) - 1, count).round().astype(np.intp)
-    return np.sort(order[places])
+    positions = np.linspace(0, len(inputs) - 1, count).round().astype(np.intp)
+    return np.sort(order[positions])
 
 
 def asked_rows(
     target: Target, variant: str, size: int, tower: TowerName, inputs: npt.NDArray[np.generic], thorough: bool = True
 ) -> npt.NDArray[np.intp]:
-    """Numbers of the inputs [N, ...] that the target's runtime is asked for a tower, ascending; all of a fast one's.
+    """Returns ascending indices of the inputs [N, ...] that the target's runtime runs for a tower; all inputs for a
+    fast runtime.
 
     Args:
         variant, size, thorough: see `asked_inputs`.
@@ -65,17 +67,17 @@ def asked_rows(
     Raises:
         UsageError: no such variant.
     """
-    asked = asked_inputs(target, variant, size, tower, thorough)
-    return spread_rows(inputs, tower, len(inputs) if asked is None else asked)
+    count = asked_inputs(target, variant, size, tower, thorough)
+    return spread_rows(inputs, tower, len(inputs) if count is None else count)
 
 
 def told_time(
     target: Target, variant: str, size: int, precisions: Mapping[TowerName, str], thorough: bool = True
 ) -> str | None:
-    """What to say before a slow runtime is asked, in a sentence; None where it takes less than a minute.
+    """Returns a sentence on the expected duration of a slow runtime. None below one minute.
 
-    The seconds are operations of an inference, times the inputs, times what 10^9 of them took on one machine: at the
-    tower's own precision, and in float32 for the twin, which only the thorough checks have.
+    The seconds are the product of an inference's operations, the inputs, and the measured seconds per 10^9 operations
+    on one machine. They count the tower's own precision, and float32 for the twin in the thorough checks.
 
     Raises:
         UsageError: no such variant.
@@ -84,10 +86,10 @@ def told_time(
     if pace is None:
         return None
     for tower, precision in precisions.items():
-        asked = asked_inputs(target, variant, size, tower, thorough) or 0
+        count = asked_inputs(target, variant, size, tower, thorough) or 0
         passes = ["float32" if precision == "fp32" else "float16", *(["float32"] if thorough else [])]
-        seconds += asked * _operations(variant, size, tower) / 1e9 * sum(pace.seconds[one] for one in passes)
-        inputs += asked
+        seconds += count * _operations(variant, size, tower) / 1e9 * sum(pace.seconds[name] for name in passes)
+        inputs += count
     if seconds < LEAST_SECONDS:
         return None
     fewer = sum(asked_inputs(target, variant, size, tower, thorough=False) or 0 for tower in precisions)
@@ -97,35 +99,36 @@ def told_time(
 
 
 class AskedAhead:
-    """Answers of the runners of a bundle's towers, one input after the other, in a thread of its own while other
-    bundles are made: one core is enough for it.
+    """Answers of a bundle's runners, computed one input at a time in a background thread while other bundles are made.
+    This uses one core.
 
-    Whoever needs them before they are all there helps, so that then no core waits.
+    If the answers are needed early, the caller's thread computes the remaining ones too, so that no core waits.
 
     Args:
-        asked: a loaded runner of each tower, which two threads may ask at once, and its inputs [N, ...].
+        asked: a loaded runner of each tower, safe for two threads at once, and its inputs [N, ...].
     """
 
     def __init__(self, asked: Mapping[TowerName, tuple[Runner, npt.NDArray[np.generic]]]) -> None:
         self._pool = ThreadPoolExecutor(1, "asked-ahead")
         self._asked: dict[TowerName, list[tuple[Future[Answers], Runner, npt.NDArray[np.generic]]]] = {}
         for tower, (runner, inputs) in asked.items():
-            rows = (inputs[number : number + 1] for number in range(len(inputs)))
+            rows = (inputs[index : index + 1] for index in range(len(inputs)))
             self._asked[tower] = [(self._pool.submit(runner, row), runner, row) for row in rows]
 
     def answers(self, tower: TowerName) -> Answers | None:
-        """What a tower answered, [N, D], when it has; None of one that was not asked, or was given already.
+        """Returns the answers of a tower, [N, D], and waits for them. None if the tower was not requested, or its
+        answers were already returned.
 
         Raises:
-            MobileClipDeployError: what its runner raised.
+            MobileClipDeployError: any error of its runner.
         """
-        asked = self._asked.pop(tower, None)
-        if asked is None:
+        jobs = self._asked.pop(tower, None)
+        if jobs is None:
             return None
-        # From the end, what the thread has not begun.
-        found = [runner(row) if answer.cancel() else answer for answer, runner, row in reversed(asked)]
-        return np.concatenate([one.result() if isinstance(one, Future) else one for one in reversed(found)])
+        # From the end: the rows that the thread has not started.
+        answers = [runner(row) if answer.cancel() else answer for answer, runner, row in reversed(jobs)]
+        return np.concatenate([item.result() if isinstance(item, Future) else item for item in reversed(answers)])
 
     def stop(self) -> None:
-        """Ask nothing more, and wait for the answer that is being computed: a runtime is not unloaded beneath it."""
+        """Cancels all pending rows and waits for the running one, so that no runtime is unloaded during a call."""
         self._pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Bundles verified one after the other, each held to the figures last accepted where there are some; and reports."""
+"""Verification of several bundles, optional comparison with accepted figures of a lock file, and reports."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ UNDECIDED = (
 
 @dataclass(frozen=True)
 class Baseline:
-    """A lock file, and whether today's figures are to be written into it or held to it."""
+    """A lock file, and whether today's figures are written into it or compared with it."""
 
     lock: Path
     accept: bool
 
     @classmethod
     def of(cls, lock: StrPath | None, accept: bool) -> Baseline | None:
-        """What a user gave; None where figures are not held to any.
+        """Builds the baseline from the user's options. None without a lock file.
 
         Raises:
-            UsageError: they are to be accepted, and the file is not named or cannot be written.
+            UsageError: `accept` without a file name, or the file cannot be written.
         """
         if lock is None:
             if accept:
@@ -52,21 +52,21 @@ class Baseline:
         return cls(Path(lock), accept)
 
     def require(self, bundle: Bundle, name: str) -> None:
-        """Refuses, before anything is verified, a bundle that the lock file does not know.
+        """Refuses a bundle that the lock file does not contain, before the verification.
 
         Raises:
-            InvalidInput: the lock file is damaged, or does not know this bundle or its checkpoint.
+            InvalidInput: the lock file is damaged, or does not contain this bundle or its checkpoint.
         """
         if not self.accept:
             checkpoint = bundle.manifest.checkpoint
             accepted_figures(name, checkpoint.weights, checkpoint.sha256, read_lock(self.lock))
 
     def judged(self, bundle: Bundle, report: ParityReport) -> ParityReport:
-        """The report with a check more a tower: whether its figures are those last accepted, within noise. Where they
-        are to be accepted, and every check passed, they are written beside those of other bundles instead.
+        """Returns the report with one more check per tower: its figures equal the accepted ones, within noise. With
+        `accept`, writes today's figures into the lock file instead, if every check passed.
 
         Raises:
-            InvalidInput: the lock file is damaged, or does not know this bundle or its checkpoint.
+            InvalidInput: the lock file is damaged, or does not contain this bundle or its checkpoint.
         """
         sizes: dict[str, int] = {tower: entry.bytes for tower, entry in bundle.manifest.towers.items()}
         today = locked_figures(report, bundle.manifest.checkpoint, sizes)
@@ -83,7 +83,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Verified:
-    """A bundle with its report, what explains it where that was wanted, and how many seconds it took."""
+    """A bundle with its report, its explanations (None if not requested) and the duration in seconds."""
 
     bundle: Bundle
     report: ParityReport
@@ -92,7 +92,7 @@ class Verified:
 
     @property
     def failure(self) -> MobileClipDeployError | None:
-        """GateFailed where a check failed, else NotRun where one was not run, else Undecided; to be raised or told."""
+        """GateFailed if a check failed, else NotRun if a check was not run, else Undecided. None if all passed."""
         report = self.report
         if report.failed:
             return GateFailed(f"FAILED: {len(report.failed)} of {len(report.checks)} checks{report.by}.")
@@ -104,33 +104,35 @@ class Verified:
         return None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        told = self.report.model_dump(mode="json", exclude_none=True)
-        told |= {"passed": self.report.passed, "seconds": self.seconds}
-        told["unproven"] = [one.model_dump(mode="json") for one in self.report.unproven]
+        """Returns the report and its verdict, for JSON."""
+        record = self.report.model_dump(mode="json", exclude_none=True)
+        record |= {"passed": self.report.passed, "seconds": self.seconds}
+        record["unproven"] = [item.model_dump(mode="json") for item in self.report.unproven]
         if self.explanations is None:
-            return told
-        return told | {"explanations": [one.model_dump(mode="json", exclude_none=True) for one in self.explanations]}
+            return record
+        return record | {
+            "explanations": [item.model_dump(mode="json", exclude_none=True) for item in self.explanations]
+        }
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A bundle that could not be verified, and why."""
+    """A bundle that could not be verified, and the error."""
 
     path: Path
     failure: MobileClipDeployError
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the bundle's name and the error, for JSON."""
         return {"bundle": self.path.name, "passed": False, "error": self.failure.as_dict()}
 
 
 @dataclass(frozen=True)
 class Records:
-    """Files that tell how it ended: `junit` and `markdown` are written anew, and `summary` is added to, for a CI job.
+    """Result files for a CI job. `junit` and `markdown` are overwritten; `summary` is appended to.
 
     Raises:
-        UsageError: one of the first two cannot be written.
+        UsageError: `junit` or `markdown` cannot be written.
     """
 
     junit: Path | None = None
@@ -144,11 +146,11 @@ class Records:
 
     @contextlib.contextmanager
     def of_crashes(self, bundle: Path) -> Iterator[None]:
-        """Writes the files for a crash in the block too, as an error of the bundle: what an earlier run wrote there
-        would be read as a verdict of this one.
+        """Writes the files also if the block crashes, with the crash as an error of the bundle. Files of an earlier run
+        would be read as this run's verdict.
 
         Raises:
-            InternalError: there was a crash.
+            InternalError: the block crashed.
         """
         try:
             yield
@@ -160,7 +162,7 @@ class Records:
             raise failure from error
 
     def write(self, found: Sequence[Verified | Refused]) -> None:
-        """Write those that are wanted."""
+        """Writes the files that were requested."""
         for file, text in ((self.junit, junit), (self.markdown, markdown)):
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,7 @@ def verify_bundle(
     baseline: Baseline | None = None,
     progress: Progress = silent,
 ) -> Verified:
-    """Run every check of one bundle, and those of the figures last accepted.
+    """Runs every check of one bundle, and compares its figures with the baseline.
 
     Raises:
         InvalidInput: the bundle, its checkpoint or the lock file cannot be used.
@@ -202,33 +204,34 @@ def verify_bundles(
     baseline: Baseline | None = None,
     progress: Progress = silent,
 ) -> list[Verified | Refused]:
-    """Verify bundles as `request` says, whose own bundle is passed over: one that is refused does not hide the others.
+    """Verifies bundles with the options of `request`, whose own bundle is ignored. An error of one bundle does not stop
+    the others.
 
     Raises:
-        MobileClipDeployError: whatever was wrong, where there is one bundle alone.
+        MobileClipDeployError: any error, if there is only one bundle.
     """
-    found: list[Verified | Refused] = []
+    results: list[Verified | Refused] = []
     for bundle in bundles:
-        own = replace(request, bundle=bundle)
+        bundle_request = replace(request, bundle=bundle)
         try:
-            found.append(verify_bundle(own, explain=explain, baseline=baseline, progress=progress))
+            results.append(verify_bundle(bundle_request, explain=explain, baseline=baseline, progress=progress))
         except MobileClipDeployError as error:
             if len(bundles) == 1:
                 raise
-            found.append(Refused(bundle, error))
+            results.append(Refused(bundle, error))
         except Exception as error:
             if len(bundles) == 1:
                 raise
-            found.append(Refused(bundle, crashed(error)))
-    return found
+            results.append(Refused(bundle, crashed(error)))
+    return results
 
 
 def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
-    """Returns what the command ends with: a crash (exit code 70), else what was refused (2), failed (1), was not run
-    (3) or is undecided (4)."""
+    """Returns the error that the command ends with: a crash (exit code 70), else refused (2), failed (1), not run (3)
+    or undecided (4)."""
     if len(found) == 1:
         return found[0].failure
-    failures = [(_name(one), one.failure) for one in found if one.failure is not None]
+    failures = [(_name(result), result.failure) for result in found if result.failure is not None]
     if not failures:
         return None
     first = min((why for _, why in failures), key=severity)
@@ -237,8 +240,8 @@ def worst(found: Sequence[Verified | Refused]) -> MobileClipDeployError | None:
 
 
 def junit(found: Sequence[Verified | Refused]) -> str:
-    """JUnit XML: a suite for each bundle; the only one is the whole document."""
-    suites = [_suite(one) for one in found]
+    """Returns JUnit XML with a suite for each bundle. A single suite is the whole document."""
+    suites = [_suite(result) for result in found]
     root = suites[0]
     if len(suites) > 1:
         root = ElementTree.Element("testsuites")
@@ -248,12 +251,12 @@ def junit(found: Sequence[Verified | Refused]) -> str:
 
 
 def markdown(found: Sequence[Verified | Refused]) -> str:
-    """A section for each bundle."""
+    """Returns Markdown with a section for each bundle."""
     return "\n".join(
-        one.report.markdown()
-        if isinstance(one, Verified)
-        else f"### {one.path.name}: could not be verified\n\n{one.failure.line}\n"
-        for one in found
+        result.report.markdown()
+        if isinstance(result, Verified)
+        else f"### {result.path.name}: could not be verified\n\n{result.failure.line}\n"
+        for result in found
     )
 
 

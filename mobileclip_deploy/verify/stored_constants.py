@@ -19,13 +19,13 @@ from mobileclip_deploy.verify.tower_settings import Settings, graph_settings
 
 
 class StoredConstants(TorchFunctionMode):
-    """Context in which torch computes with the float16 numbers of a graph instead of its own.
+    """Context manager in which torch computes with the float16 constants of a graph instead of its own.
 
-    A number is replaced only if the graph contains exactly its float16 rounding. So a wrong number in the file still
-    differs from the reference.
+    A constant is replaced only if the graph contains exactly its float16 rounding. So a wrong constant in the file
+    still differs from the reference.
 
     Args:
-        graph: None of a format without one; then nothing is replaced.
+        graph: None for a format without a graph; then nothing is replaced.
     """
 
     def __init__(self, graph: Graph | None) -> None:
@@ -46,32 +46,36 @@ class StoredConstants(TorchFunctionMode):
         return rounded if rounded in self._stored else value
 
     def attention_scale(self, size: int) -> float:
-        """Factor of the logits of heads of `size`. Exporters to ONNX multiply its root into both sides."""
+        """Returns the factor of the logits of heads of `size`. Exporters to ONNX multiply its root into both sides."""
         scale = 1 / math.sqrt(size)
         root = half(math.sqrt(scale))
         return root * root if root in self._stored else float(self._as_stored(scale))
 
     @torch.no_grad()
     def set_queries(self, rounded: nn.Module, tower: nn.Module) -> None:
-        """Sets the learned query of every pooling of `rounded` to what a file stores, in place.
+        """Sets the learned query of every pooling of `rounded` to the query stored in the file, in place.
 
         Converters multiply the scale of attention, or its root, into the query before they round it to float16.
 
         Args:
-            tower: with the checkpoint's own numbers.
+            tower: the tower with the checkpoint's own values.
         """
-        pools = [(pool, own) for pool, own in zip(_pools(rounded), _pools(tower), strict=True) if own.asked is not None]
-        sizes = {own.question().numel() for _, own in pools}
+        pools = [
+            (pool, original)
+            for pool, original in zip(_pools(rounded), _pools(tower), strict=True)
+            if original.asked is not None
+        ]
+        sizes = {original.question().numel() for _, original in pools}
         stored = {values.tobytes() for values in self._halves() if values.size in sizes}
-        for pool, own in pools:
-            query = own.question().double().numpy()
-            size = query.size // own.heads
+        for pool, original in pools:
+            query = original.question().double().numpy()
+            size = query.size // original.heads
             scale = 1 / math.sqrt(size)
             for factor, rest in ((scale, 1.0), (math.sqrt(scale), half(math.sqrt(scale)))):
                 values = (query * factor).astype(np.float16)
                 if values.tobytes() in stored:
-                    asked = values.astype(np.float64) * (rest / self.attention_scale(size))
-                    pool.question().copy_(torch.from_numpy(asked))
+                    rescaled = values.astype(np.float64) * (rest / self.attention_scale(size))
+                    pool.question().copy_(torch.from_numpy(rescaled))
 
     def _halves(self) -> Iterator[Floats]:
         for node in () if self._graph is None else self._graph.nodes:
@@ -81,7 +85,7 @@ class StoredConstants(TorchFunctionMode):
 
 
 def half(value: float) -> float:
-    """A number rounded to float16."""
+    """Returns a value rounded to float16."""
     with np.errstate(over="ignore"):
         return float(np.float16(value))
 

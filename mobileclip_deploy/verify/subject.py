@@ -1,4 +1,4 @@
-"""A bundle under verification: everything that its checks need, each opened once and handed to all of them."""
+"""A bundle under verification. Each of its files is opened once, and all checks share it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ from mobileclip_deploy.verify.pace import AskedAhead, asked_rows, told_time
 
 
 def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = silent) -> Looks:
-    """What a checkpoint finds on a dataset: the pictures as they stand at once, before anything is changed of it."""
+    """Returns runs of a checkpoint on a dataset. The unaugmented images are embedded at once, before the model is
+    changed."""
     looks = Looks(model_embedder(model), dataset, progress=about("checkpoint", progress))
     looks.first(1)
     return looks
@@ -53,7 +54,7 @@ def checkpoint_looks(model: MobileCLIP, dataset: Dataset, progress: Progress = s
 
 @dataclass(frozen=True)
 class SampledReference:
-    """Some images of a dataset of `total`, and what the checkpoint finds on them, image by image."""
+    """A sample of a dataset with `total` images, and the checkpoint's measurement of each sampled image."""
 
     dataset: Dataset
     checkpoint: Measurement
@@ -62,8 +63,9 @@ class SampledReference:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What bundles of one source are held against: its answers to real inputs, and its accuracy, where that counts, on
-    a whole dataset or on some images of it. `cut`: what smaller embeddings lost there."""
+    """Results of the checkpoint that bundles are compared with: answers to real inputs, and accuracy if it is measured.
+    Accuracy is measured on a whole dataset (`task`) or on a sample (`sampled`). `cut`: accuracy lost by smaller
+    embeddings."""
 
     reference: Reference
     task: Looks | None = None
@@ -73,18 +75,18 @@ class Evidence:
 
 @dataclass
 class Subject(ABC):
-    """A bundle under verification, and what it is held against.
+    """A bundle under verification, and the data that it is compared with.
 
     Attributes:
-        source: the folded checkpoint; None where it is not at hand.
-        folder: takes what is converted again.
-        calibration: the folder of images that it was calibrated on, if on one of the user's.
+        source: the folded checkpoint; None if it is not available.
+        folder: receives the artifacts that are converted again.
+        calibration: folder of the calibration images, if the user's own were used.
         thorough: convert again and measure accuracy on the whole dataset.
-        place: of a device, that artifacts are compiled for as well; None for none.
-        name: what progress and the report call it.
-        shared: what conversions of a tower have in common.
-        matched: which weight of the file is which layer's, as the check of weights found; None where weights cannot be
-            read. `layers`: how far each is from it.
+        place: device that artifacts are also compiled for; None for no device.
+        name: name in progress lines and in the report.
+        shared: data that the conversions of a tower share.
+        matched: which weight of the file belongs to which layer, set by the check of weights; None if the weights
+            cannot be read. `layers`: deviation of each layer from its weight.
     """
 
     bundle: Bundle
@@ -113,53 +115,55 @@ class Subject(ABC):
 
     @abstractmethod
     def searched(self, tower: TowerName) -> frozenset[str]:
-        """The layers of a tower that a search stored at 4 bits."""
+        """Returns the layers of a tower that a search stored at 4 bits."""
 
     @abstractmethod
     def stages(self, tower: TowerName) -> list[Check]:
-        """The stages of a conversion, each against the one before it, for targets that have any."""
+        """Returns the stages of a conversion, each compared with the stage before it; empty for targets without
+        stages."""
 
     @abstractmethod
     def drop_shared(self, tower: TowerName) -> None:
-        """Keep nothing of what conversions of a tower have in common, where nothing more is converted."""
+        """Drops the data that conversions of a tower share, if nothing more is converted."""
 
     @property
     def complete(self) -> bool:
-        """Whether the bundle has both towers, so that there is an accuracy to compare."""
+        """True if the bundle has both towers, so that accuracy can be measured."""
         return set(self.bundle.manifest.towers) == set(TOWERS)
 
     @property
     def needs_checkpoint(self) -> str:
-        """Why a check was not run where the source is not at hand."""
+        """Reason why a check was not run without the checkpoint."""
         return f"needs the checkpoint {self.bundle.manifest.checkpoint.file}; give it with `checkpoint`"
 
     def precision(self, tower: TowerName) -> str:
-        """How the artifact of a tower stores numbers."""
+        """Returns the precision in which a tower's artifact stores its weights."""
         return self.bundle.manifest.towers[tower].precision
 
     def bound(self, tower: TowerName) -> Bound:
-        """Within which the artifact of a tower has to answer."""
+        """Returns the gate for the answers of a tower's artifact."""
         return self.gates.shipped(self.precision(tower), self.floor(tower), bool(self.head.names))
 
     def asked(self, tower: TowerName, inputs: npt.NDArray[np.generic] | None = None) -> npt.NDArray[np.intp]:
-        """The numbers of inputs [N, ...] that the runtime of a tower is asked, ascending; the reference's when None."""
-        given, manifest = self.evidence.reference.inputs.of(tower) if inputs is None else inputs, self.bundle.manifest
-        return asked_rows(self.target, manifest.variant, manifest.preprocess.size, tower, given, self.thorough)
+        """Returns the ascending indices of the inputs [N, ...] that the runtime of a tower runs. Uses the reference's
+        inputs if `inputs` is None."""
+        rows, manifest = self.evidence.reference.inputs.of(tower) if inputs is None else inputs, self.bundle.manifest
+        return asked_rows(self.target, manifest.variant, manifest.preprocess.size, tower, rows, self.thorough)
 
     def tell_time(self) -> None:
-        """Progress: how long a slow runtime takes, before it is asked."""
+        """Reports the expected duration of a slow runtime, before the runtime starts."""
         manifest = self.bundle.manifest
         precisions = {tower: entry.precision for tower, entry in manifest.towers.items()}
-        told = told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
-        if self._ahead is None and told is not None:
-            self.progress(f"{self.name}: {told}")
+        notice = told_time(self.target, manifest.variant, manifest.preprocess.size, precisions, self.thorough)
+        if self._ahead is None and notice is not None:
+            self.progress(f"{self.name}: {notice}")
 
     def tell(self, tower: TowerName, what: str) -> None:
-        """Progress: what is checked of a tower from now on."""
+        """Reports which check of a tower starts now."""
         self.progress(f"{self.name}: {tower} tower, {what}")
 
     def artifact(self, tower: TowerName) -> Artifact:
-        """The artifact of a tower, opened once and asked by every check."""
+        """Returns the artifact of a tower, opened once for all checks."""
         if tower not in self._artifacts:
             function = self.bundle.manifest.towers[tower].function
             self._artifacts[tower] = self.target.open(self.bundle.artifact(tower), function)
@@ -167,25 +171,25 @@ class Subject(ABC):
 
     @cached_property
     def facts(self) -> dict[TowerName, dict[str, str]]:
-        """What the target tells of each artifact in words."""
+        """Facts about each artifact in words, from the target."""
         return {tower: self.artifact(tower).facts for tower in self.bundle.manifest.towers}
 
     @cached_property
     def target(self) -> Target:
-        """The target that wrote the bundle, with the options that the manifest records; until 0.3 that a file was asked
-        for beside an artifact stood there alone."""
+        """The target that wrote the bundle, with the options that the manifest records. Bundles until 0.3 recorded
+        optional files only as attachments of a tower."""
         manifest = self.bundle.manifest
         kinds = {kind: "on" for entry in manifest.towers.values() for kind in entry.attachments or {}}
         return restored_target(manifest.target, kinds | manifest.options)
 
     @cached_property
     def head(self) -> Head:
-        """What the artifacts answer with."""
+        """The head of the artifacts: normalised or not, or a classifier's labels."""
         return head_of(self.bundle)
 
     @cached_property
     def form(self) -> Form:
-        """What was wanted of the artifacts beside their numbers."""
+        """Requested form of the artifacts, apart from their weights."""
         manifest = self.bundle.manifest
         image = manifest.towers.get("image")
         pictures = image is not None and image.input.any_size
@@ -193,15 +197,16 @@ class Subject(ABC):
 
     @property
     def contexts(self) -> tuple[int, ...]:
-        """The lengths in tokens that the text tower takes, the longest last; none where it takes one."""
+        """Lengths in tokens that the text tower accepts, ascending; empty for a single length."""
         text = self.bundle.manifest.towers.get("text")
         return () if text is None else text.contexts or ()
 
     def wanted(self, tower: TowerName) -> npt.NDArray[np.float32]:
-        """What the artifact of a tower should answer to the reference's inputs: [N, D], or probabilities [N, L].
+        """Returns the expected answers of a tower's artifact to the reference's inputs: [N, D], or probabilities [N,
+        L].
 
         Raises:
-            InvalidInput: there are no reference embeddings of the tower.
+            InvalidInput: the reference has no embeddings of the tower.
         """
         embeddings = self.evidence.reference.of(tower)
         if self.source is None:  # probabilities need the checkpoint's text tower
@@ -209,18 +214,19 @@ class Subject(ABC):
         return self.head.answers(self.source.model, embeddings)
 
     def floor(self, tower: TowerName) -> float | None:
-        """The noise floor of a tower: of the checkpoint where it is at hand, else as measured when it was exported."""
+        """Returns the noise floor of a tower: of the checkpoint if available, else the floor measured at export."""
         if self.source is not None:
             return self.evidence.reference.floor.get(tower)
         recorded = self.bundle.measurements
         return None if recorded is None else recorded.floor.get(tower)
 
     def four_bit(self, tower: TowerName) -> frozenset[str]:
-        """The layers of a tower of precision "mixed" that have 4 bits."""
+        """Returns the 4-bit layers of a tower of precision "mixed"."""
         return self.searched(tower) if self.precision(tower) == "mixed" else frozenset()
 
     def storage(self, tower: TowerName) -> tuple[StoredWeights, ...]:
-        """Storage of a tower's weights: one row per grid, the most bytes first; none without the checkpoint."""
+        """Returns the storage of a tower's weights: one row per grid, most bytes first; empty without the
+        checkpoint."""
         if lacks_to_convert(self, tower) is not None:
             return ()
         return tuple(StoredWeights(tower=tower, **vars(row)) for row in summary(self.module(tower), self.grids(tower)))
@@ -231,11 +237,11 @@ class Subject(ABC):
         return tuple(row for tower in self.bundle.manifest.towers for row in self.storage(tower))
 
     def module(self, tower: TowerName) -> nn.Module:
-        """The tower of the folded checkpoint with its head, as it was converted; where its rounding was learned, as it
-        was before its weights were put on their grids.
+        """Returns the tower of the folded checkpoint with its head, as it was converted. With learned rounding, returns
+        the tower before its weights were put on their grids.
 
         Raises:
-            InvalidInput: what was learned cannot be read.
+            InvalidInput: the learned floats cannot be read.
         """
         assert self.source is not None
         if not self.chosen(tower):
@@ -247,67 +253,67 @@ class Subject(ABC):
         return self._to_round[tower]
 
     def chosen(self, tower: TowerName) -> Mapping[str, str]:
-        """The SHA-256 of every weight of a tower whose rounding was learned, by layer; none where none was."""
+        """Returns the SHA-256 of every weight of a tower with learned rounding, by layer; empty without learned
+        rounding."""
         rounding = self.bundle.manifest.rounding
         if rounding is None or tower not in rounding.towers:
             return {}
         return rounding.towers[tower].layers
 
     def grids(self, tower: TowerName) -> Storage:
-        """How each tensor of a tower should be stored."""
+        """Returns the expected storage of each tensor of a tower."""
         return storage_of(self.target, tower, self.module(tower), self.precision(tower), self.four_bit(tower))
 
     def runner(self, tower: TowerName) -> Runner:
-        """The artifact of a tower, loaded until it is released.
+        """Returns the loaded artifact of a tower, which stays loaded until `release_runner`.
 
         Raises:
-            NotRun, RuntimeFailed: nothing here can run it.
+            NotRun, RuntimeFailed: no runtime here can run it.
         """
         if tower not in self._runners:
             self._runners[tower] = self.artifact(tower).runner()
         return self._runners[tower]
 
     def release_runner(self, tower: TowerName) -> None:
-        """Unload the artifact of a tower: a runtime may hold the weights twice. It is loaded again when it is asked for
-        again."""
+        """Unloads the artifact of a tower, since a runtime may hold the weights twice. `runner` loads it again."""
         self._runners.pop(tower, None)
 
     def answers(self, tower: TowerName, runner: Runner) -> npt.NDArray[np.float32]:
-        """What a runner says to the inputs that the runtime of a tower is asked; the artifact itself is asked once.
+        """Returns a runner's answers to the sampled inputs of a tower. The artifact itself runs only once.
 
         Raises:
-            InvalidInput: it takes something of another shape.
+            InvalidInput: the runner takes inputs of another shape.
         """
-        own = runner is self._runners.get(tower)
-        if own and tower in self._answers:
+        is_artifact = runner is self._runners.get(tower)
+        if is_artifact and tower in self._answers:
             return self._answers[tower]
-        found = self._ahead.answers(tower) if own and self._ahead is not None else None
-        if found is None:
-            found = runner(self.evidence.reference.inputs.of(tower)[self.asked(tower)])
-        if own:
-            self._answers[tower] = found
-        return found
+        outputs = self._ahead.answers(tower) if is_artifact and self._ahead is not None else None
+        if outputs is None:
+            outputs = runner(self.evidence.reference.inputs.of(tower)[self.asked(tower)])
+        if is_artifact:
+            self._answers[tower] = outputs
+        return outputs
 
     def ask_ahead(self) -> None:
-        """Begin to ask a slow runtime for the answers of the artifacts as they were written, beside what is done until
-        they are checked; nothing where the runtime is fast."""
+        """Starts to compute the answers of the written artifacts in a background thread. Does nothing if the runtime is
+        fast."""
         if self.target.abilities.pace is None:
             return
         self.tell_time()
-        asked: dict[TowerName, tuple[Runner, npt.NDArray[np.generic]]] = {}
+        requests: dict[TowerName, tuple[Runner, npt.NDArray[np.generic]]] = {}
         for tower in self.bundle.manifest.towers:
-            with contextlib.suppress(InvalidInput, RuntimeFailed):  # its check runs into the same, and tells it
-                asked[tower] = (self.runner(tower), self.evidence.reference.inputs.of(tower)[self.asked(tower)])
-        self._ahead = AskedAhead(asked)
+            with contextlib.suppress(InvalidInput, RuntimeFailed):  # its check hits the same error and reports it
+                requests[tower] = (self.runner(tower), self.evidence.reference.inputs.of(tower)[self.asked(tower)])
+        self._ahead = AskedAhead(requests)
 
     def stop_asking(self) -> None:
-        """Leave what was begun to be asked ahead and is not needed any more."""
+        """Cancels background answers that are no longer needed."""
         if self._ahead is not None:
             self._ahead.stop()
 
     def drop(self, tower: TowerName) -> None:
-        """Keep nothing of a tower that is as large as its file, when its checks are done; what accuracy is measured
-        with is kept."""
+        """Drops all data of a tower that is as large as its file, after its checks. Keeps the data needed to measure
+        accuracy."""
         self.artifact(tower).drop()
         self.release_runner(tower)
         self._quantized.pop(tower, None)
@@ -316,12 +322,12 @@ class Subject(ABC):
             self.matched.pop(tower, None)
 
     def quantized(self, tower: TowerName) -> QuantizedFile | None:
-        """The artifact of a tower of a precision that quantizes activations, loaded once to be followed; None of
-        others.
+        """Returns the artifact of a tower opened for activation tracing (cached). None if its precision keeps
+        activations in float.
 
         Raises:
-            NotRun, RuntimeFailed: nothing here can run it.
-            InvalidInput: it is damaged, or quantizes by what does not stand in it.
+            NotRun, RuntimeFailed: no runtime here can run it.
+            InvalidInput: it is damaged, or its quantization parameters are not in the file.
         """
         if not precision_of(self.precision(tower)).calibrated:
             return None
@@ -330,31 +336,31 @@ class Subject(ABC):
         return self._quantized[tower]
 
     def made_again(self, tower: TowerName) -> Path | None:
-        """What `converted` has written at the tower's own precision; None where it has not."""
+        """Returns the artifact that `converted` has written at the tower's own precision. None if there is none."""
         return self._converted.get((tower, self.precision(tower)))
 
     def converted(self, tower: TowerName, precision: str | None = None) -> Path:
-        """The artifact of a tower written once more with the bundle's options, at its own or another precision.
+        """Converts a tower again with the bundle's options, at its own or another precision, and returns the artifact.
 
         Raises:
-            NotRun: what writes this format is not installed.
+            NotRun: the packages that write this format are not installed.
             ExportError: the converter failed.
         """
         assert self.source is not None
         with refusing(WHY, DependencyMissing, into=NotRun):  # a bundle can be read and run without
             self.target.require_installed(converters=True)
-        own = self.precision(tower)
-        precision = precision or own
+        recorded = self.precision(tower)
+        precision = precision or recorded
         if (tower, precision) not in self._converted:
             job = tower_job(self.source, tower, precision, head=self.head, form=self.form, calibration=self.calibration)
             job = replace(job, four_bit=self.four_bit(tower), shared=self.shared.setdefault(tower, Shared()))
-            if self.chosen(tower) and precision == own:
-                found = self.matched.get(tower) or ()
-                job = replace(job, module=with_stored(self.module(tower), found, self.chosen(tower)), shared=None)
+            if self.chosen(tower) and precision == recorded:
+                matches = self.matched.get(tower) or ()
+                job = replace(job, module=with_stored(self.module(tower), matches, self.chosen(tower)), shared=None)
             path = self.folder / precision / self.target.artifact_name(job.variant, job.artifact, precision)
             path.parent.mkdir(parents=True, exist_ok=True)
             self.target.write(job, path)
-            if self.head.names:  # Core ML's own runner reads the labels' order beside the package
+            if self.head.names:  # Core ML's own runner reads the labels' order next to the package
                 (path.parent / "labels.json").write_text(labels_json(self.head.names), encoding="utf-8")
             self._converted[tower, precision] = path
             self.drop_shared(tower)
@@ -363,10 +369,10 @@ class Subject(ABC):
 
 @dataclass
 class WrittenSubject(Subject):
-    """A bundle that was written just now, by the process that checks it.
+    """A bundle that this process has just written.
 
     Attributes:
-        measured: what its conversions measured of their stages.
+        measured: checks of the conversion's stages, measured during the conversion.
         mixed: the layers of each tower that a search stored at 4 bits.
     """
 
@@ -380,17 +386,17 @@ class WrittenSubject(Subject):
         return list(self.measured.get(tower, ()))
 
     def drop_shared(self, tower: TowerName) -> None:
-        self.shared[tower].clear()  # a float32 twin is the last that is converted
+        self.shared[tower].clear()  # the float32 twin is converted last
 
 
 @dataclass
 class OpenedSubject(Subject):
-    """A bundle that was opened: what stands in it beside its artifacts is checked too.
+    """An opened bundle, whose files next to the artifacts are checked too.
 
     Attributes:
-        fresh: the checkpoint's own answers to the inputs in the bundle, asked before it was folded: see
-            `Reference.again`; None where the checkpoint is not at hand.
-        again: the axes of a fit that was made now, and what it says of them; None where none was asked for.
+        fresh: the checkpoint's own answers to the bundle's inputs, computed before folding: see `Reference.again`;
+            None if the checkpoint is not available.
+        again: axes of a fit that was repeated now, and its record for the manifest; None if no fit was requested.
     """
 
     fresh: Reference | None = None
@@ -402,12 +408,12 @@ class OpenedSubject(Subject):
         return Reference.read(self.bundle.golden)
 
     def searched(self, tower: TowerName) -> frozenset[str]:
-        """As the log of the search in the bundle says."""
+        """Returns the 4-bit layers from the search log of the bundle."""
         return self.bundle.four_bit.get(tower, frozenset())
 
     def stages(self, tower: TowerName) -> list[Check]:
-        """Measured again. Where activations are measured, they are on the packaged samples: the bundle names its own
-        images, but has them not."""
+        """Measures the stages again. Activations are measured on the packaged samples, since the bundle does not
+        contain its calibration images."""
         if self.source is None or not self.target.abilities.stages:
             return []
         if not self.thorough:
@@ -421,7 +427,7 @@ class OpenedSubject(Subject):
 
 
 def head_of(bundle: Bundle) -> Head:
-    """What a bundle's artifacts answer with."""
+    """Returns the head of a bundle's artifacts."""
     classifier = bundle.manifest.classifier
     if classifier is not None:
         return Head(LabelSet(classifier.labels, classifier.template), own=classifier.template is None)
@@ -429,11 +435,11 @@ def head_of(bundle: Bundle) -> Head:
 
 
 def lacks_to_convert(subject: Subject, tower: TowerName) -> str | None:
-    """What a conversion of this tower needs and was not given: the checkpoint, the images that its exporter calibrated
-    it on, or the layers that its search chose.
+    """Returns a text that names the missing input of a conversion: the checkpoint, the calibration images, or the
+    layers that a search chose. None if nothing is missing.
 
     Raises:
-        InvalidInput: the folder given holds other images.
+        InvalidInput: the given folder contains other images.
     """
     if subject.source is None:
         return subject.needs_checkpoint

@@ -1,4 +1,4 @@
-"""What artifacts lose of accuracy against their checkpoint, and whether that can be told from chance."""
+"""Checks of the accuracy that artifacts lose against their checkpoint, with a test against chance."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from mobileclip_deploy.verify.graph import tower_as_stored
 from mobileclip_deploy.verify.matching import Matched
 from mobileclip_deploy.verify.subject import Subject
 
-# What an artifact may lose of, in points (Gates.task).
+# The figures whose loss is gated, in points (Gates.task).
 TASK_FIGURES = ("top1", "image_to_text_recall@1")
 
 
 def check_task(subject: Subject) -> list[Check]:
-    """What the artifacts lose on the task, in points, against the checkpoint; gaining is not failing.
+    """Checks the accuracy loss against the checkpoint, in points; a gain never fails.
 
-    The gate bounds what would be lost on all pictures like these: it is held where the upper end of the 95% interval
-    holds it, and failed where the lower end does not. Between them it is undecided. One look at the pictures, and only
-    where that does not tell, the other views.
+    The gate bounds the loss on all images of this kind, by the 95% interval of the loss. The check passes if the upper
+    end is within the gate, and fails if the lower end is beyond it. Between the two it is undecided. The plain images
+    are run first. The augmented views follow only if the plain images do not decide.
     """
     task, gates = subject.evidence.task, subject.gates
     if not subject.thorough and subject.complete:
@@ -48,29 +48,29 @@ def check_task(subject: Subject) -> list[Check]:
         embedder = bundle_embedder(subject.bundle, load=partial(runner_for_all, subject))
     except NotRun as error:
         return [Check.not_run("task", "both", str(error))]
-    found = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
+    runs = Looks(embedder, task.dataset, progress=about(subject.name, subject.progress))
     exact = all(precision_of(entry.precision).bits == 32 for entry in subject.bundle.manifest.towers.values())
-    return [judged(task, found, paired_looks(task, found, TASK_FIGURES, gates.task, exact), gates)]
+    return [judged(task, runs, paired_looks(task, runs, TASK_FIGURES, gates.task, exact), gates)]
 
 
 def runner_for_all(subject: Subject, tower: TowerName) -> Runner:
-    """What answers for all pictures: see `stand_in`."""
+    """Returns the runner for all images: see `stand_in`."""
 
     def stored() -> Runner | None:
-        found = subject.matched.get(tower)
-        return None if found is None else stored_runner(subject.module(tower), found, subject.grids(tower))
+        matches = subject.matched.get(tower)
+        return None if matches is None else stored_runner(subject.module(tower), matches, subject.grids(tower))
 
     return stand_in(subject.target, subject.artifact(tower), stored) or subject.runner(tower)
 
 
 def stand_in(target: Target, artifact: Artifact, stored: Callable[[], Runner | None]) -> Runner | None:
-    """What answers in the place of a runtime that would take hours for all pictures: the artifact's own stand-in, else
-    torch with the weights that stand in the file; None where the target's own is fast, or the weights cannot be read.
+    """Returns a fast replacement for a runtime that would take hours for all images. Prefers the artifact's own
+    replacement, else torch with the weights from the file. None if the runtime is fast, or the weights cannot be read.
 
-    That the artifact computes this is what `graph` and `shipped` find on the inputs that its runtime is asked.
+    The checks `graph` and `shipped` prove that the artifact computes the same, on the inputs that its runtime runs.
 
     Args:
-        stored: makes the `stored_runner` of the artifact; None where its weights cannot be read.
+        stored: makes the `stored_runner` of the artifact; gives None if its weights cannot be read.
     """
     if target.abilities.pace is None:
         return None
@@ -78,12 +78,12 @@ def stand_in(target: Target, artifact: Artifact, stored: Callable[[], Runner | N
 
 
 def stored_runner(module: nn.Module, found: Sequence[Matched], grids: Storage) -> Runner:
-    """Torch with the weights that stand in a file.
+    """Returns a runner for torch with the weights from a file.
 
     Args:
         module: the folded tower that was converted.
-        found: which weight of the file is which of its layers'.
-        grids: how its tensors are stored.
+        found: which weight of the file belongs to which layer.
+        grids: storage of its tensors.
     """
     stored = tower_as_stored(module, found, grids)
 
@@ -96,7 +96,7 @@ def stored_runner(module: nn.Module, found: Sequence[Matched], grids: Storage) -
 
 
 def judged(own: Looks, found: Looks, paired: Paired, gates: Gates) -> Check:
-    """The check of accuracy: the figures are of the pictures as they stand, the losses of all looks."""
+    """Returns the check of accuracy. Its figures are those of the plain images, its losses those of all runs."""
     before, after = own.plain.result.figures, found.plain.result
     figures = {name: after.figures[name].value for name in paired.losses}
     return Check(
@@ -113,8 +113,8 @@ def judged(own: Looks, found: Looks, paired: Paired, gates: Gates) -> Check:
 
 
 def check_sampled(subject: Subject) -> list[Check]:
-    """As `check_task`, on some of the images: of so few a handful more or less is chance. So it fails where the whole
-    95% interval of the loss, image by image against the checkpoint, lies beyond the gate."""
+    """Checks accuracy as `check_task` does, on a sample of the images. A few images more or less are chance in a small
+    sample. So the check fails only if the whole 95% interval of the paired loss is beyond the gate."""
     sampled, gates = subject.evidence.sampled, subject.gates
     if sampled is None:
         return []
@@ -125,7 +125,7 @@ def check_sampled(subject: Subject) -> list[Check]:
     measured = measure(embedder, sampled.dataset, progress=about(subject.name, subject.progress))
     names = [name for name in TASK_FIGURES if name in measured.hits]
     lost = {name: paired_difference(sampled.checkpoint.hits[name], measured.hits[name]) for name in names}
-    within = all(gates.allow_drop(one.low) for one in lost.values())
+    within = all(gates.allow_drop(loss.low) for loss in lost.values())
     figures = {name: measured.result.figures[name].value for name in names}
     return [
         Check(
@@ -134,7 +134,7 @@ def check_sampled(subject: Subject) -> list[Check]:
             status="passed" if within else "failed",
             engine=measured.result.engine,
             gate=f"drop <= {gates.task:g} points, but for chance",
-            figures=figures | {f"{name}_drop": one.value for name, one in lost.items()},
+            figures=figures | {f"{name}_drop": loss.value for name, loss in lost.items()},
             detail=f"on {len(sampled.dataset.images)} of {sampled.total:,} images",
         )
     ]
