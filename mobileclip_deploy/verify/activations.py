@@ -1,6 +1,6 @@
-"""The activations that an artifact quantizes: what it makes of its own steps, and whether these are the right ones.
+"""Checks of the activations that an artifact quantizes: its use of its own scales, and the scales themselves.
 
-Neither needs a converter, so that artifacts of other versions are checked as well.
+No check needs a converter, so artifacts of other versions are checked as well.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from mobileclip_deploy.verify.quantized import QuantizedTower, Site, found_sites
 from mobileclip_deploy.verify.subject import Subject
 
 ACTIVATIONS, RANGES = "activations", "ranges"
-# Of nano's towers and the golden ones torch came to a relative deviation of 1e-7 at most, with no integer another.
+# On nano's towers and the golden towers torch deviated by at most 1e-7 (relative), and every integer was equal.
 COSINE = Bound("cosine", 0.999)
-OFF = 0.01  # of a value's integers
-# Share of a range's width, and steps from the exact zero point: scales are float16 in a package of Core ML (2e-3), a
-# zero point is rounded to half a step, and where few values are cut off a number may lie in the next of 8,192 bins.
+OFF = 0.01  # share of a value's integers
+# Share of a range's width, and steps from the exact zero point. Scales are float16 in a Core ML package (2e-3), and a
+# zero point is rounded to half a step. If few values are clipped, a bound may lie in the next of 8,192 bins.
 WIDTH, ZERO = 0.01, 0.75
-# A value that hardly leaves zero has a range that float16 can hold.
+# A value very close to zero has a range as narrow as float16 allows.
 SMALLEST = 2.0**-9
 
 
 def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
-    """The artifact with its activations quantized, against torch that quantizes the same values by the same steps; and
-    these steps against the ranges of the checkpoint's own values on the calibration inputs.
+    """Checks the artifact with quantized activations against torch with the same values on the same scales. Also checks
+    these scales against the ranges of the checkpoint's own values on the calibration inputs.
 
-    Nothing of a precision that quantizes none by steps that stand in the file.
+    Returns nothing if the precision does not quantize by scales in the file.
     """
-    found = subject.matched.get(tower)
-    if found is None or subject.head.names:
+    matches = subject.matched.get(tower)
+    if matches is None or subject.head.names:
         return []
     try:
         file = subject.quantized(tower)
@@ -54,8 +54,8 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
     if file is None or not file.values:
         return []
     inputs = subject.evidence.reference.inputs.of(tower)[:INPUTS]
-    stored = tower_as_stored(subject.module(tower), found, subject.grids(tower))
-    with_whole_steps(stored, found, file.bias_steps)
+    stored = tower_as_stored(subject.module(tower), matches, subject.grids(tower))
+    with_whole_steps(stored, matches, file.bias_steps)
     stored.double()
     rows = torch.from_numpy(inputs)
     rows = rows.double() if rows.is_floating_point() else rows
@@ -68,19 +68,19 @@ def check_activations(subject: Subject, tower: TowerName) -> list[Check]:
         detail = f"it rounds {missing[0]!r}{more}, which torch does not compute"
         return [Check(step=ACTIVATIONS, tower=tower, status="failed", engine=file.engine, detail=detail)]
     answered = _quantized(file, QuantizedTower(stored, file.values, sites), tower, rows, inputs)
-    return [answered, _ranges(subject, file, sites, tower, found)]
+    return [answered, _ranges(subject, file, sites, tower, matches)]
 
 
 def _quantized(
     file: QuantizedFile, torchs: QuantizedTower, tower: TowerName, rows: Tensor, inputs: npt.NDArray[np.generic]
 ) -> Check:
-    """Its answers, and its integers on the way to them."""
-    wanted, answers = [], []
-    for row, given in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
-        answer, integers = file.quantized(given)
+    """Returns the check of the artifact's answers, and of its integers before them."""
+    expected, answers = [], []
+    for row, image in zip(rows.split(1), np.split(inputs, len(inputs)), strict=True):
+        answer, integers = file.quantized(image)
         answers.append(answer)
-        wanted.append(torchs(row, integers).float().numpy())
-    check = Check.of_answers(ACTIVATIONS, tower, np.concatenate(wanted), np.concatenate(answers), COSINE, file.engine)
+        expected.append(torchs(row, integers).float().numpy())
+    check = Check.of_answers(ACTIVATIONS, tower, np.concatenate(expected), np.concatenate(answers), COSINE, file.engine)
     wrong = [name for name, off in torchs.off.items() if off > OFF * torchs.total[name]]
     total, off = sum(torchs.total.values()), sum(torchs.off.values())
     if wrong:
@@ -93,11 +93,11 @@ def _quantized(
 def _ranges(
     subject: Subject, file: QuantizedFile, sites: Sequence[tuple[Site, ...]], tower: TowerName, found: Sequence[Matched]
 ) -> Check:
-    """Every step and zero point."""
+    """Returns the check of all scales and zero points."""
     chosen = subject.chosen(tower)
     assert subject.source is not None
     inputs = calibration_inputs(subject.source.variant, tower, subject.calibration)
-    # The checkpoint's numbers in the form that they have in the file; what was learned is measured as it was learned.
+    # The checkpoint's weights in the file's form; learned weights as they were learned.
     forms = [replace(match, wanted=match.stored.values) if match.layer in chosen else match for match in found]
     exact = QuantizedTower(tower_as_stored(subject.module(tower), forms, None), file.values, sites)
 
@@ -109,10 +109,10 @@ def _ranges(
     measured = ranges_of(computed, steps)
     wrong = [value for value in file.values if not _fits(value, measured[value.name])]
     if wrong:
-        value, known = wrong[0], measured[wrong[0].name]
+        value, expected = wrong[0], measured[wrong[0].name]
         detail = (
             f"{value.source!r} is rounded within [{value.low:.4g}, {value.high:.4g}], the checkpoint's values are "
-            f"within [{known.low:.4g}, {known.high:.4g}]"
+            f"within [{expected.low:.4g}, {expected.high:.4g}]"
         )
         more = f"; and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         return Check(step=RANGES, tower=tower, status="failed", detail=detail + more)
@@ -121,7 +121,7 @@ def _ranges(
 
 
 def _fits(value: QuantizedValue, known: Range) -> bool:
-    """Whether a range is the one that was measured."""
+    """Returns whether a range is the measured range."""
     if abs(value.low - known.low) <= SMALLEST and abs(value.high - known.high) <= SMALLEST:
         return True
     width = known.high - known.low

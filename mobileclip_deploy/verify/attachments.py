@@ -1,4 +1,5 @@
-"""What stands beside an artifact because it was asked for, which an app or a developer's tool may read in its place."""
+"""Checks of optional files written next to an artifact (.ort, .bpte, ETRecord), which apps or tools load instead of
+it."""
 
 from __future__ import annotations
 
@@ -19,15 +20,15 @@ from mobileclip_deploy.verify.subject import OpenedSubject, Subject, lacks_to_co
 
 
 def check_attachments(subject: Subject, tower: TowerName) -> Iterator[Check]:
-    """Each attachment of a tower: its answers, where it is a program, and what it says against what comes of the
-    artifact, of the stored answers or of a conversion now.
+    """Checks each attachment of a tower. If it is a program, checks its answers. Compares its content with the
+    artifact, the stored answers or a conversion.
 
-    The artifact is held against the checkpoint by other checks; so no attachment passes that is another network's.
+    Other checks compare the artifact with the checkpoint, so an attachment of another network cannot pass.
     """
     assert isinstance(subject, OpenedSubject)
     attached = subject.bundle.manifest.towers[tower].attachments or {}
-    wanted = () if subject.head.names else subject.target.options.attachments  # a classifier is written without any
-    for kind in wanted:
+    required = () if subject.head.names else subject.target.options.attachments  # a classifier is written without any
+    for kind in required:
         if kind not in attached:
             yield Check(step=kind, tower=tower, status="failed", detail="the options ask for it, and it is not there")
     for kind, entry in attached.items():
@@ -42,11 +43,11 @@ def check_attachments(subject: Subject, tower: TowerName) -> Iterator[Check]:
 
 
 def _answers(subject: OpenedSubject, tower: TowerName, kind: str, opened: Attached) -> Iterator[Check]:
-    """The answers of an attachment that is a program, to the bound of the artifact beside which it stands."""
+    """Yields the check of the attachment's answers, if it is a program, with the bound of its artifact."""
     try:
         if (runner := opened.runner()) is not None:
-            found, bound = runner(subject.evidence.reference.inputs.of(tower)), subject.bound(tower)
-            yield Check.of_answers(f"{kind} answers", tower, subject.wanted(tower), found, bound, runner.engine)
+            outputs, bound = runner(subject.evidence.reference.inputs.of(tower)), subject.bound(tower)
+            yield Check.of_answers(f"{kind} answers", tower, subject.wanted(tower), outputs, bound, runner.engine)
     except NotRun as error:
         yield Check.not_run(f"{kind} answers", tower, str(error))
     except (InvalidInput, RuntimeFailed) as error:
@@ -58,9 +59,9 @@ def _written_again(
 ) -> Check:
     stored = subject.stored
     outputs = subject.head.scaled(stored.of(tower))
-    bound = exported_gates(subject.bundle.manifest.options).shipped(subject.precision(tower))  # as the export had it
+    bound = exported_gates(subject.bundle.manifest.options).shipped(subject.precision(tower))  # as at export
     tolerance = value_tolerance(np.asarray(outputs), bound.metric, bound.value)
-    # Golden answers are held to this, and the root mean square that the tolerance is a multiple of moves by no more.
+    # Golden answers are held to this bound, and the root mean square behind the tolerance moves by no more.
     room = tolerance * max(MULTIPLE * (subject.floor(tower) or 0.0), LEAST)
     if opened.tolerates is (entry.tolerance is None) or not abs((entry.tolerance or tolerance) - tolerance) <= room:
         detail = f"{entry.file}: the manifest tolerates {entry.tolerance}, the gate of its export {tolerance:.6g}"
@@ -74,18 +75,18 @@ def _written_again(
         expected = Expected(stored.inputs.of(tower), outputs, tolerance)
         origin = Origin(subject.bundle.artifact(tower), expected, folder, lambda: subject.converted(tower))
         try:
-            found = opened.difference(origin)
+            difference = opened.difference(origin)
         except (NotRun, ExportError) as error:
             return Check.not_run(kind, tower, str(error))
         except InvalidInput as error:
             return Check(step=kind, tower=tower, status="failed", detail=str(error))
     others = other_versions(subject.bundle, subject.target)
-    if found is not None and opened.by_versions and others:
+    if difference is not None and opened.by_versions and others:
         reason = f"differs from one written here, but was written by other versions ({others}); verify with those"
-        return Check.not_run(kind, tower, f"{entry.file} {reason}: {found}")
+        return Check.not_run(kind, tower, f"{entry.file} {reason}: {difference}")
     return Check(
         step=kind,
         tower=tower,
-        status="passed" if found is None else "failed",
-        detail=f"{entry.file}: {found or 'as written again'}",
+        status="passed" if difference is None else "failed",
+        detail=f"{entry.file}: {difference or 'as written again'}",
     )

@@ -1,5 +1,5 @@
-"""What a bundle says of itself beside names and numbers of its artifacts: what these are made of, and what its export
-measured. Both are recomputed and compared."""
+"""Checks of claims in a bundle: contents of its artifacts, and figures that its export measured. Both are recomputed
+and compared."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mobileclip_deploy.verify.subject import OpenedSubject, Subject
 
 Contents = Mapping[str, Mapping[str, int]]
 SHOWN = 3
-# Artifacts are counted since this version as they are now: of 80 towers that 0.3.0 wrote all counts are equal.
+# Versions since this one count artifacts as the current one does: all counts of 80 towers from 0.3.0 are equal.
 COUNTED_ALIKE = 0, 3
 
 
 def written_by_this_version(subject: Subject) -> bool:
-    """Whether this version of the package wrote the bundle."""
-    own = importlib.metadata.version("mobileclip-deploy")
-    return subject.bundle.manifest.environment.get("mobileclip-deploy") == own
+    """Returns whether this version of the package wrote the bundle."""
+    version = importlib.metadata.version("mobileclip-deploy")
+    return subject.bundle.manifest.environment.get("mobileclip-deploy") == version
 
 
 def written_by(subject: Subject) -> tuple[int, ...]:
-    """The version of the package, without its last number, that wrote the bundle; () where it names none."""
+    """Returns the version of the package that wrote the bundle, without its last number; () if none is recorded."""
     return _parts(subject.bundle.manifest.environment.get("mobileclip-deploy", ""))
 
 
@@ -38,25 +38,25 @@ def _parts(version: str) -> tuple[int, ...]:
 
 
 def check_contents(subject: Subject, tower: TowerName) -> Iterator[Check]:
-    """What the manifest says that an artifact is made of, against what is counted now.
+    """Checks the contents that the manifest records for an artifact against a count of the file.
 
-    A file that says the same as a conversion in other words (constants as operations) is counted otherwise: what counts
-    for it is the conversion, where one was made. A version that may count otherwise is held to it, too; where it has
-    counted otherwise, nothing is said.
+    A file may express a conversion differently (constants as operations), and then its counts differ. So the counts of
+    a new conversion are accepted too, if there is one. Other versions may count differently: equal counts pass, and
+    different counts are reported as not run.
     """
     claimed = subject.bundle.manifest.towers[tower].contents
     try:
-        found = subject.artifact(tower).contents
+        counted = subject.artifact(tower).contents
     except InvalidInput as error:
         yield Check(step="contents", tower=tower, status="failed", detail=str(error))
         return
-    # What later versions count is not known.
+    # Later versions may count differently.
     alike = COUNTED_ALIKE <= written_by(subject) <= _parts(importlib.metadata.version("mobileclip-deploy"))
-    if claimed is None and (found is None or not alike):
+    if claimed is None and (counted is None or not alike):
         return
     fresh = subject.made_again(tower)
-    if claimed != found and (fresh is None or subject.target.open(fresh).contents != claimed):
-        wrong = "; ".join([*_differing(claimed or {}, found or {})][:SHOWN])
+    if claimed != counted and (fresh is None or subject.target.open(fresh).contents != claimed):
+        wrong = "; ".join([*_differing(claimed or {}, counted or {})][:SHOWN])
         written = subject.bundle.manifest.environment.get("mobileclip-deploy", "another version")
         if alike:
             yield Check(step="contents", tower=tower, status="failed", detail=wrong)
@@ -76,30 +76,33 @@ def _differing(claimed: Contents, found: Contents) -> Iterator[str]:
 
 
 def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[Check]:
-    """The figures in `parity.json` against those of today: an export may not have measured itself nearer than it is.
+    """Checks the figures in `parity.json` against today's: an export must not record better figures than it has.
 
-    What another engine measured, or on other inputs, is not comparable, and the detail says how much was. The bounds
-    are those of a lock file: what other processors and versions move; of a network whose floor is high, as much as
-    arithmetic in another order moves its answers.
+    Figures of another engine or of other inputs are not comparable, and the detail reports the number of compared rows.
+    The bounds are those of a lock file, which cover other processors and versions. For a network with a high noise
+    floor, the bound is a multiple of the floor.
 
     Args:
-        checks: of today.
+        checks: today's checks.
     """
     recorded, measurements = subject.bundle.parity, subject.bundle.measurements
     if not recorded:
         return
     today = {(check.tower, check.step, check.engine): check for check in checks}
-    inputs, own = subject.evidence.reference.inputs, subject.stored.inputs
-    stored = np.array_equal(inputs.pixels, own.pixels) and np.array_equal(inputs.ids, own.ids)
+    inputs, golden_inputs = subject.evidence.reference.inputs, subject.stored.inputs
+    stored = np.array_equal(inputs.pixels, golden_inputs.pixels) and np.array_equal(inputs.ids, golden_inputs.ids)
     own_floors = {str(tower): floor for tower, floor in subject.evidence.reference.floor.items()}
     wrong, compared = [], 0
     for check in recorded:
         now = today.get((check.tower, check.step, check.engine))
-        told = now is None or {now.status, check.status} & {"not run", "failed"}  # and so is what it failed by
-        if now is None or told or not _alike(check, now, stored):
+        reported = now is None or {now.status, check.status} & {
+            "not run",
+            "failed",
+        }  # reported by that check
+        if now is None or reported or not _alike(check, now, stored):
             continue
         compared += 1
-        # Of some floors a deviation is one of the same arithmetic in another order, as `twin` allows it.
+        # A deviation within some noise floors can come from another order of arithmetic, as `twin` allows.
         room = max(NOISE.deviation_floor, MULTIPLE * own_floors.get(check.tower, 0.0))
         texts = drifts(figures_of(check), figures_of(now), Tolerances(deviation_floor=room))
         wrong += [f"{check.tower} {check.step} {text.replace('accepted', 'recorded')}" for text in texts]
@@ -107,19 +110,19 @@ def check_measured(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[
     for tower, floor in floors.items():
         if tower in own_floors:
             compared += 1
-            # Held the other way round: a larger floor is a looser bound where nobody has the checkpoint.
+            # Arguments swapped: a larger floor is a looser bound for those without the checkpoint.
             texts = drifts({"relative": own_floors[tower]}, {"relative": floor})
             wrong += [f"{tower} noise floor: {text}" for text in texts]
-    many = len(recorded) + len(floors)
-    detail = "; ".join(wrong[:SHOWN]) or f"{compared} of {many} rows that its export measured are those of today"
+    total = len(recorded) + len(floors)
+    detail = "; ".join(wrong[:SHOWN]) or f"{compared} of {total} rows that its export measured are those of today"
     yield Check(step="measured", tower="both", status="failed" if wrong else "passed", detail=detail)
 
 
 def _alike(recorded: Check, now: Check, stored: bool) -> bool:
-    """Whether two checks were made on the same inputs, as far as they say."""
+    """Returns whether two checks were made on the same inputs, as far as they record them."""
     if recorded.step in ("task", "sampled"):
         examples = [{name: lost.examples for name, lost in (check.losses or {}).items()} for check in (recorded, now)]
         return examples[0] == examples[1]
-    # A slow runtime is asked fewer inputs by the quick checks, and the worst of fewer is another figure.
-    asked = [None if check.deviation is None else check.deviation.inputs for check in (recorded, now)]
-    return stored and asked[0] == asked[1]
+    # The quick checks run fewer inputs on a slow runtime, and the worst of fewer is another figure.
+    inputs = [None if check.deviation is None else check.deviation.inputs for check in (recorded, now)]
+    return stored and inputs[0] == inputs[1]

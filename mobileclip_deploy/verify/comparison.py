@@ -1,4 +1,4 @@
-"""Bundles side by side: what each saves in bytes, and what it loses, against the checkpoint they come from."""
+"""Comparison of bundles side by side: size, and losses against their checkpoint."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ from mobileclip_deploy.verify.task import TASK_FIGURES, runner_for_all
 
 
 class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
-    """One row. `relative` and `snr_db` are of the worst tower on the bundle's golden inputs (None: exact, or not run).
-    `figures` are top-1 and recall@1 in percent; `differences` what they are above `baseline` (below: negative) in
-    points, with paired 95% bootstrap intervals. A drop has failed its gate where the whole interval is beyond it; where
-    the figure alone is, that is undecided. `reasons`: the gates that failed, or what could not be run or told."""
+    """One row. `relative` and `snr_db` are those of the worst tower on the bundle's golden inputs (None: exact, or not
+    run). `figures` are top-1 and recall@1 in percent. `differences` are the figures minus those of `baseline` in
+    points, with paired 95% bootstrap intervals. A drop fails its gate if the whole interval is beyond it. It is
+    undecided if only the figure is beyond it. `reasons`: failed gates, checks that could not be run, and undecided
+    drops."""
 
     bundle: str
     variant: str
@@ -53,8 +54,7 @@ class ComparedBundle(BaseModel, frozen=True, ser_json_inf_nan="strings"):
 
 
 class Comparison(BaseModel, frozen=True):
-    """All rows, in the order given, and what a reader must know about them. `dataset`: None where accuracy was not
-    measured."""
+    """All rows, in the given order, and notes for the reader. `dataset`: None if accuracy was not measured."""
 
     schema_version: Literal[1] = 1
     dataset: str | None
@@ -62,7 +62,7 @@ class Comparison(BaseModel, frozen=True):
     notes: tuple[str, ...] = ()
 
     def markdown(self) -> str:
-        """The table in Markdown."""
+        """Returns the table in Markdown."""
         names = [figure for figure in TASK_FIGURES if any(figure in row.figures for row in self.bundles)]
         titles = ["bundle", "bytes", "deviation", "dB"]
         titles += [title for name in names for title in (f"{name.replace('_', ' ')} %", "change, points (95%)")]
@@ -91,15 +91,15 @@ def compare_bundles(
     how: Measuring,
     progress: Progress = silent,
 ) -> Comparison:
-    """Measure bundles on the same inputs and the same dataset.
+    """Measures bundles on the same inputs and the same dataset.
 
-    Differences are against the checkpoint, or where that is not at hand against the first bundle of the same
-    embedding space; bundles of different spaces are never compared with each other. In the place of a slow runtime
-    what `verify` asks answers for the pictures, and a note says so.
+    Differences are against the checkpoint, or without it against the first bundle of the same embedding space. Bundles
+    of different spaces are never compared with each other. A slow runtime is replaced for the dataset by the runner
+    that `verify` uses, and a note says so.
 
     Args:
-        dataset: on which accuracy is compared; it is not when None.
-        checkpoint: opens the source of a bundle; None where it is not at hand.
+        dataset: for the comparison of accuracy; None to leave it out.
+        checkpoint: opens the source of a bundle; gives None if it is not available.
 
     Raises:
         UsageError: no bundle, or one twice.
@@ -110,23 +110,23 @@ def compare_bundles(
     if not bundles or len(set(paths)) < len(paths):
         raise UsageError("name at least one bundle, and none twice")
     baselines: dict[str, Measurement] = {}
-    # Bundles of earlier versions name the space of a file, later ones that of its weights.
+    # Bundles of earlier versions identify their space by a file, later ones by its weights.
     spaces = ((_origin(bundle), bundle.manifest.embedding_space) for bundle in bundles)
     by_file = {origin: space for origin, space in spaces if not space.endswith(origin)}
     rows = []
     collapsed: list[str] = []
     replaced: list[str] = []
-    stood_in: list[str] = []
+    substituted: list[str] = []
     for bundle in bundles:
         space = by_file.get(_origin(bundle), bundle.manifest.embedding_space)
         progress(f"{bundle.path.name}: golden inputs")
-        own = gates or exported_gates(bundle.manifest.options)
-        subject = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), own, bundle.path)
+        bundle_gates = gates or exported_gates(bundle.manifest.options)
+        subject = OpenedSubject(bundle, Evidence(Reference.read(bundle.golden)), bundle_gates, bundle.path)
         checks = [check for tower in bundle.manifest.towers for check in check_shipped(subject, tower)]
         collapsed += collapsed_towers(subject)
         if own_gates := replaced_gates(subject):
             replaced.append(f"{bundle.path.name} is judged by gates of its own: {', '.join(own_gates)}.")
-        found: Measurement | None = None
+        measurement: Measurement | None = None
         if dataset is not None and set(bundle.manifest.towers) == set(TOWERS):
             slow = subject.target.abilities.pace is not None
             if (slow or space not in baselines) and (source := checkpoint(bundle)) is not None:
@@ -137,12 +137,12 @@ def compare_bundles(
                     subject.source = source.folded()
             try:
                 embedder = bundle_embedder(bundle, load=partial(_loaded, subject))
-                found = measure(embedder, dataset, how=how, progress=progress)
-                baselines.setdefault(space, found)
-                stood_in += _stood_in(subject, checks, found)
+                measurement = measure(embedder, dataset, how=how, progress=progress)
+                baselines.setdefault(space, measurement)
+                substituted += _stood_in(subject, checks, measurement)
             except NotRun as error:
                 checks.append(Check.not_run("task", "both", str(error)))
-        row = _row(bundle, checks, found, baselines.get(space), own)
+        row = _row(bundle, checks, measurement, baselines.get(space), bundle_gates)
         rows.append(row.model_copy(update={"embedding_space": space}))
     unmeasured = (f"Accuracy was not measured: {NO_DATASET}.",) if dataset is None else ()
     return Comparison(
@@ -151,7 +151,7 @@ def compare_bundles(
         notes=(
             *unmeasured,
             *replaced,
-            *stood_in,
+            *substituted,
             *_notes(bundles, rows, dataset is not None),
             *dict.fromkeys(collapsed),
         ),
@@ -165,7 +165,7 @@ def _loaded(subject: Subject, tower: TowerName) -> Runner:
 
 
 def _stood_in(subject: Subject, checks: Sequence[Check], found: Measurement) -> tuple[str, ...]:
-    """That the artifact's own runtime was not asked for all pictures, if it was not."""
+    """Returns a note if the artifact's own runtime did not run all images."""
     if subject.target.abilities.pace is None or found.result.engine in {check.engine for check in checks}:
         return ()
     return (
@@ -175,8 +175,7 @@ def _stood_in(subject: Subject, checks: Sequence[Check], found: Measurement) -> 
 
 
 def _origin(bundle: Bundle) -> str:
-    """What tells the bundle's embedding space by files: the SHA-256 of the one whose answers it is, and what it was cut
-    to."""
+    """Returns a key of the bundle's embedding space by files: the SHA-256 of the source file, and the reduced size."""
     checkpoint = bundle.manifest.checkpoint
     sha256 = checkpoint.sha256 if checkpoint.recovered is None else checkpoint.recovered.source_sha256
     return sha256[:16] + ("" if checkpoint.compacted is None else checkpoint.compacted.space)
@@ -195,13 +194,13 @@ def _row(
     ratios = [deviation.snr_db for deviation in deviations if deviation.snr_db is not None]
     failed = [f"{check.tower} {check.step}: {check.describe()}" for check in checks if check.status == "failed"]
     beyond = {name: change for name, change in differences.items() if not gates.allow_drop(-change.value)}
-    told = {
+    descriptions = {
         name: f"{name} dropped by {-change.value:.2f} points, more than {gates.task:g}"
         for name, change in beyond.items()
     }
-    failed += [told[name] for name, change in beyond.items() if not gates.allow_drop(-change.high)]
+    failed += [descriptions[name] for name, change in beyond.items() if not gates.allow_drop(-change.high)]
     unsure = [
-        f"{told[name]}, which {found.result.images:,} images do not tell from chance"
+        f"{descriptions[name]}, which {found.result.images:,} images do not tell from chance"
         for name, change in beyond.items()
         if found is not None and gates.allow_drop(-change.high)
     ]

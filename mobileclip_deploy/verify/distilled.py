@@ -1,4 +1,4 @@
-"""The image tower whose space a distilled text tower claims, where the package has it."""
+"""The image tower whose space a distilled text tower claims, if the package contains it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from mobileclip_deploy.network.model.provenance import Distilled
 
 
 def image_tower_of(claimed: Distilled) -> str | None:
-    """The SHA-256 of the image tower of the claimed space; None where that is not the built-in checkpoint's."""
+    """Returns the SHA-256 of the image tower of the claimed space. None if the space is not the built-in
+    checkpoint's."""
     weights, images = _builtin()
     return images if claimed.source_weights == weights else None
 

@@ -1,4 +1,4 @@
-"""`verify`, `explain` and `compare`: a bundle against its checkpoint, and bundles beside each other."""
+"""Public functions `verify`, `explain` and `compare`: a bundle against its checkpoint, and bundles side by side."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATHS = ("checkpoint", "images", "prompts", "dataset", "calibration", "fit", "ca
 
 
 class VerifyChoices(TypedDict, total=False):
-    """The keywords of `verify`."""
+    """Keywords of `verify`."""
 
     checkpoint: StrPath | None
     images: StrPath | None
@@ -45,7 +45,7 @@ class VerifyChoices(TypedDict, total=False):
     progress: Progress
 
 
-@overload  # a str is a sequence of str as well, and the first that fits holds
+@overload  # a str is a sequence of str too, and the first overload that fits counts
 def verify(  # type: ignore[overload-overlap]
     bundle: Bundle | StrPath, **choices: Unpack[VerifyChoices]
 ) -> ParityReport: ...
@@ -54,12 +54,12 @@ def verify(bundle: Sequence[Bundle | StrPath], **choices: Unpack[VerifyChoices])
 def verify(
     bundle: Bundle | StrPath | Sequence[Bundle | StrPath], **choices: Unpack[VerifyChoices]
 ) -> ParityReport | tuple[ParityReport, ...]:
-    """Check a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
+    """Checks a bundle against the checkpoint it was exported from, by both steps, on real images and prompts.
 
     Args:
-        bundle: as returned by `export`, or its folder; or a list of them, and a report of each is returned. The first
+        bundle: as returned by `export`, or its folder; or a list of them, which gives a report of each. The first
             that cannot be verified raises its error.
-        checkpoint: the source; when None the built-in one, or a file of the recorded name and hash beside the bundle
+        checkpoint: the source; when None the built-in one, or a file of the recorded name and hash next to the bundle
             or in the working directory. Without it the semantic step is reported as not run.
         images: a folder of images instead of the stored ones; needs the checkpoint.
         prompts: a file of prompts instead of the stored ones; needs the checkpoint.
@@ -69,16 +69,15 @@ def verify(
         thorough: convert again and measure accuracy on the whole dataset; otherwise the report names these checks as
             left out, and accuracy is measured on a sample of it (check `sampled`).
         place: `gpu` compiles LiteRT's artifacts for the GPU as well, on Mesa's software Vulkan (docs/litert.md);
-            `npu` Qualcomm's once more, which tells of each operation whether the NPU takes it (docs/qualcomm.md).
+            `npu` compiles Qualcomm's once more, and reports for each operation if the NPU takes it (docs/qualcomm.md).
         fit, captions: the pictures and captions that the axes of smaller embeddings were fitted to: they are fitted
             again and compared.
         baseline: a lock file with the figures last accepted (docs/ci.md); drift beyond noise fails as well.
         accept: write today's figures into `baseline` instead, if every check passed.
 
     Raises:
-        InvalidInput: the bundle is damaged, another checkpoint was given, or the baseline does not know the bundle.
-        UsageError: no bundle, or figures are to be accepted, and no baseline is named; or the bundle's format is not
-            compiled for the place.
+        InvalidInput: the bundle is damaged, another checkpoint was given, or the baseline does not contain the bundle.
+        UsageError: no bundle; or `accept` without a baseline; or the bundle's format is not compiled for the place.
         RuntimeFailed: the runtime refused an artifact.
     """
     progress = choices.pop("progress", silent)
@@ -86,10 +85,10 @@ def verify(
     listed = (bundle,) if isinstance(bundle, Bundle | str | PathLike) else tuple(bundle)
     if not listed:
         raise UsageError("no bundle was given")
-    asked: dict[str, Any] = {**choices}
-    asked |= {name: Path(asked[name]) for name in PATHS if asked.get(name) is not None}
-    requests = (VerifyRequest(one, **asked) for one in listed)
-    reports = tuple(verify_bundle(one, baseline=lock, progress=progress).report for one in requests)
+    options: dict[str, Any] = {**choices}
+    options |= {name: Path(options[name]) for name in PATHS if options.get(name) is not None}
+    requests = (VerifyRequest(item, **options) for item in listed)
+    reports = tuple(verify_bundle(item, baseline=lock, progress=progress).report for item in requests)
     return reports[0] if isinstance(bundle, Bundle | str | PathLike) else reports
 
 
@@ -100,14 +99,14 @@ def explain(
     calibration: StrPath | None = None,
     progress: Progress = silent,
 ) -> tuple[Explanation, ...]:
-    """Say for each tower of a bundle at which operation it first parts from its checkpoint, if it does.
+    """Finds for each tower of a bundle the first operation that differs from its checkpoint, if any.
 
     Args:
         bundle: as returned by `export`, or its folder.
         checkpoint, calibration: as for `verify`.
 
     Raises:
-        UsageError: its target's artifacts cannot be read, or its checkpoint is not at hand.
+        UsageError: the target's artifacts cannot be read, or the checkpoint is missing.
         InvalidInput: the bundle is damaged, or another checkpoint was given.
     """
     request = VerifyRequest(bundle, checkpoint=optional_path(checkpoint), calibration=optional_path(calibration))
@@ -129,10 +128,10 @@ def compare(
     cache: StrPath | None = None,
     progress: Progress = silent,
 ) -> Comparison:
-    """Bundles side by side: bytes, deviation on their golden inputs, accuracy, and whether the gates are held.
+    """Compares bundles side by side: bytes, deviation on their golden inputs, accuracy, and gates.
 
-    Accuracy is compared with the checkpoint's, or with that of the first bundle of the same embedding space. Where
-    no dataset is given, that of the built-in checkpoint is used if all bundles come from it; otherwise accuracy is not
+    Accuracy is compared with the checkpoint's, or with that of the first bundle of the same embedding space. Without a
+    dataset, the built-in checkpoint's is used if all bundles come from that checkpoint. Otherwise accuracy is not
     measured, and the notes say so.
 
     Args:
@@ -142,7 +141,7 @@ def compare(
         gates: the bounds; for each bundle those that it was exported with when None.
 
     Raises:
-        InvalidInput: the dataset or a bundle cannot be used, or the checkpoint given is no bundle's.
+        InvalidInput: the dataset or a bundle cannot be used, or the given checkpoint belongs to no bundle.
         UsageError: no bundle, or one twice.
         RuntimeFailed: a runtime refused an artifact.
     """
@@ -151,12 +150,14 @@ def compare(
     how = Measuring(parse_templates(templates), skip_bad, optional_path(cache))
     builtin = all(bundle.manifest.checkpoint.builtin for bundle in subjects)
     data = chosen_dataset(dataset, class_names, images, split, skip_bad, builtin=builtin)
-    given = optional_path(checkpoint)
-    its_own = {bundle.path for bundle in subjects if given is not None and is_source(bundle, given)}
-    if given is not None and not its_own:
+    checkpoint_path = optional_path(checkpoint)
+    from_checkpoint = {
+        bundle.path for bundle in subjects if checkpoint_path is not None and is_source(bundle, checkpoint_path)
+    }
+    if checkpoint_path is not None and not from_checkpoint:
         raise InvalidInput(f"{checkpoint} is not the checkpoint of any of these bundles")
 
     def source(bundle: Bundle) -> Source | None:
-        return open_source(bundle, given if bundle.path in its_own else None)
+        return open_source(bundle, checkpoint_path if bundle.path in from_checkpoint else None)
 
     return compare_bundles(subjects, data, source, gates, how, progress)

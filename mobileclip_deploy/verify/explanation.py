@@ -1,8 +1,8 @@
-"""Where an artifact parts from its checkpoint: the first operation that differs from a fresh conversion.
+"""Search for the first operation of an artifact that differs from a fresh conversion.
 
-What is written is compared as graphs (see `targets.graph`), whatever operations are called and in whatever order they
-stand. A Core ML program is followed on inputs, too: what each of its operations computes is compared. Where nothing
-differs, precision is what costs, and the program is compared with its float32 twin instead.
+The two graphs are compared first (see `targets.graph`), whatever the names and the order of their operations. A Core ML
+program is also run on inputs, and the result of each operation is compared. If nothing differs, the deviation is due to
+precision. The program is then compared with its float32 twin.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ INPUTS = 3
 
 
 class Explanation(BaseModel, frozen=True):
-    """What was found for one tower.
+    """Result of the search for one tower.
 
-    `finding`: `unreadable`; `interface` (an input or output is not what a conversion gives); `operation` (this one
-    is another, has other parameters or computes something else: the first such); `precision` (the same graph and
-    weights; this operation is the first whose result precision moves by more than `bound`); `placement` (where a device
-    that it was measured on meant to run it); `none`.
-    `relative` is the deviation of its result, `before` the last operation that still agreed, `position` its number in
-    the order in which the outputs need them.
+    `finding`: `unreadable`; `interface` (an input or output differs from that of a conversion); `operation` (the first
+    operation with another type, other parameters or another result); `precision` (same graph and weights; the first
+    operation whose result precision moves by more than `bound`); `placement` (a measured device meant to run the
+    operation elsewhere); `none`.
+
+    `relative` is the deviation of the operation's result, `before` the last operation that agreed. `position` is the
+    operation's number in the order in which the outputs need the operations.
     """
 
     tower: str
@@ -51,12 +52,12 @@ class Explanation(BaseModel, frozen=True):
     bound: float | None = None
 
     def describe(self) -> str:
-        """One line for people."""
+        """Returns one line for people."""
         moved = f"; its result deviates by {self.relative:.1e}" if self.relative is not None else ""
         return f"{self.tower} tower: {self.where()}{moved}"
 
     def where(self) -> str:
-        """Which operation, if it is one, and what of it."""
+        """Returns the operation and the difference in words, or the detail if there is no operation."""
         if not self.type:
             return self.detail
         return f"{self.type} {self.operation!r} (operation {self.position} of {self.operations}): {self.detail}"
@@ -64,7 +65,7 @@ class Explanation(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class Followed:
-    """An artifact as a graph, and as a program whose operation of each number is the graph's; None where its format
+    """An artifact as a graph and as a program with the same numbering of operations. The program is None if the format
     cannot be evaluated here."""
 
     program: Program | None
@@ -72,7 +73,7 @@ class Followed:
 
     @classmethod
     def read(cls, artifact: Artifact) -> Self:
-        """Read an artifact.
+        """Reads an artifact.
 
         Raises:
             InvalidInput: the file is damaged.
@@ -85,36 +86,35 @@ class Followed:
 
     @cached_property
     def order(self) -> list[int]:
-        """The numbers of its operations in the order in which the outputs need them."""
+        """Indices of its operations in the order in which the outputs need them."""
         return needed(self.graph)
 
     def trace(self, feed: Mapping[str, Any], precision: Precision | None = None) -> Iterator[tuple[int, Computed]]:
-        """What each operation that is needed computes, with its place in `order`, in the program's own order.
+        """Yields the result of each needed operation with its position in `order`, in the program's own order.
 
         Raises:
             InvalidInput: the program contradicts itself.
         """
         assert self.program is not None
-        places = {number: place for place, number in enumerate(self.order)}
-        for number, computed in enumerate(self.program.trace(feed, precision or self.program.arithmetic)):
-            if number in places:
-                yield places[number], computed
+        positions = {index: position for position, index in enumerate(self.order)}
+        for index, computed in enumerate(self.program.trace(feed, precision or self.program.arithmetic)):
+            if index in positions:
+                yield positions[index], computed
 
 
 def explain_subject(subject: Subject) -> tuple[Explanation, ...]:
-    """Explain every tower of a bundle.
+    """Explains every tower of a bundle.
 
     Raises:
-        UsageError: its target's artifacts cannot be read, its checkpoint is not at hand, or the images it was
-            calibrated on are not given.
+        UsageError: the target's artifacts cannot be read, or the checkpoint or the calibration images are missing.
     """
-    found = []
+    explanations = []
     for tower in subject.bundle.manifest.towers:
         if (lacks := lacks_to_convert(subject, tower)) is not None:
             raise UsageError(f"explaining the {tower} tower {lacks}")
         subject.progress(f"{subject.name}: {tower} tower, a fresh conversion to compare with")
-        found.append(_explain(subject, tower))
-    return tuple(found)
+        explanations.append(_explain(subject, tower))
+    return tuple(explanations)
 
 
 def _explain(subject: Subject, tower: TowerName) -> Explanation:
@@ -127,35 +127,40 @@ def _explain(subject: Subject, tower: TowerName) -> Explanation:
     if fresh.program is None:
         return compare_programs(tower, written, fresh, ())
     feeds = [program_input(fresh.program, inputs, index) for index in range(min(INPUTS, len(inputs.of(tower))))]
-    found = compare_programs(tower, written, fresh, feeds)
-    if found.finding != "none" or subject.precision(tower) == "fp32":
-        return found
+    explanation = compare_programs(tower, written, fresh, feeds)
+    if explanation.finding != "none" or subject.precision(tower) == "fp32":
+        return explanation
     return drift(tower, written, fresh, Followed.read(target.open(subject.converted(tower, "fp32"))), feeds)
 
 
 def compare_programs(tower: str, written: Followed, fresh: Followed, feeds: Sequence[Mapping[str, Any]]) -> Explanation:
-    """The first difference between a written program and the one that it should be.
+    """Returns the first difference between a written program and a fresh conversion.
 
     Args:
         tower: for the report.
-        written: the program under suspicion.
-        fresh: the program that it should be.
+        written: the program to examine.
+        fresh: the conversion to compare it with.
         feeds: inputs for both; the earliest operation that deviates on any of them counts.
     """
     difference = first_difference(written.graph, fresh.graph)
     if difference is not None and difference.node is None:
         return Explanation(tower=tower, finding="interface", detail=difference.describe())
-    # Up to here operations correspond; the one that differs too, unless one side has another or none there.
+    # Up to here operations correspond. The different operation corresponds too, unless one side has another one or
+    # none.
     parted = len(fresh.order) if difference is None else (difference.position or 1) - 1
-    moved = min((hit for feed in feeds for hit in _deviations(written, fresh, feed, parted)), default=None)
+    moved = min((deviation for feed in feeds for deviation in _deviations(written, fresh, feed, parted)), default=None)
     if moved is None and difference is None:
         return Explanation(tower=tower, finding="none", detail="the same operations and weights as a fresh conversion")
     if difference is None or (moved is not None and moved[0] < parted):
         assert moved is not None
-        place, detail = moved[0], "computes something else"
+        position, detail = moved[0], "computes something else"
     else:
-        place, detail = parted, difference.detail
-    node = difference.node if difference is not None and place == parted else written.graph.nodes[written.order[place]]
+        position, detail = parted, difference.detail
+    node = (
+        difference.node
+        if difference is not None and position == parted
+        else written.graph.nodes[written.order[position]]
+    )
     assert node is not None
     return Explanation(
         tower=tower,
@@ -163,55 +168,55 @@ def compare_programs(tower: str, written: Followed, fresh: Followed, feeds: Sequ
         detail=detail,
         type=node.type,
         operation=node.name,
-        position=place + 1,
+        position=position + 1,
         operations=len(fresh.order),
-        before=written.graph.nodes[written.order[place - 1]].name if place else None,
-        relative=moved[1] if moved is not None and moved[0] == place else None,
+        before=written.graph.nodes[written.order[position - 1]].name if position else None,
+        relative=moved[1] if moved is not None and moved[0] == position else None,
         bound=VALUE_BOUND if feeds else None,
     )
 
 
 def _deviations(written: Followed, fresh: Followed, feed: Mapping[str, Any], last: int) -> Iterator[tuple[int, float]]:
-    """Operations up to the place `last` whose results deviate beyond the bound, each with by how much."""
+    """Yields the operations up to position `last` whose results deviate beyond the bound, each with its deviation."""
     assert fresh.program is not None
-    waiting: tuple[dict[int, Computed], ...] = ({}, {})  # what only one side has computed so far
+    waiting: tuple[dict[int, Computed], ...] = ({}, {})  # results that only one side has computed so far
     pairs = zip(written.trace(feed, fresh.program.arithmetic), fresh.trace(feed), strict=False)
     try:
         for steps in pairs:
-            for held, (place, computed) in zip(waiting, steps, strict=True):
-                if place <= last:
-                    held[place] = computed
-            for place in waiting[0].keys() & waiting[1].keys():
-                have, want = (held.pop(place) for held in waiting)
+            for results, (position, computed) in zip(waiting, steps, strict=True):
+                if position <= last:
+                    results[position] = computed
+            for position in waiting[0].keys() & waiting[1].keys():
+                have, want = (results.pop(position) for results in waiting)
                 if have.operation.type == want.operation.type:
                     relative = max(map(relative_deviation, have.values.values(), want.values.values()))
                     if relative > VALUE_BOUND:
-                        yield place, relative
+                        yield position, relative
     except InvalidInput:
-        return  # the written program does not run to its end: what differs in it has been found without running
+        return  # the written program fails before its end: the comparison of the graphs has found the difference
 
 
 def drift(
     tower: str, written: Followed, fresh: Followed, twin: Followed, feeds: Sequence[Mapping[str, Any]]
 ) -> Explanation:
-    """Where precision costs: the first operation whose result is further from the float32 twin's than `DRIFT_BOUND`.
+    """Finds the first operation whose result deviates from that of the float32 twin by more than `DRIFT_BOUND`.
 
     Args:
-        written: the artifact, which says the same as `fresh`, if in other words.
-        fresh: a conversion, whose operations are called as those of the twin, but for a suffix of float16's.
+        written: the artifact, whose graph and weights equal those of `fresh`.
+        fresh: a conversion, whose operations have the names of the twin's, apart from a float16 suffix.
         twin: the float32 conversion.
     """
-    operations = [written.graph.nodes[number] for number in written.order]
-    called = [_plain(fresh.graph.nodes[number].name) for number in fresh.order]
+    operations = [written.graph.nodes[index] for index in written.order]
+    names = [_plain(fresh.graph.nodes[index].name) for index in fresh.order]
     worst: dict[int, float] = {}
     for feed in feeds:
         exact = {(step.operation.type, _plain(step.operation.name)): step.values for _, step in twin.trace(feed)}
-        for place, step in written.trace(feed):
+        for position, step in written.trace(feed):
             values = list(step.values.values())
-            wanted = list(exact.get((step.operation.type, called[place]), {}).values())
-            if step.operation.type != "cast" and list(map(np.shape, wanted)) == list(map(np.shape, values)):
-                worst[place] = max(worst.get(place, 0.0), max(map(relative_deviation, values, wanted)))
-    beyond = min((place for place, relative in worst.items() if relative > DRIFT_BOUND), default=None)
+            expected = list(exact.get((step.operation.type, names[position]), {}).values())
+            if step.operation.type != "cast" and list(map(np.shape, expected)) == list(map(np.shape, values)):
+                worst[position] = max(worst.get(position, 0.0), max(map(relative_deviation, values, expected)))
+    beyond = min((position for position, relative in worst.items() if relative > DRIFT_BOUND), default=None)
     if beyond is None:
         largest = max(worst.values(), default=0.0)
         text = f"the same graph and weights as a fresh conversion; precision moves no result by over {largest:.1e}"
@@ -235,7 +240,7 @@ def _plain(name: str) -> str:
 
 
 def relative_deviation(have: Any, want: Any) -> float:
-    """Deviation relative to the norm; infinite where either side is not finite and they are not equal."""
+    """Returns the deviation relative to the norm; infinite if either side is not finite and both differ."""
     a, b = np.asarray(have, np.float64), np.asarray(want, np.float64)
     if a.shape != b.shape:
         return float("inf")

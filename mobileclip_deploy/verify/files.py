@@ -56,7 +56,7 @@ WEIGHTS = (
     *(".bin", ".bpte", ".ckpt", ".data", ".dlc", ".dll", ".dylib", ".engine", ".gguf", ".h5", ".index.json"),
     *(".mlmodel", ".mlmodelc", ".npz", ".ort", ".param", ".pb", ".pkl", ".pt", ".ptd", ".pth", ".safetensors", ".so"),
 )
-"""Endings of weights and programs, next to those of artifacts."""
+"""Suffixes of weights and programs, next to those of artifacts."""
 
 
 def check_files(subject: OpenedSubject) -> list[Check]:
@@ -72,16 +72,16 @@ def check_files(subject: OpenedSubject) -> list[Check]:
 
 
 def unlisted_note(subject: Subject) -> tuple[str, ...]:
-    """A sentence on unlisted files that no library reads; empty without any."""
+    """Returns a sentence on unlisted files that no library reads; empty without any."""
     _, rest = unlisted_files(subject.bundle)
     return (f"Not in the manifest, and read by no library known here: {_listed(rest)}.",) if rest else ()
 
 
 def unlisted_files(bundle: Bundle) -> tuple[list[str], list[str]]:
-    """The unlisted files that a library would read, and all others."""
+    """Returns the unlisted files that a library would read, and all others."""
     listed = _listed_files(bundle)
     names = (path.relative_to(bundle.path).as_posix() for path in files_of(bundle.path))
-    unlisted = [name for name in names if not any(name == one or name.startswith(f"{one}/") for one in listed)]
+    unlisted = [name for name in names if not any(name == entry or name.startswith(f"{entry}/") for entry in listed)]
     read = [name for name in unlisted if _is_read(name)]
     return read, [name for name in unlisted if name not in read]
 

@@ -1,6 +1,6 @@
-"""The graph of an artifact against torch with the weights that stand in the file: what is left is its arithmetic.
+"""Check of an artifact's graph against torch with the weights from the file, so that only its arithmetic can differ.
 
-Rounding of weights is the same on both sides, so that a wrong softmax axis shows at 4 bits as surely as at 32.
+Both sides have the same rounded weights, so a wrong softmax axis is visible at 4 bits as clearly as at 32.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from mobileclip_deploy.verify.subject import Subject
 from mobileclip_deploy.verify.tower_settings import tower_settings, unlike_tower
 
 STEP = "graph"
-# So many inputs are enough: an operation that computes something else does so on every one.
+# A few inputs suffice: a wrong operation is wrong on every input.
 INPUTS = 4
-# A probability below is as good as this one: float32 holds few more digits of what is much smaller.
+# Lower limit of a probability: float32 has few accurate digits for much smaller ones.
 SMALLEST = 1e-30
-# What a product in float32 rounds, as a share of its factors' lengths: a few units in the last place of a logit. nano's
+# Rounding of a product in float32, as a share of its factors' lengths: a few units in the last place of a logit. nano's
 # logits came to less than half of it.
 PRODUCT = 2**-22
-# For a file that quantizes activations and cannot be followed: its biases may be whole steps of sums of int8 products.
+# For a file whose quantized activations cannot be traced: its biases may be whole steps of int8 sums.
 CALIBRATED = Bound("cosine", 0.999)
 
 
 def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
-    """The artifact, with nothing rounded but what stands in it, against the checkpoint's tower with those weights; and
-    the settings in it with the tower's.
+    """Checks the artifact without further rounding against the checkpoint's tower with the artifact's weights. Also
+    checks the artifact's settings against the tower's.
 
-    Nothing is run at float32, where `shipped` is this check but for a classifier, whose gate there allows what no gate
-    of an embedding does; and nothing can be said of a target that cannot run its artifacts so.
+    At float32 only classifiers are run, since `shipped` is the same check for embeddings and its gate for classifiers
+    is looser. Targets that cannot run their artifacts this way have no answers to check.
     """
     if subject.matched.get(tower) is None:
         return []
@@ -57,8 +57,8 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
     if graph is None:
         return checks
     row = torch.from_numpy(subject.evidence.reference.inputs.of(tower)[:1])
-    own = tower_settings(subject.module(tower), row)
-    wrong = unlike_tower(constants.settings, own, tower == "image" and subject.form.pictures)
+    expected = tower_settings(subject.module(tower), row)
+    wrong = unlike_tower(constants.settings, expected, tower == "image" and subject.form.pictures)
     if wrong is not None:
         checks = [check for check in checks if check.status == "failed"]
         return [*checks, Check(step=STEP, tower=tower, status="failed", detail=wrong)]
@@ -66,8 +66,8 @@ def check_graph(subject: Subject, tower: TowerName) -> list[Check]:
 
 
 def _answers(subject: Subject, tower: TowerName, constants: StoredConstants) -> list[Check]:
-    found = subject.matched[tower]
-    assert found is not None
+    matches = subject.matched[tower]
+    assert matches is not None
     try:
         runner = subject.artifact(tower).plain_runner()
         quantized = subject.quantized(tower)
@@ -77,14 +77,14 @@ def _answers(subject: Subject, tower: TowerName, constants: StoredConstants) -> 
         return []
     inputs = _inputs(subject, tower)
     grids = subject.grids(tower)
-    exact = tower_as_stored(subject.module(tower), found, grids)
+    exact = tower_as_stored(subject.module(tower), matches, grids)
     if quantized is not None:
-        with_whole_steps(exact, found, quantized.bias_steps)
+        with_whole_steps(exact, matches, quantized.bias_steps)
     exact.double()
     constants.set_queries(exact, subject.module(tower))
     fed = torch.from_numpy(inputs)
     with torch.no_grad(), constants:
-        wanted = exact(fed.double() if tower == "image" else fed).float().numpy()
+        expected = exact(fed.double() if tower == "image" else fed).float().numpy()
     floor = subject.floor(tower)
     bound = subject.gates.exact(floor)
     precision = subject.precision(tower)
@@ -92,24 +92,25 @@ def _answers(subject: Subject, tower: TowerName, constants: StoredConstants) -> 
     if not followed:
         bound = subject.gates.shipped(precision, floor, True) if subject.head.names else CALIBRATED
     if subject.head.names and followed:
-        room = _logit_room(subject, exact, wanted, bound.value)
-        return [_of_logits(tower, wanted, runner(inputs), room, runner.engine)]
-    return [Check.of_answers(STEP, tower, wanted, runner(inputs), bound, runner.engine)]
+        room = _logit_room(subject, exact, expected, bound.value)
+        return [_of_logits(tower, expected, runner(inputs), room, runner.engine)]
+    return [Check.of_answers(STEP, tower, expected, runner(inputs), bound, runner.engine)]
 
 
 def _inputs(subject: Subject, tower: TowerName) -> npt.NDArray[np.generic]:
-    """The first of the reference's; of texts the longest, too, one that fills the context (no short prompt reaches what
-    a causal tower holds for late positions), and one with ends of text behind it, by which some tokenizers pad."""
+    """Returns the first reference inputs. For texts, adds the longest prompt, a prompt that fills the context, and a
+    prompt padded with ends of text. Short prompts do not reach the late positions of a causal tower. Some tokenizers
+    pad with ends of text."""
     every = subject.evidence.reference.inputs.of(tower)
     if tower == "image":
         return every[:INPUTS]
     tokens = subject.bundle.manifest.tokens
     ends = np.where((every == tokens.eot).any(axis=1), (every == tokens.eot).argmax(axis=1), every.shape[1])
-    begun = len(tokens.first)
-    words = np.concatenate([row[begun:end] for row, end in zip(every, ends, strict=True)])
+    start = len(tokens.first)
+    words = np.concatenate([row[start:end] for row, end in zip(every, ends, strict=True)])
     full = np.full(every.shape[1], tokens.eot, every.dtype)
-    full[:begun] = tokens.first
-    full[begun:-1] = np.resize(words, len(full) - begun - 1) if len(words) else tokens.eot
+    full[:start] = tokens.first
+    full[start:-1] = np.resize(words, len(full) - start - 1) if len(words) else tokens.eot
     longest = int(ends.argmax())
     rows = every[: INPUTS if longest < INPUTS else INPUTS + 1].copy()
     if longest >= INPUTS:
@@ -120,11 +121,11 @@ def _inputs(subject: Subject, tower: TowerName) -> npt.NDArray[np.generic]:
 
 
 def _logit_room(subject: Subject, exact: nn.Module, wanted: Floats, relative: float) -> Floats:
-    """By how much a label's logit may be off against the leading label's, [N, L].
+    """Returns the allowed error of each label's logit, relative to the leading label's logit, [N, L].
 
-    An embedding of length 1 that is off by a share of it moves the difference of two logits by that share of how far
-    their labels are apart, times the logit scale: labels that are alike show less, and are held to less. A network of
-    classes of its own moves its logits by that share of their length. What float32 rounds in products comes on top.
+    An error in a unit-length embedding moves the difference of two logits. The movement is the error's share, times the
+    distance of the two labels, times the logit scale. So similar labels have a smaller bound. A network with classes of
+    its own moves its logits by that share of their length. Float32 rounding of products is added.
     """
     if not isinstance(exact, Classifier):
         length = float(np.linalg.norm(subject.evidence.reference.of("image")[:INPUTS], axis=1).max())
@@ -135,20 +136,24 @@ def _logit_room(subject: Subject, exact: nn.Module, wanted: Floats, relative: fl
 
 
 def _of_logits(tower: TowerName, wanted: Floats, found: Floats, room: Floats, engine: str) -> Check:
-    """A classifier's answers, compared as logits: a softmax hides what does not change who leads.
+    """Checks a classifier's answers as logits, since a softmax hides errors that do not change the leading label.
 
-    Probabilities give logits back, but for what is the same for all labels of a picture. What a softmax in float32
-    rounds comes on top of the room: its argument, as large as the logits are apart, to 2^-24, and itself to a few units
-    in the last place. The label that comes nearest to its bound, or is furthest beyond, is told.
+    Probabilities give logits up to a constant per image. Rounding of the float32 softmax is added to the bound: 2^-24
+    of its argument, which is as large as the range of the logits, and a few units in the last place. The check reports
+    the label that is nearest to its bound, or furthest beyond it.
     """
     if found.shape != wanted.shape:
         detail = f"answers of shape {list(found.shape)}, not {list(wanted.shape)}"
         return Check(step=STEP, tower=tower, status="failed", engine=engine, detail=detail)
-    logits, told = (np.log(np.clip(np.nan_to_num(rows.astype(np.float64)), SMALLEST, None)) for rows in (wanted, found))
+    logits, actual = (
+        np.log(np.clip(np.nan_to_num(rows.astype(np.float64)), SMALLEST, None)) for rows in (wanted, found)
+    )
     bounds = room + 2**-20 + 2**-22 * float(np.ptp(logits, axis=1).max())
-    # Against the likeliest label, which is no smaller than 1 / L.
+    # Against the most probable label, whose probability is at least 1 / L.
     leading = wanted.argmax(axis=1)[:, None]
-    moved = np.abs((told - np.take_along_axis(told, leading, 1)) - (logits - np.take_along_axis(logits, leading, 1)))
+    moved = np.abs(
+        (actual - np.take_along_axis(actual, leading, 1)) - (logits - np.take_along_axis(logits, leading, 1))
+    )
     worst = np.unravel_index((moved / bounds).argmax(), moved.shape)
     return Check(
         step=STEP,
@@ -162,8 +167,8 @@ def _of_logits(tower: TowerName, wanted: Floats, found: Floats, room: Floats, en
 
 @torch.no_grad()
 def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage | None) -> nn.Module:
-    """A copy of a folded tower with the numbers of a file: each layer's weight as it stands there, all other tensors
-    rounded to the floats that the storage says; without a storage in the form of the file, and nothing rounded."""
+    """Returns a copy of a folded tower with the weights of a file. Other tensors are rounded to the floats of the
+    storage. Without a storage, uses the checkpoint's weights in the file's form, and rounds nothing."""
     stored = copy.deepcopy(module)
     tensors: dict[str, Tensor] = dict(stored.named_parameters()) | dict(stored.named_buffers())
     scales = {f"{name}.weight": (layer, scale) for name, layer, scale in scaled_layers(stored)}
@@ -176,7 +181,7 @@ def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage 
             linear.bias = nn.Parameter(moved if before is None else before + moved)
             norm.weight.fill_(1)
             norm.bias.zero_()
-        if match.form == "scaled":  # the file has the layer scale in the weight and the bias before it
+        if match.form == "scaled":  # the file has the layer scale multiplied into the weight and the bias before it
             layer, scale = scales[match.layer]
             if layer.bias is not None:
                 layer.bias.mul_(scale.flatten())
@@ -195,7 +200,7 @@ def tower_as_stored(module: nn.Module, found: Sequence[Matched], grids: Storage 
 
 @torch.no_grad()
 def with_whole_steps(tower: nn.Module, found: Sequence[Matched], steps: Mapping[str, Floats]) -> None:
-    """Round the biases that a file holds in whole steps, in place.
+    """Rounds the biases that a file stores in whole steps, in place.
 
     Args:
         steps: [outputs] of a layer, by the name of its weight in the file.

@@ -1,9 +1,9 @@
-"""Learned rounding, as a bundle records it: what was chosen stands in the artifact, and its hashes in the manifest.
+"""Learned rounding as a bundle records it: the rounded weights are in the artifact, their hashes in the manifest.
 
-Nothing is learned again to check it. An export compares the file with the numbers that it has just learned. Later the
-numbers of a layer are those that were learned if their hash is the recorded one. They are near the checkpoint's if each
-output is about as near as the file's own grid allows. Everything else is checked as ever: the module that was converted
-is the checkpoint's tower with the recorded biases and the weights of the file.
+Verification does not learn again. An export compares the file with the weights that it has just learned. Later the
+weights of a layer are the learned ones if their hash is the recorded one. They are near the checkpoint's if each output
+is about as near as the file's own grid allows. All other checks are the usual ones: the converted module is the
+checkpoint's tower with the recorded biases and the weights of the file.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from mobileclip_deploy.targets.grids.train import to_nearest
 from mobileclip_deploy.verify.matching import Matched, shown_outputs
 
 REACH = {"integers": 6.0, "table": 8.0}
-"""Bound of an output's root-mean-square error, in that of rounding to the nearest. A learned number may be several
-steps from where it was, and its neighbours make up for it. Worst seen: 5.0 of integers and 6.3 of tables, in S0 by
+"""Bound of an output's root-mean-square error, as a multiple of the error of rounding to the nearest. A learned element
+may be several steps away, since its neighbours compensate. Worst seen: 5.0 for integers and 6.3 for tables, in S0 by
 GPTQ."""
 
 
 def stored_sha256(stored: StoredWeight) -> str:
-    """SHA-256 of a weight's numbers as the file holds them, dequantized, float32."""
+    """Returns the SHA-256 of a weight's elements as the file stores them, dequantized, float32."""
     return hashlib.sha256(np.ascontiguousarray(stored.values, dtype=np.float32).tobytes()).hexdigest()
 
 
 def tower_to_round(source: Source, tower: TowerName, target: Target, short: bool = False) -> nn.Module:
-    """A copy of a folded source's tower as rounding is learned on it: with its layer scales and norms in the weights,
-    where the target's exporter puts them. `short`: see `make_tower`."""
+    """Returns a copy of a folded source's tower, prepared for learned rounding. Its layer scales and norms are
+    multiplied into the weights, as the target's exporter does. `short`: see `make_tower`."""
     model = copy.deepcopy(source.model)
     target.abilities.absorb(getattr(model, tower))
     return make_tower(model, tower, short)
 
 
 def learned_floats(before: nn.Module, after: nn.Module, layers: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors, by name, in which two copies of a tower differ, but for the weights of these layers."""
+    """Returns the tensors, by name, in which two copies of a tower differ, except the weights of these layers."""
     was = dict(before.named_parameters()) | dict(before.named_buffers())
     now = dict(after.named_parameters()) | dict(after.named_buffers())
     changed = (name for name in now if name not in layers and not torch.equal(was[name], now[name]))
@@ -61,17 +61,17 @@ def learned_floats(before: nn.Module, after: nn.Module, layers: Sequence[str]) -
 
 @torch.no_grad()
 def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
-    """Give a tower the floats that a bundle records of it, in place.
+    """Copies the floats that a bundle records into a tower, in place.
 
     Raises:
         InvalidInput: the file is damaged, or of another network.
     """
-    told = f"{bundle.floats} cannot be read: {WHY}; export the bundle again"
-    with refusing(told, OSError, ValueError, SafetensorError):
+    message = f"{bundle.floats} cannot be read: {WHY}; export the bundle again"
+    with refusing(message, OSError, ValueError, SafetensorError):
         check_tensors(bundle.floats)
-        found = load_file(bundle.floats)
+        recorded = load_file(bundle.floats)
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
-    for key, values in found.items():
+    for key, values in recorded.items():
         of, _, name = key.partition(".")
         if of != tower:
             continue
@@ -82,7 +82,7 @@ def read_floats(bundle: Bundle, tower: TowerName, module: nn.Module) -> None:
 
 @torch.no_grad()
 def with_stored(module: nn.Module, found: Sequence[Matched], layers: Mapping[str, str]) -> nn.Module:
-    """A copy of a tower with the numbers of a file for the weights of these layers: what was converted."""
+    """Returns a copy of a tower with the weights of a file for these layers: the module that was converted."""
     rounded = copy.deepcopy(module)
     for match in found:
         if match.layer in layers:
@@ -92,10 +92,11 @@ def with_stored(module: nn.Module, found: Sequence[Matched], layers: Mapping[str
 
 
 def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
-    """Returns in words how a stored weight is not the one that was learned, or not near the checkpoint's; else None.
+    """Returns in words the difference between a stored weight and the learned one, or the checkpoint's. None if there
+    is none.
 
     Args:
-        sha256: of the learned numbers, as the manifest records it (see `stored_sha256`).
+        sha256: of the learned elements, as the manifest records it (see `stored_sha256`).
     """
     if (text := match.elsewhere(grid)) is not None:
         return text
@@ -105,7 +106,7 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
     error = _size(match.stored.values.reshape(rows.shape) - rows)
     nearest = _size(_nearest(match, grid).reshape(rows.shape) - rows)
     reach = REACH[grid.kind]
-    # Negated, so that what is not a number is off.
+    # Negated, so that NaN counts as far.
     far = np.flatnonzero(~(error <= reach * nearest + 1e-6 * _size(rows)))
     if not len(far):
         return None
@@ -114,10 +115,10 @@ def unlike_learned(match: Matched, grid: Grid, sha256: str) -> str | None:
 
 
 def _nearest(match: Matched, grid: Grid) -> Floats:
-    """Returns the checkpoint's numbers, rounded to the nearest.
+    """Returns the checkpoint's elements, rounded to the nearest.
 
-    Integers have the scales that an export without learning chooses. A scale in the file that is too small would bring
-    the bound that lets it pass.
+    Integers have the scales that an export without learning chooses. Otherwise a scale in the file that is too small
+    would loosen its own bound.
     """
     if grid.kind == "integers":
         return to_nearest(grid, torch.from_numpy(np.require(match.wanted, requirements="W"))).numpy()
@@ -125,5 +126,5 @@ def _nearest(match: Matched, grid: Grid) -> Floats:
 
 
 def _size(rows: Floats) -> npt.NDArray[np.float64]:
-    """Root mean square of each row."""
+    """Returns the root mean square of each row."""
     return np.sqrt(np.mean(rows.astype(np.float64) ** 2, axis=1))

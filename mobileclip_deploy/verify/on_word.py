@@ -1,4 +1,4 @@
-"""Claims of a bundle that no check could compute, which its exporter alone vouches for."""
+"""Claims of a bundle that no check could compute, so that they rest on its exporter's word."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NEARNESS = ("method", "nearest_db", "learned_db")
 
 
 def on_word(subject: Subject, checks: Sequence[Check]) -> tuple[str, ...]:
-    """The claims, as places in the manifest and names of files; empty where everything was computed.
+    """Returns the claims, as paths in the manifest and names of files; empty if everything was computed.
 
-    Versions, processors and threads are records of a machine and no claims on the artifacts.
+    Versions, processors and threads are records of a machine and no claims about the artifacts.
     """
     return tuple(_claims(subject, checks)) if isinstance(subject, OpenedSubject) else ()
 
@@ -46,15 +46,16 @@ def _claims(subject: OpenedSubject, checks: Sequence[Check]) -> Iterator[str]:
     if "calibration" in manifest.options and subject.calibration is None:
         yield from ("options.calibration", "options.calibration_sha256")
     recorded = subject.bundle.parity
-    unrepeated = [one for one in recorded if _is_unrepeated(one, checks)]
+    unrepeated = [row for row in recorded if _is_unrepeated(row, checks)]
     if subject.source is not None and subject.thorough and unrepeated:
         yield f"{len(unrepeated)} of {len(recorded)} rows of parity.json"
 
 
 def _is_unrepeated(recorded: Check, checks: Sequence[Check]) -> bool:
-    """Whether today's checks have no such row, as of another engine or on other inputs; what was not run says so."""
-    today = [one for one in checks if (one.tower, one.step) == (recorded.tower, recorded.step)]
-    return all(one.status != "not run" and _asked(one) != _asked(recorded) for one in today)
+    """Returns whether today's checks have no such row, for example with another engine or other inputs. False if the
+    check was not run today, which the report says anyway."""
+    today = [check for check in checks if (check.tower, check.step) == (recorded.tower, recorded.step)]
+    return all(check.status != "not run" and _asked(check) != _asked(recorded) for check in today)
 
 
 def _asked(check: Check) -> tuple[str | None, int | None]:

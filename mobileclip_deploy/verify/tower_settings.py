@@ -1,10 +1,10 @@
-"""Settings that the graph of a file has and no answer may show, against what the checkpoint's own tower says: epsilons,
-bounds, factors that undo each other, a GELU that is approximated, and the ids that are looked for.
+"""Comparison of a graph's settings with those of the checkpoint's own tower: epsilons, bounds, factors that cancel, an
+approximated GELU, and ids that are searched for.
 
-An epsilon that is ten times as large moves little, a bound that no stored input reaches nothing, and so does scaling by
-2^12 and back in float32, or a branch that one rare word takes; on a phone, or for another input, all of them do.
-Neither a conversion nor a converter is needed: the tower is run once, and asked what it calls. Axes are not compared: a
-wrong one moves every answer.
+Answers on the stored inputs may hide these settings. A tenfold epsilon moves little, and a bound that no stored input
+reaches moves nothing. The same holds for scaling by 2^12 and back in float32, or a branch for one rare word. On a
+phone, or for another input, all of them matter. No conversion and no converter is needed: the tower runs once, and its
+calls are recorded. Axes are not compared, since a wrong axis moves every answer.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from mobileclip_deploy.targets.foreign.torch import operations_told
 from mobileclip_deploy.targets.graph import Constant, Graph, Input, Node, Wire
 from mobileclip_deploy.targets.weights import View
 
-# Settings may stand in float16: 1e-5 is 1.0014e-5 there and 1e-6 is 1.0133e-6, in steps of 6e-8.
+# Settings may be float16: 1e-5 is 1.0014e-5 there and 1e-6 is 1.0133e-6, in steps of 6e-8.
 ROUNDED, HALF_STEP = 1e-2, 2.0**-25
-# A factor and its inverse are float32 numbers.
+# A factor and its inverse are float32 values.
 INVERSE = 1e-6
 NORMS, BOUNDS = ("layernorm", "batchnorm"), ("clip", "clamp", "minimum", "maximum", "min", "max")
 EQUALS, APPROXIMATE = ("equal", "broadcastingequal", "eq"), ("approximate", "mode")
 SAME_IDS = ("cast", "reshape", "squeeze", "unsqueeze", "expanddims", "identity")
 FACTORS = ("mul", "multiply", "div")
-# What LiteRT fuses behind an operation: RELU_N1_TO_1 and RELU6.
+# Activations that LiteRT fuses into the operation before them: RELU_N1_TO_1 and RELU6.
 FUSED: Mapping[int, tuple[float, ...]] = {2: (-1.0, 1.0), 3: (6.0,)}
 MOST = 64
 
 
 @dataclass
 class Settings:
-    """The epsilon of every norm, what values are cut off at, the single numbers that values are multiplied by, whole
-    numbers that ids are compared with, and whether a GELU is approximated."""
+    """Epsilons of all norms, bounds of clamps, scalar factors, integers that ids are compared with, and True if a GELU
+    is approximated."""
 
     epsilons: list[float] = field(default_factory=list)
     bounds: set[float] = field(default_factory=set)
@@ -49,67 +49,67 @@ class Settings:
 
 @torch.no_grad()
 def tower_settings(module: nn.Module, row: Tensor) -> Settings:
-    """What a tower sets. `row`: one of its inputs, [1, ...]."""
-    found = Settings()
+    """Returns the settings of a tower. `row`: one of its inputs, [1, ...]."""
+    settings = Settings()
 
     def called(name: str, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        numbers = [float(one) for one in args if isinstance(one, int | float) and not isinstance(one, bool)]
+        numbers = [float(value) for value in args if isinstance(value, int | float) and not isinstance(value, bool)]
         if "norm" in name and numbers:
-            found.epsilons.append(numbers[-1])
+            settings.epsilons.append(numbers[-1])
         if name.startswith(("clamp", "hardtanh")):
-            found.bounds.update(numbers)
-            found.bounds.update(float(one) for one in named.values() if isinstance(one, int | float))
+            settings.bounds.update(numbers)
+            settings.bounds.update(float(value) for value in named.values() if isinstance(value, int | float))
         if name.startswith("eq."):
-            found.compared.update(int(one) for one in numbers)
+            settings.compared.update(int(value) for value in numbers)
         if name.startswith("gelu"):
-            found.approximate |= named.get("approximate", "none") != "none"
+            settings.approximate |= named.get("approximate", "none") != "none"
         if name.startswith(("mul", "div")):
-            found.factors += numbers
-            found.factors += [float(one) for one in args if isinstance(one, Tensor) and one.numel() == 1]
+            settings.factors += numbers
+            settings.factors += [float(value) for value in args if isinstance(value, Tensor) and value.numel() == 1]
 
     with operations_told(called):
         module(row)
-    return found
+    return settings
 
 
 def graph_settings(graph: Graph) -> Settings:
-    """What a graph sets, of whatever format: operations are told by their names and by what stands beside them."""
-    view, found = View(graph), Settings()
-    for number in view.order:
-        node = view.nodes[number]
+    """Returns the settings of a graph of any format. Operations are recognised by their names and constant inputs."""
+    view, settings = View(graph), Settings()
+    for index in view.order:
+        node = view.nodes[index]
         kind = _kind(node.type)
         if any(norm in kind for norm in NORMS):
-            found.epsilons += _epsilons(node)
-        if kind.endswith("rsqrt"):  # a norm that is written out: the sum that it takes holds the epsilon
+            settings.epsilons += _epsilons(node)
+        if kind.endswith("rsqrt"):  # a norm in single operations: the sum before it contains the epsilon
             before = view.producer(node.inputs[0][1])
             if before is not None and _kind(before.type).endswith("add"):
-                found.epsilons += _single(before)
+                settings.epsilons += _single(before)
         for text in (str(value) for name, value in node.settings.items() if name == "composite_decl"):
-            found.epsilons += [float(one) for one in re.findall(r"\beps = ([-+.\dEe]+)", text)]
+            settings.epsilons += [float(item) for item in re.findall(r"\beps = ([-+.\dEe]+)", text)]
         if kind.removeprefix("xnn") in BOUNDS or kind.endswith(("minimum", "maximum")):
-            found.bounds.update(_numbers(node))
+            settings.bounds.update(_numbers(node))
         if kind in EQUALS and any(_is_input(view, value) for _, value in node.inputs):
-            found.compared.update(_integers(node))
+            settings.compared.update(_integers(node))
         if kind.endswith("gelu"):
-            told = (str(value).lower() for name, value in node.settings.items() if name in APPROXIMATE)
-            found.approximate |= any("tanh" in one or one == "true" for one in told)
-        found.bounds.update(_ranged(node))
+            modes = (str(value).lower() for name, value in node.settings.items() if name in APPROXIMATE)
+            settings.approximate |= any("tanh" in item or item == "true" for item in modes)
+        settings.bounds.update(_ranged(node))
         if kind.endswith(FACTORS) and not kind.endswith("matmul") and not _unpacks(view, node):
             numbers = _single(node)
-            found.factors += [1 / one for one in numbers if one] if kind.endswith("div") else numbers
-    return found
+            settings.factors += [1 / item for item in numbers if item] if kind.endswith("div") else numbers
+    return settings
 
 
 def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> str | None:
-    """What a graph sets that its tower does not, in words; None where there is nothing.
+    """Returns the first setting of a graph that its tower does not have, in words. None if there is none.
 
     Args:
-        pictures: operations stand in front of the tower that make its pixels, with bounds and factors of their own.
+        pictures: operations before the tower make its pixels, with bounds and factors of their own.
     """
     ours, theirs = sorted(graph.epsilons), sorted(tower.epsilons)
     alike = len(ours) == len(theirs)
-    for place, epsilon in enumerate(ours):
-        if not any(_same(epsilon, own) for own in (theirs[place : place + 1] if alike else theirs)):
+    for index, epsilon in enumerate(ours):
+        if not any(_same(epsilon, expected) for expected in (theirs[index : index + 1] if alike else theirs)):
             return f"a norm has the epsilon {epsilon:.3g}, the checkpoint's have {_listed(theirs)}"
     if graph.approximate and not tower.approximate:
         return "a GELU is computed by tanh, which the checkpoint does not do"
@@ -118,91 +118,91 @@ def unlike_tower(graph: Settings, tower: Settings, pictures: bool = False) -> st
     others = sorted(graph.compared - tower.compared)
     if others:
         return f"ids are compared with {', '.join(map(str, others[:3]))}, which the checkpoint does not do"
-    known = {0.0, *tower.bounds}  # 0: of a relu
+    allowed = {0.0, *tower.bounds}  # 0: of a relu
     for bound in sorted(graph.bounds):
-        if np.isfinite(bound) and not any(_same(bound, own) for own in known):
+        if np.isfinite(bound) and not any(_same(bound, expected) for expected in allowed):
             return f"values are cut off at {bound:.6g}, which the checkpoint does not do"
     for factor in graph.factors:
         undone = any(abs(factor * other - 1) <= INVERSE for other in graph.factors) and abs(abs(factor) - 1) > ROUNDED
-        if undone and not any(_same(factor, own) or _same(factor * own, 1) for own in tower.factors):
+        if undone and not any(_same(factor, expected) or _same(factor * expected, 1) for expected in tower.factors):
             return f"values are multiplied by {factor:.6g} and divided by it again, which the checkpoint does not do"
     return None
 
 
 def _unpacks(view: View, node: Node) -> bool:
-    """Whether an operation takes bytes of a stored table apart: ONNX counts two numbers per byte in floats, by 1/16 and
-    16."""
+    """Returns whether an operation unpacks bytes of a stored table. ONNX splits a byte into two values in floats, by
+    1/16 and 16."""
     for _, value in node.inputs:
         before = view.producer(value)
         if before is None:
             continue
         if _kind(before.type) == "floor":
             return True
-        looked = view.producer(before.inputs[0][1]) if _kind(before.type) == "cast" else None
-        stored = looked.inputs[0][1] if looked is not None and _kind(looked.type) == "gather" else None
+        table = view.producer(before.inputs[0][1]) if _kind(before.type) == "cast" else None
+        stored = table.inputs[0][1] if table is not None and _kind(table.type) == "gather" else None
         if isinstance(stored, Constant) and stored.values.dtype.kind in "iu":
             return True
     return False
 
 
 def _kind(kind: str) -> str:
-    """The name of an operation in small letters, without its domain, overload and underscores."""
+    """Returns the name of an operation in lower case, without its domain, overload and underscores."""
     name = re.sub(r"\.out$|\.\w*_out$|\.default$", "", kind)
     return re.split(r"[.:]", name)[-1].replace("_", "").lower()
 
 
 def _epsilons(node: Node) -> list[float]:
     named = {name: value for name, value in node.settings.items() if "eps" in name.lower()}
-    found = [float(value) for value in named.values() if isinstance(value, int | float)]
-    found += [one for name, value in node.inputs if "eps" in name.lower() for one in _values(value)]
-    # ExecuTorch's arguments have no names; a norm takes one number that is no integer.
-    return found or list(_doubles(node))
+    epsilons = [float(value) for value in named.values() if isinstance(value, int | float)]
+    epsilons += [epsilon for name, value in node.inputs if "eps" in name.lower() for epsilon in _values(value)]
+    # ExecuTorch's arguments have no names; a norm has one argument that is a float.
+    return epsilons or list(_doubles(node))
 
 
 def _single(node: Node) -> list[float]:
-    """The floats that an operation takes one of for all values."""
+    """Returns the scalar floats among an operation's inputs and settings."""
     alone = [value for _, value in node.inputs if isinstance(value, Constant) and value.values.size == 1]
-    return [one for value in alone for one in _values(value)] + list(_doubles(node))
+    return [scalar for value in alone for scalar in _values(value)] + list(_doubles(node))
 
 
 def _numbers(node: Node) -> list[float]:
-    return [one for _, value in node.inputs for one in _values(value)] + list(_doubles(node))
+    return [scalar for _, value in node.inputs for scalar in _values(value)] + list(_doubles(node))
 
 
 def _values(value: object) -> list[float]:
     if not isinstance(value, Constant) or value.values.dtype.kind != "f" or not value.values.size:
         return []
     values = value.values.reshape(-1)
-    return [float(one) for one in (values if values.size <= MOST else (values.min(), values.max()))]
+    return [float(scalar) for scalar in (values if values.size <= MOST else (values.min(), values.max()))]
 
 
 def _is_input(view: View, value: Input) -> bool:
-    """Whether a value is what a graph is given, in whatever type and shape."""
+    """Returns whether a value is an input of the graph, in any dtype and shape."""
     while (before := view.producer(value)) is not None and _kind(before.type) in SAME_IDS:
         value = before.inputs[0][1]
     return isinstance(value, Wire) and value.node is None
 
 
 def _integers(node: Node) -> list[int]:
-    """The whole numbers that an operation takes one of for all values."""
+    """Returns the scalar integers among an operation's inputs and settings."""
     alone = [value.values.reshape(-1) for _, value in node.inputs if isinstance(value, Constant)]
-    found = [int(one[0]) for one in alone if one.size == 1 and one.dtype.kind in "iu"]
-    told = (re.fullmatch(r"Int (-?\d+)", value) for value in node.settings.values() if isinstance(value, str))
-    return found + [int(one[1]) for one in told if one is not None]
+    integers = [int(item[0]) for item in alone if item.size == 1 and item.dtype.kind in "iu"]
+    texts = (re.fullmatch(r"Int (-?\d+)", value) for value in node.settings.values() if isinstance(value, str))
+    return integers + [int(item[1]) for item in texts if item is not None]
 
 
 def _doubles(node: Node) -> Iterator[float]:
     for value in node.settings.values():
-        if isinstance(value, str) and (told := re.fullmatch(r"Double ([-+.\deinfa]+)", value)):
-            yield float(told[1])
+        if isinstance(value, str) and (match := re.fullmatch(r"Double ([-+.\deinfa]+)", value)):
+            yield float(match[1])
 
 
 def _ranged(node: Node) -> list[float]:
-    """What stands in an operation beside its inputs: XNNPACK's range of results, LiteRT's fused activation."""
-    told = re.fullmatch(r"([-+.\deinf]+) to ([-+.\deinf]+)", str(node.settings.get("range", "")))
-    found = [] if told is None else [float(told[1]), float(told[2])]
+    """Returns the range of an operation's results: XNNPACK's range, LiteRT's fused activation."""
+    match = re.fullmatch(r"([-+.\deinf]+) to ([-+.\deinf]+)", str(node.settings.get("range", "")))
+    bounds = [] if match is None else [float(match[1]), float(match[2])]
     fused = node.settings.get("activation")
-    return found + list(FUSED.get(fused, ()) if isinstance(fused, int) else ())
+    return bounds + list(FUSED.get(fused, ()) if isinstance(fused, int) else ())
 
 
 def _same(a: float, b: float) -> bool:

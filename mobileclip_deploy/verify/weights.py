@@ -1,7 +1,7 @@
-"""The weights that stand in an artifact, dequantized, against the folded checkpoint's, layer by layer.
+"""Check of an artifact's weights, dequantized, against the folded checkpoint's, layer by layer.
 
-It sees what outputs hide: a row of a word that no prompt holds, a channel that is scaled by some percent at 4 bits.
-It needs no converter, so that artifacts of other versions are checked as well.
+It finds errors that outputs hide: a table row of a word in no prompt, or a channel scaled by some percent at 4 bits. It
+needs no converter, so artifacts of other versions are checked as well.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ OURS = "mobileclip-deploy"
 
 
 def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
-    """Every weight of convolutions, products and tables as it stands in the file, against the checkpoint's.
+    """Checks every weight of convolutions, products and tables in the file against the checkpoint's.
 
-    Which weight is which layer's is left in `subject.matched`, each layer's deviation in `subject.layers`.
+    Stores the matches in `subject.matched` and each layer's deviation in `subject.layers`.
 
     Raises:
         InvalidInput: the artifact is damaged.
@@ -35,18 +35,18 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
         stored = subject.artifact(tower).weights
     except InvalidInput as error:
         return [Check(step=STEP, tower=tower, status="failed", detail=str(error))]
-    if stored is None:  # then `reproduced` is what checks them, and says so
+    if stored is None:  # then `reproduced` checks the weights, and says so
         subject.matched[tower] = None
         return []
     grids = subject.grids(tower)
-    found, missing = matched_weights(subject.module(tower), stored)
+    matches, missing = matched_weights(subject.module(tower), stored)
     wrong = [f"{name} is not in the file" for name in missing]
     half, rows, chosen = stored_in_half(grids), [], subject.chosen(tower)
     wrong += [f"{name}, whose rounding was learned, is no layer of it" for name in sorted({*chosen} - {*grids})]
-    # Which weight is stored how, the version that wrote the bundle decided; this one may decide otherwise.
+    # The version that wrote the bundle chose the storage of each weight; this version may choose another.
     writer = subject.bundle.manifest.environment.get(OURS)
     another, otherwise = writer not in (None, importlib.metadata.version(OURS)), 0
-    for match in found:
+    for match in matches:
         grid = grids[match.layer].describe()
         if match.layer in chosen:
             text = unlike_learned(match, grids[match.layer], chosen[match.layer])
@@ -67,16 +67,16 @@ def check_weights(subject: Subject, tower: TowerName) -> list[Check]:
         )
         if text is not None:
             wrong.append(f"{match.layer} {text}")
-    worst = max(found, key=lambda match: match.relative, default=None)
+    worst = max(matches, key=lambda match: match.relative, default=None)
     detail = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
     if not wrong:
-        detail = f"{len(found)} layers are the checkpoint's on their grids"
+        detail = f"{len(matches)} layers are the checkpoint's on their grids"
         if chosen:
             detail += f", {len(chosen)} of them as rounding was learned"
         if otherwise:
             detail += f"; {otherwise} on others than this version stores them on, as mobileclip-deploy {writer} did"
         if worst is not None and worst.relative:
             detail += f"; {worst.layer} is rounded most, relative {worst.relative:.1e}"
-    subject.matched[tower], subject.layers[tower] = tuple(found), tuple(rows)
-    status: Status = "failed" if wrong or not found else "passed"
+    subject.matched[tower], subject.layers[tower] = tuple(matches), tuple(rows)
+    status: Status = "failed" if wrong or not matches else "passed"
     return [Check(step=STEP, tower=tower, status=status, detail=detail)]
